@@ -1,0 +1,70 @@
+"""Where the servers of a ``var`` directory listen: unix sockets, known before they are started."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+from fks_site.processes import StartError
+
+ROLE = "fks"  # the database and the role that owns it
+POSTGRES_PORT = 5432  # only names the socket; explicit in the URL lest PGPORT changes it
+_SOCKET_PATH_LIMIT = 103  # bytes: sun_path of unix(7) is 108 long on Linux, 104 on macOS, with NUL
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the servers are: ``database`` for psycopg and Django, ``redis`` for redis-py."""
+
+    database: str
+    redis: str
+
+
+def runtime_directory(var: Path) -> Path:
+    """The directory of ``var``'s sockets: inside it or, if that path is too long, below ``/tmp``.
+
+    Raises:
+        StartError: somebody else has taken the directory below ``/tmp``.
+    """
+    var = var.resolve()
+    inside = var / "run"
+    if len(os.fsencode(postgres_socket(inside))) <= _SOCKET_PATH_LIMIT:
+        return inside
+    outside = Path("/tmp", f"fks-{digest(var)}")
+    if outside.is_symlink() or (outside.exists() and outside.stat().st_uid != var.stat().st_uid):
+        raise StartError("SOCKET_DIRECTORY_FOREIGN", f"{outside} belongs to somebody else.")
+    return outside
+
+
+def urls(var: Path) -> Urls:
+    """The addresses of the servers of ``var``, running or not."""
+    directory = runtime_directory(var)
+    host = quote(str(directory / "postgres"))
+    return Urls(
+        database=f"postgres://{ROLE}@/{ROLE}?host={host}&port={POSTGRES_PORT}",
+        redis=f"unix://{quote(str(valkey_socket(directory)))}?db=0",
+    )
+
+
+def broker_url(redis_url: str) -> str:
+    """``redis_url`` in kombu's form, which spells a unix socket ``redis+socket://``."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+
+
+def postgres_socket(directory: Path) -> Path:
+    return directory / "postgres" / f".s.PGSQL.{POSTGRES_PORT}"
+
+
+def valkey_socket(directory: Path) -> Path:
+    return directory / "valkey" / "valkey.sock"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
