@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 from fks_site.processes import StartError
 
@@ -47,15 +47,6 @@ def urls(var: Path) -> Urls:
         database=f"postgres://{ROLE}@/{ROLE}?host={host}&port={POSTGRES_PORT}",
         redis=f"unix://{quote(str(valkey_socket(directory)))}?db=0",
     )
-
-
-def broker_url(redis_url: str) -> str:
-    """``redis_url`` in kombu's form, which spells a unix socket ``redis+socket://``."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def postgres_socket(directory: Path) -> Path:

@@ -12,10 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -24,7 +21,7 @@ import redis
 from psycopg import sql
 
 from fks_site import addresses, processes
-from fks_site.addresses import ROLE, Urls
+from fks_site.addresses import ROLE
 from fks_site.processes import Account, StartError
 
 READY_TIMEOUT = 120.0  # seconds; crash recovery replays at most max_wal_size
@@ -241,18 +238,6 @@ class Valkey(_Server):
                 return bool(client.ping())
             except redis.ConnectionError:
                 return False
-
-
-@contextmanager
-def throw_away_servers() -> Iterator[Urls]:
-    """Both servers in a temporary directory, without durability: for tests."""
-    with ExitStack() as stack:
-        var = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fks-")))
-        for kind in (Postgres, Valkey):
-            server = kind(var, throw_away=True)
-            server.start()
-            stack.callback(server.stop)
-        yield addresses.urls(var)
 
 
 def _postgres_programs() -> Path:

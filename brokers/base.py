@@ -1,0 +1,115 @@
+"""The interface every broker plugin implements.
+
+A plugin is one file in ``brokers/plugins/`` (or a third party's package under the entry point
+``fks.brokers``). It never sees a Django model; it gets an ``AccountConfig`` and frozen values. SDKs are
+imported inside ``init``. One plugin object serves one account in one process and must be safe to call
+from several threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar
+
+from brokers.capabilities import Capabilities
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    CancelResult,
+    ExecutionResult,
+    FillReport,
+    Health,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    Permissions,
+    PositionReport,
+    Quote,
+)
+
+
+class ExecutionPlugin(ABC):
+    """One venue, one account."""
+
+    name: ClassVar[str]
+    """Short id used in ``add_account --broker``; also a metrics label."""
+    label: ClassVar[str]
+    credential_fields: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets the account needs; empty for none."""
+    option_fields: ClassVar[dict[str, str]] = {}
+    """Option name to a sentence of help; options not listed are refused."""
+
+    @abstractmethod
+    def init(self, config: AccountConfig) -> None:
+        """Make ready for use; may import an SDK, must not place or change anything.
+
+        Raises ConfigurationError or CredentialError.
+        """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this account's venue can do; valid after ``init``."""
+
+    @abstractmethod
+    def client_order_id(self, identity: str) -> str:
+        """``identity`` (32 hex digits) as this venue writes it."""
+
+    @abstractmethod
+    def execute_order(self, request: OrderRequest) -> ExecutionResult:
+        """Send one order, at most once. Never raises for anything the venue or network does."""
+
+    @abstractmethod
+    def cancel_order(self, ref: OrderRef) -> CancelResult:
+        """Ask the venue to cancel. Never raises for anything the venue or network does."""
+
+    @abstractmethod
+    def fetch_order(self, ref: OrderRef) -> OrderReport | None:
+        """The order as the venue knows it, fills included; ``None`` only if it says "no such order".
+
+        Looks by client id, then in open and closed orders and trades, as far as the venue allows.
+        Raises QueryFailedError when there is no trustworthy answer.
+        """
+
+    @abstractmethod
+    def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
+        """All working orders, ours and foreign. Raises QueryFailedError."""
+
+    @abstractmethod
+    def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
+        """Own trades in ``symbol`` at or after ``since``, oldest first. Raises QueryFailedError."""
+
+    @abstractmethod
+    def positions(self) -> Sequence[PositionReport]:
+        """Positions the venue keeps; empty for spot. Raises QueryFailedError."""
+
+    @abstractmethod
+    def balances(self) -> Sequence[BalanceReport]:
+        """Non-zero balances. Raises QueryFailedError."""
+
+    @abstractmethod
+    def instrument(self, symbol: str) -> Instrument:
+        """Trading rules of ``symbol``. Raises UnknownSymbolError or QueryFailedError."""
+
+    @abstractmethod
+    def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
+        """A fresh quote. ``hint`` is the alert's own price; only rehearsal venues may use it.
+
+        Raises QuoteUnavailableError, UnknownSymbolError or QueryFailedError.
+        """
+
+    @abstractmethod
+    def health_check(self) -> Health:
+        """One cheap read call; never raises for anything the venue or network does."""
+
+    @abstractmethod
+    def check_permissions(self) -> Permissions:
+        """What the credentials may do at the venue. Raises QueryFailedError or CredentialError."""
+
+    def close(self) -> None:
+        """Release connections; called when the account's configuration changed."""
+        return None

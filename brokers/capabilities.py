@@ -1,0 +1,48 @@
+"""What a plugin declares it can do. What is not declared is refused before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from brokers.errors import NotSupportedError
+from brokers.types import OrderRequest, OrderType, TimeInForce
+
+
+class IdRule(StrEnum):
+    """For how long a venue refuses a second order with the same client id."""
+
+    FOREVER = "forever"
+    OPEN = "open"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Declared abilities of a plugin or of one exchange behind it.
+
+    ``submit_timeout``: seconds after which a placement is given up and called UNKNOWN.
+    ``settle_window``: seconds after the submission within which the order may still turn up; before
+    that, and before a second look a window later, "not found" proves nothing.
+    """
+
+    order_types: frozenset[OrderType]
+    time_in_force: frozenset[TimeInForce]
+    id_rule: IdRule
+    submit_timeout: int
+    settle_window: int
+    post_only: bool = False
+    reduce_only: bool = False
+    short_selling: bool = False
+    needs_internet: bool = True
+
+    def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:
+        """Raise NotSupportedError naming what ``venue`` lacks for ``request``."""
+        if request.type not in self.order_types:
+            raise NotSupportedError(f"{venue} has no {request.type.value} orders here")
+        if request.time_in_force not in self.time_in_force:
+            raise NotSupportedError(f"{venue} has no time in force {request.time_in_force.value}")
+        if request.post_only and not self.post_only:
+            raise NotSupportedError(f"{venue} has no post-only orders here")
+        if request.reduce_only and not self.reduce_only:
+            raise NotSupportedError(f"{venue} has no reduce-only orders here")

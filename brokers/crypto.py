@@ -1,0 +1,80 @@
+"""Encryption of credentials at rest: AES-256-GCM, keys from ``CREDENTIAL_KEYS``, bound to the row.
+
+A token is ``key id (8 hex) "." base64(nonce + ciphertext)``. The associated data names the row and the
+field, so that a ciphertext copied to another row does not decrypt.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+NONCE_BYTES = 12
+
+
+class DecryptionError(Exception):
+    """No configured key opens the token, or it belongs to another row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    id: str
+    cipher: AESGCM
+
+
+@lru_cache(maxsize=4)
+def _keys(encoded: tuple[str, ...]) -> tuple[_Key, ...]:
+    keys = []
+    for text in encoded:
+        raw = base64.urlsafe_b64decode(text)
+        if len(raw) != 32:
+            raise ValueError("each of CREDENTIAL_KEYS must be 32 bytes, base64url encoded")
+        keys.append(_Key(hashlib.sha256(b"fks key id" + raw).hexdigest()[:8], AESGCM(raw)))
+    if not keys:
+        raise ValueError("CREDENTIAL_KEYS is empty: credentials cannot be stored or read")
+    return tuple(keys)
+
+
+def _configured() -> tuple[_Key, ...]:
+    return _keys(tuple(settings.CREDENTIAL_KEYS))
+
+
+def current_key_id() -> str:
+    """Id of the key that encrypts now; rows with another id are due for ``rotate_keys``."""
+    return _configured()[0].id
+
+
+def encrypt(values: dict[str, str], *, bound_to: str) -> str:
+    """``values`` as a token that opens only with the same ``bound_to``."""
+    key = _configured()[0]
+    nonce = os.urandom(NONCE_BYTES)
+    sealed = key.cipher.encrypt(nonce, json.dumps(values).encode(), bound_to.encode())
+    return f"{key.id}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+
+
+def decrypt(token: str, *, bound_to: str) -> dict[str, str]:
+    """The values of a token; raises DecryptionError, never returns ciphertext."""
+    key_id, _, body = token.partition(".")
+    try:
+        raw = base64.urlsafe_b64decode(body)
+    except (binascii.Error, ValueError) as error:
+        raise DecryptionError("not a credential token") from error
+    for key in _configured():
+        if key.id != key_id:
+            continue
+        try:
+            opened = key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode())
+        except InvalidTag as error:
+            raise DecryptionError("the credential belongs to another row or was changed") from error
+        values: dict[str, str] = json.loads(opened)
+        return values
+    raise DecryptionError(f"no configured key has the id {key_id}")

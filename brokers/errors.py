@@ -1,0 +1,54 @@
+"""Errors a plugin raises, named by what the caller should do about them.
+
+Placing an order never raises: ``execute_order`` answers with an ``Outcome``. These errors are for
+everything else a plugin does.
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """Base of all plugin errors; ``code`` is a reason code, the message a sentence for operators."""
+
+    code = "BROKER_ERROR"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class ConfigurationError(BrokerError):
+    """The account cannot work as configured: stop, an operator must change something."""
+
+    code = "ACCOUNT_MISCONFIGURED"
+
+
+class NotSupportedError(BrokerError):
+    """The venue lacks what was asked for: refuse, with the sentence that says what is lacking."""
+
+    code = "NOT_SUPPORTED"
+
+
+class UnknownSymbolError(BrokerError):
+    """The venue does not list the symbol: refuse the order, never guess another one."""
+
+    code = "UNKNOWN_SYMBOL"
+
+
+class QuoteUnavailableError(BrokerError):
+    """No usable price: no quote, no order."""
+
+    code = "REFERENCE_UNAVAILABLE"
+
+
+class QueryFailedError(BrokerError):
+    """A question got no trustworthy answer: the truth is *not known*, never "flat" or "absent"."""
+
+    code = "VENUE_UNREACHABLE"
+
+
+class CredentialError(BrokerError):
+    """The venue refused the key, or the stored secret cannot be decrypted."""
+
+    code = "CREDENTIALS_REFUSED"

@@ -1,0 +1,46 @@
+"""Database fields shared by all floors."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+if TYPE_CHECKING:
+    _Decimal = models.DecimalField[Decimal, Decimal]
+else:
+    _Decimal = models.DecimalField
+
+
+class MoneyField(_Decimal):
+    """A price, quantity or amount: 38 digits, 18 of them after the point.
+
+    Wide enough that no venue's number is ever rounded by the database: callers quantise explicitly,
+    toward less risk, before saving.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["max_digits"] = 38
+        kwargs["decimal_places"] = 18
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["max_digits"], kwargs["decimal_places"]
+        return name, path, list(args), kwargs
+
+    def from_db_value(self, value: Decimal | None, *_: Any) -> Decimal | None:
+        """Trailing zeros of the column's scale dropped, never in exponent notation."""
+        return None if value is None else plain(value)
+
+
+def plain(value: Decimal) -> Decimal:
+    """``value`` without trailing zeros and without a positive exponent: 100, not 1E+2 nor 100.00."""
+    normal = value.normalize()
+    return normal.quantize(Decimal(1)) if normal.as_tuple().exponent > 0 else normal  # type: ignore[operator]
+
+
+def decimal_text(value: Decimal) -> str:
+    """``value`` as shown and sent: fixed point, no exponent, no trailing zeros."""
+    return format(plain(value), "f")

@@ -1,0 +1,260 @@
+"""Accounts at venues, their credentials, and what is known of their symbols."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from brokers import crypto
+from brokers.fields import MoneyField
+from brokers.registry import registry
+from brokers.types import AccountConfig, Environment
+from brokers.types import Instrument as InstrumentRules
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+
+
+def validate_name(value: str) -> None:
+    if not NAME.match(value):
+        raise ValidationError(
+            "use 1 to 63 lowercase letters, digits, '-' and '_', starting with a letter or digit"
+        )
+
+
+def broker_choices() -> list[tuple[str, str]]:
+    return [(name, name) for name in registry().names()]
+
+
+class Account(models.Model):
+    """One account at one venue. Orders are placed only on active accounts."""
+
+    class Environment(models.TextChoices):
+        DRY_RUN = Environment.DRY_RUN.value, "dry run"
+        SANDBOX = Environment.SANDBOX.value, "sandbox"
+        LIVE = Environment.LIVE.value, "live"
+
+    name = models.CharField(max_length=63, unique=True, validators=[validate_name])
+    broker = models.CharField(max_length=40, choices=broker_choices)
+    environment = models.CharField(
+        max_length=10, choices=Environment.choices, default=Environment.DRY_RUN
+    )
+    quote_currency = models.CharField(
+        max_length=10, default="USDT", help_text="The currency limits and equity are counted in."
+    )
+    options = models.JSONField(default=dict, blank=True)
+    is_active = models.BooleanField(default=True)
+    version = models.PositiveIntegerField(
+        default=1, editable=False, help_text="Grows with every change, so that workers reconnect."
+    )
+    equity = MoneyField(null=True, blank=True, editable=False)
+    balances = models.JSONField(default=dict, blank=True, editable=False)
+    balances_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk and not kwargs.get("update_fields"):
+            self.version += 1
+        super().save(*args, **kwargs)
+
+    @property
+    def venue(self) -> str:
+        """The exchange behind the broker where there is one, else the broker: a metrics label."""
+        return str(self.options.get("exchange", self.broker))
+
+    def config(self) -> AccountConfig:
+        """Everything a plugin may know; decrypts the credentials. Raises crypto.DecryptionError."""
+        credential = ExchangeCredential.objects.filter(account=self).first()
+        return AccountConfig(
+            key=str(self.pk),
+            name=self.name,
+            environment=Environment(self.environment),
+            options=dict(self.options),
+            credentials=credential.reveal() if credential else {},
+        )
+
+
+class ExchangeCredential(models.Model):
+    """The API key of an account, encrypted and bound to this row. Write-only: nothing shows it again."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="credential")
+    sealed = models.TextField(editable=False)
+    hint = models.CharField(
+        max_length=12, blank=True, editable=False, help_text="The last four characters of the key."
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "exchange credential"
+
+    def __str__(self) -> str:
+        return f"credential of {self.account.name} ({self.hint or 'no key'})"
+
+    @property
+    def _binding(self) -> str:
+        return f"exchange credential of account {self.account_id}"
+
+    def seal(self, values: dict[str, str]) -> None:
+        """Encrypt ``values`` into the row; the caller saves it."""
+        self.sealed = crypto.encrypt(values, bound_to=self._binding)
+        key = values.get("api_key", "")
+        self.hint = f"…{key[-4:]}" if len(key) >= 12 else ""
+
+    def reveal(self) -> dict[str, str]:
+        """The plain values, for a plugin only. Raises crypto.DecryptionError."""
+        return crypto.decrypt(self.sealed, bound_to=self._binding)
+
+
+class Instrument(models.Model):
+    """A venue's trading rules for one symbol of one account, as last read."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="instruments")
+    symbol = models.CharField(max_length=60)
+    venue_symbol = models.CharField(max_length=60)
+    base = models.CharField(max_length=20)
+    quote = models.CharField(max_length=20)
+    market_type = models.CharField(max_length=10, default="spot")
+    quantity_step = MoneyField()
+    price_tick = MoneyField()
+    min_quantity = MoneyField(null=True, blank=True)
+    max_quantity = MoneyField(null=True, blank=True)
+    min_value = MoneyField(null=True, blank=True)
+    refreshed_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="instrument_once_per_account"),
+            models.CheckConstraint(
+                condition=models.Q(quantity_step__gt=Decimal(0), price_tick__gt=Decimal(0)),
+                name="instrument_steps_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} on {self.account}"
+
+    def rules(self) -> InstrumentRules:
+        return InstrumentRules(
+            symbol=self.symbol,
+            venue_symbol=self.venue_symbol,
+            base=self.base,
+            quote=self.quote,
+            quantity_step=self.quantity_step,
+            price_tick=self.price_tick,
+            min_quantity=self.min_quantity,
+            max_quantity=self.max_quantity,
+            min_value=self.min_value,
+            market_type=self.market_type,
+        )
+
+
+class SymbolAlias(models.Model):
+    """What a sender calls a symbol and what it means on an account (or on all, without one)."""
+
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, null=True, blank=True, related_name="aliases"
+    )
+    alias = models.CharField(max_length=60, help_text="As the sender writes it, e.g. BINANCE:BTCUSDT.P")
+    symbol = models.CharField(max_length=60, help_text="As the venue is asked for it, e.g. BTC/USDT:USDT")
+
+    class Meta:
+        verbose_name_plural = "symbol aliases"
+        ordering: ClassVar[list[str]] = ["alias"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["account", "alias"], name="alias_once_per_account", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.alias} → {self.symbol}"
+
+
+class PaperPrice(models.Model):
+    """The last price a paper account saw for a symbol."""
+
+    account_key = models.CharField(max_length=40)
+    symbol = models.CharField(max_length=60)
+    price = MoneyField()
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account_key", "symbol"], name="paper_price_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.price}"
+
+
+class PaperOrder(models.Model):
+    """An order in the paper venue's own book: a venue's record, not FKS's (that is execution.Order)."""
+
+    account_key = models.CharField(max_length=40)
+    identity = models.CharField(max_length=32)
+    symbol = models.CharField(max_length=60)
+    side = models.CharField(max_length=4)
+    type = models.CharField(max_length=20)
+    quantity = MoneyField()
+    price = MoneyField(null=True)
+    stop_price = MoneyField(null=True)
+    status = models.CharField(max_length=20)
+    filled_quantity = MoneyField(default=Decimal(0))
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account_key", "identity"], name="paper_order_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["account_key", "symbol"],
+                name="paper_order_working",
+                condition=models.Q(status__in=["open", "partially_filled"]),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity} {self.symbol}"
+
+
+class PaperFill(models.Model):
+    """A trade in the paper venue's book."""
+
+    order = models.ForeignKey(PaperOrder, on_delete=models.CASCADE, related_name="fills")
+    trade_id = models.CharField(max_length=50, unique=True)
+    quantity = MoneyField()
+    price = MoneyField()
+    fee = MoneyField()
+    fee_currency = models.CharField(max_length=20)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.trade_id
+
+
+class PaperBalance(models.Model):
+    """What a paper account owns of one currency; may be negative for shorts."""
+
+    account_key = models.CharField(max_length=40)
+    currency = models.CharField(max_length=20)
+    total = MoneyField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account_key", "currency"], name="paper_balance_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.total} {self.currency}"

@@ -1,0 +1,251 @@
+"""The frozen values that cross the border between FKS and a venue.
+
+Units: quantities in the base asset (or contracts), prices in the quote asset per unit, money in the
+quote asset; all ``Decimal``. Times are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+    @property
+    def sign(self) -> int:
+        """+1 for a buy, -1 for a sell: what one unit does to a position."""
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+
+
+class TimeInForce(StrEnum):
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+    DAY = "day"
+
+
+class Environment(StrEnum):
+    DRY_RUN = "dry_run"
+    SANDBOX = "sandbox"
+    LIVE = "live"
+
+
+class Outcome(StrEnum):
+    """How a placement ended. ``UNKNOWN`` is the default: anything else must be proven."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+
+
+class VenueStatus(StrEnum):
+    """The state of an order as the venue reports it."""
+
+    OPEN = "open"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountConfig:
+    """What a plugin learns of an account. ``credentials`` never leaves the plugin."""
+
+    key: str
+    name: str
+    environment: Environment
+    options: Mapping[str, Any]
+    credentials: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A tradable symbol and the venue's rules for its numbers.
+
+    ``quantity_step`` and ``price_tick`` are positive; the limits are ``None`` where the venue names none.
+    """
+
+    symbol: str
+    venue_symbol: str
+    base: str
+    quote: str
+    quantity_step: Decimal
+    price_tick: Decimal
+    min_quantity: Decimal | None = None
+    max_quantity: Decimal | None = None
+    min_value: Decimal | None = None
+    market_type: str = "spot"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Best prices at ``at`` (when the venue said it, or when it was read)."""
+
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+    last: Decimal
+    at: datetime
+
+    @property
+    def mid(self) -> Decimal:
+        return (self.bid + self.ask) / 2
+
+    def worst(self, side: Side) -> Decimal:
+        """The price a market order on ``side`` would meet first."""
+        return self.ask if side is Side.BUY else self.bid
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """One order, ready to be sent: numbers already rounded to the instrument's rules.
+
+    ``identity`` is 32 lowercase hex digits, made and committed before anything is sent; the plugin
+    says how its venue writes it. ``reference_price`` is the price risk judged the order by; venues
+    never receive it.
+    """
+
+    identity: str
+    symbol: str
+    side: Side
+    type: OrderType
+    quantity: Decimal
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    reduce_only: bool = False
+    reference_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRef:
+    """How to find an order again. ``broker_order_id`` is empty until the venue acknowledged."""
+
+    identity: str
+    symbol: str
+    broker_order_id: str
+    submitted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """One trade. ``trade_id`` is unique within the account; ``fee`` is positive when paid."""
+
+    trade_id: str
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What the venue says about one order.
+
+    ``fills`` may be incomplete; ``filled_quantity`` is the total and rules. ``client_order_id`` is in
+    the venue's writing.
+    """
+
+    broker_order_id: str
+    client_order_id: str
+    symbol: str
+    side: Side
+    status: VenueStatus
+    quantity: Decimal
+    filled_quantity: Decimal
+    average_price: Decimal | None
+    fills: tuple[FillReport, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """The end of one placement attempt.
+
+    ``evidence`` holds what was seen (request and answer, scrubbed of secrets) as JSON-ready values.
+    ``retry_after`` (seconds) is set when the venue asked for patience: the order was not placed.
+    """
+
+    outcome: Outcome
+    broker_order_id: str = ""
+    report: OrderReport | None = None
+    code: str = ""
+    detail: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    retry_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome is Outcome.ACCEPTED and not self.broker_order_id:
+            raise ValueError("ACCEPTED needs the venue's order id as proof")
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """``ACCEPTED``: the venue took the cancel. ``REJECTED``: it says there is nothing to cancel.
+
+    Either way the order's own state is read back afterwards; a cancel proves nothing by itself.
+    """
+
+    outcome: Outcome
+    code: str = ""
+    detail: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceReport:
+    currency: str
+    total: Decimal
+    free: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """A position as the venue keeps it; ``quantity`` is negative for a short."""
+
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the key may do; ``None`` where the venue does not tell."""
+
+    trade: bool | None
+    withdraw: bool | None
+    ip_restricted: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    ok: bool
+    detail: str
+    latency_ms: int | None = None
+    clock_skew_ms: int | None = None

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class FksSiteConfig(AppConfig):
+    name = "fks_site"
+    verbose_name = "FKS"

@@ -1,0 +1,63 @@
+"""The Celery application. Messages are nudges with a row id in them; losing one loses nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
+
+app = Celery("fks")
+
+
+def transport_url(redis_url: str) -> str:
+    """``REDIS_URL`` as kombu wants it: unix sockets are ``redis+socket://`` there."""
+    if redis_url.startswith("unix://"):
+        path, _, query = redis_url.removeprefix("unix://").partition("?")
+        number = query.removeprefix("db=") or "0"
+        return f"redis+socket://{path}?virtual_host={number}"
+    return redis_url
+
+
+def _every(task: str, seconds: float, queue: str) -> dict[str, Any]:
+    """A beat entry; a tick that could not run before the next one is due is dropped."""
+    return {
+        "task": task,
+        "schedule": seconds,
+        "options": {"expires": max(seconds, 2.0), "queue": queue},
+    }
+
+
+@app.on_configure.connect
+def configure(sender: Celery, **_: Any) -> None:
+    from django.conf import settings
+
+    sender.conf.update(
+        broker_url=transport_url(settings.REDIS_URL),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "queue_order_strategy": "priority",
+        },
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_default_queue="default",
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        enable_utc=True,
+        beat_schedule={
+            "sweep": _every("execution.tasks.sweep", 1.0, "sweeps"),
+            "beat heartbeat": _every("execution.tasks.beat_heartbeat", 5.0, "sweeps"),
+            "reconcile": _every("execution.tasks.reconcile_all", 60.0, "sweeps"),
+        },
+    )
+
+
+app.autodiscover_tasks(["execution"])

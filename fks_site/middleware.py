@@ -1,0 +1,43 @@
+"""Two small middlewares: the short way for machines, and the name behind an operator's change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import resolve
+
+from execution.guards import client_ip
+from risk import audit
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+MACHINE_PATHS = ("/webhook/", "/health", "/ready")
+
+
+def api_paths(get_response: GetResponse) -> GetResponse:
+    """Webhooks and probes skip sessions, CSRF, redirects and every other middleware below.
+
+    They authenticate by themselves, and each middleware would cost them more than their own work.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(MACHINE_PATHS):
+            return get_response(request)
+        match = resolve(request.path_info)
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        return response
+
+    return middleware
+
+
+def audit_actor(get_response: GetResponse) -> GetResponse:
+    """Changes made during a request are attributed to its user and address."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        user = request.user
+        name = user.get_username() if user.is_authenticated else "anonymous"
+        with audit.acting(audit.Actor(name, client_ip(request) or "")):
+            return get_response(request)
+
+    return middleware

@@ -1,0 +1,199 @@
+"""Limits, switches, breakers, allowlists and the audit trail: what operators set, and what was done."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from ipaddress import ip_network
+from typing import ClassVar
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from brokers.fields import MoneyField
+from brokers.models import Account
+from risk.types import LimitMode
+
+
+class RiskPolicy(models.Model):
+    """A scope limits are set for: everything, an account, a strategy, a symbol, or a combination."""
+
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, null=True, blank=True, related_name="policies"
+    )
+    strategy = models.CharField(max_length=63, blank=True, help_text="The strategy's slug.")
+    symbol = models.CharField(max_length=60, blank=True)
+
+    class Meta:
+        verbose_name_plural = "risk policies"
+        ordering: ClassVar[list[str]] = ["account", "strategy", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["account", "strategy", "symbol"],
+                name="policy_once_per_scope",
+                nulls_distinct=False,
+            )
+        ]
+
+    def __str__(self) -> str:
+        parts = [
+            f"account {self.account.name}" if self.account else "",
+            f"strategy {self.strategy}" if self.strategy else "",
+            f"symbol {self.symbol}" if self.symbol else "",
+        ]
+        return ", ".join(part for part in parts if part) or "everything"
+
+
+class RiskLimit(models.Model):
+    """One limit: a rule, its value, and whether it refuses, only observes, or is off."""
+
+    class Mode(models.TextChoices):
+        OFF = LimitMode.OFF.value, "off"
+        OBSERVE = LimitMode.OBSERVE.value, "observe"
+        ENFORCE = LimitMode.ENFORCE.value, "enforce"
+
+    policy = models.ForeignKey(RiskPolicy, on_delete=models.CASCADE, related_name="limits")
+    rule = models.CharField(max_length=40)
+    value = MoneyField()
+    mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.ENFORCE)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["rule"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["policy", "rule"], name="limit_once_per_policy"),
+            models.CheckConstraint(
+                condition=models.Q(value__gte=Decimal(0)), name="limit_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.value} ({self.policy})"
+
+
+class CircuitBreaker(models.Model):
+    """The guard in front of one account's venue. Every change is a conditional UPDATE."""
+
+    class State(models.TextChoices):
+        CLOSED = "closed", "closed"
+        OPEN = "open", "open"
+        HALF_OPEN = "half_open", "half open"
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="breaker")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.CLOSED)
+    failures = models.PositiveIntegerField(default=0, help_text="Failures in a row.")
+    successes = models.PositiveIntegerField(default=0, help_text="Good probes in a row.")
+    failure_threshold = models.PositiveIntegerField(default=5)
+    success_threshold = models.PositiveIntegerField(default=2)
+    open_seconds = models.PositiveIntegerField(
+        default=60, help_text="How long it stays open before a probe may try."
+    )
+    opened_at = models.DateTimeField(null=True, blank=True)
+    probe_until = models.DateTimeField(
+        null=True, blank=True, help_text="The probe now under way holds the breaker until then."
+    )
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account"]
+
+    def __str__(self) -> str:
+        return f"breaker of {self.account.name}: {self.state}"
+
+
+class TradingState(models.Model):
+    """The kill switch of one scope; the strictest of all scopes that touch an order rules."""
+
+    class Scope(models.TextChoices):
+        GLOBAL = "global", "everything"
+        ACCOUNT = "account", "account"
+        STRATEGY = "strategy", "strategy"
+
+    class State(models.TextChoices):
+        ACTIVE = "active", "active"
+        REDUCING = "reducing", "reduce only"
+        HALTED = "halted", "halted"
+
+    scope = models.CharField(max_length=10, choices=Scope.choices)
+    key = models.CharField(max_length=63, blank=True, help_text="Account name or strategy slug.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    generation = models.PositiveIntegerField(default=0)
+    reason = models.TextField(blank=True)
+    changed_by = models.CharField(max_length=150, blank=True)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["scope", "key"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["scope", "key"], name="trading_state_once_per_scope")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key or 'everything'}: {self.get_state_display()}"
+
+
+class IPAllowlist(models.Model):
+    """A named set of networks. A strategy that uses an empty one refuses every address."""
+
+    name = models.CharField(max_length=63, unique=True)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = "IP allowlist"
+        ordering: ClassVar[list[str]] = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def validate_network(value: str) -> None:
+    """A CIDR network without host bits; says which network was probably meant."""
+    try:
+        ip_network(value)
+    except ValueError as error:
+        try:
+            meant = ip_network(value, strict=False)
+        except ValueError:
+            raise ValidationError(f"{value!r} is not an address or network: {error}") from error
+        raise ValidationError(f"{value} has host bits set; did you mean {meant}?") from error
+    if ip_network(value).prefixlen == 0:
+        raise ValidationError(f"{value} is the whole internet; use no allowlist instead")
+
+
+class AllowedNetwork(models.Model):
+    """One network of an allowlist."""
+
+    allowlist = models.ForeignKey(IPAllowlist, on_delete=models.CASCADE, related_name="networks")
+    cidr = models.CharField(max_length=43, validators=[validate_network])
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["cidr"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["allowlist", "cidr"], name="network_once_per_allowlist")
+        ]
+
+    def __str__(self) -> str:
+        return self.cidr
+
+
+class AuditEvent(models.Model):
+    """Who did what to what, when, from where and why. Append-only: rows are never changed."""
+
+    at = models.DateTimeField(db_index=True)
+    kind = models.CharField(max_length=60)
+    actor = models.CharField(max_length=150)
+    address = models.CharField(max_length=45, blank=True)
+    correlation_id = models.CharField(max_length=40, blank=True)
+    subject = models.CharField(max_length=120, help_text="What was changed, e.g. limit max_order_value.")
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["kind", "-id"], name="audit_by_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} by {self.actor}"

@@ -1,0 +1,91 @@
+"""The kill switch: ACTIVE, REDUCING or HALTED for everything, an account or a strategy.
+
+A change takes an exclusive advisory lock, every claim of an order for sending takes the shared one in
+its own transaction (``fence``). So once ``change`` has committed, no claim that read the older state can
+still commit: nothing that increases risk is claimed for sending afterwards.
+"""
+
+from __future__ import annotations
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from risk import audit
+from risk.models import TradingState
+from risk.types import ReasonCode, Refusal
+
+FENCE_LOCK = 0x464B5301
+_STRICTNESS = {
+    TradingState.State.ACTIVE: 0,
+    TradingState.State.REDUCING: 1,
+    TradingState.State.HALTED: 2,
+}
+
+
+def change(
+    state: TradingState.State,
+    *,
+    scope: TradingState.Scope = TradingState.Scope.GLOBAL,
+    key: str = "",
+    reason: str,
+) -> TradingState:
+    """Set the state of a scope; in force everywhere when this returns. Needs PostgreSQL only."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [FENCE_LOCK])
+        row, _ = TradingState.objects.get_or_create(
+            scope=scope, key=key, defaults={"changed_at": timezone.now()}
+        )
+        before = row.state
+        TradingState.objects.filter(pk=row.pk).update(
+            state=state,
+            generation=F("generation") + 1,
+            reason=reason,
+            changed_by=audit.current_actor().name,
+            changed_at=timezone.now(),
+        )
+        row.refresh_from_db()
+        audit.record(
+            "trading_state.changed",
+            f"{scope} {key}".strip(),
+            before={"state": before},
+            after={"state": state.value, "generation": row.generation},
+            reason=reason,
+        )
+    return row
+
+
+def fence() -> None:
+    """Hold off changes until the caller's transaction ends; call before ``standing`` when claiming."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [FENCE_LOCK])
+
+
+def standing(*, account: str, strategy: str = "") -> TradingState | None:
+    """The strictest row that touches this account and strategy, ``None`` when all is active."""
+    rows = TradingState.objects.filter(
+        Q(scope=TradingState.Scope.GLOBAL)
+        | Q(scope=TradingState.Scope.ACCOUNT, key=account)
+        | Q(scope=TradingState.Scope.STRATEGY, key=strategy)
+    ).exclude(state=TradingState.State.ACTIVE)
+    return max(rows, key=lambda row: _STRICTNESS[TradingState.State(row.state)], default=None)
+
+
+def refuse_if_switched_off(*, account: str, strategy: str, is_exit: bool) -> None:
+    """Raise Refusal when the switch forbids an order: HALTED all, REDUCING all but exits."""
+    row = standing(account=account, strategy=strategy)
+    if row is None:
+        return
+    numbers = {"scope": str(row.scope), "generation": str(row.generation)}
+    where = row.key or "everything"
+    if row.state == TradingState.State.HALTED:
+        raise Refusal(
+            ReasonCode.TRADING_HALTED, f"trading is halted for {where}: {row.reason}", numbers
+        )
+    if not is_exit:
+        raise Refusal(
+            ReasonCode.REDUCE_ONLY,
+            f"only orders that reduce a position pass for {where}: {row.reason}",
+            numbers,
+        )

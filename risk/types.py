@@ -1,0 +1,205 @@
+"""The frozen values risk works on. Money in the account's quote currency, quantities in the base asset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from brokers.types import Instrument, OrderType, Quote, Side
+
+
+class ReasonCode(StrEnum):
+    """Why something was refused. One vocabulary for signals, orders, pages and metrics."""
+
+    # signal
+    UNREADABLE = "UNREADABLE"
+    STALE = "STALE"
+    FROM_THE_FUTURE = "FROM_THE_FUTURE"
+    LOW_CONFIDENCE = "LOW_CONFIDENCE"
+    CONFIDENCE_MISSING = "CONFIDENCE_MISSING"
+    POOR_REWARD_RISK = "POOR_REWARD_RISK"
+    REWARD_RISK_MISSING = "REWARD_RISK_MISSING"
+    STRATEGY_DISABLED = "STRATEGY_DISABLED"
+    NO_ROUTE = "NO_ROUTE"
+    NOTHING_TO_CLOSE = "NOTHING_TO_CLOSE"
+    NOTHING_TO_CANCEL = "NOTHING_TO_CANCEL"
+    ALREADY_AT_TARGET = "ALREADY_AT_TARGET"
+    # account and venue
+    ACCOUNT_INACTIVE = "ACCOUNT_INACTIVE"
+    LIVE_TRADING_OFF = "LIVE_TRADING_OFF"
+    NOT_RECONCILED = "NOT_RECONCILED"
+    ACCOUNT_MISCONFIGURED = "ACCOUNT_MISCONFIGURED"
+    CREDENTIALS_REFUSED = "CREDENTIALS_REFUSED"
+    VENUE_UNREACHABLE = "VENUE_UNREACHABLE"
+    UNKNOWN_SYMBOL = "UNKNOWN_SYMBOL"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    REFERENCE_UNAVAILABLE = "REFERENCE_UNAVAILABLE"
+    EQUITY_UNKNOWN = "EQUITY_UNKNOWN"
+    CURRENCY_MISMATCH = "CURRENCY_MISMATCH"
+    # sizing
+    SIZE_MISSING = "SIZE_MISSING"
+    SIZE_TOO_SMALL = "SIZE_TOO_SMALL"
+    SIZE_TOO_LARGE = "SIZE_TOO_LARGE"
+    STOP_LOSS_MISSING = "STOP_LOSS_MISSING"
+    STOP_LOSS_INVALID = "STOP_LOSS_INVALID"
+    PRICE_MISSING = "PRICE_MISSING"
+    # limits
+    NO_LIMIT_SET = "NO_LIMIT_SET"
+    MAX_ORDER_VALUE = "MAX_ORDER_VALUE"
+    MAX_POSITION_VALUE = "MAX_POSITION_VALUE"
+    MAX_OPEN_ORDERS = "MAX_OPEN_ORDERS"
+    MAX_CAPITAL_SHARE = "MAX_CAPITAL_SHARE"
+    RISK_PER_TRADE = "RISK_PER_TRADE"
+    DAILY_LOSS = "DAILY_LOSS"
+    # switches
+    TRADING_HALTED = "TRADING_HALTED"
+    REDUCE_ONLY = "REDUCE_ONLY"
+    BREAKER_OPEN = "BREAKER_OPEN"
+    # order life
+    EXPIRED_BEFORE_SENDING = "EXPIRED_BEFORE_SENDING"
+    VENUE_REJECTED = "VENUE_REJECTED"
+    NOT_PLACED = "NOT_PLACED"
+    CANCELED_BY_OPERATOR = "CANCELED_BY_OPERATOR"
+    CANCELED_BY_SIGNAL = "CANCELED_BY_SIGNAL"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class Refusal(Exception):
+    """A decision not to trade: the code, a sentence, and the numbers that led to it."""
+
+    def __init__(
+        self, code: ReasonCode, detail: str, numbers: Mapping[str, Decimal | str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.numbers = dict(numbers or {})
+
+
+class QuantityType(StrEnum):
+    BASE = "base"
+    QUOTE = "quote"
+    PERCENT_OF_EQUITY = "percent_of_equity"
+    RISK_PERCENT = "risk_percent"
+
+
+class SizingMethod(StrEnum):
+    FIXED_QUANTITY = "fixed_quantity"
+    FIXED_PERCENT = "fixed_percent"
+    RISK = "risk"
+    ATR = "atr"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a signal wants on one account, before it has a size.
+
+    ``quantity`` is what the alert asked for, in the unit ``quantity_type`` says (percentages as 5 for
+    5 %). ``is_exit`` marks orders that only reduce a position: they pass the limits entries must pass.
+    """
+
+    side: Side
+    type: OrderType
+    is_exit: bool
+    quantity: Decimal | None = None
+    quantity_type: QuantityType = QuantityType.BASE
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    confidence: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SizingPolicy:
+    """How a route sizes orders. ``percent`` is a fraction of equity: 0.02 for 2 %."""
+
+    method: SizingMethod
+    quantity: Decimal | None = None
+    percent: Decimal | None = None
+    atr_multiple: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRules:
+    """The strategy's own thresholds; ``None`` switches one off."""
+
+    min_confidence: Decimal | None = None
+    min_reward_risk: Decimal | None = None
+    requires_confidence: bool = False
+    requires_reward_risk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the account when an order is judged, gathered in one moment.
+
+    Working quantities include UNKNOWN orders at their worst case. ``position_quantity`` is negative for
+    a short. ``equity`` and ``realised_today`` are ``None`` when not known: rules that need them refuse.
+    """
+
+    at: datetime
+    instrument: Instrument
+    quote: Quote
+    equity: Decimal | None
+    position_quantity: Decimal
+    working_buy_quantity: Decimal
+    working_sell_quantity: Decimal
+    open_orders: int
+    realised_today: Decimal | None
+    atr: Decimal | None = None
+    to_account_currency: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of size arithmetic an operator can follow."""
+
+    label: str
+    formula: str
+    result: Decimal | str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The outcome of sizing: a quantity on the instrument's grid, and how it came about."""
+
+    quantity: Decimal
+    reference_price: Decimal
+    value: Decimal
+    steps: tuple[Step, ...]
+
+
+class LimitMode(StrEnum):
+    OFF = "off"
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit in force. ``scope`` names where it was set, for the operator."""
+
+    rule: str
+    value: Decimal
+    mode: LimitMode
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One rule's answer with its numbers."""
+
+    rule: str
+    passed: bool
+    detail: str
+    code: ReasonCode | None = None
+    mode: LimitMode = LimitMode.ENFORCE
+    numbers: Mapping[str, Decimal | str] = field(default_factory=dict)
+
+    @property
+    def denies(self) -> bool:
+        return not self.passed and self.mode is LimitMode.ENFORCE

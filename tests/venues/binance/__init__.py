@@ -1,0 +1,1 @@
+"""Binance spot, REST v3, as its public documentation describes it."""
