@@ -187,7 +187,9 @@ class Ledger:
         fee = self.house.taker_fee
         if spec.side is Side.SELL:
             return order.remaining if spec.fee_in_quote else order.remaining * (1 + fee)
-        price = spec.trigger_price if spec.price is None and order.working_at is None else spec.price
+        price = (
+            spec.trigger_price if spec.price is None and order.working_at is None else spec.price
+        )
         if price is None:
             market = self.markets[spec.instrument.symbol]
             cost = sum((t.cost for t in market.sweep(spec.side, order.remaining, None)), ZERO)

@@ -203,13 +203,17 @@ def placed(order: Order, response_type: str) -> dict[str, object]:
 
 
 def queried(order: Order) -> dict[str, object]:
-    return {"stopPrice": places(Decimal(0))} | order_fields(order) | {
-        "icebergQty": places(Decimal(0)),
-        "time": order.created_at,
-        "updateTime": order.updated_at,
-        "isWorking": order.working_at is not None,
-        "workingTime": -1 if order.working_at is None else order.working_at,
-    }
+    return (
+        {"stopPrice": places(Decimal(0))}
+        | order_fields(order)
+        | {
+            "icebergQty": places(Decimal(0)),
+            "time": order.created_at,
+            "updateTime": order.updated_at,
+            "isWorking": order.working_at is not None,
+            "workingTime": -1 if order.working_at is None else order.working_at,
+        }
+    )
 
 
 def canceled(order: Order, cancel_id: str) -> dict[str, object]:

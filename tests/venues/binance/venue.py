@@ -54,7 +54,7 @@ def names(text: str) -> frozenset[str]:
 
 
 class Binance(Venue):
-    """Binance spot. Futures market lists are served empty, so a client may ask for them."""
+    """Binance spot. Futures and margin market lists are served empty, so a client may ask for them."""
 
     name = "binance"
 
@@ -201,6 +201,8 @@ class Binance(Venue):
             "/api/v3/myTrades": (self._trades, "symbol orderId startTime endTime fromId limit"),
             "/sapi/v1/account/apiRestrictions": (self._restrictions, ""),
             "/sapi/v1/capital/config/getall": (self._coins, ""),
+            "/sapi/v1/margin/allPairs": (lambda _: reply([]), ""),
+            "/sapi/v1/margin/isolated/allPairs": (lambda _: reply([]), ""),
         }
         return {
             ("GET", path): Route(handler, Endpoint.QUERY, names(known), READ)
@@ -249,9 +251,7 @@ class Binance(Venue):
     def _klines(self, request: Request) -> Answer:
         limit = min(self._integer(request, "limit", 500), 1000)
         interval = request.params.get("interval", "")
-        return reply(
-            marketdata.klines(self._market(request), interval, limit, self.clock.now_ms())
-        )
+        return reply(marketdata.klines(self._market(request), interval, limit, self.clock.now_ms()))
 
     def _balances(self, request: Request) -> Answer:
         self.ledger.advance()
@@ -312,12 +312,15 @@ class Binance(Venue):
         account = self._account(request)
         symbol = instrument_of(params).symbol
         if params.get("orderId"):
-            named = [account.orders[params["orderId"]]] if params["orderId"] in account.orders else []
+            named = (
+                [account.orders[params["orderId"]]] if params["orderId"] in account.orders else []
+            )
         elif params.get("origClientOrderId"):
             named = account.by_client_id.get(params["origClientOrderId"], [])
         else:
             raise BinanceError(
-                -1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!"
+                -1102,
+                "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!",
             )
         for order in reversed(named):
             if order.spec.instrument.symbol == symbol and orders(order):
