@@ -33,7 +33,8 @@ def runtime_directory(var: Path) -> Path:
     inside = var / "run"
     if len(os.fsencode(postgres_socket(inside))) <= _SOCKET_PATH_LIMIT:
         return inside
-    outside = Path("/tmp", f"fks-{digest(var)}")
+    # Not $TMPDIR: a command in another terminal must find the same place.
+    outside = Path("/tmp", f"fks-{digest(var)}")  # noqa: S108
     if outside.is_symlink() or (outside.exists() and outside.stat().st_uid != var.stat().st_uid):
         raise StartError("SOCKET_DIRECTORY_FOREIGN", f"{outside} belongs to somebody else.")
     return outside

@@ -135,7 +135,7 @@ def spawn(
         prefix = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
         prefix += [*(account.setpriv_options if account else []), "--"]
     with _open_log(log) as output:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  (every caller names its program itself)
             [*prefix, *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,

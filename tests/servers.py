@@ -1,5 +1,8 @@
 """One throw-away PostgreSQL and Valkey for a whole test run, shared by its xdist workers.
 
+A pytest plugin (``-p tests.servers``) because pytest-django loads the settings, which read the
+environment, before any conftest.
+
 Tests never touch the servers that ``DATABASE_URL`` and ``REDIS_URL`` name: those may hold real
 orders. ``FKS_TEST_DATABASE_URL`` and ``FKS_TEST_REDIS_URL`` lend a run servers of its own.
 """
@@ -13,14 +16,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 _STARTED = "FKS_TEST_SERVERS"  # inherited by xdist workers: the servers are the controller's
 _DECIDED_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "CREDENTIAL_KEYS")
 _NOT_FOR_TESTS = ("FKS_LIVE_TRADING", "DEBUG", "WEBHOOK_SECRET", "DEFAULT_EXCHANGE")
 _SECRET_NOT_FOR_TESTS = ("EXCHANGE_API_KEY", "EXCHANGE_API_SECRET")
 
 
-def ensure() -> None:
-    """Start the servers unless this run has them, and point the environment at them."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Start the servers, unless we are a worker of a run that has them, and point to them."""
     if _STARTED in os.environ:
         return
     for name in (*_DECIDED_BY_THE_RUN, *_NOT_FOR_TESTS, *_SECRET_NOT_FOR_TESTS):
