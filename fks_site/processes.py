@@ -54,6 +54,8 @@ class Account:
         options = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--no-new-privs"]
         if self.capability:
             options += [f"--inh-caps=+{self.capability}", f"--ambient-caps=+{self.capability}"]
+            # Else access(2), by which PostgreSQL looks for its programs, would disregard it.
+            options += ["--securebits=+no_setuid_fixup"]
         return options
 
 
