@@ -1,0 +1,60 @@
+"""Decimal arithmetic for money: bounded, rounding toward zero, never NaN, never an exponent."""
+
+from __future__ import annotations
+
+from decimal import (
+    ROUND_DOWN,
+    ROUND_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+
+ARITHMETIC = Context(
+    prec=50,
+    rounding=ROUND_DOWN,
+    Emin=-60,
+    Emax=60,
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)
+"""Entered with ``localcontext(ARITHMETIC)``; what leaves its bounds raises DecimalException."""
+
+_SHOWN = Decimal("1E-18")
+
+
+def plain(value: Decimal) -> Decimal:
+    """``value`` without trailing zeros or a positive exponent: 100, not 1E+2 nor 100.00."""
+    with localcontext(ARITHMETIC):
+        whole = value == value.to_integral_value()
+        return value.quantize(Decimal(1)) if whole else value.normalize()
+
+
+def shown(value: Decimal) -> Decimal:
+    """``value`` for people and records: plain, cut after 18 decimals."""
+    with localcontext(ARITHMETIC):
+        return plain(value.quantize(_SHOWN))
+
+
+def text(value: Decimal) -> str:
+    """``shown`` as fixed-point text."""
+    return format(shown(value), "f")
+
+
+def floor_to(value: Decimal, step: Decimal) -> Decimal:
+    """The largest multiple of ``step`` that is not above ``value`` (neither may be negative)."""
+    with localcontext(ARITHMETIC):
+        return plain(value // step * step)
+
+
+def ceil_to(value: Decimal, step: Decimal) -> Decimal:
+    """The smallest multiple of ``step`` that is not below ``value`` (neither may be negative)."""
+    with localcontext(ARITHMETIC):
+        return plain((value / step).to_integral_value(rounding=ROUND_UP) * step)
+
+
+def is_positive(value: Decimal | None) -> bool:
+    """Whether ``value`` is a number above zero: neither missing nor NaN nor infinite."""
+    return value is not None and value.is_finite() and value > 0

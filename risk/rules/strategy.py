@@ -1,0 +1,77 @@
+"""What a strategy asks of its own signals. Exits skip both rules."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from risk.arithmetic import text
+from risk.prices import stop_distance
+from risk.types import Intent, ReasonCode, Refusal, StrategyRules, Verdict
+
+
+def confidence(rules: StrategyRules, intent: Intent) -> Verdict:
+    """LOW_CONFIDENCE below the threshold; a missing one fails only where it is required."""
+    name, least = "min_confidence", rules.min_confidence
+    if intent.is_exit:
+        return Verdict(name, True, "exits pass")
+    if least is None:
+        return Verdict(name, True, "no threshold set")
+    given = intent.confidence
+    if given is None:
+        return _not_given(
+            name, "no confidence given", ReasonCode.CONFIDENCE_MISSING, rules.requires_confidence
+        )
+    passed = given.is_finite() and given >= least
+    return Verdict(
+        rule=name,
+        passed=passed,
+        detail=f"confidence {given:f} {_against(passed)} {text(least)}",
+        code=None if passed else ReasonCode.LOW_CONFIDENCE,
+        numbers={"confidence": given, "min_confidence": least},
+    )
+
+
+def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict:
+    """POOR_REWARD_RISK when (take profit − entry) ÷ (entry − stop loss) is below the threshold.
+
+    A stop loss on the wrong side fails as STOP_LOSS_INVALID; a missing price fails only where the
+    ratio is required.
+    """
+    name, least = "min_reward_risk", rules.min_reward_risk
+    if intent.is_exit:
+        return Verdict(name, True, "exits pass")
+    if least is None:
+        return Verdict(name, True, "no threshold set")
+    if intent.take_profit is None or intent.stop_loss is None:
+        return _not_given(
+            name,
+            "no take profit and stop loss given",
+            ReasonCode.REWARD_RISK_MISSING,
+            rules.requires_reward_risk,
+        )
+    try:
+        risk = stop_distance(intent.side, entry, intent.stop_loss)
+    except Refusal as refusal:
+        return Verdict(name, False, refusal.detail, refusal.code)
+    return _ratio(name, (intent.take_profit - entry) * intent.side.sign, risk, least)
+
+
+def _ratio(name: str, reward: Decimal, risk: Decimal, least: Decimal) -> Verdict:
+    passed = reward.is_finite() and reward >= least * risk
+    return Verdict(
+        rule=name,
+        passed=passed,
+        detail=f"reward {reward:f} to risk {risk:f} {_against(passed)} {text(least)}",
+        code=None if passed else ReasonCode.POOR_REWARD_RISK,
+        numbers={"reward": reward, "risk": risk, "min_reward_risk": least},
+    )
+
+
+def _not_given(name: str, detail: str, code: ReasonCode, required: bool) -> Verdict:
+    if required:
+        return Verdict(name, False, detail, code)
+    return Verdict(name, True, "not given")
+
+
+def _against(passed: bool) -> str:
+    return "reaches the threshold of" if passed else "is below the threshold of"
