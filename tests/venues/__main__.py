@@ -36,7 +36,8 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     if options.with_stdin:
         threading.Thread(target=wait_for_end_of_input, args=(stopping,), daemon=True).start()
-    print(json.dumps({"port": server.port, "pid": os.getpid()}), flush=True)
+    sys.stdout.write(json.dumps({"port": server.port, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
     stopping.wait()
     server.server_close()
 

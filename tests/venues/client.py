@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from tests.venues.credentials import MAIN_ACCOUNT
 from tests.venues.faults import Fault
@@ -112,7 +111,8 @@ class VenueControl:
     ) -> None:
         """Replace a side of the book by (price, quantity) levels that orders use up."""
         sides = {"bids": bids, "asks": asks}
-        rows = {k: v and [[str(p), str(q)] for p, q in v] for k, v in sides.items()}
+        given = {side: levels for side, levels in sides.items() if levels is not None}
+        rows = {side: [[str(p), str(q)] for p, q in given[side]] for side in given}
         self._post("depth", venue=venue, symbol=symbol, **rows)
 
     def fill(
@@ -192,20 +192,20 @@ class VenueControl:
         return [Entry(**row) for row in self._get("requests", since=since)]
 
     def _get(self, name: str, **query: object) -> Any:
-        return self._call(
-            urllib.request.Request(f"{self.base_url}/_venue/{name}?{urlencode(query)}")
-        )
+        return self._call("GET", f"/_venue/{name}?{urlencode(query)}", None)
 
     def _post(self, name: str, **payload: object) -> Any:
-        url, body = f"{self.base_url}/_venue/{name}", json.dumps(payload).encode()
-        return self._call(urllib.request.Request(url, body, method="POST"))
+        return self._call("POST", f"/_venue/{name}", json.dumps(payload))
 
-    def _call(self, request: urllib.request.Request) -> Any:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            raise ControlError(error.read().decode()) from error
+    def _call(self, method: str, target: str, body: str | None) -> Any:
+        address = urlsplit(self.base_url).netloc
+        with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+            connection.request(method, target, body)
+            response = connection.getresponse()
+            text = response.read().decode()
+        if response.status != http.client.OK:
+            raise ControlError(text)
+        return json.loads(text)
 
 
 @dataclass(frozen=True, slots=True)

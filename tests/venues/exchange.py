@@ -9,6 +9,7 @@ from tests.venues.binance.venue import Binance
 from tests.venues.clock import Clock
 from tests.venues.faults import Action, Fault, FaultScript, When
 from tests.venues.journal import Journal
+from tests.venues.kraken.venue import Kraken
 from tests.venues.ledger import IdRule
 from tests.venues.venue import HTML, Answer, Request, Venue, page
 
@@ -34,7 +35,10 @@ class Exchange:
         self.venues = self._open()
 
     def _open(self) -> dict[str, Venue]:
-        found: list[Venue] = [Binance(self.clock, self.id_rule)]
+        found: list[Venue] = [
+            Binance(self.clock, self.id_rule),
+            Kraken(self.clock, self.id_rule),
+        ]
         return {venue.name: venue for venue in found}
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 
 class Endpoint(StrEnum):
@@ -79,8 +80,11 @@ class Fault:
         unknown = set(raw) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"unknown fault fields: {sorted(unknown)}")
-        kinds = {"action": Action, "when": When, "endpoint": Endpoint}
-        return cls(**{name: kinds.get(name, _same)(value) for name, value in raw.items()})
+        known: dict[str, Any] = dict(raw)
+        for name, kind in (("action", Action), ("when", When), ("endpoint", Endpoint)):
+            if name in known:
+                known[name] = kind(known[name])
+        return cls(**known)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -91,10 +95,6 @@ class Fault:
 
     def strikes(self, venue: str, endpoint: Endpoint) -> bool:
         return self.venue in ("any", venue) and self.endpoint in (Endpoint.ANY, endpoint)
-
-
-def _same(value: object) -> object:
-    return value
 
 
 class FaultScript:

@@ -48,6 +48,7 @@ class House:
     taker_fee: Decimal
     order_id: Callable[[int], str]
     trade_id: Callable[[int], str]
+    refuses_reached_triggers: bool
 
 
 class Ledger:
@@ -90,7 +91,7 @@ class Ledger:
         if spec.fill_delay_ms:
             due = order.created_at + spec.fill_delay_ms
             heapq.heappush(self._delayed, (due, order.sequence, order))
-        elif spec.trigger is None:
+        elif spec.trigger is None or self._reached(order):
             self._activate(order)
         return order
 
@@ -119,9 +120,8 @@ class Ledger:
         self.advance()
         market = self.markets[symbol]
         change(market)
-        last = market.last
         for order in self._waiting(symbol):
-            if order.working_at is None and order.spec.trigger and triggered(order.spec, last):
+            if order.working_at is None and self._reached(order):
                 self._activate(order)
         for order in self._waiting(symbol):
             if order.working_at is not None and order.spec.price is not None:
@@ -132,10 +132,11 @@ class Ledger:
         now = self.clock.now_ms()
         while self._delayed and self._delayed[0][0] <= now:
             order = heapq.heappop(self._delayed)[2]
-            spec = order.spec
-            last = self.markets[spec.instrument.symbol].last
-            if order.live and (spec.trigger is None or triggered(spec, last)):
+            if order.live and (order.spec.trigger is None or self._reached(order)):
                 self._activate(order)
+
+    def _reached(self, order: Order) -> bool:
+        return triggered(order.spec, self.markets[order.spec.instrument.symbol].last)
 
     def visible(self, orders: Iterable[Order]) -> list[Order]:
         """Those of `orders` that queries already show."""
@@ -158,7 +159,8 @@ class Ledger:
         if self.id_rule is IdRule.OPEN and any(order.live for order in earlier):
             raise Refused(Reason.DUPLICATE_CLIENT_ID)
         market = self.markets[spec.instrument.symbol]
-        if spec.trigger and triggered(spec, market.last):
+        reached = spec.trigger is not None and triggered(spec, market.last)
+        if reached and self.house.refuses_reached_triggers:
             raise Refused(Reason.WOULD_TRIGGER)
         if spec.post_only and spec.price and market.crosses(spec.side, spec.price):
             raise Refused(Reason.WOULD_TAKE)
@@ -187,9 +189,9 @@ class Ledger:
         fee = self.house.taker_fee
         if spec.side is Side.SELL:
             return order.remaining if spec.fee_in_quote else order.remaining * (1 + fee)
-        price = (
-            spec.trigger_price if spec.price is None and order.working_at is None else spec.price
-        )
+        price = spec.price
+        if price is None and order.working_at is None:
+            price = spec.trigger_price
         if price is None:
             market = self.markets[spec.instrument.symbol]
             cost = sum((t.cost for t in market.sweep(spec.side, order.remaining, None)), ZERO)

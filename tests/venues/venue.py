@@ -32,6 +32,13 @@ class Request:
     fault: Fault | None = None
 
     @property
+    def key(self) -> Credential:
+        """The API key of a signed request; only an admitted one has it."""
+        if self.credential is None:
+            raise LookupError("the request is not signed")
+        return self.credential
+
+    @property
     def fill_delay_ms(self) -> int:
         delayed = self.fault is not None and self.fault.action is Action.DELAY_FILLS
         return round(self.fault.seconds * 1000) if self.fault and delayed else 0

@@ -55,8 +55,13 @@ def price(market: Market) -> dict[str, object]:
 
 def book_ticker(market: Market) -> dict[str, object]:
     (bid, bid_left), (ask, ask_left) = _best(market.bids), _best(market.asks)
-    names = {"symbol": market_id(market.instrument)}
-    return names | {"bidPrice": bid, "bidQty": bid_left, "askPrice": ask, "askQty": ask_left}
+    return {
+        "symbol": market_id(market.instrument),
+        "bidPrice": bid,
+        "bidQty": bid_left,
+        "askPrice": ask,
+        "askQty": ask_left,
+    }
 
 
 def day_ticker(market: Market, now_ms: int) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.venues.binance.errors import BinanceError, filter_failure
+from tests.venues.binance.errors import filter_failure
 from tests.venues.ledger import House
 from tests.venues.market import Instrument, Market, Side
 
@@ -29,6 +29,7 @@ HOUSE = House(
     taker_fee=D("0.001"),
     order_id=str,
     trade_id=str,
+    refuses_reached_triggers=True,
 )
 
 ORDER_TYPES = (
@@ -153,21 +154,3 @@ def check_market_quantity(instrument: Instrument, quantity: Decimal) -> None:
 def check_notional(instrument: Instrument, notional: Decimal) -> None:
     if notional < instrument.minimum_cost:
         raise filter_failure("NOTIONAL")
-
-
-def decimal(name: str, text: str) -> Decimal:
-    """A positive decimal parameter of at most eight places, as Binance reads it."""
-    digits = text.replace(".", "", 1)
-    if not (digits.isascii() and digits.isdigit()) or len(text) > 20:
-        raise BinanceError(
-            -1100,
-            f"Illegal characters found in parameter '{name}'; "
-            "legal range is '^([0-9]{1,20})(\\.[0-9]{1,20})?$'.",
-        )
-    _, _, fraction = text.partition(".")
-    if len(fraction.rstrip("0")) > PRECISION:
-        raise BinanceError(-1111, f"Parameter '{name}' has too much precision.")
-    value = D(text)
-    if value <= 0:
-        raise BinanceError(-1013, f"Invalid {name}.")
-    return value

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
 from decimal import Decimal
 
 from tests.venues.binance import rules
-from tests.venues.binance.errors import BinanceError, missing, unneeded
+from tests.venues.binance.errors import BinanceError, filter_failure, missing, unneeded
+from tests.venues.binance.parameters import Params, choice, decimal, instrument_of, names
 from tests.venues.binance.rules import market_id, places
 from tests.venues.ledger import Ledger
-from tests.venues.market import Instrument, Side
+from tests.venues.market import Side
 from tests.venues.orders import Order, OrderSpec, Status, TimeInForce, Trade, Trigger
 from tests.venues.venue import Request
 
-ORDER_PARAMETERS = frozenset(
+ORDER_PARAMETERS = names(
     "symbol side type timeInForce quantity quoteOrderQty price newClientOrderId stopPrice "
-    "newOrderRespType selfTradePreventionMode strategyId strategyType".split()
+    "newOrderRespType selfTradePreventionMode strategyId strategyType"
 )
 CLIENT_ID = re.compile(r"[a-zA-Z0-9\-_]{1,36}")
 PRICED = {"LIMIT", "LIMIT_MAKER", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"}
@@ -37,21 +37,12 @@ STATUSES = {
 }
 
 
-def instrument_of(params: Mapping[str, str]) -> Instrument:
-    symbol = params.get("symbol", "")
-    if not symbol:
-        raise missing("symbol")
-    if symbol not in rules.INSTRUMENTS:
-        raise BinanceError(-1121)
-    return rules.INSTRUMENTS[symbol]
-
-
 def read_order(request: Request, account: str, ledger: Ledger) -> OrderSpec:
     """The order a request asks for, once it has passed every filter; raises BinanceError."""
     params = request.params
     instrument = instrument_of(params)
-    kind = _choice(params, "type", rules.ORDER_TYPES, -1116)
-    side = Side(_choice(params, "side", ("BUY", "SELL"), -1117).lower())
+    kind = choice(params, "type", rules.ORDER_TYPES, -1116)
+    side = Side(choice(params, "side", ("BUY", "SELL"), -1117).lower())
     spec = OrderSpec(
         account,
         instrument,
@@ -71,15 +62,7 @@ def read_order(request: Request, account: str, ledger: Ledger) -> OrderSpec:
     return spec
 
 
-def _choice(params: Mapping[str, str], name: str, legal: tuple[str, ...], code: int) -> str:
-    if not params.get(name):
-        raise missing(name)
-    if params[name] not in legal:
-        raise BinanceError(code)
-    return params[name]
-
-
-def _client_id(params: Mapping[str, str]) -> str:
+def _client_id(params: Params) -> str:
     given = params.get("newClientOrderId")
     if given is None:
         return secrets.token_hex(11)
@@ -92,28 +75,28 @@ def _client_id(params: Mapping[str, str]) -> str:
     return given
 
 
-def _time_in_force(params: Mapping[str, str], kind: str) -> TimeInForce:
+def _time_in_force(params: Params, kind: str) -> TimeInForce:
     if kind in TIMED:
-        return TimeInForce(_choice(params, "timeInForce", tuple(TimeInForce), -1115))
+        return TimeInForce(choice(params, "timeInForce", tuple(TimeInForce), -1115))
     if "timeInForce" in params:
         raise unneeded("timeInForce")
     return TimeInForce.GTC
 
 
-def _wanted(params: Mapping[str, str], name: str, needed: bool) -> Decimal | None:
+def _wanted(params: Params, name: str, needed: bool) -> Decimal | None:
     if needed and not params.get(name):
         raise missing(name)
     if not needed and name in params:
         raise unneeded(name)
-    return rules.decimal(name, params[name]) if needed else None
+    return decimal(name, params[name]) if needed else None
 
 
-def _read_amount(params: Mapping[str, str], kind: str, spec: OrderSpec) -> None:
+def _read_amount(params: Params, kind: str, spec: OrderSpec) -> None:
     budget = params.get("quoteOrderQty")
     if kind == "MARKET" and budget is not None:
         if "quantity" in params:
             raise BinanceError(-1128, "Combination of optional parameters invalid.")
-        spec.budget = rules.decimal("quoteOrderQty", budget)
+        spec.budget = decimal("quoteOrderQty", budget)
         return
     if kind == "MARKET" and not params.get("quantity"):
         raise BinanceError(
@@ -150,10 +133,10 @@ def _check_open_orders(spec: OrderSpec, ledger: Ledger) -> None:
         if order.spec.instrument.symbol == symbol
     ]
     if len(working) >= rules.MAX_NUM_ORDERS:
-        raise rules.filter_failure("MAX_NUM_ORDERS")
+        raise filter_failure("MAX_NUM_ORDERS")
     algos = sum(1 for order in working if order.spec.trigger and order.working_at is None)
     if spec.trigger and algos >= rules.MAX_NUM_ALGO_ORDERS:
-        raise rules.filter_failure("MAX_NUM_ALGO_ORDERS")
+        raise filter_failure("MAX_NUM_ALGO_ORDERS")
 
 
 def order_fields(order: Order) -> dict[str, object]:

@@ -5,27 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.venues.binance import marketdata, rules
+from tests.venues.binance.account import READ, TRADE, AccountDesk, account_of, find_order
 from tests.venues.binance.errors import BinanceError, missing
-from tests.venues.binance.trading import (
-    ORDER_PARAMETERS,
-    canceled,
-    instrument_of,
-    listed,
-    placed,
-    queried,
-    read_order,
-)
+from tests.venues.binance.parameters import instrument_of, integer, names
+from tests.venues.binance.trading import ORDER_PARAMETERS, canceled, placed, read_order
 from tests.venues.clock import Clock
 from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, Credential
 from tests.venues.faults import Endpoint
 from tests.venues.ledger import IdRule, Ledger
 from tests.venues.market import Market
-from tests.venues.orders import Account, Order, Refused
+from tests.venues.orders import Refused
 from tests.venues.venue import Answer, Request, Venue, pairs, reply
 
 KEY = re.compile(r"[A-Za-z0-9]{64}")
@@ -35,8 +28,6 @@ AHEAD_MS = 1000
 MAX_RECV_WINDOW_MS = 60_000
 DEFAULT_RECV_WINDOW_MS = 5000
 FULL_BY_DEFAULT = {"MARKET", "LIMIT"}
-
-READ, TRADE = "enableReading", "enableSpotAndMarginTrading"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +40,8 @@ class Route:
     permission: str = ""
 
 
-def names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 class Binance(Venue):
-    """Binance spot. Futures and margin market lists are served empty, so a client may ask for them."""
+    """Binance spot; the lists of futures and margin markets exist but are empty."""
 
     name = "binance"
 
@@ -144,10 +131,10 @@ class Binance(Venue):
 
     def _check_window(self, request: Request) -> None:
         """Both on arrival and again before the matching engine (rest-api.md, Timing security)."""
-        timestamp = self._integer(request, "timestamp", -1)
+        timestamp = integer(request.params, "timestamp", -1)
         if timestamp < 0:
             raise missing("timestamp")
-        window = self._integer(request, "recvWindow", DEFAULT_RECV_WINDOW_MS)
+        window = integer(request.params, "recvWindow", DEFAULT_RECV_WINDOW_MS)
         if window > MAX_RECV_WINDOW_MS:
             raise BinanceError(-1131)
         now = self.clock.now_ms()
@@ -157,18 +144,6 @@ class Binance(Venue):
             )
         if now - timestamp > window:
             raise BinanceError(-1021)
-
-    def _integer(self, request: Request, name: str, default: int) -> int:
-        text = request.params.get(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit()):
-            raise missing(name)
-        return int(text)
-
-    def _account(self, request: Request) -> Account:
-        assert request.credential is not None
-        return self.ledger.account(request.credential.account)
 
     def _public_routes(self) -> dict[tuple[str, str], Route]:
         tickers: dict[str, Callable[[Market], object]] = {
@@ -193,14 +168,15 @@ class Binance(Venue):
         }
 
     def _account_routes(self) -> dict[tuple[str, str], Route]:
+        desk = AccountDesk(self.ledger)
         handlers: dict[str, tuple[Callable[[Request], Answer], str]] = {
-            "/api/v3/account": (self._balances, "omitZeroBalances"),
-            "/api/v3/order": (self._get_order, "symbol orderId origClientOrderId"),
-            "/api/v3/openOrders": (self._open_orders, "symbol"),
-            "/api/v3/allOrders": (self._all_orders, "symbol orderId startTime endTime limit"),
-            "/api/v3/myTrades": (self._trades, "symbol orderId startTime endTime fromId limit"),
-            "/sapi/v1/account/apiRestrictions": (self._restrictions, ""),
-            "/sapi/v1/capital/config/getall": (self._coins, ""),
+            "/api/v3/account": (desk.balances, "omitZeroBalances"),
+            "/api/v3/order": (desk.order, "symbol orderId origClientOrderId"),
+            "/api/v3/openOrders": (desk.open_orders, "symbol"),
+            "/api/v3/allOrders": (desk.all_orders, "symbol orderId startTime endTime limit"),
+            "/api/v3/myTrades": (desk.trades, "symbol orderId startTime endTime fromId limit"),
+            "/sapi/v1/account/apiRestrictions": (desk.restrictions, ""),
+            "/sapi/v1/capital/config/getall": (desk.coins, ""),
             "/sapi/v1/margin/allPairs": (lambda _: reply([]), ""),
             "/sapi/v1/margin/isolated/allPairs": (lambda _: reply([]), ""),
         }
@@ -245,154 +221,28 @@ class Binance(Venue):
         return handler
 
     def _depth(self, request: Request) -> Answer:
-        limit = self._integer(request, "limit", 100)
+        limit = integer(request.params, "limit", 100)
         return reply(marketdata.depth(self._market(request), limit, self.clock.now_ms()))
 
     def _klines(self, request: Request) -> Answer:
-        limit = min(self._integer(request, "limit", 500), 1000)
+        limit = min(integer(request.params, "limit", 500), 1000)
         interval = request.params.get("interval", "")
         return reply(marketdata.klines(self._market(request), interval, limit, self.clock.now_ms()))
 
-    def _balances(self, request: Request) -> Answer:
-        self.ledger.advance()
-        assert request.credential is not None
-        balances = self._account(request).balances.items()
-        rows = [
-            {"asset": asset, "free": rules.places(held.free), "locked": rules.places(held.locked)}
-            for asset, held in balances
-        ]
-        rate = rules.places(rules.HOUSE.taker_fee)
-        return reply(
-            {
-                "makerCommission": 10,
-                "takerCommission": 10,
-                "buyerCommission": 0,
-                "sellerCommission": 0,
-                "commissionRates": dict(maker=rate, taker=rate, buyer="0", seller="0"),
-                "canTrade": request.credential.permissions[TRADE],
-                "canWithdraw": request.credential.permissions["enableWithdrawals"],
-                "canDeposit": True,
-                "brokered": False,
-                "requireSelfTradePrevention": False,
-                "preventSor": False,
-                "updateTime": self.clock.now_ms(),
-                "accountType": "SPOT",
-                "balances": rows,
-                "permissions": ["SPOT"],
-                "uid": 1,
-            }
-        )
-
-    def _restrictions(self, request: Request) -> Answer:
-        assert request.credential is not None
-        return reply({"createTime": 1_623_840_271_000} | request.credential.permissions)
-
-    def _coins(self, request: Request) -> Answer:
-        held = self._account(request).balances
-        return reply(
-            [
-                {
-                    "coin": asset,
-                    "name": asset,
-                    "free": rules.places(balance.free),
-                    "locked": rules.places(balance.locked),
-                    "trading": True,
-                    "isLegalMoney": False,
-                    "depositAllEnable": True,
-                    "withdrawAllEnable": True,
-                    "networkList": [],
-                }
-                for asset, balance in held.items()
-            ]
-        )
-
-    def _find(self, request: Request, orders: Callable[[Order], bool]) -> Order | None:
-        """The order named by orderId, else the newest with that client id, on the symbol."""
-        params = request.params
-        account = self._account(request)
-        symbol = instrument_of(params).symbol
-        if params.get("orderId"):
-            named = (
-                [account.orders[params["orderId"]]] if params["orderId"] in account.orders else []
-            )
-        elif params.get("origClientOrderId"):
-            named = account.by_client_id.get(params["origClientOrderId"], [])
-        else:
-            raise BinanceError(
-                -1102,
-                "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!",
-            )
-        for order in reversed(named):
-            if order.spec.instrument.symbol == symbol and orders(order):
-                return order
-        return None
-
-    def _get_order(self, request: Request) -> Answer:
-        order = self._find(request, lambda order: bool(self.ledger.visible([order])))
-        if order is None:
-            raise BinanceError(-2013)
-        return reply(queried(order))
-
-    def _open_orders(self, request: Request) -> Answer:
-        symbol = instrument_of(request.params).symbol if "symbol" in request.params else None
-        self.ledger.advance()
-        working = self.ledger.visible(self._account(request).open.values())
-        rows = [o for o in working if symbol in (None, o.spec.instrument.symbol)]
-        return reply([queried(order) for order in rows])
-
-    def _page(self, request: Request, size: int, keys: Sequence[int], first: str) -> slice:
-        """Rows from the id in parameter `first` on, else the newest ones."""
-        limit = min(self._integer(request, "limit", 500), 1000)
-        if first in request.params:
-            start = bisect_left(keys, self._integer(request, first, 0))
-            return slice(start, start + limit)
-        if "startTime" in request.params:
-            return slice(0, limit)
-        return slice(max(0, size - limit), size)
-
-    def _between(self, request: Request, time: int) -> bool:
-        start = self._integer(request, "startTime", 0)
-        return start <= time <= self._integer(request, "endTime", 1 << 62)
-
-    def _all_orders(self, request: Request) -> Answer:
-        account, symbol = self._account(request), instrument_of(request.params).symbol
-        known = self.ledger.visible(account.by_symbol[symbol])
-        rows = [order for order in known if self._between(request, order.created_at)]
-        shown = rows[self._page(request, len(rows), [o.sequence for o in rows], "orderId")]
-        return reply([queried(order) for order in shown])
-
-    def _trades(self, request: Request) -> Answer:
-        self.ledger.advance()
-        account, symbol = self._account(request), instrument_of(request.params).symbol
-        rows = account.trades_by_symbol[symbol]
-        if "orderId" in request.params:
-            order = account.orders.get(request.params["orderId"])
-            rows = [] if order is None else order.trades
-        rows = [
-            trade
-            for trade in rows
-            if self._between(request, trade.time)
-            and trade.order.spec.instrument.symbol == symbol
-            and trade.order.visible_at <= self.clock.now_ms()
-        ]
-        shown = rows[self._page(request, len(rows), [t.sequence for t in rows], "fromId")]
-        times = 2 if request.doubles_fills else 1
-        return reply([listed(trade) for trade in shown for _ in range(times)])
-
     def _place(self, request: Request) -> Answer:
-        spec = read_order(request, self._account(request).name, self.ledger)
+        spec = read_order(request, request.key.account, self.ledger)
         order = self.ledger.place(spec)
         default = "FULL" if spec.details["type"] in FULL_BY_DEFAULT else "ACK"
         kind = request.params.get("newOrderRespType", default)
         return replace(reply(placed(order, kind)), order_id=order.id)
 
     def _test(self, request: Request) -> Answer:
-        spec = read_order(request, self._account(request).name, self.ledger)
+        spec = read_order(request, request.key.account, self.ledger)
         self.ledger.place(spec, dry_run=True)
         return reply({})
 
     def _cancel(self, request: Request) -> Answer:
-        order = self._find(request, lambda order: order.live)
+        order = find_order(self.ledger, request, lambda order: order.live)
         if order is None:
             raise BinanceError(-2011)
         self.ledger.cancel(order)
@@ -400,7 +250,7 @@ class Binance(Venue):
 
     def _cancel_all(self, request: Request) -> Answer:
         symbol = instrument_of(request.params).symbol
-        working = list(self._account(request).open.values())
+        working = list(account_of(self.ledger, request).open.values())
         found = [order for order in working if order.spec.instrument.symbol == symbol]
         if not found:
             raise BinanceError(-2011)

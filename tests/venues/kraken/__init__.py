@@ -1,0 +1,1 @@
+"""Kraken spot, REST, as its public documentation describes it."""
