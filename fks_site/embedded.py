@@ -15,7 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg
 import redis
 from psycopg import sql
@@ -72,10 +72,10 @@ class _Server:
             self._process = None
 
     def _prepare(self, program: Path) -> Account | None:
-        # Root's servers run as somebody else, who may pass through these but not look into them.
-        passage = 0o711 if os.geteuid() == 0 else 0o700
-        processes.make_directory(self.var, mode=passage)
-        processes.make_directory(self.sockets.parent, mode=passage, owner=self.var.stat().st_uid)
+        processes.make_var(self.var)
+        sockets = self.sockets.parent
+        owner = self.var.stat().st_uid
+        processes.make_directory(sockets, mode=processes.passage_mode(), owner=owner)
         account = processes.unprivileged_account(self.data, program)
         processes.make_directory(self.sockets, owner=account.uid if account else None)
         return account

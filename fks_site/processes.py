@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 LOG_LIMIT = 5_000_000  # bytes; a longer log is set aside as .1 when its process starts
 
@@ -119,18 +119,32 @@ def make_directory(path: Path, *, owner: int | None = None, mode: int = 0o700) -
         os.chown(path, owner, -1)
 
 
+def make_var(var: Path) -> None:
+    """Make the directory of all state, closed to others.
+
+    Root's servers run as somebody else, who may pass through it but not look into it.
+    """
+    make_directory(var, mode=passage_mode())
+
+
+def passage_mode() -> int:
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
 def spawn(
     argv: Sequence[str],
     *,
     log: Path,
     env: Mapping[str, str],
+    stdout: BinaryIO | None = None,
     account: Account | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
     cwd: Path = Path("/"),
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` in a process group of its own, its output appended to ``log``.
 
-    ``death_signal`` is what the child gets when the calling thread ends without stopping it.
+    ``stdout`` takes the standard output instead. ``death_signal`` is what the child gets when the
+    calling thread ends without stopping it.
     """
     prefix: list[str] = []
     if shutil.which("setpriv"):
@@ -140,8 +154,8 @@ def spawn(
         return subprocess.Popen(  # noqa: S603  (every caller names its program itself)
             [*prefix, *argv],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=stdout or output,
+            stderr=output,
             env=dict(env),
             cwd=cwd,
             process_group=0,
