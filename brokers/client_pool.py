@@ -1,0 +1,129 @@
+"""The clients of one account: one per thread, or one behind a lock where a venue wants order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from weakref import WeakSet
+
+from brokers.dialects.base import Dialect
+from brokers.errors import QueryFailedError
+from brokers.markets import MARKETS, load_markets
+from brokers.types import AccountConfig
+from brokers.venue_client import VenueClient, connect
+
+_KEY_LOCKS: dict[str, threading.Lock] = {}
+_KEY_LOCKS_GUARD = threading.Lock()
+
+
+def key_lock(exchange: str, api_key: str) -> threading.Lock:
+    """The lock of an API key, the same for every account of this process that uses the key."""
+    name = hashlib.sha256(f"{exchange}:{api_key}".encode()).hexdigest()
+    with _KEY_LOCKS_GUARD:
+        return _KEY_LOCKS.setdefault(name, threading.Lock())
+
+
+class ClientPool:
+    """Lends clients that know the exchange's symbols.
+
+    Public questions are asked without the key. A venue with increasing nonces gets one private
+    client, used by one thread at a time: requests that overtake each other are refused there.
+    """
+
+    def __init__(self, dialect: Dialect, config: AccountConfig) -> None:
+        self._dialect = dialect
+        self._profile = dialect.profile
+        self._config = config
+        self._local = threading.local()
+        self._single = _Clients()
+        self._known: WeakSet[VenueClient] = WeakSet()
+        self._lock = key_lock(self._profile.id, config.credentials.get("api_key", ""))
+        self._time_difference: int | None = None
+
+    def check(self) -> None:
+        """Make a client without asking anything. Raises ConfigurationError."""
+        self._mine().get(self._connect, private=False)
+
+    @contextmanager
+    def public(self, *, markets: bool = True) -> Iterator[VenueClient]:
+        """A client without credentials. Raises QueryFailedError."""
+        client = self._mine().get(self._connect, private=False)
+        if markets:
+            self._give_markets(client)
+        yield client
+
+    @contextmanager
+    def private(self, *, refresh: bool = True) -> Iterator[VenueClient]:
+        """A client that signs. ``refresh`` off never waits for a newer symbol list.
+
+        Raises QueryFailedError, also when the key stays in use for the submit timeout.
+        """
+        if not self._profile.one_in_flight:
+            yield self._ready(self._mine(), refresh)
+            return
+        if not self._lock.acquire(timeout=self._profile.capabilities.submit_timeout):
+            raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
+        try:
+            yield self._ready(self._single, refresh)
+        finally:
+            self._lock.release()
+
+    def heal_clock(self, client: VenueClient) -> None:
+        """Adopt the venue's clock after it refused a timestamp. Raises QueryFailedError."""
+        if self._profile.one_in_flight:
+            return  # a nonce must never go back
+        server = self._dialect.server_time(client)
+        self._time_difference = client.ccxt.milliseconds() - round(server.timestamp() * 1000)
+        client.ccxt.options["timeDifference"] = self._time_difference
+
+    def close(self) -> None:
+        for client in list(self._known):
+            client.close()
+
+    def _ready(self, clients: _Clients, refresh: bool) -> VenueClient:
+        client = clients.get(self._connect, private=True)
+        self._give_markets(client, refresh=refresh)
+        if self._time_difference is not None:
+            client.ccxt.options["timeDifference"] = self._time_difference
+        return client
+
+    def _give_markets(self, client: VenueClient, *, refresh: bool = True) -> None:
+        key = (self._profile.id, self._profile.market_type, client.gate.origins)
+        MARKETS.give(
+            key, client, lambda: load_markets(self._connect(private=False)), refresh=refresh
+        )
+
+    def _mine(self) -> _Clients:
+        if not hasattr(self._local, "clients"):
+            self._local.clients = _Clients()
+        clients: _Clients = self._local.clients
+        return clients
+
+    def _connect(self, *, private: bool) -> VenueClient:
+        client = connect(self._profile, self._config, self._dialect.read_error, private=private)
+        self._known.add(client)
+        return client
+
+
+class _Make(Protocol):
+    def __call__(self, *, private: bool) -> VenueClient: ...
+
+
+class _Clients:
+    """A private and a public client, made on first use in this process.
+
+    Connections opened before a fork would be shared with the parent: answers would get mixed up.
+    """
+
+    def __init__(self) -> None:
+        self._by_kind: dict[tuple[int, bool], VenueClient] = {}
+
+    def get(self, make: _Make, *, private: bool) -> VenueClient:
+        kind = (os.getpid(), private)
+        if kind not in self._by_kind:
+            self._by_kind[kind] = make(private=private)
+        return self._by_kind[kind]

@@ -1,0 +1,107 @@
+"""What the ccxt plugin needs to know about one exchange's own language."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from brokers.exchanges import ExchangeProfile
+from brokers.outcome import VenueError
+from brokers.transport import Wire
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Permissions,
+    Quote,
+    TimeInForce,
+)
+from brokers.venue_client import Market, VenueClient
+
+
+class Dialect(ABC):
+    """Questions in an exchange's words, and exact answers read from them.
+
+    Everything that asks raises QueryFailedError when there is no trustworthy answer.
+    """
+
+    profile: ClassVar[ExchangeProfile]
+
+    def params(self, request: OrderRequest) -> dict[str, Any]:
+        """ccxt's parameters for ``request``, beside symbol, type, side, amount and price."""
+        found: dict[str, Any] = {self.profile.client_id_param: self._client_id(request.identity)}
+        if request.stop_price is not None:
+            found["stopLossPrice"] = f"{request.stop_price:f}"
+        if request.post_only:
+            found["postOnly"] = True
+        elif rests(request) and request.time_in_force is not TimeInForce.GTC:
+            found["timeInForce"] = request.time_in_force.value.upper()
+        return found
+
+    def check_secret(self, secret: str) -> None:
+        """Refuse a secret the exchange cannot have issued. Raises CredentialError."""
+        return
+
+    @abstractmethod
+    def wire(self, request: OrderRequest, market: Market) -> Wire:
+        """The fields the order request must carry when it leaves."""
+
+    @staticmethod
+    @abstractmethod
+    def read_error(body: str) -> VenueError | None:
+        """The venue's error in an answer, ``None`` if it is not one in the venue's own words."""
+
+    @abstractmethod
+    def accepted(
+        self, answer: Mapping[str, Any], request: OrderRequest, market: Market
+    ) -> tuple[str, OrderReport | None]:
+        """The venue's order id and what else the answer to a placement tells."""
+
+    @abstractmethod
+    def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
+        """The order, fills included; ``None`` only if the venue says there is none."""
+
+    @abstractmethod
+    def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
+        """Ask to cancel. Raises VenueRefusedError with the venue's words."""
+
+    @abstractmethod
+    def nothing_to_cancel(self, error: VenueError) -> bool:
+        """Whether the venue says that there is no such working order."""
+
+    @abstractmethod
+    def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]: ...
+
+    @abstractmethod
+    def trades(
+        self, client: VenueClient, market: Market, since: datetime
+    ) -> Sequence[FillReport]: ...
+
+    @abstractmethod
+    def balances(self, client: VenueClient) -> Sequence[BalanceReport]: ...
+
+    @abstractmethod
+    def instrument(self, market: Market) -> Instrument: ...
+
+    @abstractmethod
+    def quote(self, client: VenueClient, market: Market) -> Quote: ...
+
+    @abstractmethod
+    def server_time(self, client: VenueClient) -> datetime: ...
+
+    @abstractmethod
+    def permissions(self, client: VenueClient) -> Permissions: ...
+
+    def _client_id(self, identity: str) -> str:
+        return self.profile.client_id_codec(identity)
+
+
+def rests(request: OrderRequest) -> bool:
+    """Whether the order has a limit price, so that time in force means something."""
+    return request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)

@@ -1,0 +1,262 @@
+"""Binance spot, REST v3 (developers.binance.com, "Spot API": trading and account endpoints)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any
+
+from brokers.dialects.answers import (
+    Row,
+    distinct,
+    member,
+    moment,
+    number,
+    plain,
+    row,
+    rows,
+    text,
+)
+from brokers.dialects.base import Dialect, rests
+from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.exchanges import BINANCE_SPOT
+from brokers.outcome import VenueError
+from brokers.transport import Wire
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Permissions,
+    Quote,
+    Side,
+    VenueStatus,
+)
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
+
+NO_SUCH_ORDER = frozenset({"-2013"})
+NOTHING_TO_CANCEL = frozenset({"-2011"})
+PAGE = 1000
+
+STATUSES = {
+    "NEW": VenueStatus.OPEN,
+    "PENDING_NEW": VenueStatus.OPEN,
+    "PENDING_CANCEL": VenueStatus.OPEN,
+    "PARTIALLY_FILLED": VenueStatus.PARTIALLY_FILLED,
+    "FILLED": VenueStatus.FILLED,
+    "CANCELED": VenueStatus.CANCELED,
+    "REJECTED": VenueStatus.REJECTED,
+    "EXPIRED": VenueStatus.EXPIRED,
+    "EXPIRED_IN_MATCH": VenueStatus.EXPIRED,
+}
+TYPES = {
+    OrderType.MARKET: "MARKET",
+    OrderType.LIMIT: "LIMIT",
+    OrderType.STOP: "STOP_LOSS",
+    OrderType.STOP_LIMIT: "STOP_LOSS_LIMIT",
+}
+
+
+class BinanceSpot(Dialect):
+    """A client id may be used again once its order is closed; orders stay findable by it."""
+
+    profile = BINANCE_SPOT
+
+    def wire(self, request: OrderRequest, market: Market) -> Wire:
+        fields: dict[str, str | Decimal] = {
+            "symbol": market["id"],
+            "side": request.side.value.upper(),
+            "type": "LIMIT_MAKER" if request.post_only else TYPES[request.type],
+            "quantity": request.quantity,
+            self.profile.client_id_field: self._client_id(request.identity),
+        }
+        if request.price is not None:
+            fields["price"] = request.price
+        if request.stop_price is not None:
+            fields["stopPrice"] = request.stop_price
+        if rests(request) and not request.post_only:
+            fields["timeInForce"] = request.time_in_force.value.upper()
+        return fields
+
+    @staticmethod
+    def read_error(body: str) -> VenueError | None:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            return None
+        if not isinstance(answer, dict) or "orderId" in answer or "code" not in answer:
+            return None
+        return VenueError((str(answer["code"]),), str(answer.get("msg", "")))
+
+    def accepted(
+        self, answer: Mapping[str, Any], request: OrderRequest, market: Market
+    ) -> tuple[str, OrderReport | None]:
+        if text(answer, "clientOrderId") != self._client_id(request.identity):
+            raise QueryFailedError("the answer is about another order")
+        fills = [_fill(market, fill, answer, "tradeId", "transactTime") for fill in _fills(answer)]
+        return text(answer, "orderId"), _report(answer, request.symbol, fills)
+
+    def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
+        found = self._find(client, ref, market)
+        if found is None:
+            return None
+        fills: Sequence[FillReport] = ()
+        if number(found, "executedQty") > 0:
+            fills = self._trades(client, market, orderId=text(found, "orderId"))
+        if sum(fill.quantity for fill in fills) > number(found, "executedQty"):
+            # it went on filling between the two questions
+            found = self._find(client, ref, market) or found
+        return _report(found, ref.symbol, fills)
+
+    def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
+        client.call("privateDeleteOrder", symbol=market["id"], **self._naming(ref))
+
+    def nothing_to_cancel(self, error: VenueError) -> bool:
+        return error.has(NOTHING_TO_CANCEL)
+
+    def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
+        only = {} if market is None else {"symbol": market["id"]}
+        found = rows(client.call("privateGetOpenOrders", **only))
+        return [_report(order, client.symbol_of(text(order, "symbol")), ()) for order in found]
+
+    def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
+        start: dict[str, object] = {"startTime": int(since.timestamp() * 1000)}
+        return [fill for fill in self._trades(client, market, **start) if fill.at >= since]
+
+    def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
+        held = rows(member(row(client.call("privateGetAccount")), "balances"))
+        reports = [_balance(client.currency_of(text(b, "asset")), b) for b in held]
+        return [report for report in reports if report.total]
+
+    def instrument(self, market: Market) -> Instrument:
+        info = row(market, "info")
+        filters = {text(f, "filterType"): f for f in rows(member(info, "filters"))}
+        lot, price = row(filters, "LOT_SIZE"), row(filters, "PRICE_FILTER")
+        value = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
+        return Instrument(
+            symbol=market["symbol"],
+            venue_symbol=market["id"],
+            base=market["base"],
+            quote=market["quote"],
+            quantity_step=_step(lot, "stepSize", info, "baseAssetPrecision"),
+            price_tick=_step(price, "tickSize", info, "quoteAssetPrecision"),
+            min_quantity=_limit(lot, "minQty"),
+            max_quantity=_limit(lot, "maxQty"),
+            min_value=_limit(value, "minNotional") if value else None,
+        )
+
+    def quote(self, client: VenueClient, market: Market) -> Quote:
+        found = row(client.call("publicGetTicker24hr", symbol=market["id"]))
+        bid, ask, last = (number(found, name) for name in ("bidPrice", "askPrice", "lastPrice"))
+        if not 0 < bid <= ask or last <= 0:
+            raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
+        return Quote(market["symbol"], plain(bid), plain(ask), plain(last), datetime.now(UTC))
+
+    def server_time(self, client: VenueClient) -> datetime:
+        return moment(row(client.call("publicGetTime")), "serverTime", per_second=1000)
+
+    def permissions(self, client: VenueClient) -> Permissions:
+        if not client.serves("sapi"):
+            return Permissions(None, None, None, "the sandbox does not tell")
+        try:
+            found = row(client.call("sapiGetAccountApiRestrictions"))
+        except QueryFailedError:
+            if client.gate.status == HTTPStatus.NOT_FOUND:
+                return Permissions(None, None, None, "this venue does not tell")
+            raise
+        return Permissions(
+            trade=_flag(found, "enableSpotAndMarginTrading"),
+            withdraw=_flag(found, "enableWithdrawals"),
+            ip_restricted=_flag(found, "ipRestrict"),
+        )
+
+    def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> Row | None:
+        try:
+            found = row(client.call("privateGetOrder", symbol=market["id"], **self._naming(ref)))
+        except VenueRefusedError as refusal:
+            if refusal.error.has(NO_SUCH_ORDER):
+                return None
+            raise
+        if ref.identity and text(found, "clientOrderId") != self._client_id(ref.identity):
+            raise QueryFailedError("the venue answered with another order")
+        return found
+
+    def _naming(self, ref: OrderRef) -> dict[str, object]:
+        if ref.broker_order_id:
+            return {"orderId": ref.broker_order_id}
+        return {"origClientOrderId": self._client_id(ref.identity)}
+
+    def _trades(
+        self, client: VenueClient, market: Market, **which: object
+    ) -> tuple[FillReport, ...]:
+        """All trades from a start on; a full page is followed by the next."""
+        fills: list[FillReport] = []
+        while True:
+            page = rows(client.call("privateGetMyTrades", symbol=market["id"], limit=PAGE, **which))
+            fills += [_fill(market, trade, trade, "id", "time") for trade in page]
+            if len(page) < PAGE:
+                return distinct(fills)
+            which.pop("startTime", None)
+            which["fromId"] = int(text(page[-1], "id")) + 1
+
+
+def _fills(answer: Mapping[str, Any]) -> list[Row]:
+    return rows(answer.get("fills", []))
+
+
+def _fill(market: Market, trade: Row, timed: Row, id_name: str, time_name: str) -> FillReport:
+    return FillReport(
+        # trade ids count per symbol
+        trade_id=f"{market['id']}-{text(trade, id_name)}",
+        quantity=plain(number(trade, "qty")),
+        price=plain(number(trade, "price")),
+        fee=plain(number(trade, "commission")),
+        fee_currency=text(trade, "commissionAsset"),
+        at=moment(timed, time_name, per_second=1000),
+    )
+
+
+def _report(order: Mapping[str, Any], symbol: str, fills: Sequence[FillReport]) -> OrderReport:
+    status = STATUSES.get(text(order, "status"))
+    if status is None:
+        raise QueryFailedError(f"unreadable answer: order status {text(order, 'status')!r}")
+    filled, value = number(order, "executedQty"), number(order, "cummulativeQuoteQty")
+    return OrderReport(
+        broker_order_id=text(order, "orderId"),
+        client_order_id=text(order, "clientOrderId"),
+        symbol=symbol,
+        side=Side(text(order, "side").lower()),
+        status=status,
+        quantity=plain(number(order, "origQty")),
+        filled_quantity=plain(filled),
+        # a negative value means that Binance no longer knows it
+        average_price=value / filled if filled > 0 and value > 0 else None,
+        fills=distinct(fills),
+    )
+
+
+def _balance(currency: str, held: Row) -> BalanceReport:
+    free, locked = number(held, "free"), number(held, "locked")
+    return BalanceReport(currency, plain(free + locked), plain(free))
+
+
+def _step(found: Row, name: str, info: Row, precision: str) -> Decimal:
+    """A filter's step; zero switches the filter off and leaves the asset's precision."""
+    step = number(found, name)
+    return plain(step if step > 0 else Decimal(1).scaleb(-int(text(info, precision))))
+
+
+def _limit(found: Row, name: str) -> Decimal | None:
+    limit = number(found, name)
+    return plain(limit) if limit > 0 else None
+
+
+def _flag(found: Row, name: str) -> bool | None:
+    value = found.get(name)
+    return value if isinstance(value, bool) else None

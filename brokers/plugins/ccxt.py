@@ -1,0 +1,288 @@
+"""Crypto exchanges through ccxt: one plugin, the exchange is an option of the account.
+
+The library is used for signing, addresses and symbols. What an answer means is decided here: the
+end of a placement by `brokers.outcome`, numbers by the exchange's dialect from its raw answers; and
+nothing leaves that the gate in `brokers.transport` was not told about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import ClassVar, TypeVar
+
+from brokers.base import ExecutionPlugin
+from brokers.capabilities import Capabilities
+from brokers.client_pool import ClientPool
+from brokers.dialects.base import Dialect, rests
+from brokers.dialects.binance import BinanceSpot
+from brokers.dialects.kraken import KrakenSpot
+from brokers.errors import (
+    BrokerError,
+    ConfigurationError,
+    CredentialError,
+    NotSupportedError,
+    QueryFailedError,
+    UnknownSymbolError,
+)
+from brokers.exchanges import profile_for
+from brokers.outcome import Verdict, judge, unknown
+from brokers.transport import Attempt
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    CancelResult,
+    Environment,
+    ExecutionResult,
+    FillReport,
+    Health,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Permissions,
+    PositionReport,
+    Quote,
+    TimeInForce,
+)
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
+
+T = TypeVar("T")
+
+DIALECTS: dict[str, type[Dialect]] = {"binance": BinanceSpot, "kraken": KrakenSpot}
+CCXT_TYPES = {
+    OrderType.MARKET: "market",
+    OrderType.LIMIT: "limit",
+    OrderType.STOP: "market",
+    OrderType.STOP_LIMIT: "limit",
+}
+READ_TRIES = 3
+"""A read refused for its timestamp or nonce is asked again, an order never."""
+DRY_RUN = (
+    "a dry-run account of an exchange only reads prices; to rehearse orders use a paper account"
+)
+
+
+class CcxtPlugin(ExecutionPlugin):
+    """An account at one exchange. Orders, balances and fills of spot markets."""
+
+    name: ClassVar[str] = "ccxt"
+    label: ClassVar[str] = "Crypto exchange (ccxt); dry_run reads prices only"
+    credential_fields: ClassVar[tuple[str, ...]] = ("api_key", "api_secret")
+    option_fields: ClassVar[dict[str, str]] = {
+        "exchange": "Exchange id: binance or kraken",
+        "market_type": "spot (the default); swap and future are not offered yet",
+        "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
+        "machine; the account then never reaches the exchange's own host",
+    }
+
+    def init(self, config: AccountConfig) -> None:
+        """Check the configuration without any request."""
+        try:
+            profile = profile_for(
+                str(config.options.get("exchange", "")),
+                str(config.options.get("market_type", "spot")),
+            )
+        except NotSupportedError as error:
+            raise ConfigurationError(str(error), code=error.code) from error
+        self._dialect = DIALECTS[profile.id]()
+        self._profile = profile
+        self._rehearses = config.environment is Environment.DRY_RUN
+        self._check_credentials(config)
+        self._pool = ClientPool(self._dialect, config)
+        self._pool.check()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._profile.capabilities
+
+    def client_order_id(self, identity: str) -> str:
+        return self._profile.client_id_codec(identity)
+
+    def execute_order(self, request: OrderRequest) -> ExecutionResult:
+        try:
+            self._refuse_impossible(request)
+            with self._pool.private(refresh=False) as client:
+                market = client.market(request.symbol)
+                self._refuse_off_grid(request, self._dialect.instrument(market))
+                result = self._place(client, request, market)
+        except BrokerError as error:
+            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+        return result
+
+    def cancel_order(self, ref: OrderRef) -> CancelResult:
+        try:
+            with self._pool.private(refresh=False) as client:
+                market = client.market(ref.symbol)
+                with client.gate.announce(self._profile.cancel_endpoint) as attempt:
+                    return self._cancel(client, ref, market, attempt)
+        except BrokerError as error:
+            return CancelResult(Outcome.NOT_SENT, error.code, str(error))
+
+    def fetch_order(self, ref: OrderRef) -> OrderReport | None:
+        return self._ask(lambda c: self._dialect.order(c, ref, _listed(c, ref.symbol)))
+
+    def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
+        def question(client: VenueClient) -> Sequence[OrderReport]:
+            return self._dialect.open_orders(client, _listed(client, symbol) if symbol else None)
+
+        return self._ask(question)
+
+    def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
+        return self._ask(lambda c: self._dialect.trades(c, _listed(c, symbol), since))
+
+    def positions(self) -> Sequence[PositionReport]:
+        return ()
+
+    def balances(self) -> Sequence[BalanceReport]:
+        return self._ask(self._dialect.balances)
+
+    def instrument(self, symbol: str) -> Instrument:
+        with self._pool.public() as client:
+            return self._dialect.instrument(client.market(symbol))
+
+    def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
+        with self._pool.public() as client:
+            return self._dialect.quote(client, client.market(symbol))
+
+    def health_check(self) -> Health:
+        try:
+            with self._pool.public(markets=False) as client:
+                asked, started = datetime.now(UTC), time.monotonic()
+                server = self._dialect.server_time(client)
+                taken = time.monotonic() - started
+        except BrokerError as error:
+            return Health(False, str(error))
+        skew = round((server - asked).total_seconds() * 1000 - taken * 500)
+        return Health(True, f"{self._profile.label} answers", round(taken * 1000), skew)
+
+    def check_permissions(self) -> Permissions:
+        try:
+            return self._ask(self._dialect.permissions)
+        except QueryFailedError as error:
+            if error.code == CredentialError.code:
+                raise CredentialError(str(error)) from error
+            raise
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _check_credentials(self, config: AccountConfig) -> None:
+        missing = [name for name in self.credential_fields if not config.credentials.get(name)]
+        if missing and not self._rehearses:
+            raise CredentialError(f"{self._profile.label} needs {' and '.join(missing)}")
+        self._dialect.check_secret(config.credentials.get("api_secret", ""))
+
+    def _refuse_impossible(self, request: OrderRequest) -> None:
+        if self._rehearses:
+            raise NotSupportedError(DRY_RUN)
+        self.capabilities.refuse_unsupported(request, self._profile.label)
+        prices = {"price": request.price, "stop price": request.stop_price}
+        wanted = {"price": rests(request), "stop price": "stop" in request.type.value}
+        for name, value in prices.items():
+            if (value is not None) is not wanted[name]:
+                verb = "needs" if wanted[name] else "takes no"
+                raise NotSupportedError(f"a {request.type.value} order {verb} {name}")
+        if request.post_only and (
+            request.type is not OrderType.LIMIT or request.time_in_force is not TimeInForce.GTC
+        ):
+            raise NotSupportedError("only a resting limit order can be post-only")
+        if request.time_in_force is TimeInForce.FOK and not rests(request):
+            raise NotSupportedError("only an order with a limit price can be fill-or-kill")
+
+    def _refuse_off_grid(self, request: OrderRequest, instrument: Instrument) -> None:
+        grid = {
+            "quantity": (request.quantity, instrument.quantity_step),
+            "price": (request.price, instrument.price_tick),
+            "stop price": (request.stop_price, instrument.price_tick),
+        }
+        for name, (value, step) in grid.items():
+            if value is None:
+                continue
+            if not value.is_finite() or value <= 0 or value % step:
+                raise NotSupportedError(f"{name} {value:f} is not a multiple of {step:f}")
+
+    def _place(self, client: VenueClient, request: OrderRequest, market: Market) -> ExecutionResult:
+        """The one request that may leave; from here on only evidence counts."""
+        wire, params = self._dialect.wire(request, market), self._dialect.params(request)
+        with client.gate.announce(self._profile.order_endpoint, wire) as attempt:
+            try:
+                answer = client.ccxt.create_order(
+                    request.symbol,
+                    CCXT_TYPES[request.type],
+                    request.side.value,
+                    f"{request.quantity:f}",
+                    None if request.price is None else f"{request.price:f}",
+                    params,
+                )
+                order_id, report = self._dialect.accepted(answer["info"], request, market)
+            except Exception as error:
+                verdict = self._judge(client, attempt, error)
+            else:
+                evidence = client.gate.evidence(attempt)
+                return ExecutionResult(Outcome.ACCEPTED, order_id, report, evidence=evidence)
+        self._heal(client, attempt)
+        return ExecutionResult(
+            verdict.outcome,
+            code=verdict.code,
+            detail=client.gate.scrub(verdict.detail),
+            evidence=client.gate.evidence(attempt),
+            retry_after=verdict.retry_after,
+        )
+
+    def _judge(self, client: VenueClient, attempt: Attempt, error: Exception) -> Verdict:
+        if not isinstance(error, BrokerError):
+            return judge(client.seen(attempt), error, self._profile)
+        if attempt.sent:
+            return unknown(str(error))
+        return Verdict(Outcome.NOT_SENT, error.code, str(error))
+
+    def _heal(self, client: VenueClient, attempt: Attempt) -> None:
+        """After a refused timestamp: the next order shall not fail for the same reason."""
+        said = client.seen(attempt).error
+        if said is None or not said.has(self._profile.clock):
+            return
+        try:
+            self._pool.heal_clock(client)
+        except QueryFailedError:
+            return
+
+    def _cancel(
+        self, client: VenueClient, ref: OrderRef, market: Market, attempt: Attempt
+    ) -> CancelResult:
+        outcome, code, detail = Outcome.ACCEPTED, "", ""
+        try:
+            self._dialect.cancel(client, ref, market)
+        except BrokerError as error:
+            code, detail = error.code, str(error)
+            outcome = Outcome.UNKNOWN if attempt.sent else Outcome.NOT_SENT
+            if isinstance(error, VenueRefusedError):
+                if self._dialect.nothing_to_cancel(error.error):
+                    outcome, code = Outcome.REJECTED, "VENUE_REJECTED"
+                elif error.error.has(self._profile.throttled | self._profile.clock):
+                    outcome = Outcome.NOT_SENT
+        return CancelResult(outcome, code, detail, client.gate.evidence(attempt))
+
+    def _ask(self, question: Callable[[VenueClient], T]) -> T:
+        """Ask with the account's key. Raises QueryFailedError, whatever happened."""
+        with self._pool.private() as client:
+            for attempt in range(1, READ_TRIES + 1):
+                try:
+                    return question(client)
+                except VenueRefusedError as refusal:
+                    if attempt == READ_TRIES or not refusal.error.has(self._profile.clock):
+                        raise
+                    self._pool.heal_clock(client)
+            raise AssertionError("the last try returns or raises")
+
+
+def _listed(client: VenueClient, symbol: str) -> Market:
+    """The market a question is about; an unlisted symbol leaves the question unanswered."""
+    try:
+        return client.market(symbol)
+    except UnknownSymbolError as error:
+        raise QueryFailedError(str(error), code=error.code) from error

@@ -1,0 +1,154 @@
+"""The gate every request to an exchange passes, and the record of what went through it.
+
+Exchange libraries translate options they do not know into silence or into another order. So nothing
+leaves unless its destination, its endpoint and, for an order, each of its fields is what was meant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from brokers.errors import BrokerError
+from brokers.exchanges import Endpoint, ExchangeProfile
+
+Wire = Mapping[str, str | Decimal]
+"""The fields an order request must carry: exact text, or a number in plain notation."""
+
+PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+SIGNATURE = re.compile(r"(signature=)[^&\s\"']+", re.IGNORECASE)
+BODY_HEAD = 2000
+MASK = "***"
+
+
+class RequestRefusedError(BrokerError):
+    """A request was not what was meant and did not leave."""
+
+    code = "INTERNAL_ERROR"
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of ``url``."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One write (an order or a cancel): what it must look like and what was seen of it.
+
+    ``sent`` turns true when the request is handed to the network; ``status`` and ``body`` stay
+    empty until an answer arrived. ``wire`` is ``None`` for a cancel.
+    """
+
+    endpoint: Endpoint
+    wire: Wire | None
+    sent: bool = False
+    fields: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
+    body: str = ""
+    retry_after: int | None = None
+
+
+class Gate:
+    """Lets out reads, and exactly the write that was announced; remembers the last answer."""
+
+    def __init__(
+        self, profile: ExchangeProfile, origins: frozenset[str], secrets: tuple[str, ...]
+    ) -> None:
+        self.origins = origins
+        self.status: int | None = None
+        self.body = ""
+        self._profile = profile
+        self._attempt: Attempt | None = None
+        self._hidden = [
+            form for secret in secrets if secret for form in {secret, quote(secret, safe="")}
+        ]
+
+    @contextmanager
+    def announce(self, endpoint: Endpoint, wire: Wire | None = None) -> Iterator[Attempt]:
+        """Allow one request to ``endpoint`` within the block, carrying ``wire`` if given."""
+        self._attempt = Attempt(endpoint, wire)
+        try:
+            yield self._attempt
+        finally:
+            self._attempt = None
+
+    def inspect(self, url: str, method: str, body: str | None) -> None:
+        """Called with every request before it leaves. Raises RequestRefusedError."""
+        self.status, self.body = None, ""
+        if origin(url) not in self.origins:
+            raise RequestRefusedError(f"{origin(url)} is not where this account talks to")
+        endpoint = (method, urlsplit(url).path)
+        if endpoint in self._profile.read_endpoints:
+            return
+        attempt = self._attempt
+        if attempt is None or attempt.endpoint != endpoint:
+            raise RequestRefusedError(f"{method} {endpoint[1]} was not announced")
+        if attempt.sent:
+            raise RequestRefusedError("a second request of one attempt")
+        attempt.fields = _fields(urlsplit(url).query, body)
+        if attempt.wire is not None:
+            _compare(attempt.wire, attempt.fields, self._profile.order_extras)
+        attempt.sent = True
+
+    def answered(
+        self, url: str, method: str, status: int, headers: Mapping[str, str], body: str
+    ) -> None:
+        """Called with every answer, before anything is made of it."""
+        self.status, self.body = status, body
+        attempt = self._attempt
+        if attempt is not None and attempt.endpoint == (method, urlsplit(url).path):
+            attempt.status, attempt.body = status, body
+            attempt.retry_after = _seconds(headers.get("Retry-After"))
+
+    def scrub(self, text: str) -> str:
+        """``text`` without the key, the secret and signatures."""
+        for secret in self._hidden:
+            text = text.replace(secret, MASK)
+        return SIGNATURE.sub(rf"\1{MASK}", text)
+
+    def evidence(self, attempt: Attempt) -> dict[str, Any]:
+        """What was seen of ``attempt``, ready for JSON, without secrets."""
+        fields = {k: self.scrub(v) for k, v in attempt.fields.items() if k != "signature"}
+        method, path = attempt.endpoint
+        return {
+            "sent": attempt.sent,
+            "request": {"method": method, "path": path, "fields": fields},
+            "status": attempt.status,
+            "body": self.scrub(attempt.body[:BODY_HEAD]),
+        }
+
+
+def _fields(query: str, body: str | None) -> dict[str, str]:
+    if body and body.lstrip().startswith("{"):
+        return {name: str(value) for name, value in json.loads(body).items()}
+    pairs = parse_qsl(query, keep_blank_values=True) + parse_qsl(body or "", keep_blank_values=True)
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise RequestRefusedError("a field is in the request twice")
+    return fields
+
+
+def _compare(wire: Wire, fields: Mapping[str, str], extras: frozenset[str]) -> None:
+    unmeant = fields.keys() - wire.keys() - extras
+    if unmeant:
+        raise RequestRefusedError(f"fields nobody meant to send: {', '.join(sorted(unmeant))}")
+    for name, meant in wire.items():
+        sent = fields.get(name, "")
+        if isinstance(meant, Decimal):
+            same = PLAIN_NUMBER.fullmatch(sent) is not None and Decimal(sent) == meant
+        else:
+            same = sent == meant
+        if not same:
+            raise RequestRefusedError(f"{name} would leave as {sent!r} instead of {str(meant)!r}")
+
+
+def _seconds(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isdigit() else None

@@ -1,0 +1,225 @@
+"""One ccxt client behind the gate, and the only place that knows how ccxt is configured.
+
+ccxt is untyped and imported late: it costs half a second and tens of MiB.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from brokers.errors import ConfigurationError, QueryFailedError, UnknownSymbolError
+from brokers.exchanges import ExchangeProfile, Sandbox
+from brokers.outcome import Seen, VenueError
+from brokers.transport import Attempt, Gate, origin
+from brokers.types import AccountConfig, Environment
+
+TIMEOUT_MS = 10_000
+"""For connecting, and for each wait on the socket."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+ErrorReader = Callable[[str], VenueError | None]
+Market = Mapping[str, Any]
+
+
+class VenueRefusedError(QueryFailedError):
+    """The venue answered a question with an error in its own words."""
+
+    def __init__(self, error: VenueError, *, code: str | None = None) -> None:
+        super().__init__(f"the venue answered {error}", code=code)
+        self.error = error
+
+
+class VenueClient:
+    """Typed access to one ccxt client; not to be used by two threads at once."""
+
+    def __init__(
+        self, profile: ExchangeProfile, ccxt_client: Any, gate: Gate, read_error: ErrorReader
+    ) -> None:
+        self.profile = profile
+        self.ccxt = ccxt_client
+        self.gate = gate
+        self._read_error = read_error
+
+    def call(self, method: str, **params: object) -> Any:
+        """The parsed answer of a raw endpoint by ccxt's name for it.
+
+        Raises VenueRefusedError when the venue said no, QueryFailedError when nobody knows.
+        """
+        self.gate.status, self.gate.body = None, ""
+        try:
+            return getattr(self.ccxt, method)(params)
+        except QueryFailedError:
+            raise
+        except Exception as error:
+            # the exception text holds signed URLs, so neither it nor its chain goes any further
+            raise self._failure(error) from None
+
+    def market(self, symbol: str) -> Market:
+        """ccxt's market of our symbol. Raises UnknownSymbolError."""
+        market = (self.ccxt.markets or {}).get(symbol)
+        if market is None or market["type"] != self.profile.market_type:
+            raise UnknownSymbolError(f"{self.profile.label} does not list {symbol}")
+        return dict(market)
+
+    def fetch_markets(self) -> None:
+        """Load the symbol list anew. Raises QueryFailedError, also when it comes empty."""
+        try:
+            self.ccxt.load_markets(True)
+        except Exception as error:
+            raise self._failure(error) from None
+        if not self.ccxt.markets:
+            raise QueryFailedError(f"{self.profile.label} sent an empty symbol list")
+
+    def symbol_of(self, venue_symbol: str) -> str:
+        """Our symbol of the venue's own; the venue's where it is none of this market type."""
+        known = (self.ccxt.markets_by_id or {}).get(venue_symbol, [])
+        alternative = self.ccxt.options.get("marketsByAltname", {}).get(venue_symbol)
+        known = known or ([alternative] if alternative else [])
+        ours = [market["symbol"] for market in known if market["type"] == self.profile.market_type]
+        return str(ours[0]) if ours else venue_symbol
+
+    def currency_of(self, asset: str) -> str:
+        """The common code of the venue's own asset name."""
+        return str(self.ccxt.safe_currency_code(asset))
+
+    def serves(self, section: str) -> bool:
+        """Whether there is an address for this part of the exchange's interface."""
+        return section in self.ccxt.urls["api"]
+
+    def seen(self, attempt: Attempt) -> Seen:
+        """What was observed of ``attempt``, the venue's error read from its own words."""
+        error = None if attempt.status is None else self._read_error(attempt.body)
+        return Seen(attempt.sent, attempt.status, error, attempt.retry_after)
+
+    def close(self) -> None:
+        self.ccxt.session.close()
+
+    def _failure(self, error: Exception) -> QueryFailedError:
+        said = None if self.gate.status is None else self._read_error(self.gate.body)
+        if said is None:
+            where = f"HTTP {self.gate.status}" if self.gate.status else "no answer"
+            name = type(error).__name__
+            return QueryFailedError(f"{self.profile.label}: {where} ({name})")
+        refused = said.has(self.profile.credentials)
+        said = VenueError(said.codes, self.gate.scrub(said.message))
+        return VenueRefusedError(said, code="CREDENTIALS_REFUSED" if refused else None)
+
+
+def connect(
+    profile: ExchangeProfile, config: AccountConfig, read_error: ErrorReader, *, private: bool
+) -> VenueClient:
+    """A client for ``config``; without its credentials unless ``private``.
+
+    Raises ConfigurationError when the account must not reach the exchange's real host but would.
+    """
+    credentials = config.credentials if private else {}
+    key, secret = credentials.get("api_key", ""), credentials.get("api_secret", "")
+    for name in ("ccxt.base.exchange", "urllib3.connectionpool"):
+        # at DEBUG these print keys, signatures and signed URLs
+        logging.getLogger(name).setLevel(logging.INFO)
+    client = _guarded_class(profile.id)(_settings(profile, key, secret))
+    client.session.max_redirects = 0
+    client.gate = Gate(profile, _aim(client, profile, config), (key, secret))
+    return VenueClient(profile, client, client.gate, read_error)
+
+
+def checked_base_url(value: str) -> str:
+    """The origin a ``base_url`` option names. Raises ConfigurationError."""
+    parts = urlsplit(value)
+    if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
+        raise ConfigurationError("base_url is a scheme, a host and a port, nothing more")
+    if not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise ConfigurationError("base_url must begin with https:// or http://")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ConfigurationError("base_url may use http only to this machine (127.0.0.1, ::1)")
+    return origin(value)
+
+
+@cache
+def _guarded_class(exchange: str) -> Any:
+    """The ccxt class of ``exchange``, with every request and answer passing the gate."""
+    import ccxt
+
+    base: Any = getattr(ccxt, exchange)
+
+    class Guarded(base):  # type: ignore[misc]
+        gate: Gate
+
+        def fetch(
+            self, url: str, method: str = "GET", headers: Any = None, body: Any = None
+        ) -> Any:
+            self.gate.inspect(url, method, body)
+            return super().fetch(url, method, headers, body)
+
+        def on_rest_response(
+            self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any
+        ) -> Any:
+            self.gate.answered(url, method, code, headers, body)
+            return super().on_rest_response(code, reason, url, method, headers, body, *rest)
+
+    return Guarded
+
+
+def _settings(profile: ExchangeProfile, key: str, secret: str) -> dict[str, Any]:
+    options = {
+        "adjustForTimeDifference": False,
+        "defaultType": profile.market_type,
+        "fetchCurrencies": False,
+        "maxRetriesOnFailure": 0,
+    }
+    return {
+        "apiKey": key,
+        "secret": secret,
+        "enableRateLimit": False,
+        "timeout": TIMEOUT_MS,
+        "verbose": False,
+        "has": {"fetchCurrencies": False},
+        "options": options | dict(profile.ccxt_options),
+    }
+
+
+def _aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozenset[str]:
+    """Point ``client`` where the account belongs; the origins it may talk to."""
+    live = _origins(client.urls["api"])
+    base_url = config.options.get("base_url")
+    if base_url:
+        target = checked_base_url(base_url)
+        client.urls = {"api": _moved(client.urls["api"], target)}
+        client.hostname = urlsplit(target).netloc
+        if _origins(client.urls) != {target}:
+            raise ConfigurationError("a URL of the exchange would not follow base_url")
+    elif config.environment is Environment.SANDBOX:
+        _enter_sandbox(client, profile)
+        if live & _origins(client.urls["api"]):
+            raise ConfigurationError(f"{profile.label} stayed on its real host in sandbox mode")
+    return _origins(client.urls["api"])
+
+
+def _enter_sandbox(client: Any, profile: ExchangeProfile) -> None:
+    if profile.sandbox is Sandbox.NONE:
+        raise ConfigurationError(
+            f"{profile.label} has no sandbox: use environment dry_run, or a base_url"
+        )
+    try:
+        client.set_sandbox_mode(True)
+    except Exception as error:
+        # a client whose switch failed half-way may still point at the real host
+        raise ConfigurationError(
+            f"{profile.label} refused sandbox mode ({type(error).__name__})"
+        ) from None
+
+
+def _moved(urls: Any, target: str) -> Any:
+    if isinstance(urls, dict):
+        return {name: _moved(url, target) for name, url in urls.items()}
+    return target + urlsplit(urls).path
+
+
+def _origins(urls: Any) -> frozenset[str]:
+    if isinstance(urls, dict):
+        return frozenset[str]().union(*(_origins(url) for url in urls.values()))
+    return frozenset({origin(urls)})
