@@ -160,9 +160,11 @@ class VenueControl:
         amounts = {asset: str(free) for asset, free in balances.items()}
         self._post("balances", venue=venue, account=account, balances=amounts)
 
-    def set_permissions(self, venue: str, key: str | None = None, **permissions: bool) -> None:
-        """Change what a key may do, by the venue's own names (underscores for hyphens)."""
-        self._post("permissions", venue=venue, key=key, permissions=permissions)
+    def set_permissions(
+        self, venue: str, permissions: Mapping[str, bool], key: str | None = None
+    ) -> None:
+        """Change what a key (default: the built-in one) may do, by the venue's own names."""
+        self._post("permissions", venue=venue, key=key, permissions=dict(permissions))
 
     def add_key(self, venue: str, key: str, secret: str, account: str) -> None:
         """Let another key in; a new account starts with the venue's default balances."""
