@@ -1,0 +1,194 @@
+"""The paper broker: rehearses orders against a venue of our own, without keys or internet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import Error as DatabaseFailure
+
+from brokers import paper_market, paper_terms
+from brokers.base import ExecutionPlugin
+from brokers.capabilities import Capabilities, IdRule
+from brokers.errors import BrokerError, NotSupportedError, QueryFailedError
+from brokers.paper_market import VenueRefusal
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    CancelResult,
+    ExecutionResult,
+    FillReport,
+    Health,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Permissions,
+    PositionReport,
+    Quote,
+    TimeInForce,
+)
+
+if TYPE_CHECKING:
+    from brokers.paper_book import PaperBook
+
+_CAPABILITIES = Capabilities(
+    order_types=frozenset(
+        {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}
+    ),
+    time_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
+    id_rule=IdRule.FOREVER,
+    submit_timeout=5,
+    settle_window=1,
+    post_only=True,
+    short_selling=True,
+    needs_internet=False,
+)
+
+
+class PaperPlugin(ExecutionPlugin):
+    """A margin account at the paper venue: deep books, shorts allowed, no order lacks money."""
+
+    name: ClassVar[str] = "paper"
+    label: ClassVar[str] = "Paper (rehearsal)"
+    option_fields: ClassVar[dict[str, str]] = paper_terms.OPTIONS
+
+    _book: PaperBook
+
+    def init(self, config: AccountConfig) -> None:
+        from brokers.paper_book import PaperBook
+
+        self._book = PaperBook(config.key, paper_terms.terms(config.options))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    def client_order_id(self, identity: str) -> str:
+        return identity
+
+    def execute_order(self, request: OrderRequest) -> ExecutionResult:
+        """Fills market orders at once, at ``reference_price`` or the current price, with slippage.
+
+        A second order of the same identity is answered with the first.
+        """
+        try:
+            self._refuse_impossible(request)
+            report = self._book.place(request)
+        except VenueRefusal as error:
+            return ExecutionResult(Outcome.REJECTED, code=error.code, detail=str(error))
+        except BrokerError as error:
+            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+        except DatabaseFailure as error:
+            return ExecutionResult(Outcome.UNKNOWN, detail=_silence(error))
+        return ExecutionResult(
+            Outcome.ACCEPTED,
+            broker_order_id=report.broker_order_id,
+            report=report,
+            evidence=_evidence(request, report),
+        )
+
+    def cancel_order(self, ref: OrderRef) -> CancelResult:
+        try:
+            canceled = self._book.cancel(ref)
+        except DatabaseFailure as error:
+            return CancelResult(Outcome.UNKNOWN, detail=_silence(error))
+        if canceled:
+            return CancelResult(Outcome.ACCEPTED)
+        return CancelResult(
+            Outcome.REJECTED, "NOTHING_TO_CANCEL", "the paper venue has no such working order"
+        )
+
+    def fetch_order(self, ref: OrderRef) -> OrderReport | None:
+        with _asking():
+            return self._book.find(ref)
+
+    def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
+        with _asking():
+            return self._book.working(symbol)
+
+    def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
+        with _asking():
+            return self._book.trades_since(symbol, since)
+
+    def positions(self) -> Sequence[PositionReport]:
+        with _asking():
+            return self._book.positions()
+
+    def balances(self) -> Sequence[BalanceReport]:
+        """Every currency the account owns or owes; what a short sold is negative."""
+        with _asking():
+            return self._book.balances()
+
+    def instrument(self, symbol: str) -> Instrument:
+        return paper_market.instrument(symbol)
+
+    def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
+        """The configured price, else ``hint`` (then remembered), else the last one remembered."""
+        paper_market.instrument(symbol)
+        with _asking():
+            return self._book.quote(symbol, hint)
+
+    def health_check(self) -> Health:
+        start = time.perf_counter()
+        try:
+            self._book.balances()
+        except DatabaseFailure as error:
+            return Health(ok=False, detail=_silence(error))
+        elapsed = round((time.perf_counter() - start) * 1000)
+        return Health(ok=True, detail="the paper venue answers", latency_ms=elapsed)
+
+    def check_permissions(self) -> Permissions:
+        return Permissions(
+            trade=True, withdraw=False, ip_restricted=None, detail="a paper account has no key"
+        )
+
+    def _refuse_impossible(self, request: OrderRequest) -> None:
+        """Raise BrokerError for an order this venue cannot even read."""
+        self.capabilities.refuse_unsupported(request, "the paper venue")
+        paper_market.instrument(request.symbol)
+        immediate = request.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+        if immediate and request.type in (OrderType.STOP, OrderType.STOP_LIMIT):
+            raise NotSupportedError("stops of the paper venue stay until canceled (gtc)")
+        if request.post_only and request.type is not OrderType.LIMIT:
+            raise NotSupportedError("only limit orders of the paper venue can be post-only")
+        fault = paper_market.fault(request)
+        if fault:
+            raise BrokerError(fault, code="NOT_SUPPORTED")
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseFailure as error:
+        raise QueryFailedError(_silence(error)) from error
+
+
+def _silence(error: DatabaseFailure) -> str:
+    return f"the paper venue's database did not answer: {type(error).__name__}"
+
+
+def _evidence(request: OrderRequest, report: OrderReport) -> Mapping[str, Any]:
+    return {
+        "request": {
+            "identity": request.identity,
+            "symbol": request.symbol,
+            "side": request.side.value,
+            "type": request.type.value,
+            "quantity": f"{request.quantity:f}",
+            "price": None if request.price is None else f"{request.price:f}",
+            "stop_price": None if request.stop_price is None else f"{request.stop_price:f}",
+        },
+        "answer": {
+            "order_id": report.broker_order_id,
+            "status": report.status.value,
+            "filled_quantity": f"{report.filled_quantity:f}",
+        },
+    }
