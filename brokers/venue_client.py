@@ -105,7 +105,8 @@ class VenueClient:
             name = type(error).__name__
             return QueryFailedError(f"{self.profile.label}: {where} ({name})")
         refused = said.has(self.profile.credentials)
-        said = VenueError(said.codes, self.gate.scrub(said.message))
+        codes = tuple(self.gate.scrub(code) for code in said.codes)
+        said = VenueError(codes, self.gate.scrub(said.message))
         return VenueRefusedError(said, code="CREDENTIALS_REFUSED" if refused else None)
 
 
@@ -120,7 +121,8 @@ def connect(
     key, secret = credentials.get("api_key", ""), credentials.get("api_secret", "")
     for name in ("ccxt.base.exchange", "urllib3.connectionpool"):
         # at DEBUG these print keys, signatures and signed URLs
-        logging.getLogger(name).setLevel(logging.INFO)
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.INFO))
     client = _guarded_class(profile.id)(_settings(profile, key, secret))
     client.session.max_redirects = 0
     client.gate = Gate(profile, _aim(client, profile, config), (key, secret))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from brokers.exchanges import ExchangeProfile
+from brokers.order_form import WITH_LIMIT
 from brokers.outcome import VenueError
 from brokers.transport import Wire
 from brokers.types import (
@@ -17,7 +18,6 @@ from brokers.types import (
     OrderRef,
     OrderReport,
     OrderRequest,
-    OrderType,
     Permissions,
     Quote,
     TimeInForce,
@@ -104,4 +104,4 @@ class Dialect(ABC):
 
 def rests(request: OrderRequest) -> bool:
     """Whether the order has a limit price, so that time in force means something."""
-    return request.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    return request.type in WITH_LIMIT

@@ -115,7 +115,8 @@ class BinanceSpot(Dialect):
         return _report(found, ref.symbol, fills)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
-        client.call("privateDeleteOrder", symbol=market["id"], **self._naming(ref))
+        answer = client.call("privateDeleteOrder", symbol=market["id"], **self._naming(ref))
+        text(row(answer), "orderId")
 
     def nothing_to_cancel(self, error: VenueError) -> bool:
         return error.has(NOTHING_TO_CANCEL)

@@ -100,7 +100,8 @@ class KrakenSpot(Dialect):
 
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
         found = self._by_id(client, ref) if ref.broker_order_id else None
-        found = found or self._by_client_id(client, ref)
+        if found is None and ref.identity:
+            found = self._by_client_id(client, ref)
         if found is None:
             return None
         order_id, order = found

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities
 from brokers.client_pool import ClientPool
-from brokers.dialects.base import Dialect, rests
+from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
 from brokers.dialects.kraken import KrakenSpot
 from brokers.errors import (
@@ -28,6 +28,7 @@ from brokers.errors import (
     UnknownSymbolError,
 )
 from brokers.exchanges import profile_for
+from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
 from brokers.transport import Attempt
 from brokers.types import (
@@ -47,7 +48,6 @@ from brokers.types import (
     Permissions,
     PositionReport,
     Quote,
-    TimeInForce,
 )
 from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
@@ -105,10 +105,12 @@ class CcxtPlugin(ExecutionPlugin):
 
     def execute_order(self, request: OrderRequest) -> ExecutionResult:
         try:
-            self._refuse_impossible(request)
+            if self._rehearses:
+                raise NotSupportedError(DRY_RUN)
+            check_form(request, self.capabilities, self._profile.label)
             with self._pool.private(refresh=False) as client:
                 market = client.market(request.symbol)
-                self._refuse_off_grid(request, self._dialect.instrument(market))
+                check_grid(request, self._dialect.instrument(market))
                 result = self._place(client, request, market)
         except BrokerError as error:
             return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
@@ -176,35 +178,6 @@ class CcxtPlugin(ExecutionPlugin):
         if missing and not self._rehearses:
             raise CredentialError(f"{self._profile.label} needs {' and '.join(missing)}")
         self._dialect.check_secret(config.credentials.get("api_secret", ""))
-
-    def _refuse_impossible(self, request: OrderRequest) -> None:
-        if self._rehearses:
-            raise NotSupportedError(DRY_RUN)
-        self.capabilities.refuse_unsupported(request, self._profile.label)
-        prices = {"price": request.price, "stop price": request.stop_price}
-        wanted = {"price": rests(request), "stop price": "stop" in request.type.value}
-        for name, value in prices.items():
-            if (value is not None) is not wanted[name]:
-                verb = "needs" if wanted[name] else "takes no"
-                raise NotSupportedError(f"a {request.type.value} order {verb} {name}")
-        if request.post_only and (
-            request.type is not OrderType.LIMIT or request.time_in_force is not TimeInForce.GTC
-        ):
-            raise NotSupportedError("only a resting limit order can be post-only")
-        if request.time_in_force is TimeInForce.FOK and not rests(request):
-            raise NotSupportedError("only an order with a limit price can be fill-or-kill")
-
-    def _refuse_off_grid(self, request: OrderRequest, instrument: Instrument) -> None:
-        grid = {
-            "quantity": (request.quantity, instrument.quantity_step),
-            "price": (request.price, instrument.price_tick),
-            "stop price": (request.stop_price, instrument.price_tick),
-        }
-        for name, (value, step) in grid.items():
-            if value is None:
-                continue
-            if not value.is_finite() or value <= 0 or value % step:
-                raise NotSupportedError(f"{name} {value:f} is not a multiple of {step:f}")
 
     def _place(self, client: VenueClient, request: OrderRequest, market: Market) -> ExecutionResult:
         """The one request that may leave; from here on only evidence counts."""
