@@ -11,7 +11,7 @@ import threading
 
 from tests.venues.control import Control
 from tests.venues.exchange import Exchange
-from tests.venues.ledger import IdRule
+from tests.venues.house import IdRule
 from tests.venues.server import VenueServer
 
 

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 from tests.venues.credentials import MAIN_ACCOUNT, Credential
 from tests.venues.exchange import Exchange
 from tests.venues.faults import Fault
-from tests.venues.ledger import IdRule, Ledger
+from tests.venues.house import IdRule
+from tests.venues.ledger import Ledger
 from tests.venues.market import Level
 from tests.venues.orders import Order, Trade
 from tests.venues.venue import Answer, Request, Venue, reply

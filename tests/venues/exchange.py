@@ -8,9 +8,9 @@ from dataclasses import replace
 from tests.venues.binance.venue import Binance
 from tests.venues.clock import Clock
 from tests.venues.faults import Action, Fault, FaultScript, When
+from tests.venues.house import IdRule
 from tests.venues.journal import Journal
 from tests.venues.kraken.venue import Kraken
-from tests.venues.ledger import IdRule
 from tests.venues.venue import HTML, Answer, Request, Venue, page
 
 DROPPED = Answer(0, b"", dropped=True, error="dropped")

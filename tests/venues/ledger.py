@@ -1,19 +1,19 @@
 """The truth of one venue: who owns what, every accepted order, every trade.
 
 Everything is Decimal. Callers hold `lock` around each use; nothing here sleeps or talks.
+Our own trades move the last price, but only a price set from outside sets off triggers.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from decimal import ROUND_DOWN, Decimal
-from enum import StrEnum
 
 from tests.venues.clock import Clock
-from tests.venues.market import Instrument, Market, Side, Take, reaches
+from tests.venues.house import FEE_QUANTUM, House, IdRule
+from tests.venues.market import Market, Side, Take, reaches
 from tests.venues.orders import (
     ZERO,
     Account,
@@ -26,29 +26,6 @@ from tests.venues.orders import (
     Trade,
     Trigger,
 )
-
-FEE_QUANTUM = Decimal("0.00000001")
-
-
-class IdRule(StrEnum):
-    """Among which orders a client id must be unique."""
-
-    FOREVER = "forever"
-    OPEN = "open"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What one venue starts with: its instruments and prices, fees, ids and opening balances."""
-
-    prices: Mapping[Instrument, Decimal]
-    balances: Mapping[str, Decimal]
-    maker_fee: Decimal
-    taker_fee: Decimal
-    order_id: Callable[[int], str]
-    trade_id: Callable[[int], str]
-    refuses_reached_triggers: bool
 
 
 class Ledger:

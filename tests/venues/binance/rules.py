@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from tests.venues.binance.errors import filter_failure
-from tests.venues.ledger import House
+from tests.venues.house import House
 from tests.venues.market import Instrument, Market, Side
 
 D = Decimal

@@ -16,7 +16,8 @@ from tests.venues.binance.trading import ORDER_PARAMETERS, canceled, placed, rea
 from tests.venues.clock import Clock
 from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, Credential
 from tests.venues.faults import Endpoint
-from tests.venues.ledger import IdRule, Ledger
+from tests.venues.house import IdRule
+from tests.venues.ledger import Ledger
 from tests.venues.market import Market
 from tests.venues.orders import Refused
 from tests.venues.venue import Answer, Request, Venue, pairs, reply

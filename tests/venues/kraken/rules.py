@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
-from tests.venues.ledger import House
+from tests.venues.house import House
 from tests.venues.market import Instrument
 from tests.venues.orders import Reason
 from tests.venues.venue import Answer, reply

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tests.venues.clock import Clock
 from tests.venues.credentials import KRAKEN_KEY, KRAKEN_SECRET, Credential
 from tests.venues.faults import Endpoint
+from tests.venues.house import IdRule
 from tests.venues.kraken import marketdata
 from tests.venues.kraken.account import AccountDesk, account_of, named_orders, result
 from tests.venues.kraken.rules import (
@@ -24,7 +25,7 @@ from tests.venues.kraken.rules import (
     pair_of,
 )
 from tests.venues.kraken.trading import USERREF, check_deadline, flag, read_order, sentence
-from tests.venues.ledger import IdRule, Ledger
+from tests.venues.ledger import Ledger
 from tests.venues.orders import Order, Reason, Refused
 from tests.venues.venue import Answer, Request, Venue, page, pairs
 
