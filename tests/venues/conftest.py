@@ -38,10 +38,7 @@ def client(
 ) -> Callable[..., Any]:
     def make(name: str, **options: Any) -> Any:
         exchange = connect(server.base_url, name, **options)
-        exchange.set_markets(loaded[name].markets)
-        if name == "kraken":
-            # Without it ccxt cannot tell an order's pair and drops it from lists by symbol.
-            exchange.options["marketsByAltname"] = loaded[name].options["marketsByAltname"]
+        exchange.set_markets_from_exchange(loaded[name])
         return exchange
 
     return make
