@@ -1,9 +1,9 @@
 """The interface every broker plugin implements.
 
 A plugin is one file in ``brokers/plugins/`` (or a third party's package under the entry point
-``fks.brokers``). It never sees a Django model; it gets an ``AccountConfig`` and frozen values. SDKs are
-imported inside ``init``. One plugin object serves one account in one process and must be safe to call
-from several threads.
+``fks.brokers``). It never sees a Django model; it gets an ``AccountConfig`` and frozen values. SDKs
+are imported inside ``init``. One plugin object serves one account in one process and must be safe
+to call from several threads.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class ExecutionPlugin(ABC):
 
     @abstractmethod
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
-        """The order as the venue knows it, fills included; ``None`` only if it says "no such order".
+        """The order as the venue knows it, fills included; ``None`` only if it says "no such
+        order".
 
         Looks by client id, then in open and closed orders and trades, as far as the venue allows.
         Raises QueryFailedError when there is no trustworthy answer.
@@ -112,4 +113,4 @@ class ExecutionPlugin(ABC):
 
     def close(self) -> None:
         """Release connections; called when the account's configuration changed."""
-        return None
+        return

@@ -1,7 +1,7 @@
 """Encryption of credentials at rest: AES-256-GCM, keys from ``CREDENTIAL_KEYS``, bound to the row.
 
-A token is ``key id (8 hex) "." base64(nonce + ciphertext)``. The associated data names the row and the
-field, so that a ciphertext copied to another row does not decrypt.
+A token is ``key id (8 hex) "." base64(nonce + ciphertext)``. The associated data names the row and
+the field, so that a ciphertext copied to another row does not decrypt.
 """
 
 from __future__ import annotations

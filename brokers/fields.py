@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
 
+_ST = TypeVar("_ST", contravariant=True)
+_GT = TypeVar("_GT", covariant=True)
+
 if TYPE_CHECKING:
-    _Decimal = models.DecimalField[Decimal, Decimal]
+
+    class _DecimalField(models.DecimalField[_ST, _GT]):
+        pass
 else:
-    _Decimal = models.DecimalField
+
+    class _DecimalField(models.DecimalField):
+        """Django's field is generic only in its type stubs."""
+
+        def __class_getitem__(cls, _: Any) -> type:
+            return cls
 
 
-class MoneyField(_Decimal):
+class MoneyField(_DecimalField[_ST, _GT]):
     """A price, quantity or amount: 38 digits, 18 of them after the point.
 
     Wide enough that no venue's number is ever rounded by the database: callers quantise explicitly,

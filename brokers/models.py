@@ -85,7 +85,9 @@ class Account(models.Model):
 
 
 class ExchangeCredential(models.Model):
-    """The API key of an account, encrypted and bound to this row. Write-only: nothing shows it again."""
+    """The API key of an account, encrypted and bound to this row. Write-only: nothing shows it
+    again.
+    """
 
     account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="credential")
     sealed = models.TextField(editable=False)
@@ -134,7 +136,9 @@ class Instrument(models.Model):
     class Meta:
         ordering: ClassVar[list[str]] = ["account", "symbol"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["account", "symbol"], name="instrument_once_per_account"),
+            models.UniqueConstraint(
+                fields=["account", "symbol"], name="instrument_once_per_account"
+            ),
             models.CheckConstraint(
                 condition=models.Q(quantity_step__gt=Decimal(0), price_tick__gt=Decimal(0)),
                 name="instrument_steps_positive",
@@ -165,8 +169,12 @@ class SymbolAlias(models.Model):
     account = models.ForeignKey(
         Account, on_delete=models.CASCADE, null=True, blank=True, related_name="aliases"
     )
-    alias = models.CharField(max_length=60, help_text="As the sender writes it, e.g. BINANCE:BTCUSDT.P")
-    symbol = models.CharField(max_length=60, help_text="As the venue is asked for it, e.g. BTC/USDT:USDT")
+    alias = models.CharField(
+        max_length=60, help_text="As the sender writes it, e.g. BINANCE:BTCUSDT.P"
+    )
+    symbol = models.CharField(
+        max_length=60, help_text="As the venue is asked for it, e.g. BTC/USDT:USDT"
+    )
 
     class Meta:
         verbose_name_plural = "symbol aliases"
@@ -199,7 +207,9 @@ class PaperPrice(models.Model):
 
 
 class PaperOrder(models.Model):
-    """An order in the paper venue's own book: a venue's record, not FKS's (that is execution.Order)."""
+    """An order in the paper venue's own book: a venue's record, not FKS's (that is
+    execution.Order).
+    """
 
     account_key = models.CharField(max_length=40)
     identity = models.CharField(max_length=32)

@@ -83,7 +83,8 @@ def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdic
     """The end of an attempt that raised; `detail` carries no text of the exception itself."""
     name = type(raised).__name__
     if not seen.sent:
-        return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"stopped before sending: {name}")
+        code = "NOT_SUPPORTED" if REFUSALS & _class_names(raised) else "VENUE_UNREACHABLE"
+        return Verdict(Outcome.NOT_SENT, code, f"stopped before sending: {name}")
     if never_connected(raised):
         return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}")
     if seen.status in THROTTLE_STATUSES and not _ambiguous(seen.error, profile):

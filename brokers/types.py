@@ -84,7 +84,8 @@ class AccountConfig:
 class Instrument:
     """A tradable symbol and the venue's rules for its numbers.
 
-    ``quantity_step`` and ``price_tick`` are positive; the limits are ``None`` where the venue names none.
+    ``quantity_step`` and ``price_tick`` are positive; the limits are ``None`` where the venue names
+    none.
     """
 
     symbol: str
@@ -167,8 +168,8 @@ class FillReport:
 class OrderReport:
     """What the venue says about one order.
 
-    ``fills`` may be incomplete; ``filled_quantity`` is the total and rules. ``client_order_id`` is in
-    the venue's writing.
+    ``fills`` may be incomplete; ``filled_quantity`` is the total and rules. ``client_order_id`` is
+    in the venue's writing.
     """
 
     broker_order_id: str

@@ -13,7 +13,9 @@ from rest_framework.views import exception_handler as default_handler
 logger = logging.getLogger(__name__)
 
 
-def answer(code: str, detail: str, http: int, errors: list[dict[str, str]] | None = None) -> Response:
+def answer(
+    code: str, detail: str, http: int, errors: list[dict[str, str]] | None = None
+) -> Response:
     """One error answer; ``errors`` lists what is wrong field by field."""
     body: dict[str, Any] = {"code": code, "detail": detail}
     if errors:
@@ -25,7 +27,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """DRF's exceptions in the house's form; anything else is logged and answered without detail."""
     response = default_handler(error, context)
     if response is None:
-        logger.exception("unhandled error in %s", type(context["view"]).__name__, exc_info=error)
+        logger.error("unhandled error in %s", type(context["view"]).__name__, exc_info=error)
         return answer("INTERNAL_ERROR", "internal error", status.HTTP_500_INTERNAL_SERVER_ERROR)
     if isinstance(error, APIException) and isinstance(response.data, dict):
         detail = response.data.get("detail")

@@ -16,10 +16,6 @@ from execution.states import TERMINAL, OrderState, SignalState
 from risk.models import IPAllowlist
 from risk.types import SizingMethod
 
-Constraints = ClassVar[list[models.BaseConstraint]]
-Indexes = ClassVar[list[models.Index]]
-Ordering = ClassVar[list[str]]
-
 
 class SideChoices(models.TextChoices):
     BUY = Side.BUY.value, "buy"
@@ -81,7 +77,7 @@ class Strategy(models.Model):
 
     class Meta:
         verbose_name_plural = "strategies"
-        ordering: Ordering = ["slug"]
+        ordering: ClassVar[list[str]] = ["slug"]
 
     def __str__(self) -> str:
         return self.slug
@@ -99,8 +95,8 @@ class WebhookSecret(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
-        ordering: Ordering = ["-created_at"]
-        constraints: Constraints = [
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
                 condition=~Q(digest="") | ~Q(sealed=""), name="webhook_secret_not_empty"
             )
@@ -122,9 +118,7 @@ class Route(models.Model):
     strategy = models.ForeignKey(Strategy, on_delete=models.CASCADE, related_name="routes")
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="routes")
     is_enabled = models.BooleanField(default=True)
-    sizing = models.CharField(
-        max_length=20, choices=Sizing.choices, default=Sizing.FIXED_QUANTITY
-    )
+    sizing = models.CharField(max_length=20, choices=Sizing.choices, default=Sizing.FIXED_QUANTITY)
     quantity = MoneyField(
         null=True, blank=True, help_text="For fixed quantity, when the alert names none."
     )
@@ -138,8 +132,8 @@ class Route(models.Model):
     atr_multiple = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
 
     class Meta:
-        ordering: Ordering = ["strategy", "account"]
-        constraints: Constraints = [
+        ordering: ClassVar[list[str]] = ["strategy", "account"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["strategy", "account"], name="route_once"),
             models.CheckConstraint(
                 condition=Q(quantity__isnull=True) | Q(quantity__gt=Decimal(0)),
@@ -171,11 +165,13 @@ class Signal(models.Model):
     detail = models.TextField(blank=True)
     decided_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    tries = models.PositiveSmallIntegerField(default=0, help_text="Decisions that ended in an error.")
+    tries = models.PositiveSmallIntegerField(
+        default=0, help_text="Decisions that ended in an error."
+    )
 
     class Meta:
-        ordering: Ordering = ["-id"]
-        indexes: Indexes = [
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["strategy", "-id"], name="signal_by_strategy"),
             models.Index(
                 fields=["strategy", "symbol", "id"],
@@ -198,7 +194,7 @@ class IdempotencyKey(models.Model):
     expires_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints: Constraints = [
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["strategy", "key"], name="idempotency_key_once")
         ]
 
@@ -219,7 +215,7 @@ class QuarantinedBody(models.Model):
     class Meta:
         verbose_name = "quarantined body"
         verbose_name_plural = "quarantine"
-        ordering: Ordering = ["-id"]
+        ordering: ClassVar[list[str]] = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.strategy.slug} {self.code}"
@@ -257,9 +253,7 @@ class Order(models.Model):
         default=Decimal(0), help_text="Its worst case in the account's currency."
     )
 
-    state = models.CharField(
-        max_length=20, choices=OrderState.choices, default=OrderState.PENDING
-    )
+    state = models.CharField(max_length=20, choices=OrderState.choices, default=OrderState.PENDING)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
     verdicts = models.JSONField(default=list, help_text="Each risk rule's answer with its numbers.")
@@ -276,7 +270,9 @@ class Order(models.Model):
     acknowledged_at = models.DateTimeField(null=True)
     settle_at = models.DateTimeField(null=True)
     unknown_since = models.DateTimeField(null=True)
-    looks = models.PositiveSmallIntegerField(default=0, help_text="Times it was provably not found.")
+    looks = models.PositiveSmallIntegerField(
+        default=0, help_text="Times it was provably not found."
+    )
     polls = models.PositiveIntegerField(default=0)
     next_check_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(
@@ -287,8 +283,8 @@ class Order(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
-        ordering: Ordering = ["-id"]
-        constraints: Constraints = [
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["account", "symbol"],
                 condition=Q(state="submitting"),
@@ -304,7 +300,7 @@ class Order(models.Model):
                 name="order_filled_within_quantity",
             ),
         ]
-        indexes: Indexes = [
+        indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["account", "symbol", "state"],
                 name="order_lane",
@@ -350,7 +346,7 @@ class OrderEvent(models.Model):
     evidence = models.JSONField(default=dict)
 
     class Meta:
-        ordering: Ordering = ["id"]
+        ordering: ClassVar[list[str]] = ["id"]
 
     def __str__(self) -> str:
         return f"{self.event}: {self.from_state} → {self.to_state}"
@@ -373,15 +369,15 @@ class Fill(models.Model):
     recorded_at = models.DateTimeField()
 
     class Meta:
-        ordering: Ordering = ["-id"]
-        constraints: Constraints = [
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["account", "trade_id"], name="trade_once_per_account"),
             models.CheckConstraint(
                 condition=Q(quantity__gt=Decimal(0), price__gt=Decimal(0)),
                 name="fill_numbers_positive",
             ),
         ]
-        indexes: Indexes = [
+        indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["account", "-recorded_at"], name="fill_by_account")
         ]
 
@@ -401,8 +397,8 @@ class Position(models.Model):
     updated_at = models.DateTimeField()
 
     class Meta:
-        ordering: Ordering = ["account", "symbol"]
-        constraints: Constraints = [
+        ordering: ClassVar[list[str]] = ["account", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["account", "symbol"], name="position_once")
         ]
 
@@ -418,4 +414,3 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
-

@@ -1,0 +1,248 @@
+"""The conductor: Celery tasks that call the steps and decide what comes next.
+
+A message carries a row id and nothing else. Every task may run twice, beside itself, or not at all:
+the rows say what is to be done, and ``sweep`` finds what was left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from uuid import UUID
+
+from celery import shared_task
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from brokers.errors import BrokerError
+from brokers.models import Account
+from execution import dispatch, metrics, pipeline, reconcile
+from execution.models import Heartbeat, Order, Signal
+from execution.nudge import Nudger
+from execution.pipeline import Step
+from execution.states import TERMINAL, OrderState, SignalState
+from risk.types import ReasonCode, Refusal
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "orders"
+LEFT_BEHIND = timedelta(seconds=1)
+BATCH = 200
+SWEEP_LOCK = 0x464B5302
+
+
+@shared_task(queue=QUEUE)
+def process_signal(signal_id: str) -> None:
+    """Decide a signal, after every earlier one of its strategy and symbol; then run its lanes."""
+    while True:
+        signal = pipeline.oldest_undecided(UUID(signal_id))
+        if signal is None:
+            return
+        decision = _decided(signal)
+        if decision is None:
+            return
+        _cancel(decision.cancels)
+        if decision.step is Step.WAIT:
+            return
+        for account_id, symbol in decision.lanes:
+            _run_or_nudge(account_id, symbol, alone=len(decision.lanes) == 1)
+        if str(signal.pk) == signal_id:
+            return
+
+
+def _decided(signal: Signal) -> pipeline.Decision | None:
+    waited = timezone.now() - signal.received_at
+    metrics.stage_seconds["queue"].observe(waited.total_seconds())
+    try:
+        return pipeline.decide(signal)
+    except Exception as error:
+        # The task boundary: a defect must not block the lane for ever, nor vanish.
+        logger.exception("deciding a signal failed", extra={"signal_id": signal.pk})
+        pipeline.fail(signal, error)
+        return None
+
+
+def _run_or_nudge(account_id: int, symbol: str, *, alone: bool) -> None:
+    """One lane is run here and now; several are handed out, so that none waits for another."""
+    if alone:
+        run_lane(account_id, symbol)
+    else:
+        run_lane.apply_async((account_id, symbol), retry=False)
+
+
+@shared_task(queue=QUEUE)
+def run_lane(account_id: int, symbol: str) -> None:
+    """Send what the lane holds, then settle the signals behind it and wake those that waited."""
+    handled = dispatch.run_lane(account_id, symbol)
+    _after(handled)
+    for order in handled:
+        if order.state not in TERMINAL and order.next_check_at is not None:
+            check_order.apply_async((str(order.pk),), countdown=0.1, retry=False)
+
+
+@shared_task(queue=QUEUE)
+def check_order(order_id: str) -> None:
+    """Ask the venue about a working or unknown order."""
+    order = Order.objects.select_related("account").filter(pk=order_id).first()
+    if order is None or order.state in TERMINAL:
+        return
+    if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
+        return
+    reconcile.check_order(order)
+    order.refresh_from_db()
+    _after([order])
+    if order.state == OrderState.PENDING:
+        run_lane(order.account_id, order.symbol)
+
+
+@shared_task(queue=QUEUE)
+def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
+    """Cancel an order and read back how it ended."""
+    order = Order.objects.select_related("account").filter(pk=order_id).first()
+    if order is None or order.state in TERMINAL:
+        return
+    code = ReasonCode(reason)
+    who = "a signal" if code is ReasonCode.CANCELED_BY_SIGNAL else "an operator"
+    dispatch.cancel(order, reason=code, detail=f"cancel asked for by {who}")
+    order.refresh_from_db()
+    if order.state == OrderState.CANCELING:
+        reconcile.check_order(order)
+        order.refresh_from_db()
+    _after([order])
+
+
+def _cancel(order_ids: Iterable[UUID]) -> None:
+    for order_id in order_ids:
+        cancel_order(str(order_id), ReasonCode.CANCELED_BY_SIGNAL.value)
+
+
+def _after(orders: Iterable[Order]) -> None:
+    """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
+    for signal_id in {order.signal_id for order in orders if order.signal_id}:
+        pipeline.settle(signal_id)
+    for account_id, symbol in {(order.account_id, order.symbol) for order in orders}:
+        _wake(account_id, symbol)
+
+
+def _wake(account_id: int, symbol: str) -> None:
+    waiting = Signal.objects.filter(
+        state=SignalState.RECEIVED, strategy__routes__account_id=account_id
+    )
+    for signal in waiting.order_by("id").distinct()[:20]:
+        process_signal.apply_async((str(signal.pk),), retry=False)
+
+
+@shared_task(queue="sweeps")
+def sweep() -> None:
+    """Find what was left behind by a lost message or a dead worker, and send it on its way.
+
+    One sweep at a time: a second one finds the lock taken and leaves.
+    """
+    _beat("worker")
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SWEEP_LOCK])
+            (mine,) = cursor.fetchone()
+        if not mine:
+            return
+        due = _due_orders()
+    now = timezone.now()
+    for order in dispatch.lease_ended_before(now):
+        dispatch.lose_sight(order)
+        check_order.apply_async((str(order.pk),), retry=False)
+    for order_id in due:
+        check_order.apply_async((str(order_id),), retry=False)
+    for account_id, symbol in _waiting_lanes():
+        run_lane.apply_async((account_id, symbol), retry=False)
+    for signal_id in _undecided_signals():
+        process_signal.apply_async((str(signal_id),), retry=False)
+    for signal_id in _unsettled_signals():
+        pipeline.settle(signal_id)
+
+
+def _due_orders() -> list[UUID]:
+    """Working orders whose next question is due; the next one is put off so that nobody asks twice."""
+    now = timezone.now()
+    due = (
+        Order.objects.select_for_update(skip_locked=True, no_key=True)
+        .filter(next_check_at__lte=now)
+        .exclude(state__in=(OrderState.PENDING, OrderState.SUBMITTING, *TERMINAL))
+        .order_by("next_check_at")
+        .values_list("pk", flat=True)[:BATCH]
+    )
+    ids = list(due)
+    Order.objects.filter(pk__in=ids).update(next_check_at=now + timedelta(seconds=15))
+    return ids
+
+
+def _waiting_lanes() -> list[tuple[int, str]]:
+    now = timezone.now()
+    lanes = (
+        Order.objects.filter(state=OrderState.PENDING, updated_at__lt=now - LEFT_BEHIND)
+        .exclude(next_check_at__gt=now)
+        .values_list("account_id", "symbol")
+        .distinct()
+        .order_by()
+    )
+    return list(lanes[:BATCH])
+
+
+def _undecided_signals() -> list[UUID]:
+    """The oldest undecided signal of each (strategy, symbol)."""
+    old = timezone.now() - LEFT_BEHIND
+    rows = (
+        Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
+        .order_by("strategy_id", "symbol", "id")
+        .distinct("strategy_id", "symbol")
+        .values_list("pk", flat=True)
+    )
+    return list(rows[:BATCH])
+
+
+def _unsettled_signals() -> list[UUID]:
+    unfinished = Order.objects.filter(signal=OuterRef("pk")).exclude(state__in=TERMINAL)
+    rows = Signal.objects.filter(~Exists(unfinished), state=SignalState.WORKING)
+    return list(rows.values_list("pk", flat=True)[:BATCH])
+
+
+@shared_task(queue="sweeps")
+def reconcile_all() -> None:
+    """Nudge the reconciliation of every account in use."""
+    for account_id in Account.objects.filter(is_active=True).values_list("pk", flat=True):
+        reconcile_account.apply_async((account_id,), retry=False, expires=60)
+
+
+@shared_task(queue=QUEUE)
+def reconcile_account(account_id: int) -> None:
+    account = Account.objects.get(pk=account_id)
+    try:
+        differences = reconcile.reconcile_account(account)
+    except (BrokerError, Refusal) as error:
+        logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
+        return
+    for difference in differences:
+        logger.warning("%s %s: %s", difference.account, difference.symbol, difference.detail)
+
+
+@shared_task(queue="sweeps")
+def beat_heartbeat() -> None:
+    """Beat published this and a worker ran it: both are alive."""
+    _beat("beat")
+
+
+def _beat(name: str) -> None:
+    Heartbeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
+
+
+def _publish(signal_id: str) -> None:
+    process_signal.apply_async((signal_id,), retry=False)
+
+
+_nudger = Nudger(_publish)
+
+
+def nudge_signal(signal_id: str) -> None:
+    """Wake a worker for ``signal_id`` without waiting for the queue."""
+    _nudger.send(signal_id)

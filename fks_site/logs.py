@@ -1,4 +1,6 @@
-"""Log configuration: one JSON object or one readable line per event, secrets scrubbed on the way out."""
+"""Log configuration: one JSON object or one readable line per event, secrets scrubbed on the way
+out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""All settings, read from the environment. ``NAME_FILE`` names a file that holds the secret ``NAME``.
+"""All settings, read from the environment. ``NAME_FILE`` names a file that holds the secret
+``NAME``.
 
 What an operator may change while FKS runs lives in the database instead (see ARCHITECTURE.md).
 """
@@ -27,7 +28,7 @@ def secret(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
-# --- paths and secrets ------------------------------------------------------------------------------
+# --- paths and secrets ----------------------------------------------------------------------------
 BASE_DIR = Path(__file__).resolve().parent.parent
 FKS_VAR = Path(os.environ.get("FKS_VAR", BASE_DIR / "var")).resolve()
 
@@ -61,7 +62,7 @@ CSRF_TRUSTED_ORIGINS = [
 ]
 TRUSTED_PROXIES = tuple(env.list("TRUSTED_PROXIES", default=[]))
 
-# --- what FKS may do --------------------------------------------------------------------------------
+# --- what FKS may do ------------------------------------------------------------------------------
 FKS_LIVE_TRADING = env.bool("FKS_LIVE_TRADING", default=False)
 MAX_BODY_BYTES = 64 * 1024
 
@@ -77,7 +78,7 @@ FIRST_START = {
     "max_position_value": Decimal(env.str("MAX_POSITION_SIZE_USD", default="1000")),
 }
 
-# --- application ------------------------------------------------------------------------------------
+# --- application ----------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "fks_site.apps.FksSiteConfig",
     "unfold",
@@ -148,7 +149,7 @@ STATIC_ROOT = FKS_VAR / "static"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-# --- database and queue -----------------------------------------------------------------------------
+# --- database and queue ---------------------------------------------------------------------------
 
 
 def _database() -> dict[str, Any]:
@@ -164,7 +165,7 @@ def _database() -> dict[str, Any]:
 DATABASES = {"default": {**_database(), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
 REDIS_URL = secret("REDIS_URL", "redis://127.0.0.1:6379/0")
 
-# --- security ---------------------------------------------------------------------------------------
+# --- security -------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
@@ -211,7 +212,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# --- REST API ---------------------------------------------------------------------------------------
+# --- REST API -------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "rest_framework_simplejwt.authentication.JWTAuthentication",
@@ -240,9 +241,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
-# --- logs -------------------------------------------------------------------------------------------
+# --- logs -----------------------------------------------------------------------------------------
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(env.str("LOG_FORMAT", default="console"), debug=DEBUG)
 
-# --- admin theme ------------------------------------------------------------------------------------
-from fks_site.theme import UNFOLD  # noqa: E402  (reads nothing but this module's constants)
+# --- admin theme ----------------------------------------------------------------------------------

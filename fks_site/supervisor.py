@@ -62,7 +62,7 @@ class Program:
 
     def stop(self) -> None:
         if self.process:
-            processes.stop(self.process, signal.SIGTERM, self.grace)
+            processes.stop(self.process, signal.SIGTERM, self.grace, insist=True)
             self.process = None
 
     def exit_status(self) -> int | None:

@@ -1,4 +1,6 @@
-"""Colours, menu and texts of the admin; the pages themselves live in ``admin.py`` and ``templates/``."""
+"""Colours, menu and texts of the admin; the pages themselves live in ``admin.py`` and
+``templates/``.
+"""
 
 from __future__ import annotations
 

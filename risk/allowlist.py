@@ -36,12 +36,14 @@ def contains(nets: Iterable[Network], address: Address | None) -> bool:
     )
 
 
-def client_address(remote_addr: str, forwarded_for: str, trusted: tuple[str, ...]) -> Address | None:
+def client_address(
+    remote_addr: str, forwarded_for: str, trusted: tuple[str, ...]
+) -> Address | None:
     """The client behind our own proxies.
 
-    ``remote_addr`` unless that is a trusted proxy; then the first hop of ``X-Forwarded-For``, read from
-    the right, that is not a trusted proxy. An unreadable hop ends the walk with ``None``, which no
-    allowlist contains: entries further left may be forged.
+    ``remote_addr`` unless that is a trusted proxy; then the first hop of ``X-Forwarded-For``, read
+    from the right, that is not a trusted proxy. An unreadable hop ends the walk with ``None``,
+    which no allowlist contains: entries further left may be forged.
     """
     proxies = networks(trusted)
     address = parse_address(remote_addr)

@@ -1,8 +1,9 @@
-"""Circuit breakers: one row per account, shared by all processes, changed by conditional UPDATEs only.
+"""Circuit breakers: one row per account, shared by all processes, changed by conditional UPDATEs
+only.
 
 CLOSED lets everything through; ``failure_threshold`` failures in a row open it. OPEN lets nothing
-through until ``open_seconds`` have passed; then one caller at a time wins the probe (HALF_OPEN), and
-``success_threshold`` good probes close it. A failed probe opens it again.
+through until ``open_seconds`` have passed; then one caller at a time wins the probe (HALF_OPEN),
+and ``success_threshold`` good probes close it. A failed probe opens it again.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def succeeded(account_id: int) -> None:
     rows = CircuitBreaker.objects.filter(account_id=account_id)
     rows.filter(state=_State.CLOSED, failures__gt=0).update(failures=0)
     if rows.filter(state=_State.HALF_OPEN).update(successes=F("successes") + 1, probe_until=None):
-        closed = rows.filter(
-            state=_State.HALF_OPEN, successes__gte=F("success_threshold")
-        ).update(state=_State.CLOSED, failures=0, successes=0, opened_at=None, last_error="")
+        closed = rows.filter(state=_State.HALF_OPEN, successes__gte=F("success_threshold")).update(
+            state=_State.CLOSED, failures=0, successes=0, opened_at=None, last_error=""
+        )
         if closed:
             _note(account_id, "breaker.closed", "probes succeeded")
 
@@ -70,7 +71,9 @@ def failed(account_id: int, error: str) -> None:
     rows.filter(state=_State.CLOSED).update(failures=F("failures") + 1, last_error=error[:500])
     opened = rows.filter(
         Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
-    ).update(state=_State.OPEN, opened_at=now, probe_until=None, successes=0, last_error=error[:500])
+    ).update(
+        state=_State.OPEN, opened_at=now, probe_until=None, successes=0, last_error=error[:500]
+    )
     if opened:
         _note(account_id, "breaker.opened", error)
 
@@ -88,7 +91,12 @@ def reset(account_id: int, reason: str) -> None:
     """An operator closes the breaker."""
     of_account(account_id)
     CircuitBreaker.objects.filter(account_id=account_id).update(
-        state=_State.CLOSED, failures=0, successes=0, opened_at=None, probe_until=None, last_error=""
+        state=_State.CLOSED,
+        failures=0,
+        successes=0,
+        opened_at=None,
+        probe_until=None,
+        last_error="",
     )
     _note(account_id, "breaker.reset", reason)
 

@@ -1,4 +1,6 @@
-"""Limits, switches, breakers, allowlists and the audit trail: what operators set, and what was done."""
+"""Limits, switches, breakers, allowlists and the audit trail: what operators set, and what was
+done.
+"""
 
 from __future__ import annotations
 
@@ -184,7 +186,9 @@ class AuditEvent(models.Model):
     actor = models.CharField(max_length=150)
     address = models.CharField(max_length=45, blank=True)
     correlation_id = models.CharField(max_length=40, blank=True)
-    subject = models.CharField(max_length=120, help_text="What was changed, e.g. limit max_order_value.")
+    subject = models.CharField(
+        max_length=120, help_text="What was changed, e.g. limit max_order_value."
+    )
     before = models.JSONField(null=True, blank=True)
     after = models.JSONField(null=True, blank=True)
     reason = models.TextField(blank=True)

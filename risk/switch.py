@@ -1,8 +1,8 @@
 """The kill switch: ACTIVE, REDUCING or HALTED for everything, an account or a strategy.
 
-A change takes an exclusive advisory lock, every claim of an order for sending takes the shared one in
-its own transaction (``fence``). So once ``change`` has committed, no claim that read the older state can
-still commit: nothing that increases risk is claimed for sending afterwards.
+A change takes an exclusive advisory lock, every claim of an order for sending takes the shared one
+in its own transaction (``fence``). So once ``change`` has committed, no claim that read the older
+state can still commit: nothing that increases risk is claimed for sending afterwards.
 """
 
 from __future__ import annotations

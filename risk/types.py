@@ -1,4 +1,6 @@
-"""The frozen values risk works on. Money in the account's quote currency, quantities in the base asset."""
+"""The frozen values risk works on. Money in the account's quote currency, quantities in the base
+asset.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +99,9 @@ class SizingMethod(StrEnum):
 class Intent:
     """What a signal wants on one account, before it has a size.
 
-    ``quantity`` is what the alert asked for, in the unit ``quantity_type`` says (percentages as 5 for
-    5 %). ``is_exit`` marks orders that only reduce a position: they pass the limits entries must pass.
+    ``quantity`` is what the alert asked for, in the unit ``quantity_type`` says (percentages as 5
+    for 5 %). ``is_exit`` marks orders that only reduce a position: they pass the limits entries
+    must pass.
     """
 
     side: Side
@@ -137,8 +140,9 @@ class StrategyRules:
 class Facts:
     """What is known of the account when an order is judged, gathered in one moment.
 
-    Working quantities include UNKNOWN orders at their worst case. ``position_quantity`` is negative for
-    a short. ``equity`` and ``realised_today`` are ``None`` when not known: rules that need them refuse.
+    Working quantities include UNKNOWN orders at their worst case. ``position_quantity`` is negative
+    for a short. ``equity`` and ``realised_today`` are ``None`` when not known: rules that need them
+    refuse.
     """
 
     at: datetime

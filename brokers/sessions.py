@@ -1,0 +1,79 @@
+"""Ready plugins of this process: one per account and configuration, made on first use."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from brokers.base import ExecutionPlugin
+from brokers.crypto import DecryptionError
+from brokers.errors import ConfigurationError
+from brokers.models import Account
+from brokers.registry import registry
+
+MAX_SESSIONS = 64
+
+
+class _Sessions:
+    """An LRU of initialised plugins, safe for threads; a changed account gets a new plugin."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._making: dict[int, threading.Lock] = {}
+        self._ready: OrderedDict[int, tuple[int, ExecutionPlugin]] = OrderedDict()
+
+    def get(self, account: Account) -> ExecutionPlugin:
+        with self._lock:
+            plugin = self._fresh(account)
+            if plugin is not None:
+                return plugin
+            making = self._making.setdefault(account.pk, threading.Lock())
+        with making:
+            with self._lock:
+                plugin = self._fresh(account)
+            return plugin or self._make(account)
+
+    def _fresh(self, account: Account) -> ExecutionPlugin | None:
+        version, plugin = self._ready.get(account.pk, (0, None))
+        if version != account.version:
+            return None
+        self._ready.move_to_end(account.pk)
+        return plugin
+
+    def _make(self, account: Account) -> ExecutionPlugin:
+        plugin = registry().get(account.broker)()
+        try:
+            plugin.init(account.config())
+        except DecryptionError as error:
+            raise ConfigurationError(f"the stored credential cannot be read: {error}") from error
+        dropped = []
+        with self._lock:
+            old = self._ready.pop(account.pk, None)
+            if old is not None:
+                dropped.append(old[1])
+            self._ready[account.pk] = (account.version, plugin)
+            while len(self._ready) > MAX_SESSIONS:
+                dropped.append(self._ready.popitem(last=False)[1][1])
+        for stale in dropped:
+            stale.close()
+        return plugin
+
+    def clear(self) -> None:
+        with self._lock:
+            plugins = [plugin for _, plugin in self._ready.values()]
+            self._ready.clear()
+        for plugin in plugins:
+            plugin.close()
+
+
+_sessions = _Sessions()
+
+
+def plugin_for(account: Account) -> ExecutionPlugin:
+    """The ready plugin of ``account``; raises ConfigurationError or CredentialError."""
+    return _sessions.get(account)
+
+
+def forget_all() -> None:
+    """Close every plugin of this process."""
+    _sessions.clear()

@@ -1,0 +1,129 @@
+"""The canonical alert: what every sender's format is read into before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from brokers.fields import decimal_text
+from brokers.types import OrderType, TimeInForce
+from risk.types import QuantityType
+
+
+class Action(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+    CLOSE = "close"
+    CANCEL = "cancel"
+
+
+class MarketPosition(StrEnum):
+    LONG = "long"
+    SHORT = "short"
+    FLAT = "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class TakeProfit:
+    """One target: its price, and the share of the position (percent) it closes."""
+
+    price: Decimal
+    percent: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1."""
+
+    symbol: str
+    action: Action
+    order_type: OrderType = OrderType.MARKET
+    quantity: Decimal | None = None
+    quantity_type: QuantityType = QuantityType.BASE
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: tuple[TakeProfit, ...] = ()
+    trailing_percent: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    reduce_only: bool = False
+    confidence: Decimal | None = None
+    sent_at: datetime | None = None
+    idempotency_key: str = ""
+    market_position: MarketPosition | None = None
+    market_position_size: Decimal | None = None
+    prev_market_position: MarketPosition | None = None
+    comment: str = ""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that was set, numbers as text; ``from_json`` reads it back exactly."""
+        result: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default or item.name in ("symbol", "action"):
+                result[item.name] = _plain(value)
+        if not self.extras:
+            result.pop("extras", None)
+        if not self.take_profit:
+            result.pop("take_profit", None)
+        return result
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Alert:
+        """The alert ``to_json`` wrote."""
+        values: dict[str, Any] = {}
+        for name, value in stored.items():
+            read = _READERS.get(name)
+            values[name] = read(value) if read else value
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, TakeProfit):
+        return {"price": decimal_text(value.price), "percent": decimal_text(value.percent)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, StrEnum):
+        return value.value
+    return value if isinstance(value, (str, bool, int)) or value is None else str(value)
+
+
+def _targets(stored: list[dict[str, str]]) -> tuple[TakeProfit, ...]:
+    return tuple(TakeProfit(Decimal(one["price"]), Decimal(one["percent"])) for one in stored)
+
+
+def _moment(stored: str) -> datetime:
+    return datetime.fromisoformat(stored).astimezone(UTC)
+
+
+_NUMBERS = (
+    "quantity",
+    "price",
+    "stop_price",
+    "stop_loss",
+    "trailing_percent",
+    "confidence",
+    "market_position_size",
+)
+_READERS: dict[str, Any] = {
+    "action": Action,
+    "order_type": OrderType,
+    "quantity_type": QuantityType,
+    "time_in_force": TimeInForce,
+    "market_position": MarketPosition,
+    "prev_market_position": MarketPosition,
+    "take_profit": _targets,
+    "sent_at": _moment,
+} | dict.fromkeys(_NUMBERS, Decimal)

@@ -1,0 +1,293 @@
+"""Sending orders: claim one of a lane, place it, book the outcome.
+
+A lane is an (account, symbol). The partial unique index ``one_submission_per_lane`` lets one of its
+orders be SUBMITTING at a time, across all workers: claiming is the lock, and a dead worker holds it
+no longer than the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Case, IntegerField, Q, Value, When
+from django.utils import timezone
+
+from brokers.base import ExecutionPlugin
+from brokers.errors import BrokerError
+from brokers.models import Account
+from brokers.sessions import plugin_for
+from brokers.types import CancelResult, Environment, ExecutionResult, OrderRef, Outcome
+from execution import fills, metrics
+from execution.models import Order
+from execution.orders import request_of
+from execution.states import UNRESOLVED, OrderState
+from execution.transitions import Event, move
+from risk import breakers, switch
+from risk.types import ReasonCode, Refusal
+
+logger = logging.getLogger(__name__)
+
+LEASE_SLACK = timedelta(seconds=3)
+RETRY_SECONDS = 2
+_EXITS_FIRST = Case(
+    When(role=Order.Role.EXIT, then=Value(0)), default=Value(1), output_field=IntegerField()
+)
+
+
+def run_lane(account_id: int, symbol: str) -> list[Order]:
+    """Send what the lane holds, one after the other; returns the orders that were handled.
+
+    Stops when nothing may be sent now: the lane is empty, taken by another worker, blocked by an
+    order whose outcome is unknown, or its breaker is open.
+    """
+    account = Account.objects.get(pk=account_id)
+    handled: list[Order] = []
+    while True:
+        if not _waiting(account_id, symbol).exists() or not breakers.admits(account_id):
+            return handled
+        order = claim_next(account, symbol)
+        if order is None:
+            return handled
+        if order.state == OrderState.SUBMITTING:
+            place(order, account)
+        handled.append(order)
+
+
+def _waiting(account_id: int, symbol: str) -> Any:
+    """The lane's orders that may be sent now, in sending order."""
+    lane = Order.objects.filter(account_id=account_id, symbol=symbol)
+    waiting = lane.filter(
+        Q(next_check_at__isnull=True) | Q(next_check_at__lte=timezone.now()),
+        state=OrderState.PENDING,
+    )
+    unresolved = lane.filter(state__in=UNRESOLVED)
+    if unresolved.filter(role=Order.Role.EXIT).exists():
+        # A second exit on top of one that may be filling could turn the position over.
+        return waiting.none()
+    if unresolved.exists():
+        waiting = waiting.filter(role=Order.Role.EXIT)
+    return waiting.order_by(_EXITS_FIRST, "id")
+
+
+def claim_next(account: Account, symbol: str) -> Order | None:
+    """Take the next order of the lane: SUBMITTING and committed, or ended for a reason of ours.
+
+    ``None`` when there is nothing to take or another worker holds the lane.
+    """
+    try:
+        with transaction.atomic():
+            switch.fence()
+            order = _waiting(account.pk, symbol).select_related("strategy").first()
+            if order is None:
+                return None
+            reason = _reason_not_to_send(order, account)
+            if reason is not None:
+                return order if _end_unsent(order, reason) else None
+            return order if _claim(order, account) else None
+    except IntegrityError:
+        return None
+
+
+def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
+    now = timezone.now()
+    if order.expires_at is not None and order.expires_at < now:
+        return Refusal(
+            ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before it could be sent"
+        )
+    if not account.is_active:
+        return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
+    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
+        return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
+    try:
+        switch.refuse_if_switched_off(
+            account=account.name,
+            strategy=order.strategy.slug if order.strategy else "",
+            is_exit=order.is_exit,
+        )
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _end_unsent(order: Order, reason: Refusal) -> bool:
+    expired = reason.code is ReasonCode.EXPIRED_BEFORE_SENDING
+    event = Event.EXPIRE_UNSENT if expired else Event.DENY
+    code = order.reason if expired and order.reason else reason.code.value
+    return move(
+        order,
+        event,
+        detail=reason.detail,
+        evidence=dict(reason.numbers),
+        reason=code,
+    )
+
+
+def _claim(order: Order, account: Account) -> bool:
+    """Commit the attempt before a byte leaves. Raises IntegrityError when the lane is taken."""
+    now = timezone.now()
+    capabilities = plugin_for(account).capabilities
+    return move(
+        order,
+        Event.CLAIM,
+        attempt=order.attempt + 1,
+        lease_until=now + timedelta(seconds=capabilities.submit_timeout) + LEASE_SLACK,
+        submitted_at=now,
+        settle_at=now + timedelta(seconds=capabilities.settle_window),
+        next_check_at=None,
+        reason="",
+        looks=0,
+    )
+
+
+def place(order: Order, account: Account) -> None:
+    """Send a claimed order and book how it went."""
+    sent_at = timezone.now()
+    try:
+        plugin = plugin_for(account)
+        result = plugin.execute_order(request_of(order))
+    except Exception as error:
+        # The boundary to foreign code: whatever went wrong, the order may be at the venue.
+        logger.exception("placing an order raised", extra={"order_id": order.pk})
+        result = ExecutionResult(Outcome.UNKNOWN, code="PLUGIN_ERROR", detail=repr(error)[:500])
+    metrics.stage_seconds["ack"].observe((timezone.now() - sent_at).total_seconds())
+    metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
+    metrics.order_executions.labels(account.venue, result.outcome.value).inc()
+    book(order, result)
+
+
+def book(order: Order, result: ExecutionResult) -> None:
+    """Book the outcome of a placement; the breaker learns whether the venue worked."""
+    match result.outcome:
+        case Outcome.ACCEPTED:
+            breakers.succeeded(order.account_id)
+            _book_accepted(order, result)
+        case Outcome.REJECTED:
+            breakers.succeeded(order.account_id)
+            move(
+                order,
+                Event.REJECT,
+                detail=result.detail,
+                evidence=_evidence(result),
+                reason=result.code or ReasonCode.VENUE_REJECTED.value,
+                broker_order_id=result.broker_order_id,
+            )
+        case Outcome.NOT_SENT:
+            _book_not_sent(order, result)
+        case Outcome.UNKNOWN:
+            breakers.failed(order.account_id, result.detail or result.code)
+            move(
+                order,
+                Event.LOSE_SIGHT,
+                detail=result.detail,
+                evidence=_evidence(result),
+                next_check_at=timezone.now() + timedelta(seconds=1),
+                reason=result.code,
+            )
+
+
+def _book_accepted(order: Order, result: ExecutionResult) -> None:
+    now = timezone.now()
+    if result.report is not None:
+        fills.apply_report(
+            order, result.report, source="answer to the placement", evidence=_evidence(result)
+        )
+        order.refresh_from_db()
+        return
+    move(
+        order,
+        Event.ACKNOWLEDGE,
+        detail="the venue accepted it",
+        evidence=_evidence(result),
+        broker_order_id=result.broker_order_id,
+        acknowledged_at=now,
+        next_check_at=now + timedelta(seconds=0.1),
+    )
+
+
+def _book_not_sent(order: Order, result: ExecutionResult) -> None:
+    """Proven not to be at the venue: back in the lane after a pause, or ended if trying is
+    pointless.
+    """
+    code = result.code or ReasonCode.NOT_PLACED.value
+    if result.retry_after is None:
+        move(
+            order,
+            Event.DROP_UNSENT,
+            detail=result.detail,
+            evidence=_evidence(result),
+            reason=code,
+        )
+        return
+    breakers.failed(order.account_id, result.detail or code)
+    pause = timedelta(seconds=max(result.retry_after, RETRY_SECONDS))
+    move(
+        order,
+        Event.RETURN_UNSENT,
+        detail=result.detail,
+        evidence=_evidence(result),
+        reason=code,
+        next_check_at=timezone.now() + pause,
+    )
+
+
+def _evidence(result: ExecutionResult | CancelResult) -> Mapping[str, Any]:
+    return {**result.evidence, "outcome": result.outcome.value, "code": result.code}
+
+
+def ref_of(order: Order) -> OrderRef:
+    return OrderRef(order.identity, order.symbol, order.broker_order_id, order.submitted_at)
+
+
+def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:
+    """Cancel ``order``: at once while it is unsent, else by asking the venue.
+
+    The venue's answer proves nothing by itself: the order stays CANCELING until it is read back.
+    """
+    if order.state == OrderState.PENDING:
+        move(order, Event.CANCEL_UNSENT, detail=detail, reason=reason.value)
+        return
+    if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
+        move(order, Event.REQUEST_CANCEL, detail=detail, reason=reason.value)
+    if order.state == OrderState.CANCELING:
+        _send_cancel(order)
+
+
+def _send_cancel(order: Order) -> None:
+    account = order.account
+    soon = timezone.now() + timedelta(seconds=0.2)
+    try:
+        plugin: ExecutionPlugin = plugin_for(account)
+        result = plugin.cancel_order(ref_of(order))
+    except BrokerError as error:
+        result = CancelResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+    Order.objects.filter(pk=order.pk, state=OrderState.CANCELING).update(next_check_at=soon)
+    order.journal.create(
+        at=timezone.now(),
+        event="cancel_sent",
+        from_state=order.state,
+        to_state=order.state,
+        attempt=order.attempt,
+        actor="system",
+        detail=result.detail or result.outcome.value,
+        evidence=dict(_evidence(result)),
+    )
+
+
+def lease_ended_before(moment: datetime) -> list[Order]:
+    """Orders whose worker has not answered within its lease: it died, or hangs beyond reason."""
+    return list(Order.objects.filter(state=OrderState.SUBMITTING, lease_until__lt=moment)[:200])
+
+
+def lose_sight(order: Order) -> None:
+    """A placement whose worker vanished: it may be at the venue."""
+    move(
+        order,
+        Event.LOSE_SIGHT,
+        detail="the worker that sent it did not answer within its lease",
+        next_check_at=timezone.now(),
+    )

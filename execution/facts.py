@@ -1,0 +1,210 @@
+"""What risk needs to know, in two steps: what the venue says (slow, outside any transaction), and
+what our own rows say (inside the transaction that reserves)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from brokers.base import ExecutionPlugin
+from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
+from brokers.models import Account
+from brokers.models import Instrument as InstrumentRow
+from brokers.sessions import plugin_for
+from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side
+from execution.alerts import Alert
+from execution.models import Fill, Order, Position
+from execution.states import WORKING
+from risk import breakers
+from risk.types import Facts, ReasonCode, Refusal
+
+INSTRUMENT_AGE = timedelta(hours=1)
+BALANCE_AGE = timedelta(seconds=90)
+DOLLARS = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "PYUSD"})
+"""Currencies counted as equal when limits are compared (see docs/limits.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The venue's side of the facts, read for one account and symbol."""
+
+    account: Account
+    plugin: ExecutionPlugin
+    instrument: Instrument
+    quote: Quote
+    equity: Decimal | None
+    to_account_currency: Decimal
+
+
+@contextmanager
+def venue_call(account: Account) -> Iterator[None]:
+    """Guard a read with the account's breaker: refuse while it is open, and report how it went."""
+    if not breakers.admits(account.pk):
+        raise Refusal(
+            ReasonCode.BREAKER_OPEN, f"the circuit breaker of {account.name} is open after failures"
+        )
+    try:
+        yield
+    except QueryFailedError as error:
+        breakers.failed(account.pk, str(error))
+        raise
+    breakers.succeeded(account.pk)
+
+
+def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -> Market:
+    """Everything the venue has to say. Raises Refusal or BrokerError (its code is a reason code).
+
+    An exit goes on without a fresh quote: refusing to close for want of a price would be the
+    greater risk. Its last known price then only serves to show a value.
+    """
+    plugin = plugin_for(account)
+    instrument = instrument_of(account, plugin, symbol)
+    try:
+        with venue_call(account):
+            quote = _quote(plugin, symbol, alert)
+    except (QueryFailedError, QuoteUnavailableError, Refusal):
+        last = _last_known_price(account, symbol, alert) if is_exit else None
+        if last is None:
+            raise
+        quote = Quote(symbol, last, last, last, timezone.now())
+    rate = _rate(instrument.quote, account.quote_currency)
+    equity = _equity(account, plugin, instrument, quote, rate)
+    return Market(account, plugin, instrument, quote, equity, rate)
+
+
+def _quote(plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
+    if alert.order_type is OrderType.MARKET:
+        return plugin.fetch_data(symbol, alert.price)
+    try:
+        return plugin.fetch_data(symbol)
+    except QuoteUnavailableError:
+        return plugin.fetch_data(symbol, alert.price or alert.stop_price)
+
+
+def _last_known_price(account: Account, symbol: str, alert: Alert) -> Decimal | None:
+    if alert.price is not None:
+        return alert.price
+    row = Position.objects.filter(account=account, symbol=symbol).first()
+    return row.average_price if row else None
+
+
+def instrument_of(account: Account, plugin: ExecutionPlugin, symbol: str) -> Instrument:
+    """The trading rules, from our table while they are fresh, else from the venue."""
+    row = InstrumentRow.objects.filter(account=account, symbol=symbol).first()
+    now = timezone.now()
+    if row is not None and now - row.refreshed_at < INSTRUMENT_AGE:
+        return row.rules()
+    with venue_call(account):
+        rules = plugin.instrument(symbol)
+    InstrumentRow.objects.update_or_create(
+        account=account,
+        symbol=symbol,
+        defaults={
+            "venue_symbol": rules.venue_symbol,
+            "base": rules.base,
+            "quote": rules.quote,
+            "market_type": rules.market_type,
+            "quantity_step": rules.quantity_step,
+            "price_tick": rules.price_tick,
+            "min_quantity": rules.min_quantity,
+            "max_quantity": rules.max_quantity,
+            "min_value": rules.min_value,
+            "refreshed_at": now,
+        },
+    )
+    return rules
+
+
+def _rate(quote_currency: str, account_currency: str) -> Decimal:
+    if quote_currency == account_currency or {quote_currency, account_currency} <= DOLLARS:
+        return Decimal(1)
+    raise Refusal(
+        ReasonCode.CURRENCY_MISMATCH,
+        f"limits are counted in {account_currency}, but this symbol trades in {quote_currency}",
+        {"quote_currency": quote_currency, "account_currency": account_currency},
+    )
+
+
+def _equity(
+    account: Account, plugin: ExecutionPlugin, instrument: Instrument, quote: Quote, rate: Decimal
+) -> Decimal | None:
+    """Quote currency plus the traded coin at the bid; other coins are not counted, on purpose: too
+    little equity sizes too small. ``None`` when the venue does not answer."""
+    try:
+        totals = balances_of(account, plugin)
+    except (BrokerError, Refusal):
+        return None
+    cash = sum(
+        (
+            amount
+            for currency, amount in totals.items()
+            if currency == account.quote_currency or {currency, account.quote_currency} <= DOLLARS
+        ),
+        Decimal(0),
+    )
+    return cash + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+
+
+def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]:
+    """Total balances by currency, at most 90 s old. Raises BrokerError or Refusal."""
+    fresh_enough = account.balances_at and timezone.now() - account.balances_at < BALANCE_AGE
+    if not fresh_enough:
+        refresh_balances(account, plugin)
+    return {currency: Decimal(one["total"]) for currency, one in account.balances.items()}
+
+
+def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
+    """Read the balances from the venue and keep them on the account."""
+    with venue_call(account):
+        reports = plugin.balances()
+    account.balances = {one.currency: _stored(one) for one in reports}
+    account.balances_at = timezone.now()
+    account.save(update_fields=["balances", "balances_at"])
+
+
+def _stored(report: BalanceReport) -> dict[str, str]:
+    return {"total": format(report.total, "f"), "free": format(report.free, "f")}
+
+
+def complete(market: Market) -> Facts:
+    """The facts as of now; call inside the transaction that holds the account's lock."""
+    account, symbol = market.account, market.instrument.symbol
+    position = Position.objects.filter(account=account, symbol=symbol).first()
+    working = Order.objects.filter(account=account, state__in=WORKING)
+    by_side = {
+        row["side"]: row["left"]
+        for row in working.filter(symbol=symbol)
+        .values("side")
+        .annotate(left=Sum(F("quantity") - F("filled_quantity")))
+        .order_by()
+    }
+    now = timezone.now()
+    return Facts(
+        at=now,
+        instrument=market.instrument,
+        quote=market.quote,
+        equity=market.equity,
+        position_quantity=position.quantity if position else Decimal(0),
+        working_buy_quantity=by_side.get(Side.BUY.value, Decimal(0)),
+        working_sell_quantity=by_side.get(Side.SELL.value, Decimal(0)),
+        open_orders=working.count(),
+        realised_today=_realised_since(account, _day_start(now)),
+        to_account_currency=market.to_account_currency,
+    )
+
+
+def _day_start(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _realised_since(account: Account, since: datetime) -> Decimal:
+    total = Fill.objects.filter(account=account, recorded_at__gte=since).aggregate(
+        total=Sum("realised_pnl")
+    )["total"]
+    return total or Decimal(0)

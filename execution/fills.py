@@ -1,0 +1,183 @@
+"""What a venue reports about an order becomes fills, a position and a state, in one transaction.
+
+Reports may come twice, late and out of order: fills are unique by (account, trade id), the filled
+quantity is the sum of the fills and never falls, and the state follows the venue's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from brokers.types import FillReport, OrderReport, Side, VenueStatus
+from execution import positions
+from execution.models import Fill, Order, Position
+from execution.states import TERMINAL, OrderState
+from execution.transitions import Event, move, reported_state, target
+
+_EVENTS: dict[VenueStatus, Event] = {
+    VenueStatus.OPEN: Event.ACKNOWLEDGE,
+    VenueStatus.PARTIALLY_FILLED: Event.FILL_PARTLY,
+    VenueStatus.FILLED: Event.FILL,
+    VenueStatus.CANCELED: Event.CANCEL,
+    VenueStatus.EXPIRED: Event.EXPIRE,
+    VenueStatus.REJECTED: Event.REJECT,
+}
+POLL_DELAYS = (0.2, 0.5, 1, 2, 3)
+"""Seconds until the next question about a working order; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a report changed."""
+
+    new_fills: int
+    moved: bool
+
+
+def apply_report(
+    order: Order, report: OrderReport, *, source: str, evidence: Mapping[str, Any] | None = None
+) -> Applied:
+    """Book ``report`` on ``order``. May be called twice and concurrently with itself.
+
+    A terminal word of the venue is believed only once the fills it speaks of are all here; until
+    then the order stays working and is asked again.
+    """
+    with transaction.atomic():
+        order = _locked(order)
+        new_fills = _record_fills(order, report.fills)
+        filled, average = _totals(order)
+        complete = filled >= report.filled_quantity
+        event = _EVENTS[report.status] if complete else _working_event(filled)
+        if event is Event.ACKNOWLEDGE and filled > 0:
+            event = Event.FILL_PARTLY
+        if event is Event.FILL_PARTLY and filled >= order.quantity:
+            event = Event.FILL
+        changes = {
+            "filled_quantity": filled,
+            "average_price": average,
+            "broker_order_id": report.broker_order_id or order.broker_order_id,
+            "acknowledged_at": order.acknowledged_at or timezone.now(),
+            "unknown_since": None,
+            "next_check_at": next_poll(order),
+            "polls": order.polls + 1,
+        }
+        if report.reason:
+            changes["detail"] = report.reason
+        moved = _move_if_news(order, event, new_fills, changes, source, evidence)
+    return Applied(new_fills, moved)
+
+
+def next_poll(order: Order) -> Any:
+    """When to ask about a working order again."""
+    delay = POLL_DELAYS[min(order.polls, len(POLL_DELAYS) - 1)]
+    return timezone.now() + timedelta(seconds=delay)
+
+
+def _locked(order: Order) -> Order:
+    return Order.objects.select_for_update(no_key=True, of=("self",)).get(pk=order.pk)
+
+
+def _working_event(filled: Decimal) -> Event:
+    return Event.FILL_PARTLY if filled > 0 else Event.ACKNOWLEDGE
+
+
+def _move_if_news(
+    order: Order,
+    event: Event,
+    new_fills: int,
+    changes: dict[str, Any],
+    source: str,
+    evidence: Mapping[str, Any] | None,
+) -> bool:
+    """Journal a move only when state or fills changed; else just note that the venue was asked."""
+    state = OrderState(order.state)
+    if state in TERMINAL:
+        late = _late_event(order, event, new_fills)
+        return late is not None and move(order, late, detail=source, evidence=evidence, **changes)
+    if target(state, event)[0] == state and not new_fills:
+        Order.objects.filter(pk=order.pk, state=state).update(
+            next_check_at=changes["next_check_at"], polls=changes["polls"]
+        )
+        return False
+    return move(order, event, detail=source, evidence=evidence, **changes)
+
+
+def _late_event(order: Order, event: Event, new_fills: int) -> Event | None:
+    """What a report means after a terminal state; ``None`` when it is old news.
+
+    A terminal state the venue itself confirmed is not reopened by an older report; new fills count.
+    """
+    repeats = reported_state(event) == order.state
+    reopens = event in (Event.ACKNOWLEDGE, Event.FILL_PARTLY)
+    if repeats or (reopens and order.broker_order_id):
+        return Event.LATE_FILL if new_fills else None
+    return event
+
+
+def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
+    known = set(Fill.objects.filter(order=order).values_list("trade_id", flat=True))
+    fresh = [report for report in reports if report.trade_id not in known]
+    if not fresh:
+        return 0
+    position = _position_row(order)
+    for report in sorted(fresh, key=lambda item: (item.at, item.trade_id)):
+        _book_fill(order, position, report)
+    position.updated_at = timezone.now()
+    position.save()
+    return len(fresh)
+
+
+def _position_row(order: Order) -> Position:
+    Position.objects.bulk_create(
+        [Position(account_id=order.account_id, symbol=order.symbol, updated_at=timezone.now())],
+        ignore_conflicts=True,
+    )
+    return Position.objects.select_for_update().get(
+        account_id=order.account_id, symbol=order.symbol
+    )
+
+
+def _book_fill(order: Order, position: Position, report: FillReport) -> None:
+    base, _, rest = order.symbol.partition("/")
+    quote = rest.partition(":")[0]
+    base_fee = report.fee if report.fee_currency == base else Decimal(0)
+    quote_fee = report.fee if report.fee_currency == quote else Decimal(0)
+    book, realised = positions.apply(
+        positions.Book(position.quantity, position.average_price, position.realised_pnl),
+        positions.Trade(report.quantity * Side(order.side).sign, report.price, base_fee, quote_fee),
+    )
+    Fill.objects.create(
+        account_id=order.account_id,
+        order=order,
+        trade_id=report.trade_id,
+        symbol=order.symbol,
+        side=order.side,
+        quantity=report.quantity,
+        price=report.price,
+        fee=report.fee,
+        fee_currency=report.fee_currency,
+        realised_pnl=realised,
+        at=report.at,
+        recorded_at=timezone.now(),
+    )
+    position.quantity = book.quantity
+    position.average_price = book.average_price
+    position.realised_pnl = book.realised_pnl
+    position.fees += quote_fee + base_fee * report.price
+
+
+def _totals(order: Order) -> tuple[Decimal, Decimal | None]:
+    """Filled quantity and average price from the fills on record."""
+    rows = list(Fill.objects.filter(order=order).values_list("quantity", "price"))
+    filled = sum((quantity for quantity, _ in rows), Decimal(0))
+    if not filled:
+        return Decimal(0), None
+    cost = sum((quantity * price for quantity, price in rows), Decimal(0))
+    return filled, (cost / filled).quantize(positions.QUANTUM)

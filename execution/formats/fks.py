@@ -1,0 +1,85 @@
+"""The canonical JSON body, as ``docs/webhook.md`` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from brokers.types import OrderType, TimeInForce
+from execution.alerts import Action, Alert, MarketPosition, TakeProfit
+from execution.schema import Fields
+from risk.types import QuantityType
+
+HUNDRED = Decimal(100)
+MAX_TARGETS = 10
+
+
+def parse(document: Mapping[str, Any]) -> Alert:
+    """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
+    fields = Fields(document)
+    alert = Alert(
+        symbol=fields.text("symbol", most=60, required=True),
+        action=fields.choice("action", Action, None) or Action.CANCEL,
+        order_type=fields.choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET,
+        quantity=fields.number("quantity"),
+        quantity_type=fields.choice("quantity_type", QuantityType, QuantityType.BASE)
+        or QuantityType.BASE,
+        price=fields.number("price"),
+        stop_price=fields.number("stop_price"),
+        stop_loss=fields.number("stop_loss"),
+        take_profit=_take_profit(fields),
+        trailing_percent=fields.number("trailing_percent", least=Decimal("0.01"), most=HUNDRED),
+        time_in_force=fields.choice("time_in_force", TimeInForce, TimeInForce.GTC)
+        or TimeInForce.GTC,
+        post_only=fields.flag("post_only"),
+        reduce_only=fields.flag("reduce_only"),
+        confidence=fields.number("confidence", least=Decimal(0), most=Decimal(1)),
+        sent_at=fields.moment("timestamp"),
+        idempotency_key=fields.text("id", most=150),
+        market_position=fields.optional_choice("market_position", MarketPosition),
+        market_position_size=fields.number("market_position_size", least=Decimal(0)),
+        prev_market_position=fields.optional_choice("prev_market_position", MarketPosition),
+        comment=fields.text("comment", most=1000),
+        extras=fields.unread(),
+    )
+    _require_prices(fields, alert)
+    fields.raise_if_wrong()
+    return alert
+
+
+def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
+    """One price, or a list of ``{price, percent}`` that adds up to at most 100 percent."""
+    value = fields.raw("take_profit")
+    if not isinstance(value, list):
+        price = fields.number_of("take_profit", value)
+        return (TakeProfit(price, HUNDRED),) if price is not None else ()
+    if len(value) > MAX_TARGETS:
+        fields.complain("take_profit", f"more than {MAX_TARGETS} targets")
+        return ()
+    targets = []
+    for number, item in enumerate(value):
+        name = f"take_profit[{number}]"
+        if not isinstance(item, Mapping):
+            fields.complain(name, "must be an object with price and percent")
+            continue
+        price = fields.number_of(f"{name}.price", item.get("price"))
+        percent = fields.number_of(f"{name}.percent", item.get("percent"))
+        if price is None or percent is None:
+            fields.complain(name, "needs a price and a percent", "REQUIRED")
+            continue
+        targets.append(TakeProfit(price, percent))
+    if sum((target.percent for target in targets), Decimal(0)) > HUNDRED:
+        fields.complain("take_profit", "the percents add up to more than 100")
+    return tuple(targets)
+
+
+def _require_prices(fields: Fields, alert: Alert) -> None:
+    if alert.action not in (Action.BUY, Action.SELL):
+        return
+    if alert.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT) and alert.price is None:
+        fields.complain("price", f"a {alert.order_type.value} order needs a price", "REQUIRED")
+    if alert.order_type in (OrderType.STOP, OrderType.STOP_LIMIT) and alert.stop_price is None:
+        fields.complain("stop_price", f"a {alert.order_type.value} order needs it", "REQUIRED")
+    if alert.order_type is OrderType.TRAILING_STOP and alert.trailing_percent is None:
+        fields.complain("trailing_percent", "a trailing_stop order needs it", "REQUIRED")

@@ -1,0 +1,118 @@
+"""From an authenticated document to a committed Signal: the one statement behind every 202."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from execution.alerts import Alert
+from execution.authentication import masked
+from execution.ids import uuid7
+from execution.models import QuarantinedBody
+from execution.states import SignalState
+
+# One round trip: the idempotency key decides, and only its winner inserts the signal. An expired
+# key is taken over; ON CONFLICT waits for a concurrent twin to commit and then sees its row.
+_ACCEPT = """
+WITH claim AS (
+    INSERT INTO execution_idempotencykey AS held (strategy_id, key, signal_id, expires_at)
+    VALUES (%(strategy)s, %(key)s, %(id)s, %(key_expires_at)s)
+    ON CONFLICT (strategy_id, key) DO UPDATE
+        SET signal_id = EXCLUDED.signal_id, expires_at = EXCLUDED.expires_at
+        WHERE held.expires_at <= %(now)s
+    RETURNING signal_id
+)
+INSERT INTO execution_signal
+    (id, strategy_id, received_at, sent_at, address, auth, body, alert, symbol, action, state,
+     reason, detail, tries)
+SELECT %(id)s, %(strategy)s, %(now)s, %(sent_at)s, %(address)s, %(auth)s, %(body)s, %(alert)s,
+       %(symbol)s, %(action)s, %(state)s, '', '', 0
+FROM claim
+RETURNING id
+"""
+_HOLDER = "SELECT signal_id FROM execution_idempotencykey WHERE strategy_id = %s AND key = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A stored delivery; ``is_duplicate`` when ``signal_id`` belongs to an earlier one."""
+
+    signal_id: UUID
+    is_duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Everything that is stored of a delivery. ``body`` is masked; ``credentials`` still are to be."""
+
+    strategy_id: int
+    dedupe_window: int
+    raw: bytes
+    body: str
+    alert: Alert
+    credentials: tuple[str, ...]
+    header_key: str
+    address: str | None
+    auth: str
+
+
+def accept(received: Received) -> Accepted:
+    """Commit the delivery as a Signal, or find the one it repeats. Raises DatabaseError."""
+    now = timezone.now()
+    key, key_expires_at = idempotency_key(received, now)
+    signal_id = uuid7()
+    alert = received.alert
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ACCEPT,
+            {
+                "id": signal_id,
+                "strategy": received.strategy_id,
+                "key": key,
+                "key_expires_at": key_expires_at,
+                "now": now,
+                "sent_at": alert.sent_at,
+                "address": received.address,
+                "auth": received.auth,
+                "body": received.body,
+                "alert": masked(json.dumps(alert.to_json()), received.credentials),
+                "symbol": alert.symbol,
+                "action": alert.action.value,
+                "state": SignalState.RECEIVED.value,
+            },
+        )
+        if cursor.fetchone() is not None:
+            return Accepted(signal_id, is_duplicate=False)
+        cursor.execute(_HOLDER, [received.strategy_id, key])
+        (holder,) = cursor.fetchone()
+        return Accepted(holder, is_duplicate=True)
+
+
+def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:
+    """The delivery's key and when it may be used again: never for a sender's own id or header."""
+    if received.alert.idempotency_key:
+        return f"id:{received.alert.idempotency_key}", None
+    if received.header_key:
+        return f"header:{received.header_key}", None
+    digest = hashlib.sha256(received.raw).hexdigest()
+    return f"body:{digest}", now + timedelta(seconds=received.dedupe_window)
+
+
+def quarantine(
+    strategy_id: int, body: str, address: str | None, code: str, detail: str
+) -> QuarantinedBody:
+    """Keep an authenticated body nobody could read. ``body`` is masked already."""
+    return QuarantinedBody.objects.create(
+        strategy_id=strategy_id,
+        received_at=timezone.now(),
+        address=address,
+        body=body.replace("\x00", "\\x00"),
+        code=code,
+        detail=detail,
+    )

@@ -1,0 +1,51 @@
+"""Wakes the workers without making anyone wait: a thread of this process publishes row ids.
+
+A nudge may be lost (the process dies, Valkey is down): the sweep finds the row within a second or
+two.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+
+
+class Nudger:
+    """Publishes in the background; drops nudges rather than grow or block."""
+
+    def __init__(self, publish: Callable[[str], None]) -> None:
+        self._publish = publish
+        self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def send(self, row_id: str) -> None:
+        """Hand over ``row_id``; returns at once."""
+        try:
+            self._waiting.put_nowait(row_id)
+        except queue.Full:
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="nudge", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            row_id = self._waiting.get()
+            try:
+                self._publish(row_id)
+            except (OperationalError, OSError) as error:
+                logger.warning("queue unreachable, the sweep will find the row: %s", error)

@@ -1,0 +1,256 @@
+"""From a leg of a signal to an order row: intent, size, verdicts, prices, PENDING or DENIED."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.utils import timezone
+
+from brokers.errors import NotSupportedError
+from brokers.fields import decimal_text
+from brokers.models import Account
+from brokers.types import OrderRequest, OrderType, Side, TimeInForce
+from execution import facts
+from execution.alerts import Action, Alert, MarketPosition
+from execution.facts import Market
+from execution.ids import uuid7
+from execution.models import Order, OrderEvent, Route, Signal, Strategy
+from execution.states import OrderState
+from risk import switch
+from risk.check import check, denial
+from risk.limits import limits_for
+from risk.prices import round_price
+from risk.sizing import size
+from risk.types import (
+    Intent,
+    QuantityType,
+    ReasonCode,
+    Refusal,
+    SizingMethod,
+    SizingPolicy,
+    StrategyRules,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One route of a signal, with everything read before the transaction. ``refusal`` ends it
+    early.
+    """
+
+    route: Route
+    symbol: str
+    market: Market | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def account(self) -> Account:
+        return self.route.account
+
+
+def wants_flat(alert: Alert) -> bool:
+    """Whether the alert asks for no position at all, whatever its size was."""
+    return alert.action is Action.CLOSE or alert.market_position is MarketPosition.FLAT
+
+
+def create_order(signal: Signal, alert: Alert, leg: Leg) -> Order:
+    """One PENDING or DENIED row for one leg, with its arithmetic and verdicts, journalled."""
+    now = timezone.now()
+    order = Order(
+        id=uuid7(),
+        signal=signal,
+        strategy=signal.strategy,
+        account=leg.account,
+        symbol=leg.symbol,
+        side=Side.SELL.value if alert.action is Action.SELL else Side.BUY.value,
+        type=alert.order_type.value,
+        role=Order.Role.ENTRY,
+        time_in_force=alert.time_in_force.value,
+        post_only=alert.post_only,
+        created_at=now,
+        updated_at=now,
+    )
+    order.client_order_id = order.identity
+    try:
+        if leg.refusal is not None or leg.market is None:
+            raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
+        _fill_in(order, signal, alert, leg, leg.market)
+    except Refusal as refusal:
+        order.state = OrderState.DENIED
+        order.reason, order.detail = refusal.code.value, refusal.detail
+        order.finished_at = now
+        if not order.verdicts:
+            order.verdicts = [_verdict_json(_refused(refusal))]
+    order.save(force_insert=True)
+    OrderEvent.objects.create(
+        order=order,
+        at=now,
+        event="create",
+        to_state=order.state,
+        actor=f"strategy {signal.strategy.slug}",
+        detail=order.detail,
+    )
+    return order
+
+
+def _fill_in(order: Order, signal: Signal, alert: Alert, leg: Leg, market: Market) -> None:
+    known = facts.complete(market)
+    policy = _policy(leg.route)
+    intent = _intent(alert, policy, known.position_quantity, market)
+    order.side, order.type = intent.side.value, intent.type.value
+    order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
+    order.reduce_only = intent.is_exit and market.plugin.capabilities.reduce_only
+    order.client_order_id = market.plugin.client_order_id(order.identity)
+    switch.refuse_if_switched_off(
+        account=leg.account.name, strategy=signal.strategy.slug, is_exit=intent.is_exit
+    )
+    sized = size(intent, policy, known)
+    order.sizing = [
+        {"label": step.label, "formula": step.formula, "result": _text(step.result)}
+        for step in sized.steps
+    ]
+    order.quantity, order.reference_price = sized.quantity, sized.reference_price
+    order.reserved_value = sized.value
+    order.price, order.stop_price = _prices(intent, market)
+    if not intent.is_exit:
+        order.expires_at = (alert.sent_at or signal.received_at) + timedelta(
+            seconds=signal.strategy.max_age
+        )
+    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
+    verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
+    order.verdicts = [_verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent))]
+    denied = denial(verdicts)
+    if denied is not None and denied.code is not None:
+        raise Refusal(denied.code, denied.detail, denied.numbers)
+    try:
+        market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
+    except NotSupportedError as error:
+        raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _policy(route: Route) -> SizingPolicy:
+    return SizingPolicy(
+        method=SizingMethod(route.sizing),
+        quantity=route.quantity,
+        percent=route.percent,
+        atr_multiple=route.atr_multiple,
+    )
+
+
+def _rules(strategy: Strategy) -> StrategyRules:
+    return StrategyRules(
+        min_confidence=strategy.min_confidence,
+        min_reward_risk=strategy.min_reward_risk,
+        requires_confidence=strategy.requires_confidence,
+        requires_reward_risk=strategy.requires_reward_risk,
+    )
+
+
+def _intent(alert: Alert, policy: SizingPolicy, held: Decimal, market: Market) -> Intent:
+    """What the alert wants on this account. An order against the position that is no larger than
+    it, or one on an account that cannot go short, only reduces."""
+    intent = Intent(
+        side=Side.SELL if alert.action is Action.SELL else Side.BUY,
+        type=alert.order_type,
+        is_exit=False,
+        quantity=alert.quantity,
+        quantity_type=alert.quantity_type,
+        price=alert.price,
+        stop_price=alert.stop_price,
+        stop_loss=alert.stop_loss,
+        take_profit=alert.take_profit[0].price if alert.take_profit else None,
+        confidence=alert.confidence,
+    )
+    if wants_flat(alert):
+        side = Side.SELL if held > 0 else Side.BUY
+        everything = alert.market_position is MarketPosition.FLAT
+        return replace(
+            intent,
+            side=side,
+            is_exit=True,
+            quantity=None if everything else alert.quantity,
+            stop_loss=None,
+            take_profit=None,
+        )
+    if alert.reduce_only:
+        return replace(intent, is_exit=True)
+    against = held != 0 and (held > 0) == (intent.side is Side.SELL)
+    if not against:
+        return intent
+    asked = alert.quantity
+    if asked is None and policy.method is SizingMethod.FIXED_QUANTITY:
+        asked = policy.quantity
+    in_base = alert.quantity is None or alert.quantity_type is QuantityType.BASE
+    within = asked is not None and in_base and asked <= abs(held)
+    if within or not market.plugin.capabilities.short_selling:
+        return replace(intent, is_exit=True, quantity=asked)
+    return intent
+
+
+def _prices(intent: Intent, market: Market) -> tuple[Decimal | None, Decimal | None]:
+    tick = market.instrument.price_tick
+    price = stop_price = None
+    if intent.type in (OrderType.LIMIT, OrderType.STOP_LIMIT) and intent.price is not None:
+        price = round_price(intent.side, OrderType.LIMIT, intent.price, tick)
+    if intent.type in (OrderType.STOP, OrderType.STOP_LIMIT) and intent.stop_price is not None:
+        stop_price = round_price(intent.side, OrderType.STOP, intent.stop_price, tick)
+    return price, stop_price
+
+
+def _protection_note(alert: Alert, intent: Intent) -> list[Verdict]:
+    if intent.is_exit or (alert.stop_loss is None and not alert.take_profit):
+        return []
+    return [
+        Verdict(
+            rule="protection",
+            passed=True,
+            detail="stop loss and take profit were used to size and judge the order; FKS does not yet "
+            "place them at the venue",
+        )
+    ]
+
+
+def _refused(refusal: Refusal) -> Verdict:
+    return Verdict(
+        rule=refusal.code.value.lower(),
+        passed=False,
+        detail=refusal.detail,
+        code=refusal.code,
+        numbers=refusal.numbers,
+    )
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "rule": verdict.rule,
+        "passed": verdict.passed,
+        "mode": verdict.mode.value,
+        "code": verdict.code.value if verdict.code else "",
+        "detail": verdict.detail,
+        "numbers": {name: _text(value) for name, value in verdict.numbers.items()},
+    }
+
+
+def _text(value: Decimal | str) -> str:
+    return decimal_text(value) if isinstance(value, Decimal) else value
+
+
+def request_of(order: Order) -> OrderRequest:
+    """``order`` as a plugin gets it."""
+    return OrderRequest(
+        identity=order.identity,
+        symbol=order.symbol,
+        side=Side(order.side),
+        type=OrderType(order.type),
+        quantity=order.quantity,
+        price=order.price,
+        stop_price=order.stop_price,
+        time_in_force=TimeInForce(order.time_in_force),
+        post_only=order.post_only,
+        reduce_only=order.reduce_only,
+        reference_price=order.reference_price,
+    )

@@ -1,0 +1,301 @@
+"""From a stored signal to orders: facts, size, risk, and PENDING or DENIED rows, in one
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from brokers.errors import BrokerError
+from brokers.models import Account, SymbolAlias
+from brokers.symbols import resolve
+from brokers.types import Environment, OrderType, Side
+from execution import facts, metrics
+from execution.alerts import Action, Alert
+from execution.models import Order, Position, Route, Signal, Strategy
+from execution.orders import Leg, create_order, wants_flat
+from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
+from risk.types import ReasonCode, Refusal
+
+FUTURE_SKEW = timedelta(seconds=60)
+IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
+
+
+class Step(StrEnum):
+    """How a decision ended: made, or postponed until the lane is quiet."""
+
+    DECIDED = "decided"
+    WAIT = "wait"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What tasks need to go on: lanes with new orders, and orders to cancel."""
+
+    step: Step
+    lanes: tuple[tuple[int, str], ...] = ()
+    cancels: tuple[UUID, ...] = ()
+
+
+def oldest_undecided(signal_id: UUID) -> Signal | None:
+    """The signal to decide next on ``signal_id``'s behalf: arrival order within (strategy, symbol)."""
+    asked = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED).first()
+    if asked is None:
+        return None
+    return (
+        Signal.objects.filter(
+            strategy_id=asked.strategy_id, symbol=asked.symbol, state=SignalState.RECEIVED
+        )
+        .select_related("strategy")
+        .order_by("id")
+        .first()
+    )
+
+
+def decide(signal: Signal) -> Decision:
+    """Decide ``signal`` once. Safe to call twice and concurrently: the row's lock lets one through."""
+    started = timezone.now()
+    alert = Alert.from_json(signal.alert)
+    try:
+        _refuse_signal(signal, alert)
+    except Refusal as refusal:
+        state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
+        return _finish(signal, state, refusal)
+    legs = [_leg(route, alert) for route in _routes(signal.strategy)]
+    if not legs:
+        return _finish(
+            signal,
+            SignalState.DENIED,
+            Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account"),
+        )
+    with transaction.atomic():
+        decision = _decide_locked(signal, alert, legs)
+    if decision.step is Step.DECIDED:
+        now = timezone.now()
+        metrics.stage_seconds["decide"].observe((now - started).total_seconds())
+        metrics.processing_duration.observe((now - signal.received_at).total_seconds())
+    return decision
+
+
+def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
+    accounts = sorted({leg.account.pk for leg in legs})
+    list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
+    row = Signal.objects.select_for_update(no_key=True).filter(
+        pk=signal.pk, state=SignalState.RECEIVED
+    )
+    if not row.exists():
+        return Decision(Step.GONE)
+    if alert.action is Action.CANCEL:
+        return _cancel_all(signal, legs)
+    if any(_must_wait(leg, alert) for leg in legs):
+        return Decision(Step.WAIT, cancels=_entries_in_the_way(alert, legs))
+    orders = [create_order(signal, alert, leg) for leg in legs]
+    state, reason, detail = _disposition(orders)
+    row.update(state=state, reason=reason, detail=detail, decided_at=timezone.now())
+    if state is not SignalState.WORKING:
+        row = Signal.objects.filter(pk=signal.pk)
+        row.update(finished_at=timezone.now())
+    lanes = {(o.account_id, o.symbol) for o in orders if o.state == OrderState.PENDING}
+    return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
+
+
+def _refuse_signal(signal: Signal, alert: Alert) -> None:
+    """Reasons that concern the alert as a whole."""
+    strategy = signal.strategy
+    if not strategy.is_enabled:
+        raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
+    sent_at = alert.sent_at or signal.received_at
+    age = signal.received_at - sent_at
+    if age > timedelta(seconds=strategy.max_age):
+        seconds = str(int(age.total_seconds()))
+        raise Refusal(
+            ReasonCode.STALE,
+            f"the alert was {seconds} s old when it arrived; the most is {strategy.max_age} s",
+            {"age": seconds, "max_age": str(strategy.max_age)},
+        )
+    if -age > FUTURE_SKEW:
+        raise Refusal(
+            ReasonCode.FROM_THE_FUTURE,
+            f"the alert's time is {int(-age.total_seconds())} s ahead of this clock",
+        )
+    if alert.action is Action.CANCEL or wants_flat(alert):
+        return
+    waited = timezone.now() - sent_at
+    if waited > timedelta(seconds=strategy.max_age):
+        raise Refusal(
+            ReasonCode.STALE,
+            f"the alert waited {int(waited.total_seconds())} s here; the most is {strategy.max_age} s",
+        )
+
+
+def _routes(strategy: Strategy) -> list[Route]:
+    return list(
+        Route.objects.filter(strategy=strategy, is_enabled=True)
+        .select_related("account", "strategy")
+        .order_by("account_id")
+    )
+
+
+def _leg(route: Route, alert: Alert) -> Leg:
+    account, symbol = route.account, alert.symbol
+    try:
+        symbol = resolve(alert.symbol, _aliases(account))
+        _refuse_account(account)
+        if alert.action is Action.CANCEL:
+            return Leg(route, symbol)
+        market = facts.read_market(account, symbol, alert, is_exit=_reduces(account, symbol, alert))
+        return Leg(route, symbol, market)
+    except Refusal as refusal:
+        return Leg(route, symbol, refusal=refusal)
+    except BrokerError as error:
+        return Leg(route, symbol, refusal=Refusal(ReasonCode(error.code), str(error)))
+
+
+def _aliases(account: Account) -> list[tuple[str, str]]:
+    rows = SymbolAlias.objects.filter(Q(account=account) | Q(account=None))
+    return list(rows.order_by(F("account").asc(nulls_last=True)).values_list("alias", "symbol"))
+
+
+def _refuse_account(account: Account) -> None:
+    if not account.is_active:
+        raise Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
+    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
+        raise Refusal(
+            ReasonCode.LIVE_TRADING_OFF,
+            f"{account.name} is a live account and FKS_LIVE_TRADING is off",
+        )
+
+
+def _held(account: Account, symbol: str) -> Decimal:
+    row = Position.objects.filter(account=account, symbol=symbol).first()
+    return row.quantity if row else Decimal(0)
+
+
+def _reduces(account: Account, symbol: str, alert: Alert) -> bool:
+    if wants_flat(alert) or alert.reduce_only:
+        return True
+    held = _held(account, symbol)
+    return held != 0 and (held > 0) == (alert.action is Action.SELL)
+
+
+def _must_wait(leg: Leg, alert: Alert) -> bool:
+    """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
+    if leg.market is None:
+        return False
+    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+    moving = lane.filter(
+        Q(state__in=IN_FLIGHT) | Q(state__in=AT_VENUE, type=OrderType.MARKET.value)
+    )
+    if wants_flat(alert):
+        return moving.exists() or bool(_entries_in_the_way(alert, [leg]))
+    side = Side.BUY if alert.action is Action.BUY else Side.SELL
+    return moving.filter(side=side.opposite.value).exists()
+
+
+def _entries_in_the_way(alert: Alert, legs: Sequence[Leg]) -> tuple[UUID, ...]:
+    """Resting orders that could open again what is being closed."""
+    if not wants_flat(alert):
+        return ()
+    found: list[UUID] = []
+    for leg in legs:
+        found += Order.objects.filter(
+            account=leg.account,
+            symbol=leg.symbol,
+            role=Order.Role.ENTRY,
+            state__in=(OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED),
+        ).values_list("pk", flat=True)
+    return tuple(found)
+
+
+def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
+    working: list[UUID] = []
+    for leg in legs:
+        working += (
+            Order.objects.filter(account=leg.account, symbol=leg.symbol)
+            .exclude(state__in=(*TERMINAL, OrderState.CANCELING))
+            .values_list("pk", flat=True)
+        )
+    if not working:
+        nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, "no working order in this symbol")
+        return _finish(signal, SignalState.IGNORED, nothing)
+    _finish(signal, SignalState.EXECUTED, None)
+    return Decision(Step.DECIDED, cancels=tuple(working))
+
+
+def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Decision:
+    now = timezone.now()
+    Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED).update(
+        state=state,
+        reason=refusal.code.value if refusal else "",
+        detail=refusal.detail if refusal else "",
+        decided_at=now,
+        finished_at=now,
+    )
+    return Decision(Step.DECIDED)
+
+
+def settle(signal_id: UUID) -> SignalState | None:
+    """Bring a decided signal's disposition in line with its orders; ``None`` if nothing changed."""
+    orders = list(Order.objects.filter(signal_id=signal_id))
+    if not orders:
+        return None
+    state, reason, detail = _disposition(orders)
+    finished = None if state is SignalState.WORKING else timezone.now()
+    changed = (
+        Signal.objects.filter(pk=signal_id)
+        .exclude(state__in=(SignalState.RECEIVED, state))
+        .update(state=state, reason=reason, detail=detail, finished_at=finished)
+    )
+    return state if changed else None
+
+
+def _disposition(orders: Sequence[Order]) -> tuple[SignalState, str, str]:
+    """A signal's state, reason and detail from its orders: the worst news first, fills before all."""
+    by_state = {OrderState(order.state): order for order in reversed(orders)}
+    if any(state not in TERMINAL for state in by_state):
+        return SignalState.WORKING, "", ""
+    if any(order.filled_quantity > 0 for order in orders):
+        return SignalState.EXECUTED, "", ""
+    for state, disposition in (
+        (OrderState.REJECTED, SignalState.FAILED),
+        (OrderState.NOT_PLACED, SignalState.FAILED),
+        (OrderState.EXPIRED, SignalState.EXPIRED),
+        (OrderState.CANCELED, SignalState.IGNORED),
+        (OrderState.DENIED, SignalState.DENIED),
+    ):
+        if state in by_state:
+            order = by_state[state]
+            return _softened(disposition, order), order.reason, order.detail
+    raise AssertionError("an order is in no known state")
+
+
+def _softened(disposition: SignalState, order: Order) -> SignalState:
+    """Nothing to do is no denial: the sender asked for what is already so."""
+    if order.reason == ReasonCode.NOTHING_TO_CLOSE:
+        return SignalState.IGNORED
+    return disposition
+
+
+def fail(signal: Signal, error: Exception) -> None:
+    """Count a decision that ended in a defect of ours; the third one fails the signal, visibly."""
+    Signal.objects.filter(pk=signal.pk).update(tries=F("tries") + 1)
+    signal.refresh_from_db()
+    if signal.tries >= 3:
+        _finish(
+            signal,
+            SignalState.FAILED,
+            Refusal(
+                ReasonCode.INTERNAL_ERROR, f"FKS could not decide this: {type(error).__name__}"
+            ),
+        )

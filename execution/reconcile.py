@@ -1,0 +1,198 @@
+"""Finding out the truth: orders whose outcome is unknown, working orders, and whole accounts.
+
+"Not found" counts only when the venue itself says so, no sooner than its settle window after the
+submission, and twice, a window apart. A question without a trustworthy answer changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from brokers.errors import BrokerError, QueryFailedError
+from brokers.models import Account
+from brokers.sessions import plugin_for
+from brokers.types import OrderReport
+from execution import facts, fills
+from execution.dispatch import ref_of
+from execution.models import Order
+from execution.states import AT_VENUE, UNRESOLVED, OrderState
+from execution.transitions import Event, move
+from risk import breakers
+from risk.types import ReasonCode
+
+logger = logging.getLogger(__name__)
+
+LOOKS_NEEDED = 2
+GIVE_UP_AFTER = timedelta(minutes=5)
+ASK_AGAIN = timedelta(seconds=2)
+MAX_ATTEMPTS = 3
+
+
+def check_order(order: Order) -> None:
+    """Ask the venue about one order and book the answer."""
+    try:
+        plugin = plugin_for(order.account)
+        report = plugin.fetch_order(ref_of(order))
+    except QueryFailedError as error:
+        breakers.failed(order.account_id, str(error))
+        _not_known(order, error)
+        return
+    except BrokerError as error:
+        _not_known(order, error)
+        return
+    breakers.succeeded(order.account_id)
+    if report is not None:
+        _found(order, report)
+    elif order.state in UNRESOLVED:
+        _not_found(order, plugin.capabilities.settle_window)
+    else:
+        _vanished(order)
+
+
+def _found(order: Order, report: OrderReport) -> None:
+    fills.apply_report(order, report, source="asked the venue")
+
+
+def _not_known(order: Order, error: BrokerError) -> None:
+    """No answer: ask again later, and call an operator when that has lasted too long."""
+    if order.state == OrderState.UNKNOWN and _silent_too_long(order):
+        move(
+            order,
+            Event.GIVE_UP,
+            detail=f"the venue has not answered for {GIVE_UP_AFTER.seconds // 60} minutes: {error}",
+            next_check_at=timezone.now() + timedelta(seconds=30),
+        )
+        return
+    Order.objects.filter(pk=order.pk, state=order.state).update(
+        next_check_at=timezone.now() + ASK_AGAIN
+    )
+
+
+def _silent_too_long(order: Order) -> bool:
+    since = order.unknown_since
+    return since is not None and timezone.now() - since > GIVE_UP_AFTER
+
+
+def _not_found(order: Order, settle_window: int) -> None:
+    """The venue says there is no such order: a look that counts once the settle window has passed."""
+    now = timezone.now()
+    if order.settle_at is not None and now < order.settle_at:
+        Order.objects.filter(pk=order.pk, state=order.state).update(
+            next_check_at=min(order.settle_at, now + ASK_AGAIN)
+        )
+        return
+    looks = order.looks + 1
+    order.journal.create(
+        at=now,
+        event="look",
+        from_state=order.state,
+        to_state=order.state,
+        attempt=order.attempt,
+        actor="system",
+        detail=f"not found, look {looks} of {LOOKS_NEEDED}",
+    )
+    if looks < LOOKS_NEEDED:
+        window = timedelta(seconds=settle_window)
+        Order.objects.filter(pk=order.pk, state=order.state, attempt=order.attempt).update(
+            looks=looks, settle_at=now + window, next_check_at=now + window
+        )
+        return
+    _absent(order)
+
+
+def _absent(order: Order) -> None:
+    """Proven absent. Still fresh: sent again with the same identity. Else it ends, named."""
+    now = timezone.now()
+    evidence = {"looks": LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
+    fresh = order.expires_at is None or order.expires_at > now
+    if order.state == OrderState.UNKNOWN and fresh and order.attempt < MAX_ATTEMPTS:
+        move(
+            order,
+            Event.SEND_AGAIN,
+            detail="proven absent and still fresh: it goes back into its lane",
+            evidence=evidence,
+            next_check_at=None,
+            unknown_since=None,
+        )
+        return
+    move(
+        order,
+        Event.PROVE_ABSENT,
+        detail="proven absent at the venue",
+        evidence=evidence,
+        reason=ReasonCode.NOT_PLACED.value,
+    )
+
+
+def _vanished(order: Order) -> None:
+    """The venue acknowledged it and now knows nothing of it: no state of ours explains that."""
+    looks = order.looks + 1
+    if looks <= LOOKS_NEEDED * 2:
+        Order.objects.filter(pk=order.pk, state=order.state).update(
+            looks=looks, next_check_at=timezone.now() + ASK_AGAIN * looks
+        )
+        return
+    move(
+        order,
+        Event.GIVE_UP,
+        detail="the venue acknowledged this order and now says it does not know it",
+        next_check_at=timezone.now() + timedelta(seconds=30),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something the venue and our book disagree about."""
+
+    account: str
+    symbol: str
+    detail: str
+
+
+def reconcile_account(account: Account) -> list[Difference]:
+    """Compare the account's working orders with the venue's and refresh its balances.
+
+    Our own unfinished orders are asked about one by one. Raises BrokerError when the venue does not
+    answer: then nothing is known, and nothing is changed.
+    """
+    plugin = plugin_for(account)
+    with facts.venue_call(account):
+        open_at_venue = plugin.open_orders()
+    facts.refresh_balances(account, plugin)
+    known = set(
+        Order.objects.filter(
+            account=account,
+            broker_order_id__in=[report.broker_order_id for report in open_at_venue],
+        ).values_list("broker_order_id", flat=True)
+    )
+    differences = [
+        Difference(
+            account.name,
+            report.symbol,
+            f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
+        )
+        for report in open_at_venue
+        if report.broker_order_id not in known
+        and not Order.objects.filter(client_order_id=report.client_order_id).exists()
+    ]
+    for order in _unfinished(account):
+        check_order(order)
+        order.refresh_from_db()
+        if order.state in UNRESOLVED:
+            differences.append(
+                Difference(account.name, order.symbol, f"order {order.pk} is {order.state}")
+            )
+    Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
+    return differences
+
+
+def _unfinished(account: Account) -> list[Order]:
+    return list(
+        Order.objects.filter(account=account, state__in=AT_VENUE | UNRESOLVED)
+        .select_related("account")
+        .order_by("id")[:500]
+    )

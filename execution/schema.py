@@ -1,0 +1,165 @@
+"""Field readers shared by all formats: a value of the document, checked, or a coded complaint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from execution.parsing import MISSING, Unreadable, decimal_from
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+MIN_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
+MAX_MOMENT = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class Invalid(Exception):
+    """The document is readable but not a valid alert; ``errors`` lists every field that is wrong."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__("; ".join(f"{one['field']}: {one['detail']}" for one in errors))
+        self.errors = errors
+
+
+class Fields:
+    """Reads fields of a document one by one and collects what is wrong with them.
+
+    A missing field and ``null`` are absent; so are an empty text and TradingView's ``NaN``, except
+    where a number is expected.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._read: set[str] = set()
+        self.errors: list[dict[str, str]] = []
+
+    def complain(self, name: str, detail: str, code: str = "INVALID") -> None:
+        self.errors.append({"field": name, "code": code, "detail": detail})
+
+    def raw(self, name: str) -> Any:
+        """The value as parsed, ``None`` when absent."""
+        self._read.add(name)
+        value = self._document.get(name)
+        if value is MISSING or (isinstance(value, str) and not value.strip()):
+            return None
+        return value
+
+    def text(self, name: str, *, most: int, required: bool = False) -> str:
+        value = self.raw(name)
+        if value is None:
+            if required:
+                self.complain(name, "this field is required", "REQUIRED")
+            return ""
+        if isinstance(value, Decimal):
+            value = format(value, "f")
+        if not isinstance(value, str):
+            self.complain(name, "must be text")
+            return ""
+        if len(value) > most:
+            self.complain(name, f"longer than {most} characters")
+            return ""
+        return value.strip()
+
+    def choice(self, name: str, choices: type[Choice], default: Choice | None) -> Choice | None:
+        """One of ``choices``, any case; ``default`` when absent (``None`` makes it required)."""
+        value = self.raw(name)
+        if value is None:
+            if default is None:
+                self.complain(name, "this field is required", "REQUIRED")
+            return default
+        try:
+            return choices(str(value).strip().lower())
+        except ValueError:
+            known = ", ".join(one.value for one in choices)
+            self.complain(name, f"must be one of {known}")
+            return default
+
+    def optional_choice(self, name: str, choices: type[Choice]) -> Choice | None:
+        return None if self.raw(name) is None else self.choice(name, choices, None)
+
+    def number(
+        self, name: str, *, least: Decimal | None = None, most: Decimal | None = None
+    ) -> Decimal | None:
+        """A positive number (or within ``least`` and ``most``), exact; ``None`` when absent.
+
+        ``NaN`` and an empty text are not absent: a size or a price that failed to render upstream
+        must not silently become a default.
+        """
+        value = self.raw(name)
+        if value is None and self._document.get(name) is not None:
+            self.complain(name, "is present but holds no number")
+        return self.number_of(name, value, least=least, most=most)
+
+    def number_of(
+        self, name: str, value: Any, *, least: Decimal | None = None, most: Decimal | None = None
+    ) -> Decimal | None:
+        if value is None or value is MISSING:
+            return None
+        if isinstance(value, str):
+            try:
+                value = decimal_from(value.strip())
+            except Unreadable as error:
+                self.complain(name, error.detail, error.code)
+                return None
+        if not isinstance(value, Decimal):
+            self.complain(name, "must be a number")
+            return None
+        if least is None and value <= 0:
+            self.complain(name, "must be greater than zero", "NOT_POSITIVE")
+            return None
+        if (least is not None and value < least) or (most is not None and value > most):
+            self.complain(name, f"must be from {least} to {most}", "OUT_OF_RANGE")
+            return None
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self.raw(name)
+        if value is None:
+            return False
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        self.complain(name, "must be true or false")
+        return False
+
+    def moment(self, name: str) -> datetime | None:
+        """Seconds, milliseconds or ISO 8601, as UTC; a time without a zone is UTC."""
+        value = self.raw(name)
+        if value is None:
+            return None
+        try:
+            moment = _moment(value)
+        except (ValueError, OverflowError, Unreadable):
+            self.complain(name, "must be seconds, milliseconds or an ISO 8601 time")
+            return None
+        if not MIN_MOMENT <= moment <= MAX_MOMENT:
+            self.complain(name, "is not a time between 2000 and 2200", "OUT_OF_RANGE")
+            return None
+        return moment
+
+    def unread(self) -> dict[str, Any]:
+        """Fields nobody asked for: kept and shown, never executed."""
+        return {
+            name: value
+            for name, value in self._document.items()
+            if name not in self._read and value is not MISSING
+        }
+
+    def raise_if_wrong(self) -> None:
+        if self.errors:
+            raise Invalid(self.errors)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit():
+        moment = datetime.fromisoformat(value.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    number = decimal_from(value.strip()) if isinstance(value, str) else value
+    if not isinstance(number, Decimal):
+        raise ValueError("not a time")
+    seconds = number / 1000 if number >= 100_000_000_000 else number
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(seconds * 1_000_000))

@@ -1,0 +1,79 @@
+"""What the webhook needs to know of a strategy, read from the database at most twice a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from django.db.models import Q
+from django.utils import timezone
+
+from execution.authentication import LiveSecret, live
+from execution.models import Strategy, WebhookSecret
+from risk.allowlist import Network, allowed_cidrs, networks
+
+TTL_SECONDS = 0.5
+MAX_ENTRIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """A strategy as the door sees it. ``networks`` is ``None`` when any address may post."""
+
+    strategy_id: int
+    slug: str
+    format: str
+    dedupe_window: int
+    networks: tuple[Network, ...] | None
+    secrets: tuple[LiveSecret, ...]
+
+
+_cache: dict[str, tuple[float, WebhookConfig]] = {}
+_lock = threading.Lock()
+
+
+def config_of(slug: str) -> WebhookConfig | None:
+    """The strategy's configuration, at most half a second old; ``None`` if there is no such
+    strategy.
+
+    Raises DatabaseError.
+    """
+    found = _cache.get(slug)
+    if found is not None and time.monotonic() - found[0] < TTL_SECONDS:
+        return found[1]
+    config = _load(slug)
+    with _lock:
+        if config is None:
+            _cache.pop(slug, None)
+        else:
+            if len(_cache) >= MAX_ENTRIES:
+                _cache.clear()
+            _cache[slug] = (time.monotonic(), config)
+    return config
+
+
+def forget() -> None:
+    """Drop everything cached in this process."""
+    with _lock:
+        _cache.clear()
+
+
+def _load(slug: str) -> WebhookConfig | None:
+    strategy = Strategy.objects.filter(slug=slug).first()
+    if strategy is None:
+        return None
+    rows = WebhookSecret.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), strategy=strategy
+    )
+    allowed = None
+    if strategy.allowlist_id is not None:
+        allowed = networks(allowed_cidrs(strategy.allowlist_id))
+    return WebhookConfig(
+        strategy_id=strategy.pk,
+        slug=strategy.slug,
+        format=strategy.format,
+        dedupe_window=strategy.dedupe_window,
+        networks=allowed,
+        secrets=tuple(live(row) for row in rows),
+    )

@@ -1,0 +1,174 @@
+"""The verdicts, one row per kind of evidence, with the real exception classes."""
+
+from __future__ import annotations
+
+import ccxt
+import pytest
+import requests
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+
+from brokers.exchanges import BINANCE_SPOT, KRAKEN_SPOT, ExchangeProfile
+from brokers.outcome import Seen, VenueError, judge, never_connected
+from brokers.types import Outcome
+
+REJECTED, NOT_SENT, UNKNOWN = Outcome.REJECTED, Outcome.NOT_SENT, Outcome.UNKNOWN
+INSUFFICIENT = "Account has insufficient balance for requested action."
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def connection_error(reason: Exception) -> Exception:
+    wrapped = requests.ConnectionError(MaxRetryError(None, "/", reason))  # type: ignore[arg-type]
+    return caused_by(ccxt.NetworkError("binance POST"), wrapped)
+
+
+BINANCE = [
+    # status, code, message, raised, outcome, reason code, retry_after
+    (400, "-2010", INSUFFICIENT, ccxt.InsufficientFunds, REJECTED, "VENUE_REJECTED", None),
+    (400, "-2010", "Duplicate order sent.", ccxt.InvalidOrder, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (400, "-1013", "Filter failure: LOT_SIZE", ccxt.InvalidOrder, REJECTED, "VENUE_REJECTED", None),
+    (400, "-1121", "Invalid symbol.", ccxt.BadSymbol, REJECTED, "VENUE_REJECTED", None),
+    (400, "-1104", "Not all sent parameters", ccxt.BadRequest, REJECTED, "VENUE_REJECTED", None),
+    (
+        401,
+        "-2015",
+        "Invalid API-key",
+        ccxt.AuthenticationError,
+        REJECTED,
+        "CREDENTIALS_REFUSED",
+        None,
+    ),
+    (401, "-2015", "Invalid API-key", ccxt.DDoSProtection, REJECTED, "CREDENTIALS_REFUSED", None),
+    (400, "-1022", "Signature", ccxt.AuthenticationError, REJECTED, "CREDENTIALS_REFUSED", None),
+    (400, "-1021", "Timestamp", ccxt.InvalidNonce, NOT_SENT, "VENUE_UNREACHABLE", 1),
+    (429, "-1003", "Too many", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
+    (429, "-1015", "Too many new orders", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
+    (418, "-1003", "banned", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
+    (400, "-1000", "unknown error", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (500, "-1001", "Internal", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (400, "-1006", "bus", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (408, "-1007", "Timeout", ccxt.RequestTimeout, UNKNOWN, "VENUE_UNREACHABLE", None),
+    # the class says rejected, the code says nobody knows: the code wins
+    (400, "-1007", "Timeout", ccxt.InvalidOrder, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (503, "-1008", "overloaded", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (400, "-9999", "new words", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (500, "-2010", INSUFFICIENT, ccxt.InsufficientFunds, UNKNOWN, "VENUE_UNREACHABLE", None),
+    (400, "-2010", INSUFFICIENT, KeyError, UNKNOWN, "VENUE_UNREACHABLE", None),
+]
+KRAKEN = [
+    ("EOrder:Insufficient funds", ccxt.InsufficientFunds, REJECTED, "VENUE_REJECTED", None),
+    ("EOrder:Order minimum not met", ccxt.InvalidOrder, REJECTED, "VENUE_REJECTED", None),
+    ("EOrder:Cost minimum not met", ccxt.ExchangeError, REJECTED, "VENUE_REJECTED", None),
+    ("EOrder:Post only order", ccxt.ExchangeError, REJECTED, "VENUE_REJECTED", None),
+    ("EOrder:Duplicate order", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EOrder:cl_ord_id in use", ccxt.InvalidOrder, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EAPI:Invalid key", ccxt.AuthenticationError, REJECTED, "CREDENTIALS_REFUSED", None),
+    ("EGeneral:Permission denied", ccxt.PermissionDenied, REJECTED, "CREDENTIALS_REFUSED", None),
+    ("EAPI:Invalid nonce", ccxt.InvalidNonce, NOT_SENT, "VENUE_UNREACHABLE", 1),
+    ("EAPI:Rate limit exceeded", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
+    ("EOrder:Rate limit exceeded", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
+    ("EGeneral:Too many requests", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
+    ("EService:Unavailable", ccxt.ExchangeNotAvailable, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EService:Deadline elapsed", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EGeneral:Internal error", ccxt.ExchangeNotAvailable, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EGeneral:Internal error[7]", ccxt.InvalidOrder, UNKNOWN, "VENUE_UNREACHABLE", None),
+    ("EOrder:Something new", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "raised", "outcome", "reason", "wait"), BINANCE
+)
+def test_binance_words(
+    status: int,
+    code: str,
+    message: str,
+    raised: type[Exception],
+    outcome: Outcome,
+    reason: str,
+    wait: int | None,
+) -> None:
+    seen = Seen(True, status, VenueError((code,), message), retry_after=7 if wait == 7 else None)
+    verdict = judge(seen, raised("binance"), BINANCE_SPOT)
+    assert (verdict.outcome, verdict.code, verdict.retry_after) == (outcome, reason, wait)
+
+
+@pytest.mark.parametrize(("code", "raised", "outcome", "reason", "wait"), KRAKEN)
+def test_kraken_words(
+    code: str, raised: type[Exception], outcome: Outcome, reason: str, wait: int | None
+) -> None:
+    verdict = judge(Seen(True, 200, VenueError((code,))), raised("kraken"), KRAKEN_SPOT)
+    assert (verdict.outcome, verdict.code, verdict.retry_after) == (outcome, reason, wait)
+
+
+@pytest.mark.parametrize("profile", [BINANCE_SPOT, KRAKEN_SPOT], ids=lambda p: p.id)
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ccxt.RequestTimeout,
+        ccxt.NetworkError,
+        ccxt.ExchangeNotAvailable,
+        ccxt.ExchangeError,
+        ccxt.InvalidOrder,
+        ccxt.InsufficientFunds,
+        ccxt.AuthenticationError,
+        ccxt.DDoSProtection,
+        TypeError,
+    ],
+)
+@pytest.mark.parametrize("status", [None, 200, 302, 400, 403, 404, 500, 502, 503, 504])
+def test_without_the_venues_words_nothing_is_proven(
+    profile: ExchangeProfile, raised: type[Exception], status: int | None
+) -> None:
+    assert judge(Seen(True, status), raised("x"), profile).outcome is UNKNOWN
+
+
+def test_what_never_left_was_not_sent() -> None:
+    refused = judge(Seen(False), ccxt.InvalidOrder("amount"), BINANCE_SPOT)
+    unreachable = judge(Seen(False), ccxt.NetworkError("x"), BINANCE_SPOT)
+    assert (refused.outcome, refused.code) == (NOT_SENT, "NOT_SUPPORTED")
+    assert (unreachable.outcome, unreachable.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+
+
+@pytest.mark.parametrize(
+    ("error", "never"),
+    [
+        (connection_error(NewConnectionError(None, "refused")), True),  # type: ignore[arg-type]
+        (connection_error(NameResolutionError("h", None, OSError())), True),  # type: ignore[arg-type]
+        (connection_error(ConnectTimeoutError("slow")), True),
+        (caused_by(ccxt.RequestTimeout("x"), requests.ConnectTimeout("slow")), True),
+        (caused_by(ccxt.RequestTimeout("x"), requests.ReadTimeout("slow")), False),
+        (connection_error(ReadTimeoutError(None, "/", "slow")), False),  # type: ignore[arg-type]
+        (
+            caused_by(
+                ccxt.NetworkError("x"),
+                requests.ConnectionError(ProtocolError("aborted", ConnectionResetError())),
+            ),
+            False,
+        ),
+        (caused_by(ccxt.ExchangeError("x"), requests.exceptions.SSLError("bad record")), False),
+        (ccxt.NetworkError("x"), False),
+    ],
+)
+def test_only_a_connection_never_made_proves_that_nothing_left(
+    error: Exception, never: bool
+) -> None:
+    assert never_connected(error) is never
+    verdict = judge(Seen(True), error, BINANCE_SPOT)
+    assert verdict.outcome is (NOT_SENT if never else UNKNOWN)
+
+
+def test_the_context_of_somebody_elses_trouble_proves_nothing() -> None:
+    late = ccxt.NetworkError("dropped")
+    late.__context__ = connection_error(NewConnectionError(None, "refused"))  # type: ignore[arg-type]
+    assert judge(Seen(True), late, BINANCE_SPOT).outcome is UNKNOWN

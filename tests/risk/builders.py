@@ -1,0 +1,63 @@
+"""Plain values for the risk tests; every argument has a sensible default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from brokers.types import Instrument, OrderType, Quote, Side
+from risk.types import Facts, Intent, Limit, LimitMode, SizingMethod, SizingPolicy
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+INSTRUMENT = Instrument(
+    symbol="BTC/USDT",
+    venue_symbol="BTCUSDT",
+    base="BTC",
+    quote="USDT",
+    quantity_step=Decimal("0.001"),
+    price_tick=Decimal("0.01"),
+)
+FACTS = Facts(
+    at=AT,
+    instrument=INSTRUMENT,
+    quote=Quote("BTC/USDT", Decimal(99), Decimal(100), Decimal("99.5"), AT),
+    equity=Decimal(10000),
+    position_quantity=Decimal(0),
+    working_buy_quantity=Decimal(0),
+    working_sell_quantity=Decimal(0),
+    open_orders=0,
+    realised_today=Decimal(0),
+)
+
+
+def number(value: Any) -> Any:
+    """Text and whole numbers as Decimal, anything else as it is."""
+    is_number = isinstance(value, str | int) and not isinstance(value, bool)
+    return Decimal(value) if is_number else value
+
+
+def intent(side: Side = Side.BUY, type: OrderType = OrderType.MARKET, **fields: Any) -> Intent:
+    enums = {name: fields.pop(name) for name in ("is_exit", "quantity_type") if name in fields}
+    numbers = {name: number(value) for name, value in fields.items()}
+    return replace(Intent(side=side, type=type, is_exit=False), **enums, **numbers)
+
+
+def facts(**fields: Any) -> Facts:
+    numbers = {
+        name: value if name == "open_orders" else number(value) for name, value in fields.items()
+    }
+    return replace(FACTS, **numbers)
+
+
+def rules(**fields: Any) -> Instrument:
+    return replace(INSTRUMENT, **{name: number(value) for name, value in fields.items()})
+
+
+def policy(method: SizingMethod = SizingMethod.FIXED_QUANTITY, **fields: Any) -> SizingPolicy:
+    return SizingPolicy(method, **{name: number(value) for name, value in fields.items()})
+
+
+def limit(rule: str, value: Any, mode: LimitMode = LimitMode.ENFORCE) -> Limit:
+    return Limit(rule, number(value), mode, scope="everything")
