@@ -58,11 +58,13 @@ def round_price(side: Side, type: OrderType, price: Decimal, tick: Decimal) -> D
     if type not in (OrderType.LIMIT, OrderType.STOP):
         raise ValueError(f"a {type.value} order has no single price to round")
     upward = side is Side.SELL
+    if not is_positive(price):
+        raise Refusal(ReasonCode.PRICE_MISSING, f"{price} is no price")
     try:
         rounded = ceil_to(price, tick) if upward else floor_to(price, tick)
     except DecimalException as error:
         raise Refusal(ReasonCode.PRICE_MISSING, f"{price} is no price") from error
-    if rounded <= 0:
+    if rounded == 0:
         raise Refusal(
             ReasonCode.PRICE_MISSING,
             f"{text(price)} is below one price tick of {text(tick)}",

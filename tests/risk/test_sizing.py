@@ -85,7 +85,6 @@ def test_value_is_in_the_account_currency():
         (intent(quantity="NaN"), FIXED, FACTS, ReasonCode.SIZE_MISSING),
         (intent(quantity="sNaN"), FIXED, FACTS, ReasonCode.SIZE_MISSING),
         (intent(quantity="Infinity"), FIXED, FACTS, ReasonCode.SIZE_MISSING),
-        (intent(), policy(SizingMethod.RISK), FACTS, ReasonCode.SIZE_MISSING),
         (
             intent(),
             policy(SizingMethod.ATR, percent="0.1"),
