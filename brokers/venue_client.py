@@ -6,6 +6,7 @@ ccxt is untyped and imported late: it costs half a second and tens of MiB.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -123,7 +124,9 @@ def connect(
         # at DEBUG these print keys, signatures and signed URLs
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))
-    client = _guarded_class(profile.id)(_settings(profile, key, secret))
+    client = _guarded_class(profile.id, increasing=profile.one_in_flight)(
+        _settings(profile, key, secret)
+    )
     client.session.max_redirects = 0
     client.gate = Gate(profile, _aim(client, profile, config), (key, secret))
     return VenueClient(profile, client, client.gate, read_error)
@@ -142,7 +145,7 @@ def checked_base_url(value: str) -> str:
 
 
 @cache
-def _guarded_class(exchange: str) -> Any:
+def _guarded_class(exchange: str, *, increasing: bool) -> Any:
     """The ccxt class of ``exchange``, with every request and answer passing the gate."""
     import ccxt
 
@@ -150,6 +153,10 @@ def _guarded_class(exchange: str) -> Any:
 
     class Guarded(base):  # type: ignore[misc]
         gate: Gate
+
+        def nonce(self) -> Any:
+            # the clients of one key share its nonces: milliseconds are too coarse to keep order
+            return time.time_ns() // 1000 if increasing else super().nonce()
 
         def fetch(
             self, url: str, method: str = "GET", headers: Any = None, body: Any = None

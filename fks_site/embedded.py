@@ -145,11 +145,10 @@ class Postgres(_Server):
         command += ["--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--no-sync"] if self.throw_away else []
         initdb = processes.spawn(command, log=self.log, env=_SERVER_ENV, account=account)
-        try:
-            status = initdb.wait(READY_TIMEOUT)
-        finally:
-            processes.kill_group(initdb)
-        if status:
+        with suppress(subprocess.TimeoutExpired):
+            initdb.wait(READY_TIMEOUT)
+        processes.stop(initdb, signal.SIGTERM, STOP_GRACE)
+        if initdb.returncode:
             raise StartError("INITDB_FAILED", f"initdb failed: {_last_words(self.log)}")
         draft.rename(self.data)
 

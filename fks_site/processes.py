@@ -169,34 +169,20 @@ def _open_log(path: Path) -> BinaryIO:
     return path.open("ab")
 
 
-def stop(
-    process: subprocess.Popen[bytes], first: signal.Signals, grace: float, *, insist: bool = False
-) -> None:
-    """Send ``first``, wait up to ``grace`` seconds, then kill whatever is left of the group.
-
-    ``insist`` sends it to the whole group every second: a worker that was being forked while its
-    parent was told to stop has not heard it.
-    """
-    deadline = time.monotonic() + grace
+def stop(process: subprocess.Popen[bytes], first: signal.Signals, grace: float) -> None:
+    """Send ``first``, wait up to ``grace`` seconds, then kill whatever is left of the group."""
     if process.poll() is None:
         process.send_signal(first)
-    while _runs_on(process, 1.0) and time.monotonic() < deadline:
-        if insist:
-            os.killpg(process.pid, first)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
     kill_group(process)
-
-
-def _runs_on(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-    return process.returncode is None
+    process.wait()
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and every descendant that stayed in its group; return when it is reaped."""
+    """Kill the process and every descendant that stayed in its group; safe in a signal handler."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def end_leftovers(

@@ -15,6 +15,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from fks_site import addresses
 from fks_site.logs import logging_config
 
 env = environ.Env()
@@ -152,18 +153,23 @@ WHITENOISE_AUTOREFRESH = DEBUG
 # --- database and queue ---------------------------------------------------------------------------
 
 
-def _database() -> dict[str, Any]:
-    url = secret("DATABASE_URL")
-    if not url:
-        return {"ENGINE": "django.db.backends.postgresql", "NAME": "fks"}
+def _database(url: str) -> dict[str, Any]:
     config: dict[str, Any] = environ.Env.db_url_config(url)
     if config["ENGINE"] != "django.db.backends.postgresql":
         raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database: postgres://…")
     return config
 
 
-DATABASES = {"default": {**_database(), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
-REDIS_URL = secret("REDIS_URL", "redis://127.0.0.1:6379/0")
+# Without a name of their own, the servers `manage.py up` runs under var/ are meant.
+_embedded = addresses.urls(FKS_VAR)
+DATABASES = {
+    "default": {
+        **_database(secret("DATABASE_URL") or _embedded.database),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+REDIS_URL = secret("REDIS_URL") or _embedded.redis
 
 # --- security -------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = [

@@ -62,15 +62,16 @@ class Program:
 
     def stop(self) -> None:
         if self.process:
-            processes.stop(self.process, signal.SIGTERM, self.grace, insist=True)
+            processes.stop(self.process, signal.SIGTERM, self.grace)
             self.process = None
 
     def exit_status(self) -> int | None:
         return self.process.poll() if self.process else 0
 
     def kill(self) -> None:
+        """End it and its descendants now, its work unfinished."""
         if self.process:
-            self.process.kill()
+            processes.kill_group(self.process)
 
 
 class Supervisor:

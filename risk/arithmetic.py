@@ -23,6 +23,7 @@ ARITHMETIC = Context(
 """Entered with ``localcontext(ARITHMETIC)``; what leaves its bounds raises DecimalException."""
 
 _SHOWN = Decimal("1E-18")
+_SHOWABLE = Decimal("1E+30")
 
 
 def plain(value: Decimal) -> Decimal:
@@ -36,6 +37,11 @@ def shown(value: Decimal) -> Decimal:
     """``value`` for people and records: plain, cut after 18 decimals."""
     with localcontext(ARITHMETIC):
         return plain(value.quantize(_SHOWN))
+
+
+def noted(value: Decimal) -> Decimal | str:
+    """``value`` for the record of a decision: ``shown``, or as text where it is not a number."""
+    return shown(value) if value.is_finite() and abs(value) < _SHOWABLE else str(value)
 
 
 def text(value: Decimal) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, DecimalException
 
 from brokers.types import OrderType, Quote, Side
-from risk.arithmetic import ceil_to, floor_to, is_positive, text
+from risk.arithmetic import ceil_to, floor_to, is_positive, noted, text
 from risk.types import Intent, ReasonCode, Refusal
 
 
@@ -41,7 +41,7 @@ def stop_distance(side: Side, entry: Decimal, stop_loss: Decimal) -> Decimal:
         raise Refusal(
             ReasonCode.STOP_LOSS_INVALID,
             f"the stop loss of a {side.value} must lie {where} its entry",
-            {"entry": entry, "stop_loss": stop_loss},
+            {"entry": noted(entry), "stop_loss": noted(stop_loss)},
         )
     return distance
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, DecimalException, localcontext
 
 from risk.arithmetic import ARITHMETIC, floor_to, is_positive, shown, text
-from risk.prices import entry_price, round_price, stop_distance
+from risk.prices import entry_price, stop_distance
 from risk.types import (
     Facts,
     Intent,
@@ -22,8 +22,6 @@ from risk.types import (
     SizingPolicy,
     Step,
 )
-
-__all__ = ["entry_price", "round_price", "size", "stop_distance"]
 
 LARGEST = Decimal(10) ** 20
 """Quantities and values stay below this: what a money column holds before the point."""

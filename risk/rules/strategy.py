@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from risk.arithmetic import text
+from risk.arithmetic import noted, text
 from risk.prices import stop_distance
 from risk.types import Intent, ReasonCode, Refusal, StrategyRules, Verdict
 
@@ -27,7 +27,7 @@ def confidence(rules: StrategyRules, intent: Intent) -> Verdict:
         passed=passed,
         detail=f"confidence {given:f} {_against(passed)} {text(least)}",
         code=None if passed else ReasonCode.LOW_CONFIDENCE,
-        numbers={"confidence": given, "min_confidence": least},
+        numbers={"confidence": noted(given), "min_confidence": least},
     )
 
 
@@ -63,7 +63,7 @@ def _ratio(name: str, reward: Decimal, risk: Decimal, least: Decimal) -> Verdict
         passed=passed,
         detail=f"reward {reward:f} to risk {risk:f} {_against(passed)} {text(least)}",
         code=None if passed else ReasonCode.POOR_REWARD_RISK,
-        numbers={"reward": reward, "risk": risk, "min_reward_risk": least},
+        numbers={"reward": noted(reward), "risk": noted(risk), "min_reward_risk": least},
     )
 
 

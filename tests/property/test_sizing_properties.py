@@ -9,7 +9,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from brokers.types import Instrument, OrderType, Quote, Side
-from risk.sizing import LARGEST, round_price, size
+from risk.prices import round_price
+from risk.sizing import LARGEST, size
 from risk.types import Facts, Intent, QuantityType, Refusal, Size, SizingMethod, SizingPolicy
 from tests.risk.builders import AT
 

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from brokers.types import OrderType, Quote, Side
-from risk.sizing import entry_price, round_price, size
+from risk.prices import entry_price, round_price
+from risk.sizing import size
 from risk.types import QuantityType, ReasonCode, Refusal, SizingMethod, Step
 from tests.risk.builders import AT, FACTS, facts, intent, policy, rules
 

@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from fks_site import addresses, preflight, processes
 from fks_site.embedded import Postgres, Valkey
 from fks_site.processes import StartError
-from fks_site.supervisor import Program, Supervisor
+from fks_site.supervisor import Program, Stopped, Supervisor
 
 READY_TIMEOUT = 60.0  # seconds
 _MARK = "FKS_UP_VAR"  # in every child's environment: which run it belongs to
@@ -100,10 +100,11 @@ class _Run:
             options = [] if self.demo else ["--no-demo"]
             news = self._manage(supervisor, "first_start", "--http", self._address(), *options)
         self.say(news.rstrip())
-        for name, arguments in self._programs().items():
-            supervisor.start(self._program(name, arguments))
+        programs = [self._program(*item) for item in self._programs().items()]
+        for program in programs:
+            supervisor.start(program)
         with self._step("web, worker, beat"):
-            self._wait_until_ready(supervisor)
+            self._wait_until_ready(supervisor, programs)
         self.say(f"FKS runs at http://{self._address()}/admin/ and stops on Ctrl-C.")
 
     @contextmanager
@@ -163,13 +164,19 @@ class _Run:
     def _address(self) -> str:
         return f"{_bracketed(_EVERY_ADDRESS.get(self.host, self.host))}:{self.port}"
 
-    def _wait_until_ready(self, supervisor: Supervisor) -> None:
+    def _wait_until_ready(self, supervisor: Supervisor, programs: list[Program]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT
-        while (answer := self._ask_ready()) is not None:
-            if time.monotonic() > deadline:
-                self.say(f"Not ready yet, still trying: {answer}")
-                return
-            supervisor.pause(0.1)
+        try:
+            while (answer := self._ask_ready()) is not None:
+                if time.monotonic() > deadline:
+                    self.say(f"Not ready yet, still trying: {answer}")
+                    return
+                supervisor.pause(0.1)
+        except Stopped:
+            # They have done no work yet, and while they load they do not hear a SIGTERM.
+            for program in programs:
+                program.kill()
+            raise
 
     def _ask_ready(self) -> str | None:
         """``None`` when all is well, else why not."""

@@ -1,0 +1,96 @@
+"""Making and changing accounts: every value is checked by the plugin it is meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from brokers.errors import BrokerError, ConfigurationError
+from brokers.models import Account, ExchangeCredential
+from brokers.registry import registry
+from brokers.types import AccountConfig, Environment
+
+QUOTE_BY_EXCHANGE = {"kraken": "USD", "coinbase": "USD", "krakenfutures": "USD"}
+
+
+def create_account(
+    name: str,
+    *,
+    broker: str,
+    environment: str,
+    options: Mapping[str, Any],
+    credentials: Mapping[str, str],
+    quote_currency: str = "",
+) -> Account:
+    """A new account with its sealed credentials, in one transaction.
+
+    ``quote_currency`` defaults to the exchange's usual one. Raises ConfigurationError with a sentence
+    for the operator.
+    """
+    check(name, broker=broker, environment=environment, options=options, credentials=credentials)
+    account = Account(
+        name=name,
+        broker=broker,
+        environment=environment,
+        options=dict(options),
+        quote_currency=quote_currency
+        or QUOTE_BY_EXCHANGE.get(str(options.get("exchange", "")), "USDT"),
+    )
+    try:
+        account.full_clean()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(error.messages)) from error
+    with transaction.atomic():
+        account.save()
+        if credentials:
+            set_credentials(account, credentials)
+    return account
+
+
+def set_credentials(account: Account, credentials: Mapping[str, str]) -> None:
+    """Seal ``credentials`` for ``account`` and let every worker reconnect with them."""
+    with transaction.atomic():
+        row = ExchangeCredential.objects.filter(account=account).first()
+        row = row or ExchangeCredential(account=account)
+        row.seal(dict(credentials))
+        row.save()
+        account.save()
+
+
+def check(
+    name: str,
+    *,
+    broker: str,
+    environment: str,
+    options: Mapping[str, Any],
+    credentials: Mapping[str, str],
+) -> None:
+    """Raise ConfigurationError unless the plugin can work with this; nothing is sent anywhere."""
+    plugin_class = registry().get(broker)
+    unknown = sorted(set(options) - set(plugin_class.option_fields))
+    if unknown:
+        known = ", ".join(plugin_class.option_fields) or "none"
+        raise ConfigurationError(f"{broker} has no option {unknown[0]!r}; known: {known}")
+    foreign = sorted(set(credentials) - set(plugin_class.credential_fields))
+    if foreign:
+        known = ", ".join(plugin_class.credential_fields) or "none"
+        raise ConfigurationError(f"{broker} takes no credential {foreign[0]!r}; known: {known}")
+    plugin = plugin_class()
+    try:
+        plugin.init(
+            AccountConfig(
+                key="0",
+                name=name,
+                environment=Environment(environment),
+                options=dict(options),
+                credentials=dict(credentials),
+            )
+        )
+    except ConfigurationError:
+        raise
+    except BrokerError as error:
+        raise ConfigurationError(str(error), code=error.code) from error
+    plugin.close()

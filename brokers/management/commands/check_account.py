@@ -1,0 +1,54 @@
+"""``manage.py check_account``: health, permissions and clock of one account."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from brokers.errors import BrokerError
+from brokers.models import Account
+from brokers.sessions import plugin_for
+
+MAX_SKEW_MS = 1000
+
+
+class Command(BaseCommand):
+    help = "Check an account at its venue; exit status 0 only when all is well."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        account = Account.objects.filter(name=options["name"]).first()
+        if account is None:
+            raise CommandError(f"there is no account {options['name']!r}")
+        try:
+            plugin = plugin_for(account)
+            health = plugin.health_check()
+            permissions = plugin.check_permissions()
+        except BrokerError as error:
+            raise CommandError(f"{error.code}: {error}") from error
+        self.stdout.write(
+            json.dumps(
+                {
+                    "name": account.name,
+                    "healthy": health.ok,
+                    "detail": health.detail,
+                    "latency_ms": health.latency_ms,
+                    "clock_skew_ms": health.clock_skew_ms,
+                    "may_trade": permissions.trade,
+                    "may_withdraw": permissions.withdraw,
+                    "ip_restricted": permissions.ip_restricted,
+                }
+            )
+        )
+        if permissions.withdraw:
+            raise CommandError("this key may withdraw: make one that may only trade")
+        if permissions.trade is False:
+            raise CommandError("this key may not trade")
+        if not health.ok:
+            raise CommandError(health.detail)
+        if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
+            raise CommandError(f"the clocks differ by {health.clock_skew_ms} ms")

@@ -1,0 +1,41 @@
+"""``manage.py reconcile``: compare our book with the venues, now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from brokers.errors import BrokerError
+from brokers.models import Account
+from execution.reconcile import reconcile_account
+from risk.types import Refusal
+
+
+class Command(BaseCommand):
+    help = "Compare working orders and balances with the venues; exit status 0 if nothing differs."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--account", metavar="NAME", help="only this account")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        accounts = Account.objects.filter(is_active=True)
+        if options["account"]:
+            accounts = Account.objects.filter(name=options["account"])
+            if not accounts:
+                raise CommandError(f"there is no account {options['account']!r}")
+        well = all([self._reconcile(account) for account in accounts])
+        if not well:
+            raise CommandError("not everything agrees; see above")
+
+    def _reconcile(self, account: Account) -> bool:
+        try:
+            differences = reconcile_account(account)
+        except (BrokerError, Refusal) as error:
+            self.stdout.write(f"{account.name}: not known, the venue did not answer ({error})")
+            return False
+        for difference in differences:
+            self.stdout.write(f"{account.name} {difference.symbol}: {difference.detail}")
+        if not differences:
+            self.stdout.write(f"{account.name}: agrees")
+        return not differences

@@ -1,0 +1,125 @@
+"""Making strategies: a webhook with its secret, its rules, and routes to accounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from brokers.models import Account
+from execution.authentication import new_secret
+from execution.models import Route, Strategy
+from execution.parsing import Unreadable, decimal_from
+from risk import audit
+from risk.models import IPAllowlist
+
+TRADINGVIEW = "tradingview"
+NO_ALLOWLIST = "none"
+SECRET_NAMES = {Strategy.Auth.TOKEN: "token", Strategy.Auth.HMAC: "hmac_secret"}
+_ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
+_DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk"}
+_SECONDS_OPTIONS = {"max_age", "dedupe_window"}
+OPTIONS = {
+    "quantity": "base quantity of an order when the alert names none (fixed_quantity)",
+    "percent": "fraction of equity per order: 0.02 is 2 % (fixed_percent)",
+    "risk_percent": "fraction of equity lost at the stop: 0.01 is 1 % (risk, atr)",
+    "atr_multiple": "stop distance in ATRs (atr)",
+    "max_age": "seconds after which an alert is stale",
+    "min_confidence": "least confidence of an entry, 0 to 1; a missing one is then refused",
+    "min_reward_risk": "least reward-to-risk of an entry; a missing one is then refused",
+    "dedupe_window": "seconds in which the same body counts as one delivery",
+    "allowlist": "name of an address allowlist, or none",
+}
+
+
+class StrategyError(Exception):
+    """The strategy cannot be made as asked; the message is a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new strategy and its secret, which nothing shows again. ``secret_name`` is for answers."""
+
+    strategy: Strategy
+    secret_name: str
+    secret: str
+
+
+def create_strategy(
+    slug: str,
+    *,
+    accounts: Iterable[str],
+    auth: str = Strategy.Auth.TOKEN,
+    format: str = Strategy.Format.FKS,
+    sizing: str = Route.Sizing.FIXED_QUANTITY,
+    options: Mapping[str, Any] | None = None,
+    secret: str = "",
+) -> Created:
+    """A new strategy with its routes and first secret, in one transaction. Raises StrategyError."""
+    given = dict(options or {})
+    unknown = sorted(set(given) - set(OPTIONS))
+    if unknown:
+        raise StrategyError(f"there is no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    strategy = Strategy(slug=slug, auth=auth, format=format, allowlist=_allowlist(given, auth))
+    _apply(strategy, given)
+    try:
+        strategy.full_clean()
+        with transaction.atomic():
+            strategy.save()
+            for name in accounts:
+                _add_route(strategy, name, sizing, given)
+            _, value = new_secret(strategy, auth, secret)
+            audit.record("strategy.created", f"strategy {slug}", after=audit.snapshot(strategy))
+    except ValidationError as error:
+        raise StrategyError("; ".join(error.messages)) from error
+    return Created(strategy, SECRET_NAMES[Strategy.Auth(auth)], value)
+
+
+def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
+    for name in _SECONDS_OPTIONS & set(given):
+        setattr(strategy, name, int(_number(name, given[name])))
+    for name in _DECIMAL_OPTIONS & set(given):
+        setattr(strategy, name, _number(name, given[name]))
+    strategy.requires_confidence = bool(strategy.min_confidence)
+    strategy.requires_reward_risk = bool(strategy.min_reward_risk)
+
+
+def _allowlist(given: Mapping[str, Any], auth: str) -> IPAllowlist | None:
+    """The named allowlist; without a name, token webhooks get TradingView's own addresses."""
+    name = given.get("allowlist") or (TRADINGVIEW if auth == Strategy.Auth.TOKEN else NO_ALLOWLIST)
+    if name == NO_ALLOWLIST:
+        return None
+    found = IPAllowlist.objects.filter(name=name).first()
+    if found is None:
+        known = ", ".join(IPAllowlist.objects.values_list("name", flat=True))
+        raise StrategyError(f"there is no allowlist {name!r}; known: {known}, {NO_ALLOWLIST}")
+    return found
+
+
+def _add_route(strategy: Strategy, name: str, sizing: str, given: Mapping[str, Any]) -> None:
+    account = Account.objects.filter(name=name).first()
+    if account is None:
+        raise StrategyError(f"there is no account {name!r}; make it with add_account")
+    route = Route(strategy=strategy, account=account, sizing=sizing)
+    for option, column in _ROUTE_OPTIONS.items():
+        if option in given:
+            setattr(route, column, _number(option, given[option]))
+    if "atr_multiple" in given:
+        route.atr_multiple = _number("atr_multiple", given["atr_multiple"])
+    route.full_clean()
+    route.save()
+
+
+def _number(name: str, value: Any) -> Decimal:
+    try:
+        number = decimal_from(value if isinstance(value, str) else json.dumps(value))
+    except (Unreadable, TypeError) as error:
+        raise StrategyError(f"the option {name} must be a number") from error
+    if number < 0:
+        raise StrategyError(f"the option {name} must not be negative")
+    return number

@@ -1,0 +1,156 @@
+"""``manage.py first_start``: what a new installation begins with. A second run changes nothing."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+from brokers.accounts import create_account
+from brokers.errors import ConfigurationError
+from brokers.models import Account
+from brokers.types import Environment
+from execution.authentication import new_secret
+from execution.models import Strategy
+from execution.strategies import TRADINGVIEW, Created, create_strategy
+from risk import audit
+from risk.limits import set_limit
+from risk.models import AllowedNetwork, IPAllowlist, RiskLimit
+
+TRADINGVIEW_ADDRESSES = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
+THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+
+
+class Command(BaseCommand):
+    help = "Create the first user, account, strategies and limits; keeps whatever exists."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--http", default="127.0.0.1:8000", metavar="HOST:PORT")
+        parser.add_argument("--no-demo", action="store_true")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        address = options["http"]
+        lines: list[str] = []
+        with transaction.atomic(), audit.acting(audit.Actor("first start")):
+            _allowlist()
+            _limits()
+            password = _admin_user()
+            if password:
+                lines += [f"Admin     http://{address}/admin/   user admin   password {password}"]
+                lines += ["          (shown once; change it after the first login)"]
+            try:
+                account = _first_account()
+            except ConfigurationError as error:
+                raise CommandError(f"DEFAULT_EXCHANGE: {error}") from error
+            lines += _tradingview(account, address)
+            if not options["no_demo"]:
+                lines += _demo(address)
+        self.stdout.write("\n".join(lines))
+
+
+def _allowlist() -> None:
+    preset, created = IPAllowlist.objects.get_or_create(
+        name=TRADINGVIEW, defaults={"note": "TradingView's published webhook addresses"}
+    )
+    if not created:
+        return
+    AllowedNetwork.objects.bulk_create(
+        [AllowedNetwork(allowlist=preset, cidr=f"{one}/32") for one in TRADINGVIEW_ADDRESSES]
+        + [
+            AllowedNetwork(
+                allowlist=preset,
+                cidr=one,
+                note="this machine, for curl and send_signal; remove it behind a reverse proxy",
+            )
+            for one in THIS_MACHINE
+        ]
+    )
+
+
+def _limits() -> None:
+    if RiskLimit.objects.exists():
+        return
+    for rule in ("max_order_value", "max_position_value", "risk_per_trade"):
+        set_limit(rule, settings.FIRST_START[rule], reason="default of a new installation")
+
+
+def _admin_user() -> str:
+    """The new administrator's password; empty when there is one already."""
+    if User.objects.filter(is_superuser=True).exists():
+        return ""
+    password = secrets.token_urlsafe(12)
+    User.objects.create_superuser("admin", password=password)
+    return password
+
+
+def _first_account() -> Account:
+    """The paper account, and the exchange account the environment describes, if it does."""
+    paper = Account.objects.filter(name="paper").first()
+    if paper is None:
+        paper = create_account(
+            "paper",
+            broker="paper",
+            environment=Environment.DRY_RUN.value,
+            options={},
+            credentials={},
+        )
+    given = settings.FIRST_START
+    exchange = given["default_exchange"]
+    if not exchange or not given["api_key"] or Account.objects.filter(name=exchange).exists():
+        return paper
+    return create_account(
+        exchange,
+        broker="ccxt",
+        environment=(Environment.SANDBOX if given["testnet"] else Environment.LIVE).value,
+        options={"exchange": exchange},
+        credentials={"api_key": given["api_key"], "api_secret": given["api_secret"]},
+    )
+
+
+def _tradingview(account: Account, address: str) -> list[str]:
+    """The strategy of the known path ``/webhook/tradingview``; its secret may come as WEBHOOK_SECRET,
+    which then also signs, as senders of the older service do."""
+    if Strategy.objects.filter(slug=TRADINGVIEW).exists():
+        return []
+    given = settings.FIRST_START["webhook_secret"]
+    created = create_strategy(
+        TRADINGVIEW,
+        accounts=[account.name],
+        sizing="risk",
+        options={"risk_percent": str(settings.FIRST_START["risk_per_trade"])},
+        secret=given,
+    )
+    _set_confidence(created, required=False)
+    if given:
+        new_secret(created.strategy, Strategy.Auth.HMAC, given)
+        return []
+    return [f"Webhook   http://{address}/webhook/{TRADINGVIEW}/{created.secret}", ""]
+
+
+def _demo(address: str) -> list[str]:
+    if Strategy.objects.filter(slug="demo").exists():
+        return []
+    created = create_strategy(
+        "demo",
+        accounts=["paper"],
+        options={"quantity": "0.01", "allowlist": "none"},
+    )
+    _set_confidence(created, required=False)
+    return [
+        "Trade on paper:",
+        f"  curl -H 'Prefer: wait=5' http://{address}/webhook/demo/{created.secret} \\",
+        '    -d \'{"symbol": "BINANCE:BTCUSDT", "action": "buy", "quantity": "0.01", '
+        '"price": "60000", "confidence": 0.8}\'',
+        "",
+    ]
+
+
+def _set_confidence(created: Created, *, required: bool) -> None:
+    strategy = created.strategy
+    strategy.min_confidence = settings.FIRST_START["min_confidence"]
+    strategy.requires_confidence = required
+    strategy.save()

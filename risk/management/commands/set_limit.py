@@ -1,0 +1,65 @@
+"""``manage.py set_limit``: set or change one risk limit."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, DecimalException
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from brokers.models import Account
+from risk import audit
+from risk.arithmetic import text
+from risk.limits import set_limit
+from risk.rules import RULES
+from risk.types import LimitMode
+
+
+class Command(BaseCommand):
+    help = "Set a risk limit for everything, an account, a strategy or a symbol."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("rule", choices=sorted(RULES))
+        parser.add_argument("value", help="in the account's quote currency, or as a fraction")
+        parser.add_argument("--account", metavar="NAME")
+        parser.add_argument("--strategy", default="", metavar="SLUG")
+        parser.add_argument("--symbol", default="")
+        parser.add_argument(
+            "--mode", choices=[mode.value for mode in LimitMode], default=LimitMode.ENFORCE.value
+        )
+        parser.add_argument("--reason", required=True)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        account = None
+        if options["account"]:
+            account = Account.objects.filter(name=options["account"]).first()
+            if account is None:
+                raise CommandError(f"there is no account {options['account']!r}")
+        try:
+            value = Decimal(options["value"])
+        except DecimalException as error:
+            raise CommandError(f"{options['value']!r} is not a number") from error
+        try:
+            with audit.acting(audit.Actor("command")):
+                limit = set_limit(
+                    options["rule"],
+                    value,
+                    account=account,
+                    strategy=options["strategy"],
+                    symbol=options["symbol"],
+                    mode=LimitMode(options["mode"]),
+                    reason=options["reason"],
+                )
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(
+            json.dumps(
+                {
+                    "rule": limit.rule,
+                    "value": text(limit.value),
+                    "mode": limit.mode,
+                    "scope": str(limit.policy),
+                }
+            )
+        )

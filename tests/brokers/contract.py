@@ -1,0 +1,152 @@
+"""What the contract suite needs of a venue behind a plugin, and the venues it is run against."""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from django.db import OperationalError
+
+from brokers.base import ExecutionPlugin
+from brokers.plugins.ccxt import CcxtPlugin
+from brokers.plugins.paper import PaperPlugin
+from brokers.types import (
+    AccountConfig,
+    Environment,
+    OrderRef,
+    OrderRequest,
+    OrderType,
+    Side,
+)
+from tests.venues.client import RunningVenue
+from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, KRAKEN_KEY, KRAKEN_SECRET
+from tests.venues.faults import Action, Fault, When
+
+SYMBOL = "BTC/USDT"
+KEYS = {"binance": (BINANCE_KEY, BINANCE_SECRET), "kraken": (KRAKEN_KEY, KRAKEN_SECRET)}
+
+
+def order(**changes: object) -> OrderRequest:
+    """A small market buy with an identity of its own, unless changed."""
+    plain = OrderRequest(
+        identity=uuid.uuid4().hex,
+        symbol=SYMBOL,
+        side=Side.BUY,
+        type=OrderType.MARKET,
+        quantity=Decimal("0.002"),
+        reference_price=Decimal(60000),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def limit(price: str = "50000", **changes: object) -> OrderRequest:
+    """A limit buy; at the default price it rests."""
+    return order(type=OrderType.LIMIT, price=Decimal(price), **changes)
+
+
+def ref(request: OrderRequest, broker_order_id: str = "") -> OrderRef:
+    return OrderRef(request.identity, request.symbol, broker_order_id, None)
+
+
+def ccxt_plugin(
+    exchange: str,
+    base_url: str,
+    environment: Environment = Environment.SANDBOX,
+    credentials: tuple[str, str] | None = None,
+) -> CcxtPlugin:
+    key, secret = credentials or KEYS[exchange]
+    plugin = CcxtPlugin()
+    options = {"exchange": exchange, "base_url": base_url}
+    secrets = {"api_key": key, "api_secret": secret}
+    plugin.init(AccountConfig("1", exchange, environment, options, secrets))
+    return plugin
+
+
+class Rig(ABC):
+    """A plugin and a hand on its venue, whose price is 60000."""
+
+    plugin: ExecutionPlugin
+
+    @abstractmethod
+    def connect(self) -> ExecutionPlugin:
+        """Another plugin for the same account."""
+
+    @abstractmethod
+    def placed(self, request: OrderRequest) -> int:
+        """How many orders with this identity the venue took."""
+
+    @abstractmethod
+    def lose_the_answer(self) -> None:
+        """The venue takes the next order, and nobody hears of it."""
+
+    @abstractmethod
+    def lose_the_request(self) -> None:
+        """The next order vanishes on its way, and nobody can tell."""
+
+    @abstractmethod
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        """Half of a resting order is executed."""
+
+
+class CcxtRig(Rig):
+    def __init__(self, exchange: str, venue: RunningVenue) -> None:
+        self.exchange = exchange
+        self.venue = venue
+        self.plugin = self.connect()
+
+    def connect(self) -> ExecutionPlugin:
+        return ccxt_plugin(self.exchange, self.venue.base_url)
+
+    def placed(self, request: OrderRequest) -> int:
+        client_id = self.plugin.client_order_id(request.identity)
+        return len(self.venue.control.ledger(self.exchange).by_client_id(client_id))
+
+    def lose_the_answer(self) -> None:
+        self.venue.control.queue_faults(Fault(Action.DROP, When.AFTER))
+
+    def lose_the_request(self) -> None:
+        self.venue.control.queue_faults(Fault(Action.DROP, When.BEFORE))
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.venue.control.fill(self.exchange, broker_order_id, request.quantity / 2)
+
+
+class PaperRig(Rig):
+    """The paper venue lives in the database: what gets lost is the connection to it."""
+
+    def __init__(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.key = key
+        self.monkeypatch = monkeypatch
+        self.plugin = self.paper = self.connect()
+
+    def connect(self) -> PaperPlugin:
+        plugin = PaperPlugin()
+        options = {"prices": {SYMBOL: "60000"}, "balance": {"USDT": "1000000"}}
+        plugin.init(AccountConfig(self.key, "paper", Environment.DRY_RUN, options))
+        return plugin
+
+    def placed(self, request: OrderRequest) -> int:
+        return int(self.connect().fetch_order(ref(request)) is not None)
+
+    def lose_the_answer(self) -> None:
+        self._lose(arrives=True)
+
+    def lose_the_request(self) -> None:
+        self._lose(arrives=False)
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        pytest.skip("the paper venue fills an order whole")
+
+    def _lose(self, *, arrives: bool) -> None:
+        place = self.paper._book.place
+
+        def lost(request: OrderRequest) -> None:
+            self.monkeypatch.undo()
+            if arrives:
+                place(request)
+            raise OperationalError("connection lost")
+
+        self.monkeypatch.setattr(self.paper._book, "place", lost)

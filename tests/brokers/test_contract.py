@@ -1,0 +1,216 @@
+"""The promises every plugin keeps, whatever its venue."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from brokers.errors import UnknownSymbolError
+from brokers.types import OrderReport, OrderType, Outcome, Side, TimeInForce, VenueStatus
+from tests.brokers.contract import SYMBOL, CcxtRig, PaperRig, Rig, limit, order, ref
+
+ZERO = Decimal(0)
+
+
+@pytest.fixture(params=["ccxt-binance", "ccxt-kraken", "paper"])
+def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    name: str = request.param
+    if name == "paper":
+        request.getfixturevalue("db")
+        return PaperRig("7", monkeypatch)
+    return CcxtRig(name.removeprefix("ccxt-"), request.getfixturevalue("venue"))
+
+
+def found(rig: Rig, request: object, broker_order_id: str = "") -> OrderReport:
+    report = rig.plugin.fetch_order(ref(request, broker_order_id))  # type: ignore[arg-type]
+    assert report is not None
+    return report
+
+
+def test_an_accepted_market_order_is_proven_by_its_id_and_read_back_exactly(rig: Rig) -> None:
+    request = order()
+    result = rig.plugin.execute_order(request)
+    assert (result.outcome, rig.placed(request)) == (Outcome.ACCEPTED, 1)
+    report = found(rig, request, result.broker_order_id)
+    assert report == found(rig, request)
+    assert report.broker_order_id == result.broker_order_id
+    assert report.client_order_id == rig.plugin.client_order_id(request.identity)
+    assert (report.symbol, report.side, report.status) == (SYMBOL, Side.BUY, VenueStatus.FILLED)
+    assert report.quantity == report.filled_quantity == Decimal("0.002")
+    assert sum(fill.quantity for fill in report.fills) == Decimal("0.002")
+    assert all(fill.price > 0 and fill.fee > 0 and fill.at.tzinfo for fill in report.fills)
+    assert report.average_price == report.fills[0].price
+    if result.report is not None:
+        assert result.report == report
+
+
+def test_evidence_is_json_and_every_number_a_decimal(rig: Rig) -> None:
+    result = rig.plugin.execute_order(order())
+    assert json.loads(json.dumps(result.evidence)) == result.evidence
+    assert result.evidence["request"]
+    values = [
+        *rig.plugin.balances(),
+        *rig.plugin.trades_since(SYMBOL, datetime.now(UTC) - timedelta(minutes=1)),
+        rig.plugin.instrument(SYMBOL),
+        rig.plugin.fetch_data(SYMBOL),
+    ]
+    members = [v for value in values for v in dataclasses.asdict(value).values()]
+    assert not [member for member in members if isinstance(member, float)]
+    assert [member for member in members if isinstance(member, Decimal)]
+
+
+def test_a_rejected_order_does_not_exist(rig: Rig) -> None:
+    request = limit("70000", post_only=True)
+    result = rig.plugin.execute_order(request)
+    assert (result.outcome, result.code) == (Outcome.REJECTED, "VENUE_REJECTED")
+    assert result.detail
+    assert rig.placed(request) == 0
+    assert rig.plugin.fetch_order(ref(request)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"symbol": "nothing"},
+        {"quantity": Decimal("0.000000001")},
+        {"quantity": Decimal(0)},
+        {"quantity": Decimal("NaN")},
+        {"type": OrderType.TRAILING_STOP, "trailing_percent": Decimal(1)},
+        {"type": OrderType.LIMIT},
+        {"time_in_force": TimeInForce.DAY},
+        {"reduce_only": True},
+        {"post_only": True},
+    ],
+    ids=str,
+)
+def test_an_impossible_order_is_never_sent(rig: Rig, changes: dict[str, object]) -> None:
+    request = order(**changes)
+    if changes == {"reduce_only": True} and rig.plugin.capabilities.reduce_only:
+        pytest.skip("this venue has reduce-only orders")
+    result = rig.plugin.execute_order(request)
+    assert result.outcome is Outcome.NOT_SENT
+    assert result.code in {"NOT_SUPPORTED", "UNKNOWN_SYMBOL"}
+    assert result.detail
+
+
+def test_a_lost_answer_is_unknown_and_the_order_is_found(rig: Rig) -> None:
+    request = order()
+    rig.lose_the_answer()
+    result = rig.plugin.execute_order(request)
+    assert (result.outcome, result.broker_order_id) == (Outcome.UNKNOWN, "")
+    assert rig.placed(request) == 1
+    assert found(rig, request).status is VenueStatus.FILLED
+
+
+def test_a_lost_request_is_unknown_and_the_order_is_absent(rig: Rig) -> None:
+    request = order()
+    rig.lose_the_request()
+    assert rig.plugin.execute_order(request).outcome is Outcome.UNKNOWN
+    assert rig.placed(request) == 0
+    assert rig.plugin.fetch_order(ref(request)) is None
+
+
+def test_a_partial_fill_shows_in_the_order_and_in_the_trades(rig: Rig) -> None:
+    request = limit()
+    placed = rig.plugin.execute_order(request)
+    rig.fill_half(request, placed.broker_order_id)
+    report = found(rig, request)
+    assert report.status is VenueStatus.PARTIALLY_FILLED
+    assert (report.quantity, report.filled_quantity) == (Decimal("0.002"), Decimal("0.001"))
+    assert report.average_price == Decimal(50000)
+    assert [fill.quantity for fill in report.fills] == [Decimal("0.001")]
+    assert rig.plugin.open_orders(SYMBOL)[0].status is VenueStatus.PARTIALLY_FILLED
+    rig.plugin.cancel_order(ref(request, placed.broker_order_id))
+    after = found(rig, request)
+    assert (after.status, after.filled_quantity) == (VenueStatus.CANCELED, Decimal("0.001"))
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_canceled_order_is_gone_once(rig: Rig, *, by_id: bool) -> None:
+    request = limit()
+    placed = rig.plugin.execute_order(request)
+    named = ref(request, placed.broker_order_id if by_id else "")
+    assert [o.broker_order_id for o in rig.plugin.open_orders()] == [placed.broker_order_id]
+    assert rig.plugin.cancel_order(named).outcome is Outcome.ACCEPTED
+    assert rig.plugin.cancel_order(named).outcome is Outcome.REJECTED
+    assert rig.plugin.open_orders() == []
+    assert found(rig, request).status is VenueStatus.CANCELED
+
+
+def test_an_identity_sent_twice_is_never_a_second_order_that_counts_as_new(rig: Rig) -> None:
+    request = limit()
+    first = rig.plugin.execute_order(request)
+    second = rig.plugin.execute_order(request)
+    assert rig.placed(request) == 1
+    assert second.outcome in {Outcome.UNKNOWN, Outcome.ACCEPTED}
+    if second.outcome is Outcome.ACCEPTED:
+        assert second.broker_order_id == first.broker_order_id
+
+
+def test_another_connection_and_a_closed_one_see_the_same(rig: Rig) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    filled, resting = order(), limit()
+    results = [rig.plugin.execute_order(request) for request in (filled, resting)]
+    before = [found(rig, filled), found(rig, resting)]
+    rig.plugin.close()
+    other = rig.connect()
+    for plugin in (other, rig.plugin):
+        assert [plugin.fetch_order(ref(request)) for request in (filled, resting)] == before
+        assert [o.broker_order_id for o in plugin.open_orders()] == [results[1].broker_order_id]
+        assert list(plugin.trades_since(SYMBOL, start)) == list(before[0].fills)
+
+
+def test_trades_before_the_asked_time_are_left_out(rig: Rig) -> None:
+    rig.plugin.execute_order(order())
+    assert list(rig.plugin.trades_since(SYMBOL, datetime.now(UTC) + timedelta(minutes=1))) == []
+
+
+def test_an_identity_never_sent_is_not_there(rig: Rig) -> None:
+    assert rig.plugin.fetch_order(ref(order())) is None
+    assert rig.plugin.cancel_order(ref(order())).outcome is Outcome.REJECTED
+
+
+def test_stops_wait(rig: Rig) -> None:
+    rig.plugin.execute_order(order())
+    size, side = Decimal("0.001"), Side.SELL
+    stop = order(side=side, type=OrderType.STOP, quantity=size, stop_price=Decimal(55000))
+    both = order(
+        side=side,
+        type=OrderType.STOP_LIMIT,
+        quantity=size,
+        stop_price=Decimal(55000),
+        price=Decimal(54000),
+    )
+    for request in (stop, both):
+        assert rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+        report = found(rig, request)
+        assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, ZERO)
+
+
+def test_quotes_and_rules_are_usable_and_unknown_symbols_refused(rig: Rig) -> None:
+    quote, rules = rig.plugin.fetch_data(SYMBOL), rig.plugin.instrument(SYMBOL)
+    assert ZERO < quote.bid < quote.ask
+    assert (rules.base, rules.quote) == ("BTC", "USDT")
+    assert rules.quantity_step > 0
+    assert rules.price_tick > 0
+    with pytest.raises(UnknownSymbolError):
+        rig.plugin.instrument("nothing")
+    with pytest.raises(UnknownSymbolError):
+        rig.plugin.fetch_data("nothing")
+
+
+def test_client_ids_are_distinct_and_short_enough_for_any_venue(rig: Rig) -> None:
+    written = {rig.plugin.client_order_id(order().identity) for _ in range(100)}
+    assert len(written) == 100
+    assert max(map(len, written)) <= 36
+
+
+def test_health_and_permissions(rig: Rig) -> None:
+    health, permissions = rig.plugin.health_check(), rig.plugin.check_permissions()
+    assert health.ok
+    assert health.latency_ms is not None
+    assert (permissions.trade, permissions.withdraw) == (True, False)
