@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -145,9 +146,11 @@ class Postgres(_Server):
         command += ["--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--no-sync"] if self.throw_away else []
         initdb = processes.spawn(command, log=self.log, env=_SERVER_ENV, account=account)
-        with suppress(subprocess.TimeoutExpired):
-            initdb.wait(READY_TIMEOUT)
-        processes.stop(initdb, signal.SIGTERM, STOP_GRACE)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                initdb.wait(READY_TIMEOUT)
+        finally:
+            processes.stop(initdb, signal.SIGTERM, STOP_GRACE)
         if initdb.returncode:
             raise StartError("INITDB_FAILED", f"initdb failed: {_last_words(self.log)}")
         draft.rename(self.data)
