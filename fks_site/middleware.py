@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 
 from execution.guards import client_ip
@@ -25,8 +26,8 @@ def api_paths(get_response: GetResponse) -> GetResponse:
         if not request.path_info.startswith(MACHINE_PATHS):
             return get_response(request)
         match = resolve(request.path_info)
-        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        return response
+        response = match.func(request, *match.args, **match.kwargs)
+        return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
     return middleware
 

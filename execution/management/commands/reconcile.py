@@ -24,8 +24,8 @@ class Command(BaseCommand):
             accounts = Account.objects.filter(name=options["account"])
             if not accounts:
                 raise CommandError(f"there is no account {options['account']!r}")
-        well = all([self._reconcile(account) for account in accounts])
-        if not well:
+        answers = [self._reconcile(account) for account in accounts]
+        if not all(answers):
             raise CommandError("not everything agrees; see above")
 
     def _reconcile(self, account: Account) -> bool:

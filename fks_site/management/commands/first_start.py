@@ -137,13 +137,13 @@ def _demo(address: str) -> list[str]:
     created = create_strategy(
         "demo",
         accounts=["paper"],
-        options={"quantity": "0.01", "allowlist": "none"},
+        options={"quantity": "0.001", "allowlist": "none"},
     )
     _set_confidence(created, required=False)
     return [
         "Trade on paper:",
         f"  curl -H 'Prefer: wait=5' http://{address}/webhook/demo/{created.secret} \\",
-        '    -d \'{"symbol": "BINANCE:BTCUSDT", "action": "buy", "quantity": "0.01", '
+        '    -d \'{"symbol": "BINANCE:BTCUSDT", "action": "buy", "quantity": "0.001", '
         '"price": "60000", "confidence": 0.8}\'',
         "",
     ]
