@@ -36,6 +36,10 @@ from risk.types import (
 )
 
 
+FEE_IN_COIN = Decimal("1.005")
+"""An order this much larger than the position still only closes it: venues take fees in the coin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One route of a signal, with everything read before the transaction. ``refusal`` ends it
@@ -184,9 +188,10 @@ def _intent(alert: Alert, policy: SizingPolicy, held: Decimal, market: Market) -
     asked = alert.quantity
     if asked is None and policy.method is SizingMethod.FIXED_QUANTITY:
         asked = policy.quantity
+    if asked is None and not market.plugin.capabilities.short_selling:
+        return replace(intent, is_exit=True)
     in_base = alert.quantity is None or alert.quantity_type is QuantityType.BASE
-    within = asked is not None and in_base and asked <= abs(held)
-    if within or not market.plugin.capabilities.short_selling:
+    if asked is not None and in_base and asked <= abs(held) * FEE_IN_COIN:
         return replace(intent, is_exit=True, quantity=asked)
     return intent
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from brokers.fields import decimal_text
 from brokers.types import OrderType
 from execution.models import Order, Signal
-from execution.states import AT_VENUE, OrderState, SignalState
+from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 
 MAX_WAIT = 10.0
 MAX_WAITERS = 4
@@ -51,7 +51,10 @@ def outcome_of(signal_id: UUID) -> dict[str, Any] | None:
     if signal.state == SignalState.RECEIVED:
         return None
     orders = list(Order.objects.filter(signal=signal).select_related("account").order_by("id"))
+    settled = all(order.state in TERMINAL for order in orders)
     if any(_is_moving(order) for order in orders):
+        return None
+    if orders and settled and signal.state == SignalState.WORKING:
         return None
     return {
         "status": signal.state,
