@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, PositiveIntegerField, Q, Value, When
 from django.utils import timezone
 
 from risk import audit
@@ -47,7 +47,11 @@ def _win_probe(breaker: CircuitBreaker) -> bool:
     won = CircuitBreaker.objects.filter(waited_long_enough | probe_is_free, pk=breaker.pk).update(
         state=_State.HALF_OPEN,
         probe_until=now + timedelta(seconds=PROBE_SECONDS),
-        successes=Case(When(state=_State.OPEN, then=Value(0)), default=F("successes")),
+        successes=Case(
+            When(state=_State.OPEN, then=Value(0)),
+            default=F("successes"),
+            output_field=PositiveIntegerField(),
+        ),
     )
     return won == 1
 
