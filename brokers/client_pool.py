@@ -16,6 +16,9 @@ from brokers.markets import MARKETS, load_markets
 from brokers.types import AccountConfig
 from brokers.venue_client import VenueClient, connect
 
+LONGEST_TURN = 10.0
+"""Seconds to wait for another thread's request with the same key."""
+
 _KEY_LOCKS: dict[str, threading.Lock] = {}
 _KEY_LOCKS_GUARD = threading.Lock()
 
@@ -60,12 +63,12 @@ class ClientPool:
     def private(self, *, refresh: bool = True) -> Iterator[VenueClient]:
         """A client that signs. ``refresh`` off never waits for a newer symbol list.
 
-        Raises QueryFailedError, also when the key stays in use for the submit timeout.
+        Raises QueryFailedError, also when the key stays in use for too long.
         """
         if not self._profile.one_in_flight:
             yield self._ready(self._mine(), refresh)
             return
-        if not self._lock.acquire(timeout=self._profile.capabilities.submit_timeout):
+        if not self._lock.acquire(timeout=LONGEST_TURN):
             raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
         try:
             yield self._ready(self._single, refresh)

@@ -135,10 +135,10 @@ def connect(
 def checked_base_url(value: str) -> str:
     """The origin a ``base_url`` option names. Raises ConfigurationError."""
     parts = urlsplit(value)
+    if not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise ConfigurationError("base_url must begin with https:// or http:// and name a host")
     if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigurationError("base_url is a scheme, a host and a port, nothing more")
-    if not parts.hostname or parts.scheme not in {"http", "https"}:
-        raise ConfigurationError("base_url must begin with https:// or http://")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ConfigurationError("base_url may use http only to this machine (127.0.0.1, ::1)")
     return origin(value)

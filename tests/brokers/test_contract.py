@@ -16,11 +16,13 @@ from tests.brokers.contract import SYMBOL, CcxtRig, PaperRig, Rig, limit, order,
 ZERO = Decimal(0)
 
 
-@pytest.fixture(params=["ccxt-binance", "ccxt-kraken", "paper"])
+VENUES = ["ccxt-binance", "ccxt-kraken", pytest.param("paper", marks=pytest.mark.django_db)]
+
+
+@pytest.fixture(params=VENUES)
 def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rig:
     name: str = request.param
     if name == "paper":
-        request.getfixturevalue("db")
         return PaperRig("7", monkeypatch)
     return CcxtRig(name.removeprefix("ccxt-"), request.getfixturevalue("venue"))
 

@@ -1,0 +1,156 @@
+"""One exchange account: its clock, its threads, its key, its secrets."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from brokers.errors import CredentialError, QueryFailedError
+from brokers.plugins.ccxt import CcxtPlugin
+from brokers.types import (
+    Outcome,
+    Permissions,
+)
+from tests.brokers.contract import KEYS, SYMBOL, ccxt_plugin, order, ref
+from tests.venues.client import RunningVenue
+from tests.venues.faults import Action, Endpoint, Fault, When
+
+EXCHANGES = ["binance", "kraken"]
+ACCEPTED, REJECTED, NOT_SENT, UNKNOWN = (
+    Outcome.ACCEPTED,
+    Outcome.REJECTED,
+    Outcome.NOT_SENT,
+    Outcome.UNKNOWN,
+)
+
+
+def test_a_wrong_clock_is_healed_and_the_order_not_sent_twice(venue: RunningVenue) -> None:
+    plugin, request = ccxt_plugin("binance", venue.base_url), order()
+    plugin.instrument(SYMBOL)
+    venue.control.set_clock_offset(-60_000)
+    result = plugin.execute_order(request)
+    assert (result.outcome, result.retry_after) == (NOT_SENT, 1)
+    assert venue.control.ledger("binance").orders == []
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    venue.control.set_clock_offset(60_000)
+    assert plugin.balances()
+    skew = plugin.health_check().clock_skew_ms
+    assert skew is not None
+    assert abs(skew - 60_000) < 1000
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_many_threads_share_one_plugin(venue: RunningVenue, exchange: str) -> None:
+    plugin, outcomes = ccxt_plugin(exchange, venue.base_url), []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(10):
+            request = order()
+            result = plugin.execute_order(request)
+            report = plugin.fetch_order(ref(request, result.broker_order_id))
+            ours = report is not None and report.client_order_id == request.identity
+            outcomes.append((result.outcome, ours, plugin.fetch_data(SYMBOL).bid > 0))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [(ACCEPTED, True, True)] * 80
+    assert len(venue.control.ledger(exchange).orders) == 80
+
+
+def test_two_accounts_with_one_kraken_key_take_turns(venue: RunningVenue) -> None:
+    plugins = [ccxt_plugin("kraken", venue.base_url) for _ in range(4)]
+    results: list[Outcome] = []
+
+    def work(plugin: CcxtPlugin) -> None:
+        results.extend(plugin.execute_order(order()).outcome for _ in range(15))
+
+    threads = [threading.Thread(target=work, args=(plugin,)) for plugin in plugins]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [ACCEPTED] * 60
+
+
+def test_a_kraken_key_in_use_for_too_long_sends_nothing(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = ccxt_plugin("kraken", venue.base_url)
+    monkeypatch.setattr(plugin._pool, "_lock", threading.Lock())
+    plugin._pool._lock.acquire()
+    monkeypatch.setattr("brokers.client_pool.LONGEST_TURN", 0.01)
+    result = plugin.execute_order(order())
+    assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+    assert plugin.fetch_data(SYMBOL).last == 60000
+
+
+WITHDRAW = {"binance": {"enableWithdrawals": True}, "kraken": {"withdraw-funds": True}}
+NO_TRADE = {"binance": {"enableSpotAndMarginTrading": False}, "kraken": {"modify-trades": False}}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_permissions_are_what_the_venue_says(venue: RunningVenue, exchange: str) -> None:
+    plugin = ccxt_plugin(exchange, venue.base_url)
+    assert plugin.check_permissions() == Permissions(True, False, False)
+    venue.control.set_permissions(exchange, WITHDRAW[exchange])
+    assert plugin.check_permissions().withdraw is True
+    venue.control.set_permissions(exchange, NO_TRADE[exchange])
+    assert plugin.check_permissions().trade is False
+    result = plugin.execute_order(order())
+    assert (result.outcome, result.code) == (REJECTED, "CREDENTIALS_REFUSED")
+
+
+def test_a_venue_without_that_question_does_not_tell(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("binance", venue.base_url)
+    plugin.instrument(SYMBOL)
+    missing = Fault(Action.STATUS, When.BEFORE, endpoint=Endpoint.ANY, status=404)
+    venue.control.queue_faults(missing)
+    told = plugin.check_permissions()
+    assert (told.trade, told.withdraw, told.ip_restricted) == (None, None, None)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_a_foreign_key_is_refused(venue: RunningVenue, exchange: str) -> None:
+    foreign = (KEYS[exchange][0][::-1], KEYS[exchange][1])
+    plugin = ccxt_plugin(exchange, venue.base_url, credentials=foreign)
+    result = plugin.execute_order(order())
+    assert (result.outcome, result.code) == (REJECTED, "CREDENTIALS_REFUSED")
+    with pytest.raises(CredentialError):
+        plugin.check_permissions()
+    with pytest.raises(QueryFailedError) as caught:
+        plugin.balances()
+    assert caught.value.code == "CREDENTIALS_REFUSED"
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_no_key_secret_or_signature_shows_anywhere(
+    venue: RunningVenue,
+    exchange: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    plugin = ccxt_plugin(exchange, venue.base_url)
+    shown: list[object] = []
+    for fault in (None, Fault(Action.DROP), Fault(Action.STATUS, status=500)):
+        if fault is not None:
+            everywhere = fault.as_json() | {"endpoint": Endpoint.ANY, "count": 2}
+            venue.control.queue_faults(Fault.from_json(everywhere))
+        shown.append(plugin.execute_order(order()))
+        try:
+            shown.append(plugin.balances())
+        except QueryFailedError as error:
+            shown += [error, error.__cause__, error.__suppress_context__]
+    text = f"{shown} {caplog.text} {''.join(capfd.readouterr())}"
+    assert len(shown) > 5
+    for secret in KEYS[exchange]:
+        assert secret not in text
+        assert secret not in repr(plugin)
+    assert "signature=" not in text
