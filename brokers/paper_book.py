@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
@@ -54,23 +54,11 @@ class PaperBook:
 
         Raises VenueRefusal; must not be called inside a transaction, which could undo the answer.
         """
-        with transaction.atomic(durable=True):
-            order, is_new = PaperOrder.objects.get_or_create(
-                account_key=self._key,
-                identity=request.identity,
-                defaults={
-                    "symbol": request.symbol,
-                    "side": request.side.value,
-                    "type": request.type.value,
-                    "quantity": request.quantity,
-                    "price": request.price,
-                    "stop_price": request.stop_price,
-                    "status": VenueStatus.OPEN.value,
-                    "created_at": timezone.now(),
-                },
-            )
-            if is_new:
-                self._receive(order, request)
+        try:
+            with transaction.atomic(durable=True):
+                order = self._take(request)
+        except DataError as error:  # a statement failed, so nothing was committed
+            raise VenueRefusal("the numbers of this order do not fit the book") from error
         return paper_statements.order_report(order)
 
     def cancel(self, ref: OrderRef) -> bool:
@@ -146,6 +134,25 @@ class PaperBook:
         if price is None:
             return None
         return paper_market.quote(symbol, price, self._terms.spread_bps, timezone.now())
+
+    def _take(self, request: OrderRequest) -> PaperOrder:
+        order, is_new = PaperOrder.objects.get_or_create(
+            account_key=self._key,
+            identity=request.identity,
+            defaults={
+                "symbol": request.symbol,
+                "side": request.side.value,
+                "type": request.type.value,
+                "quantity": request.quantity,
+                "price": request.price,
+                "stop_price": request.stop_price,
+                "status": VenueStatus.OPEN.value,
+                "created_at": timezone.now(),
+            },
+        )
+        if is_new:
+            self._receive(order, request)
+        return order
 
     def _receive(self, order: PaperOrder, request: OrderRequest) -> None:
         """What happens to a new order at once."""

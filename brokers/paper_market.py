@@ -15,7 +15,7 @@ from brokers.types import Instrument, OrderRequest, OrderType, Quote, Side
 
 STEP = Decimal("1E-8")
 LARGEST = Decimal(10) ** 10
-"""Quantities and prices stay below this, so that their product fits a money column."""
+"""Quantities and prices stay below this, where a money column still holds their product."""
 
 _SYMBOL = re.compile(r"([A-Za-z0-9][A-Za-z0-9.\-]{0,19})/([A-Za-z0-9]{1,20})")
 _CONTEXT = Context(prec=50)
