@@ -1,0 +1,159 @@
+"""Runs the whole product as a user does (``manage.py up``), for tests that pull its plugs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(check: Callable[[], T], *, seconds: float, what: str) -> T:
+    """The first truthy answer of ``check``; fails naming ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s (last answer {answer!r})")
+        time.sleep(0.05)
+
+
+@dataclass
+class Product:
+    """One installation under ``var``; may be started and stopped several times."""
+
+    var: Path
+    port: int = field(default_factory=free_port)
+    output: str = ""
+    _up: subprocess.Popen[str] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        own = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "CREDENTIAL_KEYS", "FKS_VAR")
+        env = {name: value for name, value in os.environ.items() if name not in own}
+        return env | {"FKS_VAR": str(self.var)}
+
+    def start(self) -> None:
+        """Start and wait for the last line of a start."""
+        command = [sys.executable, "manage.py", "up", "--http", f"127.0.0.1:{self.port}"]
+        self._up = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._up.stdout is not None
+        self.output = ""
+        for line in self._up.stdout:
+            self.output += line
+            if line.startswith("FKS runs at"):
+                return
+        raise AssertionError(f"it did not start:\n{self.output}")
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        assert self._up is not None
+        self._up.send_signal(signal.SIGINT)
+        try:
+            rest, _ = self._up.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.kill_everything()
+            raise
+        self.output += rest
+        return self._up.returncode
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this installation, by the ``var`` in its environment or arguments."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                mine = process.environ().get("FKS_VAR") == str(self.var)
+                if process.pid != os.getpid() and (mine or str(self.var) in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        return [one for one in self.processes() if _runs(one, "worker")]
+
+    def kill_everything(self) -> None:
+        """``kill -9`` of all of it at once."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                process.kill()
+        if self._up is not None:
+            self._up.wait(10)
+
+    def manage(self, *arguments: str, stdin: str = "") -> Any:
+        """Run a management command; returns the JSON it printed, else its text."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        try:
+            return json.loads(done.stdout)
+        except json.JSONDecodeError:
+            return done.stdout
+
+    def post(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """POST JSON to the web server; returns status and answer."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)) as connection:
+            connection.request("POST", path, json.dumps(body), dict(headers or {}))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def demo_path(self) -> str:
+        """The path of the printed ``curl`` line."""
+        found = re.search(r"(/webhook/demo/[\w-]+)", self.output)
+        assert found, self.output
+        return found[1]
+
+
+def _runs(process: psutil.Process, word: str) -> bool:
+    with suppress(psutil.Error):
+        return word in process.cmdline()
+    return False
+
+
+@contextmanager
+def running_product(var: Path) -> Iterator[Product]:
+    """A started installation; nothing of it is left afterwards."""
+    product = Product(var)
+    try:
+        product.start()
+        yield product
+    finally:
+        product.kill_everything()

@@ -1,0 +1,239 @@
+"""The product as its user meets it: start, trade, pull the plug, stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.product import ROOT, Product, eventually, running_product
+from tests.venues.client import RunningVenue, running_venue
+from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, KRAKEN_KEY, KRAKEN_SECRET
+from tests.venues.faults import Action, Fault
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+KEYS = {
+    "binance": {"api_key": BINANCE_KEY, "api_secret": BINANCE_SECRET},
+    "kraken": {"api_key": KRAKEN_KEY, "api_secret": KRAKEN_SECRET},
+}
+
+
+def query(product: Product, expression: str) -> str:
+    """Evaluate ``expression`` in the installation's own Django and return what it prints."""
+    code = (
+        "import django; django.setup();"
+        "from execution.models import *; from brokers.models import *;"
+        f"print({expression})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=product.env | {"DJANGO_SETTINGS_MODULE": "fks_site.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_the_first_alert_fills_on_paper_and_everything_survives_a_restart(tmp_path: Path) -> None:
+    with running_product(tmp_path / "var") as product:
+        body = {"symbol": "BINANCE:BTCUSDT", "action": "buy", "price": "60000", "confidence": 0.8}
+        path = product.demo_path()
+
+        status, answer = product.post(path, body, {"Prefer": "wait=5"})
+
+        assert status == 200
+        assert answer["status"] == "executed"
+        (order,) = answer["orders"]
+        assert order["status"] == "filled"
+        assert order["filled_quantity"] == "0.001"
+        assert order["client_order_id"] == order["order_id"].replace("-", "")
+        assert product.post(path, body) == (
+            200,
+            {"status": "duplicate", "signal_id": answer["signal_id"]},
+        )
+
+        assert product.stop() == 0
+        assert product.processes() == []
+
+        product.start()
+        assert "password" not in product.output
+        assert query(product, "Order.objects.get().state, Fill.objects.count()") == "('filled', 1)"
+
+
+def test_a_second_installation_runs_beside_it_and_a_taken_port_is_named(tmp_path: Path) -> None:
+    with running_product(tmp_path / "one") as one, running_product(tmp_path / "two") as two:
+        assert (
+            one.post(one.demo_path(), {"symbol": "BTCUSDT", "action": "buy", "price": 1})[0] == 202
+        )
+        taken = subprocess.run(
+            [sys.executable, "manage.py", "up", "--http", f"127.0.0.1:{two.port}"],
+            cwd=ROOT,
+            env=two.env | {"FKS_VAR": str(tmp_path / "three")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert taken.returncode == 1
+        assert str(two.port) in taken.stderr
+        assert len(taken.stderr.strip().splitlines()) == 1
+
+
+def test_killed_workers_lose_no_alert_and_double_no_order(tmp_path: Path) -> None:
+    """``kill -9`` of the worker, twice, with alerts in flight on a venue that answers slowly."""
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _exchange_strategy(product, venue, "binance")
+        venue.control.set_latency(200)
+        symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+        accepted = []
+        for number in range(24):
+            body = {
+                "symbol": symbols[number % 3],
+                "action": "buy",
+                "quantity": "0.1" if number % 3 else "0.001",
+                "id": f"alert {number}",
+            }
+            status, answer = product.post(path, body)
+            assert status == 202
+            accepted.append(answer["signal_id"])
+            if number in (8, 16):
+                _kill_worker(product)
+
+        eventually(
+            lambda: query(product, "Signal.objects.filter(state='executed').count()") == "24",
+            seconds=90,
+            what="every acknowledged alert executed",
+        )
+
+        orders = venue.control.ledger("binance").orders
+        assert Counter(Counter(order.client_id for order in orders).values()) == {1: 24}
+        assert query(product, "Order.objects.count(), Signal.objects.count()") == "(24, 24)"
+
+
+def _kill_worker(product: Product) -> None:
+    workers = product.workers()
+    assert workers
+    for worker in workers:
+        worker.kill()
+
+
+def test_everything_killed_at_once_comes_back_with_all_alerts(tmp_path: Path) -> None:
+    with running_product(tmp_path / "var") as product:
+        path = product.demo_path()
+        for number in range(10):
+            body = {"symbol": "BTCUSDT", "action": "buy", "price": 60000, "id": str(number)}
+            assert product.post(path, body)[0] == 202
+        product.kill_everything()
+        assert [one for one in product.processes() if one.status() != psutil.STATUS_ZOMBIE] == []
+
+        product.start()
+
+        eventually(
+            lambda: query(product, "Signal.objects.filter(state='executed').count()") == "10",
+            seconds=60,
+            what="alerts of before the crash executed",
+        )
+        assert query(product, "PaperOrder.objects.count(), Order.objects.count()") == "(10, 10)"
+
+
+@pytest.mark.parametrize("exchange", ["binance", "kraken"])
+def test_orders_reach_an_exchange_with_our_id_and_are_followed_to_their_fills(
+    tmp_path: Path, exchange: str
+) -> None:
+    symbol = {"binance": "BTCUSDT", "kraken": "BTC/USD"}[exchange]
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _exchange_strategy(product, venue, exchange)
+        wait = {"Prefer": "wait=10"}
+
+        _, bought = product.post(
+            path, {"symbol": symbol, "action": "buy", "quantity": "0.01", "id": "1"}, wait
+        )
+        assert bought["status"] == "executed"
+        _, resting = product.post(
+            path,
+            {
+                "symbol": symbol,
+                "action": "buy",
+                "order_type": "limit",
+                "price": "50000",
+                "quantity": "0.01",
+                "id": "2",
+            },
+            wait,
+        )
+        assert resting["status"] == "working"
+        (order,) = resting["orders"]
+        ledger = venue.control.ledger(exchange)
+        assert len(ledger.by_client_id(order["client_order_id"])) == 1
+
+        venue.control.fill(exchange, order["broker_order_id"], Decimal("0.004"))
+        _eventually_filled(product, order["order_id"], "partially_filled", "0.004")
+        venue.control.fill(exchange, order["broker_order_id"], Decimal("0.006"))
+        _eventually_filled(product, order["order_id"], "filled", "0.01")
+
+        _, sold = product.post(
+            path, {"symbol": symbol, "action": "sell", "quantity": "0.005", "id": "3"}, wait
+        )
+        assert sold["orders"][0]["status"] == "filled"
+        _, closed = product.post(path, {"symbol": symbol, "action": "close", "id": "4"}, wait)
+        assert closed["orders"][0]["side"] == "sell"
+        assert closed["orders"][0]["status"] == "filled"
+
+
+def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(tmp_path: Path) -> None:
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _exchange_strategy(product, venue, "binance")
+        venue.control.queue_faults(Fault(Action.DROP))
+
+        product.post(path, {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001"})
+
+        eventually(
+            lambda: query(product, "Order.objects.filter(state='filled').count()") == "1",
+            seconds=30,
+            what="the lost order found",
+        )
+        assert len(venue.control.ledger("binance").orders) == 1
+        assert "lose_sight" in query(
+            product, "list(OrderEvent.objects.values_list('event', flat=True))"
+        )
+
+
+def _eventually_filled(product: Product, order_id: str, state: str, quantity: str) -> None:
+    wanted = f"('{state}', Decimal('{quantity}'))"
+    eventually(
+        lambda: (
+            query(
+                product,
+                f"Order.objects.values_list('state', 'filled_quantity').get(pk='{order_id}')",
+            )
+            == wanted
+        ),
+        seconds=15,
+        what=f"the order {state}",
+    )
+
+
+def _exchange_strategy(product: Product, venue: RunningVenue, exchange: str) -> str:
+    """An account at the loopback venue with wide limits; returns the webhook's path with its token."""
+    product.manage(
+        "add_account",
+        exchange,
+        "--broker=ccxt",
+        "--environment=sandbox",
+        f'--options={{"exchange": "{exchange}", "base_url": "{venue.base_url}"}}',
+        "--credentials-file=-",
+        stdin=json.dumps(KEYS[exchange]),
+    )
+    product.manage("set_limit", "max_position_value", "100000", "--reason=test")
+    created = product.manage(
+        "add_strategy", "test", f"--accounts={exchange}", '--options={"allowlist": "none"}'
+    )
+    return f"/webhook/test/{created['token']}"
