@@ -43,7 +43,7 @@ def hex_digits(identity: str) -> str:
     return identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ExchangeProfile:
     """One exchange and market type.
 

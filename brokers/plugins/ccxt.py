@@ -27,7 +27,7 @@ from brokers.errors import (
     QueryFailedError,
     UnknownSymbolError,
 )
-from brokers.exchanges import profile_for
+from brokers.exchanges import PROFILES, ExchangeProfile, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
 from brokers.transport import Attempt
@@ -53,7 +53,9 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 T = TypeVar("T")
 
-DIALECTS: dict[str, type[Dialect]] = {"binance": BinanceSpot, "kraken": KrakenSpot}
+DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
+    dialect.profile: dialect for dialect in (BinanceSpot, KrakenSpot)
+}
 CCXT_TYPES = {
     OrderType.MARKET: "market",
     OrderType.LIMIT: "limit",
@@ -74,7 +76,7 @@ class CcxtPlugin(ExecutionPlugin):
     label: ClassVar[str] = "Crypto exchange (ccxt); dry_run reads prices only"
     credential_fields: ClassVar[tuple[str, ...]] = ("api_key", "api_secret")
     option_fields: ClassVar[dict[str, str]] = {
-        "exchange": "Exchange id: binance or kraken",
+        "exchange": f"Exchange id: {', '.join(sorted({name for name, _ in PROFILES}))}",
         "market_type": "spot (the default); swap and future are not offered yet",
         "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
         "machine; the account then never reaches the exchange's own host",
@@ -89,7 +91,7 @@ class CcxtPlugin(ExecutionPlugin):
             )
         except NotSupportedError as error:
             raise ConfigurationError(str(error), code=error.code) from error
-        self._dialect = DIALECTS[profile.id]()
+        self._dialect = DIALECTS[profile]()
         self._profile = profile
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_credentials(config)
@@ -121,9 +123,11 @@ class CcxtPlugin(ExecutionPlugin):
             with self._pool.private(refresh=False) as client:
                 market = client.market(ref.symbol)
                 with client.gate.announce(self._profile.cancel_endpoint) as attempt:
-                    return self._cancel(client, ref, market, attempt)
+                    result = self._cancel(client, ref, market, attempt)
+                self._heal(client, attempt)
         except BrokerError as error:
             return CancelResult(Outcome.NOT_SENT, error.code, str(error))
+        return result
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
         return self._ask(lambda c: self._dialect.order(c, ref, _listed(c, ref.symbol)))
@@ -215,7 +219,7 @@ class CcxtPlugin(ExecutionPlugin):
         return Verdict(Outcome.NOT_SENT, error.code, str(error))
 
     def _heal(self, client: VenueClient, attempt: Attempt) -> None:
-        """After a refused timestamp: the next order shall not fail for the same reason."""
+        """After a refused timestamp: the next request shall not fail for the same reason."""
         said = client.seen(attempt).error
         if said is None or not said.has(self._profile.clock):
             return

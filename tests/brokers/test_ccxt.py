@@ -7,14 +7,18 @@ import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import ccxt
 import pytest
 
 from brokers import venue_client
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
-from brokers.plugins.ccxt import CcxtPlugin
+from brokers.exchanges import PROFILES
+from brokers.plugins.ccxt import DIALECTS, CcxtPlugin
+from brokers.transport import origin
 from brokers.types import (
     AccountConfig,
     Environment,
+    OrderRequest,
     OrderType,
     Outcome,
     Side,
@@ -102,7 +106,7 @@ def test_with_a_base_url_nothing_points_to_the_exchange(
         assert client.gate.origins == {base_url}
         assert client.ccxt.hostname == base_url.partition("//")[2]
         assert list(client.ccxt.urls) == ["api"]
-        assert {venue_client.origin(u) for u in client.ccxt.urls["api"].values()} == {base_url}
+        assert {origin(u) for u in client.ccxt.urls["api"].values()} == {base_url}
 
 
 def test_the_binance_sandbox_is_the_testnet_and_knows_no_live_host() -> None:
@@ -127,6 +131,11 @@ def test_a_sandbox_switch_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(broken, "set_sandbox_mode", fails)
     with pytest.raises(ConfigurationError, match="refused sandbox mode"):
         made(exchange="binance")
+
+
+def test_every_tradable_exchange_is_in_the_library_and_has_a_dialect() -> None:
+    assert set(DIALECTS) == set(PROFILES.values())
+    assert {profile.id for profile in DIALECTS} <= set(ccxt.exchanges)
 
 
 def test_a_live_account_talks_to_the_exchange() -> None:
@@ -176,16 +185,16 @@ def test_a_dry_run_account_reads_prices_and_sends_nothing(
     ids=lambda r: f"{r.type}-{r.side}-{r.time_in_force}-{r.post_only}",
 )
 def test_the_venue_gets_exactly_what_was_meant(
-    venue: RunningVenue, exchange: str, request_: object
+    venue: RunningVenue, exchange: str, request_: OrderRequest
 ) -> None:
-    plugin, request = ccxt_plugin(exchange, venue.base_url), request_
-    assert plugin.execute_order(request).outcome is ACCEPTED  # type: ignore[arg-type]
-    (row,) = venue.control.ledger(exchange).by_client_id(request.identity)  # type: ignore[attr-defined]
+    request = request_
+    assert ccxt_plugin(exchange, venue.base_url).execute_order(request).outcome is ACCEPTED
+    (row,) = venue.control.ledger(exchange).by_client_id(request.identity)
     assert (row.quantity, row.price, row.trigger_price, row.side.lower()) == (
-        request.quantity,  # type: ignore[attr-defined]
-        request.price,  # type: ignore[attr-defined]
-        request.stop_price,  # type: ignore[attr-defined]
-        request.side.value,  # type: ignore[attr-defined]
+        request.quantity,
+        request.price,
+        request.stop_price,
+        request.side.value,
     )
 
 
@@ -278,4 +287,4 @@ def test_fills_that_come_later_are_seen_later(venue: RunningVenue, exchange: str
     assert result.outcome is ACCEPTED
     report = plugin.fetch_order(ref(request, result.broker_order_id))
     assert report is not None
-    assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, 0)
+    assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, Decimal(0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from multiprocessing import get_context
 
 import pytest
 
@@ -36,6 +38,11 @@ def test_a_wrong_clock_is_healed_and_the_order_not_sent_twice(venue: RunningVenu
     assert plugin.execute_order(request).outcome is ACCEPTED
     venue.control.set_clock_offset(60_000)
     assert plugin.balances()
+    venue.control.set_clock_offset(0)
+    late = plugin.cancel_order(ref(order()))
+    assert late.outcome is NOT_SENT
+    assert plugin.cancel_order(ref(order())).outcome is REJECTED
+    venue.control.set_clock_offset(60_000)
     skew = plugin.health_check().clock_skew_ms
     assert skew is not None
     assert abs(skew - 60_000) < 1000
@@ -62,6 +69,23 @@ def test_many_threads_share_one_plugin(venue: RunningVenue, exchange: str) -> No
         thread.join()
     assert outcomes == [(ACCEPTED, True, True)] * 80
     assert len(venue.control.ledger(exchange).orders) == 80
+
+
+def test_a_forked_worker_opens_connections_of_its_own(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("binance", venue.base_url)
+    plugin.execute_order(order())
+
+    def work() -> None:
+        results = [plugin.execute_order(order()).outcome for _ in range(20)]
+        os._exit(0 if results == [ACCEPTED] * 20 else 1)
+
+    workers = [get_context("fork").Process(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert len(venue.control.ledger("binance").orders) == 81
 
 
 def test_two_accounts_with_one_kraken_key_take_turns(venue: RunningVenue) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_evidence_is_json_and_every_number_a_decimal(rig: Rig) -> None:
     result = rig.plugin.execute_order(order())
     assert json.loads(json.dumps(result.evidence)) == result.evidence
     assert result.evidence["request"]
-    values = [
+    values: list[Any] = [
         *rig.plugin.balances(),
         *rig.plugin.trades_since(SYMBOL, datetime.now(UTC) - timedelta(minutes=1)),
         rig.plugin.instrument(SYMBOL),
