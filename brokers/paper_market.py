@@ -82,7 +82,7 @@ def fault(request: OrderRequest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """An order's own terms, as matching needs them."""
+    """The terms of an order that can rest: a limit, a stop or both."""
 
     side: Side
     type: OrderType
@@ -100,14 +100,12 @@ class Match:
 
 
 def match(order: OrderTerms, market: Quote, *, arriving: bool) -> Match:
-    """Market orders fill, stops wait for the last price, limits for the other side of the book.
+    """A stop waits for the last price, a limit for the other side of the book.
 
     A resting limit fills at its own price. One that arrives (or is triggered) when the market is
     already there fills as a taker: at the market with slippage, never beyond its limit.
     """
     taken_at = taker_price(market.worst(order.side), order.side, order.slippage_bps)
-    if order.type is OrderType.MARKET:
-        return Match(order.type, taken_at)
     if order.type in _WITH_STOP:
         if not _triggered(order, market.last):
             return Match(order.type, None)

@@ -285,6 +285,15 @@ def test_an_immediate_order_without_a_known_price_expires(db):
     assert (result.outcome, result.report.status) == (Outcome.ACCEPTED, STATUS.EXPIRED)
 
 
+@pytest.mark.parametrize(("limit", "outcome"), [("99.99", "accepted"), ("100", "rejected")])
+def test_a_post_only_order_rests_or_is_rejected(db, limit, outcome):
+    plugin = paper(prices={BTC: "100"}, **PLAIN)
+    result = plugin.execute_order(order(type=LIMIT, price=limit, post_only=True))
+    assert result.outcome.value == outcome
+    assert not PaperFill.objects.exists()
+    assert PaperOrder.objects.exists() is (outcome == "accepted")
+
+
 def test_a_changed_configuration_moves_the_market(db):
     plugin = paper(prices={BTC: "100"}, **PLAIN)
     plugin.execute_order(order(type=LIMIT, price="90"))
@@ -299,6 +308,11 @@ def test_a_cancel_comes_too_late_for_a_market_that_is_already_there(db):
     result = paper(prices={BTC: "80"}).cancel_order(ref())
     assert (result.outcome, result.code) == (Outcome.REJECTED, "NOTHING_TO_CANCEL")
     assert PaperOrder.objects.get().status == "filled"
+
+
+def test_what_was_never_placed_cannot_be_canceled(db):
+    result = paper().cancel_order(ref())
+    assert (result.outcome, result.code) == (Outcome.REJECTED, "NOTHING_TO_CANCEL")
 
 
 def test_a_canceled_order_is_never_filled(db):

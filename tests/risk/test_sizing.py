@@ -227,7 +227,7 @@ def test_prices_are_rounded_toward_less_risk(side, type, price, rounded):
     assert round_price(side, type, Decimal(price), Decimal("0.01")) == Decimal(rounded)
 
 
-@pytest.mark.parametrize("price", ["0.009", "-1", "0", "NaN", "Infinity"])
+@pytest.mark.parametrize("price", ["0.009", "-1", "0", "NaN", "Infinity", "1E+60"])
 def test_a_price_of_which_nothing_is_left_is_refused(price):
     with pytest.raises(Refusal) as refused:
         round_price(Side.BUY, OrderType.LIMIT, Decimal(price), Decimal("0.01"))
