@@ -99,7 +99,8 @@ class _Run:
         with self._step("first start"):
             options = [] if self.demo else ["--no-demo"]
             news = self._manage(supervisor, "first_start", "--http", self._address(), *options)
-        self.say(news.rstrip())
+        if news.strip():
+            self.say(f"\n{news.rstrip()}\n")
         programs = [self._program(*item) for item in self._programs().items()]
         for program in programs:
             supervisor.start(program)
@@ -188,7 +189,9 @@ class _Run:
                 body = response.read(2000).decode(errors="replace")
             except (OSError, http.client.HTTPException) as error:
                 return f"the web server does not answer ({error})"
-        return None if response.status == http.HTTPStatus.OK else body
+        if response.status == http.HTTPStatus.OK:
+            return None
+        return f"GET /ready: {response.status} {body if body.startswith('{') else ''}".rstrip()
 
 
 def _bracketed(host: str) -> str:

@@ -1,0 +1,62 @@
+# `make run` and `make test` need Python 3.11 or newer and nothing else.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LOG := $(VENV)/install.log
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+# The first that is new enough; the system's own wins.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo "$$name" && break; done)
+
+.PHONY: run test lint bench lock runtime dev
+
+run: runtime
+	@exec $(PY) manage.py up $(ARGS)
+
+test: dev
+	@exec $(PY) -m pytest $(ARGS)
+
+# The settings want a key even where nothing is signed.
+lint: export SECRET_KEY := lint
+lint: dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -W ignore manage.py makemigrations --check --dry-run
+
+bench: dev
+	@exec $(PY) -m benchmarks $(ARGS)
+
+# Resolve what the requirements bring in and pin it below them.
+lock: dev
+	$(PY) .ci/lock.py requirements.txt requirements-dev.txt
+
+runtime: WANTED := requirements.txt
+dev: WANTED := requirements.txt requirements-dev.txt
+
+# Installs into $(VENV) when a file of $(WANTED) has changed since the last time. The stamp holds the
+# checksum of each file that is installed.
+runtime dev:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "FKS needs Python 3.11 or newer; none was found." >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "Python cannot make a virtual environment here: apt-get install python3-venv" >&2; \
+		exit 1; fi
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		rm -f $(STAMP); $(PYTHON) -m venv --clear $(VENV); }
+	@cksum $(WANTED) | while read -r line; do \
+		grep -qxF "$$line" $(STAMP) 2>/dev/null || { echo missing; break; }; \
+	done | grep -q missing || exit 0; \
+	echo "Installing $(lastword $(WANTED)) into $(VENV) (about a minute, only when it changes)"; \
+	rm -f $(STAMP); \
+	if $(PY) -m pip install -q --disable-pip-version-check -r $(lastword $(WANTED)) >$(LOG) 2>&1; then \
+		cksum $(WANTED) >$(STAMP); \
+	else \
+		echo "The installation failed: $$(grep -E 'ERROR|No space|rror:' $(LOG) | head -n 1)" >&2; \
+		echo "The whole log is in $(LOG)." >&2; \
+		exit 1; \
+	fi
