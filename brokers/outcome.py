@@ -87,8 +87,8 @@ def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdic
         return Verdict(Outcome.NOT_SENT, code, f"stopped before sending: {name}")
     if never_connected(raised):
         return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}")
-    if seen.status in THROTTLE_STATUSES and not _ambiguous(seen.error, profile):
-        return _wait(seen, f"HTTP {seen.status}")
+    if seen.status in THROTTLE_STATUSES:
+        return _throttled(f"HTTP {seen.status}")
     if seen.error is not None and seen.status is not None and 200 <= seen.status < 500:
         return _by_the_venues_words(seen, seen.error, raised, profile)
     return unknown(f"HTTP {seen.status}" if seen.status else "no answer", name)
@@ -120,7 +120,7 @@ def _by_the_venues_words(
     if error.has(profile.clock):
         return _wait(replace(seen, retry_after=1), said)
     if error.has(profile.throttled):
-        return _wait(seen, said)
+        return _throttled(said)
     if error.has(profile.credentials):
         return Verdict(Outcome.REJECTED, "CREDENTIALS_REFUSED", said)
     if error.has(profile.refused) or REFUSALS & names:
@@ -135,6 +135,11 @@ def _ambiguous(error: VenueError | None, profile: ExchangeProfile) -> bool:
         return False
     # an id the venue already knows means that an earlier attempt may have arrived
     return error.has(profile.ambiguous) or DUPLICATE.search(str(error)) is not None
+
+
+def _throttled(said: str) -> Verdict:
+    """A gateway that counts requests may answer for an engine that has the order already."""
+    return Verdict(Outcome.UNKNOWN, "RATE_LIMITED", f"the order may exist: rate limit, {said}")
 
 
 def _wait(seen: Seen, said: str) -> Verdict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import Case, F, PositiveIntegerField, Q, Value, When
 from django.utils import timezone
 
@@ -56,6 +57,7 @@ def _win_probe(breaker: CircuitBreaker) -> bool:
     return won == 1
 
 
+@transaction.atomic
 def succeeded(account_id: int) -> None:
     """The venue answered: failures are forgotten; enough good probes close the breaker."""
     rows = CircuitBreaker.objects.filter(account_id=account_id)
@@ -68,6 +70,7 @@ def succeeded(account_id: int) -> None:
             _note(account_id, "breaker.closed", "probes succeeded")
 
 
+@transaction.atomic
 def failed(account_id: int, error: str) -> None:
     """The venue failed: count it, and open the breaker at the threshold or after a failed probe."""
     now = timezone.now()
@@ -82,6 +85,7 @@ def failed(account_id: int, error: str) -> None:
         _note(account_id, "breaker.opened", error)
 
 
+@transaction.atomic
 def trip(account_id: int, reason: str) -> None:
     """An operator opens the breaker."""
     of_account(account_id)
@@ -91,6 +95,7 @@ def trip(account_id: int, reason: str) -> None:
     _note(account_id, "breaker.tripped", reason)
 
 
+@transaction.atomic
 def reset(account_id: int, reason: str) -> None:
     """An operator closes the breaker."""
     of_account(account_id)

@@ -108,6 +108,8 @@ class Product:
                 process.kill()
         if self._up is not None:
             self._up.wait(10)
+            if self._up.stdout is not None:
+                self._up.stdout.close()
 
     def manage(self, *arguments: str, stdin: str = "") -> Any:
         """Run a management command; returns the JSON it printed, else its text."""

@@ -30,7 +30,7 @@ def query(product: Product, expression: str) -> str:
     code = (
         "import django; django.setup();"
         "from execution.models import *; from brokers.models import *;"
-        f"print({expression})"
+        f"print(repr(({expression})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -119,9 +119,7 @@ def test_killed_workers_lose_no_alert_and_double_no_order(tmp_path: Path) -> Non
 
 
 def _kill_worker(product: Product) -> None:
-    workers = product.workers()
-    assert workers
-    for worker in workers:
+    for worker in eventually(product.workers, seconds=20, what="a worker to kill"):
         worker.kill()
 
 
