@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 
@@ -26,8 +26,12 @@ def api_paths(get_response: GetResponse) -> GetResponse:
         if not request.path_info.startswith(MACHINE_PATHS):
             return get_response(request)
         match = resolve(request.path_info)
-        response = match.func(request, *match.args, **match.kwargs)
-        return response.render() if isinstance(response, SimpleTemplateResponse) else response
+        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.render()
+        # Without a length the answer would go out in chunks, which simple senders cannot read.
+        response.headers["Content-Length"] = str(len(response.content))
+        return response
 
     return middleware
 
