@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
 
+from brokers.decimals import decimal_text as decimal_text
+from brokers.decimals import plain
+
 _ST = TypeVar("_ST", contravariant=True)
 _GT = TypeVar("_GT", covariant=True)
 
@@ -43,14 +46,3 @@ class MoneyField(_DecimalField[_ST, _GT]):
     def from_db_value(self, value: Decimal | None, *_: Any) -> Decimal | None:
         """Trailing zeros of the column's scale dropped, never in exponent notation."""
         return None if value is None else plain(value)
-
-
-def plain(value: Decimal) -> Decimal:
-    """``value`` without trailing zeros and without a positive exponent: 100, not 1E+2 nor 100.00."""
-    normal = value.normalize()
-    return normal.quantize(Decimal(1)) if normal.as_tuple().exponent > 0 else normal  # type: ignore[operator]
-
-
-def decimal_text(value: Decimal) -> str:
-    """``value`` as shown and sent: fixed point, no exponent, no trailing zeros."""
-    return format(plain(value), "f")

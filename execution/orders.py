@@ -9,8 +9,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
-from brokers.fields import decimal_text
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import facts
@@ -34,7 +34,6 @@ from risk.types import (
     StrategyRules,
     Verdict,
 )
-
 
 FEE_IN_COIN = Decimal("1.005")
 """An order this much larger than the position still only closes it: venues take fees in the coin."""

@@ -8,7 +8,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-from brokers.fields import decimal_text
+from brokers.decimals import decimal_text
 from brokers.types import OrderType
 from execution.models import Order, Signal
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState

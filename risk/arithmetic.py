@@ -13,6 +13,8 @@ from decimal import (
     localcontext,
 )
 
+from brokers.decimals import decimal_text, plain
+
 ARITHMETIC = Context(
     prec=50,
     rounding=ROUND_DOWN,
@@ -24,13 +26,6 @@ ARITHMETIC = Context(
 
 _SHOWN = Decimal("1E-18")
 _SHOWABLE = Decimal("1E+30")
-
-
-def plain(value: Decimal) -> Decimal:
-    """``value`` without trailing zeros or a positive exponent: 100, not 1E+2 nor 100.00."""
-    with localcontext(ARITHMETIC):
-        whole = value == value.to_integral_value()
-        return value.quantize(Decimal(1)) if whole else value.normalize()
 
 
 def shown(value: Decimal) -> Decimal:
@@ -46,7 +41,7 @@ def noted(value: Decimal) -> Decimal | str:
 
 def text(value: Decimal) -> str:
     """``shown`` as fixed-point text."""
-    return format(shown(value), "f")
+    return decimal_text(shown(value))
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:

@@ -7,9 +7,10 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import Q
 
+from brokers.decimals import plain
 from brokers.models import Account
 from risk import audit
-from risk.arithmetic import plain, text
+from risk.arithmetic import text
 from risk.models import RiskLimit, RiskPolicy
 from risk.rules import RULES, Unit
 from risk.types import Limit, LimitMode

@@ -62,11 +62,6 @@ def moment(value: Row, name: str, *, per_second: int = 1) -> datetime:
         raise QueryFailedError(f"unreadable answer: {name} is no time") from None
 
 
-def plain(value: Decimal) -> Decimal:
-    """``value`` without trailing zeros and never with an exponent."""
-    return Decimal(f"{value.normalize():f}")
-
-
 def distinct(fills: Iterable[FillReport]) -> tuple[FillReport, ...]:
     """``fills`` oldest first, each trade once: a venue may list one twice."""
     known = {fill.trade_id: fill for fill in fills}

@@ -9,13 +9,13 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
+from brokers.decimals import plain
 from brokers.dialects.answers import (
     Row,
     distinct,
     member,
     moment,
     number,
-    plain,
     row,
     rows,
     text,

@@ -11,8 +11,9 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
+from brokers.decimals import plain
 from brokers.dialects import kraken_rows
-from brokers.dialects.answers import Row, distinct, member, moment, number, plain, row, text
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
 from brokers.dialects.base import Dialect
 from brokers.errors import CredentialError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import KRAKEN_SPOT

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from brokers.dialects.answers import Row, distinct, member, moment, number, plain, row, text
+from brokers.decimals import plain
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
 from brokers.errors import QueryFailedError
 from brokers.types import (
     BalanceReport,
