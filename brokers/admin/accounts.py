@@ -1,0 +1,179 @@
+"""Accounts: what they are, and their keys, which can be written and never read."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminPasswordWidget
+
+from brokers.accounts import set_credentials
+from brokers.admin.base import CarefulAdmin, changed_columns
+from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
+from brokers.models import Account, ExchangeCredential
+from brokers.registry import registry
+
+CREDENTIAL = "credential_"
+ADD_HELP = "Credentials are entered on the next page: each broker asks for its own."
+
+
+def credential_names(broker: str) -> tuple[str, ...]:
+    """What ``broker`` asks for; nothing when its plugin is not installed."""
+    known = broker in registry().names()
+    return registry().get(broker).credential_fields if known else ()
+
+
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The account's columns, and one empty field per credential: what is stored stays hidden."""
+
+    class Meta:
+        model = Account
+        fields: ClassVar[list[str]] = [
+            "name",
+            "broker",
+            "environment",
+            "quote_currency",
+            "options",
+            "is_active",
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "options" in self.fields:
+            self.fields["options"].help_text = _options_help(self.instance.broker)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        broker = cleaned.get("broker") or self.instance.broker
+        if broker:
+            self._refuse_unknown_options(broker, cleaned.get("options"))
+            self._refuse_half_a_credential(broker, cleaned)
+        return cleaned
+
+    def credentials(self) -> dict[str, str]:
+        """What was typed in; empty when the stored credentials stay."""
+        names = [name for name in self.fields if name.startswith(CREDENTIAL)]
+        typed = {name: self.cleaned_data.get(name, "") for name in names}
+        return {name.removeprefix(CREDENTIAL): value for name, value in typed.items() if value}
+
+    def _refuse_unknown_options(self, broker: str, options: Any) -> None:
+        if options is None:
+            return
+        if not isinstance(options, dict):
+            self.add_error("options", 'options are a JSON object: {"name": "value"}')
+            return
+        known = registry().get(broker).option_fields
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            listed = ", ".join(known) or "none"
+            self.add_error("options", f"{broker} has no option {unknown[0]!r}; known: {listed}")
+
+    def _refuse_half_a_credential(self, broker: str, cleaned: dict[str, Any]) -> None:
+        wanted = credential_names(broker)
+        missing = [name for name in wanted if not cleaned.get(CREDENTIAL + name)]
+        if len(missing) < len(wanted):
+            for name in missing:
+                self.add_error(CREDENTIAL + name, "all credentials are replaced together")
+
+
+def _options_help(broker: str) -> str:
+    if broker not in registry().names():
+        return "A JSON object of the broker's options."
+    options = registry().get(broker).option_fields
+    return "A JSON object. " + " ".join(f"{name}: {text}" for name, text in options.items())
+
+
+@admin.register(Account)
+class AccountAdmin(CarefulAdmin):
+    form = AccountForm
+    list_display = (
+        "name",
+        "broker",
+        "shown_environment",
+        "is_active",
+        "quote_currency",
+        number_column("equity"),
+        "key_hint",
+        moment_column("reconciled_at", "reconciled"),
+    )
+    list_filter = ("broker", "environment", "is_active")
+    list_select_related = ("credential",)
+    search_fields = ("name",)
+    warn_unsaved_form = True
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        """The form class with one write-only field per credential."""
+        names = credential_names(obj.broker) if obj else ()
+        fields = {CREDENTIAL + name: _secret_field(name, _stored(obj)) for name in names}
+        form = type("AccountForm", (kwargs.pop("form", self.form),), fields)
+        return super().get_form(request, obj, form=form, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        columns = ["name", "broker", "environment", "quote_currency", "is_active", "options"]
+        if obj is None:
+            return [(None, {"fields": columns, "description": ADD_HELP})]
+        if not self.has_change_permission(request, obj):
+            return [(None, {"fields": [*columns, "key_hint"]})]
+        secrets = [CREDENTIAL + name for name in credential_names(obj.broker)]
+        sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": columns})]
+        if secrets:
+            sets.append(("Credentials: written, never shown", {"fields": secrets}))
+        return sets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ["key_hint"] if obj is None else ["name", "broker", "key_hint"]
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
+        """Go on to the account's page, where its credentials are entered."""
+        if "_addanother" not in request.POST:
+            request.POST = request.POST.copy()
+            request.POST["_continue"] = "1"
+        return super().response_add(request, obj, post_url_continue)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Saving anything makes every worker reconnect: the account's version grows."""
+        if not change:
+            obj.save()
+        elif columns := changed_columns(obj, form):
+            obj.version += 1
+            obj.save(update_fields=[*columns, "version"])
+        if typed := form.credentials():
+            set_credentials(obj, typed)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never: an account's orders refer to it. Switch it off instead."""
+        return False
+
+    @display(description="environment", label=ENVIRONMENT_COLORS)
+    def shown_environment(self, account: Account) -> tuple[str, str]:
+        return account.environment, account.get_environment_display()
+
+    @display(description="API key")
+    def key_hint(self, account: Account) -> str:
+        return _stored(account) or "none"
+
+
+def _stored(account: Account | None) -> str:
+    if account is None or account.pk is None:
+        return ""
+    try:
+        credential = account.credential
+    except ExchangeCredential.DoesNotExist:
+        return ""
+    return credential.hint or "stored"
+
+
+def _secret_field(name: str, stored: str) -> forms.CharField:
+    kept = f"Stored: {stored}. Leave empty to keep it." if stored else "None is stored."
+    return forms.CharField(
+        label=name.replace("_", " ").replace("api", "API"),
+        required=False,
+        help_text=kept,
+        strip=True,
+        widget=UnfoldAdminPasswordWidget(
+            attrs={"autocomplete": "new-password"}, render_value=False
+        ),
+    )

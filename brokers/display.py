@@ -1,0 +1,72 @@
+"""How numbers, times and environments look on pages, on all floors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from brokers.fields import decimal_text
+from brokers.types import Environment
+
+EMPTY = "–"
+ENVIRONMENT_COLORS = {
+    Environment.DRY_RUN.value: "info",
+    Environment.SANDBOX.value: "warning",
+    Environment.LIVE.value: "danger",
+}
+Column = Callable[[Any], SafeString | str]
+
+
+def number(value: Decimal | None, *, signed: bool = False) -> SafeString | str:
+    """Fixed point without trailing zeros; ``signed`` marks gains and losses."""
+    if value is None:
+        return EMPTY
+    tone = ""
+    if signed and value:
+        tone = " fks-gain" if value > 0 else " fks-loss"
+    sign = "+" if signed and value > 0 else ""
+    return format_html('<span class="fks-number{}">{}{}</span>', tone, sign, decimal_text(value))
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """UTC to the second; hovering shows the microseconds."""
+    if value is None:
+        return EMPTY
+    utc = value.astimezone(UTC)
+    return format_html(
+        '<time class="fks-time" datetime="{}" title="{} UTC">{}</time>',
+        utc.isoformat(),
+        f"{utc:%Y-%m-%d %H:%M:%S.%f}",
+        f"{utc:%Y-%m-%d %H:%M:%S}",
+    )
+
+
+def number_column(field: str, label: str = "", *, signed: bool = False) -> Column:
+    """A list column of one money field."""
+
+    def column(row: models.Model) -> SafeString | str:
+        return number(getattr(row, field), signed=signed)
+
+    return _named(column, field, label)
+
+
+def moment_column(field: str, label: str = "") -> Column:
+    """A list column of one time."""
+
+    def column(row: models.Model) -> SafeString | str:
+        return moment(getattr(row, field))
+
+    return _named(column, field, label)
+
+
+def _named(column: Column, field: str, label: str) -> Column:
+    """The name becomes the CSS class of the cells, the description the heading."""
+    column.__name__ = field
+    column.short_description = label or field.replace("_", " ")  # type: ignore[attr-defined]
+    return column

@@ -1,0 +1,161 @@
+"""Orders: lists by what they need, the story of one, and canceling."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.decorators import display
+
+from brokers.admin.base import ReadOnlyAdmin
+from brokers.display import moment_column, number_column
+from execution.admin.search import AgeFilter, by_id
+from execution.admin.story import order_stories
+from execution.models import Order
+from execution.states import AT_VENUE, ORDER_COLORS, TERMINAL, WORKING, OrderState
+from execution.tasks import cancel_order
+from risk import audit
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+
+CANCEL = "execution.change_order"
+CANCELABLE = AT_VENUE | {OrderState.PENDING}
+STAGES = {
+    "working": ("Working", Q(state__in=sorted(WORKING))),
+    "unknown": ("Unknown", Q(state=OrderState.UNKNOWN)),
+    "needs_operator": ("Needs operator", Q(state=OrderState.NEEDS_OPERATOR)),
+    "denied": ("Denied", Q(state=OrderState.DENIED)),
+    "rejected": ("Rejected", Q(state=OrderState.REJECTED)),
+}
+"""The tabs over the list: what an order needs, and which rows that are."""
+
+
+class StageFilter(SimpleListFilter):
+    title = "stage"
+    parameter_name = "stage"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, label) for name, (label, _) in STAGES.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset.filter(STAGES[value][1]) if value in STAGES else queryset
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
+    change_form_template = "fks/order.html"
+    list_display = (
+        moment_column("created_at", "created"),
+        "shown_side",
+        "symbol",
+        "account",
+        "type",
+        number_column("quantity"),
+        number_column("filled_quantity", "filled"),
+        number_column("average_price"),
+        "shown_state",
+        "reason",
+        "strategy",
+    )
+    list_filter = (StageFilter, AgeFilter, "side", "type", "account", "strategy")
+    list_select_related = ("account", "strategy")
+    search_fields = ("id", "client_order_id", "broker_order_id", "symbol")
+    search_help_text = "Order id, client id, broker id or symbol"
+    actions_row = ("cancel",)
+    actions_detail = ("cancel",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if term := search_term.strip():
+            queryset = queryset.filter(
+                by_id(
+                    term,
+                    id="uuid",
+                    signal="uuid",
+                    client_order_id="exact",
+                    broker_order_id="exact",
+                    symbol="istartswith",
+                )
+            )
+        return queryset, False
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        order = self.get_object(request, unquote(object_id))
+        stories = () if order is None else order_stories(Order.objects.filter(pk=order.pk))
+        story = stories[0] if stories else None
+        return super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "story": story}
+        )
+
+    def has_cancel_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Whether the user may cancel, and on an order's own page whether there is anything left."""
+        if not request.user.has_perm(CANCEL):  # type: ignore[union-attr]
+            return False
+        if object_id is None or request.method == "POST":
+            return True
+        order = self.get_object(request, unquote(str(object_id)))
+        return order is not None and order.state in CANCELABLE
+
+    @asking_action(description="Cancel order", icon="cancel", permission="cancel")
+    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = self.get_object(request, unquote(object_id))
+        if order is None:
+            raise Http404
+        back = reverse("admin:execution_order_change", args=[order.pk])
+        form = ReasonForm(request.POST or None)
+        if order.state not in CANCELABLE:
+            messages.warning(request, _why_not(order))
+            return HttpResponseRedirect(back)
+        if not form.is_valid():
+            return ask(request, self.admin_site, form, _question(order, back))
+        _ask_for_cancel(order, form.cleaned_data["reason"])
+        messages.success(request, "The cancel is on its way; the journal shows how it ends.")
+        return HttpResponseRedirect(back)
+
+    @display(description="side")
+    def shown_side(self, order: Order) -> str:
+        return f"{order.side} {order.role}"
+
+    @display(description="state", label=ORDER_COLORS)
+    def shown_state(self, order: Order) -> tuple[str, str]:
+        return order.state, order.get_state_display()
+
+
+def _question(order: Order, back: str) -> Question:
+    text = "An order at the venue may still fill before its cancel arrives."
+    if order.state == OrderState.PENDING:
+        text = "It has not been sent: canceling it now ends it for good."
+    return Question(f"Cancel: {order}?", text, "Cancel the order", back)
+
+
+def _why_not(order: Order) -> str:
+    if order.state in TERMINAL:
+        return f"This order has ended: {order.get_state_display()}."
+    return "Whether the venue has this order is not known yet; FKS finds that out first."
+
+
+def _ask_for_cancel(order: Order, reason: str) -> None:
+    """Audit the wish, then wake a worker with it once it is committed."""
+    with transaction.atomic():
+        audit.record(
+            "order.cancel_asked",
+            f"order {order.pk}",
+            before={"state": order.state},
+            reason=reason,
+            correlation_id=str(order.signal_id or ""),
+        )
+        transaction.on_commit(partial(cancel_order.apply_async, (str(order.pk),), retry=False))

@@ -1,0 +1,116 @@
+"""What became of an alert, gathered for one page: each order with its arithmetic, verdicts, journal
+and fills.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+
+from execution.models import Fill, Order, OrderEvent, Position, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a journal. ``after`` is the time since the first one, in milliseconds."""
+
+    event: OrderEvent
+    after: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStory:
+    """An order and everything that is told of it."""
+
+    order: Order
+    journal: tuple[Entry, ...]
+    fills: tuple[Fill, ...]
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A named value of an alert."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalStory:
+    """A signal as it was read, the fields nobody read, and its orders."""
+
+    signal: Signal
+    alert: tuple[Line, ...]
+    unknown: tuple[Line, ...]
+    orders: tuple[OrderStory, ...]
+    decided_ms: int | None = None
+    finished_ms: int | None = None
+
+
+def signal_story(signal: Signal) -> SignalStory:
+    """Five queries, however many orders there are."""
+    read = {name: value for name, value in signal.alert.items() if name != "extras"}
+    return SignalStory(
+        signal=signal,
+        alert=tuple(_lines(read)),
+        unknown=tuple(_lines(signal.alert.get("extras", {}))),
+        orders=order_stories(Order.objects.filter(signal=signal).order_by("id")),
+        decided_ms=_milliseconds(signal.received_at, signal.decided_at),
+        finished_ms=_milliseconds(signal.received_at, signal.finished_at),
+    )
+
+
+def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
+    """Four queries."""
+    rows = list(
+        orders.select_related("account", "strategy", "signal").prefetch_related(
+            "journal", Prefetch("fills", Fill.objects.order_by("id"))
+        )
+    )
+    held = {
+        (row.account_id, row.symbol): row
+        for row in Position.objects.filter(
+            account__in={row.account_id for row in rows}, symbol__in={row.symbol for row in rows}
+        )
+    }
+    return tuple(
+        OrderStory(
+            order=row,
+            journal=tuple(_entries(row.journal.all())),
+            fills=tuple(row.fills.all()),
+            position=held.get((row.account_id, row.symbol)),
+        )
+        for row in rows
+    )
+
+
+def _entries(events: Iterable[OrderEvent]) -> Iterable[Entry]:
+    start: datetime | None = None
+    for event in events:
+        start = start or event.at
+        evidence = _pretty(event.evidence) if event.evidence else ""
+        yield Entry(event, _milliseconds(start, event.at) or 0, evidence)
+
+
+def _lines(values: Mapping[str, Any]) -> Iterable[Line]:
+    for name, value in values.items():
+        yield Line(name, value if isinstance(value, str) else _compact(value))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _milliseconds(start: datetime, end: datetime | None) -> int | None:
+    return None if end is None else round((end - start).total_seconds() * 1000)

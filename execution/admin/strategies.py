@@ -1,0 +1,200 @@
+"""Strategies with their routes, and secrets that are shown once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from unfold.admin import TabularInline
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from brokers.display import moment_column
+from execution.authentication import new_secret
+from execution.models import Route, Strategy, WebhookSecret
+from risk import audit
+from risk.admin.audited import AuditedAdmin
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+
+GRACE = timedelta(hours=24)
+
+
+class RouteInline(TabularInline):
+    model = Route
+    fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
+    extra = 0
+    verbose_name_plural = "routes: where its orders go, and how large they are"
+
+
+class SecretInline(TabularInline):
+    """When secrets were made and used; the secrets themselves are not here to be shown."""
+
+    model = WebhookSecret
+    fields = (
+        "profile",
+        moment_column("created_at", "made"),
+        moment_column("expires_at", "ends"),
+        moment_column("last_used_at", "last used"),
+    )
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "secrets"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class RotateForm(ReasonForm):
+    field_order = ("old", "reason")
+
+    old = forms.ChoiceField(
+        label="Secrets in use now",
+        choices=[("later", "work for 24 more hours"), ("now", "stop working at once")],
+        widget=UnfoldAdminSelectWidget(),
+    )
+
+
+@admin.register(Strategy)
+class StrategyAdmin(AuditedAdmin):
+    audit_name = "strategy"
+    inline_audit_names: ClassVar[dict[Any, str]] = {Route: "route", WebhookSecret: "secret"}
+    inlines = (RouteInline, SecretInline)
+    list_display = ("slug", "is_enabled", "auth", "format", "allowlist", "accounts", "note")
+    list_filter = ("is_enabled", "auth")
+    list_select_related = ("allowlist",)
+    search_fields = ("slug", "note")
+    actions_detail = ("rotate",)
+    fieldsets = (
+        (None, {"fields": ("slug", "is_enabled", "note")}),
+        (
+            "Webhook",
+            {
+                "fields": (
+                    "webhook_path",
+                    "auth",
+                    "format",
+                    "allowlist",
+                    "max_age",
+                    "dedupe_window",
+                )
+            },
+        ),
+        (
+            "What an entry must bring",
+            {
+                "fields": (
+                    "min_confidence",
+                    "requires_confidence",
+                    "min_reward_risk",
+                    "requires_reward_risk",
+                )
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Strategy]:
+        rows: QuerySet[Strategy] = super().get_queryset(request)
+        return rows.prefetch_related("routes__account")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The slug is part of the address its senders post to."""
+        return ("webhook_path",) if obj is None else ("webhook_path", "slug")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never: its signals refer to it. Switch it off instead."""
+        return False
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        strategy: Strategy = form.instance
+        if not _live(strategy).filter(profile=strategy.auth).exists():
+            text = f"{strategy} has no {strategy.auth} secret: nobody can post. Make a new secret."
+            messages.warning(request, text)
+
+    @asking_action(
+        description="New secret",
+        icon="key",
+        permission="change",
+        danger=False,
+    )
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        strategy = self.get_object(request, unquote(object_id))
+        if strategy is None:
+            raise Http404
+        form = RotateForm(request.POST or None)
+        if not form.is_valid():
+            return ask(request, self.admin_site, form, _question(strategy))
+        at_once = form.cleaned_data["old"] == "now"
+        value = rotate(strategy, at_once=at_once, reason=form.cleaned_data["reason"])
+        return self._shown_once(request, strategy, value)
+
+    def _shown_once(self, request: HttpRequest, strategy: Strategy, value: str) -> HttpResponse:
+        """The answer to the POST itself: a redirect would have to keep the secret somewhere."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"New secret of {strategy}",
+            "strategy": strategy,
+            "secret": value,
+            "address": request.build_absolute_uri(f"/webhook/{strategy.slug}"),
+            "back": _page_of(strategy),
+        }
+        response = TemplateResponse(request, "fks/secret.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    @display(description="address")
+    def webhook_path(self, strategy: Strategy) -> str:
+        return f"/webhook/{strategy.slug}" if strategy.pk else "/webhook/<slug>"
+
+    @display(description="accounts")
+    def accounts(self, strategy: Strategy) -> str:
+        names = [route.account.name for route in strategy.routes.all() if route.is_enabled]
+        return ", ".join(names) or "none"
+
+
+def rotate(strategy: Strategy, *, at_once: bool, reason: str) -> str:
+    """A second live secret; the ones before it end at once or within 24 hours. Returns its value."""
+    now = timezone.now()
+    end = now if at_once else now + GRACE
+    with transaction.atomic():
+        _live(strategy).filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(expires_at=end)
+        row, value = new_secret(strategy, strategy.auth)
+        audit.record(
+            "secret.rotated",
+            f"strategy {strategy}",
+            after={"secret": row.pk, "profile": row.profile, "others_end": end.isoformat()},
+            reason=reason,
+        )
+    return value
+
+
+def _live(strategy: Strategy) -> QuerySet[WebhookSecret]:
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return WebhookSecret.objects.filter(unexpired, strategy=strategy)
+
+
+def _page_of(strategy: Strategy) -> str:
+    return reverse("admin:execution_strategy_change", args=[strategy.pk])
+
+
+def _question(strategy: Strategy) -> Question:
+    return Question(
+        title=f"A new secret for {strategy}",
+        text="It is shown once, on the next page. Two secrets may work side by side meanwhile.",
+        button="Make the secret",
+        back=_page_of(strategy),
+        is_dangerous=False,
+    )

@@ -1,0 +1,64 @@
+"""The admin site: its own pages, and third parties' admins in the site's dress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axes import admin as axes_admin
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib import admin
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.models import Group, User
+from django.urls import URLPattern, path
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from brokers.admin.base import ReadOnlyAdmin
+from fks_site import dashboard, trading_switch
+
+admin.site.index_title = "Home"
+admin.site.enable_nav_sidebar = True
+
+
+def _urls() -> list[URLPattern]:
+    return [
+        path("dashboard/", dashboard.fragment, name="dashboard"),
+        path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
+    ]
+
+
+admin.site.extra_urls = _urls  # type: ignore[attr-defined]  # Unfold's hook for further pages
+
+
+class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+    """Django's own, in the site's dress."""
+
+
+class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):
+    """Deleting an attempt lifts its lock-out."""
+
+
+class AccessLogAdmin(ReadOnlyAdmin):
+    list_display = ("attempt_time", "username", "ip_address", "user_agent", "logout_time")
+    search_fields = ("username", "ip_address")
+
+
+def _dress(model: Any, dressed: Any) -> None:
+    """Replace the admin that its own app registered, or drop it."""
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+    if dressed is not None:
+        admin.site.register(model, dressed)
+
+
+_dress(User, UserAdmin)
+_dress(Group, GroupAdmin)
+_dress(AccessAttempt, AccessAttemptAdmin)
+_dress(AccessLog, AccessLogAdmin)
+_dress(AccessFailureLog, None)

@@ -1,0 +1,185 @@
+"""The home page's figures: gathered in six queries, kept for two seconds, refreshed every five."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.core.cache import cache
+from django.db.models import Count, F, Func, IntegerField, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+
+from brokers.models import Account
+from execution.admin.search import first_id_at
+from execution.models import Fill, Order, Position, Signal
+from execution.states import UNRESOLVED, WORKING, SignalState
+from risk.models import CircuitBreaker, TradingState
+
+CACHE_KEY = "fks.dashboard"
+CACHE_SECONDS = 2
+LATEST = 8
+MOST_POSITIONS = 20
+REFUSED = (SignalState.DENIED, SignalState.EXPIRED, SignalState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How often signals of the last 24 hours ended for one reason."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything the home page shows."""
+
+    at: datetime
+    trading: Sequence[TradingState]
+    accounts: Sequence[Any]
+    signals: int
+    oldest_undecided: datetime | None
+    refusals: Sequence[Refusals]
+    positions: Sequence[Position]
+    latest_signals: Sequence[Signal]
+    latest_orders: Sequence[Order]
+
+    @property
+    def working(self) -> int:
+        return sum(row.working for row in self.accounts)
+
+    @property
+    def unresolved(self) -> int:
+        """Orders of unknown fate, and those that wait for an operator."""
+        return sum(row.unresolved for row in self.accounts)
+
+    @property
+    def realised(self) -> dict[str, Decimal]:
+        """Realised profit and loss since midnight UTC, by the accounts' currency."""
+        totals: dict[str, Decimal] = {}
+        for row in self.accounts:
+            if row.is_active or row.realised:
+                known = totals.get(row.quote_currency, Decimal(0))
+                totals[row.quote_currency] = known + (row.realised or 0)
+        return totals
+
+    @property
+    def everything(self) -> TradingState | None:
+        """The kill switch over everything; ``None`` until it is first used."""
+        return next((row for row in self.trading if row.scope == TradingState.Scope.GLOBAL), None)
+
+    @property
+    def state(self) -> str:
+        return str(self.everything.state) if self.everything else TradingState.State.ACTIVE.value
+
+    @property
+    def narrower(self) -> list[TradingState]:
+        """Accounts and strategies that are switched off on their own."""
+        return [row for row in self.trading if row.scope != TradingState.Scope.GLOBAL]
+
+    @property
+    def undecided_seconds(self) -> int | None:
+        if self.oldest_undecided is None:
+            return None
+        return max(0, int((self.at - self.oldest_undecided).total_seconds()))
+
+
+def cached_view() -> View:
+    """At most two seconds old, so that many open pages cost no more than one."""
+    view: View | None = cache.get(CACHE_KEY)
+    if view is None:
+        view = gather(timezone.now())
+        cache.set(CACHE_KEY, view, CACHE_SECONDS)
+    return view
+
+
+def gather(now: datetime) -> View:
+    """Six queries."""
+    signals, oldest, refusals = _signals(now)
+    return View(
+        at=now,
+        trading=list(
+            TradingState.objects.filter(
+                Q(scope=TradingState.Scope.GLOBAL) | ~Q(state=TradingState.State.ACTIVE)
+            )
+        ),
+        accounts=list(_accounts(now)),
+        signals=signals,
+        oldest_undecided=oldest,
+        refusals=refusals,
+        positions=list(
+            Position.objects.exclude(quantity=0)
+            .select_related("account")
+            .order_by("-updated_at")[:MOST_POSITIONS]
+        ),
+        latest_signals=list(Signal.objects.select_related("strategy")[:LATEST]),
+        latest_orders=list(Order.objects.select_related("account", "strategy")[:LATEST]),
+    )
+
+
+def _accounts(now: datetime) -> QuerySet[Account]:
+    """Accounts with their breaker, working and unresolved orders, and today's result."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = Fill.objects.filter(account=OuterRef("pk"), recorded_at__gte=midnight)
+    total = today.order_by().values("account").annotate(total=Sum("realised_pnl")).values("total")
+    return Account.objects.select_related("breaker").annotate(
+        working=_orders_in(WORKING), unresolved=_orders_in(UNRESOLVED), realised=Subquery(total)
+    )
+
+
+def _orders_in(states: frozenset[Any]) -> Subquery:
+    rows = Order.objects.filter(account=OuterRef("pk"), state__in=sorted(states)).order_by()
+    count = rows.annotate(n=Func(F("pk"), function="COUNT", output_field=IntegerField()))
+    return Subquery(count.values("n"))
+
+
+def _signals(now: datetime) -> tuple[int, datetime | None, list[Refusals]]:
+    """How many came in 24 hours, since when the oldest waits, and why others were refused."""
+    recent = Q(pk__gte=first_id_at(now - timedelta(hours=24)))
+    groups = (
+        Signal.objects.filter(recent | Q(state=SignalState.RECEIVED))
+        .order_by()
+        .values("state", "reason")
+        .annotate(count=Count("pk"), oldest=Min("received_at"))
+    )
+    rows = list(groups)
+    waiting = [row["oldest"] for row in rows if row["state"] == SignalState.RECEIVED]
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row["state"] in REFUSED:
+            counts[row["reason"]] = counts.get(row["reason"], 0) + row["count"]
+    refusals = [Refusals(reason, count) for reason, count in counts.items()]
+    refusals.sort(key=lambda one: (-one.count, one.reason))
+    return sum(row["count"] for row in rows), min(waiting, default=None), refusals
+
+
+def page_context(request: HttpRequest) -> dict[str, Any]:
+    """What the home page's fragment needs beside the page around it."""
+    user = request.user
+    return {
+        "view": cached_view(),
+        "may_switch": user.has_perm("risk.change_tradingstate"),
+        "may_break": user.has_perm("risk.change_circuitbreaker"),
+        "webhook": request.build_absolute_uri("/webhook/demo/SECRET"),
+        "closed": CircuitBreaker.State.CLOSED,
+    }
+
+
+def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Unfold calls this for the home page."""
+    return {**context, **page_context(request)}
+
+
+@never_cache
+def fragment(request: HttpRequest) -> HttpResponse:
+    """The figures alone, for htmx. Whose log-in has ended is told to load the page anew."""
+    if not admin.site.has_permission(request):
+        return HttpResponse(status=401, headers={"HX-Refresh": "true"})
+    return TemplateResponse(request, "fks/dashboard.html", page_context(request))

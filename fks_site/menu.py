@@ -1,0 +1,94 @@
+"""The admin's menu, tabs and environment label, with what needs attention counted beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from brokers.types import Environment
+from execution.admin.orders import STAGES
+from fks_site import dashboard
+
+_GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "Trading": (
+        ("execution.signal", "Signals", "sensors"),
+        ("execution.order", "Orders", "receipt_long"),
+        ("execution.fill", "Fills", "handshake"),
+        ("execution.position", "Positions", "account_balance_wallet"),
+        ("execution.quarantinedbody", "Quarantine", "report"),
+    ),
+    "Safety": (
+        ("risk.riskpolicy", "Limits", "speed"),
+        ("risk.circuitbreaker", "Breakers", "electric_bolt"),
+        ("risk.tradingstate", "Trading states", "emergency_home"),
+        ("risk.auditevent", "Audit", "history"),
+    ),
+    "Set-up": (
+        ("execution.strategy", "Strategies", "psychology"),
+        ("brokers.account", "Accounts", "account_balance"),
+        ("risk.ipallowlist", "Allowlists", "shield"),
+        ("brokers.symbolalias", "Symbol aliases", "swap_horiz"),
+        ("brokers.instrument", "Instruments", "straighten"),
+    ),
+    "Access": (
+        ("auth.user", "Users", "person"),
+        ("auth.group", "Groups", "group"),
+        ("axes.accessattempt", "Failed log-ins", "gpp_maybe"),
+    ),
+}
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: what this user may see, in four groups under the home page."""
+    home = {"title": "Home", "icon": "space_dashboard", "link": reverse("admin:index")}
+    groups = [{"title": "", "items": [home]}]
+    for title, entries in _GROUPS.items():
+        items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
+        if items:
+            groups.append({"title": title, "separator": True, "items": items})
+    return groups
+
+
+def _item(model: str, title: str, icon: str) -> dict[str, Any]:
+    item: dict[str, Any] = {"title": title, "icon": icon, "link": _list_of(model)}
+    if model == "execution.order":
+        view = dashboard.cached_view()
+        if view.unresolved:
+            item |= {"badge": str(view.unresolved), "badge_variant": "danger"}
+        elif view.working:
+            item |= {"badge": str(view.working), "badge_variant": "info"}
+    return item
+
+
+def _may_see(request: HttpRequest, model: str) -> bool:
+    app, _, name = model.partition(".")
+    user = request.user
+    return user.has_perm(f"{app}.view_{name}") or user.has_perm(f"{app}.change_{name}")
+
+
+def _list_of(model: str) -> str:
+    return reverse(f"admin:{model.replace('.', '_')}_changelist")
+
+
+def tabs(request: HttpRequest) -> list[dict[str, Any]]:
+    """Tabs over the list of orders: one per stage, then all."""
+    address = _list_of("execution.order")
+    chosen = request.GET.get("stage", "")
+    items = [
+        {"title": label, "link": f"{address}?stage={name}", "active": chosen == name}
+        for name, (label, _) in STAGES.items()
+    ]
+    items.append({"title": "All", "link": address, "active": not chosen})
+    return [{"models": ["execution.order"], "items": items}]
+
+
+def environment(_request: HttpRequest) -> list[str]:
+    """The most serious environment of the accounts in use, with its colour."""
+    used = {row.environment for row in dashboard.cached_view().accounts if row.is_active}
+    if Environment.LIVE in used:
+        return ["live", "danger"]
+    if Environment.SANDBOX in used:
+        return ["sandbox", "warning"]
+    return ["paper", "info"]

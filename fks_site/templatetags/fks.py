@@ -1,0 +1,90 @@
+"""Numbers, times and states as the admin's pages show them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.utils.safestring import SafeString
+
+from brokers import display
+from brokers.display import ENVIRONMENT_COLORS
+from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
+from risk.colors import BREAKER_COLORS, TRADING_COLORS
+
+register = template.Library()
+
+_ICONS = {
+    "success": "check_circle",
+    "danger": "error",
+    "warning": "block",
+    "info": "schedule",
+    "default": "remove_circle_outline",
+}
+
+
+@register.filter
+def number(value: Decimal | None) -> SafeString | str:
+    """Fixed point, no trailing zeros."""
+    return display.number(value)
+
+
+@register.filter
+def signed(value: Decimal | None) -> SafeString | str:
+    """A gain or loss with its sign."""
+    return display.number(value, signed=True)
+
+
+@register.filter
+def moment(value: datetime | None) -> SafeString | str:
+    """UTC to the second, microseconds on hover."""
+    return display.moment(value)
+
+
+@register.filter
+def age(seconds: int | None) -> str:
+    """Seconds in the largest unit that fits."""
+    if seconds is None:
+        return display.EMPTY
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+@register.inclusion_tag("fks/pill.html")
+def order_pill(state: str) -> dict[str, Any]:
+    """An order's state as a coloured word with an icon."""
+    return _pill(OrderState(state).label, ORDER_COLORS[OrderState(state)])
+
+
+@register.inclusion_tag("fks/pill.html")
+def signal_pill(state: str) -> dict[str, Any]:
+    """A signal's state as a coloured word with an icon."""
+    return _pill(SignalState(state).label, SIGNAL_COLORS[SignalState(state)])
+
+
+@register.inclusion_tag("fks/pill.html")
+def breaker_pill(state: str) -> dict[str, Any]:
+    """A breaker's state as a coloured word with an icon."""
+    return _pill(state.replace("_", " "), BREAKER_COLORS[state])  # type: ignore[index]
+
+
+@register.inclusion_tag("fks/pill.html")
+def trading_pill(state: str) -> dict[str, Any]:
+    """The kill switch's state as a coloured word with an icon."""
+    return _pill(state, TRADING_COLORS[state])  # type: ignore[index]
+
+
+@register.inclusion_tag("fks/pill.html")
+def environment_pill(environment: str) -> dict[str, Any]:
+    """An account's environment as a coloured word with an icon."""
+    words = {"dry_run": "paper"}
+    pill = _pill(words.get(environment, environment), ENVIRONMENT_COLORS[environment])
+    return {**pill, "icon": {"live": "paid", "sandbox": "science"}.get(environment, "draft")}
+
+
+def _pill(text: str, color: str) -> dict[str, Any]:
+    return {"text": text, "color": color, "icon": _ICONS[color]}

@@ -1,0 +1,102 @@
+"""Admin forms whose every change leaves an audit row: who, when, before, after and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.db import models
+from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from brokers.admin.base import CarefulAdmin
+from risk import audit
+
+REASON = "reason"
+LONGEST_REASON = 500
+
+
+def reason_field(**attributes: str) -> forms.CharField:
+    """The question every change answers."""
+    return forms.CharField(
+        label="Reason",
+        max_length=LONGEST_REASON,
+        help_text="Why; it is kept in the audit trail.",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", **attributes}),
+    )
+
+
+class AuditedAdmin(CarefulAdmin):
+    """Asks for a reason with every change, and records the change in its own transaction.
+
+    ``audit_name`` is the first half of the events' kind, for the model and for its inlines.
+    """
+
+    audit_name = ""
+    inline_audit_names: Mapping[type[models.Model], str] = {}
+    delete_confirmation_template = "fks/delete_confirmation.html"
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        base = kwargs.pop("form", self.form)
+        form = type(base.__name__, (base,), {REASON: reason_field()})
+        return super().get_form(request, obj, form=form, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [name for name in super().get_fields(request, obj) if name != REASON]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sets = list(super().get_fieldsets(request, obj))
+        if obj is None or self.has_change_permission(request, obj):
+            sets.append((None, {"fields": [REASON]}))
+        return sets
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        before = _stored(obj) if change else None
+        super().save_model(request, obj, form, change)
+        after = _stored(obj)
+        if before != after:
+            self._record("changed" if change else "created", self.audit_name, obj, form, before)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        before = {id(one.instance): _stored(one.instance) for one in formset.initial_forms}
+        super().save_formset(request, form, formset, change)
+        name = self.inline_audit_names[formset.model]
+        for row in formset.new_objects:
+            self._record("created", name, row, form, None)
+        for row, _ in formset.changed_objects:
+            self._record("changed", name, row, form, before[id(row)])
+        for row in formset.deleted_objects:
+            audit.record(
+                f"{name}.deleted",
+                _subject(name, row),
+                before=before[id(row)],
+                reason=form.cleaned_data[REASON],
+            )
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        before, subject = _stored(obj), _subject(self.audit_name, obj)
+        super().delete_model(request, obj)
+        reason = request.POST.get(REASON, "")[:LONGEST_REASON]
+        audit.record(f"{self.audit_name}.deleted", subject, before=before, reason=reason)
+
+    def _record(
+        self, verb: str, name: str, row: models.Model, form: Any, before: dict[str, Any] | None
+    ) -> None:
+        audit.record(
+            f"{name}.{verb}",
+            _subject(name, row),
+            before=before,
+            after=_stored(row),
+            reason=form.cleaned_data[REASON],
+        )
+
+
+def _stored(row: models.Model) -> dict[str, Any] | None:
+    """The row's columns as the database holds them: a form's instance carries unsaved values."""
+    found = type(row)._default_manager.filter(pk=row.pk).first()
+    return None if found is None else audit.snapshot(found)
+
+
+def _subject(name: str, row: models.Model) -> str:
+    return f"{name.replace('_', ' ')} {row}"

@@ -1,0 +1,62 @@
+"""The audit trail, as it was written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
+from django.utils.text import Truncator
+from unfold.decorators import display
+
+from brokers.admin.base import ReadOnlyAdmin
+from brokers.display import moment_column
+from risk.models import AuditEvent
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    change_form_template = "fks/audit_event.html"
+    list_display = (moment_column("at"), "kind", "subject", "actor", "address", "short_reason")
+    list_filter = ("kind", "actor")
+    search_fields = ("subject", "reason", "=correlation_id")
+    search_help_text = "Subject, reason or correlation id"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        event = self.get_object(request, unquote(object_id))
+        changes = [] if event is None else differences(event)
+        return super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "changes": changes}
+        )
+
+    @display(description="reason")
+    def short_reason(self, event: AuditEvent) -> str:
+        return Truncator(event.reason).chars(80)
+
+
+def differences(event: AuditEvent) -> list[dict[str, Any]]:
+    """One line per column of ``before`` or ``after``."""
+    before, after = event.before or {}, event.after or {}
+    return [
+        {
+            "column": name,
+            "before": _text(before.get(name)),
+            "after": _text(after.get(name)),
+            "changed": before.get(name) != after.get(name),
+        }
+        for name in dict.fromkeys([*before, *after])
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

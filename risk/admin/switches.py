@@ -1,0 +1,124 @@
+"""Breakers and the kill switch: what stands between a decision and the venue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.decorators import display
+
+from brokers.admin.base import ReadOnlyAdmin
+from brokers.display import moment_column
+from risk import breakers
+from risk.admin.audited import AuditedAdmin
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+from risk.colors import BREAKER_COLORS, TRADING_COLORS
+from risk.models import CircuitBreaker, TradingState
+
+
+@admin.register(CircuitBreaker)
+class CircuitBreakerAdmin(AuditedAdmin):
+    """The thresholds are changed here; the state only by tripping and resetting."""
+
+    audit_name = "breaker"
+    list_display = (
+        "account",
+        "shown_state",
+        "shown_failures",
+        moment_column("opened_at", "opened"),
+        "last_error",
+    )
+    list_filter = ("state",)
+    list_select_related = ("account",)
+    fields = (
+        "account",
+        "shown_state",
+        "shown_failures",
+        "last_error",
+        "failure_threshold",
+        "success_threshold",
+        "open_seconds",
+    )
+    readonly_fields = ("account", "shown_state", "shown_failures", "last_error")
+    actions_row = ("trip", "reset")
+    actions_detail = ("trip", "reset")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @asking_action(description="Trip", icon="power_off", permission="change")
+    def trip(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Nothing is sent to the venue until the breaker is reset or a probe succeeds."
+        return self._decide(request, object_id, breakers.trip, "Trip", text)
+
+    @asking_action(
+        description="Reset",
+        icon="restart_alt",
+        permission="change",
+        danger=False,
+    )
+    def reset(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Orders that wait for this venue are sent again, entries included."
+        return self._decide(request, object_id, breakers.reset, "Reset", text)
+
+    def _decide(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        change: Callable[[int, str], None],
+        verb: str,
+        text: str,
+    ) -> HttpResponse:
+        breaker = self.get_object(request, unquote(object_id))
+        if breaker is None:
+            raise Http404
+        back = reverse("admin:risk_circuitbreaker_changelist")
+        form = ReasonForm(request.POST or None)
+        if not form.is_valid():
+            title = f"{verb} the breaker of {breaker.account.name}"
+            return ask(request, self.admin_site, form, Question(title, text, verb, back))
+        with transaction.atomic():
+            change(breaker.account_id, form.cleaned_data["reason"])
+        messages.success(request, f"{verb} of the breaker of {breaker.account.name}: done.")
+        return HttpResponseRedirect(back)
+
+    @display(description="state", label=BREAKER_COLORS)
+    def shown_state(self, breaker: CircuitBreaker) -> tuple[str, str]:
+        return breaker.state, breaker.get_state_display()
+
+    @display(description="failures in a row")
+    def shown_failures(self, breaker: CircuitBreaker) -> str:
+        return f"{breaker.failures} of {breaker.failure_threshold}"
+
+
+@admin.register(TradingState)
+class TradingStateAdmin(ReadOnlyAdmin):
+    """Read-only: a change takes the kill switch's own way, with its lock and audit row."""
+
+    list_display = (
+        "shown_scope",
+        "shown_state",
+        "reason",
+        "changed_by",
+        moment_column("changed_at", "since"),
+        "generation",
+    )
+    list_display_links = None
+    list_filter = ("state", "scope")
+    search_fields = ("key", "reason")
+
+    @display(description="scope")
+    def shown_scope(self, row: TradingState) -> str:
+        return f"{row.get_scope_display()} {row.key}".strip()
+
+    @display(description="state", label=TRADING_COLORS)
+    def shown_state(self, row: TradingState) -> tuple[str, str]:
+        return row.state, row.get_state_display()
