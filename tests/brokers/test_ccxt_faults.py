@@ -34,13 +34,10 @@ TOO_LONG_S = 0.8
 
 BOTH_SIDES = [
     (Fault(Action.DROP), UNKNOWN),
-    *((Fault(Action.STATUS, status=s), UNKNOWN) for s in (403, 404, 500, 502, 503, 504)),
+    *((Fault(Action.STATUS, status=s), UNKNOWN) for s in (403, 404, 418, 429, 500, 502, 503, 504)),
     (Fault(Action.HANG, seconds=TOO_LONG_S), UNKNOWN),
 ]
-BEFORE = [(fault, outcome, When.BEFORE) for fault, outcome in BOTH_SIDES] + [
-    (Fault(Action.STATUS, status=429), NOT_SENT, When.BEFORE),
-    (Fault(Action.STATUS, status=418), NOT_SENT, When.BEFORE),
-]
+BEFORE = [(fault, outcome, When.BEFORE) for fault, outcome in BOTH_SIDES]
 AFTER = [(fault, outcome, When.AFTER) for fault, outcome in BOTH_SIDES] + [
     (Fault(Action.TRUNCATE), UNKNOWN, When.AFTER),
     (Fault(Action.CUT_JSON), UNKNOWN, When.AFTER),
@@ -48,13 +45,16 @@ AFTER = [(fault, outcome, When.AFTER) for fault, outcome in BOTH_SIDES] + [
     (Fault(Action.HTML), UNKNOWN, When.AFTER),
 ]
 AMBIGUOUS = {
-    "binance": ["-1000", "-1001", "-1006", "-1007", "-1008"],
-    "kraken": ["EService:Deadline elapsed", "EService:Unavailable", "EGeneral:Internal error"],
+    "binance": ["-1000", "-1001", "-1006", "-1007", "-1008", "-1003", "-1015"],
+    "kraken": [
+        "EService:Deadline elapsed",
+        "EService:Unavailable",
+        "EGeneral:Internal error",
+        "EAPI:Rate limit exceeded",
+        "EOrder:Rate limit exceeded",
+    ],
 }
-PATIENCE = {
-    "binance": ["-1003", "-1015", "-1021"],
-    "kraken": ["EAPI:Rate limit exceeded", "EOrder:Rate limit exceeded", "EAPI:Invalid nonce"],
-}
+PATIENCE = {"binance": ["-1021"], "kraken": ["EAPI:Invalid nonce"]}
 CODES = [
     (exchange, Fault(Action.CODE, when, code=code), UNKNOWN, when)
     for exchange, codes in AMBIGUOUS.items()

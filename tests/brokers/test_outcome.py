@@ -50,10 +50,12 @@ BINANCE = [
     ),
     (401, "-2015", "Invalid API-key", ccxt.DDoSProtection, REJECTED, "CREDENTIALS_REFUSED", None),
     (400, "-1022", "Signature", ccxt.AuthenticationError, REJECTED, "CREDENTIALS_REFUSED", None),
+    # a gateway that counts requests answers for an engine that may have the order
+    (400, "-1015", "Too many new orders", ccxt.ExchangeError, UNKNOWN, "RATE_LIMITED", None),
     (400, "-1021", "Timestamp", ccxt.InvalidNonce, NOT_SENT, "VENUE_UNREACHABLE", 1),
-    (429, "-1003", "Too many", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
-    (429, "-1015", "Too many new orders", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
-    (418, "-1003", "banned", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 7),
+    (429, "-1003", "Too many", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
+    (429, "-1015", "Too many new orders", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
+    (418, "-1003", "banned", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
     (400, "-1000", "unknown error", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
     (500, "-1001", "Internal", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
     (400, "-1006", "bus", ccxt.OperationFailed, UNKNOWN, "VENUE_UNREACHABLE", None),
@@ -75,9 +77,9 @@ KRAKEN = [
     ("EAPI:Invalid key", ccxt.AuthenticationError, REJECTED, "CREDENTIALS_REFUSED", None),
     ("EGeneral:Permission denied", ccxt.PermissionDenied, REJECTED, "CREDENTIALS_REFUSED", None),
     ("EAPI:Invalid nonce", ccxt.InvalidNonce, NOT_SENT, "VENUE_UNREACHABLE", 1),
-    ("EAPI:Rate limit exceeded", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
-    ("EOrder:Rate limit exceeded", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
-    ("EGeneral:Too many requests", ccxt.DDoSProtection, NOT_SENT, "VENUE_UNREACHABLE", 5),
+    ("EAPI:Rate limit exceeded", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
+    ("EOrder:Rate limit exceeded", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
+    ("EGeneral:Too many requests", ccxt.DDoSProtection, UNKNOWN, "RATE_LIMITED", None),
     ("EService:Unavailable", ccxt.ExchangeNotAvailable, UNKNOWN, "VENUE_UNREACHABLE", None),
     ("EService:Deadline elapsed", ccxt.ExchangeError, UNKNOWN, "VENUE_UNREACHABLE", None),
     ("EGeneral:Internal error", ccxt.ExchangeNotAvailable, UNKNOWN, "VENUE_UNREACHABLE", None),
@@ -98,8 +100,9 @@ def test_binance_words(
     reason: str,
     wait: int | None,
 ) -> None:
-    seen = Seen(True, status, VenueError((code,), message), retry_after=7 if wait == 7 else None)
-    verdict = judge(seen, raised("binance"), BINANCE_SPOT)
+    verdict = judge(
+        Seen(True, status, VenueError((code,), message)), raised("binance"), BINANCE_SPOT
+    )
     assert (verdict.outcome, verdict.code, verdict.retry_after) == (outcome, reason, wait)
 
 
@@ -131,6 +134,25 @@ def test_without_the_venues_words_nothing_is_proven(
     profile: ExchangeProfile, raised: type[Exception], status: int | None
 ) -> None:
     assert judge(Seen(True, status), raised("x"), profile).outcome is UNKNOWN
+
+
+@pytest.mark.parametrize("status", [418, 429])
+@pytest.mark.parametrize("profile", [BINANCE_SPOT, KRAKEN_SPOT], ids=lambda p: p.id)
+def test_a_rate_limit_without_the_venues_words_proves_nothing_either(
+    profile: ExchangeProfile, status: int
+) -> None:
+    verdict = judge(Seen(True, status, retry_after=7), ccxt.DDoSProtection("x"), profile)
+    assert (verdict.outcome, verdict.code) == (UNKNOWN, "RATE_LIMITED")
+    assert verdict.retry_after is None
+
+
+@pytest.mark.parametrize(("retry_after", "wait"), [(None, 5), (0, 1), (7, 7)])
+def test_a_venue_that_asks_for_patience_in_new_words_gets_it(
+    retry_after: int | None, wait: int
+) -> None:
+    seen = Seen(True, 400, VenueError(("-9998",), "later"), retry_after)
+    verdict = judge(seen, ccxt.InvalidNonce("x"), BINANCE_SPOT)
+    assert (verdict.outcome, verdict.retry_after) == (NOT_SENT, wait)
 
 
 def test_what_never_left_was_not_sent() -> None:
