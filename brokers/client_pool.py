@@ -13,11 +13,13 @@ from weakref import WeakSet
 from brokers.dialects.base import Dialect
 from brokers.errors import QueryFailedError
 from brokers.markets import MARKETS, load_markets
+from brokers.timing import timed
 from brokers.types import AccountConfig
 from brokers.venue_client import VenueClient, connect
 
 LONGEST_TURN = 10.0
-"""Seconds to wait for another thread's request with the same key."""
+"""Seconds to wait for another thread's request with the same key; less if the account gives up
+sooner."""
 
 _KEY_LOCKS: dict[str, threading.Lock] = {}
 _KEY_LOCKS_GUARD = threading.Lock()
@@ -46,6 +48,7 @@ class ClientPool:
         self._known: WeakSet[VenueClient] = WeakSet()
         self._lock = key_lock(self._profile.id, config.credentials.get("api_key", ""))
         self._time_difference: int | None = None
+        self._patience = timed(self._profile.capabilities, config.options).submit_timeout
 
     def check(self) -> None:
         """Make a client without asking anything. Raises ConfigurationError."""
@@ -68,7 +71,7 @@ class ClientPool:
         if not self._profile.one_in_flight:
             yield self._ready(self._mine(), refresh)
             return
-        if not self._lock.acquire(timeout=LONGEST_TURN):
+        if not self._lock.acquire(timeout=min(LONGEST_TURN, self._patience)):
             raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
         try:
             yield self._ready(self._single, refresh)

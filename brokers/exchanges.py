@@ -49,8 +49,8 @@ class ExchangeProfile:
 
     `client_id_param` is ccxt's name of the client id, `client_id_field` the venue's. An order
     request may carry only the fields the dialect expects and those in `order_extras`. Codes are
-    matched whole or up to a separator: `throttled` and `clock` ones prove that nothing was placed,
-    `refused` and `credentials` ones are rejections, `ambiguous` ones prove nothing. `deadline` is
+    matched whole or up to a separator: `clock` ones prove that nothing was placed, `refused` and
+    `credentials` ones are rejections, `ambiguous` and `throttled` ones prove nothing. `deadline` is
     the number of seconds after which the venue itself drops a late order.
     """
 

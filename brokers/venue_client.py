@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from brokers.errors import ConfigurationError, QueryFailedError, UnknownSymbolError
 from brokers.exchanges import ExchangeProfile, Sandbox
 from brokers.outcome import Seen, VenueError
+from brokers.timing import LOOPBACK, timed
 from brokers.transport import Attempt, Gate, origin
 from brokers.types import AccountConfig, Environment
 
 TIMEOUT_MS = 10_000
-"""For connecting, and for each wait on the socket."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""For connecting, and for each wait on the socket; less if the account gives up sooner."""
 
 ErrorReader = Callable[[str], VenueError | None]
 Market = Mapping[str, Any]
@@ -125,7 +125,7 @@ def connect(
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))
     client = _guarded_class(profile.id, increasing=profile.one_in_flight)(
-        _settings(profile, key, secret)
+        _settings(profile, config, key, secret)
     )
     client.session.max_redirects = 0
     client.gate = Gate(profile, _aim(client, profile, config), (key, secret))
@@ -173,7 +173,10 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
     return Guarded
 
 
-def _settings(profile: ExchangeProfile, key: str, secret: str) -> dict[str, Any]:
+def _settings(
+    profile: ExchangeProfile, config: AccountConfig, key: str, secret: str
+) -> dict[str, Any]:
+    patience = timed(profile.capabilities, config.options).submit_timeout
     options = {
         "adjustForTimeDifference": False,
         "defaultType": profile.market_type,
@@ -184,7 +187,7 @@ def _settings(profile: ExchangeProfile, key: str, secret: str) -> dict[str, Any]
         "apiKey": key,
         "secret": secret,
         "enableRateLimit": False,
-        "timeout": TIMEOUT_MS,
+        "timeout": min(TIMEOUT_MS, patience * 1000),
         "verbose": False,
         "has": {"fetchCurrencies": False},
         "options": options | dict(profile.ccxt_options),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import ClassVar, TypeVar
 
+from brokers import timing
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities
 from brokers.client_pool import ClientPool
@@ -80,6 +81,7 @@ class CcxtPlugin(ExecutionPlugin):
         "market_type": "spot (the default); swap and future are not offered yet",
         "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
         "machine; the account then never reaches the exchange's own host",
+        **timing.OPTION_FIELDS,
     }
 
     def init(self, config: AccountConfig) -> None:
@@ -93,6 +95,7 @@ class CcxtPlugin(ExecutionPlugin):
             raise ConfigurationError(str(error), code=error.code) from error
         self._dialect = DIALECTS[profile]()
         self._profile = profile
+        self._capabilities = timing.timed(profile.capabilities, config.options)
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_credentials(config)
         self._pool = ClientPool(self._dialect, config)
@@ -100,7 +103,7 @@ class CcxtPlugin(ExecutionPlugin):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._profile.capabilities
+        return self._capabilities
 
     def client_order_id(self, identity: str) -> str:
         return self._profile.client_id_codec(identity)
