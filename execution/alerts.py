@@ -37,7 +37,10 @@ class TakeProfit:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1."""
+    """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1.
+
+    ``account`` names the account of an operator's own order; no sender can set it.
+    """
 
     symbol: str
     action: Action
@@ -59,6 +62,7 @@ class Alert:
     market_position_size: Decimal | None = None
     prev_market_position: MarketPosition | None = None
     comment: str = ""
+    account: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,13 +1,226 @@
-"""The REST API under ``/api/v1/``."""
+"""The REST API under ``/api/v1/``: lists and details to read, and the few things operators do.
+
+Reading needs Django's view permission of the model, doing its add or change permission.
+"""
 
 from __future__ import annotations
 
-from rest_framework.pagination import CursorPagination
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from brokers.models import Account
+from execution import commands, filters, requests, serializers
+from execution.models import Fill, Order, OrderEvent, Position, Signal, Strategy
+from execution.rest import MayChange, ReadView, View, acting, given
+from execution.waiting import seconds_preferred
+from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
+
+WAIT_SECONDS = 5.0
+MAX_KEY = 150
+KEY_HELP = "The same key again answers with the first order instead of placing a second one."
+PREFER_HELP = f"`wait=N`: how many seconds (up to 10, else {WAIT_SECONDS:.0f}) to wait for news."
 
 
-class NewestFirst(CursorPagination):
-    """Keyset pages, newest first: no counts, no offsets."""
+class SignalView(ReadView[Signal]):
+    """Alerts as they were accepted, and what became of them."""
 
-    ordering = "-id"
-    page_size_query_param = "page_size"
-    max_page_size = 500
+    queryset = Signal.objects.select_related("strategy")
+    serializer_class = serializers.SignalSerializer
+    detail_class = serializers.SignalDetailSerializer
+    filterset_class = filters.SignalFilter
+
+    def get_queryset(self) -> QuerySet[Signal]:
+        rows = super().get_queryset()
+        if self.action != "retrieve":
+            return rows
+        return rows.prefetch_related(
+            Prefetch("orders", Order.objects.select_related("account", "strategy"))
+        )
+
+
+class OrderView(ReadView[Order]):
+    """Orders: why they are as they are, and how they went."""
+
+    http_method_names = ("get", "head", "post")
+    queryset = Order.objects.select_related("account", "strategy")
+    serializer_class = serializers.OrderSerializer
+    detail_class = serializers.OrderDetailSerializer
+    filterset_class = filters.OrderFilter
+
+    def get_queryset(self) -> QuerySet[Order]:
+        rows = super().get_queryset()
+        if self.action != "retrieve":
+            return rows
+        return rows.prefetch_related(
+            Prefetch("journal", OrderEvent.objects.order_by("id")),
+            Prefetch("fills", Fill.objects.select_related("account")),
+        )
+
+    @extend_schema(
+        request=requests.NewOrderSerializer,
+        parameters=[
+            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description=KEY_HELP),
+            OpenApiParameter("Prefer", str, OpenApiParameter.HEADER, description=PREFER_HELP),
+        ],
+        responses={
+            201: serializers.OrderSerializer,
+            202: OpenApiResponse(serializers.AcceptedSerializer, "Stored, not decided in time."),
+        },
+    )
+    def create(self, request: Request) -> Response:
+        """Place an order by hand. It meets the same facts, sizing and limits as a signal's."""
+        order = given(requests.NewOrderSerializer, request.data)
+        with acting(request):
+            signal, row = commands.place(
+                order.to_alert(),
+                key=request.headers.get("Idempotency-Key", "")[:MAX_KEY],
+                reason=order.validated_data.get("reason", ""),
+                seconds=seconds_preferred(request.headers.get("Prefer", "")) or WAIT_SECONDS,
+            )
+        if row is None:
+            return Response({"status": "accepted", "signal_id": str(signal.pk)}, status=202)
+        return Response(self.get_serializer(row).data, status=201)
+
+    @extend_schema(
+        request=requests.OptionalReasonSerializer, responses={202: serializers.OrderSerializer}
+    )
+    @action(methods=["post"], detail=True, permission_classes=[MayChange])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Cancel an order: at once while unsent, else as soon as its venue has agreed."""
+        reason = given(requests.OptionalReasonSerializer, request.data).validated_data
+        order = self.get_object()
+        with acting(request):
+            commands.cancel(order, reason.get("reason", ""))
+        return Response(serializers.OrderSerializer(order).data, status=202)
+
+
+class FillView(ReadView[Fill]):
+    """Trades, each booked once."""
+
+    queryset = Fill.objects.select_related("account")
+    serializer_class = serializers.FillSerializer
+    filterset_class = filters.FillFilter
+
+
+class PositionView(ReadView[Position]):
+    """What our fills add up to."""
+
+    queryset = Position.objects.select_related("account")
+    serializer_class = serializers.PositionSerializer
+    filterset_class = filters.PositionFilter
+
+
+class AccountView(ReadView[Account]):
+    """Accounts at venues, without options and credentials."""
+
+    queryset = Account.objects.all()
+    serializer_class = serializers.AccountSerializer
+    filterset_class = filters.AccountFilter
+    lookup_field = "name"
+
+
+class StrategyView(ReadView[Strategy]):
+    """Senders of alerts and where their orders go, without secrets."""
+
+    queryset = Strategy.objects.select_related("allowlist").prefetch_related("routes__account")
+    serializer_class = serializers.StrategySerializer
+    filterset_class = filters.StrategyFilter
+    lookup_field = "slug"
+
+
+class BreakerView(ReadView[CircuitBreaker]):
+    """Circuit breakers by their account's name. An account unused so far has none yet."""
+
+    http_method_names = ("get", "head", "post")
+    queryset = CircuitBreaker.objects.select_related("account")
+    serializer_class = serializers.BreakerSerializer
+    filterset_class = filters.BreakerFilter
+    lookup_field = "account__name"
+    lookup_url_kwarg = "name"
+
+    @extend_schema(request=requests.ReasonSerializer, responses=serializers.BreakerSerializer)
+    @action(methods=["post"], detail=True, permission_classes=[MayChange])
+    def reset(self, request: Request, name: str) -> Response:
+        """Close the breaker: the next order goes to the venue at once."""
+        reason = given(requests.ReasonSerializer, request.data).validated_data["reason"]
+        breaker = self.get_object()
+        with acting(request):
+            commands.reset_breaker(breaker, reason)
+        return Response(self.get_serializer(breaker).data)
+
+
+class LimitView(ReadView[RiskLimit]):
+    """The limits in force, by scope."""
+
+    queryset = RiskLimit.objects.select_related("policy__account")
+    serializer_class = serializers.LimitSerializer
+    filterset_class = filters.LimitFilter
+
+
+class AuditView(ReadView[AuditEvent]):
+    """Who did what to what, when, from where and why."""
+
+    queryset = AuditEvent.objects.all()
+    serializer_class = serializers.AuditEventSerializer
+    filterset_class = filters.AuditFilter
+
+
+class TradingStateView(mixins.ListModelMixin, View[TradingState]):
+    """The kill switch. A scope without a row is active."""
+
+    http_method_names = ("get", "head", "post")
+    permission_classes = (MayChange,)
+    queryset = TradingState.objects.all()
+    serializer_class = serializers.TradingStateSerializer
+    filterset_class = filters.TradingStateFilter
+
+    @extend_schema(
+        request=requests.TradingStateChangeSerializer,
+        responses=serializers.TradingStateSerializer,
+    )
+    def create(self, request: Request) -> Response:
+        """Set the switch; in force everywhere when this is answered."""
+        change = given(requests.TradingStateChangeSerializer, request.data).validated_data
+        with acting(request):
+            row = commands.switch_trading(**change)
+        return Response(self.get_serializer(row).data)
+
+
+@csrf_exempt
+def no_such_path(request: HttpRequest) -> JsonResponse:
+    """What nobody answers below ``/api/``."""
+    return JsonResponse({"code": "NOT_FOUND", "detail": "there is no such path"}, status=404)
+
+
+class Router(SimpleRouter):
+    """Every path with and without its trailing slash; none redirects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trailing_slash = "/?"
+
+
+VIEWS: dict[str, type[View[Any]]] = {
+    "signals": SignalView,
+    "orders": OrderView,
+    "fills": FillView,
+    "positions": PositionView,
+    "accounts": AccountView,
+    "strategies": StrategyView,
+    "breakers": BreakerView,
+    "limits": LimitView,
+    "audit": AuditView,
+    "trading-state": TradingStateView,
+}
+router = Router()
+for name, view in VIEWS.items():
+    router.register(name, view, basename=name)

@@ -72,7 +72,7 @@ def decide(signal: Signal) -> Decision:
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _finish(signal, state, refusal)
-    legs = [_leg(route, alert) for route in _routes(signal.strategy)]
+    legs = [_leg(route, alert) for route in _routes(signal.strategy, alert)]
     if not legs:
         return _finish(
             signal,
@@ -139,7 +139,10 @@ def _refuse_signal(signal: Signal, alert: Alert) -> None:
         )
 
 
-def _routes(strategy: Strategy) -> list[Route]:
+def _routes(strategy: Strategy, alert: Alert) -> list[Route]:
+    if alert.account:
+        named = Account.objects.filter(name=alert.account)
+        return [Route(strategy=strategy, account=account) for account in named]
     return list(
         Route.objects.filter(strategy=strategy, is_enabled=True)
         .select_related("account", "strategy")

@@ -1,17 +1,32 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from execution.api import no_such_path, router
+from execution.tokens import RefreshView, TokenView
 from execution.webhooks import WebhookView
-from fks_site import health
+from fks_site import health, metrics
 
 webhook = WebhookView.as_view()
+
+api: list[URLPattern | URLResolver] = [
+    re_path(r"^token/?$", TokenView.as_view(), name="token"),
+    re_path(r"^token/refresh/?$", RefreshView.as_view(), name="token-refresh"),
+    re_path(r"^schema/?$", SpectacularAPIView.as_view(), name="schema"),
+    re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(), name="docs"),
+    path("v1/", include(router.urls)),
+    re_path(r"", no_such_path),
+]
 
 urlpatterns = [
     re_path(r"^webhook/(?P<strategy>[^/]{1,63})/?$", webhook, name="webhook"),
     re_path(r"^webhook/(?P<strategy>[^/]{1,63})/(?P<token>[^/]{1,200})/?$", webhook),
     re_path(r"^health/?$", health.health, name="health"),
     re_path(r"^ready/?$", health.ready, name="ready"),
+    re_path(r"^metrics/?$", metrics.MetricsView.as_view(), name="metrics"),
+    path("api/", include(api)),
+    path("api", no_such_path),
     path("admin/", admin.site.urls),
 ]

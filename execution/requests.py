@@ -1,0 +1,170 @@
+"""What the REST API takes: strict JSON, exact decimals, no field it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import IO, Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from brokers.types import OrderType, TimeInForce
+from execution.alerts import Action, Alert, TakeProfit
+from execution.models import SideChoices, TimeInForceChoices
+from execution.parsing import Unreadable, decimal_from, parse_object
+from risk.models import TradingState
+from risk.types import QuantityType
+
+HUNDRED = Decimal(100)
+TYPES = (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
+
+
+class StrictJSONParser(BaseParser):
+    """A JSON object with exact numbers, under the bounds webhooks have."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        body = stream.read(settings.MAX_BODY_BYTES + 1)
+        if len(body) > settings.MAX_BODY_BYTES:
+            raise ParseError(f"the body is larger than {settings.MAX_BODY_BYTES} bytes")
+        try:
+            return parse_object(body)
+        except Unreadable as error:
+            raise ParseError(error.detail) from error
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields it does not know: a misspelt ``stop_price`` must not be dropped silently."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = sorted(data.keys() - self.fields.keys())
+            if unknown:
+                raise serializers.ValidationError(
+                    {name: ["there is no such field"] for name in unknown}
+                )
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(
+    {
+        "description": "Greater than zero, as a decimal string or a number; exact either way.",
+        "anyOf": [
+            {"type": "string", "pattern": r"^(?=.*[1-9])[0-9]{1,10}(\.[0-9]{1,18})?$"},
+            {"type": "number", "exclusiveMinimum": 0},
+        ],
+    }
+)
+class PositiveDecimal(serializers.Field[Decimal, Any, str, Any]):
+    """An exact number above zero: at most 28 digits, 18 of them after the point."""
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        try:
+            value = decimal_from(data) if isinstance(data, str) else data
+        except Unreadable as error:
+            raise serializers.ValidationError(error.detail) from error
+        if not isinstance(value, Decimal):
+            raise serializers.ValidationError("must be a number")
+        if value <= 0:
+            raise serializers.ValidationError("must be greater than zero")
+        return value
+
+    def to_representation(self, value: Any) -> str:
+        return str(value)
+
+
+class Flag(serializers.BooleanField):
+    """``true`` or ``false``, and nothing that only resembles them."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+def _reason(*, required: bool) -> Any:
+    return serializers.RegexField(
+        r"\S", max_length=500, required=required, help_text="Why, for the audit trail."
+    )
+
+
+def _choice(values: Any, **options: Any) -> Any:
+    return serializers.ChoiceField(choices=[(one.value, one.value) for one in values], **options)
+
+
+class NewOrderSerializer(StrictSerializer):
+    """An order an operator places by hand."""
+
+    account = serializers.SlugField(max_length=63, help_text="The account's name.")
+    symbol = serializers.RegexField(r"^[A-Za-z0-9][A-Za-z0-9:/._!-]{0,59}$", trim_whitespace=False)
+    side = serializers.ChoiceField(choices=SideChoices.choices)
+    type = _choice(TYPES, default=OrderType.MARKET.value)
+    quantity = PositiveDecimal(
+        required=False, help_text="May be left out only with `reduce_only`: the whole position."
+    )
+    quantity_type = _choice(QuantityType, default=QuantityType.BASE.value)
+    price = PositiveDecimal(required=False)
+    stop_price = PositiveDecimal(required=False)
+    stop_loss = PositiveDecimal(required=False)
+    take_profit = PositiveDecimal(required=False)
+    time_in_force = serializers.ChoiceField(
+        choices=TimeInForceChoices.choices, default=TimeInForce.GTC.value
+    )
+    post_only = Flag(default=False)
+    reduce_only = Flag(default=False)
+    reason = _reason(required=False)
+
+    def to_alert(self) -> Alert:
+        """The order as the pipeline reads it; valid data only."""
+        given = self.validated_data
+        target = given.get("take_profit")
+        return Alert(
+            account=given["account"],
+            symbol=given["symbol"],
+            action=Action(given["side"]),
+            order_type=OrderType(given["type"]),
+            quantity=given.get("quantity"),
+            quantity_type=QuantityType(given["quantity_type"]),
+            price=given.get("price"),
+            stop_price=given.get("stop_price"),
+            stop_loss=given.get("stop_loss"),
+            take_profit=(TakeProfit(target, HUNDRED),) if target else (),
+            time_in_force=TimeInForce(given["time_in_force"]),
+            post_only=given["post_only"],
+            reduce_only=given["reduce_only"],
+        )
+
+
+class ReasonSerializer(StrictSerializer):
+    """Why an operator does something."""
+
+    reason = _reason(required=True)
+
+
+class OptionalReasonSerializer(StrictSerializer):
+    """Why an operator does something, if there is something to say."""
+
+    reason = _reason(required=False)
+
+
+class TradingStateChangeSerializer(StrictSerializer):
+    """Set the kill switch of everything, of one account or of one strategy."""
+
+    state = serializers.ChoiceField(choices=TradingState.State.choices)
+    scope = serializers.ChoiceField(
+        choices=TradingState.Scope.choices, default=TradingState.Scope.GLOBAL.value
+    )
+    key = serializers.CharField(
+        max_length=63, required=False, default="", help_text="Account name or strategy slug."
+    )
+    reason = _reason(required=True)

@@ -1,0 +1,78 @@
+"""What the views of the REST API have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from django.db import models
+from rest_framework import mixins, viewsets
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.permissions import DjangoModelPermissions
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from execution.guards import client_ip
+from execution.requests import StrictJSONParser, StrictSerializer
+from execution.serializers import Row
+from risk import audit
+
+Model = TypeVar("Model", bound=models.Model)
+
+
+class JsonAnswers(DefaultContentNegotiation):
+    """Whatever a client says it accepts, the answer is JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class MayView(DjangoModelPermissions):
+    """The model's view permission to read, its add permission to POST."""
+
+    perms_map = DjangoModelPermissions.perms_map | {
+        "GET": ["%(app_label)s.view_%(model_name)s"],
+        "HEAD": ["%(app_label)s.view_%(model_name)s"],
+    }
+
+
+class MayChange(MayView):
+    """The model's change permission to POST."""
+
+    perms_map = MayView.perms_map | {"POST": ["%(app_label)s.change_%(model_name)s"]}
+
+
+class View(viewsets.GenericViewSet[Model]):
+    """Strict JSON in, JSON out, for users with the model's permissions."""
+
+    http_method_names: Sequence[str] = ("get", "head")
+    permission_classes = (MayView,)
+    parser_classes = (StrictJSONParser,)
+    content_negotiation_class = JsonAnswers
+
+
+class ReadView(mixins.ListModelMixin, mixins.RetrieveModelMixin, View[Model]):
+    """Lists and details of one model. ``detail_class`` is the serializer of a single row."""
+
+    lookup_value_regex = "[^/]+"
+    detail_class: type[Row[Model]] | None = None
+
+    def get_serializer_class(self) -> Any:
+        if self.detail_class is not None and self.action == "retrieve":
+            return self.detail_class
+        return self.serializer_class
+
+
+def acting(request: Request) -> AbstractContextManager[None]:
+    """What happens inside is done by the request's user; a token's user is known only here."""
+    return audit.acting(audit.Actor(request.user.get_username(), client_ip(request) or ""))
+
+
+def given(kind: type[StrictSerializer], data: Any) -> Any:
+    """``data`` read by ``kind``. Raises ValidationError."""
+    serializer = kind(data=data)
+    serializer.is_valid(raise_exception=True)
+    return serializer

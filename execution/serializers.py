@@ -1,0 +1,239 @@
+"""What the REST API shows. Numbers are decimal strings; secrets have no field here."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar, TypeVar
+
+from django.db import models
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from brokers.decimals import decimal_text
+from brokers.models import Account
+from execution.models import (
+    Fill,
+    Order,
+    OrderEvent,
+    Position,
+    Route,
+    Signal,
+    Strategy,
+)
+from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
+
+Model = TypeVar("Model", bound=models.Model)
+
+
+class DecimalText(serializers.DecimalField):
+    """A decimal as fixed-point text: no exponent, no trailing zeros."""
+
+    def to_representation(self, value: Decimal | str) -> str:
+        return decimal_text(Decimal(value))
+
+
+class Row(serializers.ModelSerializer[Model]):
+    """A row as it is shown, all columns read-only; its money columns are ``DecimalText``."""
+
+    serializer_field_mapping: ClassVar[dict[Any, Any]] = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.DecimalField: DecimalText,
+    }
+
+    def get_extra_kwargs(self) -> dict[str, Any]:
+        return {name: {"read_only": True} for name in self.Meta.fields}
+
+
+@extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
+class JsonObject(serializers.JSONField):
+    """A JSON object, or null."""
+
+
+def name_of(*, slug: str = "name", **options: Any) -> Any:
+    """A related row shown by its name."""
+    return serializers.SlugRelatedField[Any](slug_field=slug, read_only=True, **options)
+
+
+class FillSerializer(Row[Fill]):
+    account = name_of()
+
+    class Meta:
+        model = Fill
+        fields = (
+            "id", "account", "order", "trade_id", "symbol", "side", "quantity", "price", "fee",
+            "fee_currency", "realised_pnl", "at", "recorded_at",
+        )  # fmt: skip
+
+
+class OrderSerializer(Row[Order]):
+    account = name_of()
+    strategy = name_of(slug="slug", allow_null=True)
+
+    class Meta:
+        model = Order
+        fields: tuple[str, ...] = (
+            "id", "signal", "strategy", "account", "symbol", "side", "type", "role", "quantity",
+            "price", "stop_price", "time_in_force", "post_only", "reduce_only", "reference_price",
+            "reserved_value", "state", "reason", "detail", "client_order_id", "broker_order_id",
+            "filled_quantity", "average_price", "attempt", "created_at", "submitted_at",
+            "acknowledged_at", "finished_at", "expires_at", "updated_at",
+        )  # fmt: skip
+
+
+class OrderEventSerializer(Row[OrderEvent]):
+    class Meta:
+        model = OrderEvent
+        fields = ("at", "event", "from_state", "to_state", "attempt", "actor", "detail")
+
+
+class VerdictSerializer(serializers.Serializer[dict[str, Any]]):
+    """One rule's answer with its numbers."""
+
+    rule = serializers.CharField()
+    passed = serializers.BooleanField()
+    mode = serializers.CharField()
+    code = serializers.CharField(allow_blank=True)
+    detail = serializers.CharField()
+    numbers = serializers.DictField(child=serializers.CharField())
+
+
+class SizingStepSerializer(serializers.Serializer[dict[str, Any]]):
+    """One line of the size arithmetic."""
+
+    label = serializers.CharField()  # type: ignore[assignment]  # Field.label is something else
+    formula = serializers.CharField()
+    result = serializers.CharField()
+
+
+class OrderDetailSerializer(OrderSerializer):
+    """An order with why it is as large as it is, what risk said, and its journal."""
+
+    verdicts = VerdictSerializer(many=True, read_only=True)
+    sizing = SizingStepSerializer(many=True, read_only=True)
+    journal = OrderEventSerializer(many=True, read_only=True)
+    fills = FillSerializer(many=True, read_only=True)
+
+    class Meta(OrderSerializer.Meta):
+        fields = (*OrderSerializer.Meta.fields, "verdicts", "sizing", "journal", "fills")
+
+
+class SignalSerializer(Row[Signal]):
+    strategy = name_of(slug="slug")
+    alert = serializers.DictField(read_only=True)
+
+    class Meta:
+        model = Signal
+        fields: tuple[str, ...] = (
+            "id", "strategy", "received_at", "sent_at", "address", "auth", "symbol", "action",
+            "alert", "state", "reason", "detail", "decided_at", "finished_at",
+        )  # fmt: skip
+
+
+class SignalDetailSerializer(SignalSerializer):
+    """A signal with the orders it led to."""
+
+    orders = OrderSerializer(many=True, read_only=True)
+
+    class Meta(SignalSerializer.Meta):
+        fields = (*SignalSerializer.Meta.fields, "orders")
+
+
+class PositionSerializer(Row[Position]):
+    account = name_of()
+
+    class Meta:
+        model = Position
+        fields = (
+            "id", "account", "symbol", "quantity", "average_price", "realised_pnl", "fees",
+            "updated_at",
+        )  # fmt: skip
+
+
+class BalanceSerializer(serializers.Serializer[dict[str, Any]]):
+    total = serializers.CharField()
+    free = serializers.CharField()
+
+
+class AccountSerializer(Row[Account]):
+    """An account without its options and credentials."""
+
+    venue = serializers.CharField(read_only=True)
+    balances = serializers.DictField(child=BalanceSerializer(), read_only=True)
+
+    class Meta:
+        model = Account
+        fields = (
+            "name", "broker", "venue", "environment", "quote_currency", "is_active", "balances",
+            "balances_at", "reconciled_at", "created_at",
+        )  # fmt: skip
+
+
+class RouteSerializer(Row[Route]):
+    account = name_of()
+
+    class Meta:
+        model = Route
+        fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
+
+
+class StrategySerializer(Row[Strategy]):
+    """A strategy without its secrets."""
+
+    allowlist = name_of(allow_null=True)
+    routes = RouteSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Strategy
+        fields = (
+            "slug", "note", "is_enabled", "auth", "format", "allowlist", "max_age",
+            "dedupe_window", "min_confidence", "requires_confidence", "min_reward_risk",
+            "requires_reward_risk", "routes", "created_at",
+        )  # fmt: skip
+
+
+class BreakerSerializer(Row[CircuitBreaker]):
+    account = name_of()
+
+    class Meta:
+        model = CircuitBreaker
+        fields = (
+            "account", "state", "failures", "successes", "failure_threshold",
+            "success_threshold", "open_seconds", "opened_at", "last_error",
+        )  # fmt: skip
+
+
+class LimitSerializer(Row[RiskLimit]):
+    """A limit and its scope; an empty scope is everything."""
+
+    account = name_of(source="policy.account", allow_null=True)
+    strategy = serializers.CharField(source="policy.strategy", read_only=True)
+    symbol = serializers.CharField(source="policy.symbol", read_only=True)
+
+    class Meta:
+        model = RiskLimit
+        fields = ("id", "rule", "value", "mode", "account", "strategy", "symbol", "updated_at")
+
+
+class TradingStateSerializer(Row[TradingState]):
+    class Meta:
+        model = TradingState
+        fields = ("scope", "key", "state", "generation", "reason", "changed_by", "changed_at")
+
+
+class AuditEventSerializer(Row[AuditEvent]):
+    before = JsonObject(read_only=True)
+    after = JsonObject(read_only=True)
+
+    class Meta:
+        model = AuditEvent
+        fields = (
+            "id", "at", "kind", "actor", "address", "correlation_id", "subject", "before",
+            "after", "reason",
+        )  # fmt: skip
+
+
+class AcceptedSerializer(serializers.Serializer[dict[str, Any]]):
+    """Stored, and not decided yet."""
+
+    status = serializers.CharField()
+    signal_id = serializers.UUIDField()
