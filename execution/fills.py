@@ -6,6 +6,7 @@ quantity is the sum of the fills and never falls, and the state follows the venu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +16,16 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from brokers.decimals import decimal_text
 from brokers.types import FillReport, OrderReport, Side, VenueStatus
-from execution import positions
+from execution import metrics, positions
 from execution.models import Fill, Order, Position
 from execution.states import TERMINAL, OrderState
 from execution.transitions import Event, move, reported_state, target
+from risk import audit
+from risk.types import ReasonCode
+
+logger = logging.getLogger(__name__)
 
 _EVENTS: dict[VenueStatus, Event] = {
     VenueStatus.OPEN: Event.ACKNOWLEDGE,
@@ -29,6 +35,7 @@ _EVENTS: dict[VenueStatus, Event] = {
     VenueStatus.EXPIRED: Event.EXPIRE,
     VenueStatus.REJECTED: Event.REJECT,
 }
+_CANCEL_REASONS = (ReasonCode.CANCELED_BY_OPERATOR, ReasonCode.CANCELED_BY_SIGNAL)
 POLL_DELAYS = (0.2, 0.5, 1, 2, 3)
 """Seconds until the next question about a working order; the last one repeats."""
 
@@ -47,30 +54,33 @@ def apply_report(
     """Book ``report`` on ``order``. May be called twice and concurrently with itself.
 
     A terminal word of the venue is believed only once the fills it speaks of are all here; until
-    then the order stays working and is asked again.
+    then the order stays working and is asked again. What a venue filled beyond the order is booked,
+    and an operator is told. Raises IllegalMove when the report contradicts what FKS knows for sure.
     """
     with transaction.atomic():
         order = _locked(order)
+        before, acknowledged_at = order.state, order.acknowledged_at
         new_fills = _record_fills(order, report.fills)
         filled, average = _totals(order)
-        complete = filled >= report.filled_quantity
-        event = _EVENTS[report.status] if complete else _working_event(filled)
-        if event is Event.ACKNOWLEDGE and filled > 0:
-            event = Event.FILL_PARTLY
-        if event is Event.FILL_PARTLY and filled >= order.quantity:
-            event = Event.FILL
+        event = _event(report, filled, order.quantity)
+        now = timezone.now()
         changes = {
-            "filled_quantity": filled,
+            "filled_quantity": min(filled, order.quantity),
             "average_price": average,
             "broker_order_id": report.broker_order_id or order.broker_order_id,
-            "acknowledged_at": order.acknowledged_at or timezone.now(),
+            "acknowledged_at": acknowledged_at or now,
             "unknown_since": None,
+            "looks": 0,
             "next_check_at": next_poll(order),
             "polls": order.polls + 1,
+            "reason": _reason(order, event),
         }
-        if report.reason:
-            changes["detail"] = report.reason
-        moved = _move_if_news(order, event, new_fills, changes, source, evidence)
+        detail = report.reason or _reason_in_words(order) or source
+        moved = _move_if_news(order, event, new_fills, changes, detail, evidence)
+        if new_fills and filled > order.quantity:
+            _note_overfill(order, filled)
+    if moved and order.state == OrderState.FILLED != before:
+        metrics.stage_seconds["fill"].observe((now - (acknowledged_at or now)).total_seconds())
     return Applied(new_fills, moved)
 
 
@@ -84,8 +94,39 @@ def _locked(order: Order) -> Order:
     return Order.objects.select_for_update(no_key=True, of=("self",)).get(pk=order.pk)
 
 
-def _working_event(filled: Decimal) -> Event:
-    return Event.FILL_PARTLY if filled > 0 else Event.ACKNOWLEDGE
+def _event(report: OrderReport, filled: Decimal, quantity: Decimal) -> Event:
+    """What the report means, given the fills on record."""
+    claimed = report.filled_quantity
+    incomplete = filled < claimed or (report.status is VenueStatus.FILLED and not filled)
+    working = report.status in (VenueStatus.OPEN, VenueStatus.PARTIALLY_FILLED)
+    if not incomplete and not working:
+        return _EVENTS[report.status]
+    if not incomplete and filled >= quantity:
+        return Event.FILL
+    return Event.FILL_PARTLY if filled else Event.ACKNOWLEDGE
+
+
+def _reason(order: Order, event: Event) -> str:
+    """A cancel's reason stays, a doubt's goes, and a rejection has one."""
+    if event is Event.REJECT:
+        return ReasonCode.VENUE_REJECTED.value
+    return order.reason if order.reason in _CANCEL_REASONS else ""
+
+
+def _reason_in_words(order: Order) -> str:
+    return order.detail if order.state == OrderState.CANCELING else ""
+
+
+def _note_overfill(order: Order, filled: Decimal) -> None:
+    """The position holds what really traded; the order cannot show more than it asked for."""
+    audit.record(
+        "order.overfilled",
+        f"order {order.pk}",
+        before={"quantity": decimal_text(order.quantity)},
+        after={"filled": decimal_text(filled)},
+        reason="the venue filled more than was ordered",
+        correlation_id=str(order.signal_id or ""),
+    )
 
 
 def _move_if_news(
@@ -93,20 +134,20 @@ def _move_if_news(
     event: Event,
     new_fills: int,
     changes: dict[str, Any],
-    source: str,
+    detail: str,
     evidence: Mapping[str, Any] | None,
 ) -> bool:
     """Journal a move only when state or fills changed; else just note that the venue was asked."""
     state = OrderState(order.state)
     if state in TERMINAL:
         late = _late_event(order, event, new_fills)
-        return late is not None and move(order, late, detail=source, evidence=evidence, **changes)
+        return late is not None and move(order, late, detail=detail, evidence=evidence, **changes)
     if target(state, event)[0] == state and not new_fills:
         Order.objects.filter(pk=order.pk, state=state).update(
-            next_check_at=changes["next_check_at"], polls=changes["polls"]
+            next_check_at=changes["next_check_at"], polls=changes["polls"], looks=0
         )
         return False
-    return move(order, event, detail=source, evidence=evidence, **changes)
+    return move(order, event, detail=detail, evidence=evidence, **changes)
 
 
 def _late_event(order: Order, event: Event, new_fills: int) -> Event | None:
@@ -122,8 +163,16 @@ def _late_event(order: Order, event: Event, new_fills: int) -> Event | None:
 
 
 def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
-    known = set(Fill.objects.filter(order=order).values_list("trade_id", flat=True))
-    fresh = [report for report in reports if report.trade_id not in known]
+    told = {report.trade_id: report for report in reports}
+    booked = dict(
+        Fill.objects.filter(account_id=order.account_id, trade_id__in=told).values_list(
+            "trade_id", "order_id"
+        )
+    )
+    for trade_id, owner in booked.items():
+        if owner != order.pk:
+            logger.error("trade %s of order %s is booked on %s", trade_id, order.pk, owner)
+    fresh = [report for report in told.values() if report.trade_id not in booked]
     if not fresh:
         return 0
     position = _position_row(order)
@@ -150,7 +199,9 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
     base_fee = report.fee if report.fee_currency == base else Decimal(0)
     quote_fee = report.fee if report.fee_currency == quote else Decimal(0)
     book, realised = positions.apply(
-        positions.Book(position.quantity, position.average_price, position.realised_pnl),
+        positions.Book(
+            position.quantity, position.average_price, position.realised_pnl, position.fees
+        ),
         positions.Trade(report.quantity * Side(order.side).sign, report.price, base_fee, quote_fee),
     )
     Fill.objects.create(
@@ -170,14 +221,10 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
     position.quantity = book.quantity
     position.average_price = book.average_price
     position.realised_pnl = book.realised_pnl
-    position.fees += quote_fee + base_fee * report.price
+    position.fees = book.fees
 
 
 def _totals(order: Order) -> tuple[Decimal, Decimal | None]:
     """Filled quantity and average price from the fills on record."""
-    rows = list(Fill.objects.filter(order=order).values_list("quantity", "price"))
-    filled = sum((quantity for quantity, _ in rows), Decimal(0))
-    if not filled:
-        return Decimal(0), None
-    cost = sum((quantity * price for quantity, price in rows), Decimal(0))
-    return filled, (cost / filled).quantize(positions.QUANTUM)
+    rows = Fill.objects.filter(order=order).values_list("quantity", "price")
+    return positions.totals(list(rows))

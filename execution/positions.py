@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 QUANTUM = Decimal("1E-18")
 ZERO = Decimal(0)
+PRECISION = 100
+"""Digits of intermediate results: a product of two columns has 76."""
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """A position: signed quantity, its average entry price (``None`` when flat), realised so far."""
+    """A position: signed quantity, its average entry price (``None`` when flat), realised so far.
+
+    ``fees`` is what was paid so far, counted in the quote asset.
+    """
 
     quantity: Decimal = ZERO
     average_price: Decimal | None = None
     realised_pnl: Decimal = ZERO
+    fees: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +38,50 @@ class Trade:
 def apply(book: Book, trade: Trade) -> tuple[Book, Decimal]:
     """The book after ``trade``, and what the trade realised in the quote asset, fees taken off.
 
-    A fee in the base asset leaves the position and costs its worth at the trade's price. A trade
-    through zero closes at the old average and opens the rest at its own price.
+    A trade through zero closes at the old average and opens the rest at its own price. A fee in the
+    base asset is booked as what it is: coins parted with at the trade's price, and that price paid.
     """
     with localcontext() as context:
-        context.prec = 60
-        realised = -trade.quote_fee - trade.base_fee * trade.price
-        closing = _closing_part(book.quantity, trade.quantity)
-        if closing and book.average_price is not None:
-            direction = 1 if book.quantity > 0 else -1
-            realised += closing * (trade.price - book.average_price) * direction
-        quantity = book.quantity + trade.quantity
-        after = Book(
-            quantity=quantity - trade.base_fee,
-            average_price=_average(book, trade, quantity),
-            realised_pnl=_exact(book.realised_pnl + realised),
-        )
-        return after, _exact(realised)
+        context.prec = PRECISION
+        traded = _moved(book, trade.quantity, trade.price)
+        after = _moved(traded, -trade.base_fee, trade.price)
+        fees = trade.quote_fee + trade.base_fee * trade.price
+        realised = _exact(after.realised_pnl - book.realised_pnl - fees)
+        total = _exact(book.fees + fees)
+        return replace(after, realised_pnl=book.realised_pnl + realised, fees=total), realised
 
 
-def _closing_part(held: Decimal, traded: Decimal) -> Decimal:
-    """How much of the trade reduces what is held, as a positive quantity."""
-    if held * traded >= 0:
-        return ZERO
-    return min(abs(held), abs(traded))
+def totals(fills: Sequence[tuple[Decimal, Decimal]]) -> tuple[Decimal, Decimal | None]:
+    """What (quantity, price) pairs add up to: the quantity, and its mean price (``None`` if zero)."""
+    with localcontext() as context:
+        context.prec = PRECISION
+        quantity = sum((quantity for quantity, _ in fills), ZERO)
+        if not quantity:
+            return quantity, None
+        cost = sum((quantity * price for quantity, price in fills), ZERO)
+        return quantity, _exact(cost / quantity)
 
 
-def _average(book: Book, trade: Trade, quantity: Decimal) -> Decimal | None:
-    if quantity - trade.base_fee == 0:
+def _moved(book: Book, quantity: Decimal, price: Decimal) -> Book:
+    """``book`` after ``quantity`` (signed) changed hands at ``price``, without fees."""
+    held = book.quantity
+    after = held + quantity
+    realised = book.realised_pnl
+    if held * quantity < 0 and book.average_price is not None:
+        closing = min(abs(held), abs(quantity)).copy_sign(held)
+        realised += closing * (price - book.average_price)
+    return Book(after, _average(book, quantity, price), realised)
+
+
+def _average(book: Book, quantity: Decimal, price: Decimal) -> Decimal | None:
+    after = book.quantity + quantity
+    if after == 0:
         return None
-    if book.average_price is None or book.quantity * quantity <= 0:
-        return trade.price
-    if abs(quantity) <= abs(book.quantity):
+    if book.average_price is None or book.quantity * after <= 0:
+        return price
+    if abs(after) <= abs(book.quantity):
         return book.average_price
-    cost = abs(book.quantity) * book.average_price + abs(trade.quantity) * trade.price
-    return _exact(cost / abs(quantity))
+    return _exact((book.quantity * book.average_price + quantity * price) / after)
 
 
 def _exact(value: Decimal) -> Decimal:

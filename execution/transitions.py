@@ -75,6 +75,8 @@ TABLE: dict[tuple[OrderState, Event], OrderState] = {
 }
 for _state in (_S.SUBMITTING, _S.UNKNOWN, _S.NEEDS_OPERATOR, _S.OPEN, _S.PARTIALLY_FILLED):
     TABLE |= {(_state, event): target for event, target in _REPORTED.items()}
+# An order about to be sent again may turn up after all: then it must not go out a second time.
+TABLE |= {(_S.PENDING, event): target for event, target in _REPORTED.items()}
 # A cancel under way stays one until the venue says how the order ended.
 TABLE |= {(_S.CANCELING, event): target for event, target in _REPORTED.items()}
 TABLE |= {
@@ -91,6 +93,10 @@ _CORRECTIONS: dict[tuple[OrderState, Event], OrderState] = {
     if target is not state
 } | {(state, _E.LATE_FILL): state for state in TERMINAL - {_S.DENIED}}
 """A venue's word after a terminal state: the venue wins, and an operator is told."""
+
+
+_AS_PLANNED = frozenset({_S.SUBMITTING, _S.OPEN, _S.PARTIALLY_FILLED, _S.FILLED})
+"""States that need no reason: one from an earlier doubt or an overtaken cancel would mislead."""
 
 
 class IllegalMove(Exception):
@@ -126,12 +132,13 @@ def move(
 
     The UPDATE is conditional on the state and attempt ``order`` was read in: of two racing callers
     one wins. Returns False, and refreshes ``order``, when it lost; the caller then decides from the
-    truth. ``changes`` are further columns of the same UPDATE.
+    truth. ``changes`` are further columns of the same UPDATE; ``detail`` stays on the row as well
+    where there is something to explain.
     """
     before = OrderState(order.state)
     after, corrects = target(before, event)
     now = timezone.now()
-    changes |= _bookkeeping(order, after, now)
+    changes |= _bookkeeping(order, after, now, detail)
     with transaction.atomic():
         won = Order.objects.filter(pk=order.pk, state=before, attempt=order.attempt).update(
             state=after, updated_at=now, **changes
@@ -165,9 +172,11 @@ def move(
     return True
 
 
-def _bookkeeping(order: Order, after: OrderState, now: datetime) -> dict[str, Any]:
+def _bookkeeping(order: Order, after: OrderState, now: datetime, detail: str) -> dict[str, Any]:
     """Columns that follow from the new state alone."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {"detail": detail}
+    if after in _AS_PLANNED:
+        columns = {"reason": "", "detail": ""}
     if after in TERMINAL:
         columns |= {"finished_at": now, "next_check_at": None, "lease_until": None}
     elif order.finished_at is not None:
