@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from django.db import models
@@ -15,6 +15,7 @@ from brokers.fields import decimal_text
 from brokers.types import Environment
 
 EMPTY = "–"
+_CENT = Decimal("0.01")
 ENVIRONMENT_COLORS = {
     Environment.DRY_RUN.value: "info",
     Environment.SANDBOX.value: "warning",
@@ -34,16 +35,41 @@ def number(value: Decimal | None, *, signed: bool = False) -> SafeString | str:
     return format_html('<span class="fks-number{}">{}{}</span>', tone, sign, decimal_text(value))
 
 
+def money(value: Decimal | None) -> SafeString | str:
+    """A gain or loss to the cent; hovering shows it exactly. Less than a cent is shown exactly."""
+    if value is None:
+        return EMPTY
+    cents = value.quantize(_CENT, rounding=ROUND_HALF_EVEN)
+    if not cents or cents == value:
+        return number(value, signed=True)
+    return format_html(
+        '<span title="{}">{}</span>', decimal_text(value), number(cents, signed=True)
+    )
+
+
+def clock(value: datetime | None, now: datetime) -> SafeString | str:
+    """The time of day in UTC, with milliseconds; the date as well when it is not ``now``'s."""
+    if value is None:
+        return EMPTY
+    utc = value.astimezone(UTC)
+    day = "" if utc.date() == now.astimezone(UTC).date() else f"{utc:%Y-%m-%d} "
+    return _time(utc, f"{day}{utc:%H:%M:%S}.{utc.microsecond // 1000:03}")
+
+
 def moment(value: datetime | None) -> SafeString | str:
     """UTC to the second; hovering shows the microseconds."""
     if value is None:
         return EMPTY
     utc = value.astimezone(UTC)
+    return _time(utc, f"{utc:%Y-%m-%d %H:%M:%S}")
+
+
+def _time(utc: datetime, text: str) -> SafeString:
     return format_html(
         '<time class="fks-time" datetime="{}" title="{} UTC">{}</time>',
         utc.isoformat(),
         f"{utc:%Y-%m-%d %H:%M:%S.%f}",
-        f"{utc:%Y-%m-%d %H:%M:%S}",
+        text,
     )
 
 

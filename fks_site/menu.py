@@ -84,8 +84,10 @@ def tabs(request: HttpRequest) -> list[dict[str, Any]]:
     return [{"models": ["execution.order"], "items": items}]
 
 
-def environment(_request: HttpRequest) -> list[str]:
-    """The most serious environment of the accounts in use, with its colour."""
+def environment(request: HttpRequest) -> list[str] | None:
+    """The most serious environment of the accounts in use, with its colour; none before log-in."""
+    if not request.user.is_authenticated:
+        return None
     used = {row.environment for row in dashboard.cached_view().accounts if row.is_active}
     if Environment.LIVE in used:
         return ["live", "danger"]

@@ -33,7 +33,9 @@ class SwitchForm(ReasonForm):
     field_order = ("state", "target", "reason")
 
     state = forms.ChoiceField(
-        label="Trading", choices=_STATES, widget=UnfoldAdminRadioSelectWidget(radio_style=1)
+        label="Trading",
+        choices=_STATES,
+        widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
     )
     target = forms.ChoiceField(label="For", widget=UnfoldAdminSelectWidget())
 

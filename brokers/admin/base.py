@@ -23,6 +23,7 @@ class ReadOnlyAdmin(ModelAdmin):
     list_fullwidth = True
     sortable_by = ()
     empty_value_display = "–"
+    nothing_yet = "Nothing is here yet."
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -40,6 +41,7 @@ class CarefulAdmin(ModelAdmin):
     actions = None
     empty_value_display = "–"
     list_fullwidth = True
+    nothing_yet = "Nothing is here yet: add the first one."
 
     def save_model(
         self, request: HttpRequest, obj: models.Model, form: ModelForm[Any], change: bool

@@ -32,3 +32,4 @@ class InstrumentAdmin(ReadOnlyAdmin):
     list_filter = ("account",)
     list_select_related = ("account",)
     search_fields = ("symbol", "venue_symbol")
+    nothing_yet = "A venue's rules for a symbol are read with its first order."

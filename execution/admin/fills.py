@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
-from brokers.display import moment_column, number_column
+from brokers.display import moment_column, number, number_column
 from execution.admin.search import by_id
 from execution.models import Fill
 
@@ -27,8 +27,7 @@ class FillAdmin(ReadOnlyAdmin):
         "account",
         number_column("quantity"),
         number_column("price"),
-        number_column("fee"),
-        "fee_currency",
+        "fee",
         number_column("realised_pnl", "realised P&L", signed=True),
         "order_link",
     )
@@ -42,13 +41,13 @@ class FillAdmin(ReadOnlyAdmin):
         "side",
         number_column("quantity"),
         number_column("price"),
-        number_column("fee"),
-        "fee_currency",
+        "fee",
         number_column("realised_pnl", "realised P&L", signed=True),
         moment_column("at", "traded"),
         moment_column("recorded_at", "recorded"),
     )
     search_fields = ("trade_id", "order", "symbol")
+    nothing_yet = "An order that trades leaves its fills here."
     search_help_text = "Trade id, order id or symbol"
 
     def get_search_results(
@@ -66,4 +65,9 @@ class FillAdmin(ReadOnlyAdmin):
     @display(description="order")
     def order_link(self, fill: Fill) -> SafeString:
         address = reverse("admin:execution_order_change", args=[fill.order_id])
-        return format_html('<a class="fks-link" href="{}">{}</a>', address, fill.order_id)
+        shown = f"…{fill.order_id.hex[-12:]}"
+        return format_html('<a class="fks-link" href="{}">{}</a>', address, shown)
+
+    @display(description="fee")
+    def fee(self, fill: Fill) -> SafeString:
+        return format_html("{} {}", number(fill.fee), fill.fee_currency)

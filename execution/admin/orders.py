@@ -53,7 +53,7 @@ class OrderAdmin(ReadOnlyAdmin):
     change_form_template = "fks/order.html"
     list_display = (
         moment_column("created_at", "created"),
-        "shown_side",
+        "side",
         "symbol",
         "account",
         "type",
@@ -62,11 +62,11 @@ class OrderAdmin(ReadOnlyAdmin):
         number_column("average_price"),
         "shown_state",
         "reason",
-        "strategy",
     )
     list_filter = (StageFilter, AgeFilter, "side", "type", "account", "strategy")
-    list_select_related = ("account", "strategy")
+    list_select_related = ("account",)
     search_fields = ("id", "client_order_id", "broker_order_id", "symbol")
+    nothing_yet = "A signal makes one order for each route of its strategy."
     search_help_text = "Order id, client id, broker id or symbol"
     actions_row = ("cancel",)
     actions_detail = ("cancel",)
@@ -125,10 +125,6 @@ class OrderAdmin(ReadOnlyAdmin):
         _ask_for_cancel(order, form.cleaned_data["reason"])
         messages.success(request, "The cancel is on its way; the journal shows how it ends.")
         return HttpResponseRedirect(back)
-
-    @display(description="side")
-    def shown_side(self, order: Order) -> str:
-        return f"{order.side} {order.role}"
 
     @display(description="state", label=ORDER_COLORS)
     def shown_state(self, order: Order) -> tuple[str, str]:

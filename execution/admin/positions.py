@@ -50,6 +50,7 @@ class PositionAdmin(ReadOnlyAdmin):
     list_display = _COLUMNS
     list_filter = (OpenFilter, "account")
     list_select_related = ("account",)
+    nothing_yet = "What fills add up to appears here."
     search_fields = ("symbol", "account__name")
     fields = (*_COLUMNS, "orders_link")
     readonly_fields = (*_COLUMNS, "orders_link")

@@ -19,6 +19,7 @@ class QuarantinedBodyAdmin(ReadOnlyAdmin):
     list_display = _HEAD
     list_filter = ("strategy", "code")
     list_select_related = ("strategy",)
+    nothing_yet = "Every delivery could be read so far."
     search_fields = ("detail", "body")
     fields = (*_HEAD, "shown_body")
     readonly_fields = (*_HEAD, "shown_body")

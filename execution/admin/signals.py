@@ -33,6 +33,7 @@ class SignalAdmin(ReadOnlyAdmin):
     list_filter = (AgeFilter, "state", "action", "strategy")
     list_select_related = ("strategy",)
     search_fields = ("id", "symbol")
+    nothing_yet = "Alerts posted to a strategy's webhook appear here."
     search_help_text = "Signal id or symbol"
 
     def get_search_results(

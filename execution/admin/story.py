@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
+from execution.alerts import Alert
 from execution.models import Fill, Order, OrderEvent, Position, Signal
+
+_ALERT_FIELDS = [one.name for one in fields(Alert) if one.name != "extras"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class SignalStory:
 
 def signal_story(signal: Signal) -> SignalStory:
     """Five queries, however many orders there are."""
-    read = {name: value for name, value in signal.alert.items() if name != "extras"}
+    read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
     return SignalStory(
         signal=signal,
         alert=tuple(_lines(read)),

@@ -32,6 +32,7 @@ class RouteInline(TabularInline):
     model = Route
     fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
     extra = 0
+    hide_title = True
     verbose_name_plural = "routes: where its orders go, and how large they are"
 
 
@@ -48,6 +49,7 @@ class SecretInline(TabularInline):
     readonly_fields = fields
     extra = 0
     can_delete = False
+    hide_title = True
     verbose_name_plural = "secrets"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

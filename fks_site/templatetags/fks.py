@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from brokers import display
@@ -35,6 +36,18 @@ def number(value: Decimal | None) -> SafeString | str:
 def signed(value: Decimal | None) -> SafeString | str:
     """A gain or loss with its sign."""
     return display.number(value, signed=True)
+
+
+@register.filter
+def money(value: Decimal | None) -> SafeString | str:
+    """A gain or loss to the cent, exactly on hover."""
+    return display.money(value)
+
+
+@register.filter
+def clock(value: datetime | None) -> SafeString | str:
+    """The time of day, with the date unless that is today's."""
+    return display.clock(value, timezone.now())
 
 
 @register.filter

@@ -18,6 +18,7 @@ class AllowedNetworkInline(TabularInline):
     model = AllowedNetwork
     fields = ("cidr", "note")
     extra = 0
+    hide_title = True
     verbose_name_plural = "networks: an address or CIDR each; without any, every address is refused"
 
 

@@ -22,6 +22,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_display = (moment_column("at"), "kind", "subject", "actor", "address", "short_reason")
     list_filter = ("kind", "actor")
     search_fields = ("subject", "reason", "=correlation_id")
+    nothing_yet = "What operators change appears here."
     search_help_text = "Subject, reason or correlation id"
 
     def change_view(

@@ -56,6 +56,7 @@ class RiskLimitInline(TabularInline):
     form = LimitForm
     extra = 0
     can_delete = False
+    hide_title = True
     verbose_name_plural = "limits"
 
 

@@ -10,6 +10,7 @@ from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.text import Truncator
 from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
@@ -31,20 +32,21 @@ class CircuitBreakerAdmin(AuditedAdmin):
         "shown_state",
         "shown_failures",
         moment_column("opened_at", "opened"),
-        "last_error",
+        "short_error",
     )
     list_filter = ("state",)
+    nothing_yet = "An account's breaker is made with its first order."
     list_select_related = ("account",)
     fields = (
         "account",
-        "shown_state",
+        "state",
         "shown_failures",
         "last_error",
         "failure_threshold",
         "success_threshold",
         "open_seconds",
     )
-    readonly_fields = ("account", "shown_state", "shown_failures", "last_error")
+    readonly_fields = ("account", "state", "shown_failures", "last_error")
     actions_row = ("trip", "reset")
     actions_detail = ("trip", "reset")
 
@@ -94,6 +96,10 @@ class CircuitBreakerAdmin(AuditedAdmin):
     def shown_state(self, breaker: CircuitBreaker) -> tuple[str, str]:
         return breaker.state, breaker.get_state_display()
 
+    @display(description="last error")
+    def short_error(self, breaker: CircuitBreaker) -> str:
+        return Truncator(breaker.last_error).chars(80)
+
     @display(description="failures in a row")
     def shown_failures(self, breaker: CircuitBreaker) -> str:
         return f"{breaker.failures} of {breaker.failure_threshold}"
@@ -114,6 +120,7 @@ class TradingStateAdmin(ReadOnlyAdmin):
     list_display_links = None
     list_filter = ("state", "scope")
     search_fields = ("key", "reason")
+    nothing_yet = "Trading was never halted. The Halt button is on the home page."
 
     @display(description="scope")
     def shown_scope(self, row: TradingState) -> str:
