@@ -55,7 +55,7 @@ def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signa
     waiting.wait_for(accepted.signal_id, seconds)
     signal = Signal.objects.get(pk=accepted.signal_id)
     orders = Order.objects.filter(signal=signal).select_related("account", "strategy")
-    order = orders.first()
+    order = orders.order_by("id").first()  # what protects it comes later
     if order is not None and order.state == OrderState.DENIED:
         raise Refused(order.reason, order.detail)
     if order is None and signal.state != SignalState.RECEIVED:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.http import Http404
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as default_handler
 
@@ -25,6 +26,8 @@ def answer(
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exceptions in the house's form; anything else is logged and answered without detail."""
+    if isinstance(error, Http404):
+        error = NotFound()
     response = default_handler(error, context)
     if response is None:
         logger.error("unhandled error in %s", type(context["view"]).__name__, exc_info=error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters as filters
+from rest_framework.exceptions import ValidationError
 
 from brokers.types import Environment
 from execution.alerts import Action
@@ -21,9 +22,9 @@ class StrictFilterSet(filters.FilterSet):  # type: ignore[misc]  # the library h
     """A FilterSet that refuses parameters it does not know."""
 
     def is_valid(self) -> bool:
-        known = self.form.errors.keys() | self.filters.keys() | PAGING
-        for name in sorted(self.data.keys() - known):
-            self.form.add_error(None, f"there is no filter {name!r} here")
+        unknown = sorted(self.data.keys() - self.filters.keys() - PAGING)
+        if unknown:
+            raise ValidationError({name: ["there is no such filter"] for name in unknown})
         return bool(super().is_valid())
 
 
