@@ -33,7 +33,7 @@ bench: dev
 
 # Resolve what the requirements bring in and pin it below them.
 lock: dev
-	$(PY) .ci/lock.py requirements.txt requirements-dev.txt
+	$(PY) deploy/lock_requirements.py
 
 runtime: WANTED := requirements.txt
 dev: WANTED := requirements.txt requirements-dev.txt

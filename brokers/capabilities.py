@@ -23,7 +23,8 @@ class Capabilities:
 
     ``submit_timeout``: seconds after which a placement is given up and called UNKNOWN.
     ``settle_window``: seconds after the submission within which the order may still turn up; before
-    that, and before a second look a window later, "not found" proves nothing.
+    that, and before a second look a window later, "not found" proves nothing. ``locks_balance``: a
+    resting stop holds the coins it would sell, so that an exit must cancel it first.
     """
 
     order_types: frozenset[OrderType]
@@ -34,6 +35,7 @@ class Capabilities:
     post_only: bool = False
     reduce_only: bool = False
     short_selling: bool = False
+    locks_balance: bool = True
     needs_internet: bool = True
 
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:

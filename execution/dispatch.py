@@ -35,7 +35,10 @@ logger = logging.getLogger(__name__)
 LEASE_SLACK = timedelta(seconds=3)
 RETRY_SECONDS = 2
 _EXITS_FIRST = Case(
-    When(role=Order.Role.EXIT, then=Value(0)), default=Value(1), output_field=IntegerField()
+    When(role=Order.Role.EXIT, then=Value(0)),
+    When(role=Order.Role.STOP_LOSS, then=Value(1)),
+    default=Value(2),
+    output_field=IntegerField(),
 )
 
 
@@ -43,10 +46,13 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     """Send what the lane holds, one after the other; returns the orders that were handled.
 
     Stops when nothing may be sent now: the lane is empty, taken by another worker, blocked by an
-    order whose outcome is unknown, or its breaker is open.
+    order whose outcome is unknown, its breaker is open, or the account has not been reconciled
+    since the start.
     """
     account = Account.objects.get(pk=account_id)
     handled: list[Order] = []
+    if account.reconciled_at is None:
+        return handled
     while True:
         if not _waiting(account_id, symbol).exists() or not breakers.admits(account_id):
             return handled
@@ -66,11 +72,11 @@ def _waiting(account_id: int, symbol: str) -> Any:
         state=OrderState.PENDING,
     )
     unresolved = lane.filter(state__in=UNRESOLVED)
-    if unresolved.filter(role=Order.Role.EXIT).exists():
+    if unresolved.exclude(role=Order.Role.ENTRY).exists():
         # A second exit on top of one that may be filling could turn the position over.
         return waiting.none()
     if unresolved.exists():
-        waiting = waiting.filter(role=Order.Role.EXIT)
+        waiting = waiting.exclude(role=Order.Role.ENTRY)
     return waiting.order_by(_EXITS_FIRST, "id")
 
 
@@ -103,6 +109,9 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
         return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
         return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
+    if order.role == Order.Role.STOP_LOSS:
+        # A halt must not leave positions without the stop they were opened with.
+        return None
     try:
         switch.refuse_if_switched_off(
             account=account.name,

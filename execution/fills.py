@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.types import FillReport, OrderReport, Side, VenueStatus
-from execution import metrics, positions
+from execution import arming, metrics, positions
 from execution.models import Fill, Order, Position
 from execution.states import TERMINAL, OrderState
 from execution.transitions import Event, move, reported_state, target
@@ -180,6 +180,7 @@ def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
         _book_fill(order, position, report)
     position.updated_at = timezone.now()
     position.save()
+    arming.arm(order)
     return len(fresh)
 
 

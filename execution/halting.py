@@ -13,9 +13,11 @@ from risk.types import ReasonCode
 def cancel_all(scope: TradingState.Scope, key: str) -> list[Order]:
     """Cancel the scope's working orders here and now; returns those that are still working.
 
-    Works without queue and workers. What is left keeps being asked about by the sweep.
+    Stop losses stay: without them the positions that remain would be unguarded. Works without queue
+    and workers. What is left keeps being asked about by the sweep.
     """
-    orders = Order.objects.filter(state__in=WORKING).select_related("account").order_by("id")
+    orders = Order.objects.filter(state__in=WORKING).exclude(role=Order.Role.STOP_LOSS)
+    orders = orders.select_related("account").order_by("id")
     if scope == TradingState.Scope.ACCOUNT:
         orders = orders.filter(account__name=key)
     elif scope == TradingState.Scope.STRATEGY:

@@ -47,6 +47,11 @@ class Strategy(models.Model):
     class Format(models.TextChoices):
         FKS = "fks", "FKS (canonical JSON)"
 
+    class OnNaked(models.TextChoices):
+        ALARM = "alarm", "raise an alarm"
+        REPLACE = "replace", "raise an alarm and place it again"
+        CLOSE = "close", "raise an alarm and close the position"
+
     slug = models.SlugField(max_length=63, unique=True, validators=[validate_name])
     note = models.TextField(blank=True)
     is_enabled = models.BooleanField(default=True)
@@ -72,6 +77,12 @@ class Strategy(models.Model):
     min_reward_risk = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
     requires_reward_risk = models.BooleanField(
         default=False, help_text="Refuse entries without both a stop loss and a take profit."
+    )
+    on_naked = models.CharField(
+        max_length=10,
+        choices=OnNaked.choices,
+        default=OnNaked.REPLACE,
+        help_text="What to do when a stop loss is not at the venue although it should be.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -227,6 +238,7 @@ class Order(models.Model):
     class Role(models.TextChoices):
         ENTRY = "entry", "entry"
         EXIT = "exit", "exit"
+        STOP_LOSS = "stop_loss", "stop loss"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     signal = models.ForeignKey(
@@ -290,7 +302,11 @@ class Order(models.Model):
                 condition=Q(state="submitting"),
                 name="one_submission_per_lane",
             ),
-            models.UniqueConstraint(fields=["signal", "account"], name="one_order_per_signal_leg"),
+            models.UniqueConstraint(
+                fields=["signal", "account", "role"],
+                condition=Q(role__in=["entry", "exit"]),
+                name="one_order_per_signal_leg",
+            ),
             models.CheckConstraint(
                 condition=Q(quantity__gt=Decimal(0)) | Q(state="denied"),
                 name="order_quantity_positive",
@@ -325,7 +341,8 @@ class Order(models.Model):
 
     @property
     def is_exit(self) -> bool:
-        return self.role == Order.Role.EXIT
+        """Whether it can only reduce a position; a stop loss does."""
+        return self.role != Order.Role.ENTRY
 
     @property
     def remaining(self) -> Decimal:
@@ -404,6 +421,86 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.symbol} on {self.account.name}"
+
+
+class Protection(models.Model):
+    """What is to guard one position: its stop at the venue, and the targets FKS watches."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="protections")
+    symbol = models.CharField(max_length=60)
+    entry = models.ForeignKey(
+        Order,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The latest entry whose signal named a stop loss or a take profit.",
+    )
+    is_active = models.BooleanField(default=True)
+    stop_price = MoneyField(null=True, blank=True)
+    targets = models.JSONField(
+        default=list, help_text="Take profits still to be reached: price and percent, as text."
+    )
+    suspended_until = models.DateTimeField(
+        null=True, blank=True, help_text="An exit is under way and needs the coins the stop holds."
+    )
+    naked_since = models.DateTimeField(null=True, blank=True)
+    alarmed_at = models.DateTimeField(null=True, blank=True)
+    aligned_at = models.DateTimeField(null=True, blank=True)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="protection_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["aligned_at"], name="protection_active", condition=Q(is_active=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"protection of {self.symbol} on {self.account.name}"
+
+
+class Difference(models.Model):
+    """Something a venue and our book disagree about, until an operator or the venue resolves it."""
+
+    class Kind(models.TextChoices):
+        FOREIGN_ORDER = "foreign_order", "order at the venue that is not ours"
+        POSITION = "position", "position"
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        GONE = "gone", "gone by itself"
+        ADOPTED = "adopted", "adopted"
+        IGNORED = "ignored", "ignored"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
+    symbol = models.CharField(max_length=60)
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    key = models.CharField(max_length=100, help_text="The venue's order id, or the symbol.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    ours = models.CharField(max_length=100, blank=True)
+    theirs = models.CharField(max_length=100, blank=True)
+    detail = models.TextField()
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.CharField(max_length=150, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["account", "kind", "key"],
+                condition=Q(state__in=["open", "ignored"]),
+                name="difference_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.symbol} on {self.account.name}"
 
 
 class Heartbeat(models.Model):

@@ -13,7 +13,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import facts
+from execution import differences, facts
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Market
 from execution.ids import uuid7
@@ -111,6 +111,7 @@ def _fill_in(order: Order, signal: Signal, alert: Alert, leg: Leg, market: Marke
     switch.refuse_if_switched_off(
         account=leg.account.name, strategy=signal.strategy.slug, is_exit=intent.is_exit
     )
+    _refuse_while_in_doubt(intent, leg)
     sized = size(intent, policy, known)
     order.sizing = [
         {"label": step.label, "formula": step.formula, "result": _text(step.result)}
@@ -125,7 +126,9 @@ def _fill_in(order: Order, signal: Signal, alert: Alert, leg: Leg, market: Marke
         )
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
-    order.verdicts = [_verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent))]
+    order.verdicts = [
+        _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
+    ]
     denied = denial(verdicts)
     if denied is not None and denied.code is not None:
         raise Refusal(denied.code, denied.detail, denied.numbers)
@@ -133,6 +136,17 @@ def _fill_in(order: Order, signal: Signal, alert: Alert, leg: Leg, market: Marke
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _refuse_while_in_doubt(intent: Intent, leg: Leg) -> None:
+    """Nothing is opened where the venue and our book disagree."""
+    drift = None if intent.is_exit else differences.blocks_entries(leg.account.pk, leg.symbol)
+    if drift is not None:
+        raise Refusal(
+            ReasonCode.DRIFT,
+            f"the venue and our book disagree about {leg.symbol}: {drift.detail}",
+            {"ours": drift.ours, "theirs": drift.theirs},
+        )
 
 
 def _policy(route: Route) -> SizingPolicy:
@@ -205,17 +219,21 @@ def _prices(intent: Intent, market: Market) -> tuple[Decimal | None, Decimal | N
     return price, stop_price
 
 
-def _protection_note(alert: Alert, intent: Intent) -> list[Verdict]:
+def _protection_note(alert: Alert, intent: Intent, market: Market) -> list[Verdict]:
+    """Say how the position will be guarded. Raises Refusal where the venue cannot hold the stop."""
     if intent.is_exit or (alert.stop_loss is None and not alert.take_profit):
         return []
-    return [
-        Verdict(
-            rule="protection",
-            passed=True,
-            detail="stop loss and take profit were used to size and judge the order; FKS does not yet "
-            "place them at the venue",
+    if alert.stop_loss is not None and OrderType.STOP not in market.plugin.capabilities.order_types:
+        raise Refusal(
+            ReasonCode.NOT_SUPPORTED,
+            f"{market.account.venue} has no stop orders, so the stop loss could not be placed there",
         )
-    ]
+    parts = []
+    if alert.stop_loss is not None:
+        parts.append("the stop loss is placed at the venue as the order fills")
+    if alert.take_profit:
+        parts.append("FKS watches the take profit and closes when it is reached")
+    return [Verdict(rule="protection", passed=True, detail="; ".join(parts))]
 
 
 def _refused(refusal: Refusal) -> Verdict:

@@ -20,7 +20,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account, SymbolAlias
 from brokers.symbols import resolve
 from brokers.types import Environment, OrderType, Side
-from execution import facts, metrics
+from execution import facts, metrics, protect
 from execution.alerts import Action, Alert
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg, create_order, wants_flat
@@ -98,8 +98,9 @@ def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decisio
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
-    if any(_must_wait(leg, alert) for leg in legs):
-        return Decision(Step.WAIT, cancels=_entries_in_the_way(alert, legs))
+    in_the_way = tuple(order for leg in legs for order in _in_the_way(leg, alert))
+    if in_the_way or any(_must_wait(leg, alert) for leg in legs):
+        return Decision(Step.WAIT, cancels=in_the_way)
     orders = [create_order(signal, alert, leg) for leg in legs]
     state, reason, detail = _disposition(orders)
     row.update(state=state, reason=reason, detail=detail, decided_at=timezone.now())
@@ -201,24 +202,27 @@ def _must_wait(leg: Leg, alert: Alert) -> bool:
         Q(state__in=IN_FLIGHT) | Q(state__in=AT_VENUE, type=OrderType.MARKET.value)
     )
     if wants_flat(alert):
-        return moving.exists() or bool(_entries_in_the_way(alert, [leg]))
+        return moving.exists()
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
     return moving.filter(side=side.opposite.value).exists()
 
 
-def _entries_in_the_way(alert: Alert, legs: Sequence[Leg]) -> tuple[UUID, ...]:
-    """Resting orders that could open again what is being closed."""
-    if not wants_flat(alert):
-        return ()
+def _in_the_way(leg: Leg, alert: Alert) -> list[UUID]:
+    """Orders to cancel before an exit can be decided: entries that could open again what is being
+    closed, and stops that hold the coins the exit has to sell."""
+    if leg.market is None or not _reduces(leg.account, leg.symbol, alert):
+        return []
     found: list[UUID] = []
-    for leg in legs:
+    if wants_flat(alert):
         found += Order.objects.filter(
             account=leg.account,
             symbol=leg.symbol,
             role=Order.Role.ENTRY,
             state__in=(OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED),
         ).values_list("pk", flat=True)
-    return tuple(found)
+    if leg.market.plugin.capabilities.locks_balance:
+        found += protect.suspend(leg.account, leg.symbol)
+    return found
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
@@ -226,6 +230,7 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     for leg in legs:
         working += (
             Order.objects.filter(account=leg.account, symbol=leg.symbol)
+            .exclude(role=Order.Role.STOP_LOSS)
             .exclude(state__in=(*TERMINAL, OrderState.CANCELING))
             .values_list("pk", flat=True)
         )

@@ -7,18 +7,22 @@ submission, and twice, a window apart. A question without a trustworthy answer c
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
 
+from django.db.models import Q
 from django.utils import timezone
 
+from brokers.decimals import decimal_text
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import OrderReport
-from execution import facts, fills
+from brokers.types import OrderReport, OrderType, PositionReport
+from execution import differences, facts, fills
+from execution.differences import Seen
 from execution.dispatch import ref_of
-from execution.models import Order
+from execution.models import Difference, Order, Position
 from execution.states import AT_VENUE, UNRESOLVED, OrderState
 from execution.transitions import Event, move
 from risk import breakers
@@ -30,6 +34,8 @@ LOOKS_NEEDED = 2
 GIVE_UP_AFTER = timedelta(minutes=5)
 ASK_AGAIN = timedelta(seconds=2)
 MAX_ATTEMPTS = 3
+QUIET = timedelta(seconds=5)
+DUST = Decimal("0.001")
 
 
 def check_order(order: Order) -> None:
@@ -144,50 +150,31 @@ def _vanished(order: Order) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Something the venue and our book disagree about."""
-
-    account: str
-    symbol: str
-    detail: str
-
-
 def reconcile_account(account: Account) -> list[Difference]:
-    """Compare the account's working orders with the venue's and refresh its balances.
+    """Compare the account's working orders, positions and balances with the venue's.
 
-    Our own unfinished orders are asked about one by one. Raises BrokerError when the venue does not
-    answer: then nothing is known, and nothing is changed.
+    Returns the open differences, which are stored. Raises BrokerError or Refusal when the venue does
+    not answer: then nothing is known, and nothing is changed. Until this has succeeded once after a
+    start, the account does not trade.
     """
+    started = timezone.now()
     plugin = plugin_for(account)
     with facts.venue_call(account):
         open_at_venue = plugin.open_orders()
+        held_at_venue = plugin.positions()
     facts.refresh_balances(account, plugin)
-    known = set(
-        Order.objects.filter(
-            account=account,
-            broker_order_id__in=[report.broker_order_id for report in open_at_venue],
-        ).values_list("broker_order_id", flat=True)
-    )
-    differences = [
-        Difference(
-            account.name,
-            report.symbol,
-            f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
-        )
-        for report in open_at_venue
-        if report.broker_order_id not in known
-        and not Order.objects.filter(client_order_id=report.client_order_id).exists()
-    ]
+    open_ids = {report.broker_order_id for report in open_at_venue}
     for order in _unfinished(account):
-        check_order(order)
-        order.refresh_from_db()
-        if order.state in UNRESOLVED:
-            differences.append(
-                Difference(account.name, order.symbol, f"order {order.pk} is {order.state}")
-            )
+        if order.state in UNRESOLVED or order.broker_order_id not in open_ids:
+            check_order(order)
+    seen = _foreign_orders(account, open_at_venue)
+    if account.options.get("market_type", "spot") == "spot" and not held_at_venue:
+        seen += _missing_coins(account, started)
+    else:
+        seen += _other_positions(account, held_at_venue, started)
+    found = differences.note(account, seen)
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
-    return differences
+    return found
 
 
 def _unfinished(account: Account) -> list[Order]:
@@ -195,4 +182,76 @@ def _unfinished(account: Account) -> list[Order]:
         Order.objects.filter(account=account, state__in=AT_VENUE | UNRESOLVED)
         .select_related("account")
         .order_by("id")[:500]
+    )
+
+
+def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Seen]:
+    """Working orders at the venue that no order of ours explains."""
+    ids = [report.broker_order_id for report in reports]
+    ours = set(
+        Order.objects.filter(account=account, broker_order_id__in=ids).values_list(
+            "broker_order_id", flat=True
+        )
+    )
+    names = [report.client_order_id for report in reports]
+    named = set(
+        Order.objects.filter(client_order_id__in=names).values_list("client_order_id", flat=True)
+    )
+    return [
+        Seen(
+            kind=Difference.Kind.FOREIGN_ORDER,
+            symbol=report.symbol,
+            key=report.broker_order_id,
+            ours="",
+            theirs=f"{report.side} {decimal_text(report.quantity)}",
+            detail=f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
+        )
+        for report in reports
+        if report.broker_order_id not in ours and report.client_order_id not in named
+    ]
+
+
+def _quiet_positions(account: Account, started: datetime) -> list[Position]:
+    """Positions that have not moved lately and are not about to: the others cannot be compared."""
+    busy = Order.objects.filter(
+        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED))
+        | Q(state__in=AT_VENUE, type=OrderType.MARKET.value),
+        account=account,
+    ).values("symbol")
+    rows = Position.objects.filter(account=account, updated_at__lt=started - QUIET)
+    return list(rows.exclude(symbol__in=busy))
+
+
+def _missing_coins(account: Account, started: datetime) -> list[Seen]:
+    """Spot: coins our fills bought that the venue no longer holds. More coins than ours are no
+    difference: they may have been there before."""
+    seen = []
+    for row in _quiet_positions(account, started):
+        base = row.symbol.partition("/")[0]
+        there = Decimal(account.balances.get(base, {}).get("total", "0"))
+        if row.quantity > 0 and there < row.quantity * (1 - DUST):
+            seen.append(_position(row, there, f"the account holds only {there} {base}"))
+    return seen
+
+
+def _other_positions(
+    account: Account, reports: Sequence[PositionReport], started: datetime
+) -> list[Seen]:
+    """Venues that keep positions: every one of ours must be there as it is here."""
+    there = {report.symbol: report.quantity for report in reports}
+    return [
+        _position(row, there.get(row.symbol, Decimal(0)), "the venue's position is another")
+        for row in _quiet_positions(account, started)
+        if there.get(row.symbol, Decimal(0)) != row.quantity
+    ]
+
+
+def _position(row: Position, there: Decimal, detail: str) -> Seen:
+    return Seen(
+        kind=Difference.Kind.POSITION,
+        symbol=row.symbol,
+        key=row.symbol,
+        ours=decimal_text(row.quantity),
+        theirs=decimal_text(there),
+        detail=f"{detail}; our fills add up to {decimal_text(row.quantity)}",
     )

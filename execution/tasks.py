@@ -12,13 +12,14 @@ from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
+from celery.signals import worker_ready
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import dispatch, metrics, pipeline, reconcile
+from execution import dispatch, metrics, pipeline, protect, reconcile
 from execution.models import Heartbeat, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
@@ -27,13 +28,14 @@ from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
-QUEUE = "orders"
 LEFT_BEHIND = timedelta(seconds=1)
+GUARD_EVERY = timedelta(seconds=3)
+STANDSTILL = timedelta(seconds=15)
 BATCH = 200
 SWEEP_LOCK = 0x464B5302
 
 
-@shared_task(queue=QUEUE)
+@shared_task
 def process_signal(signal_id: str) -> None:
     """Decide a signal, after every earlier one of its strategy and symbol; then run its lanes."""
     while True:
@@ -72,7 +74,7 @@ def _run_or_nudge(account_id: int, symbol: str, *, alone: bool) -> None:
         run_lane.apply_async((account_id, symbol), retry=False)
 
 
-@shared_task(queue=QUEUE)
+@shared_task
 def run_lane(account_id: int, symbol: str) -> None:
     """Send what the lane holds, then settle the signals behind it and wake those that waited."""
     handled = dispatch.run_lane(account_id, symbol)
@@ -82,7 +84,7 @@ def run_lane(account_id: int, symbol: str) -> None:
             check_order.apply_async((str(order.pk),), countdown=0.1, retry=False)
 
 
-@shared_task(queue=QUEUE)
+@shared_task
 def check_order(order_id: str) -> None:
     """Ask the venue about a working or unknown order."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
@@ -97,7 +99,7 @@ def check_order(order_id: str) -> None:
         run_lane(order.account_id, order.symbol)
 
 
-@shared_task(queue=QUEUE)
+@shared_task
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
     """Cancel an order and read back how it ended."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
@@ -122,8 +124,42 @@ def _after(orders: Iterable[Order]) -> None:
     """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
         pipeline.settle(signal_id)
+    for order in orders:
+        if order.role == Order.Role.EXIT and order.state in TERMINAL:
+            protect.resume(order.account_id, order.symbol)
     for account_id, symbol in {(order.account_id, order.symbol) for order in orders}:
         _wake(account_id, symbol)
+        guard(account_id, symbol)
+
+
+@shared_task
+def guard(account_id: int, symbol: str) -> None:
+    """Bring a position's stop in line with it."""
+    account = Account.objects.get(pk=account_id)
+    try:
+        todo = protect.align(account, symbol)
+    except (BrokerError, Refusal) as error:
+        logger.warning("%s on %s cannot be guarded now: %s", symbol, account.name, error)
+        return
+    for order_id in todo.cancels:
+        cancel_order.apply_async((str(order_id), ReasonCode.REPLACED.value), retry=False)
+    if todo.run_lane:
+        run_lane.apply_async((account_id, symbol), retry=False)
+
+
+@shared_task
+def watch(plan_id: int) -> None:
+    """Look whether the market has reached a target, or passed a stop that is not at the venue."""
+    plan = protect.watched().filter(pk=plan_id).first()
+    if plan is None:
+        return
+    try:
+        sent = protect.watch(plan)
+    except BrokerError as error:
+        logger.warning("%s cannot be watched now: %s", plan, error)
+        return
+    for signal_id in sent:
+        process_signal.apply_async((str(signal_id),), retry=False)
 
 
 def _wake(account_id: int, symbol: str) -> None:
@@ -134,7 +170,7 @@ def _wake(account_id: int, symbol: str) -> None:
         process_signal.apply_async((str(signal.pk),), retry=False)
 
 
-@shared_task(queue="sweeps")
+@shared_task
 def sweep() -> None:
     """Find what was left behind by a lost message or a dead worker, and send it on its way.
 
@@ -160,6 +196,15 @@ def sweep() -> None:
         process_signal.apply_async((str(signal_id),), retry=False)
     for signal_id in _unsettled_signals():
         pipeline.settle(signal_id)
+    for account_id in Account.objects.filter(
+        is_active=True, reconciled_at__isnull=True
+    ).values_list("pk", flat=True):
+        reconcile_account.apply_async((account_id,), retry=False, expires=5)
+    for account_id, symbol in protect.due(now - GUARD_EVERY):
+        guard.apply_async((account_id, symbol), retry=False, expires=10)
+    for plan_id in protect.watched().values_list("pk", flat=True)[:BATCH]:
+        watch.apply_async((plan_id,), retry=False, expires=5)
+    protect.alarm()
 
 
 def _due_orders() -> list[UUID]:
@@ -177,10 +222,14 @@ def _due_orders() -> list[UUID]:
     return ids
 
 
-def _waiting_lanes() -> list[tuple[int, str]]:
+def _waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
+    """Lanes with something to send: of one account, or of all where it was left behind."""
     now = timezone.now()
+    of_account = Q(account_id=account_id)
+    left_behind = Q(updated_at__lt=now - LEFT_BEHIND)
     lanes = (
-        Order.objects.filter(state=OrderState.PENDING, updated_at__lt=now - LEFT_BEHIND)
+        Order.objects.filter(left_behind if account_id is None else of_account)
+        .filter(state=OrderState.PENDING)
         .exclude(next_check_at__gt=now)
         .values_list("account_id", "symbol")
         .distinct()
@@ -207,26 +256,36 @@ def _unsettled_signals() -> list[UUID]:
     return list(rows.values_list("pk", flat=True)[:BATCH])
 
 
-@shared_task(queue="sweeps")
+@shared_task
 def reconcile_all() -> None:
     """Nudge the reconciliation of every account in use."""
     for account_id in Account.objects.filter(is_active=True).values_list("pk", flat=True):
         reconcile_account.apply_async((account_id,), retry=False, expires=60)
 
 
-@shared_task(queue=QUEUE)
+@shared_task
 def reconcile_account(account_id: int) -> None:
     account = Account.objects.get(pk=account_id)
     try:
-        differences = reconcile.reconcile_account(account)
+        found = reconcile.reconcile_account(account)
     except (BrokerError, Refusal) as error:
         logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
         return
-    for difference in differences:
-        logger.warning("%s %s: %s", difference.account, difference.symbol, difference.detail)
+    for difference in found:
+        logger.warning("%s: %s", difference, difference.detail)
+    for lane_account, symbol in _waiting_lanes(account_id):
+        run_lane.apply_async((lane_account, symbol), retry=False)
 
 
-@shared_task(queue="sweeps")
+@worker_ready.connect
+def require_reconciliation(**_: object) -> None:
+    """After a standstill no account trades before it has been compared with its venue."""
+    alive = Heartbeat.objects.filter(name="worker", at__gt=timezone.now() - STANDSTILL).exists()
+    if not alive:
+        Account.objects.update(reconciled_at=None)
+
+
+@shared_task
 def beat_heartbeat() -> None:
     """Beat published this and a worker ran it: both are alive."""
     _beat("beat")

@@ -11,6 +11,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
 app = Celery("fks")
 
+ORDERS, SWEEPS = "orders", "sweeps"
+
 
 def transport_url(redis_url: str) -> str:
     """``REDIS_URL`` as kombu wants it: unix sockets are ``redis+socket://`` there."""
@@ -21,12 +23,12 @@ def transport_url(redis_url: str) -> str:
     return redis_url
 
 
-def _every(task: str, seconds: float, queue: str) -> dict[str, Any]:
+def _every(name: str, seconds: float) -> dict[str, Any]:
     """A beat entry; a tick that could not run before the next one is due is dropped."""
     return {
-        "task": task,
+        "task": f"execution.tasks.{name}",
         "schedule": seconds,
-        "options": {"expires": max(seconds, 2.0), "queue": queue},
+        "options": {"expires": max(seconds, 2.0)},
     }
 
 
@@ -44,7 +46,11 @@ def configure(sender: Celery, **_: Any) -> None:
         },
         task_ignore_result=True,
         task_acks_late=False,
-        task_default_queue="default",
+        task_default_queue=ORDERS,
+        task_routes={
+            f"execution.tasks.{name}": {"queue": SWEEPS}
+            for name in ("sweep", "reconcile_all", "beat_heartbeat")
+        },
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
@@ -53,9 +59,9 @@ def configure(sender: Celery, **_: Any) -> None:
         worker_enable_remote_control=False,
         enable_utc=True,
         beat_schedule={
-            "sweep": _every("execution.tasks.sweep", 1.0, "sweeps"),
-            "beat heartbeat": _every("execution.tasks.beat_heartbeat", 5.0, "sweeps"),
-            "reconcile": _every("execution.tasks.reconcile_all", 60.0, "sweeps"),
+            "sweep": _every("sweep", 1.0),
+            "beat heartbeat": _every("beat_heartbeat", 5.0),
+            "reconcile": _every("reconcile_all", 60.0),
         },
     )
 

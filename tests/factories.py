@@ -39,6 +39,7 @@ class AccountFactory(DjangoModelFactory[Account]):
     name = factory.Sequence(lambda n: f"paper{n}")
     broker = "paper"
     environment = Account.Environment.DRY_RUN
+    reconciled_at = factory.LazyFunction(timezone.now)
     options = factory.LazyFunction(
         lambda: {"prices": {"BTC/USDT": "60000", "ETH/USDT": "3000"}, "spread_bps": "0"}
     )

@@ -48,6 +48,7 @@ _CAPABILITIES = Capabilities(
     settle_window=1,
     post_only=True,
     short_selling=True,
+    locks_balance=False,
     needs_internet=False,
 )
 

@@ -30,12 +30,12 @@ class Command(BaseCommand):
 
     def _reconcile(self, account: Account) -> bool:
         try:
-            differences = reconcile_account(account)
+            found = reconcile_account(account)
         except (BrokerError, Refusal) as error:
             self.stdout.write(f"{account.name}: not known, the venue did not answer ({error})")
             return False
-        for difference in differences:
+        for difference in found:
             self.stdout.write(f"{account.name} {difference.symbol}: {difference.detail}")
-        if not differences:
+        if not found:
             self.stdout.write(f"{account.name}: agrees")
-        return not differences
+        return not found

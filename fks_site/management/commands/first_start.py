@@ -35,9 +35,12 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         address = options["http"]
         lines: list[str] = []
+        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
         with transaction.atomic(), audit.acting(audit.Actor("first start")):
             _allowlist()
             _limits()
+            # The workers compare each account with its venue before they trade again.
+            Account.objects.update(reconciled_at=None)
             password = _admin_user()
             if password:
                 lines += [f"Admin     http://{address}/admin/   user admin   password {password}"]

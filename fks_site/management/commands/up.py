@@ -100,7 +100,7 @@ class _Run:
             options = [] if self.demo else ["--no-demo"]
             news = self._manage(supervisor, "first_start", "--http", self._address(), *options)
         if news.strip():
-            self.say(f"\n{news.rstrip()}\n")
+            self.say(f"\n{news.rstrip()}\n\n")
         programs = [self._program(*item) for item in self._programs().items()]
         for program in programs:
             supervisor.start(program)
@@ -136,7 +136,7 @@ class _Run:
             "worker": [
                 *celery,
                 *("worker", "--pool", "threads", "--concurrency", "32"),
-                *("-Q", "orders,default,sweeps", "--loglevel", "WARNING"),
+                *("-Q", "orders,sweeps", "--loglevel", "WARNING"),
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             "beat": [*celery, "beat", "-s", str(schedule), "--pidfile=", "--loglevel", "WARNING"],
@@ -172,7 +172,7 @@ class _Run:
                 if time.monotonic() > deadline:
                     self.say(f"Not ready yet, still trying: {answer}")
                     return
-                supervisor.pause(0.1)
+                supervisor.pause(0.25)
         except Stopped:
             # They have done no work yet, and while they load they do not hear a SIGTERM.
             for program in programs:

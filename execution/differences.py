@@ -1,0 +1,105 @@
+"""Differences between a venue and our book: noted, closed when they are gone, resolved by operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import transaction
+from django.utils import timezone
+
+from brokers.decimals import decimal_text
+from brokers.models import Account
+from execution.models import Difference, Position
+from risk import audit
+
+Kind, State = Difference.Kind, Difference.State
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One difference as a reconciliation sees it. ``key`` tells it from others of its kind."""
+
+    kind: Difference.Kind
+    symbol: str
+    key: str
+    ours: str
+    theirs: str
+    detail: str
+
+
+def note(account: Account, seen: Iterable[Seen]) -> list[Difference]:
+    """Store what is new, close what is gone; returns the account's open differences.
+
+    A difference an operator ignored stays ignored until what the venue says changes.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        known = {
+            (row.kind, row.key): row
+            for row in Difference.objects.filter(
+                account=account, state__in=(State.OPEN, State.IGNORED)
+            )
+        }
+        for one in seen:
+            row = known.pop((one.kind, one.key), None)
+            if row is None or _outdated(row, one):
+                row = Difference(account=account, kind=one.kind, key=one.key, first_seen_at=now)
+            row.symbol, row.detail = one.symbol, one.detail
+            row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, now
+            if row.pk is None:
+                audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
+            row.save()
+        for row in known.values():
+            _close(row, State.GONE, "the venue and the book agree again")
+    return list(Difference.objects.filter(account=account, state=State.OPEN).order_by("id"))
+
+
+def _outdated(row: Difference, seen: Seen) -> bool:
+    """Close a difference that was ignored as something else than it is now."""
+    if row.state != State.IGNORED or row.theirs == seen.theirs:
+        return False
+    _close(row, State.GONE, "what the venue says has changed")
+    return True
+
+
+def blocks_entries(account_id: int, symbol: str) -> Difference | None:
+    """The open difference that forbids opening anything in this symbol, if there is one."""
+    return Difference.objects.filter(account_id=account_id, symbol=symbol, state=State.OPEN).first()
+
+
+def ignore(difference: Difference, *, reason: str) -> None:
+    """Accept the difference as it is: entries go on until the venue says something else."""
+    with transaction.atomic():
+        _close(difference, State.IGNORED, reason)
+        audit.record("difference.ignored", str(difference), reason=reason)
+
+
+def adopt(difference: Difference, *, reason: str) -> None:
+    """Take the venue's word into our book; only for positions. Raises ValueError."""
+    if difference.kind != Kind.POSITION:
+        raise ValueError("an order that is not ours cannot be adopted; cancel it at the venue")
+    with transaction.atomic():
+        row = Position.objects.select_for_update().get(
+            account_id=difference.account_id, symbol=difference.symbol
+        )
+        before, row.quantity = row.quantity, Decimal(difference.theirs)
+        row.average_price = row.average_price if row.quantity else None
+        row.updated_at = timezone.now()
+        row.save()
+        _close(difference, State.ADOPTED, reason)
+        audit.record(
+            "difference.adopted",
+            str(difference),
+            before={"quantity": decimal_text(before)},
+            after={"quantity": decimal_text(row.quantity)},
+            reason=reason,
+        )
+
+
+def _close(row: Difference, state: Difference.State, reason: str) -> None:
+    row.state, row.reason = state, reason
+    row.resolved_at, row.resolved_by = timezone.now(), audit.current_actor().name
+    row.save()
