@@ -49,7 +49,7 @@ def note(account: Account, seen: Iterable[Seen]) -> list[Difference]:
                 row = Difference(account=account, kind=one.kind, key=one.key, first_seen_at=now)
             row.symbol, row.detail = one.symbol, one.detail
             row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, now
-            if row.pk is None:
+            if row._state.adding:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
             row.save()
         for row in known.values():
