@@ -35,7 +35,8 @@ def runtime_directory(var: Path) -> Path:
         return inside
     # Not $TMPDIR: a command in another terminal must find the same place.
     outside = Path("/tmp", f"fks-{digest(var)}")  # noqa: S108
-    if outside.is_symlink() or (outside.exists() and outside.stat().st_uid != var.stat().st_uid):
+    owner = var.stat().st_uid if var.exists() else os.geteuid()
+    if outside.is_symlink() or (outside.exists() and outside.stat().st_uid != owner):
         raise StartError("SOCKET_DIRECTORY_FOREIGN", f"{outside} belongs to somebody else.")
     return outside
 

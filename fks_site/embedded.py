@@ -56,6 +56,7 @@ class _Server:
         self.log = self.var / "log" / f"{self.name}.log"
         self.sockets = addresses.runtime_directory(self.var) / self.name
         self.throw_away = throw_away
+        self._env = {**_SERVER_ENV, "FKS_VAR": str(self.var)}  # tells its owner in a process list
         self._process: subprocess.Popen[bytes] | None = None
 
     def exit_status(self) -> int | None:
@@ -64,7 +65,7 @@ class _Server:
 
     def _spawn(self, argv: list[str], account: Account | None, death: signal.Signals) -> None:
         self._process = processes.spawn(
-            argv, log=self.log, env=_SERVER_ENV, account=account, death_signal=death
+            argv, log=self.log, env=self._env, account=account, death_signal=death
         )
 
     def _stop(self, first: signal.Signals) -> None:
@@ -145,7 +146,7 @@ class Postgres(_Server):
         command = [str(program), "-D", str(draft), "-U", "postgres", "--encoding=UTF8"]
         command += ["--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         command += ["--no-sync"] if self.throw_away else []
-        initdb = processes.spawn(command, log=self.log, env=_SERVER_ENV, account=account)
+        initdb = processes.spawn(command, log=self.log, env=self._env, account=account)
         try:
             with suppress(subprocess.TimeoutExpired):
                 initdb.wait(READY_TIMEOUT)

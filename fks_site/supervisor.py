@@ -9,12 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType, TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from fks_site import processes
 from fks_site.processes import StartError
@@ -84,16 +83,17 @@ class Supervisor:
         self._say = say
         self._kept: list[_Kept] = []
         self._requests = 0
-        self._wakeup = os.pipe()
+        self._wakeup = (-1, -1)
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for end in self._wakeup:
-            os.set_blocking(end, False)
+        self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup[1], False)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler nothing wakes us
+        self._handle(signal.SIGCHLD, lambda *_: None)  # without a handler nothing wakes us
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                signal.signal(number, self._on_stop_signal)
+                self._handle(number, self._on_stop_signal)
         return self
 
     def __exit__(
@@ -104,8 +104,15 @@ class Supervisor:
     ) -> bool:
         for kept in reversed(self._kept):
             kept.child.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
+        for end in self._wakeup:
+            os.close(end)
         return kind is Stopped
+
+    def _handle(self, number: signal.Signals, handler: Callable[..., None]) -> None:
+        self._handlers[number] = signal.signal(number, handler)
 
     def start(self, child: Child) -> None:
         """Start ``child`` and keep it; children stop in the reverse order of this."""
@@ -147,9 +154,9 @@ class Supervisor:
     def pause(self, seconds: float) -> None:
         """Wait, less if a child ends; raises ``Stopped`` when a signal has asked for it."""
         if not self._requests:
-            select.select([self._wakeup[0]], [], [], max(seconds, 0))
-        with suppress(BlockingIOError):
-            os.read(self._wakeup[0], 4096)
+            awake, _, _ = select.select([self._wakeup[0]], [], [], max(seconds, 0))
+            if awake:
+                os.read(self._wakeup[0], 4096)
         if self._requests:
             raise Stopped
 
