@@ -31,6 +31,8 @@ from risk.models import CircuitBreaker, TradingState
 
 logger = logging.getLogger(__name__)
 
+_HELD = Count("pk", filter=~Q(quantity=0))
+
 BREAKER_LEVELS = {
     CircuitBreaker.State.CLOSED: 0,
     CircuitBreaker.State.HALF_OPEN: 1,
@@ -147,7 +149,7 @@ def _breaker_state(account: Account) -> CircuitBreaker.State:
 
 def _positions() -> Iterator[GaugeMetricFamily]:
     by_account = Position.objects.order_by().values_list("account__name")
-    rows = list(by_account.annotate(Count("pk", filter=~Q(quantity=0)), Sum("realised_pnl")))
+    rows = list(by_account.annotate(held=_HELD, realised=Sum("realised_pnl")))
     held = {(account,): count for account, count, _ in rows}
     yield _gauge("fks_positions", "Open positions.", held, "account")
     total = {(account,): pnl for account, _, pnl in rows}
