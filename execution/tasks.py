@@ -251,7 +251,7 @@ def _undecided_signals() -> list[UUID]:
 
 
 def _unsettled_signals() -> list[UUID]:
-    unfinished = Order.objects.filter(signal=OuterRef("pk")).exclude(state__in=TERMINAL)
+    unfinished = pipeline.own_orders(OuterRef("pk")).exclude(state__in=TERMINAL)
     rows = Signal.objects.filter(~Exists(unfinished), state=SignalState.WORKING)
     return list(rows.values_list("pk", flat=True)[:BATCH])
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from brokers.decimals import decimal_text
 from brokers.types import OrderType
 from execution.models import Order, Signal
+from execution.pipeline import own_orders
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 
 MAX_WAIT = 10.0
@@ -50,7 +51,7 @@ def outcome_of(signal_id: UUID) -> dict[str, Any] | None:
     signal = Signal.objects.get(pk=signal_id)
     if signal.state == SignalState.RECEIVED:
         return None
-    orders = list(Order.objects.filter(signal=signal).select_related("account").order_by("id"))
+    orders = list(own_orders(signal_id).select_related("account").order_by("id"))
     settled = all(order.state in TERMINAL for order in orders)
     if any(_is_moving(order) for order in orders):
         return None
