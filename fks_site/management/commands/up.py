@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -101,6 +102,7 @@ class _Run:
             news = self._manage(supervisor, "first_start", "--http", self._address(), *options)
         if news.strip():
             self.say(f"\n{news.rstrip()}\n\n")
+        self._share_metrics()
         programs = [self._program(*item) for item in self._programs().items()]
         for program in programs:
             supervisor.start(program)
@@ -126,6 +128,13 @@ class _Run:
             with self._step(title):
                 supervisor.start(kind(self.var))
             self._env[name] = url
+
+    def _share_metrics(self) -> None:
+        """Every program counts into one directory, emptied here; ``/metrics`` adds them up."""
+        directory = self.var / "metrics"
+        shutil.rmtree(directory, ignore_errors=True)
+        processes.make_directory(directory)
+        self._env["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
 
     def _programs(self) -> dict[str, list[str]]:
         """Module and arguments of each program; they stop in the reverse order."""
