@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from brokers.errors import BrokerError
@@ -253,7 +253,7 @@ def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Deci
     return Decision(Step.DECIDED)
 
 
-def own_orders(signal_id: UUID) -> QuerySet[Order]:
+def own_orders(signal_id: UUID | OuterRef) -> QuerySet[Order]:
     """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
     return Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
 
