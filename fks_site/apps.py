@@ -6,3 +6,6 @@ from django.apps import AppConfig
 class FksSiteConfig(AppConfig):
     name = "fks_site"
     verbose_name = "FKS"
+
+    def ready(self) -> None:
+        from fks_site import checks  # noqa: F401  (importing registers them)
