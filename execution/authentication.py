@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
+import logging
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any
+
+from django.db import Error
+from django.utils import timezone
 
 from brokers import crypto
 from execution.models import Strategy, WebhookSecret
+from execution.parsing import legible
+
+logger = logging.getLogger(__name__)
 
 BODY_FIELDS = ("secret", "token", "passphrase", "key")
 SIGNATURE_HEADERS = ("HTTP_X_WEBHOOK_SIGNATURE", "HTTP_X_TRADINGVIEW_SIGNATURE")
 TOKEN_BYTES = 24
-MASK = "***"
-_IN_UNREADABLE = re.compile(r'"(?:secret|token|passphrase|key)"\s*:\s*"([^"\\]{1,200})"')
+NOTE_EVERY = 60.0  # seconds
+_IN_UNREADABLE = re.compile(r'"(secret|token|passphrase|key)"\s*:\s*"([^"\\]{1,200})"')
+_noted: dict[int, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +40,8 @@ class LiveSecret:
 
     id: int
     profile: str
-    digest: bytes
-    key: bytes
+    digest: bytes = field(repr=False)
+    key: bytes = field(repr=False)
     expires_at: datetime | None
 
 
@@ -40,9 +49,9 @@ class LiveSecret:
 class Delivery:
     """What a request presents. ``path_token`` is the last path segment, empty without one."""
 
-    body: bytes
-    path_token: str
-    signature: str
+    body: bytes = field(repr=False)
+    path_token: str = field(repr=False)
+    signature: str = field(repr=False)
 
 
 def digest_of(token: str) -> bytes:
@@ -76,14 +85,14 @@ def _binding(strategy_id: int, profile: str) -> str:
 
 
 def verify(
-    delivery: Delivery, document: dict[str, Any] | None, live_secrets: tuple[LiveSecret, ...]
+    delivery: Delivery, document: Mapping[str, Any] | None, live_secrets: tuple[LiveSecret, ...]
 ) -> LiveSecret | None:
     """The secret that proves ``delivery``, or ``None``. Every live secret is tried, always.
 
     ``document`` is the parsed body, ``None`` when it could not be parsed: a token is then looked
     for in the text, only so that the body can be kept for the operator.
     """
-    token = delivery.path_token or _token_in(delivery, document)
+    token = next(iter(presented(delivery, document)), "")
     token_digest = digest_of(token)
     proven: LiveSecret | None = None
     for secret in live_secrets:
@@ -96,15 +105,15 @@ def verify(
     return proven
 
 
-def _token_in(delivery: Delivery, document: dict[str, Any] | None) -> str:
+def presented(delivery: Delivery, document: Mapping[str, Any] | None) -> list[str]:
+    """Every text presented as a token, in order of precedence: the path's, then the body fields'."""
     if document is None:
-        found = _IN_UNREADABLE.search(delivery.body.decode("utf-8", "replace"))
-        return found[1] if found else ""
-    for name in BODY_FIELDS:
-        value = document.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return ""
+        pairs = _IN_UNREADABLE.findall(legible(delivery.body))
+    else:
+        pairs = [(name, document.get(name)) for name in BODY_FIELDS]
+    pairs.sort(key=lambda pair: BODY_FIELDS.index(pair[0]))
+    values = (delivery.path_token, *(value for _, value in pairs))
+    return [value for value in values if value and isinstance(value, str)]
 
 
 def _signature_matches(delivery: Delivery, key: bytes) -> bool:
@@ -115,36 +124,15 @@ def _signature_matches(delivery: Delivery, key: bytes) -> bool:
     return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
 
 
-def credentials_in(delivery: Delivery, document: dict[str, Any] | None) -> tuple[str, ...]:
-    """Every credential the delivery carries, longest first, so that it can be masked."""
-    values = {delivery.path_token}
-    if document is None:
-        values |= set(_IN_UNREADABLE.findall(delivery.body.decode("utf-8", "replace")))
-    else:
-        values |= {text for name in BODY_FIELDS if isinstance(text := document.get(name), str)}
-    return tuple(sorted(filter(None, values), key=len, reverse=True))
-
-
-def masked(text: str, credentials: tuple[str, ...]) -> str:
-    """``text`` without ``credentials``, also where JSON escapes hide them."""
-    for value in credentials:
-        text = text.replace(value, MASK).replace(json.dumps(value)[1:-1], MASK)
-    return text
-
-
-def masked_body(delivery: Delivery, document: dict[str, Any] | None) -> str:
-    """The body as it is stored. A credential written in escapes of its own is cut out with its
-    field.
+def note_use(secret: LiveSecret) -> None:
+    """Record that ``secret`` was used, at most once a minute per process: a delivery that comes
+    alone pays one statement more, and none fails over it.
     """
-    credentials = credentials_in(delivery, document)
-    text = delivery.body.decode("utf-8-sig", "backslashreplace")
-    if document is not None:
-        hidden = [
-            name
-            for name in BODY_FIELDS
-            if isinstance(value := document.get(name), str) and value and value not in text
-        ]
-        if hidden:
-            shown = {name: MASK if name in hidden else value for name, value in document.items()}
-            text = json.dumps(shown, default=str)
-    return masked(text, credentials)
+    now = monotonic()
+    if now - _noted.get(secret.id, -NOTE_EVERY) < NOTE_EVERY:
+        return
+    _noted[secret.id] = now
+    try:
+        WebhookSecret.objects.filter(pk=secret.id).update(last_used_at=timezone.now())
+    except Error:
+        logger.warning("the use of webhook secret %s could not be noted", secret.id, exc_info=True)

@@ -19,7 +19,7 @@ def answer(
 ) -> Response:
     """One error answer; ``errors`` lists what is wrong field by field."""
     body: dict[str, Any] = {"code": code, "detail": detail}
-    if errors:
+    if errors is not None:
         body["errors"] = errors
     return Response(body, status=http)
 

@@ -12,9 +12,9 @@ from django.db import connection
 from django.utils import timezone
 
 from execution.alerts import Alert
-from execution.authentication import masked
+from execution.authentication import digest_of
 from execution.ids import uuid7
-from execution.models import QuarantinedBody
+from execution.models import QuarantinedBody, Strategy
 from execution.states import SignalState
 
 # One round trip: the idempotency key decides, and only its winner inserts the signal. An expired
@@ -49,14 +49,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Everything that is stored of a delivery. ``body`` is masked; ``credentials`` still are to be."""
+    """What is stored of a delivery, free of credentials; ``raw`` and ``header_key`` only as digests."""
 
     strategy_id: int
     dedupe_window: int
     raw: bytes
     body: str
     alert: Alert
-    credentials: tuple[str, ...]
     header_key: str
     address: str | None
     auth: str
@@ -81,7 +80,7 @@ def accept(received: Received) -> Accepted:
                 "address": received.address,
                 "auth": received.auth,
                 "body": received.body,
-                "alert": masked(json.dumps(alert.to_json()), received.credentials),
+                "alert": json.dumps(alert.to_json()),
                 "symbol": alert.symbol,
                 "action": alert.action.value,
                 "state": SignalState.RECEIVED.value,
@@ -95,13 +94,17 @@ def accept(received: Received) -> Accepted:
 
 
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:
-    """The delivery's key and when it may be used again: never for a sender's own id or header."""
+    """The delivery's key and when it may be used again: never for a sender's own id or header, nor
+    for a signed body: it carries its own time, so the same bytes later are a replay.
+    """
     if received.alert.idempotency_key:
         return f"id:{received.alert.idempotency_key}", None
     if received.header_key:
-        return f"header:{received.header_key}", None
-    digest = hashlib.sha256(received.raw).hexdigest()
-    return f"body:{digest}", now + timedelta(seconds=received.dedupe_window)
+        return f"header:{digest_of(received.header_key).hex()}", None
+    key = f"body:{hashlib.sha256(received.raw).hexdigest()}"
+    if received.auth == Strategy.Auth.HMAC:
+        return key, None
+    return key, now + timedelta(seconds=received.dedupe_window)
 
 
 def quarantine(
@@ -112,7 +115,7 @@ def quarantine(
         strategy_id=strategy_id,
         received_at=timezone.now(),
         address=address,
-        body=body.replace("\x00", "\\x00"),
+        body=body,
         code=code,
         detail=detail,
     )

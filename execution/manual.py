@@ -40,7 +40,6 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
                 raw=b"",
                 body=json.dumps(alert.to_json()),
                 alert=alert,
-                credentials=(),
                 header_key=key or uuid7().hex,
                 address=actor.address or None,
                 auth=AUTH,

@@ -19,6 +19,7 @@ MAX_EXPONENT = 18
 
 NUMBER = re.compile(r"-?(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _STRUCTURE = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -47,7 +48,16 @@ def decode(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unreadable("NOT_UTF8", "the body is not UTF-8 text", error.start) from error
+        detail = f"the body is not UTF-8 text at byte {error.start}"
+        raise Unreadable("NOT_UTF8", detail, error.start) from error
+
+
+def legible(body: bytes) -> str:
+    """A body nobody could parse, as text for people: bad bytes escaped, NULs (UTF-16) dropped,
+    escapes of printable characters undone, so that nothing hides in it.
+    """
+    text = body.decode("utf-8-sig", "backslashreplace").replace("\x00", "")
+    return _ESCAPE.sub(_unescaped, text)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -67,7 +77,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
             raise Unreadable("TOO_MANY_KEYS", f"more than {MAX_KEYS} keys")
         result = dict(items)
         if len(result) != len(items):
-            raise Unreadable("DUPLICATE_KEY", f"the key {_twice(items)!r} appears twice")
+            raise Unreadable("DUPLICATE_KEY", f"the key {_twice(items)[:40]!r} appears twice")
         for key, value in items:
             _refuse_text(key)
             if isinstance(value, str):
@@ -106,7 +116,7 @@ def decimal_from(text: str) -> Decimal:
     whole, fraction, exponent = match[1], match[2] or "", int(match[3] or 0)
     if len((whole + fraction).strip("0")) > MAX_DIGITS or not -99 < exponent < 99:
         raise Unreadable("NUMBER_OUT_OF_BOUNDS", f"{text[:40]!r} has more than {MAX_DIGITS} digits")
-    number = Decimal(text)
+    number = Decimal(text) or Decimal(0)
     if number and not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
         raise Unreadable("NUMBER_OUT_OF_BOUNDS", f"{text[:40]!r} is beyond 10^±{MAX_EXPONENT}")
     if -int(number.as_tuple().exponent) > MAX_EXPONENT:
@@ -150,6 +160,11 @@ def _refuse_texts(values: list[Any]) -> None:
             _refuse_text(value)
         elif isinstance(value, list):
             _refuse_texts(value)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if character.isprintable() and character not in '"\\' else escape[0]
 
 
 def _twice(items: list[tuple[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 
 MAX_WAIT = 10.0
 MAX_WAITERS = 4
-_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", re.ASCII)
+_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", re.ASCII | re.IGNORECASE)
 
 # A waiting request holds a thread of the web process: a few may, the others are answered 202 at
 # once.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from django.db.models import Q
 from django.utils import timezone
 
+from brokers import crypto
 from execution.authentication import LiveSecret, live
 from execution.models import Strategy, WebhookSecret
 from risk.allowlist import Network, allowed_cidrs, networks
 
+logger = logging.getLogger(__name__)
+
 TTL_SECONDS = 0.5
 MAX_ENTRIES = 1000
+_SLUG = re.compile(r"[-a-zA-Z0-9_]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ def config_of(slug: str) -> WebhookConfig | None:
     found = _cache.get(slug)
     if found is not None and time.monotonic() - found[0] < TTL_SECONDS:
         return found[1]
-    config = _load(slug)
+    config = _load(slug) if _SLUG.fullmatch(slug) else None
     with _lock:
         if config is None:
             _cache.pop(slug, None)
@@ -75,5 +82,14 @@ def _load(slug: str) -> WebhookConfig | None:
         format=strategy.format,
         dedupe_window=strategy.dedupe_window,
         networks=allowed,
-        secrets=tuple(live(row) for row in rows),
+        secrets=tuple(_opened(rows)),
     )
+
+
+def _opened(rows: Iterable[WebhookSecret]) -> Iterator[LiveSecret]:
+    """The secrets that can be used; one whose key is gone must not shut out the others."""
+    for row in rows:
+        try:
+            yield live(row)
+        except (crypto.DecryptionError, ValueError) as error:
+            logger.error("webhook secret %s cannot be opened: %s", row.pk, error)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
-from django.http import HttpRequest
+from django.db import Error
+from django.http import HttpRequest, UnreadablePostError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from execution import authentication, intake, metrics, tasks, waiting
+from execution import authentication, intake, masking, metrics, tasks, waiting
+from execution.alerts import Alert
 from execution.authentication import SIGNATURE_HEADERS, Delivery
 from execution.errors import answer
 from execution.formats import PARSERS
@@ -27,6 +29,8 @@ from execution.webhook_config import WebhookConfig, config_of
 from risk.allowlist import contains, parse_address
 
 logger = logging.getLogger(__name__)
+
+_LENGTH = re.compile(r"\d{1,9}", re.ASCII)
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -65,11 +69,13 @@ def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Resp
     """Take one delivery; returns its status for the metrics and the answer."""
     try:
         return _receive(request, slug, path_token)
-    except DatabaseError:
+    except Error:
         logger.exception("a delivery could not be stored")
         return "not_stored", answer(
             "NOT_STORED", "the alert could not be stored; send it again", 503
         )
+    except UnreadablePostError:
+        return "broken_off", answer("BROKEN_OFF", "the body ended too early", 400)
 
 
 def _receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Response]:
@@ -83,69 +89,77 @@ def _receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Res
     if config and not _may_post(config, address):
         return "not_allowed", answer("ADDRESS_NOT_ALLOWED", "this address may not post here", 403)
     delivery = Delivery(body, path_token, _signature(request))
-    document, unreadable = _parsed(body)
+    parsed = _parsed(body)
+    document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
     if config is None or secret is None:
         return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
-    return _store(request, config, secret.profile, delivery, document, unreadable, address)
+    taken = _take(request, config, secret.profile, delivery, parsed, address)
+    authentication.note_use(secret)
+    return taken
 
 
 def _may_post(config: WebhookConfig, address: str | None) -> bool:
     return config.networks is None or contains(config.networks, parse_address(address or ""))
 
 
-def _store(
+def _take(
     request: HttpRequest,
     config: WebhookConfig,
     profile: str,
     delivery: Delivery,
-    document: dict[str, Any] | None,
-    unreadable: Unreadable | None,
+    parsed: dict[str, Any] | Unreadable,
     address: str | None,
 ) -> tuple[str, Response]:
-    body = authentication.masked_body(delivery, document)
+    """Store an authenticated delivery: as a signal, or in quarantine with what is wrong with it."""
+    document = None if isinstance(parsed, Unreadable) else parsed
+    credentials = masking.credentials_in(delivery, document, config.secrets)
+    body = masking.mask_body(delivery, document, credentials)
+    if isinstance(parsed, Unreadable):
+        detail = masking.mask_text(parsed.detail, credentials)
+        intake.quarantine(config.strategy_id, body, address, parsed.code, detail)
+        place = [] if parsed.position is None else [{"position": str(parsed.position)}]
+        return "invalid", answer(parsed.code, detail, 400, place)
     try:
-        if document is None:
-            raise unreadable or Unreadable("NOT_JSON", "the body is not JSON")
-        alert = PARSERS[config.format](_without_credentials(document))
-        if profile == Strategy.Auth.HMAC and alert.sent_at is None:
-            raise Invalid(
-                [{"field": "timestamp", "code": "REQUIRED", "detail": "signed alerts need it"}]
-            )
-    except Unreadable as error:
-        intake.quarantine(config.strategy_id, body, address, error.code, error.detail)
-        place = [] if error.position is None else [{"position": str(error.position)}]
-        return "invalid", answer(error.code, error.detail, 400, place)
+        alert = _alert(masking.mask_document(parsed, credentials), config.format, profile)
     except Invalid as error:
         intake.quarantine(config.strategy_id, body, address, "INVALID", str(error))
         return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
-    accepted = intake.accept(
+    return _accept(
         intake.Received(
             strategy_id=config.strategy_id,
             dedupe_window=config.dedupe_window,
             raw=delivery.body,
             body=body,
             alert=alert,
-            credentials=authentication.credentials_in(delivery, document),
-            header_key=request.META.get("HTTP_IDEMPOTENCY_KEY", "")[:150],
+            header_key=request.META.get("HTTP_IDEMPOTENCY_KEY", ""),
             address=address,
             auth=profile,
         )
     )
+
+
+def _alert(document: dict[str, Any], format: str, profile: str) -> Alert:
+    alert = PARSERS[format](document)
+    if profile == Strategy.Auth.HMAC and alert.sent_at is None:
+        detail = "signed alerts need it"
+        raise Invalid([{"field": "timestamp", "code": "REQUIRED", "detail": detail}])
+    return alert
+
+
+def _accept(received: intake.Received) -> tuple[str, Response]:
+    accepted = intake.accept(received)
+    signal_id = str(accepted.signal_id)
     if accepted.is_duplicate:
-        return "duplicate", Response(
-            {"status": "duplicate", "signal_id": str(accepted.signal_id)}, status=200
-        )
-    tasks.nudge_signal(str(accepted.signal_id))
-    return "accepted", Response(
-        {"status": "accepted", "signal_id": str(accepted.signal_id)}, status=202
-    )
+        return "duplicate", Response({"status": "duplicate", "signal_id": signal_id}, status=200)
+    tasks.nudge_signal(signal_id)
+    return "accepted", Response({"status": "accepted", "signal_id": signal_id}, status=202)
 
 
 def _body(request: HttpRequest) -> bytes | None:
     """The body, or ``None`` when it is too large; a large one is not read to its end."""
     declared = request.META.get("CONTENT_LENGTH") or "0"
-    if not declared.isdigit() or int(declared) > settings.MAX_BODY_BYTES:
+    if not _LENGTH.fullmatch(declared) or int(declared) > settings.MAX_BODY_BYTES:
         return None
     body = request.body
     return body if len(body) <= settings.MAX_BODY_BYTES else None
@@ -155,22 +169,20 @@ def _signature(request: HttpRequest) -> str:
     return next((request.META[name] for name in SIGNATURE_HEADERS if name in request.META), "")
 
 
-def _parsed(body: bytes) -> tuple[dict[str, Any] | None, Unreadable | None]:
+def _parsed(body: bytes) -> dict[str, Any] | Unreadable:
     try:
-        return parse_object(body), None
+        return parse_object(body)
     except Unreadable as error:
-        return None, error
-
-
-def _without_credentials(document: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in document.items() if name not in authentication.BODY_FIELDS
-    }
+        return error
 
 
 def _wait_if_preferred(request: Request, response: Response) -> Response:
     seconds = waiting.seconds_preferred(request.META.get("HTTP_PREFER", ""))
     if not seconds:
         return response
-    outcome = waiting.wait_for(response.data["signal_id"], seconds)
+    try:
+        outcome = waiting.wait_for(response.data["signal_id"], seconds)
+    except Error:
+        logger.warning("a stored signal could not be watched", exc_info=True)
+        return response
     return response if outcome is None else Response(outcome, status=200)

@@ -10,24 +10,42 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+# Each alternative ends where a secret begins; a quoted one ends at the same quote, plain or escaped.
 _SECRETS = re.compile(
     r"""(?ix)
-    (["']?(?:secret|token|passphrase|password|api_?key|api_?secret|signature|authorization)["']?
-    \s*[:=]\s*["']?) [^\s"',&}]+ | (/webhook/[^/\s?"']+/) [^\s/?"']+
+    (?P<name>
+        (?: (?:secret|token|passphrase|password|api_?key|api_?secret|signature|authorization)
+            \\*["']? | (?<=["'])key\\*["'] )
+        \s* [:=] \s* )
+    (?: (?P<quote>\\*["']) (?:(?!(?P=quote))(?:\\.|.))* | (?:(?:basic|bearer)\s+)? [^\s"',;&}]+ )
+    | (?P<path>/webhook/[^/\s?"']+/) [^\s/?"']+
+    | (?P<url>://[^/\s:@]*:) [^/\s@]+ (?=@)
     """
 )
+# What could forge a line or drive a terminal.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
+_CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_CONTROLS_IN_TRACEBACKS = {code: text for code, text in _CONTROLS.items() if code != 0x0A}
 
 
 def scrub(text: str) -> str:
     """``text`` with whatever looks like a secret masked: the last line of defence, not the first."""
-    return _SECRETS.sub(lambda match: f"{match[1] or match[2]}***", text)
+    return _SECRETS.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    kept = match["name"] or match["path"] or match["url"]
+    return f"{kept}{match['quote'] or ''}***"
 
 
 class ScrubbingFormatter(logging.Formatter):
-    """Readable lines without secrets and without control characters that could forge lines."""
+    """Readable lines without secrets; a message is one line, whatever an outsider put into it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(_CONTROLS)
 
     def format(self, record: logging.LogRecord) -> str:
-        return scrub(super().format(record)).replace("\r", "\\r")
+        return scrub(super().format(record)).translate(_CONTROLS_IN_TRACEBACKS)
 
 
 class JsonFormatter(logging.Formatter):

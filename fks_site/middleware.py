@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template.response import SimpleTemplateResponse
-from django.urls import resolve
+from django.urls import Resolver404, resolve
 
 from execution.guards import client_ip
 from risk import audit
@@ -25,15 +25,23 @@ def api_paths(get_response: GetResponse) -> GetResponse:
     def middleware(request: HttpRequest) -> HttpResponseBase:
         if not request.path_info.startswith(MACHINE_PATHS):
             return get_response(request)
-        match = resolve(request.path_info)
-        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
-        if isinstance(response, SimpleTemplateResponse):
-            response.render()
+        response = _answered(request)
         # Without a length the answer would go out in chunks, which simple senders cannot read.
         response.headers["Content-Length"] = str(len(response.content))
         return response
 
     return middleware
+
+
+def _answered(request: HttpRequest) -> HttpResponse:
+    try:
+        match = resolve(request.path_info)
+    except Resolver404:
+        return JsonResponse({"code": "NOT_FOUND", "detail": "no such path"}, status=404)
+    response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+    if isinstance(response, SimpleTemplateResponse):
+        response.render()
+    return response
 
 
 def audit_actor(get_response: GetResponse) -> GetResponse:

@@ -13,13 +13,15 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_address(text: str) -> Address | None:
-    """The address in ``text``, IPv4-mapped IPv6 unwrapped; ``None`` for anything that is not one."""
+    """The address in ``text``, IPv4-mapped IPv6 unwrapped, without a zone (``%eth0``), which means
+    nothing elsewhere; ``None`` for anything that is not one.
+    """
     try:
         address = ip_address(text.strip())
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        return address.ipv4_mapped or IPv6Address(int(address))
     return address
 
 

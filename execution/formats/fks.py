@@ -52,7 +52,7 @@ def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
     """One price, or a list of ``{price, percent}`` that adds up to at most 100 percent."""
     value = fields.raw("take_profit")
     if not isinstance(value, list):
-        price = fields.number_of("take_profit", value)
+        price = fields.number("take_profit")
         return (TakeProfit(price, HUNDRED),) if price is not None else ()
     if len(value) > MAX_TARGETS:
         fields.complain("take_profit", f"more than {MAX_TARGETS} targets")

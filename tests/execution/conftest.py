@@ -9,6 +9,7 @@ import pytest
 from brokers.models import Account
 from fks_site.celery import app
 from tests.brokers.scripted import registered
+from tests.execution import posting
 
 
 @pytest.fixture
@@ -39,3 +40,28 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...
 
         monkeypatch.setattr(task, "apply_async", record)
     return sent
+
+
+@pytest.fixture
+def new_process() -> None:
+    """What earlier tests posted is not remembered."""
+    posting.forget()
+
+
+@pytest.fixture
+def nudged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the signals the workers were told of; nobody works them off."""
+    from execution import tasks
+
+    ids: list[str] = []
+    monkeypatch.setattr(tasks, "nudge_signal", ids.append)
+    return ids
+
+
+@pytest.fixture
+def worked_off(nudged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker as fast as the request: the signal is settled before anybody can look."""
+    from execution import tasks
+
+    app.finalize()
+    monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)

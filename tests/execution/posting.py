@@ -1,0 +1,58 @@
+"""Posting to webhooks as senders do, and what that leaves in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from django.db import connection
+from django.http import HttpResponse
+from django.test import Client
+
+from execution import authentication, webhook_config
+from execution.models import IdempotencyKey, QuarantinedBody, Signal
+
+ALERT = {"symbol": "BTC/USDT", "action": "buy", "quantity": "0.01"}
+
+
+def body_of(**fields: Any) -> bytes:
+    return json.dumps(ALERT | fields).encode()
+
+
+def post(path: str, body: bytes = b"", /, **extra: Any) -> HttpResponse:
+    """One delivery; ``extra`` are headers in WSGI form."""
+    extra.setdefault("content_type", "text/plain; charset=utf-8")
+    response: HttpResponse = Client().generic("POST", f"/webhook/{path}", body, **extra)
+    return response
+
+
+def signature_of(body: bytes, key: str) -> str:
+    return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+
+
+def stored() -> tuple[int, int, int]:
+    """How many signals, idempotency keys and quarantined bodies there are."""
+    return tuple(model.objects.count() for model in (Signal, IdempotencyKey, QuarantinedBody))  # type: ignore[return-value]
+
+
+def forget() -> None:
+    """What a new web process knows: nothing."""
+    webhook_config.forget()
+    authentication._noted.clear()
+
+
+def tables_with(text: str) -> list[str]:
+    """The tables in which ``text`` stands, in any column of any row."""
+    found = []
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            name = connection.ops.quote_name(table)
+            cursor.execute(
+                f"SELECT count(*) FROM {name} AS one WHERE strpos(one::text, %s) > 0",  # noqa: S608
+                [text],
+            )
+            if cursor.fetchone()[0]:
+                found.append(table)
+    return found

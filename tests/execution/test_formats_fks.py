@@ -1,0 +1,327 @@
+"""The canonical body: TradingView-shaped alerts as files, then field by field."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brokers.types import OrderType, TimeInForce
+from execution.alerts import Action, Alert, MarketPosition, TakeProfit
+from execution.formats import fks
+from execution.parsing import MISSING, Unreadable, parse_object
+from execution.schema import Invalid
+from risk.types import QuantityType
+
+PAYLOADS = Path(__file__).parents[1] / "payloads" / "fks"
+FIRED = datetime(2026, 3, 2, 14, 5, 7, tzinfo=UTC)
+PLAIN = Alert(symbol="BTCUSDT", action=Action.BUY, quantity=Decimal("0.01"))
+
+READ = {
+    "price_alert": Alert(
+        symbol="BINANCE:BTCUSDT",
+        action=Action.BUY,
+        quantity=Decimal("0.01"),
+        price=Decimal("60123.45"),
+        sent_at=FIRED,
+        extras={
+            "open": Decimal(60100),
+            "high": Decimal("60150.5"),
+            "low": Decimal("60090.01"),
+            "volume": Decimal("12.34567"),
+            "bar_time": "2026-03-02T14:04:00Z",
+            "interval": "1",
+        },
+    ),
+    "strategy_order": Alert(
+        symbol="COINBASE:ETHUSD",
+        action=Action.SELL,
+        quantity=Decimal("2.5"),
+        price=Decimal("2987.1"),
+        sent_at=FIRED,
+        idempotency_key="Long TP 2026-03-02T14:05:07Z",
+        comment="Long TP",
+        market_position=MarketPosition.LONG,
+        market_position_size=Decimal("1.5"),
+        prev_market_position=MarketPosition.LONG,
+        extras={"prev_market_position_size": "4", "position_size": "-1.5"},
+    ),
+    "strategy_flat": Alert(
+        symbol="BTCUSDT",
+        action=Action.SELL,
+        quantity=Decimal("0.02"),
+        market_position=MarketPosition.FLAT,
+        market_position_size=Decimal(0),
+        prev_market_position=MarketPosition.LONG,
+        sent_at=FIRED,
+    ),
+    "plots": Alert(
+        symbol="BTCUSDT",
+        action=Action.BUY,
+        quantity=Decimal("0.01"),
+        stop_loss=Decimal("37774.433333333334"),
+        comment="rsi 61.018",
+        extras={"plot_1": Decimal("61.018")},
+    ),
+    "symbol_info": Alert(
+        symbol="AAPL",
+        action=Action.BUY,
+        quantity=Decimal(10),
+        extras={"currency": "USD", "base_currency": "na", "exchange": "NASDAQ"},
+    ),
+    "trailing_newline": PLAIN,
+    "byte_order_mark": PLAIN,
+    "crlf": Alert(symbol="BTCUSDT", action=Action.SELL, quantity=Decimal("0.01")),
+    "alert_message": Alert(
+        symbol="BTCUSDT",
+        action=Action.CLOSE,
+        comment="line 1\nline 2",
+        extras={"message": '{"note": "50% – café"}'},
+    ),
+}
+INVALID = {
+    "plot_without_value": [("stop_loss", "INVALID")],
+    "not_a_strategy_alert": [("action", "INVALID"), ("quantity", "NUMBER_INVALID")],
+}
+UNREADABLE = {"quote_in_comment": "NOT_JSON"}
+
+
+def payload(name: str) -> dict[str, Any]:
+    document = parse_object((PAYLOADS / f"{name}.json").read_bytes())
+    assert document.pop("secret") == "TOKEN"
+    return document
+
+
+def complaints(document: dict[str, Any]) -> list[tuple[str, str]]:
+    with pytest.raises(Invalid) as caught:
+        fks.parse(document)
+    return [(error["field"], error["code"]) for error in caught.value.errors]
+
+
+def alert_with(**fields: Any) -> Alert:
+    return fks.parse({"symbol": "BTC/USDT", "action": "buy", **fields})
+
+
+def complaints_with(**fields: Any) -> list[tuple[str, str]]:
+    return complaints({"symbol": "BTC/USDT", "action": "buy", **fields})
+
+
+@pytest.mark.parametrize(("name", "alert"), READ.items(), ids=READ)
+def test_payloads_that_are_read(name: str, alert: Alert) -> None:
+    assert fks.parse(payload(name)) == alert
+
+
+@pytest.mark.parametrize(("name", "errors"), INVALID.items(), ids=INVALID)
+def test_payloads_that_are_invalid(name: str, errors: list[tuple[str, str]]) -> None:
+    assert complaints(payload(name)) == errors
+
+
+@pytest.mark.parametrize(("name", "code"), UNREADABLE.items(), ids=UNREADABLE)
+def test_payloads_that_cannot_be_read(name: str, code: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        payload(name)
+
+    assert caught.value.code == code
+
+
+def test_every_payload_has_its_expectation() -> None:
+    assert {path.stem for path in PAYLOADS.iterdir()} == {*READ, *INVALID, *UNREADABLE}
+
+
+def test_an_alert_with_only_what_is_required() -> None:
+    assert fks.parse({"symbol": "BTC/USDT", "action": "close"}) == Alert(
+        symbol="BTC/USDT",
+        action=Action.CLOSE,
+        order_type=OrderType.MARKET,
+        quantity_type=QuantityType.BASE,
+        time_in_force=TimeInForce.GTC,
+    )
+
+
+def test_everything_that_is_wrong_is_listed_at_once() -> None:
+    document = {"quantity": Decimal(0), "price": "x", "post_only": "maybe", "timestamp": "soon"}
+
+    assert complaints(document) == [
+        ("symbol", "REQUIRED"),
+        ("action", "REQUIRED"),
+        ("quantity", "NOT_POSITIVE"),
+        ("price", "NUMBER_INVALID"),
+        ("post_only", "INVALID"),
+        ("timestamp", "INVALID"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (Decimal(0), "NOT_POSITIVE"),
+        (Decimal("-0.5"), "NOT_POSITIVE"),
+        ("-1", "NOT_POSITIVE"),
+        ("1_000", "NUMBER_INVALID"),
+        ("١٢٣", "NUMBER_INVALID"),
+        ("NaN", "NUMBER_INVALID"),
+        ("5 BTC", "NUMBER_INVALID"),
+        ("1e400", "NUMBER_OUT_OF_BOUNDS"),
+        (MISSING, "INVALID"),
+        ("", "INVALID"),
+        (" ", "INVALID"),
+        (True, "INVALID"),
+        ([], "INVALID"),
+        ({"value": Decimal(1)}, "INVALID"),
+    ],
+)
+def test_what_is_no_quantity(value: Any, code: str) -> None:
+    assert complaints_with(quantity=value) == [("quantity", code)]
+
+
+@pytest.mark.parametrize("value", ["5", " 5 ", "5.0", "5e0", Decimal(5)])
+def test_quantities_as_text_or_token(value: Any) -> None:
+    assert alert_with(quantity=value).quantity == 5
+
+
+def test_null_is_absent() -> None:
+    assert alert_with(quantity=None, price=None, comment=None, take_profit=None) == alert_with()
+
+
+@pytest.mark.parametrize("value", [Decimal("1.01"), Decimal("-0.01"), "2", True])
+def test_confidence_beyond_its_range(value: Any) -> None:
+    assert [field for field, _ in complaints_with(confidence=value)] == ["confidence"]
+
+
+@pytest.mark.parametrize("value", ["0", "0.6", "1"])
+def test_confidence(value: str) -> None:
+    assert alert_with(confidence=value).confidence == Decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2026-03-02T14:05:07Z", FIRED),
+        ("2026-03-02T16:05:07+02:00", FIRED),
+        ("2026-03-02T14:05:07", FIRED),
+        (" 1772460307 ", FIRED),
+        (Decimal(1772460307), FIRED),
+        (Decimal(1772460307000), FIRED),
+        ("1772460307.5", FIRED.replace(microsecond=500_000)),
+        (None, None),
+        ("", None),
+        (MISSING, None),
+    ],
+)
+def test_timestamps(value: Any, moment: datetime | None) -> None:
+    assert alert_with(timestamp=value).sent_at == moment
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("now", "INVALID"),
+        ("{{timenow}}", "INVALID"),
+        ("1772460307s", "INVALID"),
+        ("١٧٧٢٤٦٠٣٠٧", "INVALID"),
+        (True, "INVALID"),
+        ([], "INVALID"),
+        ("9" * 30, "INVALID"),
+        ("0001-01-01T00:00:00+14:00", "INVALID"),
+        (Decimal(0), "OUT_OF_RANGE"),
+        (Decimal(-5), "OUT_OF_RANGE"),
+        (Decimal(99_999_999_999), "OUT_OF_RANGE"),
+        (Decimal(999_999_999_999_999_999), "INVALID"),
+        ("1999-12-31", "OUT_OF_RANGE"),
+    ],
+)
+def test_what_is_no_time(value: Any, code: str) -> None:
+    assert complaints_with(timestamp=value) == [("timestamp", code)]
+
+
+def test_take_profit_targets() -> None:
+    targets = [
+        {"price": "61000", "percent": Decimal(60)},
+        {"price": Decimal(62000), "percent": "40"},
+    ]
+
+    assert alert_with(take_profit=targets).take_profit == (
+        TakeProfit(Decimal(61000), Decimal(60)),
+        TakeProfit(Decimal(62000), Decimal(40)),
+    )
+    assert alert_with(take_profit="61000").take_profit == (
+        TakeProfit(Decimal(61000), Decimal(100)),
+    )
+    assert alert_with(take_profit=[]).take_profit == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "fields"),
+    [
+        (MISSING, ["take_profit"]),
+        ("", ["take_profit"]),
+        (Decimal(0), ["take_profit"]),
+        ({"price": "1", "percent": "100"}, ["take_profit"]),
+        (["61000"], ["take_profit[0]"]),
+        ([{"price": "61000"}], ["take_profit[0]"]),
+        ([{"price": MISSING, "percent": "100"}], ["take_profit[0]"]),
+        ([{"price": "x", "percent": "100"}], ["take_profit[0].price", "take_profit[0]"]),
+        ([{"price": "1", "percent": "60"}] * 2, ["take_profit"]),
+        ([{"price": "1", "percent": "1"}] * 11, ["take_profit"]),
+    ],
+)
+def test_what_is_no_take_profit(value: Any, fields: list[str]) -> None:
+    assert [field for field, _ in complaints_with(take_profit=value)] == fields
+
+
+@pytest.mark.parametrize(
+    ("order_type", "missing"),
+    [
+        ("limit", ["price"]),
+        ("stop", ["stop_price"]),
+        ("stop_limit", ["price", "stop_price"]),
+        ("trailing_stop", ["trailing_percent"]),
+        ("market", []),
+    ],
+)
+def test_order_types_need_their_prices(order_type: str, missing: list[str]) -> None:
+    given = dict.fromkeys(("price", "stop_price", "trailing_percent"), "50")
+
+    assert alert_with(order_type=order_type, **given).order_type == OrderType(order_type)
+    if missing:
+        expected = [(name, "REQUIRED") for name in missing]
+        assert complaints_with(order_type=order_type) == expected
+    assert fks.parse({"symbol": "x", "action": "close", "order_type": order_type})
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [(True, True), (False, False), ("true", True), (" FALSE ", False), (None, False), ("", False)],
+)
+def test_flags(value: Any, flag: bool) -> None:
+    alert = alert_with(post_only=value, reduce_only=value)
+
+    assert (alert.post_only, alert.reduce_only) == (flag, flag)
+
+
+@pytest.mark.parametrize("value", [Decimal(1), "1", "yes", []])
+def test_what_is_no_flag(value: Any) -> None:
+    assert complaints_with(reduce_only=value) == [("reduce_only", "INVALID")]
+
+
+@pytest.mark.parametrize(("field", "length"), [("symbol", 60), ("id", 150), ("comment", 1000)])
+def test_texts_have_their_length(field: str, length: int) -> None:
+    assert alert_with(**{field: "x" * length})
+    assert complaints_with(**{field: "x" * (length + 1)}) == [(field, "INVALID")]
+
+
+def test_texts_may_come_as_numbers_and_nothing_else() -> None:
+    assert alert_with(id=Decimal("1e3")).idempotency_key == "1000"
+    assert complaints_with(id=True) == [("id", "INVALID")]
+    assert complaints_with(symbol={}) == [("symbol", "INVALID")]
+
+
+def test_unknown_fields_are_kept_and_nothing_else_can_be_set() -> None:
+    alert = alert_with(account="live", extras={"a": "b"}, sent_at="now", plot=MISSING)
+
+    assert alert.extras == {"account": "live", "extras": {"a": "b"}, "sent_at": "now"}
+    assert alert == alert_with(**alert.extras)
+    assert (alert.sent_at, alert.idempotency_key) == (None, "")

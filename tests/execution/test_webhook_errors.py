@@ -1,0 +1,111 @@
+"""Wrong methods, wrong paths, and a database that does not answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection
+from django.test import Client
+
+from execution import intake, webhooks
+from tests.execution.posting import body_of, post, stored
+from tests.factories import webhook
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process", "nudged")]
+
+
+class TestMethodsAndPaths:
+    @pytest.mark.parametrize(
+        "method", ["get", "head", "options", "put", "patch", "delete", "trace"]
+    )
+    def test_only_post(self, client: Client, method: str) -> None:
+        response = getattr(client, method)("/webhook/demo")
+
+        assert response.status_code == 405
+        assert response["Allow"] == "POST"
+        assert response["Content-Type"] == "application/json"
+        if method != "head":
+            detail = f'Method "{method.upper()}" not allowed.'
+            assert response.json() == {"code": "METHOD_NOT_ALLOWED", "detail": detail}
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    @pytest.mark.parametrize(
+        "path", ["/webhook/", "/webhook//", "/webhook/a/b/c", f"/webhook/{'x' * 64}", "/healthy"]
+    )
+    def test_paths_that_lead_nowhere(self, client: Client, method: str, path: str) -> None:
+        response = getattr(client, method)(path)
+
+        assert response.status_code == 404
+        assert response.json() == {"code": "NOT_FOUND", "detail": "no such path"}
+        assert response["Content-Length"] == str(len(response.content))
+
+    def test_a_token_too_long_for_the_path_is_not_in_the_answer(self, client: Client) -> None:
+        response = client.post(f"/webhook/demo/{'x' * 201}")
+
+        assert response.status_code == 404
+        assert b"xxx" not in response.content
+
+
+class TestNotStored:
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+    @pytest.mark.parametrize("place", [(intake, "accept"), (webhooks, "config_of")])
+    def test_503_tells_the_sender_to_try_again(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        nudged: list[str],
+        place: tuple[Any, str],
+        error: type[Exception],
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise error("server closed the connection: password=hunter2")
+
+        strategy, token = webhook()
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, fail)
+            response = post(strategy.slug, body_of(secret=token))
+
+        assert response.status_code == 503
+        assert response.json() == {
+            "code": "NOT_STORED",
+            "detail": "the alert could not be stored; send it again",
+        }
+        assert nudged == []
+        assert stored() == (0, 0, 0)
+        assert post(strategy.slug, body_of(secret=token)).status_code == 202
+
+    def test_a_quarantine_that_fails_is_503_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise OperationalError("disk full")
+
+        strategy, token = webhook()
+        monkeypatch.setattr(intake, "quarantine", fail)
+
+        assert post(f"{strategy.slug}/{token}", b"{").status_code == 503
+
+    def test_a_real_refusal_of_the_database(self) -> None:
+        strategy, token = webhook()
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL default_transaction_read_only = on")
+            cursor.execute("SAVEPOINT before")
+            cursor.execute("SET LOCAL transaction_read_only = on")
+            response = post(strategy.slug, body_of(secret=token))
+            cursor.execute("ROLLBACK TO SAVEPOINT before")
+
+        assert response.status_code == 503
+        assert stored() == (0, 0, 0)
+
+    def test_an_unforeseen_error_shows_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("inside")
+
+        strategy, token = webhook()
+        monkeypatch.setattr(intake, "accept", fail)
+
+        response = post(strategy.slug, body_of(secret=token))
+
+        assert response.status_code == 500
+        assert response.json() == {"code": "INTERNAL_ERROR", "detail": "internal error"}
+        assert "ZeroDivisionError" in caplog.text
