@@ -21,6 +21,7 @@ test: dev
 
 # The settings want a key even where nothing is signed.
 lint: export SECRET_KEY := lint
+lint: export CREDENTIAL_KEYS := bGludCBsaW50IGxpbnQgbGludCBsaW50IGxpbnQgbGk=
 lint: dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

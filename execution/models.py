@@ -260,6 +260,10 @@ class Order(models.Model):
     )
     post_only = models.BooleanField(default=False)
     reduce_only = models.BooleanField(default=False)
+    reverses = models.BooleanField(
+        default=False,
+        help_text="The signal opens the other side once this has closed the position.",
+    )
     reference_price = MoneyField(null=True, help_text="The price risk judged the order by.")
     reserved_value = MoneyField(
         default=Decimal(0), help_text="Its worst case in the account's currency."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,8 @@ from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import differences, facts
-from execution.alerts import Action, Alert, MarketPosition
+from execution.aims import aim
+from execution.alerts import Action, Alert
 from execution.facts import Market
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Route, Signal, Strategy
@@ -26,7 +27,6 @@ from risk.prices import round_price
 from risk.sizing import size
 from risk.types import (
     Intent,
-    QuantityType,
     ReasonCode,
     Refusal,
     SizingMethod,
@@ -34,9 +34,6 @@ from risk.types import (
     StrategyRules,
     Verdict,
 )
-
-FEE_IN_COIN = Decimal("1.005")
-"""An order this much larger than the position still only closes it: venues take fees in the coin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +52,11 @@ class Leg:
         return self.route.account
 
 
-def wants_flat(alert: Alert) -> bool:
-    """Whether the alert asks for no position at all, whatever its size was."""
-    return alert.action is Action.CLOSE or alert.market_position is MarketPosition.FLAT
+def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | None = None) -> Order:
+    """One PENDING or DENIED row for one leg, with its arithmetic and verdicts, journalled.
 
-
-def create_order(signal: Signal, alert: Alert, leg: Leg) -> Order:
-    """One PENDING or DENIED row for one leg, with its arithmetic and verdicts, journalled."""
+    ``exited`` is what the first half of a reversal has traded: this is then its second half.
+    """
     now = timezone.now()
     order = Order(
         id=uuid7(),
@@ -81,7 +76,7 @@ def create_order(signal: Signal, alert: Alert, leg: Leg) -> Order:
     try:
         if leg.refusal is not None or leg.market is None:
             raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
-        _fill_in(order, signal, alert, leg, leg.market)
+        _fill_in(order, signal, alert, leg, leg.market, exited)
     except Refusal as refusal:
         order.state = OrderState.DENIED
         order.reason, order.detail = refusal.code.value, refusal.detail
@@ -100,10 +95,19 @@ def create_order(signal: Signal, alert: Alert, leg: Leg) -> Order:
     return order
 
 
-def _fill_in(order: Order, signal: Signal, alert: Alert, leg: Leg, market: Market) -> None:
+def _fill_in(
+    order: Order,
+    signal: Signal,
+    alert: Alert,
+    leg: Leg,
+    market: Market,
+    exited: Decimal | None,
+) -> None:
     known = facts.complete(market)
     policy = _policy(leg.route)
-    intent = _intent(alert, policy, known.position_quantity, market)
+    can_short = market.plugin.capabilities.short_selling
+    goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
+    intent, order.reverses = goal.intent, goal.reverses
     order.side, order.type = intent.side.value, intent.type.value
     order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
     order.reduce_only = intent.is_exit and market.plugin.capabilities.reduce_only
@@ -165,48 +169,6 @@ def _rules(strategy: Strategy) -> StrategyRules:
         requires_confidence=strategy.requires_confidence,
         requires_reward_risk=strategy.requires_reward_risk,
     )
-
-
-def _intent(alert: Alert, policy: SizingPolicy, held: Decimal, market: Market) -> Intent:
-    """What the alert wants on this account. An order against the position that is no larger than
-    it, or one on an account that cannot go short, only reduces."""
-    intent = Intent(
-        side=Side.SELL if alert.action is Action.SELL else Side.BUY,
-        type=alert.order_type,
-        is_exit=False,
-        quantity=alert.quantity,
-        quantity_type=alert.quantity_type,
-        price=alert.price,
-        stop_price=alert.stop_price,
-        stop_loss=alert.stop_loss,
-        take_profit=alert.take_profit[0].price if alert.take_profit else None,
-        confidence=alert.confidence,
-    )
-    if wants_flat(alert):
-        side = Side.SELL if held > 0 else Side.BUY
-        everything = alert.market_position is MarketPosition.FLAT
-        return replace(
-            intent,
-            side=side,
-            is_exit=True,
-            quantity=None if everything else alert.quantity,
-            stop_loss=None,
-            take_profit=None,
-        )
-    if alert.reduce_only:
-        return replace(intent, is_exit=True)
-    against = held != 0 and (held > 0) == (intent.side is Side.SELL)
-    if not against:
-        return intent
-    asked = alert.quantity
-    if asked is None and policy.method is SizingMethod.FIXED_QUANTITY:
-        asked = policy.quantity
-    if asked is None and not market.plugin.capabilities.short_selling:
-        return replace(intent, is_exit=True)
-    in_base = alert.quantity is None or alert.quantity_type is QuantityType.BASE
-    if asked is not None and in_base and asked <= abs(held) * FEE_IN_COIN:
-        return replace(intent, is_exit=True, quantity=asked)
-    return intent
 
 
 def _prices(intent: Intent, market: Market) -> tuple[Decimal | None, Decimal | None]:

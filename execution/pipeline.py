@@ -21,9 +21,10 @@ from brokers.models import Account, SymbolAlias
 from brokers.symbols import resolve
 from brokers.types import Environment, OrderType, Side
 from execution import facts, metrics, protect
+from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert
 from execution.models import Order, Position, Route, Signal, Strategy
-from execution.orders import Leg, create_order, wants_flat
+from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from risk.types import ReasonCode, Refusal
 
@@ -101,14 +102,36 @@ def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decisio
     in_the_way = tuple(order for leg in legs for order in _in_the_way(leg, alert))
     if in_the_way or any(_must_wait(leg, alert) for leg in legs):
         return Decision(Step.WAIT, cancels=in_the_way)
-    orders = [create_order(signal, alert, leg) for leg in legs]
+    made = [_next_order(signal, alert, leg) for leg in legs]
+    lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
+    orders = list(own_orders(signal.pk))
+    if any(order.reverses and not _has_other_half(order, orders) for order in orders):
+        return Decision(Step.WAIT, lanes=tuple(sorted(lanes)))
     state, reason, detail = _disposition(orders)
     row.update(state=state, reason=reason, detail=detail, decided_at=timezone.now())
     if state is not SignalState.WORKING:
         row = Signal.objects.filter(pk=signal.pk)
         row.update(finished_at=timezone.now())
-    lanes = {(o.account_id, o.symbol) for o in orders if o.state == OrderState.PENDING}
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
+
+
+def _next_order(signal: Signal, alert: Alert, leg: Leg) -> Order | None:
+    """The leg's order; the second half of a reversal once its first half has ended; else nothing."""
+    mine = {order.role: order for order in own_orders(signal.pk).filter(account=leg.account)}
+    first = mine.get(Order.Role.EXIT)
+    if Order.Role.ENTRY in mine:
+        return None
+    if first is None:
+        return create_order(signal, alert, leg)
+    if not first.reverses or first.state not in TERMINAL:
+        return None
+    return create_order(signal, alert, leg, exited=first.filled_quantity)
+
+
+def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:
+    return any(
+        order.account_id == first.account_id and order.role == Order.Role.ENTRY for order in orders
+    )
 
 
 def _refuse_signal(signal: Signal, alert: Alert) -> None:
@@ -201,7 +224,7 @@ def _must_wait(leg: Leg, alert: Alert) -> bool:
     moving = lane.filter(
         Q(state__in=IN_FLIGHT) | Q(state__in=AT_VENUE, type=OrderType.MARKET.value)
     )
-    if wants_flat(alert):
+    if wants_flat(alert) or names_target(alert):
         return moving.exists()
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
     return moving.filter(side=side.opposite.value).exists()
@@ -295,7 +318,7 @@ def _disposition(orders: Sequence[Order]) -> tuple[SignalState, str, str]:
 
 def _softened(disposition: SignalState, order: Order) -> SignalState:
     """Nothing to do is no denial: the sender asked for what is already so."""
-    if order.reason == ReasonCode.NOTHING_TO_CLOSE:
+    if order.reason in (ReasonCode.NOTHING_TO_CLOSE, ReasonCode.ALREADY_AT_TARGET):
         return SignalState.IGNORED
     return disposition
 

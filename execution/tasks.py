@@ -46,11 +46,9 @@ def process_signal(signal_id: str) -> None:
         if decision is None:
             return
         _cancel(decision.cancels)
-        if decision.step is Step.WAIT:
-            return
         for account_id, symbol in decision.lanes:
             _run_or_nudge(account_id, symbol, alone=len(decision.lanes) == 1)
-        if str(signal.pk) == signal_id:
+        if decision.step is Step.WAIT or str(signal.pk) == signal_id:
             return
 
 

@@ -1,0 +1,139 @@
+"""What an alert aims at, given what is held: open, reduce, close, or turn the position over.
+
+Pure. A reversal is two orders: the first closes what is held; the second opens the other side once the
+position is confirmed flat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from brokers.types import Side
+from execution.alerts import Action, Alert, MarketPosition
+from risk.types import Intent, QuantityType, ReasonCode, Refusal, SizingMethod, SizingPolicy
+
+NEARLY = Decimal("0.005")
+"""Venues take fees in the coin: what differs from a position by less than this share equals it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One order to make; ``reverses`` when a second one follows after it."""
+
+    intent: Intent
+    reverses: bool = False
+
+
+def wants_flat(alert: Alert) -> bool:
+    """Whether the alert asks for no position at all, whatever its size was."""
+    return alert.action is Action.CLOSE or alert.market_position is MarketPosition.FLAT
+
+
+def names_target(alert: Alert) -> bool:
+    """Whether the alert says which position to end up with, rather than what to trade."""
+    has_side = alert.market_position in (MarketPosition.LONG, MarketPosition.SHORT)
+    return has_side and alert.market_position_size is not None
+
+
+def aim(
+    alert: Alert,
+    policy: SizingPolicy,
+    held: Decimal,
+    *,
+    can_short: bool,
+    exited: Decimal | None = None,
+) -> Aim:
+    """The next order toward what the alert asks for.
+
+    ``held`` is signed. ``exited`` is what an earlier order of the same alert has closed already. Raises
+    Refusal ALREADY_AT_TARGET, or NOT_FLAT when a reversal's first half left something.
+    """
+    if wants_flat(alert):
+        return Aim(_close(alert, held))
+    if exited is not None and held != 0:
+        raise Refusal(
+            ReasonCode.NOT_FLAT,
+            "the position could not be closed, so the other side is not opened",
+            {"position": held},
+        )
+    if alert.reduce_only:
+        return Aim(_exit(alert, _side(alert), alert.quantity))
+    if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
+        return _toward_target(alert, held, can_short=can_short)
+    return _by_change(alert, policy, held, can_short=can_short, exited=exited or Decimal(0))
+
+
+def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
+    size = alert.market_position_size or Decimal(0)
+    is_long = alert.market_position is MarketPosition.LONG
+    target = size if is_long else -size if can_short else Decimal(0)
+    change = target - held
+    if abs(change) <= abs(target) * NEARLY:
+        raise Refusal(
+            ReasonCode.ALREADY_AT_TARGET,
+            "the position is already what the alert asks for",
+            {"target": target, "position": held},
+        )
+    side = Side.BUY if change > 0 else Side.SELL
+    if held * change >= 0:
+        entry = replace(_entry(alert, side), quantity=abs(change))
+        return Aim(replace(entry, quantity_type=QuantityType.BASE))
+    if held * target >= 0:
+        return Aim(_exit(alert, side, None if target == 0 else abs(change)))
+    return Aim(_exit(alert, side, None), reverses=True)
+
+
+def _by_change(
+    alert: Alert, policy: SizingPolicy, held: Decimal, *, can_short: bool, exited: Decimal
+) -> Aim:
+    side = _side(alert)
+    in_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
+    asked = alert.quantity if in_base else None
+    if alert.quantity is None and policy.method is SizingMethod.FIXED_QUANTITY:
+        asked = policy.quantity
+    if held == 0 or (held > 0) == (side is Side.BUY):
+        entry = _entry(alert, side)
+        if exited and in_base and asked is not None:
+            entry = replace(entry, quantity=asked - exited)
+        return Aim(entry)
+    if asked is not None and asked <= abs(held) * (1 + NEARLY):
+        return Aim(_exit(alert, side, asked))
+    if can_short:
+        return Aim(_exit(alert, side, None), reverses=True)
+    if asked is None:
+        return Aim(_exit(alert, side, None))
+    # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
+    return Aim(_entry(alert, side))
+
+
+def _side(alert: Alert) -> Side:
+    return Side.SELL if alert.action is Action.SELL else Side.BUY
+
+
+def _entry(alert: Alert, side: Side) -> Intent:
+    return Intent(
+        side=side,
+        type=alert.order_type,
+        is_exit=False,
+        quantity=alert.quantity,
+        quantity_type=alert.quantity_type,
+        price=alert.price,
+        stop_price=alert.stop_price,
+        stop_loss=alert.stop_loss,
+        take_profit=alert.take_profit[0].price if alert.take_profit else None,
+        confidence=alert.confidence,
+    )
+
+
+def _exit(alert: Alert, side: Side, quantity: Decimal | None) -> Intent:
+    """An order that only reduces; without a quantity, by everything."""
+    unit = QuantityType.BASE if quantity != alert.quantity else alert.quantity_type
+    entry = replace(_entry(alert, side), quantity=quantity, quantity_type=unit)
+    return replace(entry, is_exit=True, stop_loss=None, take_profit=None)
+
+
+def _close(alert: Alert, held: Decimal) -> Intent:
+    side = Side.SELL if held > 0 else Side.BUY
+    everything = alert.market_position is MarketPosition.FLAT
+    return _exit(alert, side, None if everything else alert.quantity)

@@ -1,0 +1,72 @@
+"""Turning a position over: close, see it flat, then open the other side."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from execution import dispatch, pipeline
+from execution.models import Order, Position, Signal
+from execution.pipeline import Decision, Step
+from execution.states import OrderState, SignalState
+from tests.factories import PositionFactory, RouteFactory, SignalFactory, allow_trading
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def sell_three() -> Signal:
+    """A paper account long 1 BTC, told to sell 3."""
+    allow_trading()
+    route = RouteFactory.create()
+    PositionFactory.create(account=route.account, quantity=Decimal(1))
+    return SignalFactory.create(
+        strategy=route.strategy,
+        action="sell",
+        alert={"symbol": "BTC/USDT", "action": "sell", "quantity": "3"},
+    )
+
+
+def decide_and_send(signal: Signal) -> Decision:
+    decision = pipeline.decide(signal)
+    for account_id, symbol in decision.lanes:
+        dispatch.run_lane(account_id, symbol)
+    return decision
+
+
+def test_it_closes_then_opens(sell_three: Signal) -> None:
+    first = decide_and_send(sell_three)
+    second = decide_and_send(sell_three)
+
+    assert (first.step, second.step) == (Step.WAIT, Step.DECIDED)
+    orders = Order.objects.order_by("id").values_list("role", "side", "quantity", "state")
+    assert list(orders) == [
+        ("exit", "sell", Decimal(1), OrderState.FILLED),
+        ("entry", "sell", Decimal(2), OrderState.FILLED),
+    ]
+    assert Position.objects.get().quantity == Decimal(-2)
+    assert pipeline.settle(sell_three.pk) == SignalState.EXECUTED
+
+
+def test_nothing_is_decided_while_the_first_half_is_under_way(sell_three: Signal) -> None:
+    pipeline.decide(sell_three)
+
+    again = pipeline.decide(sell_three)
+
+    assert again == Decision(Step.WAIT)
+    assert Order.objects.count() == 1
+    sell_three.refresh_from_db()
+    assert sell_three.state == SignalState.RECEIVED
+
+
+def test_the_other_side_is_not_opened_when_closing_failed(sell_three: Signal) -> None:
+    pipeline.decide(sell_three)
+    Order.objects.update(state=OrderState.REJECTED, reason="VENUE_REJECTED")
+
+    pipeline.decide(sell_three)
+
+    entry = Order.objects.get(role=Order.Role.ENTRY)
+    assert (entry.state, entry.reason) == (OrderState.DENIED, "NOT_FLAT")
+    sell_three.refresh_from_db()
+    assert sell_three.state == SignalState.FAILED
