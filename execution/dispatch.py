@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SLACK = timedelta(seconds=3)
 RETRY_SECONDS = 2
+MAX_UNDER_WAY = 8
 _EXITS_FIRST = Case(
     When(role=Order.Role.EXIT, then=Value(0)),
     When(role=Order.Role.STOP_LOSS, then=Value(1)),
@@ -89,7 +90,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
         with transaction.atomic():
             switch.fence()
             order = _waiting(account.pk, symbol).select_related("strategy").first()
-            if order is None:
+            if order is None or _is_crowded(account.pk):
                 return None
             reason = _reason_not_to_send(order, account)
             if reason is not None:
@@ -97,6 +98,13 @@ def claim_next(account: Account, symbol: str) -> Order | None:
             return order if _claim(order, account) else None
     except IntegrityError:
         return None
+
+
+def _is_crowded(account_id: int) -> bool:
+    """Whether the account has its share of placements under way: a venue that hangs must not hold
+    every thread of the workers. Claims of one moment may pass together; a few more do no harm."""
+    under_way = Order.objects.filter(account_id=account_id, state=OrderState.SUBMITTING)
+    return under_way.count() >= MAX_UNDER_WAY
 
 
 def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:

@@ -77,6 +77,8 @@ def run_lane(account_id: int, symbol: str) -> None:
     """Send what the lane holds, then settle the signals behind it and wake those that waited."""
     handled = dispatch.run_lane(account_id, symbol)
     _after(handled)
+    if handled:
+        _wake_crowded_out(account_id)
     for order in handled:
         if order.state not in TERMINAL and order.next_check_at is not None:
             check_order.apply_async((str(order.pk),), countdown=0.1, retry=False)
@@ -158,6 +160,12 @@ def watch(plan_id: int) -> None:
         return
     for signal_id in sent:
         process_signal.apply_async((str(signal_id),), retry=False)
+
+
+def _wake_crowded_out(account_id: int) -> None:
+    """Lanes of the account that found it crowded try again."""
+    for lane_account, symbol in _waiting_lanes(account_id)[: dispatch.MAX_UNDER_WAY]:
+        run_lane.apply_async((lane_account, symbol), retry=False)
 
 
 def _wake(account_id: int, symbol: str) -> None:
