@@ -29,8 +29,9 @@ lint: dev
 	$(VENV)/bin/lint-imports
 	$(PY) -W ignore manage.py makemigrations --check --dry-run
 
+# Against a running `make run`.
 bench: dev
-	@exec $(PY) -m benchmarks $(ARGS)
+	@exec $(PY) -m benchmarks.webhook $(ARGS)
 
 # Resolve what the requirements bring in and pin it below them.
 lock: dev
