@@ -73,7 +73,7 @@ def decrypt(token: str, *, bound_to: str) -> dict[str, str]:
             continue
         try:
             opened = key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise DecryptionError("the credential belongs to another row or was changed") from error
         values: dict[str, str] = json.loads(opened)
         return values

@@ -15,7 +15,10 @@ MAX_SESSIONS = 64
 
 
 class _Sessions:
-    """An LRU of initialised plugins, safe for threads; a changed account gets a new plugin."""
+    """An LRU of initialised plugins, safe for threads; a changed account gets a new plugin.
+
+    Never an older one: a caller that read the account before the change gets the new one as well.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,7 +38,7 @@ class _Sessions:
 
     def _fresh(self, account: Account) -> ExecutionPlugin | None:
         version, plugin = self._ready.get(account.pk, (0, None))
-        if version != account.version:
+        if version < account.version or plugin is None:
             return None
         self._ready.move_to_end(account.pk)
         return plugin

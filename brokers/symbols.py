@@ -9,12 +9,16 @@ from collections.abc import Iterable
 from brokers.errors import UnknownSymbolError
 
 QUOTES = (
-    "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "TRY",
-    "BRL", "BTC", "ETH", "BNB",
+    "USDT", "USDC", "FDUSD", "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "TRY", "BRL", "BTC",
+    "ETH", "BNB",
 )  # fmt: skip
-"""Quote assets a joined symbol may end in; longer ones first where one ends in another."""
+"""Quote assets a joined symbol may end in; longer ones first where one ends in another.
+
+TUSD and BUSD are not among them: DOTUSD and ARBUSD mean DOT and ARB.
+"""
 SAME_COIN = {"XBT": "BTC", "XDG": "DOGE"}
 DELAYED = ("_DL", "_DLY")
+_COINS_OF_THEIR_OWN = frozenset({"FDUSD", "TUSD", "BUSD", "PYUSD", "GUSD"})
 _PAIR = re.compile(r"^([A-Z0-9]{1,20})[/\-_]([A-Z0-9]{2,10})$")
 _JOINED = re.compile(r"^[A-Z0-9]{4,30}$")
 
@@ -32,14 +36,14 @@ def resolve(text: str, aliases: Iterable[tuple[str, str]] = ()) -> str:
     exchange, _, ticker = wanted.rpartition(":")
     if exchange.endswith(DELAYED):
         raise UnknownSymbolError(f"{text!r} carries delayed data; FKS does not trade on it")
-    if ticker.endswith(".P") or "!" in ticker:
+    if ticker.endswith(".P") or "!" in ticker or "/" in exchange:
         raise UnknownSymbolError(
             f"{text!r} is a derivative: add an alias for the contract you mean"
         )
     match = _PAIR.match(ticker)
     if match:
         return _pair(match[1], match[2])
-    if _JOINED.match(ticker):
+    if _JOINED.match(ticker) and ticker not in _COINS_OF_THEIR_OWN:
         for quote in QUOTES:
             if ticker.endswith(quote) and len(ticker) > len(quote):
                 return _pair(ticker.removesuffix(quote), quote)

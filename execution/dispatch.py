@@ -14,15 +14,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Case, IntegerField, Q, Value, When
+from django.db.models import Case, IntegerField, Value, When
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
+from brokers.capabilities import Capabilities
 from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, Environment, ExecutionResult, OrderRef, Outcome
-from execution import fills, metrics
+from execution import facts, fills, metrics
 from execution.models import Order
 from execution.orders import request_of
 from execution.states import UNRESOLVED, OrderState
@@ -43,35 +44,54 @@ _EXITS_FIRST = Case(
 )
 
 
+class LaneTaken(Exception):
+    """Another worker was faster: nothing of this claim may stand."""
+
+
 def run_lane(account_id: int, symbol: str) -> list[Order]:
     """Send what the lane holds, one after the other; returns the orders that were handled.
 
-    Stops when nothing may be sent now: the lane is empty, taken by another worker, blocked by an
-    order whose outcome is unknown, its breaker is open, or the account has not been reconciled
+    Stops when nothing may be sent now: the lane is empty, taken by another worker, pausing, blocked
+    by an order whose outcome is unknown, its breaker is open, or the account has not been reconciled
     since the start.
     """
-    account = Account.objects.get(pk=account_id)
-    handled: list[Order] = []
-    if account.reconciled_at is None:
-        return handled
-    while True:
-        if not _waiting(account_id, symbol).exists() or not breakers.admits(account_id):
-            return handled
+    handled = _end_expired(account_id, symbol)
+    while _next(account_id, symbol) is not None:
+        account = Account.objects.get(pk=account_id)
+        if account.reconciled_at is None:
+            break
         order = claim_next(account, symbol)
         if order is None:
-            return handled
+            break
         if order.state == OrderState.SUBMITTING:
             place(order, account)
         handled.append(order)
+    return handled
+
+
+def _end_expired(account_id: int, symbol: str) -> list[Order]:
+    """End what has become too old to be sent, also behind an open breaker or a blocked lane."""
+    expired = Order.objects.filter(
+        account_id=account_id,
+        symbol=symbol,
+        state=OrderState.PENDING,
+        expires_at__lt=timezone.now(),
+    )
+    return [order for order in expired.order_by("id") if _end_unsent(order, _too_old())]
+
+
+def _next(account_id: int, symbol: str) -> Order | None:
+    """The order the lane sends next; ``None`` while that one must wait, and all behind it."""
+    order: Order | None = _waiting(account_id, symbol).select_related("strategy").first()
+    if order is None or order.next_check_at is None or order.next_check_at <= timezone.now():
+        return order
+    return None
 
 
 def _waiting(account_id: int, symbol: str) -> Any:
-    """The lane's orders that may be sent now, in sending order."""
+    """The lane's orders that wait to be sent, in sending order."""
     lane = Order.objects.filter(account_id=account_id, symbol=symbol)
-    waiting = lane.filter(
-        Q(next_check_at__isnull=True) | Q(next_check_at__lte=timezone.now()),
-        state=OrderState.PENDING,
-    )
+    waiting = lane.filter(state=OrderState.PENDING)
     unresolved = lane.filter(state__in=UNRESOLVED)
     if unresolved.exclude(role=Order.Role.ENTRY).exists():
         # A second exit on top of one that may be filling could turn the position over.
@@ -84,19 +104,27 @@ def _waiting(account_id: int, symbol: str) -> Any:
 def claim_next(account: Account, symbol: str) -> Order | None:
     """Take the next order of the lane: SUBMITTING and committed, or ended for a reason of ours.
 
-    ``None`` when there is nothing to take or another worker holds the lane.
+    ``None`` when there is nothing to take, the breaker is open, or another worker holds the lane.
     """
+    capabilities = _capabilities(account)
     try:
         with transaction.atomic():
             switch.fence()
-            order = _waiting(account.pk, symbol).select_related("strategy").first()
-            if order is None or _is_crowded(account.pk):
+            order = _next(account.pk, symbol)
+            if order is None:
                 return None
             reason = _reason_not_to_send(order, account)
+            if isinstance(capabilities, Refusal):
+                reason = reason or capabilities
             if reason is not None:
                 return order if _end_unsent(order, reason) else None
-            return order if _claim(order, account) else None
-    except IntegrityError:
+            if isinstance(capabilities, Refusal) or _is_crowded(account.pk):
+                return None
+            if not breakers.admits(account.pk):
+                return None
+            _claim(order, capabilities)
+            return order
+    except (IntegrityError, LaneTaken):
         return None
 
 
@@ -107,12 +135,23 @@ def _is_crowded(account_id: int) -> bool:
     return under_way.count() >= MAX_UNDER_WAY
 
 
+def _capabilities(account: Account) -> Capabilities | Refusal:
+    """What the account's venue can do, or why nothing can be sent there."""
+    try:
+        return plugin_for(account).capabilities
+    except BrokerError as error:
+        return facts.refusal_of(error)
+
+
+def _too_old() -> Refusal:
+    return Refusal(
+        ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before it could be sent"
+    )
+
+
 def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
-    now = timezone.now()
-    if order.expires_at is not None and order.expires_at < now:
-        return Refusal(
-            ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before it could be sent"
-        )
+    if order.expires_at is not None and order.expires_at < timezone.now():
+        return _too_old()
     if not account.is_active:
         return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
@@ -144,11 +183,10 @@ def _end_unsent(order: Order, reason: Refusal) -> bool:
     )
 
 
-def _claim(order: Order, account: Account) -> bool:
-    """Commit the attempt before a byte leaves. Raises IntegrityError when the lane is taken."""
+def _claim(order: Order, capabilities: Capabilities) -> None:
+    """Take the lane for ``order``. Raises IntegrityError or LaneTaken when another worker has it."""
     now = timezone.now()
-    capabilities = plugin_for(account).capabilities
-    return move(
+    won = move(
         order,
         Event.CLAIM,
         attempt=order.attempt + 1,
@@ -156,9 +194,20 @@ def _claim(order: Order, account: Account) -> bool:
         submitted_at=now,
         settle_at=now + timedelta(seconds=capabilities.settle_window),
         next_check_at=None,
-        reason="",
         looks=0,
     )
+    # What held the lane until this moment may have ended UNKNOWN, and then it blocks this order.
+    if not won or _is_blocked(order):
+        raise LaneTaken
+
+
+def _is_blocked(order: Order) -> bool:
+    unresolved = Order.objects.filter(
+        account_id=order.account_id, symbol=order.symbol, state__in=UNRESOLVED
+    )
+    if order.is_exit:
+        unresolved = unresolved.exclude(role=Order.Role.ENTRY)
+    return unresolved.exists()
 
 
 def place(order: Order, account: Account) -> None:
@@ -265,16 +314,18 @@ def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:
 
     The venue's answer proves nothing by itself: the order stays CANCELING until it is read back.
     """
-    if order.state == OrderState.PENDING:
-        move(order, Event.CANCEL_UNSENT, detail=detail, reason=reason.value)
+    if order.state == OrderState.PENDING and move(
+        order, Event.CANCEL_UNSENT, detail=detail, reason=reason.value
+    ):
         return
     if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
         move(order, Event.REQUEST_CANCEL, detail=detail, reason=reason.value)
     if order.state == OrderState.CANCELING:
-        _send_cancel(order)
+        send_cancel(order)
 
 
-def _send_cancel(order: Order) -> None:
+def send_cancel(order: Order) -> None:
+    """Ask the venue to cancel a CANCELING order; may be repeated until the venue has complied."""
     account = order.account
     soon = timezone.now() + timedelta(seconds=0.2)
     try:
@@ -282,6 +333,10 @@ def _send_cancel(order: Order) -> None:
         result = plugin.cancel_order(ref_of(order))
     except BrokerError as error:
         result = CancelResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+    except Exception as error:
+        # The boundary to foreign code, as in ``place``.
+        logger.exception("cancelling an order raised", extra={"order_id": order.pk})
+        result = CancelResult(Outcome.UNKNOWN, code="PLUGIN_ERROR", detail=repr(error)[:500])
     Order.objects.filter(pk=order.pk, state=OrderState.CANCELING).update(next_check_at=soon)
     order.journal.create(
         at=timezone.now(),
@@ -306,5 +361,6 @@ def lose_sight(order: Order) -> None:
         order,
         Event.LOSE_SIGHT,
         detail="the worker that sent it did not answer within its lease",
+        reason=ReasonCode.VENUE_UNREACHABLE.value,
         next_check_at=timezone.now(),
     )

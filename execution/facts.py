@@ -3,13 +3,14 @@ what our own rows say (inside the transaction that reserves)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import F, Sum
+from django.db.models import Count, F, OuterRef, Subquery, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
@@ -42,6 +43,14 @@ class Market:
     to_account_currency: Decimal
 
 
+def refusal_of(error: BrokerError) -> Refusal:
+    """A plugin's error as a refusal; a code of the plugin's own is named in the text."""
+    try:
+        return Refusal(ReasonCode(error.code), str(error))
+    except ValueError:
+        return Refusal(ReasonCode.INTERNAL_ERROR, f"{error.code}: {error}")
+
+
 @contextmanager
 def venue_call(account: Account) -> Iterator[None]:
     """Guard a read with the account's breaker: refuse while it is open, and report how it went."""
@@ -64,7 +73,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     greater risk. Its last known price then only serves to show a value.
     """
     plugin = plugin_for(account)
-    instrument = instrument_of(account, plugin, symbol)
+    instrument = instrument_of(account, plugin, symbol, is_exit=is_exit)
     try:
         with venue_call(account):
             quote = _quote(plugin, symbol, alert)
@@ -94,14 +103,24 @@ def _last_known_price(account: Account, symbol: str, alert: Alert) -> Decimal | 
     return row.average_price if row else None
 
 
-def instrument_of(account: Account, plugin: ExecutionPlugin, symbol: str) -> Instrument:
-    """The trading rules, from our table while they are fresh, else from the venue."""
+def instrument_of(
+    account: Account, plugin: ExecutionPlugin, symbol: str, *, is_exit: bool = False
+) -> Instrument:
+    """The trading rules, from our table while they are fresh, else from the venue.
+
+    An exit makes do with older ones when the venue does not answer.
+    """
     row = InstrumentRow.objects.filter(account=account, symbol=symbol).first()
     now = timezone.now()
     if row is not None and now - row.refreshed_at < INSTRUMENT_AGE:
         return row.rules()
-    with venue_call(account):
-        rules = plugin.instrument(symbol)
+    try:
+        with venue_call(account):
+            rules = plugin.instrument(symbol)
+    except (QueryFailedError, Refusal):
+        if row is None or not is_exit:
+            raise
+        return row.rules()
     InstrumentRow.objects.update_or_create(
         account=account,
         symbol=symbol,
@@ -174,28 +193,40 @@ def _stored(report: BalanceReport) -> dict[str, str]:
 
 def complete(market: Market) -> Facts:
     """The facts as of now; call inside the transaction that holds the account's lock."""
-    account, symbol = market.account, market.instrument.symbol
-    position = Position.objects.filter(account=account, symbol=symbol).first()
-    working = Order.objects.filter(account=account, state__in=WORKING)
-    by_side = {
-        row["side"]: row["left"]
-        for row in working.filter(symbol=symbol)
-        .values("side")
-        .annotate(left=Sum(F("quantity") - F("filled_quantity")))
-        .order_by()
-    }
+    book = _book(market.account, market.instrument.symbol)
     now = timezone.now()
     return Facts(
         at=now,
         instrument=market.instrument,
         quote=market.quote,
         equity=market.equity,
-        position_quantity=position.quantity if position else Decimal(0),
-        working_buy_quantity=by_side.get(Side.BUY.value, Decimal(0)),
-        working_sell_quantity=by_side.get(Side.SELL.value, Decimal(0)),
-        open_orders=working.count(),
-        realised_today=_realised_since(account, _day_start(now)),
+        position_quantity=book["held"] or Decimal(0),
+        working_buy_quantity=book["buying"] or Decimal(0),
+        working_sell_quantity=book["selling"] or Decimal(0),
+        open_orders=book["open_orders"] or 0,
+        realised_today=_realised_since(market.account, _day_start(now)),
         to_account_currency=market.to_account_currency,
+    )
+
+
+def _book(account: Account, symbol: str) -> Mapping[str, Any]:
+    """Position and working orders in one statement: a fill that commits between two would move a
+    quantity from the orders to the position unseen, and count it in neither."""
+    working = Order.objects.filter(account=OuterRef("pk"), state__in=WORKING).order_by()
+    lane = working.filter(symbol=symbol).values("account")
+    left = lane.annotate(left=Sum(F("quantity") - F("filled_quantity"))).values("left")
+    held = Position.objects.filter(account=OuterRef("pk"), symbol=symbol).values("quantity")
+    return (
+        Account.objects.filter(pk=account.pk)
+        .values(
+            held=Subquery(held),
+            buying=Subquery(left.filter(side=Side.BUY.value)),
+            selling=Subquery(left.filter(side=Side.SELL.value)),
+            open_orders=Subquery(
+                working.values("account").annotate(count=Count("pk")).values("count")
+            ),
+        )
+        .get()
     )
 
 

@@ -4,6 +4,7 @@ transaction.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.conf import settings
+from django.db import Error as DatabaseFailure
 from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
@@ -28,7 +30,10 @@ from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from risk.types import ReasonCode, Refusal
 
+logger = logging.getLogger(__name__)
+
 FUTURE_SKEW = timedelta(seconds=60)
+CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
 
 
@@ -186,7 +191,14 @@ def _leg(route: Route, alert: Alert) -> Leg:
     except Refusal as refusal:
         return Leg(route, symbol, refusal=refusal)
     except BrokerError as error:
-        return Leg(route, symbol, refusal=Refusal(ReasonCode(error.code), str(error)))
+        return Leg(route, symbol, refusal=facts.refusal_of(error))
+    except DatabaseFailure:
+        raise
+    except Exception as error:
+        # The boundary to foreign code: a defect of one plugin must not stop the other accounts.
+        logger.exception("reading the market of %s failed", account.name)
+        broken = f"the plugin of {account.name} failed: {type(error).__name__}"
+        return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
 
 
 def _aliases(account: Account) -> list[tuple[str, str]]:
@@ -249,15 +261,21 @@ def _in_the_way(leg: Leg, alert: Alert) -> list[UUID]:
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
+    """Cancel what works in the signal's lanes; an order just being sent must be known first."""
     working: list[UUID] = []
+    is_known = True
+    canceled = False
     for leg in legs:
-        working += (
-            Order.objects.filter(account=leg.account, symbol=leg.symbol)
-            .exclude(role=Order.Role.STOP_LOSS)
-            .exclude(state__in=(*TERMINAL, OrderState.CANCELING))
-            .values_list("pk", flat=True)
-        )
-    if not working:
+        lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+        lane = lane.exclude(role=Order.Role.STOP_LOSS)
+        working += lane.filter(state__in=CANCELABLE).values_list("pk", flat=True)
+        is_known &= not lane.filter(state__in=(OrderState.SUBMITTING, OrderState.UNKNOWN)).exists()
+        canceled |= lane.filter(
+            reason=ReasonCode.CANCELED_BY_SIGNAL.value, updated_at__gte=signal.received_at
+        ).exists()
+    if not is_known:
+        return Decision(Step.WAIT, cancels=tuple(working))
+    if not working and not canceled:
         nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, "no working order in this symbol")
         return _finish(signal, SignalState.IGNORED, nothing)
     _finish(signal, SignalState.EXECUTED, None)

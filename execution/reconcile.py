@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -21,10 +22,10 @@ from brokers.sessions import plugin_for
 from brokers.types import OrderReport, OrderType, PositionReport
 from execution import differences, facts, fills
 from execution.differences import Seen
-from execution.dispatch import ref_of
+from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order, Position
-from execution.states import AT_VENUE, UNRESOLVED, OrderState
-from execution.transitions import Event, move
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
+from execution.transitions import Event, IllegalMove, move
 from risk import breakers
 from risk.types import ReasonCode
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 LOOKS_NEEDED = 2
 GIVE_UP_AFTER = timedelta(minutes=5)
 ASK_AGAIN = timedelta(seconds=2)
+CANCEL_AGAIN = timedelta(seconds=5)
+OPERATOR_PAUSE = timedelta(seconds=30)
 MAX_ATTEMPTS = 3
 QUIET = timedelta(seconds=5)
 DUST = Decimal("0.001")
@@ -40,6 +43,7 @@ DUST = Decimal("0.001")
 
 def check_order(order: Order) -> None:
     """Ask the venue about one order and book the answer."""
+    asked_at = timezone.now()
     try:
         plugin = plugin_for(order.account)
         report = plugin.fetch_order(ref_of(order))
@@ -50,32 +54,59 @@ def check_order(order: Order) -> None:
     except BrokerError as error:
         _not_known(order, error)
         return
+    except Exception as error:
+        # The boundary to foreign code: whatever went wrong, it is not an answer.
+        logger.exception("asking about an order raised", extra={"order_id": order.pk})
+        _not_known(order, error)
+        return
     breakers.succeeded(order.account_id)
     if report is not None:
         _found(order, report)
-    elif order.state in UNRESOLVED:
-        _not_found(order, plugin.capabilities.settle_window)
-    else:
+    elif order.broker_order_id or order.state not in UNRESOLVED:
         _vanished(order)
+    else:
+        _not_found(order, asked_at, plugin.capabilities.settle_window)
 
 
 def _found(order: Order, report: OrderReport) -> None:
-    fills.apply_report(order, report, source="asked the venue")
+    """Book the report; a cancel the venue has not heard of, or not obeyed, is sent again."""
+    try:
+        fills.apply_report(order, report, source="asked the venue")
+    except (IllegalMove, IntegrityError, DataError) as error:
+        logger.exception("an answer cannot be booked", extra={"order_id": order.pk})
+        _give_up(order, f"the venue's answer contradicts our book: {error}")
+        return
+    order.refresh_from_db()
+    if order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
+        send_cancel(order)
 
 
-def _not_known(order: Order, error: BrokerError) -> None:
+def _cancel_was_sent_lately(order: Order) -> bool:
+    since = timezone.now() - CANCEL_AGAIN
+    return order.journal.filter(event="cancel_sent", at__gt=since).exists()
+
+
+def _not_known(order: Order, error: Exception) -> None:
     """No answer: ask again later, and call an operator when that has lasted too long."""
     if order.state == OrderState.UNKNOWN and _silent_too_long(order):
-        move(
-            order,
-            Event.GIVE_UP,
-            detail=f"the venue has not answered for {GIVE_UP_AFTER.seconds // 60} minutes: {error}",
-            next_check_at=timezone.now() + timedelta(seconds=30),
-        )
+        minutes = GIVE_UP_AFTER.seconds // 60
+        _give_up(order, f"the venue has not answered for {minutes} minutes: {error}")
         return
+    _ask_again(order, ASK_AGAIN)
+
+
+def _ask_again(order: Order, delay: timedelta) -> None:
     Order.objects.filter(pk=order.pk, state=order.state).update(
-        next_check_at=timezone.now() + ASK_AGAIN
+        next_check_at=timezone.now() + delay
     )
+
+
+def _give_up(order: Order, detail: str) -> None:
+    """An operator must look. Later answers of the venue still count."""
+    if order.state in TERMINAL | {OrderState.NEEDS_OPERATOR}:
+        _ask_again(order, OPERATOR_PAUSE)
+        return
+    move(order, Event.GIVE_UP, detail=detail, next_check_at=timezone.now() + OPERATOR_PAUSE)
 
 
 def _silent_too_long(order: Order) -> bool:
@@ -83,31 +114,32 @@ def _silent_too_long(order: Order) -> bool:
     return since is not None and timezone.now() - since > GIVE_UP_AFTER
 
 
-def _not_found(order: Order, settle_window: int) -> None:
-    """The venue says there is no such order: a look that counts once the settle window has passed."""
+def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
+    """The venue says there is no such order: a look that counts if the settle window had passed when
+    the question was asked."""
     now = timezone.now()
-    if order.settle_at is not None and now < order.settle_at:
-        Order.objects.filter(pk=order.pk, state=order.state).update(
-            next_check_at=min(order.settle_at, now + ASK_AGAIN)
-        )
+    if order.settle_at is not None and asked_at < order.settle_at:
+        _ask_again(order, min(max(order.settle_at - now, timedelta(0)), ASK_AGAIN))
         return
+    window = timedelta(seconds=settle_window)
     looks = order.looks + 1
-    order.journal.create(
-        at=now,
-        event="look",
-        from_state=order.state,
-        to_state=order.state,
-        attempt=order.attempt,
-        actor="system",
-        detail=f"not found, look {looks} of {LOOKS_NEEDED}",
-    )
-    if looks < LOOKS_NEEDED:
-        window = timedelta(seconds=settle_window)
-        Order.objects.filter(pk=order.pk, state=order.state, attempt=order.attempt).update(
-            looks=looks, settle_at=now + window, next_check_at=now + window
+    with transaction.atomic():
+        counted = Order.objects.filter(
+            pk=order.pk, state=order.state, attempt=order.attempt, looks=order.looks
+        ).update(looks=looks, settle_at=now + window, next_check_at=now + window)
+        if not counted:
+            return
+        order.journal.create(
+            at=now,
+            event="look",
+            from_state=order.state,
+            to_state=order.state,
+            attempt=order.attempt,
+            actor="system",
+            detail=f"not found, look {looks} of {LOOKS_NEEDED}",
         )
-        return
-    _absent(order)
+        if looks >= LOOKS_NEEDED:
+            _absent(order)
 
 
 def _absent(order: Order) -> None:
@@ -142,12 +174,7 @@ def _vanished(order: Order) -> None:
             looks=looks, next_check_at=timezone.now() + ASK_AGAIN * looks
         )
         return
-    move(
-        order,
-        Event.GIVE_UP,
-        detail="the venue acknowledged this order and now says it does not know it",
-        next_check_at=timezone.now() + timedelta(seconds=30),
-    )
+    _give_up(order, "the venue acknowledged this order and now says it does not know it")
 
 
 def reconcile_account(account: Account) -> list[Difference]:
@@ -163,6 +190,7 @@ def reconcile_account(account: Account) -> list[Difference]:
         open_at_venue = plugin.open_orders()
         held_at_venue = plugin.positions()
     facts.refresh_balances(account, plugin)
+    _correct_ends(account, open_at_venue, started)
     open_ids = {report.broker_order_id for report in open_at_venue}
     for order in _unfinished(account):
         if order.state in UNRESOLVED or order.broker_order_id not in open_ids:
@@ -175,6 +203,17 @@ def reconcile_account(account: Account) -> list[Difference]:
     found = differences.note(account, seen)
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
     return found
+
+
+def _correct_ends(account: Account, reports: Sequence[OrderReport], asked_at: datetime) -> None:
+    """An order that had ended here before the question and works at the venue: the venue wins."""
+    for report in reports:
+        ids = Q(broker_order_id=report.broker_order_id) | Q(client_order_id=report.client_order_id)
+        ended = Order.objects.filter(
+            ids, account=account, state__in=TERMINAL - {OrderState.DENIED}, finished_at__lt=asked_at
+        )
+        for order in ended:
+            fills.apply_report(order, report, source="open at the venue after its end here")
 
 
 def _unfinished(account: Account) -> list[Order]:

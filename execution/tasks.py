@@ -23,7 +23,7 @@ from execution import dispatch, metrics, pipeline, protect, reconcile
 from execution.models import Heartbeat, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
-from execution.states import TERMINAL, OrderState, SignalState
+from execution.states import TERMINAL, UNRESOLVED, OrderState, SignalState
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,11 @@ def check_order(order_id: str) -> None:
         return
     if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
         return
+    was_unresolved = order.state in UNRESOLVED
     reconcile.check_order(order)
     order.refresh_from_db()
     _after([order])
-    if order.state == OrderState.PENDING:
+    if was_unresolved and order.state not in UNRESOLVED:
         run_lane(order.account_id, order.symbol)
 
 

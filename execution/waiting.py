@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from typing import Any
 from uuid import UUID
 
+from django.db import Error as DatabaseFailure
+
 from brokers.decimals import decimal_text
 from brokers.types import OrderType
 from execution.models import Order, Signal
 from execution.pipeline import own_orders
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT = 10.0
 MAX_WAITERS = 4
@@ -30,7 +35,9 @@ def seconds_preferred(header: str) -> float:
 
 
 def wait_for(signal_id: UUID, seconds: float) -> dict[str, Any] | None:
-    """The signal's outcome once it is settled; ``None`` if that takes longer than ``seconds``."""
+    """The signal's outcome once it is settled; ``None`` if that takes longer than ``seconds`` or the
+    database does not answer: the signal is stored, and that much can still be said.
+    """
     if not _places.acquire(blocking=False):
         return None
     try:
@@ -42,6 +49,9 @@ def wait_for(signal_id: UUID, seconds: float) -> dict[str, Any] | None:
                 return outcome
             time.sleep(pause)
             pause = min(pause * 1.3, 0.1)
+    except DatabaseFailure as error:
+        logger.warning("waiting for signal %s ended early: %s", signal_id, error)
+        return None
     finally:
         _places.release()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from django.db import connections
+from django.db import connection, connections
 
 Result = TypeVar("Result")
 
@@ -32,6 +32,18 @@ def beside(call: Callable[[], Result]) -> Future[Result]:
         return pool.submit(_closing, lambda inner: inner(), call)
     finally:
         pool.shutdown(wait=False)
+
+
+def wait_for_a_blocked_backend() -> None:
+    """Return once a connection waits for a lock another one holds."""
+    for _ in range(1000):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            (blocked,) = cursor.fetchone()
+            if blocked:
+                return
+            cursor.execute("SELECT pg_sleep(0.01)")
+    raise AssertionError("nobody waits")
 
 
 def _closing(run: Callable[[Callable[[], Result]], Result], call: Callable[[], Result]) -> Result:
