@@ -73,7 +73,7 @@ def _time(utc: datetime, text: str) -> SafeString:
     )
 
 
-def number_column(field: str, label: str = "", *, signed: bool = False) -> Column:
+def number_column(field: str, label: str = "", *, signed: bool = False) -> Any:
     """A list column of one money field."""
 
     def column(row: models.Model) -> SafeString | str:
@@ -82,7 +82,7 @@ def number_column(field: str, label: str = "", *, signed: bool = False) -> Colum
     return _named(column, field, label)
 
 
-def moment_column(field: str, label: str = "") -> Column:
+def moment_column(field: str, label: str = "") -> Any:
     """A list column of one time."""
 
     def column(row: models.Model) -> SafeString | str:
@@ -91,7 +91,7 @@ def moment_column(field: str, label: str = "") -> Column:
     return _named(column, field, label)
 
 
-def _named(column: Column, field: str, label: str) -> Column:
+def _named(column: Column, field: str, label: str) -> Any:
     """The name becomes the CSS class of the cells, the description the heading."""
     column.__name__ = field
     column.short_description = label or field.replace("_", " ")  # type: ignore[attr-defined]

@@ -11,10 +11,10 @@ from django.contrib import admin
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
 from django.urls import URLPattern, path
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import ModelAdmin
 from fks_site import dashboard, trading_switch
 from fks_site.theme import UNFOLD
 
@@ -39,11 +39,11 @@ class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
     change_password_form = AdminPasswordChangeForm
 
 
-class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):
     """Django's own, in the site's dress."""
 
 
-class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):
+class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):  # type: ignore[misc]
     """Deleting an attempt lifts its lock-out."""
 
 

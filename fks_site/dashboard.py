@@ -11,11 +11,13 @@ from typing import Any
 from django.contrib import admin
 from django.core.cache import cache
 from django.db.models import Count, F, Func, IntegerField, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
+from brokers.fields import MoneyField
 from brokers.models import Account
 from execution.admin.search import first_id_at
 from execution.models import Fill, Order, Position, Signal
@@ -67,7 +69,7 @@ class View:
         for row in self.accounts:
             if row.is_active or row.realised:
                 known = totals.get(row.quote_currency, Decimal(0))
-                totals[row.quote_currency] = known + (row.realised or 0)
+                totals[row.quote_currency] = known + row.realised
         return totals
 
     @property
@@ -130,7 +132,9 @@ def _accounts(now: datetime) -> QuerySet[Account]:
     today = Fill.objects.filter(account=OuterRef("pk"), recorded_at__gte=midnight)
     total = today.order_by().values("account").annotate(total=Sum("realised_pnl")).values("total")
     return Account.objects.select_related("breaker").annotate(
-        working=_orders_in(WORKING), unresolved=_orders_in(UNRESOLVED), realised=Subquery(total)
+        working=_orders_in(WORKING),
+        unresolved=_orders_in(UNRESOLVED),
+        realised=Coalesce(Subquery(total), Decimal(0), output_field=MoneyField()),
     )
 
 

@@ -43,7 +43,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: what this user may see, in four groups under the home page."""
     home = {"title": "Home", "icon": "space_dashboard", "link": reverse("admin:index")}
-    groups = [{"title": "", "items": [home]}]
+    groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, entries in _GROUPS.items():
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
         if items:

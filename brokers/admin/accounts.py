@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
-from django.http import HttpRequest
-from unfold.decorators import display
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from brokers.accounts import set_credentials
 from brokers.admin.base import CarefulAdmin, changed_columns
+from brokers.admin.unfolded import display
 from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 
 CREDENTIAL = "credential_"
 ADD_HELP = "Credentials are entered on the next page: each broker asks for its own."
+ADD_HELP_DONE = "If its broker asks for credentials, enter them here."
 
 
 def credential_names(broker: str) -> tuple[str, ...]:
@@ -104,12 +106,14 @@ class AccountAdmin(CarefulAdmin):
     search_fields = ("name",)
     warn_unsaved_form = True
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         """The form class with one write-only field per credential."""
         names = credential_names(obj.broker) if obj else ()
         fields = {CREDENTIAL + name: _secret_field(name, _stored(obj)) for name in names}
         form = type("AccountForm", (kwargs.pop("form", self.form),), fields)
-        return super().get_form(request, obj, form=form, **kwargs)
+        return super().get_form(request, obj, change, form=form, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         columns = ["name", "broker", "environment", "quote_currency", "is_active", "options"]
@@ -129,8 +133,8 @@ class AccountAdmin(CarefulAdmin):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
         """Go on to the account's page, where its credentials are entered."""
         if "_addanother" not in request.POST:
-            request.POST = request.POST.copy()
-            request.POST["_continue"] = "1"
+            self.message_user(request, f"Added {obj}. {ADD_HELP_DONE}", messages.SUCCESS)
+            return HttpResponseRedirect(reverse("admin:brokers_account_change", args=[obj.pk]))
         return super().response_add(request, obj, post_url_continue)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
+
+from brokers.admin.unfolded import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):

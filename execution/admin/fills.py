@@ -10,9 +10,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column, number, number_column
 from execution.admin.search import by_id
 from execution.models import Fill
@@ -27,7 +27,7 @@ class FillAdmin(ReadOnlyAdmin):
         "account",
         number_column("quantity"),
         number_column("price"),
-        "fee",
+        "shown_fee",
         number_column("realised_pnl", "realised P&L", signed=True),
         "order_link",
     )
@@ -41,7 +41,7 @@ class FillAdmin(ReadOnlyAdmin):
         "side",
         number_column("quantity"),
         number_column("price"),
-        "fee",
+        "shown_fee",
         number_column("realised_pnl", "realised P&L", signed=True),
         moment_column("at", "traded"),
         moment_column("recorded_at", "recorded"),
@@ -69,5 +69,5 @@ class FillAdmin(ReadOnlyAdmin):
         return format_html('<a class="fks-link" href="{}">{}</a>', address, shown)
 
     @display(description="fee")
-    def fee(self, fill: Fill) -> SafeString:
+    def shown_fee(self, fill: Fill) -> SafeString:
         return format_html("{} {}", number(fill.fee), fill.fee_currency)

@@ -12,9 +12,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
 from execution.admin.search import AgeFilter, by_id
 from execution.admin.story import order_stories
@@ -103,7 +103,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
     def has_cancel_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Whether the user may cancel, and on an order's own page whether there is anything left."""
-        if not request.user.has_perm(CANCEL):  # type: ignore[union-attr]
+        if not request.user.has_perm(CANCEL):
             return False
         if object_id is None or request.method == "POST":
             return True

@@ -11,9 +11,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
 from execution.models import Position
 

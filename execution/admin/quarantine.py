@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from execution.models import QuarantinedBody
 

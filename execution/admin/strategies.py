@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -14,10 +15,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import TabularInline
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from brokers.admin.unfolded import TabularInline, display
 from brokers.display import moment_column
 from execution.authentication import new_secret
 from execution.models import Route, Strategy, WebhookSecret
@@ -72,7 +72,7 @@ class RotateForm(ReasonForm):
 @admin.register(Strategy)
 class StrategyAdmin(AuditedAdmin):
     audit_name = "strategy"
-    inline_audit_names: ClassVar[dict[Any, str]] = {Route: "route", WebhookSecret: "secret"}
+    inline_audit_names: ClassVar[Mapping[Any, str]] = {Route: "route", WebhookSecret: "secret"}
     inlines = (RouteInline, SecretInline)
     list_display = ("slug", "is_enabled", "auth", "format", "allowlist", "accounts", "note")
     list_filter = ("is_enabled", "auth")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
-from unfold.admin import TabularInline
-from unfold.decorators import display
 
+from brokers.admin.unfolded import TabularInline, display
 from risk.admin.audited import AuditedAdmin
 from risk.models import AllowedNetwork, IPAllowlist
 
@@ -25,7 +25,7 @@ class AllowedNetworkInline(TabularInline):
 @admin.register(IPAllowlist)
 class IPAllowlistAdmin(AuditedAdmin):
     audit_name = "allowlist"
-    inline_audit_names: ClassVar[dict[Any, str]] = {AllowedNetwork: "network"}
+    inline_audit_names: ClassVar[Mapping[Any, str]] = {AllowedNetwork: "network"}
     inlines = (AllowedNetworkInline,)
     list_display = ("name", "size", "note")
     search_fields = ("name", "note", "networks__cidr")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
+from django.contrib import messages
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from brokers.admin.base import CarefulAdmin
@@ -34,13 +35,15 @@ class AuditedAdmin(CarefulAdmin):
     """
 
     audit_name = ""
-    inline_audit_names: Mapping[type[models.Model], str] = {}
+    inline_audit_names: ClassVar[Mapping[type[models.Model], str]] = {}
     delete_confirmation_template = "fks/delete_confirmation.html"
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         base = kwargs.pop("form", self.form)
         form = type(base.__name__, (base,), {REASON: reason_field()})
-        return super().get_form(request, obj, form=form, **kwargs)
+        return super().get_form(request, obj, change, form=form, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [name for name in super().get_fields(request, obj) if name != REASON]
@@ -74,10 +77,18 @@ class AuditedAdmin(CarefulAdmin):
                 reason=form.cleaned_data[REASON],
             )
 
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if request.method == "POST" and not _reason(request):
+            messages.error(request, "A deletion needs a reason.")
+            return HttpResponseRedirect(request.get_full_path())
+        return super().delete_view(request, object_id, extra_context)
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         before, subject = _stored(obj), _subject(self.audit_name, obj)
         super().delete_model(request, obj)
-        reason = request.POST.get(REASON, "")[:LONGEST_REASON]
+        reason = _reason(request)
         audit.record(f"{self.audit_name}.deleted", subject, before=before, reason=reason)
 
     def _record(
@@ -90,6 +101,10 @@ class AuditedAdmin(CarefulAdmin):
             after=_stored(row),
             reason=form.cleaned_data[REASON],
         )
+
+
+def _reason(request: HttpRequest) -> str:
+    return request.POST.get(REASON, "").strip()[:LONGEST_REASON]
 
 
 def _stored(row: models.Model) -> dict[str, Any] | None:

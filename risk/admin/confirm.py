@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from django import forms
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from risk.admin.audited import reason_field
+
+_View = TypeVar("_View", bound=Callable[..., HttpResponse])
 
 
 class ReasonForm(forms.Form):
@@ -33,7 +36,7 @@ class Question:
 
 def ask(request: HttpRequest, site: Any, form: forms.Form, question: Question) -> TemplateResponse:
     """The page with ``form``; it posts to its own address."""
-    request.current_app = site.name  # type: ignore[attr-defined]
+    request.current_app = site.name
     context = {
         **site.each_context(request),
         "title": question.title,
@@ -43,14 +46,20 @@ def ask(request: HttpRequest, site: Any, form: forms.Form, question: Question) -
     return TemplateResponse(request, "fks/confirm.html", context)
 
 
-def asking_action(*, description: str, icon: str, permission: str, danger: bool = True) -> Any:
+def asking_action(
+    *, description: str, icon: str, permission: str, danger: bool = True
+) -> Callable[[_View], _View]:
     """Decorate an admin action that answers with ``ask``: links to it open it as a dialog."""
-    variant = ActionVariant.DANGER if danger else ActionVariant.DEFAULT
-    decorate = action(description=description, icon=icon, permissions=[permission], variant=variant)
+    decorate = action(
+        description=description,
+        icon=icon,
+        permissions=[permission],
+        variant=ActionVariant.DANGER if danger else ActionVariant.DEFAULT,
+    )
 
-    def decorator(function: Any) -> Any:
+    def decorator(function: _View) -> _View:
         decorated = decorate(function)
         decorated.dialog = {"title": description}
-        return decorated
+        return cast("_View", decorated)
 
     return decorator

@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from risk.models import AuditEvent
 

@@ -8,10 +8,9 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from unfold.admin import TabularInline
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from brokers.admin.unfolded import TabularInline, display
 from brokers.fields import decimal_text
 from risk import limits
 from risk.admin.audited import REASON, AuditedAdmin

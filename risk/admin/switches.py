@@ -11,9 +11,9 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import Truncator
-from unfold.decorators import display
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from risk import breakers
 from risk.admin.audited import AuditedAdmin

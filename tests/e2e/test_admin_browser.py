@@ -1,0 +1,238 @@
+"""The admin in a real browser: both themes, a phone, the keyboard, and a quiet console."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from execution.models import Order
+from execution.states import OrderState, SignalState
+from risk.models import AuditEvent, TradingState
+from tests.factories import (
+    PASSWORD,
+    AccountFactory,
+    FillFactory,
+    OrderFactory,
+    PositionFactory,
+    SignalFactory,
+    UserFactory,
+)
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+POLL = 5_100  # milliseconds: a little more than the home page's interval
+HOSTILE = (
+    "<img src=x onerror=\"window.pwned='yes'\">{{constructor}}<b x-init=\"window.pwned='yes'\">"
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _queries_beside_the_browser() -> Iterator[None]:
+    """Playwright's sync interface runs a loop in this thread, which Django takes for async code."""
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    yield
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+    else:
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if not CHROMIUM.exists() and os.environ.get("FKS_REQUIRE_BROWSER") != "1":
+        pytest.skip(f"no Chromium at {CHROMIUM}; CHROMIUM names another place")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser's console said: errors of ours, violations of the policy, missing files."""
+    return []
+
+
+@pytest.fixture
+def open_page(chromium: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Any]:
+    """Makes a page that is logged in as an operator; keyword arguments describe the device."""
+    cache.clear()
+    contexts = []
+
+    def make(**device: Any) -> Page:
+        context = chromium.new_context(base_url=live_server.url, **device)
+        contexts.append(context)
+        context.add_cookies([_session(live_server.url)])
+        page = context.new_page()
+        page.on("console", lambda message: _note(message, complaints))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/admin/")
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def _session(url: str) -> Any:
+    """The cookie of a superuser who has logged in."""
+    client = Client()
+    client.force_login(
+        UserFactory.create(is_superuser=True), "django.contrib.auth.backends.ModelBackend"
+    )
+    return {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}
+
+
+def _note(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type in ("error", "warning"):
+        complaints.append(f"{message.type}: {message.text}")
+
+
+@pytest.fixture
+def order() -> Order:
+    """A working order with a history, its texts hostile."""
+    signal = SignalFactory.create(
+        state=SignalState.WORKING,
+        body=HOSTILE,
+        symbol="BTC/USDT",
+        alert={"symbol": HOSTILE, "action": "buy", "extras": {HOSTILE: HOSTILE}},
+        detail=HOSTILE,
+    )
+    order = OrderFactory.create(
+        signal=signal,
+        account=AccountFactory.create(name="paper"),
+        state=OrderState.OPEN,
+        detail=HOSTILE,
+        symbol=HOSTILE[:60],
+        verdicts=[{"rule": HOSTILE, "passed": True, "mode": "enforce", "numbers": {"a": HOSTILE}}],
+        sizing=[{"label": HOSTILE, "formula": HOSTILE, "result": "1"}],
+    )
+    FillFactory.create(order=order, trade_id=HOSTILE)
+    PositionFactory.create(account=order.account, symbol=HOSTILE[:60])
+    order.journal.create(
+        at=order.created_at, event="create", to_state="open", actor="x", evidence={"a": HOSTILE}
+    )
+    return order
+
+
+def _address(row: Any) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def test_logging_in(chromium: Browser, live_server: LiveServer) -> None:
+    user = UserFactory.create(is_superuser=True)
+    page = chromium.new_page(base_url=live_server.url)
+    page.goto("/admin/login/")
+    page.fill("input[name=username]", user.username)
+    page.fill("input[name=password]", PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{live_server.url}/admin/")
+    expect(page.get_by_role("heading", name="Trading is active")).to_be_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_in_both_themes(
+    open_page: Any, complaints: list[str], order: Order, scheme: str
+) -> None:
+    page = open_page(color_scheme=scheme)
+    is_dark = page.evaluate("document.documentElement.classList.contains('dark')")
+    assert is_dark == (scheme == "dark")
+    for address in (_address(order), _address(order.signal), "/admin/execution/order/", "/admin/"):
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("window.pwned") is None, address
+    expect(page.get_by_role("heading", name="Trading is active")).to_be_visible()
+    assert complaints == []
+
+
+def test_a_phone_needs_no_sideways_scrolling(
+    open_page: Any, complaints: list[str], order: Order
+) -> None:
+    page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    for address in ("/admin/", _address(order), _address(order.signal)):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+    assert complaints == []
+
+
+def _with_clock(page: Page) -> Page:
+    """The page with a clock the test moves."""
+    page.clock.install()
+    page.reload()
+    return page
+
+
+def test_the_home_page_follows_without_a_reload(open_page: Any, complaints: list[str]) -> None:
+    page = _with_clock(open_page())
+    page.evaluate("window.loadedOnce = true")
+    expect(page.locator("#card-unresolved dd")).to_have_text("0")
+    OrderFactory.create(state=OrderState.NEEDS_OPERATOR)
+    cache.clear()
+    page.clock.run_for(POLL)
+    expect(page.locator("#card-unresolved dd")).to_have_text("1")
+    expect(page.locator("#card-unresolved")).to_have_class("fks-card fks-card-alarm")
+    assert page.evaluate("window.loadedOnce") is True
+    assert complaints == []
+
+
+def test_stale_figures_are_called_stale(open_page: Any) -> None:
+    page = _with_clock(open_page())
+    expect(page.locator("#dashboard-stale")).to_be_hidden()
+    page.route("**/admin/dashboard/", lambda route: route.abort())
+    page.clock.run_for(POLL)
+    expect(page.locator("#dashboard-stale")).to_be_visible()
+    page.unroute("**/admin/dashboard/")
+    page.clock.run_for(POLL)
+    expect(page.locator("#dashboard-stale")).to_be_hidden()
+
+
+def test_halting_with_the_keyboard_alone(open_page: Any, complaints: list[str]) -> None:
+    page = open_page()
+    page.locator("#switch-halted").focus()
+    page.keyboard.press("Enter")
+    reason = page.locator("#modal-content input[name=reason]")
+    expect(reason).to_be_focused()
+    page.keyboard.type("the venue misbehaves")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Trading is halted")).to_be_visible()
+    row = TradingState.objects.get()
+    assert (row.state, row.reason) == ("halted", "the venue misbehaves")
+    assert AuditEvent.objects.get().kind == "trading_state.changed"
+    assert complaints == []
+
+
+def test_escape_closes_the_dialog_and_changes_nothing(open_page: Any) -> None:
+    page = open_page()
+    page.locator("#switch-halted").click()
+    expect(page.locator("#modal-content input[name=reason]")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#modal-content")).to_be_hidden()
+    assert not TradingState.objects.exists()
+
+
+def test_an_order_is_asked_about_before_it_is_canceled(
+    open_page: Any, complaints: list[str], order: Order
+) -> None:
+    page = open_page()
+    page.goto(_address(order))
+    page.get_by_role("link", name="Cancel order").click()
+    dialog = page.locator("#modal-content")
+    expect(dialog.get_by_role("button", name="Cancel the order")).to_be_visible()
+    expect(dialog.locator("input[name=reason]")).to_be_focused()
+    dialog.get_by_role("link", name="Back").click()
+    page.wait_for_url(f"**{_address(order)}")
+    assert not AuditEvent.objects.exists()
+    assert complaints == []

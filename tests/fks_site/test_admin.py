@@ -1,0 +1,642 @@
+"""Every page of the admin opens, hides secrets, escapes what senders wrote, and audits changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django.fixtures import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
+from unfold.admin import ModelAdmin
+
+from brokers.accounts import set_credentials
+from brokers.models import Account, ExchangeCredential, SymbolAlias
+from execution.authentication import digest_of, new_secret
+from execution.models import (
+    Fill,
+    Order,
+    OrderEvent,
+    Position,
+    QuarantinedBody,
+    Signal,
+    Strategy,
+    WebhookSecret,
+)
+from execution.states import OrderState
+from execution.tasks import cancel_order
+from risk.models import (
+    AllowedNetwork,
+    AuditEvent,
+    CircuitBreaker,
+    IPAllowlist,
+    RiskLimit,
+    RiskPolicy,
+    TradingState,
+)
+from tests.factories import (
+    AccountFactory,
+    FillFactory,
+    OrderFactory,
+    PositionFactory,
+    RouteFactory,
+    SignalFactory,
+    StrategyFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+CANARY = "canary-4f1d7c0b9e5a"
+HOSTILE = "<script>alert('x')</script>{{7*7}}"
+HAPPENED = (Signal, Order, Fill, Position, QuarantinedBody, AuditEvent, TradingState)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_cached() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def viewer(client: Client) -> Client:
+    """Logged in, allowed to look at everything and to change nothing."""
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def sent() -> Iterator[Any]:
+    """Cancels handed to workers."""
+    with patch.object(cancel_order, "apply_async") as apply_async:
+        yield apply_async
+
+
+@pytest.fixture
+def story() -> Order:
+    """One signal all the way to its position, with every text a sender or venue controls hostile."""
+    strategy = StrategyFactory.create()
+    route = RouteFactory.create(strategy=strategy)
+    signal = SignalFactory.create(
+        strategy=strategy,
+        symbol="BTC/USDT",
+        body=f'{{"symbol": "BTC/USDT", "comment": "{HOSTILE}"}}',
+        alert={"symbol": "BTC/USDT", "action": "buy", "comment": HOSTILE, "extras": {"x": HOSTILE}},
+        detail=HOSTILE,
+    )
+    order = OrderFactory.create(
+        signal=signal,
+        strategy=strategy,
+        account=route.account,
+        state=OrderState.FILLED,
+        filled_quantity=Decimal("0.01"),
+        average_price=Decimal("60000.5"),
+        detail=HOSTILE,
+        sizing=[{"label": "equity × risk", "formula": "100000 × 0.02", "result": "2000"}],
+        verdicts=[
+            _verdict("max_order_value", passed=True, measured="600"),
+            _verdict("daily_loss", passed=False, mode="observe", measured="900"),
+            _verdict(HOSTILE, passed=False, measured="1"),
+        ],
+    )
+    OrderEvent.objects.create(
+        order=order,
+        at=timezone.now(),
+        event="fill",
+        from_state="submitting",
+        to_state="filled",
+        actor="system",
+        detail=HOSTILE,
+        evidence={"answer": HOSTILE},
+    )
+    FillFactory.create(order=order, realised_pnl=Decimal("-0.5"))
+    PositionFactory.create(account=order.account)
+    return order
+
+
+def _verdict(rule: str, *, passed: bool, measured: str, mode: str = "enforce") -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "passed": passed,
+        "mode": mode,
+        "code": "",
+        "detail": f"{rule} judged",
+        "numbers": {"measured": measured, "allowed": "1000"},
+    }
+
+
+@pytest.fixture
+def everything(story: Order) -> None:
+    """A row of everything else that has a page."""
+    account = story.account
+    set_credentials(account, {"api_key": f"{CANARY}-key", "api_secret": f"{CANARY}-secret"})
+    assert story.strategy is not None
+    new_secret(story.strategy, Strategy.Auth.HMAC, CANARY)
+    CircuitBreaker.objects.create(account=account, last_error=HOSTILE)
+    policy = RiskPolicy.objects.create(account=account)
+    RiskLimit.objects.create(policy=policy, rule="max_order_value", value=Decimal(1000))
+    AllowedNetwork.objects.create(
+        allowlist=IPAllowlist.objects.create(name="office"), cidr="10.0.0.0/8"
+    )
+    SymbolAlias.objects.create(alias="BINANCE:BTCUSDT", symbol="BTC/USDT")
+    TradingState.objects.create(scope="global", changed_at=timezone.now(), reason=HOSTILE)
+    AuditEvent.objects.create(
+        at=timezone.now(),
+        kind="limit.changed",
+        actor=HOSTILE,
+        subject="limit max_order_value",
+        before={"value": "1"},
+        after={"value": HOSTILE},
+    )
+    QuarantinedBody.objects.create(
+        strategy=story.strategy,
+        received_at=timezone.now(),
+        body=HOSTILE,
+        code="NOT_JSON",
+        detail=HOSTILE,
+    )
+
+
+def _pages() -> Iterator[str]:
+    """The home page, and the list, form and page of one row of every registered model."""
+    yield reverse("admin:index")
+    yield reverse("admin:trading")
+    for model, model_admin in admin.site._registry.items():
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        yield reverse(f"{name}_changelist")
+        if issubclass(model, User) or model_admin.has_add_permission is None:
+            continue
+        row = model._default_manager.first()
+        if row is not None:
+            yield reverse(f"{name}_change", args=[row.pk])
+
+
+def page_of(row: Model, name: str = "change") -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{name}", args=[row.pk])
+
+
+def test_every_page_opens_and_hides_secrets_and_escapes(
+    admin_client: Client, everything: None
+) -> None:
+    shown = dict.fromkeys(_pages(), "")
+    for address in shown:
+        answer = admin_client.get(address)
+        assert answer.status_code == 200, address
+        shown[address] = answer.content.decode()
+    assert len(shown) > 30
+    digests = {row.digest or row.sealed for row in WebhookSecret.objects.all()}
+    digests.add(ExchangeCredential.objects.get().sealed)
+    for address, page in shown.items():
+        assert CANARY not in page, address
+        assert "<script>alert" not in page, address
+        assert not any(digest in page for digest in digests), address
+    assert "&lt;script&gt;alert" in "".join(shown.values())
+
+
+def test_every_admin_wears_the_sites_dress() -> None:
+    plain = [
+        model._meta.label
+        for model, model_admin in admin.site._registry.items()
+        if not isinstance(model_admin, ModelAdmin)
+    ]
+    assert plain == []
+
+
+def test_no_page_needs_inline_scripts(admin_client: Client, everything: None) -> None:
+    for address in _pages():
+        page = admin_client.get(address).content.decode()
+        for tag in page.split("<script")[1:]:
+            attributes = tag.partition(">")[0]
+            assert "src=" in attributes or 'type="application/json"' in attributes, address
+
+
+@pytest.mark.parametrize("model", HAPPENED)
+def test_what_happened_cannot_be_changed(
+    admin_client: Client, everything: None, model: type[Model]
+) -> None:
+    row = model._default_manager.order_by("pk").first()
+    assert row is not None
+    before = model._default_manager.filter(pk=row.pk).values().get()
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    assert admin_client.get(reverse(f"{name}_add")).status_code == 403
+    assert admin_client.post(page_of(row), {"state": "denied"}).status_code == 403
+    assert admin_client.post(page_of(row, "delete"), {"post": "yes"}).status_code == 403
+    assert model._default_manager.filter(pk=row.pk).values().get() == before
+
+
+def test_the_signal_tells_the_whole_story(admin_client: Client, story: Order) -> None:
+    assert story.signal is not None
+    page = admin_client.get(page_of(story.signal)).content.decode()
+    for told in (
+        "As received",
+        "not read",
+        "equity × risk",
+        "100000 × 0.02",
+        "max_order_value judged",
+        "would refuse (observed only)",
+        "measured <b>900</b>",
+        "<summary>evidence</summary>",
+        "60000",
+        page_of(story),
+        page_of(story.account),
+    ):
+        assert told in page, told
+
+
+def test_the_order_leads_back_to_its_signal(admin_client: Client, story: Order) -> None:
+    page = admin_client.get(page_of(story)).content.decode()
+    assert story.signal is not None
+    assert page_of(story.signal) in page
+    assert page_of(story.fills.get()) in page
+    assert page_of(Position.objects.get()) in page
+
+
+def test_the_story_takes_as_many_queries_for_many_orders(
+    admin_client: Client, story: Order, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(5):
+        order = OrderFactory.create(signal=story.signal, state=OrderState.DENIED)
+        OrderEvent.objects.create(
+            order=order, at=timezone.now(), event="create", to_state="denied", actor="x"
+        )
+    assert story.signal is not None
+    with django_assert_max_num_queries(22):
+        admin_client.get(page_of(story.signal))
+
+
+@pytest.mark.parametrize(
+    ("stage", "states"),
+    [
+        ("working", {OrderState.OPEN, OrderState.UNKNOWN, OrderState.NEEDS_OPERATOR}),
+        ("unknown", {OrderState.UNKNOWN}),
+        ("needs_operator", {OrderState.NEEDS_OPERATOR}),
+        ("denied", {OrderState.DENIED}),
+        ("rejected", {OrderState.REJECTED}),
+        ("", set(OrderState) & {"open", "unknown", "needs_operator", "denied", "rejected"}),
+    ],
+)
+def test_the_tabs_over_orders(admin_client: Client, stage: str, states: set[str]) -> None:
+    for state in ("open", "unknown", "needs_operator", "denied", "rejected"):
+        OrderFactory.create(state=state)
+    query = {"stage": stage} if stage else {}
+    answer = admin_client.get(reverse("admin:execution_order_changelist"), query)
+    assert {row.state for row in answer.context["cl"].result_list} == states
+
+
+@pytest.mark.parametrize(
+    "term", ["id", "hex", "signal_id", "client_order_id", "broker_order_id", "symbol"]
+)
+def test_orders_are_found_by_every_id(admin_client: Client, term: str) -> None:
+    wanted = OrderFactory.create(
+        signal=SignalFactory.create(), symbol="SOL/USDT", broker_order_id="venue-77"
+    )
+    OrderFactory.create()
+    terms = {"hex": wanted.id.hex, "symbol": "sol"}
+    query = {"q": terms.get(term) or str(getattr(wanted, term))}
+    answer = admin_client.get(reverse("admin:execution_order_changelist"), query)
+    assert list(answer.context["cl"].result_list) == [wanted]
+
+
+def test_lists_count_nothing(
+    admin_client: Client, story: Order, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_max_num_queries(20) as captured:
+        admin_client.get(reverse("admin:execution_order_changelist"))
+    counts = [
+        query["sql"]
+        for query in captured.captured_queries
+        if query["sql"].startswith('SELECT COUNT(*) AS "__count" FROM "execution_order"')
+    ]
+    assert counts == []
+
+
+def test_cancel_is_audited_and_handed_to_a_worker(
+    admin_client: Client,
+    sent: Any,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    order = OrderFactory.create(state=OrderState.OPEN)
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = admin_client.post(page_of(order, "cancel"), {"reason": "wrong side"})
+    assert answer.headers["Location"] == page_of(order)
+    sent.assert_called_once_with((str(order.pk),), retry=False)
+    event = AuditEvent.objects.get()
+    assert (event.kind, event.subject) == ("order.cancel_asked", f"order {order.pk}")
+    assert (event.reason, event.before) == ("wrong side", {"state": "open"})
+
+
+def test_cancel_needs_a_reason(admin_client: Client, sent: Any) -> None:
+    order = OrderFactory.create(state=OrderState.OPEN)
+    answer = admin_client.post(page_of(order, "cancel"), {"reason": "  "})
+    assert answer.status_code == 200
+    assert "This field is required" in answer.content.decode()
+    assert not AuditEvent.objects.exists()
+    sent.assert_not_called()
+
+
+@pytest.mark.parametrize("state", [OrderState.FILLED, OrderState.UNKNOWN, OrderState.SUBMITTING])
+def test_what_cannot_be_canceled_is_not(admin_client: Client, sent: Any, state: str) -> None:
+    order = OrderFactory.create(state=state)
+    admin_client.post(page_of(order, "cancel"), {"reason": "too late"})
+    assert not AuditEvent.objects.exists()
+    sent.assert_not_called()
+    assert page_of(order, "cancel") not in admin_client.get(page_of(order)).content.decode()
+
+
+def test_who_may_only_look_cannot_act(viewer: Client, everything: None, sent: Any) -> None:
+    order = OrderFactory.create(state=OrderState.OPEN)
+    breaker, strategy = CircuitBreaker.objects.get(), Strategy.objects.latest("pk")
+    form = {"reason": "please", "old": "now"}
+    assert viewer.post(page_of(order, "cancel"), form).status_code == 403
+    assert viewer.post(page_of(breaker, "trip"), form).status_code == 403
+    assert viewer.post(page_of(breaker, "reset"), form).status_code == 403
+    assert viewer.post(page_of(strategy, "rotate"), form).status_code == 403
+    assert viewer.post(page_of(breaker), {"failure_threshold": "1"}).status_code == 403
+    sent.assert_not_called()
+    assert AuditEvent.objects.count() == 1
+    assert viewer.get(page_of(order)).status_code == 200
+    assert viewer.get(page_of(strategy)).status_code == 200
+    assert viewer.get(page_of(order.account)).status_code == 200
+
+
+def test_trip_and_reset(admin_client: Client) -> None:
+    breaker = CircuitBreaker.objects.create(account=AccountFactory.create(name="kraken"))
+    admin_client.post(page_of(breaker, "trip"), {"reason": "maintenance"})
+    breaker.refresh_from_db()
+    assert breaker.state == "open"
+    admin_client.post(page_of(breaker, "reset"), {"reason": "back"})
+    breaker.refresh_from_db()
+    assert breaker.state == "closed"
+    events = AuditEvent.objects.order_by("id").values_list("kind", "subject", "actor", "reason")
+    assert list(events) == [
+        ("breaker.tripped", "breaker kraken", "admin", "maintenance"),
+        ("breaker.reset", "breaker kraken", "admin", "back"),
+    ]
+
+
+def test_a_threshold_is_changed_without_touching_the_state(admin_client: Client) -> None:
+    breaker = CircuitBreaker.objects.create(account=AccountFactory.create(), state="open")
+    form = {"failure_threshold": 9, "success_threshold": 2, "open_seconds": 60, "reason": "flaky"}
+    admin_client.post(page_of(breaker), form)
+    breaker.refresh_from_db()
+    assert (breaker.failure_threshold, breaker.state) == (9, "open")
+    event = AuditEvent.objects.get()
+    assert (event.kind, event.reason) == ("breaker.changed", "flaky")
+    assert event.before is not None
+    assert event.after is not None
+    assert (event.before["failure_threshold"], event.after["failure_threshold"]) == ("5", "9")
+
+
+def _account_form(account: Account, **changes: str) -> dict[str, str]:
+    return {
+        "environment": account.environment,
+        "quote_currency": account.quote_currency,
+        "options": "{}",
+        "is_active": "on",
+        "reason": "because",
+    } | changes
+
+
+def test_credentials_are_written_and_never_shown(admin_client: Client) -> None:
+    account = AccountFactory.create(broker="ccxt", options={"exchange": "kraken"})
+    typed = {
+        "credential_api_key": f"{CANARY}-abcd",
+        "credential_api_secret": CANARY,
+        "options": '{"exchange": "kraken"}',
+    }
+    answer = admin_client.post(page_of(account), _account_form(account, **typed), follow=True)
+    assert CANARY not in answer.content.decode()
+    page = admin_client.get(page_of(account)).content.decode()
+    assert CANARY not in page
+    assert "…abcd" in page
+    assert account.credential.reveal() == {"api_key": f"{CANARY}-abcd", "api_secret": CANARY}
+    assert Account.objects.get().version > account.version
+    assert CANARY not in str(list(AuditEvent.objects.values()))
+    event = AuditEvent.objects.get(kind="credential.changed")
+    assert (event.after, event.reason) == ({"hint": "…abcd"}, "because")
+
+
+def test_a_rejected_form_does_not_give_the_credential_back(admin_client: Client) -> None:
+    account = AccountFactory.create(broker="ccxt", options={"exchange": "kraken"})
+    form = _account_form(account, credential_api_key=CANARY)
+    page = admin_client.post(page_of(account), form).content.decode()
+    assert "all credentials are replaced together" in page
+    assert CANARY not in page
+    assert not ExchangeCredential.objects.exists()
+
+
+def test_saving_an_account_makes_workers_reconnect(admin_client: Client) -> None:
+    account = AccountFactory.create(equity=Decimal(5))
+    form = _account_form(account, options='{"spread_bps": "7"}')
+    assert admin_client.post(page_of(account), form).status_code == 302
+    stored = Account.objects.get()
+    assert (stored.version, stored.options) == (account.version + 1, {"spread_bps": "7"})
+    assert stored.equity == 5
+    event = AuditEvent.objects.get()
+    assert (event.kind, event.subject) == ("account.changed", f"account {account.name}")
+
+
+def test_unknown_options_are_refused(admin_client: Client) -> None:
+    account = AccountFactory.create()
+    form = _account_form(account, options='{"leverage": "100"}')
+    page = admin_client.post(page_of(account), form).content.decode()
+    assert "paper has no option &#x27;leverage&#x27;" in page
+    assert not AuditEvent.objects.exists()
+
+
+def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
+    form = {
+        "name": "kraken",
+        "broker": "ccxt",
+        "environment": "sandbox",
+        "quote_currency": "USD",
+        "options": '{"exchange": "kraken"}',
+        "is_active": "on",
+        "reason": "new venue",
+    }
+    answer = admin_client.post(reverse("admin:brokers_account_add"), form)
+    account = Account.objects.get()
+    assert answer.headers["Location"].startswith(page_of(account))
+    assert "credential_api_secret" in admin_client.get(page_of(account)).content.decode()
+    assert AuditEvent.objects.get().kind == "account.created"
+
+
+def test_accounts_and_strategies_are_never_deleted(admin_client: Client) -> None:
+    for row in (AccountFactory.create(), StrategyFactory.create()):
+        assert (
+            admin_client.post(page_of(row, "delete"), {"post": "yes", "reason": "x"}).status_code
+            == 403
+        )
+        row.refresh_from_db()
+
+
+def test_a_new_secret_is_shown_once_and_the_old_one_ends(admin_client: Client) -> None:
+    strategy = StrategyFactory.create()
+    old, _ = new_secret(strategy, "token")
+    answer = admin_client.post(page_of(strategy, "rotate"), {"old": "later", "reason": "monthly"})
+    value = answer.context["secret"]
+    assert value in answer.content.decode()
+    assert "no-store" in answer.headers["Cache-Control"].split(", ")
+    new = strategy.secrets.exclude(pk=old.pk).get()
+    assert new.digest == digest_of(value).hex()
+    assert new.expires_at is None
+    old.refresh_from_db()
+    assert old.expires_at is not None
+    assert timedelta(hours=23) < old.expires_at - timezone.now() <= timedelta(hours=24)
+    assert value not in admin_client.get(page_of(strategy)).content.decode()
+    event = AuditEvent.objects.get(kind="secret.rotated")
+    assert value not in str(event.after)
+    assert event.reason == "monthly"
+
+
+def test_a_leaked_secret_ends_at_once(admin_client: Client) -> None:
+    strategy = StrategyFactory.create()
+    old, _ = new_secret(strategy, "token")
+    admin_client.post(page_of(strategy, "rotate"), {"old": "now", "reason": "leaked"})
+    old.refresh_from_db()
+    assert old.expires_at is not None
+    assert old.expires_at <= timezone.now()
+
+
+def _formset(prefix: str, *rows: dict[str, Any], initial: int = 0) -> dict[str, Any]:
+    form: dict[str, Any] = {
+        f"{prefix}-TOTAL_FORMS": len(rows),
+        f"{prefix}-INITIAL_FORMS": initial,
+    }
+    for number, row in enumerate(rows):
+        form |= {f"{prefix}-{number}-{name}": value for name, value in row.items()}
+    return form
+
+
+def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
+    account = AccountFactory.create(name="paper")
+    form = {
+        "slug": "breakout",
+        "is_enabled": "on",
+        "auth": "token",
+        "format": "fks",
+        "max_age": 300,
+        "dedupe_window": 60,
+        "on_naked": "close",
+        "reason": "new idea",
+        **_formset(
+            "routes",
+            {"account": account.pk, "is_enabled": "on", "sizing": "fixed_quantity"},
+        ),
+        **_formset("secrets"),
+    }
+    answer = admin_client.post(reverse("admin:execution_strategy_add"), form, follow=True)
+    assert Strategy.objects.get().routes.get().account == account
+    assert "has no token secret" in answer.content.decode()
+    kinds = AuditEvent.objects.order_by("id").values_list("kind", "subject", "reason")
+    assert list(kinds) == [
+        ("strategy.created", "strategy breakout", "new idea"),
+        ("route.created", "route breakout → paper", "new idea"),
+    ]
+
+
+def _limit_form(*rows: dict[str, Any], initial: int = 0, reason: str = "why") -> dict[str, Any]:
+    return {"account": "", "strategy": "", "symbol": "", "reason": reason} | _formset(
+        "limits", *rows, initial=initial
+    )
+
+
+def test_a_limit_is_changed_with_before_and_after(admin_client: Client) -> None:
+    policy = RiskPolicy.objects.create()
+    limit = RiskLimit.objects.create(policy=policy, rule="max_order_value", value=Decimal(1000))
+    row = {"id": limit.pk, "policy": policy.pk, "value": "500.50", "mode": "observe"}
+    new = {"id": "", "policy": policy.pk, "rule": "daily_loss", "value": "50", "mode": "enforce"}
+    form = _limit_form(row, new, initial=1, reason="quieter market")
+    assert admin_client.post(page_of(policy), form).status_code == 302
+    limit.refresh_from_db()
+    assert (limit.value, limit.mode) == (Decimal("500.5"), "observe")
+    assert policy.limits.get(rule="daily_loss").value == 50
+    changed = AuditEvent.objects.get(subject__contains="max_order_value")
+    assert (changed.kind, changed.reason) == ("limit.changed", "quieter market")
+    assert changed.before == {"value": "1000", "mode": "enforce"}
+    assert changed.after == {"value": "500.5", "mode": "observe"}
+    assert AuditEvent.objects.filter(kind="limit.changed").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "complaint"),
+    [
+        ("risk_per_trade", "2", "a fraction is at most 1"),
+        ("max_open_orders", "2.5", "orders are counted whole"),
+        ("no_such_rule", "1", "not one of the available choices"),
+        ("max_order_value", "-1", "limit_not_negative"),
+    ],
+)
+def test_a_senseless_limit_is_refused(
+    admin_client: Client, rule: str, value: str, complaint: str
+) -> None:
+    form = _limit_form({"rule": rule, "value": value, "mode": "enforce"})
+    answer = admin_client.post(reverse("admin:risk_riskpolicy_add"), form)
+    assert complaint in answer.content.decode()
+    assert not RiskLimit.objects.exists()
+    assert not AuditEvent.objects.exists()
+
+
+def test_a_network_with_host_bits_is_explained(admin_client: Client) -> None:
+    form = {"name": "office", "reason": "us", **_formset("networks", {"cidr": "10.0.0.1/8"})}
+    page = admin_client.post(reverse("admin:risk_ipallowlist_add"), form).content.decode()
+    assert "did you mean 10.0.0.0/8?" in page
+    assert not IPAllowlist.objects.exists()
+
+
+def test_networks_are_audited_one_by_one(admin_client: Client) -> None:
+    allowlist = IPAllowlist.objects.create(name="office")
+    gone = AllowedNetwork.objects.create(allowlist=allowlist, cidr="10.0.0.0/8")
+    kept = AllowedNetwork.objects.create(allowlist=allowlist, cidr="10.1.0.0/16")
+    rows = [
+        {"id": gone.pk, "allowlist": allowlist.pk, "cidr": "10.0.0.0/8", "DELETE": "on"},
+        {"id": kept.pk, "allowlist": allowlist.pk, "cidr": "10.2.0.0/16"},
+        {"id": "", "allowlist": allowlist.pk, "cidr": "192.0.2.7"},
+    ]
+    form = {"name": "office", "reason": "moved", **_formset("networks", *rows, initial=2)}
+    assert admin_client.post(page_of(allowlist), form).status_code == 302
+    events = {event.kind: event for event in AuditEvent.objects.all()}
+    assert set(events) == {"network.created", "network.changed", "network.deleted"}
+    assert events["network.deleted"].before["cidr"] == "10.0.0.0/8"
+    assert events["network.changed"].before["cidr"] == "10.1.0.0/16"
+    assert events["network.changed"].after["cidr"] == "10.2.0.0/16"
+    assert {event.reason for event in events.values()} == {"moved"}
+
+
+def test_a_deletion_asks_why(admin_client: Client) -> None:
+    alias = SymbolAlias.objects.create(alias="XBT", symbol="BTC/USDT")
+    address = page_of(alias, "delete")
+    assert 'name="reason"' in admin_client.get(address).content.decode()
+    refused = admin_client.post(address, {"post": "yes", "reason": " "}, follow=True)
+    assert "A deletion needs a reason." in refused.content.decode()
+    assert SymbolAlias.objects.exists()
+    admin_client.post(address, {"post": "yes", "reason": "renamed"})
+    assert not SymbolAlias.objects.exists()
+    event = AuditEvent.objects.get()
+    assert (event.kind, event.reason) == ("alias.deleted", "renamed")
+    assert event.before["alias"] == "XBT"
+
+
+def test_the_menu_shows_what_the_user_may_see(client: Client) -> None:
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename="view_order"))
+    client.force_login(user)
+    page = client.get(reverse("admin:index")).content.decode()
+    assert reverse("admin:auth_user_changelist") not in page
+    menu = page.partition("nav-sidebar")[2]
+    assert "Quarantine" not in menu
+
+
+def test_a_log_in_without_a_destination_leads_home(client: Client, admin_user: User) -> None:
+    page = client.get("/admin/login/").content.decode()
+    assert 'name="next" value="/admin/"' in page

@@ -1,0 +1,189 @@
+"""The home page, its fragment, and the switch on it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from execution.admin.search import first_id_at
+from execution.ids import uuid7
+from execution.states import OrderState, SignalState
+from fks_site import dashboard
+from risk.models import AuditEvent, TradingState
+from tests.factories import (
+    AccountFactory,
+    FillFactory,
+    OrderFactory,
+    PositionFactory,
+    SignalFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nothing_cached() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def viewer(client: Client) -> Client:
+    """Logged in, allowed to look at everything and to change nothing."""
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(user)
+    return client
+
+
+def test_the_view_counts_what_an_operator_needs() -> None:
+    account = AccountFactory.create()
+    now = timezone.now()
+    waits = SignalFactory.create(received_at=now - timedelta(seconds=90))
+    SignalFactory.create(state=SignalState.DENIED, reason="MAX_ORDER_VALUE")
+    SignalFactory.create(state=SignalState.DENIED, reason="MAX_ORDER_VALUE")
+    SignalFactory.create(state=SignalState.EXPIRED, reason="STALE")
+    SignalFactory.create(state=SignalState.EXECUTED)
+    OrderFactory.create(account=account, state=OrderState.OPEN)
+    OrderFactory.create(account=account, state=OrderState.UNKNOWN)
+    done = OrderFactory.create(account=account, state=OrderState.FILLED)
+    FillFactory.create(order=done, realised_pnl=Decimal("1.5"))
+    FillFactory.create(order=done, realised_pnl=Decimal("-0.25"))
+    yesterday = now - timedelta(days=1)
+    FillFactory.create(order=done, realised_pnl=Decimal(100), recorded_at=yesterday)
+    PositionFactory.create(account=account, quantity=Decimal(0))
+    held = PositionFactory.create(account=account, symbol="ETH/USDT")
+
+    view = dashboard.gather(now)
+
+    assert view.signals == 5
+    assert view.oldest_undecided == waits.received_at
+    assert view.undecided_seconds == 90
+    assert [(one.reason, one.count) for one in view.refusals] == [
+        ("MAX_ORDER_VALUE", 2),
+        ("STALE", 1),
+    ]
+    assert (view.working, view.unresolved) == (2, 1)
+    assert view.realised == {"USDT": Decimal("1.25")}
+    assert view.positions == [held]
+    assert view.state == "active"
+
+
+def test_an_old_undecided_signal_is_still_the_oldest() -> None:
+    long_ago = timezone.now() - timedelta(days=3)
+    SignalFactory.create(id=first_id_at(long_ago), received_at=long_ago)
+    assert dashboard.gather(timezone.now()).oldest_undecided == long_ago
+
+
+def test_ids_sort_by_the_time_the_list_filters_ask_for() -> None:
+    before, now = first_id_at(timezone.now()), uuid7()
+    assert before < now < first_id_at(timezone.now() + timedelta(seconds=1))
+
+
+def test_the_fragment_asks_the_database_eight_times_at_most(
+    admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(12):
+        order = OrderFactory.create(signal=SignalFactory.create(), state=OrderState.FILLED)
+        FillFactory.create(order=order)
+        PositionFactory.create(account=order.account)
+    with django_assert_max_num_queries(8):
+        assert admin_client.get(reverse("admin:dashboard")).status_code == 200
+
+
+def test_many_open_pages_cost_one(
+    admin_client: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    admin_client.get(reverse("admin:dashboard"))
+    with django_assert_num_queries(2):  # the session and its user
+        admin_client.get(reverse("admin:dashboard"))
+
+
+def test_a_fragment_without_log_in_reloads_the_page(client: Client) -> None:
+    answer = client.get(reverse("admin:dashboard"))
+    assert (answer.status_code, answer.headers["HX-Refresh"]) == (401, "true")
+    assert answer.content == b""
+
+
+def test_the_empty_home_page_shows_how_to_post(admin_client: Client) -> None:
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "curl -H &#x27;Prefer: wait=5&#x27;" in page or "curl -H 'Prefer: wait=5'" in page
+    assert "http://testserver/webhook/demo/SECRET" in page
+    assert "Add one" in page
+
+
+def test_what_needs_an_operator_is_marked(admin_client: Client) -> None:
+    OrderFactory.create(state=OrderState.NEEDS_OPERATOR)
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "fks-card-alarm" in page
+    assert "needs operator" in page
+
+
+def test_halt_and_resume(admin_client: Client, admin_user: User) -> None:
+    address = reverse("admin:trading")
+    halt = {"state": "halted", "target": "global:", "reason": "venue misbehaves"}
+    answer = admin_client.post(address, halt, follow=True)
+
+    row = TradingState.objects.get()
+    assert (row.scope, row.key, row.state) == ("global", "", "halted")
+    assert (row.reason, row.changed_by) == ("venue misbehaves", admin_user.username)
+    assert "Trading is halted" in answer.content.decode()
+    event = AuditEvent.objects.get(kind="trading_state.changed")
+    assert (event.actor, event.reason) == (admin_user.username, "venue misbehaves")
+    assert (event.before, event.address) == ({"state": "active"}, "127.0.0.1")
+
+    admin_client.post(address, {"state": "active", "target": "global:", "reason": "fixed"})
+    row.refresh_from_db()
+    assert row.state == "active"
+    assert AuditEvent.objects.filter(kind="trading_state.changed").count() == 2
+
+
+def test_one_account_is_halted_alone(admin_client: Client) -> None:
+    account = AccountFactory.create(name="kraken")
+    form = {"state": "reducing", "target": "account:kraken", "reason": "rebalancing"}
+    admin_client.post(reverse("admin:trading"), form)
+    row = TradingState.objects.get()
+    assert (row.scope, row.key, row.state) == ("account", account.name, "reducing")
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "Trading is active" in page
+    assert "rebalancing" in page
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"state": "halted", "target": "global:", "reason": " "},
+        {"state": "halted", "target": "account:nobody", "reason": "typo"},
+        {"state": "paused", "target": "global:", "reason": "no such state"},
+    ],
+)
+def test_an_incomplete_switch_switches_nothing(admin_client: Client, form: dict[str, str]) -> None:
+    answer = admin_client.post(reverse("admin:trading"), form)
+    assert answer.status_code == 200
+    assert not TradingState.objects.exists()
+    assert not AuditEvent.objects.exists()
+
+
+def test_who_may_only_look_cannot_halt(viewer: Client) -> None:
+    form = {"state": "halted", "target": "global:", "reason": "please"}
+    assert viewer.post(reverse("admin:trading"), form).status_code == 403
+    assert not TradingState.objects.exists()
+    page = viewer.get(reverse("admin:index")).content.decode()
+    assert "Trading is active" in page
+    assert reverse("admin:trading") not in page
+
+
+def test_the_switch_asks_strangers_to_log_in(client: Client) -> None:
+    form = {"state": "halted", "target": "global:", "reason": "please"}
+    answer = client.post(reverse("admin:trading"), form)
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("/admin/login/")
+    assert not TradingState.objects.exists()
