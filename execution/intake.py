@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -59,14 +59,14 @@ class Received:
     header_key: str
     address: str | None
     auth: str
+    signal_id: UUID = field(default_factory=uuid7)
 
 
 def accept(received: Received) -> Accepted:
     """Commit the delivery as a Signal, or find the one it repeats. Raises DatabaseError."""
     now = timezone.now()
     key, key_expires_at = idempotency_key(received, now)
-    signal_id = uuid7()
-    alert = received.alert
+    signal_id, alert = received.signal_id, received.alert
     with connection.cursor() as cursor:
         cursor.execute(
             _ACCEPT,
@@ -90,7 +90,8 @@ def accept(received: Received) -> Accepted:
             return Accepted(signal_id, is_duplicate=False)
         cursor.execute(_HOLDER, [received.strategy_id, key])
         (holder,) = cursor.fetchone()
-        return Accepted(holder, is_duplicate=True)
+        # A statement whose answer was lost may have been committed: its own row is no duplicate.
+        return Accepted(holder, is_duplicate=holder != signal_id)
 
 
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:

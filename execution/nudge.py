@@ -16,12 +16,16 @@ from kombu.exceptions import OperationalError
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
+MAX_BATCH = 50
 
 
 class Nudger:
-    """Publishes in the background; drops nudges rather than grow or block."""
+    """Publishes in the background; drops nudges rather than grow or block.
 
-    def __init__(self, publish: Callable[[str], None]) -> None:
+    What arrives while one message is on its way goes into the next one together.
+    """
+
+    def __init__(self, publish: Callable[[list[str]], None]) -> None:
         self._publish = publish
         self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
@@ -44,8 +48,10 @@ class Nudger:
 
     def _run(self) -> None:
         while True:
-            row_id = self._waiting.get()
+            row_ids = [self._waiting.get()]
+            while len(row_ids) < MAX_BATCH and not self._waiting.empty():
+                row_ids.append(self._waiting.get())
             try:
-                self._publish(row_id)
+                self._publish(row_ids)
             except (OperationalError, OSError) as error:
-                logger.warning("queue unreachable, the sweep will find the row: %s", error)
+                logger.warning("queue unreachable, the sweep will find the rows: %s", error)

@@ -52,6 +52,14 @@ def process_signal(signal_id: str) -> None:
             return
 
 
+@shared_task
+def process_signals(signal_ids: list[str]) -> None:
+    """Hand out all but the first, so that none waits for another, and decide that one here."""
+    for signal_id in signal_ids[1:]:
+        process_signal.apply_async((signal_id,), retry=False)
+    process_signal(signal_ids[0])
+
+
 def _decided(signal: Signal) -> pipeline.Decision | None:
     waited = timezone.now() - signal.received_at
     metrics.stage_seconds["queue"].observe(waited.total_seconds())
@@ -302,8 +310,8 @@ def _beat(name: str) -> None:
     Heartbeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
 
 
-def _publish(signal_id: str) -> None:
-    process_signal.apply_async((signal_id,), retry=False)
+def _publish(signal_ids: list[str]) -> None:
+    process_signals.apply_async((signal_ids,), retry=False)
 
 
 _nudger = Nudger(_publish)

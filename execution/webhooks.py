@@ -6,9 +6,10 @@ import logging
 import re
 import time
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
-from django.db import Error
+from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, UnreadablePostError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -22,6 +23,7 @@ from execution.authentication import SIGNATURE_HEADERS, Delivery
 from execution.errors import answer
 from execution.formats import PARSERS
 from execution.guards import client_ip
+from execution.ids import uuid7
 from execution.models import Strategy
 from execution.parsing import Unreadable, parse_object
 from execution.schema import Invalid
@@ -67,8 +69,17 @@ class WebhookView(APIView):
 
 def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Response]:
     """Take one delivery; returns its status for the metrics and the answer."""
+    # A dead connection shows itself in the statement; asking first would double the round trips.
+    connection.health_check_done = True
+    signal_id = uuid7()
     try:
-        return _receive(request, slug, path_token)
+        try:
+            return _receive(request, slug, path_token, signal_id)
+        except (OperationalError, InterfaceError):
+            # Most likely a connection the server dropped. The same id makes the second try safe: had
+            # the first been committed after all, it finds its own row.
+            connection.close_if_unusable_or_obsolete()
+            return _receive(request, slug, path_token, signal_id)
     except Error:
         logger.exception("a delivery could not be stored")
         return "not_stored", answer(
@@ -78,7 +89,9 @@ def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Resp
         return "broken_off", answer("BROKEN_OFF", "the body ended too early", 400)
 
 
-def _receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Response]:
+def _receive(
+    request: HttpRequest, slug: str, path_token: str, signal_id: UUID
+) -> tuple[str, Response]:
     body = _body(request)
     if body is None:
         return "too_large", answer(
@@ -94,7 +107,7 @@ def _receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Res
     secret = authentication.verify(delivery, document, config.secrets if config else ())
     if config is None or secret is None:
         return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
-    taken = _take(request, config, secret.profile, delivery, parsed, address)
+    taken = _take(request, config, secret.profile, delivery, parsed, address, signal_id)
     authentication.note_use(secret)
     return taken
 
@@ -110,6 +123,7 @@ def _take(
     delivery: Delivery,
     parsed: dict[str, Any] | Unreadable,
     address: str | None,
+    signal_id: UUID,
 ) -> tuple[str, Response]:
     """Store an authenticated delivery: as a signal, or in quarantine with what is wrong with it."""
     document = None if isinstance(parsed, Unreadable) else parsed
@@ -127,6 +141,7 @@ def _take(
         return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
     return _accept(
         intake.Received(
+            signal_id=signal_id,
             strategy_id=config.strategy_id,
             dedupe_window=config.dedupe_window,
             raw=delivery.body,
