@@ -7,13 +7,15 @@ the rows say what is to be done, and ``sweep`` finds what was left behind.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
 from celery.signals import worker_ready
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 LEFT_BEHIND = timedelta(seconds=1)
 GUARD_EVERY = timedelta(seconds=3)
 STANDSTILL = timedelta(seconds=15)
+HEARTBEAT_SECONDS = 3
 BATCH = 200
 SWEEP_LOCK = 0x464B5302
 
@@ -189,9 +192,9 @@ def _wake(account_id: int, symbol: str) -> None:
 def sweep() -> None:
     """Find what was left behind by a lost message or a dead worker, and send it on its way.
 
-    One sweep at a time: a second one finds the lock taken and leaves.
+    One sweep at a time: a second one finds the lock taken and leaves. Beat published this.
     """
-    _beat("worker")
+    _beat("beat")
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SWEEP_LOCK])
@@ -300,10 +303,20 @@ def require_reconciliation(**_: object) -> None:
         Account.objects.update(reconciled_at=None)
 
 
-@shared_task
-def beat_heartbeat() -> None:
-    """Beat published this and a worker ran it: both are alive."""
-    _beat("beat")
+@worker_ready.connect
+def show_signs_of_life(**_: object) -> None:
+    """This process notes that it lives, whatever its tasks and beat are doing."""
+    threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
+
+
+def _keep_beating() -> None:
+    while True:
+        try:
+            _beat("worker")
+        except Error as error:
+            logger.warning("no sign of life could be noted: %s", type(error).__name__)
+            connection.close()
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 def _beat(name: str) -> None:

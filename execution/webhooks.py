@@ -78,7 +78,9 @@ def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Resp
         except (OperationalError, InterfaceError):
             # Most likely a connection the server dropped. The same id makes the second try safe: had
             # the first been committed after all, it finds its own row.
-            connection.close_if_unusable_or_obsolete()
+            if connection.in_atomic_block:
+                raise
+            connection.close()
             return _receive(request, slug, path_token, signal_id)
     except Error:
         logger.exception("a delivery could not be stored")

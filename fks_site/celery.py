@@ -49,7 +49,7 @@ def configure(sender: Celery, **_: Any) -> None:
         task_default_queue=ORDERS,
         task_routes={
             f"execution.tasks.{name}": {"queue": SWEEPS}
-            for name in ("sweep", "reconcile_all", "beat_heartbeat")
+            for name in ("sweep", "reconcile_all")
         },
         task_serializer="json",
         accept_content=["json"],
@@ -60,7 +60,6 @@ def configure(sender: Celery, **_: Any) -> None:
         enable_utc=True,
         beat_schedule={
             "sweep": _every("sweep", 1.0),
-            "beat heartbeat": _every("beat_heartbeat", 5.0),
             "reconcile": _every("reconcile_all", 60.0),
         },
     )
