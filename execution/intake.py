@@ -53,10 +53,10 @@ class Received:
 
     strategy_id: int
     dedupe_window: int
-    raw: bytes
+    raw: bytes = field(repr=False)
     body: str
     alert: Alert
-    header_key: str
+    header_key: str = field(repr=False)
     address: str | None
     auth: str
     signal_id: UUID = field(default_factory=uuid7)
