@@ -282,7 +282,6 @@ def _send(
             raw=b"",
             body=alert.comment,
             alert=alert,
-            credentials=(),
             header_key="",
             address=None,
             auth=OWN_ALERT,

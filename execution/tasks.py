@@ -14,7 +14,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
-from celery.signals import worker_ready
+from celery.signals import worker_init, worker_ready
 from django.db import Error, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
@@ -295,7 +295,7 @@ def reconcile_account(account_id: int) -> None:
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 
-@worker_ready.connect
+@worker_init.connect
 def require_reconciliation(**_: object) -> None:
     """After a standstill no account trades before it has been compared with its venue."""
     alive = Heartbeat.objects.filter(name="worker", at__gt=timezone.now() - STANDSTILL).exists()
