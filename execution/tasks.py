@@ -119,12 +119,15 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
         return
     code = ReasonCode(reason)
     who = "a signal" if code is ReasonCode.CANCELED_BY_SIGNAL else "an operator"
+    before = order.state
     dispatch.cancel(order, reason=code, detail=f"cancel asked for by {who}")
     order.refresh_from_db()
     if order.state == OrderState.CANCELING:
         reconcile.check_order(order)
         order.refresh_from_db()
-    _after([order])
+    # Waking those who wait for a cancel that changed nothing would make them ask for it again.
+    if order.state != before:
+        _after([order])
 
 
 def _cancel(order_ids: Iterable[UUID]) -> None:

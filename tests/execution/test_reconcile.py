@@ -1,0 +1,446 @@
+"""Finding out the truth about orders of unknown fate, and comparing books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+import time_machine
+
+from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.models import Account
+from brokers.types import CancelResult, Outcome, VenueStatus
+from execution import dispatch, reconcile
+from execution.models import Difference, Fill, Order, Position
+from execution.states import OrderState
+from risk import breakers
+from risk.models import AuditEvent, CircuitBreaker
+from risk.types import ReasonCode, Refusal
+from tests.brokers.scripted import AT, CAPABILITIES, Script, report_of, script_of, swallow, trade
+from tests.factories import OrderFactory, PositionFactory
+from tests.threads import together
+
+pytestmark = pytest.mark.django_db
+S, V = OrderState, VenueStatus
+LANE = "BTC/USDT"
+WINDOW = CAPABILITIES.settle_window
+Accounts = Callable[..., Account]
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    with time_machine.travel(AT, tick=False) as coordinates:
+        yield coordinates
+
+
+@pytest.fixture
+def account(clock: time_machine.Coordinates, scripted: Accounts) -> Account:
+    return scripted()
+
+
+@pytest.fixture
+def script(account: Account) -> Script:
+    return script_of(account)
+
+
+def lost_order(account: Account, **columns: object) -> Order:
+    """An order whose answer never came."""
+    order = OrderFactory.create(account=account, **columns)
+    script_of(account).outcomes.append(swallow)
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert order.state == S.UNKNOWN
+    return order
+
+
+def look(order: Order) -> Order:
+    order.refresh_from_db()
+    reconcile.check_order(order)
+    order.refresh_from_db()
+    return order
+
+
+def events_of(order: Order) -> list[str]:
+    return list(order.journal.values_list("event", flat=True))
+
+
+# --- found ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(V.OPEN, S.OPEN), (V.CANCELED, S.CANCELED), (V.EXPIRED, S.EXPIRED), (V.REJECTED, S.REJECTED)],
+)
+def test_an_unknown_order_that_is_found_takes_the_state_found(
+    account: Account, script: Script, status: VenueStatus, state: OrderState
+) -> None:
+    order = lost_order(account)
+    script.answers.append(report_of(order, status))
+    assert look(order).state == state
+    assert order.unknown_since is None
+
+
+def test_a_fill_that_was_found_is_booked(account: Account, script: Script) -> None:
+    order = lost_order(account)
+    script.answers.append(report_of(order, V.FILLED, trade("1")))
+    assert look(order).state == S.FILLED
+    assert Position.objects.get().quantity == order.quantity
+    assert script.asked[0].identity == order.identity
+    assert script.asked[0].submitted_at == AT
+
+
+def test_a_lost_lease_is_found_again(account: Account, script: Script) -> None:
+    """The worker died after the venue had taken the order."""
+    order = OrderFactory.create(account=account)
+    claimed = dispatch.claim_next(account, LANE)
+    assert claimed is not None
+    dispatch.lose_sight(claimed)
+    script.answers.append(report_of(order, V.FILLED, trade("1")))
+    assert look(order).state == S.FILLED
+    assert events_of(order) == ["claim", "lose_sight", "fill"]
+
+
+# --- not found ------------------------------------------------------------------------------------
+
+
+def test_not_found_before_the_settle_window_proves_nothing(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    clock.shift(WINDOW - 0.1)
+    look(order)
+    assert (order.state, order.looks, events_of(order)) == (S.UNKNOWN, 0, ["claim", "lose_sight"])
+    assert order.next_check_at == order.settle_at
+
+
+def test_an_answer_to_a_question_asked_before_the_window_ended_proves_nothing(
+    account: Account,
+    script: Script,
+    clock: time_machine.Coordinates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = lost_order(account)
+    clock.shift(WINDOW - 1)
+
+    def slowly(_ref: object) -> None:
+        clock.shift(5)
+
+    monkeypatch.setattr(Script, "find", lambda _script, ref: slowly(ref))
+    assert look(order).looks == 0
+
+
+def test_one_look_is_not_enough_and_two_must_be_a_window_apart(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    clock.shift(WINDOW)
+    look(order)
+    assert (order.state, order.looks) == (S.UNKNOWN, 1)
+    assert order.next_check_at == order.settle_at == AT + timedelta(seconds=2 * WINDOW)
+    clock.shift(WINDOW - 0.1)
+    look(order)
+    assert (order.state, order.looks) == (S.UNKNOWN, 1)
+    clock.shift(0.1)
+    assert look(order).state == S.PENDING
+
+
+def absent(order: Order, clock: time_machine.Coordinates) -> Order:
+    for _ in range(2):
+        clock.shift(WINDOW)
+        look(order)
+    return order
+
+
+def test_a_fresh_order_proven_absent_is_sent_again_under_the_same_identity(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = absent(lost_order(account), clock)
+    assert (order.state, order.next_check_at, order.unknown_since) == (S.PENDING, None, None)
+    assert events_of(order) == ["claim", "lose_sight", "look", "look", "send_again"]
+    assert order.journal.last().evidence == {"looks": 2, "submitted_at": str(AT)}
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, order.attempt, order.looks) == (S.FILLED, 2, 0)
+    assert script.identities() == [order.identity] * 2
+
+
+def test_a_stale_order_proven_absent_is_not_placed(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = absent(lost_order(account, expires_at=AT + timedelta(seconds=WINDOW)), clock)
+    assert (order.state, order.reason) == (S.NOT_PLACED, ReasonCode.NOT_PLACED)
+    assert order.detail == "proven absent at the venue"
+    assert len(script.sent) == 1
+
+
+def test_an_order_is_not_sent_for_ever(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = absent(lost_order(account), clock)
+    for _ in range(2):
+        script.outcomes.append(swallow)
+        dispatch.run_lane(account.pk, LANE)
+        absent(order, clock)
+    assert (order.state, len(script.sent)) == (S.NOT_PLACED, reconcile.MAX_ATTEMPTS)
+
+
+def test_the_looks_of_an_attempt_count_for_that_attempt_only(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = absent(lost_order(account), clock)
+    script.outcomes.append(swallow)
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, order.attempt, order.looks) == (S.UNKNOWN, 2, 0)
+
+
+def test_a_look_of_an_old_copy_counts_nothing(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    clock.shift(WINDOW)
+    stale = Order.objects.get(pk=order.pk)
+    look(order)
+    reconcile.check_order(stale)
+    order.refresh_from_db()
+    assert (order.looks, events_of(order).count("look")) == (1, 1)
+
+
+def test_an_order_that_turns_up_while_it_waits_to_be_sent_again_is_not_sent(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    stale = Order.objects.get(pk=order.pk)
+    absent(order, clock)
+    script.answers.append(report_of(order, V.FILLED, trade("1")))
+    reconcile.check_order(stale)
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, len(script.sent)) == (S.FILLED, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_looks_at_one_moment_are_one_look(scripted: Accounts) -> None:
+    account = scripted()
+    with time_machine.travel(AT, tick=False):
+        order = lost_order(account)
+    copies = [Order.objects.get(pk=order.pk) for _ in range(5)]
+    with time_machine.travel(AT + timedelta(seconds=WINDOW), tick=False):
+        together(*[lambda c=c: reconcile.check_order(c) for c in copies])
+    order.refresh_from_db()
+    assert (order.state, order.looks, events_of(order).count("look")) == (S.UNKNOWN, 1, 1)
+
+
+# --- no answer ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [QueryFailedError("timeout"), ConfigurationError("no key"), KeyError("a defect of the plugin")],
+)
+def test_a_question_without_an_answer_is_no_look(
+    account: Account, script: Script, clock: time_machine.Coordinates, error: Exception
+) -> None:
+    order = lost_order(account)
+    clock.shift(2 * WINDOW)
+    script.failure = error
+    look(order)
+    assert (order.state, order.looks, "look" in events_of(order)) == (S.UNKNOWN, 0, False)
+    assert order.next_check_at == AT + timedelta(seconds=2 * WINDOW) + reconcile.ASK_AGAIN
+
+
+def test_five_minutes_of_silence_call_an_operator(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    script.failure = QueryFailedError("timeout")
+    clock.shift(300)
+    assert look(order).state == S.UNKNOWN
+    clock.shift(1)
+    assert look(order).state == S.NEEDS_OPERATOR
+    assert order.detail == "the venue has not answered for 5 minutes: timeout"
+    assert order.next_check_at is not None
+
+
+def test_a_venue_that_answers_after_all_still_counts(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    script.failure = QueryFailedError("timeout")
+    clock.shift(301)
+    look(order)
+    script.failure = None
+    script.answers.append(report_of(order, V.FILLED, trade("1")))
+    assert look(order).state == S.FILLED
+
+
+def test_an_order_left_to_an_operator_is_not_sent_again_by_itself(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = lost_order(account)
+    script.failure = QueryFailedError("timeout")
+    clock.shift(301)
+    look(order)
+    script.failure = None
+    absent(order, clock)
+    assert (order.state, len(script.sent)) == (S.NOT_PLACED, 1)
+
+
+def test_silence_opens_the_breaker_and_an_answer_counts_for_it(
+    account: Account, script: Script
+) -> None:
+    order = lost_order(account)
+    script.failure = QueryFailedError("timeout")
+    for _ in range(4):
+        look(order)
+    assert breakers.of_account(account.pk).state == CircuitBreaker.State.OPEN
+
+
+# --- conflicting evidence -------------------------------------------------------------------------
+
+
+def test_an_acknowledged_order_the_venue_forgets_goes_to_an_operator_and_stays_there(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1")
+    for _ in range(4):
+        assert look(order).state == S.OPEN
+    assert look(order).state == S.NEEDS_OPERATOR
+    for _ in range(4):
+        clock.shift(60)
+        assert look(order).state == S.NEEDS_OPERATOR
+    assert order.detail == "the venue acknowledged this order and now says it does not know it"
+    assert events_of(order) == ["give_up"]
+
+
+def test_a_lapse_of_the_venue_is_forgotten_when_it_remembers(
+    account: Account, script: Script
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1")
+    for _ in range(3):
+        for _ in range(3):
+            look(order)
+        script.answers.append(report_of(order, V.OPEN))
+        assert (look(order).state, order.looks) == (S.OPEN, 0)
+
+
+def test_an_answer_that_cannot_be_booked_goes_to_an_operator(
+    account: Account, script: Script
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1")
+    script.answers.append(report_of(order, V.FILLED, trade("1", "0"), trade("2")))
+    assert look(order).state == S.NEEDS_OPERATOR
+    assert "contradicts our book" in order.detail
+    assert not Fill.objects.exists()
+    script.answers.append(report_of(order, V.FILLED, trade("1", "0"), trade("2")))
+    assert look(order).state == S.NEEDS_OPERATOR
+
+
+# --- cancels --------------------------------------------------------------------------------------
+
+
+def test_a_cancel_nobody_sent_is_sent_by_the_next_question(
+    account: Account, script: Script
+) -> None:
+    """The worker died between the decision to cancel and the request."""
+    order = OrderFactory.create(account=account, state=S.CANCELING, broker_order_id="V1")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    assert look(order).state == S.CANCELING
+    assert len(script.canceled) == 1
+    assert look(order).state == S.CANCELED
+
+
+def test_a_cancel_the_venue_does_not_obey_is_repeated_with_patience(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(account=account, state=S.CANCELING, broker_order_id="V1")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    for _ in range(20):
+        script.cancel_results.append(CancelResult(Outcome.UNKNOWN))
+        look(order)
+        clock.shift(1)
+    assert (order.state, len(script.canceled)) == (S.CANCELING, 4)
+
+
+# --- whole accounts -------------------------------------------------------------------------------
+
+
+def test_a_foreign_order_is_a_difference_until_it_is_gone(account: Account, script: Script) -> None:
+    foreign = report_of(OrderFactory.build(account=account), V.OPEN)
+    script.reports["foreign"] = foreign
+    found = reconcile.reconcile_account(account)
+    assert [(one.kind, one.key) for one in found] == [
+        (Difference.Kind.FOREIGN_ORDER, foreign.broker_order_id)
+    ]
+    script.reports.clear()
+    assert reconcile.reconcile_account(account) == []
+
+
+def test_our_own_working_orders_are_no_difference(account: Account, script: Script) -> None:
+    known = OrderFactory.create(account=account, state=S.OPEN)
+    Order.objects.update(broker_order_id=f"V{known.identity[-8:]}")
+    unknown = OrderFactory.create(account=account, state=S.UNKNOWN, symbol="ETH/USDT")
+    Order.objects.filter(pk=unknown.pk).update(client_order_id=f"x-{unknown.identity}")
+    for order in (known, unknown):
+        script.reports[order.identity] = report_of(order, V.OPEN)
+    assert reconcile.reconcile_account(account) == []
+    unknown.refresh_from_db()
+    assert unknown.state == S.OPEN
+
+
+def test_an_order_that_ended_here_and_works_at_the_venue_is_reopened(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(account=account, state=S.NOT_PLACED, finished_at=AT)
+    Order.objects.update(client_order_id=f"x-{order.identity}")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    clock.shift(1)
+    assert reconcile.reconcile_account(account) == []
+    order.refresh_from_db()
+    assert (order.state, order.broker_order_id) == (S.OPEN, f"V{order.identity[-8:]}")
+    assert AuditEvent.objects.get().kind == "order.corrected"
+
+
+def test_an_order_that_ended_while_the_venue_was_asked_is_left_alone(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(
+        account=account, state=S.NOT_PLACED, finished_at=AT + timedelta(seconds=1)
+    )
+    Order.objects.update(client_order_id=f"x-{order.identity}")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    reconcile.reconcile_account(account)
+    order.refresh_from_db()
+    assert order.state == S.NOT_PLACED
+
+
+def test_coins_that_are_gone_are_a_difference(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    PositionFactory.create(account=account, quantity="0.5", updated_at=AT)
+    clock.shift(60)
+    script.balances = {"BTC": trade("x", "0.5").quantity}
+    assert reconcile.reconcile_account(account) == []
+    script.balances = {"BTC": trade("x", "0.4").quantity}
+    assert [(one.ours, one.theirs) for one in reconcile.reconcile_account(account)] == [
+        ("0.5", "0.4")
+    ]
+
+
+def test_a_venue_that_does_not_answer_changes_nothing(account: Account, script: Script) -> None:
+    Account.objects.update(reconciled_at=None)
+    order = lost_order_row(account)
+    script.failure = QueryFailedError("timeout")
+    with pytest.raises(QueryFailedError):
+        reconcile.reconcile_account(account)
+    order.refresh_from_db()
+    account.refresh_from_db()
+    assert (order.state, account.reconciled_at) == (S.UNKNOWN, None)
+    breakers.trip(account.pk, "test")
+    with pytest.raises(Refusal):
+        reconcile.reconcile_account(account)
+
+
+def lost_order_row(account: Account) -> Order:
+    return OrderFactory.create(account=account, state=S.UNKNOWN, unknown_since=AT)
