@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from brokers.fields import MoneyField
 from brokers.models import Account
 from execution.admin.search import first_id_at
-from execution.models import Fill, Order, Position, Signal
+from execution.models import Difference, Fill, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, SignalState
 from risk.models import CircuitBreaker, TradingState
 
@@ -61,6 +61,16 @@ class View:
     def unresolved(self) -> int:
         """Orders of unknown fate, and those that wait for an operator."""
         return sum(row.unresolved for row in self.accounts)
+
+    @property
+    def differences(self) -> int:
+        """What venues and our book disagree about; each blocks entries in its symbol."""
+        return sum(row.open_differences for row in self.accounts)
+
+    @property
+    def unguarded(self) -> int:
+        """Positions whose stop is not at the venue although it should be."""
+        return sum(row.unguarded_positions for row in self.accounts)
 
     @property
     def realised(self) -> dict[str, Decimal]:
@@ -134,14 +144,23 @@ def _accounts(now: datetime) -> QuerySet[Account]:
     return Account.objects.select_related("breaker").annotate(
         working=_orders_in(WORKING),
         unresolved=_orders_in(UNRESOLVED),
+        open_differences=_count(Difference.objects.filter(state=Difference.State.OPEN)),
+        unguarded_positions=_count(
+            Protection.objects.filter(is_active=True, naked_since__isnull=False)
+        ),
         realised=Coalesce(Subquery(total), Decimal(0), output_field=MoneyField()),
     )
 
 
 def _orders_in(states: frozenset[Any]) -> Subquery:
-    rows = Order.objects.filter(account=OuterRef("pk"), state__in=sorted(states)).order_by()
-    count = rows.annotate(n=Func(F("pk"), function="COUNT", output_field=IntegerField()))
-    return Subquery(count.values("n"))
+    return _count(Order.objects.filter(state__in=sorted(states)))
+
+
+def _count(rows: QuerySet[Any]) -> Subquery:
+    """How many of ``rows`` belong to the account of the outer query."""
+    mine = rows.filter(account=OuterRef("pk")).order_by()
+    count = Func(F("pk"), function="COUNT", output_field=IntegerField())
+    return Subquery(mine.annotate(n=count).values("n"))
 
 
 def _signals(now: datetime) -> tuple[int, datetime | None, list[Refusals]]:

@@ -17,11 +17,13 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("execution.order", "Orders", "receipt_long"),
         ("execution.fill", "Fills", "handshake"),
         ("execution.position", "Positions", "account_balance_wallet"),
+        ("execution.protection", "Protections", "health_and_safety"),
         ("execution.quarantinedbody", "Quarantine", "report"),
     ),
     "Safety": (
         ("risk.riskpolicy", "Limits", "speed"),
         ("risk.circuitbreaker", "Breakers", "electric_bolt"),
+        ("execution.difference", "Differences", "difference"),
         ("risk.tradingstate", "Trading states", "emergency_home"),
         ("risk.auditevent", "Audit", "history"),
     ),
@@ -38,6 +40,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("axes.accessattempt", "Failed log-ins", "gpp_maybe"),
     ),
 }
+_COUNTED = ("execution.order", "execution.difference", "execution.protection")
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -53,13 +56,23 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 def _item(model: str, title: str, icon: str) -> dict[str, Any]:
     item: dict[str, Any] = {"title": title, "icon": icon, "link": _list_of(model)}
-    if model == "execution.order":
-        view = dashboard.cached_view()
-        if view.unresolved:
-            item |= {"badge": str(view.unresolved), "badge_variant": "danger"}
-        elif view.working:
-            item |= {"badge": str(view.working), "badge_variant": "info"}
+    if model in _COUNTED:
+        item |= _badge(model, dashboard.cached_view())
     return item
+
+
+def _badge(model: str, view: dashboard.View) -> dict[str, str]:
+    """Red for what waits for an operator, blue for what is under way, nothing for zero."""
+    alarms = {
+        "execution.order": view.unresolved,
+        "execution.difference": view.differences,
+        "execution.protection": view.unguarded,
+    }[model]
+    if alarms:
+        return {"badge": str(alarms), "badge_variant": "danger"}
+    if model == "execution.order" and view.working:
+        return {"badge": str(view.working), "badge_variant": "info"}
+    return {}
 
 
 def _may_see(request: HttpRequest, model: str) -> bool:

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from execution.admin import fills, orders, positions, quarantine, signals, strategies
+from execution.admin import (
+    differences,
+    fills,
+    orders,
+    positions,
+    protections,
+    quarantine,
+    signals,
+    strategies,
+)
 
-__all__ = ["fills", "orders", "positions", "quarantine", "signals", "strategies"]
+__all__ = [
+    "differences",
+    "fills",
+    "orders",
+    "positions",
+    "protections",
+    "quarantine",
+    "signals",
+    "strategies",
+]

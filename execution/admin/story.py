@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 
 from execution.alerts import Alert
-from execution.models import Fill, Order, OrderEvent, Position, Signal
+from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal
 
 _ALERT_FIELDS = [one.name for one in fields(Alert) if one.name != "extras"]
 
@@ -35,6 +35,7 @@ class OrderStory:
     journal: tuple[Entry, ...]
     fills: tuple[Fill, ...]
     position: Position | None
+    protection: Protection | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class SignalStory:
 
 
 def signal_story(signal: Signal) -> SignalStory:
-    """Five queries, however many orders there are."""
+    """Six queries, however many orders there are."""
     read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
     return SignalStory(
         signal=signal,
@@ -71,27 +72,32 @@ def signal_story(signal: Signal) -> SignalStory:
 
 
 def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
-    """Four queries."""
+    """Five queries."""
     rows = list(
         orders.select_related("account", "strategy", "signal").prefetch_related(
             "journal", Prefetch("fills", Fill.objects.order_by("id"))
         )
     )
-    held = {
-        (row.account_id, row.symbol): row
-        for row in Position.objects.filter(
-            account__in={row.account_id for row in rows}, symbol__in={row.symbol for row in rows}
-        )
-    }
+    held, guards = _by_lane(Position, rows), _by_lane(Protection, rows)
     return tuple(
         OrderStory(
             order=row,
             journal=tuple(_entries(row.journal.all())),
             fills=tuple(row.fills.all()),
             position=held.get((row.account_id, row.symbol)),
+            protection=guards.get((row.account_id, row.symbol)),
         )
         for row in rows
     )
+
+
+def _by_lane(model: type[Any], orders: list[Order]) -> dict[tuple[int, str], Any]:
+    """The rows of ``model`` that belong to the accounts and symbols of ``orders``."""
+    rows = model.objects.filter(
+        account__in={order.account_id for order in orders},
+        symbol__in={order.symbol for order in orders},
+    )
+    return {(row.account_id, row.symbol): row for row in rows}
 
 
 def _entries(events: Iterable[OrderEvent]) -> Iterable[Entry]:

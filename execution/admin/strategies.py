@@ -94,6 +94,7 @@ class StrategyAdmin(AuditedAdmin):
                 )
             },
         ),
+        ("Stop losses", {"fields": ("on_naked",)}),
         (
             "What an entry must bring",
             {

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from brokers import display
 from brokers.display import ENVIRONMENT_COLORS
+from execution.models import Protection
 from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
 
@@ -89,6 +90,13 @@ def breaker_pill(state: str) -> dict[str, Any]:
 def trading_pill(state: str) -> dict[str, Any]:
     """The kill switch's state as a coloured word with an icon."""
     return _pill(state, TRADING_COLORS[state])  # type: ignore[index]
+
+
+@register.inclusion_tag("fks/pill.html")
+def guard_pill(protection: Protection) -> dict[str, Any]:
+    """Whether a position is guarded, as a coloured word with an icon."""
+    word = "guarded" if protection.naked_since is None else "unguarded"
+    return _pill(word, "success" if word == "guarded" else "danger")
 
 
 @register.inclusion_tag("fks/pill.html")

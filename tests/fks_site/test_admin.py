@@ -21,12 +21,15 @@ from unfold.admin import ModelAdmin
 
 from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential, SymbolAlias
+from execution import differences
 from execution.authentication import digest_of, new_secret
 from execution.models import (
+    Difference,
     Fill,
     Order,
     OrderEvent,
     Position,
+    Protection,
     QuarantinedBody,
     Signal,
     Strategy,
@@ -58,7 +61,17 @@ pytestmark = pytest.mark.django_db
 
 CANARY = "canary-4f1d7c0b9e5a"
 HOSTILE = "<script>alert('x')</script>{{7*7}}"
-HAPPENED = (Signal, Order, Fill, Position, QuarantinedBody, AuditEvent, TradingState)
+HAPPENED = (
+    Signal,
+    Order,
+    Fill,
+    Position,
+    Protection,
+    Difference,
+    QuarantinedBody,
+    AuditEvent,
+    TradingState,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +80,11 @@ def _nothing_cached() -> None:
 
 
 @pytest.fixture
-def viewer(client: Client) -> Client:
+def viewer() -> Client:
     """Logged in, allowed to look at everything and to change nothing."""
     user = UserFactory.create()
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
     client.force_login(user)
     return client
 
@@ -149,6 +163,15 @@ def everything(story: Order) -> None:
         allowlist=IPAllowlist.objects.create(name="office"), cidr="10.0.0.0/8"
     )
     SymbolAlias.objects.create(alias="BINANCE:BTCUSDT", symbol="BTC/USDT")
+    Protection.objects.create(
+        account=account,
+        symbol=story.symbol,
+        entry=story,
+        naked_since=timezone.now(),
+        detail=HOSTILE,
+    )
+    seen = differences.Seen(differences.Kind.POSITION, HOSTILE, "k", HOSTILE, HOSTILE, HOSTILE)
+    differences.note(account, [seen])
     TradingState.objects.create(scope="global", changed_at=timezone.now(), reason=HOSTILE)
     AuditEvent.objects.create(
         at=timezone.now(),
@@ -363,7 +386,7 @@ def test_who_may_only_look_cannot_act(viewer: Client, everything: None, sent: An
     assert viewer.post(page_of(strategy, "rotate"), form).status_code == 403
     assert viewer.post(page_of(breaker), {"failure_threshold": "1"}).status_code == 403
     sent.assert_not_called()
-    assert AuditEvent.objects.count() == 1
+    assert AuditEvent.objects.exclude(kind="difference.found").count() == 1
     assert viewer.get(page_of(order)).status_code == 200
     assert viewer.get(page_of(strategy)).status_code == 200
     assert viewer.get(page_of(order.account)).status_code == 200
@@ -405,6 +428,37 @@ def _account_form(account: Account, **changes: str) -> dict[str, str]:
         "is_active": "on",
         "reason": "because",
     } | changes
+
+
+def test_a_difference_is_adopted_or_ignored_for_a_reason(
+    admin_client: Client, viewer: Client
+) -> None:
+    held = PositionFactory.create(quantity=Decimal(1))
+    rows = [
+        differences.Seen(differences.Kind.POSITION, held.symbol, held.symbol, "1", "0.4", "less"),
+        differences.Seen(differences.Kind.FOREIGN_ORDER, held.symbol, "77", "", "buy 1", "order"),
+    ]
+    position, foreign = differences.note(held.account, rows)
+    form = {"reason": "sold by hand"}
+    assert viewer.post(page_of(position, "adopt"), form).status_code == 403
+    admin_client.post(page_of(position, "adopt"), {"reason": ""})
+    held.refresh_from_db()
+    assert held.quantity == 1
+    admin_client.post(page_of(position, "adopt"), form)
+    held.refresh_from_db()
+    assert held.quantity == Decimal("0.4")
+    refused = admin_client.post(page_of(foreign, "adopt"), form, follow=True)
+    assert "cannot be adopted" in refused.content.decode()
+    admin_client.post(page_of(foreign, "ignore"), {"reason": "mine"})
+    foreign.refresh_from_db()
+    assert (foreign.state, foreign.reason, foreign.resolved_by) == ("ignored", "mine", "admin")
+    again = admin_client.post(page_of(foreign, "ignore"), {"reason": "twice"}, follow=True)
+    assert "is ignored already" in again.content.decode()
+    kinds = AuditEvent.objects.exclude(kind="difference.found").values_list("kind", "reason")
+    assert sorted(kinds) == [
+        ("difference.adopted", "sold by hand"),
+        ("difference.ignored", "mine"),
+    ]
 
 
 def test_credentials_are_written_and_never_shown(admin_client: Client) -> None:

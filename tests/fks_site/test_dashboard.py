@@ -13,8 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from execution import differences
 from execution.admin.search import first_id_at
 from execution.ids import uuid7
+from execution.models import Protection
 from execution.states import OrderState, SignalState
 from fks_site import dashboard
 from risk.models import AuditEvent, TradingState
@@ -74,6 +76,7 @@ def test_the_view_counts_what_an_operator_needs() -> None:
     assert (view.working, view.unresolved) == (2, 1)
     assert view.realised == {"USDT": Decimal("1.25")}
     assert view.positions == [held]
+    assert (view.differences, view.unguarded) == (0, 0)
     assert view.state == "active"
 
 
@@ -125,6 +128,19 @@ def test_what_needs_an_operator_is_marked(admin_client: Client) -> None:
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "fks-card-alarm" in page
     assert "needs operator" in page
+
+
+def test_what_blocks_or_endangers_is_said_at_the_top(admin_client: Client) -> None:
+    order = OrderFactory.create(state=OrderState.FILLED)
+    Protection.objects.create(
+        account=order.account, symbol=order.symbol, entry=order, naked_since=timezone.now()
+    )
+    Protection.objects.create(account=order.account, symbol="ETH/USDT", entry=order)
+    seen = differences.Seen(differences.Kind.POSITION, "BTC/USDT", "BTC/USDT", "1", "2", "off")
+    differences.note(order.account, [seen])
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "1 position without its stop at the venue" in page
+    assert "1 difference between the venue and our book: entries in that symbol" in page
 
 
 def test_halt_and_resume(admin_client: Client, admin_user: User) -> None:

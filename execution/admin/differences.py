@@ -1,0 +1,117 @@
+"""What a venue and our book disagree about, and an operator's word on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.unfolded import display
+from brokers.display import moment_column
+from execution import differences
+from execution.models import Difference
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+
+RESOLVE = "execution.change_difference"
+STATE_COLORS = {
+    Difference.State.OPEN: "danger",
+    Difference.State.GONE: "success",
+    Difference.State.ADOPTED: "info",
+    Difference.State.IGNORED: "warning",
+}
+
+
+@admin.register(Difference)
+class DifferenceAdmin(ReadOnlyAdmin):
+    list_display = (
+        moment_column("first_seen_at", "first seen"),
+        "symbol",
+        "account",
+        "kind",
+        "ours",
+        "theirs",
+        "shown_state",
+        "resolved_by",
+    )
+    list_filter = ("state", "kind", "account")
+    list_select_related = ("account",)
+    search_fields = ("symbol", "key", "detail")
+    nothing_yet = "The venues and our book agree."
+    actions_row = ("adopt", "ignore")
+    actions_detail = ("adopt", "ignore")
+    fields = (
+        "account",
+        "symbol",
+        "kind",
+        "key",
+        "ours",
+        "theirs",
+        "detail",
+        "state",
+        moment_column("first_seen_at", "first seen"),
+        moment_column("last_seen_at", "last seen"),
+        moment_column("resolved_at", "resolved"),
+        "resolved_by",
+        "reason",
+    )
+    readonly_fields = fields
+
+    def has_resolve_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Whether the user may resolve, and on a difference's own page whether it is open."""
+        if not request.user.has_perm(RESOLVE):
+            return False
+        if object_id is None or request.method == "POST":
+            return True
+        row = self.get_object(request, unquote(str(object_id)))
+        return row is not None and row.state == Difference.State.OPEN
+
+    @asking_action(description="Adopt", icon="move_down", permission="resolve", danger=False)
+    def adopt(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Our position becomes what the venue says. Orders and fills stay as they are."
+        return self._resolve(request, object_id, differences.adopt, "Adopt", text)
+
+    @asking_action(description="Ignore", icon="visibility_off", permission="resolve", danger=False)
+    def ignore(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "Entries in this symbol pass again, until the venue says something else."
+        return self._resolve(request, object_id, differences.ignore, "Ignore", text)
+
+    def _resolve(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        resolve: Callable[..., None],
+        verb: str,
+        text: str,
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        back = reverse("admin:execution_difference_change", args=[row.pk])
+        form = ReasonForm(request.POST or None)
+        if row.state != Difference.State.OPEN:
+            messages.warning(request, f"This difference is {row.get_state_display()} already.")
+        elif not form.is_valid():
+            question = Question(f"{verb}: {row}?", text, verb, back, is_dangerous=False)
+            return ask(request, self.admin_site, form, question)
+        else:
+            self._say(request, row, resolve, form.cleaned_data["reason"])
+        return HttpResponseRedirect(back)
+
+    def _say(
+        self, request: HttpRequest, row: Difference, resolve: Callable[..., None], reason: str
+    ) -> None:
+        try:
+            resolve(row, reason=reason)
+        except ValueError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{row}: {row.get_state_display()}.")
+
+    @display(description="state", label=STATE_COLORS)
+    def shown_state(self, row: Difference) -> tuple[str, str]:
+        return row.state, row.get_state_display()
