@@ -1,0 +1,483 @@
+"""The conductor: what is done next, and what the sweep finds when messages are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+
+from brokers.errors import QueryFailedError
+from brokers.models import Account
+from brokers.types import CancelResult, Outcome, VenueStatus
+from execution import pipeline, protect, tasks
+from execution.models import Heartbeat, Order, Signal, Strategy
+from execution.states import OrderState, SignalState
+from risk.types import ReasonCode
+from tests.brokers.scripted import accepted, report_of, rest, script_of, swallow, trade
+from tests.factories import (
+    OrderFactory,
+    PositionFactory,
+    RouteFactory,
+    SignalFactory,
+    allow_trading,
+)
+from tests.threads import beside, together
+
+pytestmark = pytest.mark.django_db
+S = OrderState
+LANE = "BTC/USDT"
+AGO = timedelta(seconds=5)
+Accounts = Callable[..., Account]
+Nudges = list[tuple[str, tuple[object, ...]]]
+
+
+@pytest.fixture
+def account(scripted: Accounts) -> Account:
+    allow_trading()
+    return scripted()
+
+
+@pytest.fixture
+def strategy(account: Account) -> Strategy:
+    return RouteFactory.create(account=account).strategy
+
+
+def process(signal: Signal) -> str:
+    tasks.process_signal(str(signal.pk))
+    signal.refresh_from_db()
+    return signal.state
+
+
+# --- from a signal to its end ---------------------------------------------------------------------
+
+
+def test_a_signal_is_decided_sent_and_settled(strategy: Strategy, nudges: Nudges) -> None:
+    signal = SignalFactory.create(strategy=strategy)
+    assert process(signal) == SignalState.EXECUTED
+    assert Order.objects.get().state == S.FILLED
+    assert signal.finished_at is not None
+
+
+def test_a_resting_order_leaves_its_signal_working_and_is_asked_about(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    script_of(account).outcomes.append(rest)
+    assert process(SignalFactory.create(strategy=strategy)) == SignalState.WORKING
+    assert nudges == [("check_order", (str(Order.objects.get().pk),))]
+
+
+def test_a_question_settles_the_signal(account: Account, strategy: Strategy, eager: None) -> None:
+    script = script_of(account)
+    script.outcomes.append(rest)
+    signal = SignalFactory.create(strategy=strategy)
+    assert process(signal) == SignalState.WORKING
+    order = Order.objects.get()
+    script.reports[order.identity] = report_of(order, VenueStatus.CANCELED)
+    tasks.check_order(str(order.pk))
+    signal.refresh_from_db()
+    assert signal.state == SignalState.IGNORED
+
+
+def test_a_task_may_run_again_and_again(account: Account, strategy: Strategy, eager: None) -> None:
+    signal = SignalFactory.create(strategy=strategy)
+    for _ in range(3):
+        process(signal)
+        tasks.run_lane(account.pk, LANE)
+        tasks.check_order(str(Order.objects.get().pk))
+        tasks.cancel_order(str(Order.objects.get().pk))
+        tasks.sweep()
+    assert Order.objects.get().state == S.FILLED
+    assert len(script_of(account).sent) == 1
+    assert script_of(account).canceled == []
+
+
+def test_a_message_for_a_row_that_is_gone_is_harmless(nudges: Nudges) -> None:
+    nobody = "00000000-0000-0000-0000-000000000000"
+    tasks.process_signal(nobody)
+    tasks.check_order(nobody)
+    tasks.cancel_order(nobody)
+    assert nudges == []
+
+
+def test_signals_of_a_strategy_and_symbol_are_decided_in_order_of_arrival(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    signals = [SignalFactory.create(strategy=strategy) for _ in range(3)]
+    process(signals[2])
+    assert [order.signal_id for order in Order.objects.order_by("id")] == [
+        signal.pk for signal in signals
+    ]
+    assert set(Signal.objects.values_list("state", flat=True)) == {SignalState.EXECUTED}
+
+
+def test_a_message_decides_what_came_before_it_and_nothing_after(
+    strategy: Strategy, nudges: Nudges
+) -> None:
+    first, second = SignalFactory.create(strategy=strategy), SignalFactory.create(strategy=strategy)
+    process(first)
+    second.refresh_from_db()
+    assert second.state == SignalState.RECEIVED
+
+
+def test_several_accounts_are_served_side_by_side(
+    account: Account, strategy: Strategy, scripted: Accounts, nudges: Nudges
+) -> None:
+    other = scripted()
+    RouteFactory.create(strategy=strategy, account=other)
+    process(SignalFactory.create(strategy=strategy))
+    assert nudges == [("run_lane", (account.pk, LANE)), ("run_lane", (other.pk, LANE))]
+
+
+def test_one_broken_account_does_not_stop_the_other(
+    account: Account, strategy: Strategy, scripted: Accounts, eager: None
+) -> None:
+    broken = scripted()
+    RouteFactory.create(strategy=strategy, account=broken)
+    script_of(broken).failure = QueryFailedError("maintenance")
+    signal = SignalFactory.create(strategy=strategy)
+    assert process(signal) == SignalState.EXECUTED
+    outcome = dict(Order.objects.values_list("account", "state"))
+    assert outcome == {account.pk: S.FILLED, broken.pk: S.DENIED}
+
+
+def test_a_decision_that_fails_is_tried_three_times(
+    strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(_signal: Signal) -> None:
+        raise ZeroDivisionError("a secret detail")
+
+    monkeypatch.setattr(pipeline, "decide", defect)
+    signal = SignalFactory.create(strategy=strategy)
+    assert [process(signal) for _ in range(3)] == ["received", "received", "failed"]
+    assert (signal.reason, signal.detail) == (
+        ReasonCode.INTERNAL_ERROR,
+        "FKS could not decide this: ZeroDivisionError",
+    )
+
+
+# --- waiting --------------------------------------------------------------------------------------
+
+
+def test_a_close_waits_for_the_order_under_way_and_then_closes_exactly_the_position(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    script = script_of(account)
+    script.outcomes.append(swallow)
+    buy = SignalFactory.create(strategy=strategy)
+    process(buy)
+    order = Order.objects.get()
+    assert order.state == S.UNKNOWN
+    close = SignalFactory.create(strategy=strategy, action="close", alert=_close())
+    assert process(close) == SignalState.RECEIVED
+    half = report_of(order, VenueStatus.CANCELED, trade("half", "0.007"))
+    script.reports[order.identity] = half
+    tasks.check_order(str(order.pk))
+    close.refresh_from_db()
+    assert close.state == SignalState.EXECUTED
+    leaving = close.orders.get()
+    assert (leaving.side, str(leaving.quantity), leaving.role) == ("sell", "0.007", "exit")
+
+
+def _close() -> dict[str, str]:
+    return {"symbol": LANE, "action": "close"}
+
+
+def test_a_close_cancels_the_entries_in_its_way(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    PositionFactory.create(account=account, quantity="0.02")
+    script_of(account).outcomes.append(rest)
+    entry = SignalFactory.create(
+        strategy=strategy,
+        alert={
+            "symbol": LANE,
+            "action": "buy",
+            "order_type": "limit",
+            "price": "50000",
+            "quantity": "0.01",
+        },
+    )
+    process(entry)
+    close = SignalFactory.create(strategy=strategy, action="close", alert=_close())
+    process(close)
+    close.refresh_from_db()
+    assert close.state == SignalState.EXECUTED
+    assert entry.orders.get().state == S.CANCELED
+    assert entry.orders.get().reason == ReasonCode.CANCELED_BY_SIGNAL
+    assert str(close.orders.get().quantity) == "0.02"
+
+
+def test_waiting_for_a_cancel_does_not_repeat_it_without_end(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    script = script_of(account)
+    PositionFactory.create(account=account)
+    entry = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1", type="limit")
+    script.reports[entry.identity] = report_of(entry, VenueStatus.OPEN)
+    script.cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 50)
+    close = SignalFactory.create(strategy=strategy, action="close", alert=_close())
+    assert process(close) == SignalState.RECEIVED
+    assert process(close) == SignalState.RECEIVED
+    entry.refresh_from_db()
+    assert entry.state == S.CANCELING
+    assert len(script.canceled) <= 2
+
+
+def test_asking_again_for_a_cancel_under_way_wakes_nobody(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    order = OrderFactory.create(account=account, state=S.CANCELING, broker_order_id="V1")
+    script_of(account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
+    script_of(account).cancel_results.append(CancelResult(Outcome.UNKNOWN))
+    SignalFactory.create(strategy=strategy, action="close", alert=_close())
+    tasks.cancel_order(str(order.pk))
+    assert nudges == []
+
+
+def test_what_waited_behind_an_order_of_unknown_fate_is_sent_when_that_is_known(
+    account: Account, nudges: Nudges
+) -> None:
+    unknown = OrderFactory.create(account=account, state=S.UNKNOWN)
+    behind = OrderFactory.create(account=account)
+    script_of(account).reports[unknown.identity] = report_of(unknown, VenueStatus.OPEN)
+    tasks.check_order(str(unknown.pk))
+    behind.refresh_from_db()
+    assert behind.state == S.FILLED
+
+
+# --- cancel signals -------------------------------------------------------------------------------
+
+
+def cancel_signal(strategy: Strategy) -> Signal:
+    return SignalFactory.create(
+        strategy=strategy, action="cancel", alert={"symbol": LANE, "action": "cancel"}
+    )
+
+
+def test_a_cancel_ends_what_works(account: Account, strategy: Strategy, eager: None) -> None:
+    resting = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1")
+    script_of(account).reports[resting.identity] = report_of(resting, VenueStatus.OPEN)
+    waiting = OrderFactory.create(account=account)
+    elsewhere = OrderFactory.create(account=account, symbol="ETH/USDT")
+    assert process(cancel_signal(strategy)) == SignalState.EXECUTED
+    for order, state in ((resting, S.CANCELED), (waiting, S.CANCELED), (elsewhere, S.PENDING)):
+        order.refresh_from_db()
+        assert order.state == state
+
+
+def test_a_cancel_without_anything_to_cancel_is_ignored(strategy: Strategy, nudges: Nudges) -> None:
+    signal = cancel_signal(strategy)
+    assert process(signal) == SignalState.IGNORED
+    assert signal.reason == ReasonCode.NOTHING_TO_CANCEL
+
+
+@pytest.mark.parametrize("state", [S.SUBMITTING, S.UNKNOWN])
+def test_a_cancel_waits_until_the_order_being_sent_is_known(
+    account: Account, strategy: Strategy, eager: None, state: OrderState
+) -> None:
+    script = script_of(account)
+    sending = OrderFactory.create(account=account, state=state)
+    waiting = OrderFactory.create(account=account)
+    signal = cancel_signal(strategy)
+    assert process(signal) == SignalState.RECEIVED
+    waiting.refresh_from_db()
+    assert waiting.state == S.CANCELED
+    script.reports[sending.identity] = report_of(sending, VenueStatus.OPEN)
+    Order.objects.filter(pk=sending.pk).update(state=S.UNKNOWN)
+    tasks.check_order(str(sending.pk))
+    sending.refresh_from_db()
+    signal.refresh_from_db()
+    assert (sending.state, signal.state) == (S.CANCELED, SignalState.EXECUTED)
+
+
+def test_a_cancel_that_did_its_work_while_it_waited_is_executed(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    sending = OrderFactory.create(account=account, state=S.UNKNOWN)
+    OrderFactory.create(account=account)
+    signal = cancel_signal(strategy)
+    process(signal)
+    script_of(account).reports[sending.identity] = report_of(sending, VenueStatus.REJECTED)
+    tasks.check_order(str(sending.pk))
+    signal.refresh_from_db()
+    assert (signal.state, signal.reason) == (SignalState.EXECUTED, "")
+
+
+# --- the sweep ------------------------------------------------------------------------------------
+
+
+def test_the_sweep_finds_a_signal_whose_nudge_was_lost(strategy: Strategy, nudges: Nudges) -> None:
+    now = timezone.now()
+    first = SignalFactory.create(strategy=strategy, received_at=now - AGO)
+    SignalFactory.create(strategy=strategy, received_at=now - AGO)
+    SignalFactory.create(strategy=strategy, received_at=now, symbol="ETH/USDT")
+    tasks.sweep()
+    assert nudges == [("process_signal", (str(first.pk),))]
+
+
+def test_the_sweep_finds_an_order_nobody_sent(account: Account, nudges: Nudges) -> None:
+    OrderFactory.create(account=account, updated_at=timezone.now() - AGO)
+    OrderFactory.create(account=account, symbol="ETH/USDT")
+    OrderFactory.create(
+        account=account,
+        symbol="SOL/USDT",
+        updated_at=timezone.now() - AGO,
+        next_check_at=timezone.now() + AGO,
+    )
+    tasks.sweep()
+    assert nudges == [("run_lane", (account.pk, LANE))]
+
+
+def test_the_sweep_asks_about_due_orders_once(account: Account, nudges: Nudges) -> None:
+    due = OrderFactory.create(account=account, state=S.OPEN, next_check_at=timezone.now() - AGO)
+    OrderFactory.create(account=account, state=S.OPEN, next_check_at=timezone.now() + AGO)
+    OrderFactory.create(account=account, state=S.FILLED, next_check_at=timezone.now() - AGO)
+    tasks.sweep()
+    tasks.sweep()
+    assert nudges == [("check_order", (str(due.pk),))]
+
+
+def test_the_sweep_frees_a_lane_whose_worker_died(account: Account, nudges: Nudges) -> None:
+    dead = OrderFactory.create(
+        account=account, state=S.SUBMITTING, lease_until=timezone.now() - AGO
+    )
+    tasks.sweep()
+    dead.refresh_from_db()
+    assert dead.state == S.UNKNOWN
+    assert ("check_order", (str(dead.pk),)) in nudges
+
+
+def test_the_sweep_settles_a_signal_whose_worker_died_before_it(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    signal = SignalFactory.create(strategy=strategy, state=SignalState.WORKING)
+    OrderFactory.create(account=account, signal=signal, state=S.FILLED, filled_quantity="0.01")
+    unfinished = SignalFactory.create(strategy=strategy, state=SignalState.WORKING)
+    OrderFactory.create(account=account, signal=unfinished, state=S.OPEN)
+    tasks.sweep()
+    signal.refresh_from_db()
+    unfinished.refresh_from_db()
+    assert (signal.state, unfinished.state) == (SignalState.EXECUTED, SignalState.WORKING)
+
+
+def test_the_sweep_brings_everything_left_behind_to_its_end(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    signals = [
+        SignalFactory.create(strategy=strategy, received_at=timezone.now() - AGO) for _ in range(3)
+    ]
+    stuck = OrderFactory.create(account=account, updated_at=timezone.now() - AGO)
+    for _ in range(3):
+        tasks.sweep()
+    stuck.refresh_from_db()
+    assert stuck.state == S.FILLED
+    assert {Signal.objects.get(pk=one.pk).state for one in signals} == {SignalState.EXECUTED}
+
+
+def test_the_sweep_proves_that_beat_and_a_worker_are_alive(nudges: Nudges) -> None:
+    tasks.sweep()
+    tasks.sweep()
+    assert Heartbeat.objects.filter(name="beat").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_sweep_leaves_at_once(nudges: Nudges) -> None:
+    OrderFactory.create(state=S.OPEN, next_check_at=timezone.now() - AGO)
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [tasks.SWEEP_LOCK])
+        together(tasks.sweep)
+    assert nudges == []
+
+
+def test_reconciliation_is_asked_for_accounts_in_use(
+    account: Account, scripted: Accounts, nudges: Nudges
+) -> None:
+    scripted(is_active=False)
+    tasks.reconcile_all()
+    assert nudges == [("reconcile_account", (account.pk,))]
+
+
+def test_a_reconciliation_without_an_answer_is_logged(
+    account: Account, nudges: Nudges, caplog: pytest.LogCaptureFixture
+) -> None:
+    script_of(account).failure = QueryFailedError("timeout")
+    tasks.reconcile_account(account.pk)
+    assert f"reconciliation of {account.name} is not possible now: timeout" in caplog.text
+
+
+# --- beside itself --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_task_beside_itself_does_its_work_once(scripted: Accounts, nudges: Nudges) -> None:
+    allow_trading()
+    account = scripted()
+    strategy = RouteFactory.create(account=account).strategy
+    signals = [SignalFactory.create(strategy=strategy) for _ in range(4)]
+    together(
+        *[lambda s=s: tasks.process_signal(str(s.pk)) for s in signals for _ in range(2)],
+        tasks.sweep,
+        tasks.sweep,
+    )
+    tasks.run_lane(account.pk, LANE)
+    tasks.sweep()
+    assert Order.objects.filter(state=S.FILLED).count() == 4
+    sent = script_of(account).identities()
+    assert len(sent) == len(set(sent)) == 4
+    by_arrival = list(Order.objects.order_by("id").values_list("signal", flat=True))
+    assert by_arrival == [signal.pk for signal in signals]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_beside_the_sending_ends_in_one_truth(scripted: Accounts, nudges: Nudges) -> None:
+    account = scripted()
+    script = script_of(account)
+    order = OrderFactory.create(account=account)
+    script.outcomes.append(rest)
+    script.gate.clear()
+    sending = beside(lambda: tasks.run_lane(account.pk, LANE))
+    assert script.entered.wait(10)
+    tasks.cancel_order(str(order.pk))
+    script.gate.set()
+    sending.result(30)
+    order.refresh_from_db()
+    assert order.state == S.OPEN
+    tasks.cancel_order(str(order.pk))
+    order.refresh_from_db()
+    assert order.state == S.CANCELED
+
+
+def test_a_database_failure_while_deciding_is_tried_again(
+    strategy: Strategy, nudges: Nudges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal = SignalFactory.create(strategy=strategy)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_leg", _raise_operational)
+        assert process(signal) == SignalState.RECEIVED
+    assert process(signal) == SignalState.EXECUTED
+
+
+def _raise_operational(*_: object) -> None:
+    raise OperationalError("deadlock detected")
+
+
+def test_guarding_is_left_to_protect(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise QueryFailedError("timeout")
+
+    monkeypatch.setattr(protect, "align", refuse)
+    tasks.guard(account.pk, LANE)
+
+
+def test_accepted_orders_with_reports_need_no_question(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    script_of(account).outcomes.append(
+        lambda request: accepted(report_of(request, VenueStatus.EXPIRED))
+    )
+    assert process(SignalFactory.create(strategy=strategy)) == SignalState.EXPIRED
+    assert nudges == []
