@@ -116,7 +116,8 @@ def _fill_in(
         account=leg.account.name, strategy=signal.strategy.slug, is_exit=intent.is_exit
     )
     _refuse_while_in_doubt(intent, leg)
-    sized = size(intent, policy, known)
+    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
+    sized = size(intent, policy, known, limits)
     order.sizing = [
         {"label": step.label, "formula": step.formula, "result": _text(step.result)}
         for step in sized.steps
@@ -128,7 +129,6 @@ def _fill_in(
         order.expires_at = (alert.sent_at or signal.received_at) + timedelta(
             seconds=signal.strategy.max_age
         )
-    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
     order.verdicts = [
         _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))

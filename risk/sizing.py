@@ -6,14 +6,18 @@ currency (quote amount × ``Facts.to_account_currency``). Everything is rounded 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, DecimalException, localcontext
 
+from brokers.types import Side
 from risk.arithmetic import ARITHMETIC, floor_to, is_positive, shown, text
 from risk.prices import entry_price, stop_distance
 from risk.types import (
     Facts,
     Intent,
+    Limit,
+    LimitMode,
     QuantityType,
     ReasonCode,
     Refusal,
@@ -35,6 +39,7 @@ class _Case:
     policy: SizingPolicy
     facts: Facts
     entry: Decimal
+    limits: Sequence[Limit] = ()
     steps: list[Step] = field(default_factory=list)
 
     def note(self, label: str, formula: str, result: Decimal) -> Decimal:
@@ -42,11 +47,11 @@ class _Case:
         return result
 
 
-def size(intent: Intent, policy: SizingPolicy, facts: Facts) -> Size:
+def size(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Limit] = ()) -> Size:
     """The quantity of an order on the instrument's grid, and the arithmetic that led to it.
 
     An entry of method ``fixed_quantity`` trades what the alert asks for, else what the policy says;
-    the other methods compute, and the alert's quantity is a cap. An exit trades what the alert asks
+    the other methods compute, and the alert's quantity and the room ``limits`` leave are caps. An exit trades what the alert asks
     for, else (and for ``risk_percent``, which means nothing without an entry) the whole position,
     and never more than that; working exits are not subtracted.
 
@@ -54,7 +59,7 @@ def size(intent: Intent, policy: SizingPolicy, facts: Facts) -> Size:
     """
     with localcontext(ARITHMETIC):
         try:
-            case = _Case(intent, policy, facts, entry_price(intent, facts.quote))
+            case = _Case(intent, policy, facts, entry_price(intent, facts.quote), limits)
             if not is_positive(facts.to_account_currency):
                 raise Refusal(
                     ReasonCode.CURRENCY_MISMATCH,
@@ -79,10 +84,37 @@ def _entry_quantity(case: _Case) -> Decimal:
         distance = _distance(case) if method is SizingMethod.RISK else _atr_distance(case)
         computed = _at_risk(case, _policy_percent(case), distance)
     if asked is not None and asked < computed:
-        return case.note(
+        computed = case.note(
             "capped at the quantity asked for", f"min({text(computed)}, {text(asked)})", asked
         )
-    return computed
+    return _within_limits(case, computed)
+
+
+def _within_limits(case: _Case, computed: Decimal) -> Decimal:
+    """A size FKS computed itself fits into what the limits leave; without any room they refuse it."""
+    room = _room(case)
+    if room is None or room <= 0:
+        return computed
+    most = room / (case.entry * case.facts.to_account_currency)
+    if computed <= most:
+        return computed
+    formula = f"min({text(computed)}, {text(room)} ÷ {text(case.entry)})"
+    return case.note("capped at the room the limits leave", formula, most)
+
+
+def _room(case: _Case) -> Decimal | None:
+    """What the order may be worth by the enforced limits, in the account's currency."""
+    facts, side = case.facts, case.intent.side
+    working = facts.working_buy_quantity if side is Side.BUY else facts.working_sell_quantity
+    before = facts.position_quantity * side.sign + working
+    taken = before * facts.quote.worst(side) * facts.to_account_currency
+    rooms = [
+        limit.value - (taken if limit.rule == "max_position_value" else 0)
+        for limit in case.limits
+        if limit.mode is LimitMode.ENFORCE
+        and limit.rule in ("max_order_value", "max_position_value")
+    ]
+    return min(rooms, default=None)
 
 
 def _exit_quantity(case: _Case) -> Decimal:

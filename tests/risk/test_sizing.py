@@ -8,8 +8,8 @@ import pytest
 from brokers.types import OrderType, Quote, Side
 from risk.prices import entry_price, round_price
 from risk.sizing import size
-from risk.types import QuantityType, ReasonCode, Refusal, SizingMethod, Step
-from tests.risk.builders import AT, FACTS, facts, intent, policy, rules
+from risk.types import LimitMode, QuantityType, ReasonCode, Refusal, SizingMethod, Step
+from tests.risk.builders import AT, FACTS, facts, intent, limit, policy, rules
 
 FIXED = policy(quantity="0.5")
 PERCENT = policy(SizingMethod.FIXED_PERCENT, percent="0.1")
@@ -56,6 +56,39 @@ def test_the_arithmetic_can_be_followed():
     )
     assert sized.reference_price == 100
     assert sized.value == 5000
+
+
+@pytest.mark.parametrize(
+    ("known", "limits", "quantity"),
+    [
+        (FACTS, [limit("max_order_value", 1000)], "10"),
+        (FACTS, [limit("max_order_value", 1000), limit("max_position_value", 500)], "5"),
+        (facts(position_quantity=2), [limit("max_position_value", 500)], "3"),
+        (facts(working_buy_quantity=2), [limit("max_position_value", 500)], "3"),
+        (facts(position_quantity=-2), [limit("max_position_value", 500)], "7"),
+        (facts(to_account_currency=2), [limit("max_order_value", 1000)], "5"),
+        (FACTS, [limit("max_order_value", 100000)], "40"),
+        (FACTS, [limit("max_order_value", 1000, LimitMode.OBSERVE)], "40"),
+    ],
+)
+def test_a_computed_size_fits_into_what_the_limits_leave(known, limits, quantity):
+    computed = replace(known, equity=Decimal(10000) * known.to_account_currency)
+
+    assert size(intent(stop_loss=95), RISK, computed, limits).quantity == Decimal(quantity)
+
+
+def test_without_any_room_the_limit_itself_refuses():
+    known = facts(position_quantity=9)
+
+    assert (
+        size(intent(stop_loss=95), RISK, known, [limit("max_position_value", 500)]).quantity == 40
+    )
+
+
+def test_a_quantity_somebody_asked_for_is_not_made_to_fit():
+    limits = [limit("max_order_value", 10)]
+
+    assert size(intent(quantity=2), FIXED, FACTS, limits).quantity == 2
 
 
 def test_a_step_says_that_the_quantity_was_rounded_down():
