@@ -185,7 +185,7 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
 
     @extend_schema(
         request=requests.TradingStateChangeSerializer,
-        responses=serializers.TradingStateSerializer,
+        responses={200: serializers.TradingStateSerializer},
     )
     def create(self, request: Request) -> Response:
         """Set the switch; in force everywhere when this is answered."""

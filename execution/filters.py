@@ -1,12 +1,14 @@
-"""What each list of the REST API may be filtered by. An unknown parameter is refused: a misspelt
-filter must not answer with everything.
+"""What each list of the REST API may be filtered by. Unknown parameters and empty values are
+refused: a misspelt filter must not answer with everything.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters as filters
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.exceptions import ValidationError
 
 from brokers.types import Environment
@@ -19,21 +21,52 @@ PAGING = frozenset({"cursor", "page_size"})
 
 
 class StrictFilterSet(filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """A FilterSet that refuses parameters it does not know."""
+    """A FilterSet that refuses what it would otherwise pass over."""
 
     def is_valid(self) -> bool:
-        unknown = sorted(self.data.keys() - self.filters.keys() - PAGING)
-        if unknown:
-            raise ValidationError({name: ["there is no such filter"] for name in unknown})
+        errors = {name: [fault] for name in self.data if (fault := self._fault(name))}
+        if errors:
+            raise ValidationError(errors)
         return bool(super().is_valid())
+
+    def _fault(self, name: str) -> str:
+        if name in PAGING:
+            return ""
+        if name not in self.filters:
+            return "there is no such filter"
+        values = self.data.getlist(name)
+        if len(values) > 1 and not isinstance(self.filters[name], filters.MultipleChoiceFilter):
+            return "may be given only once"
+        return "" if all(value.strip() for value in values) else "must not be empty"
+
+
+class Moment(filters.IsoDateTimeFilter):  # type: ignore[misc]
+    """A time in UTC: PostgreSQL refuses offsets of 16 hours and more, which ISO 8601 allows."""
+
+    def filter(self, rows: Any, value: datetime | None) -> Any:
+        if value is not None:
+            try:
+                value = value.astimezone(UTC)
+            except OverflowError:  # within a day of the first or the last year there is
+                value = value.replace(tzinfo=UTC)
+        return super().filter(rows, value)
 
 
 def _since(field: str) -> Any:
-    return filters.IsoDateTimeFilter(field_name=field, lookup_expr="gte", label="At or after.")
+    return Moment(field_name=field, lookup_expr="gte", label="At or after.")
 
 
 def _before(field: str) -> Any:
-    return filters.IsoDateTimeFilter(field_name=field, lookup_expr="lt", label="Before.")
+    return Moment(field_name=field, lookup_expr="lt", label="Before.")
+
+
+@extend_schema_field({"type": "boolean"})
+class Flag(filters.TypedChoiceFilter):  # type: ignore[misc]
+    """``true`` or ``false``; the library's own takes anything else for no filter at all."""
+
+    def __init__(self, **options: Any) -> None:
+        choices = [("true", "true"), ("false", "false")]
+        super().__init__(choices=choices, coerce=lambda text: text == "true", **options)
 
 
 def _any_of(choices: Any) -> Any:
@@ -78,7 +111,7 @@ class FillFilter(StrictFilterSet):
 class PositionFilter(StrictFilterSet):
     account = filters.CharFilter(field_name="account__name")
     symbol = filters.CharFilter()
-    is_open = filters.BooleanFilter(method="filter_open", label="Whether anything is held.")
+    is_open = Flag(field_name="quantity", method="filter_open", label="Whether anything is held.")
 
     def filter_open(self, rows: Any, _name: str, is_open: bool) -> Any:
         return rows.exclude(quantity=0) if is_open else rows.filter(quantity=0)
@@ -87,13 +120,13 @@ class PositionFilter(StrictFilterSet):
 class AccountFilter(StrictFilterSet):
     broker = filters.CharFilter()
     environment = filters.ChoiceFilter(choices=[(one.value, one.value) for one in Environment])
-    is_active = filters.BooleanFilter()
+    is_active = Flag()
 
 
 class StrategyFilter(StrictFilterSet):
     account = filters.CharFilter(field_name="routes__account__name")
     auth = filters.ChoiceFilter(choices=Strategy.Auth.choices)
-    is_enabled = filters.BooleanFilter()
+    is_enabled = Flag()
 
 
 class BreakerFilter(StrictFilterSet):

@@ -38,6 +38,11 @@ class NewestFirst(CursorPagination):
             # A forged cursor may carry a position that is no key of this table.
             raise NotFound(self.invalid_cursor_message) from None
 
+    def decode_cursor(self, request: Request) -> Any:
+        if not request.query_params.get(self.cursor_query_param, "given").strip():
+            raise NotFound(self.invalid_cursor_message)
+        return super().decode_cursor(request)
+
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         size = {"type": "integer", "minimum": 1, "maximum": self.max_page_size, "default": 50}
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import IO, Any
@@ -9,18 +10,32 @@ from typing import IO, Any
 from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, TakeProfit
 from execution.models import SideChoices, TimeInForceChoices
-from execution.parsing import Unreadable, decimal_from, parse_object
+from execution.parsing import Unreadable, parse_object
 from risk.models import TradingState
 from risk.types import QuantityType
 
 HUNDRED = Decimal(100)
+NOT_JSON = frozenset({"NOT_UTF8", "NOT_JSON", "NOT_AN_OBJECT", "DUPLICATE_KEY"})
+PLAIN_DECIMAL = r"^(?=.*[1-9])[0-9]{1,10}(\.[0-9]{1,18})?$"
 TYPES = (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
+
+
+class TooLarge(APIException):
+    status_code = 413
+    default_code = "TOO_LARGE"
+    default_detail = f"the body is larger than {settings.MAX_BODY_BYTES} bytes"
+
+
+class OutOfBounds(APIException):
+    """Sound JSON with a value no order can carry; the code says which."""
+
+    status_code = 422
 
 
 class StrictJSONParser(BaseParser):
@@ -36,11 +51,12 @@ class StrictJSONParser(BaseParser):
     ) -> dict[str, Any]:
         body = stream.read(settings.MAX_BODY_BYTES + 1)
         if len(body) > settings.MAX_BODY_BYTES:
-            raise ParseError(f"the body is larger than {settings.MAX_BODY_BYTES} bytes")
+            raise TooLarge
         try:
             return parse_object(body)
         except Unreadable as error:
-            raise ParseError(error.detail) from error
+            kind = ParseError if error.code in NOT_JSON else OutOfBounds
+            raise kind(error.detail, error.code) from error
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -60,7 +76,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     {
         "description": "Greater than zero, as a decimal string or a number; exact either way.",
         "anyOf": [
-            {"type": "string", "pattern": r"^(?=.*[1-9])[0-9]{1,10}(\.[0-9]{1,18})?$"},
+            {"type": "string", "pattern": PLAIN_DECIMAL},
             {"type": "number", "exclusiveMinimum": 0},
         ],
     }
@@ -69,15 +85,13 @@ class PositiveDecimal(serializers.Field[Decimal, Any, str, Any]):
     """An exact number above zero: at most 28 digits, 18 of them after the point."""
 
     def to_internal_value(self, data: Any) -> Decimal:
-        try:
-            value = decimal_from(data) if isinstance(data, str) else data
-        except Unreadable as error:
-            raise serializers.ValidationError(error.detail) from error
-        if not isinstance(value, Decimal):
-            raise serializers.ValidationError("must be a number")
-        if value <= 0:
+        if isinstance(data, str) and re.fullmatch(PLAIN_DECIMAL, data):
+            return Decimal(data)
+        if not isinstance(data, Decimal):
+            raise serializers.ValidationError("must be a number above zero, such as 0.001")
+        if data <= 0:
             raise serializers.ValidationError("must be greater than zero")
-        return value
+        return data
 
     def to_representation(self, value: Any) -> str:
         return str(value)
@@ -165,6 +179,6 @@ class TradingStateChangeSerializer(StrictSerializer):
         choices=TradingState.Scope.choices, default=TradingState.Scope.GLOBAL.value
     )
     key = serializers.CharField(
-        max_length=63, required=False, default="", help_text="Account name or strategy slug."
+        max_length=63, default="", allow_blank=True, help_text="Account name or strategy slug."
     )
     reason = _reason(required=True)

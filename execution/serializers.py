@@ -187,7 +187,7 @@ class StrategySerializer(Row[Strategy]):
         fields = (
             "slug", "note", "is_enabled", "auth", "format", "allowlist", "max_age",
             "dedupe_window", "min_confidence", "requires_confidence", "min_reward_risk",
-            "requires_reward_risk", "routes", "created_at",
+            "requires_reward_risk", "on_naked", "routes", "created_at",
         )  # fmt: skip
 
 

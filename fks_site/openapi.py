@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 Endpoint = tuple[str, str, str, Any]
@@ -19,6 +20,7 @@ ERRORS = {
     "503": "It could not be stored or passed on; send it again.",
 }
 STRICT = ("NewOrder", "OptionalReason", "Reason", "TradingStateChange")
+CREDENTIALS = ("TokenObtainPair", "TokenRefresh")
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ERROR_SCHEMA = {
     "type": "object",
@@ -47,12 +49,22 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     schemas["Error"] = _ERROR_SCHEMA
     for name in STRICT:
         schemas[name]["additionalProperties"] = False
+    for name in CREDENTIALS:
+        _refuse_blank(schemas[name]["properties"].values())
     for path, item in result["paths"].items():
         for method, operation in item.items():
+            parameters = operation.get("parameters", ())
+            _refuse_blank(one["schema"] for one in parameters if one["in"] == "query")
             for status in _errors_of(path, method):
                 operation["responses"].setdefault(status, _error(status))
     result["paths"] |= _WEBHOOK | _PROBES
     return result
+
+
+def _refuse_blank(schemas: Iterable[dict[str, Any]]) -> None:
+    for schema in schemas:
+        if schema.get("type") == "string" and not schema.keys() & {"enum", "format", "pattern"}:
+            schema["pattern"] = r"\S"
 
 
 def _errors_of(path: str, method: str) -> list[str]:
@@ -60,7 +72,7 @@ def _errors_of(path: str, method: str) -> list[str]:
         return ["400", "401", "415"]
     statuses = ["400", "401", "403", "404"]
     if method == "post":
-        statuses += ["415", "422"]
+        statuses += ["413", "415", "422"]
     if path.endswith("/cancel"):
         statuses += ["409", "503"]
     return statuses

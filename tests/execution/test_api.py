@@ -229,7 +229,7 @@ def test_an_impossible_page_size_is_refused(viewer: Call, size: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["orders", "accounts"])
-@pytest.mark.parametrize("cursor", ["x", "cD1ub3QtYS1rZXk=", "bz0tMQ=="])
+@pytest.mark.parametrize("cursor", ["", "x", "cD1ub3QtYS1rZXk=", "bz0tMQ=="])
 def test_a_forged_cursor_finds_no_page(viewer: Call, name: str, cursor: str) -> None:
     answer = viewer(f"/{name}", cursor=cursor)
 
@@ -287,6 +287,16 @@ def test_filters_by_time(viewer: Call, everything: dict[str, Any]) -> None:
     assert viewer("/orders", created_since=soon).json()["results"] == []
     assert viewer("/fills", before=past).json()["results"] == []
     assert viewer("/audit", since="yesterday").status_code == 400
+    for far in ("2026-01-01T00:00:00+23:58", "0001-01-01T00:00:00+23:58"):
+        assert viewer("/orders", created_since=far).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["flase", "True", "1", "null", ""])
+def test_a_flag_is_true_or_false(viewer: Call, text: str) -> None:
+    for path, name in (("/accounts", "is_active"), ("/positions", "is_open")):
+        answer = viewer(path, **{name: text})
+        assert answer.status_code == 400
+        assert [error["field"] for error in answer.json()["errors"]] == [name]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +305,9 @@ def test_filters_by_time(viewer: Call, everything: dict[str, Any]) -> None:
         ({"state": "lost"}, "state"),
         ({"signal": "not-a-uuid"}, "signal"),
         ({"account": "a\x00b"}, "account"),
+        ({"account": ""}, "account"),
+        ({"account": " "}, "account"),
+        ({"account": ["a", "b"]}, "account"),
     ],
 )
 def test_an_impossible_filter_value_is_refused(viewer: Call, query: Any, field: str) -> None:

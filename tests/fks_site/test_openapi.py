@@ -1,0 +1,105 @@
+"""The OpenAPI schema: it is the one in the documentation, and the API does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import yaml
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from django.test import Client
+from hypothesis import HealthCheck, settings
+from rest_framework_simplejwt.tokens import AccessToken
+from schemathesis.config import SchemathesisConfig
+
+from execution import tasks
+from fks_site.wsgi import application
+from risk import breakers
+from tests.factories import AccountFactory, OrderFactory, allow_trading
+
+pytestmark = pytest.mark.django_db
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "openapi.yaml"
+CONFIG = {
+    "generation": {"max-examples": 8, "deterministic": True, "allow-x00": False},
+    "checks": {
+        # A denied order and an unknown account are 422: read and understood, and refused.
+        "positive_data_acceptance": {"expected-statuses": ["2xx", 401, 403, 404, 409, 422, 503]},
+        # No worker runs here, and /ready says so.
+        "not_a_server_error": {"expected-statuses": ["2xx", "4xx", 503]},
+    },
+}
+
+
+def test_the_documented_schema_is_the_generated_one() -> None:
+    generated = StringIO()
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=generated)
+
+    documented = DOCUMENTED.read_text(encoding="utf-8")
+
+    assert yaml.safe_load(generated.getvalue()) == yaml.safe_load(documented), (
+        "run: python manage.py spectacular --file docs/openapi.yaml"
+    )
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/schema/"])
+def test_the_schema_is_served(client: Client, path: str) -> None:
+    answer = client.get(path, headers={"Accept": "application/vnd.oai.openapi+json"})
+
+    assert answer.status_code == 200
+    assert answer.json()["openapi"] == "3.1.0"
+    assert "/api/v1/orders/{id}/cancel" in answer.json()["paths"]
+
+
+@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/"])
+def test_the_page_runs_under_the_content_security_policy(client: Client, path: str) -> None:
+    page = client.get(path)
+    script = client.get(path, {"script": ""})
+
+    assert page.status_code == script.status_code == 200
+    text = page.content.decode()
+    assert "<script>" not in text
+    assert 'src="/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"' in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "script-src 'self' 'unsafe-eval'" in page["Content-Security-Policy"]
+    assert script["Content-Type"].startswith("application/javascript")
+
+
+@pytest.fixture
+def one_transaction() -> Iterator[None]:
+    """Requests must not close the connection that holds the test's transaction."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def token(one_transaction: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a user who may do everything, in an installation with one account and one order."""
+    monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
+    allow_trading()
+    desk = AccountFactory.create(name="desk")
+    breakers.of_account(desk.pk)
+    OrderFactory.create(account=desk)
+    return str(AccessToken.for_user(User.objects.create(is_staff=True, is_superuser=True)))
+
+
+schema = schemathesis.openapi.from_path(
+    DOCUMENTED, config=SchemathesisConfig.from_dict(CONFIG)
+).exclude(path_regex="^/webhook/")  # the door has tests of its own
+schema.app = application
+
+
+@schema.parametrize()
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_api_does_what_its_schema_says(case: Any, token: str) -> None:
+    case.call_and_validate(headers={"Authorization": f"Bearer {token}"})
