@@ -51,9 +51,9 @@ def size(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Li
     """The quantity of an order on the instrument's grid, and the arithmetic that led to it.
 
     An entry of method ``fixed_quantity`` trades what the alert asks for, else what the policy says;
-    the other methods compute, and the alert's quantity and the room ``limits`` leave are caps. An exit trades what the alert asks
-    for, else (and for ``risk_percent``, which means nothing without an entry) the whole position,
-    and never more than that; working exits are not subtracted.
+    the other methods compute, and the alert's quantity and the room ``limits`` leave are caps. An
+    exit trades what the alert asks for, else (and for ``risk_percent``, which means nothing without
+    an entry) the whole position, and never more than that; working exits are not subtracted.
 
     Raises Refusal with the numbers. A quantity is never rounded up to a venue's minimum.
     """
