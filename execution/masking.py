@@ -68,7 +68,9 @@ def mask_body(
 ) -> str:
     """The body as it is stored. One with escapes, where a credential could hide, is written anew."""
     if document is None:
-        return mask_text(_LIKELY_FIELD.sub(rf"\1{MASK}", legible(delivery.body)), credentials)
+        text = _LIKELY_FIELD.sub(rf"\1{MASK}", legible(delivery.body))
+        as_json = tuple(json.dumps(value, ensure_ascii=False)[1:-1] for value in credentials)
+        return mask_text(mask_text(text, as_json), credentials)
     text = decode(delivery.body)
     given = [name for name in BODY_FIELDS if name in document]
     if "\\" in text or not all(isinstance(document[name], str) for name in given):

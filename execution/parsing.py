@@ -19,7 +19,7 @@ MAX_EXPONENT = 18
 
 NUMBER = re.compile(r"-?(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _STRUCTURE = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -54,7 +54,7 @@ def decode(body: bytes) -> str:
 
 def legible(body: bytes) -> str:
     """A body nobody could parse, as text for people: bad bytes escaped, NULs (UTF-16) dropped,
-    escapes of printable characters undone, so that nothing hides in it.
+    every character escaped in JSON's shortest way or not at all, so that nothing hides in it.
     """
     text = body.decode("utf-8-sig", "backslashreplace").replace("\x00", "")
     return _ESCAPE.sub(_unescaped, text)
@@ -163,8 +163,12 @@ def _refuse_texts(values: list[Any]) -> None:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
+    if escape[1] is None:
+        return "/" if escape[2] == "/" else escape[0]
     character = chr(int(escape[1], 16))
-    return character if character.isprintable() and character not in '"\\' else escape[0]
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else escape[0]
 
 
 def _twice(items: list[tuple[str, Any]]) -> str:

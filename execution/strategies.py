@@ -24,6 +24,7 @@ SECRET_NAMES = {Strategy.Auth.TOKEN: "token", Strategy.Auth.HMAC: "hmac_secret"}
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
 _DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk"}
 _SECONDS_OPTIONS = {"max_age", "dedupe_window"}
+_FRACTIONS = {"min_confidence", "risk_percent"}
 OPTIONS = {
     "quantity": "base quantity of an order when the alert names none (fixed_quantity)",
     "percent": "fraction of equity per order: 0.02 is 2 % (fixed_percent)",
@@ -122,4 +123,6 @@ def _number(name: str, value: Any) -> Decimal:
         raise StrategyError(f"the option {name} must be a number") from error
     if number < 0:
         raise StrategyError(f"the option {name} must not be negative")
+    if name in _FRACTIONS and number > 1:
+        raise StrategyError(f"the option {name} is a fraction, at most 1 (0.02 is 2 %)")
     return number

@@ -215,7 +215,9 @@ def test_numbers_beyond_the_bounds(text: str) -> None:
         ('{"secret"'.encode("utf-16-le"), '{"secret"'),
         (b'"\\u0073\\u0065cret"', '"secret"'),
         (b'"\\u00e9\\u20bf"', '"é₿"'),
-        (b'"\\u0000 \\ud800 \\u0022 \\u005c"', '"\\u0000 \\ud800 \\u0022 \\u005c"'),
+        (b'"\\u0000 \\ud800 \\u0022 \\u005c"', '"\\u0000 \\ud800 \\" \\\\"'),
+        (b'"\\/ \\n \\\\u0041 \\\\/"', '"/ \\n \\\\u0041 \\\\/"'),
+        (b'"\\', '"\\'),
     ],
 )
 def test_a_body_nobody_could_parse_is_kept_legible(body: bytes, text: str) -> None:

@@ -1,0 +1,160 @@
+"""Making strategies: secrets shown once, options checked, nothing left behind by a failure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from execution.authentication import Delivery, live, verify
+from execution.models import Route, Strategy, WebhookSecret
+from execution.strategies import OPTIONS, Created, StrategyError, create_strategy
+from risk.models import AuditEvent, IPAllowlist
+from tests.execution.posting import signature_of, tables_with
+from tests.factories import AccountFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _world() -> None:
+    IPAllowlist.objects.create(name="tradingview")
+    IPAllowlist.objects.create(name="office")
+    AccountFactory.create(name="paper")
+    AccountFactory.create(name="second")
+
+
+def make(slug: str = "trend", /, **changes: Any) -> Created:
+    return create_strategy(slug, **({"accounts": ["paper"]} | changes))
+
+
+def test_a_strategy_with_its_defaults() -> None:
+    created = make()
+
+    strategy = Strategy.objects.get(slug="trend")
+    assert created.strategy == strategy
+    assert (strategy.auth, strategy.format, strategy.is_enabled) == ("token", "fks", True)
+    assert (strategy.max_age, strategy.dedupe_window) == (300, 60)
+    assert strategy.allowlist is not None
+    assert strategy.allowlist.name == "tradingview"
+    assert (strategy.requires_confidence, strategy.requires_reward_risk) == (False, False)
+    route = Route.objects.get()
+    assert (route.account.name, route.sizing, route.quantity) == ("paper", "fixed_quantity", None)
+
+
+def test_options_go_to_the_strategy_and_every_route() -> None:
+    options = {
+        "quantity": "0.5",
+        "risk_percent": "0.01",
+        "atr_multiple": 2,
+        "max_age": "60",
+        "dedupe_window": 0,
+        "min_confidence": "0.7",
+        "min_reward_risk": "1.5",
+        "allowlist": "office",
+    }
+
+    strategy = make(accounts=["paper", "second"], sizing="risk", options=options).strategy
+
+    assert (strategy.max_age, strategy.dedupe_window) == (60, 0)
+    assert (strategy.min_confidence, strategy.min_reward_risk) == (Decimal("0.7"), Decimal("1.5"))
+    assert (strategy.requires_confidence, strategy.requires_reward_risk) == (True, True)
+    assert strategy.allowlist == IPAllowlist.objects.get(name="office")
+    routes = Route.objects.filter(strategy=strategy)
+    assert {route.account.name for route in routes} == {"paper", "second"}
+    for route in routes:
+        assert (route.sizing, route.quantity, route.percent, route.atr_multiple) == (
+            "risk",
+            Decimal("0.5"),
+            Decimal("0.01"),
+            Decimal(2),
+        )
+
+
+def test_the_token_opens_the_webhook_and_only_its_digest_is_stored() -> None:
+    created = make()
+
+    (secret,) = (live(row) for row in WebhookSecret.objects.all())
+    assert created.secret_name == "token"
+    assert verify(Delivery(b"", created.secret, ""), {}, (secret,)) == secret
+    assert tables_with(created.secret) == []
+
+
+def test_the_signing_key_is_stored_encrypted() -> None:
+    created = make(auth="hmac")
+
+    (secret,) = (live(row) for row in WebhookSecret.objects.all())
+    assert created.secret_name == "hmac_secret"
+    assert created.strategy.allowlist is None
+    signed = Delivery(b"{}", "", signature_of(b"{}", created.secret))
+    assert verify(signed, {}, (secret,)) == secret
+    assert tables_with(created.secret) == []
+
+
+def test_a_secret_of_the_operators_own() -> None:
+    assert make(secret="given by the operator").secret == "given by the operator"
+
+
+def test_making_a_strategy_is_audited() -> None:
+    make()
+
+    event = AuditEvent.objects.get(kind="strategy.created")
+    assert event.subject == "strategy trend"
+    assert event.after["slug"] == "trend"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"options": {"leverage": "5"}}, "there is no option 'leverage'"),
+        ({"options": {"quantity": "1_000"}}, "the option quantity must be a number"),
+        ({"options": {"quantity": "NaN"}}, "the option quantity must be a number"),
+        ({"options": {"quantity": True}}, "the option quantity must be a number"),
+        ({"options": {"quantity": None}}, "the option quantity must be a number"),
+        ({"options": {"quantity": ["1"]}}, "the option quantity must be a number"),
+        ({"options": {"quantity": "-1"}}, "the option quantity must not be negative"),
+        ({"options": {"quantity": "0"}}, "route_quantity_positive"),
+        ({"options": {"max_age": "-1"}}, "the option max_age must not be negative"),
+        ({"options": {"max_age": "9" * 12}}, "less than or equal to 2147483647"),
+        ({"options": {"min_confidence": "60"}}, "min_confidence is a fraction, at most 1"),
+        ({"options": {"risk_percent": "2"}}, "risk_percent is a fraction, at most 1"),
+        ({"options": {"allowlist": "nobody"}}, "there is no allowlist 'nobody'; known: "),
+        ({"accounts": ["gone"]}, "there is no account 'gone'; make it with add_account"),
+        ({"accounts": ["paper", "gone"]}, "there is no account 'gone'; make it with add_account"),
+        ({"accounts": ["paper", "paper"]}, "already exists"),
+        ({"auth": "none"}, "'none' is not a valid choice"),
+        ({"format": "xml"}, "'xml' is not a valid choice"),
+        ({"sizing": "all in"}, "'all in' is not a valid choice"),
+    ],
+)
+def test_a_failure_leaves_nothing(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(StrategyError) as caught:
+        make(**changes)
+
+    assert complaint in str(caught.value)
+    assert not Strategy.objects.exists()
+    assert not Route.objects.exists()
+    assert not WebhookSecret.objects.exists()
+    assert not AuditEvent.objects.filter(kind="strategy.created").exists()
+
+
+@pytest.mark.parametrize("slug", ["", "a b", "a/b", "ü", "x" * 64, "a\x00b"])
+def test_names_that_no_path_can_hold(slug: str) -> None:
+    with pytest.raises(StrategyError):
+        make(slug)
+
+    assert not Strategy.objects.exists()
+
+
+def test_a_name_is_given_once() -> None:
+    make()
+
+    with pytest.raises(StrategyError, match="already exists"):
+        make()
+
+
+def test_the_documented_options_are_the_accepted_ones() -> None:
+    values = dict.fromkeys(OPTIONS, "0.5") | {"max_age": "5", "dedupe_window": "5"}
+
+    assert make(options=values | {"allowlist": "none"}).strategy.allowlist is None
