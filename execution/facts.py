@@ -159,15 +159,18 @@ def _equity(
         totals = balances_of(account, plugin)
     except (BrokerError, Refusal):
         return None
-    cash = sum(
-        (
-            amount
-            for currency, amount in totals.items()
-            if currency == account.quote_currency or {currency, account.quote_currency} <= DOLLARS
-        ),
-        Decimal(0),
+    return _cash(account, totals) + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+
+
+def _cash(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
+    """What is held in the currency limits are counted in, dollars of any kind being one."""
+    own = account.quote_currency
+    amounts = (
+        amount
+        for currency, amount in totals.items()
+        if currency == own or {currency, own} <= DOLLARS
     )
-    return cash + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+    return sum(amounts, Decimal(0))
 
 
 def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]:
@@ -179,12 +182,18 @@ def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]
 
 
 def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
-    """Read the balances from the venue and keep them on the account."""
+    """Read the balances from the venue and keep them on the account.
+
+    The equity kept beside them is for people: cash, and our positions at what they cost.
+    """
     with venue_call(account):
         reports = plugin.balances()
     account.balances = {one.currency: _stored(one) for one in reports}
     account.balances_at = timezone.now()
-    account.save(update_fields=["balances", "balances_at"])
+    positions = Position.objects.filter(account=account, average_price__isnull=False)
+    cost = positions.aggregate(cost=Sum(F("quantity") * F("average_price")))["cost"] or Decimal(0)
+    account.equity = _cash(account, {one.currency: one.total for one in reports}) + cost
+    account.save(update_fields=["balances", "balances_at", "equity"])
 
 
 def _stored(report: BalanceReport) -> dict[str, str]:
