@@ -64,7 +64,8 @@ class Script:
     """How one account's venue behaves, and what it was asked.
 
     Queues are used up first; then it answers from ``reports``. While ``gate`` is closed no
-    placement ends; ``entered`` tells that one has begun. ``failure`` is raised by every question.
+    placement ends; ``entered`` tells that one has begun. ``failure`` is raised by every question,
+    ``quote_failure`` by those for a price.
     """
 
     outcomes: deque[Outcomes] = field(default_factory=deque)
@@ -72,6 +73,7 @@ class Script:
     cancel_results: deque[CancelResult | Exception] = field(default_factory=deque)
     reports: dict[str, OrderReport] = field(default_factory=dict)
     failure: Exception | None = None
+    quote_failure: Exception | None = None
     init_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
     price: Decimal = PRICE
@@ -202,6 +204,8 @@ class ScriptedPlugin(ExecutionPlugin):
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         self.script.refuse_when_failing()
+        if self.script.quote_failure is not None:
+            raise self.script.quote_failure
         price = self.script.price
         return Quote(symbol, price, price, price, datetime.now(UTC))
 

@@ -1,0 +1,211 @@
+"""What risk gets to know: from the venue, and from our own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from brokers.errors import BrokerError, QueryFailedError
+from brokers.models import Account
+from brokers.models import Instrument as InstrumentRow
+from brokers.sessions import plugin_for
+from execution import facts
+from execution.alerts import Action, Alert
+from execution.states import TERMINAL, WORKING, OrderState
+from risk import breakers
+from risk.types import ReasonCode, Refusal
+from tests.brokers.scripted import Script, script_of
+from tests.factories import FillFactory, OrderFactory, PositionFactory
+
+pytestmark = pytest.mark.django_db
+LANE = "BTC/USDT"
+D = Decimal
+Accounts = Callable[..., Account]
+BUY = Alert(symbol=LANE, action=Action.BUY)
+
+
+@pytest.fixture
+def account(scripted: Accounts) -> Account:
+    return scripted()
+
+
+@pytest.fixture
+def script(account: Account) -> Script:
+    return script_of(account)
+
+
+def read(account: Account, *, is_exit: bool = False, alert: Alert = BUY) -> facts.Market:
+    return facts.read_market(account, alert.symbol, alert, is_exit=is_exit)
+
+
+def test_the_market_as_the_venue_tells_it(account: Account) -> None:
+    market = read(account)
+    assert (market.quote.last, market.instrument.symbol) == (60000, LANE)
+    assert (market.equity, market.to_account_currency) == (1_000_000, 1)
+
+
+def test_equity_is_cash_and_the_traded_coin_only(account: Account, script: Script) -> None:
+    script.balances = {"USDT": D(100), "USDC": D(50), "BTC": D("0.01"), "ETH": D(7)}
+    assert read(account).equity == 750
+
+
+def test_equity_is_not_known_while_the_venue_is_silent(
+    account: Account, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise QueryFailedError("timeout")
+
+    monkeypatch.setattr("tests.brokers.scripted.ScriptedPlugin.balances", silent)
+    assert read(account).equity is None
+
+
+def test_balances_are_read_again_when_they_are_old(account: Account, script: Script) -> None:
+    read(account)
+    script.balances = {"USDT": D(5)}
+    assert read(account).equity == 1_000_000
+    with time_machine.travel(timezone.now() + timedelta(seconds=91), tick=False):
+        assert read(account).equity == 5
+
+
+def test_the_rules_of_a_symbol_are_kept_for_an_hour(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(account)
+    asked: list[str] = []
+    instrument = type(plugin_for(account)).instrument
+
+    def counting(plugin: object, symbol: str) -> object:
+        asked.append(symbol)
+        return instrument(plugin, symbol)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tests.brokers.scripted.ScriptedPlugin.instrument", counting)
+    read(account)
+    assert asked == []
+    InstrumentRow.objects.update(refreshed_at=timezone.now() - timedelta(hours=1))
+    read(account)
+    assert asked == [LANE]
+    assert InstrumentRow.objects.count() == 1
+
+
+def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, script: Script) -> None:
+    read(account)
+    PositionFactory.create(account=account, average_price="59000")
+    InstrumentRow.objects.update(refreshed_at=timezone.now() - timedelta(hours=2))
+    script.failure = QueryFailedError("timeout")
+    with pytest.raises(QueryFailedError):
+        read(account)
+    market = read(account, is_exit=True)
+    assert (market.quote.last, market.instrument.symbol) == (59000, LANE)
+
+
+def test_an_exit_without_any_price_or_rules_is_refused(account: Account, script: Script) -> None:
+    script.failure = QueryFailedError("timeout")
+    with pytest.raises(QueryFailedError):
+        read(account, is_exit=True)
+
+
+def test_the_alerts_own_price_serves_an_exit_first(account: Account, script: Script) -> None:
+    read(account)
+    PositionFactory.create(account=account, average_price="59000")
+    script.failure = QueryFailedError("timeout")
+    alert = Alert(symbol=LANE, action=Action.CLOSE, price=D(58000))
+    assert read(account, is_exit=True, alert=alert).quote.last == 58000
+
+
+def test_a_currency_the_limits_are_not_counted_in_is_refused(account: Account) -> None:
+    with pytest.raises(Refusal) as refused:
+        read(account, alert=Alert(symbol="BTC/EUR", action=Action.BUY))
+    assert refused.value.code is ReasonCode.CURRENCY_MISMATCH
+
+
+def test_a_read_reports_to_the_breaker_and_heeds_it(account: Account, script: Script) -> None:
+    script.failure = QueryFailedError("timeout")
+    for _ in range(5):
+        with pytest.raises(QueryFailedError):
+            read(account)
+    with pytest.raises(Refusal) as refused:
+        read(account)
+    assert refused.value.code is ReasonCode.BREAKER_OPEN
+    breakers.reset(account.pk, "test")
+    script.failure = None
+    read(account)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "detail"),
+    [
+        (QueryFailedError("timeout"), ReasonCode.VENUE_UNREACHABLE, "timeout"),
+        (BrokerError("no such thing"), ReasonCode.INTERNAL_ERROR, "BROKER_ERROR: no such thing"),
+    ],
+)
+def test_a_plugins_error_as_a_refusal(error: BrokerError, code: ReasonCode, detail: str) -> None:
+    refusal = facts.refusal_of(error)
+    assert (refusal.code, refusal.detail) == (code, detail)
+
+
+# --- our own rows ---------------------------------------------------------------------------------
+
+
+def test_an_untouched_account_has_nothing(account: Account) -> None:
+    known = facts.complete(read(account))
+    assert (known.position_quantity, known.working_buy_quantity, known.working_sell_quantity) == (
+        0,
+        0,
+        0,
+    )
+    assert (known.open_orders, known.realised_today) == (0, 0)
+
+
+def test_the_position_of_the_symbol_and_account_counts(
+    account: Account, scripted: Accounts
+) -> None:
+    PositionFactory.create(account=account, quantity="-0.5")
+    PositionFactory.create(account=account, symbol="ETH/USDT", quantity="7")
+    PositionFactory.create(account=scripted(), quantity="9")
+    assert facts.complete(read(account)).position_quantity == D("-0.5")
+
+
+@pytest.mark.parametrize("state", OrderState)
+def test_an_order_counts_until_its_end(account: Account, state: OrderState) -> None:
+    OrderFactory.create(account=account, state=state)
+    known = facts.complete(read(account))
+    counted = state in WORKING
+    assert counted is (state not in TERMINAL)
+    assert (known.working_buy_quantity, known.open_orders) == (
+        (D("0.01"), 1) if counted else (0, 0)
+    )
+
+
+def test_what_is_filled_already_is_not_working_any_more(account: Account) -> None:
+    OrderFactory.create(account=account, state="partially_filled", filled_quantity="0.004")
+    OrderFactory.create(account=account, state="open", quantity="1")
+    OrderFactory.create(account=account, state="unknown", side="sell", quantity="0.3")
+    OrderFactory.create(account=account, state="open", symbol="ETH/USDT", quantity="5")
+    known = facts.complete(read(account))
+    assert (known.working_buy_quantity, known.working_sell_quantity) == (D("1.006"), D("0.3"))
+    assert known.open_orders == 4
+
+
+def test_position_and_orders_are_read_in_one_statement(account: Account) -> None:
+    market = read(account)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        facts.complete(market)
+    assert len(queries) == 2
+
+
+def test_a_day_begins_at_midnight_utc(account: Account) -> None:
+    market = read(account)
+    for hour, day, pnl in ((23, 30, "-100"), (0, 1, "-7"), (11, 1, "2")):
+        at = datetime(2026, 6 if day == 30 else 7, day, hour, tzinfo=UTC)
+        FillFactory.create(order__account=account, recorded_at=at, realised_pnl=pnl)
+    with time_machine.travel(datetime(2026, 7, 1, 12, tzinfo=UTC), tick=False):
+        assert facts.complete(market).realised_today == -5
