@@ -78,13 +78,20 @@ def check(
     if foreign:
         known = ", ".join(plugin_class.credential_fields) or "none"
         raise ConfigurationError(f"{broker} takes no credential {foreign[0]!r}; known: {known}")
+    try:
+        where = Environment(environment)
+    except ValueError as error:
+        known = ", ".join(Environment)
+        raise ConfigurationError(
+            f"there is no environment {environment!r}; known: {known}"
+        ) from error
     plugin = plugin_class()
     try:
         plugin.init(
             AccountConfig(
                 key="0",
                 name=name,
-                environment=Environment(environment),
+                environment=where,
                 options=dict(options),
                 credentials=dict(credentials),
             )
