@@ -83,8 +83,12 @@ def ready() -> tuple[dict[str, Any], int]:
     deadline = time.monotonic() + TIMEOUT
     checks = _database_checks(_within(deadline, stored, "database"))
     checks["valkey"] = _check(_within(deadline, ping, "Valkey") or False, "does not answer")
-    ok = all(check["status"] == "ok" for check in checks.values())
-    return {"status": "ok" if ok else "unavailable", "checks": checks}, 200 if ok else 503
+    failed = {name: check for name, check in checks.items() if check["status"] != "ok"}
+    if failed:
+        reasons = [f"{name} {check['reason']}" for name, check in failed.items()]
+        logger.warning("not ready: %s", "; ".join(reasons))
+    status = "unavailable" if failed else "ok"
+    return {"status": status, "checks": checks}, 503 if failed else 200
 
 
 def _within(deadline: float, answer: Future[Result], what: str) -> Result | None:
@@ -93,9 +97,9 @@ def _within(deadline: float, answer: Future[Result], what: str) -> Result | None
         return answer.result(timeout=max(deadline - time.monotonic(), 0))
     except TimeoutError:
         answer.cancel()
-        logger.warning("not ready: %s did not answer in %s s", what, TIMEOUT)
+        logger.warning("%s did not answer in %s s", what, TIMEOUT)
     except (Error, redis.RedisError) as error:
-        logger.warning("not ready: %s: %s", what, error)
+        logger.warning("%s: %s", what, error)
     return None
 
 

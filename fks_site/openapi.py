@@ -16,7 +16,7 @@ ERRORS = {
     "413": "The body is larger than 64 KiB.",
     "415": "The body is not `application/json`.",
     "422": "Understood and refused; `code` is the reason code.",
-    "429": "Too many failed attempts from this address.",
+    "429": "Too many unauthenticated requests; see `Retry-After`.",
     "503": "It could not be stored or passed on; send it again.",
 }
 STRICT = ("NewOrder", "OptionalReason", "Reason", "TradingStateChange")
