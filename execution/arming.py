@@ -6,27 +6,51 @@ not an unguarded position nobody knows of.
 
 from __future__ import annotations
 
-from execution.alerts import Alert
+from collections.abc import Iterable
+from decimal import Decimal
+
+from execution.alerts import Alert, TakeProfit
 from execution.models import Order, Protection
+
+_HUNDRED = Decimal(100)
 
 
 def arm(order: Order) -> None:
-    """Make or renew the protection ``order`` asks for; nothing for orders that ask for none."""
+    """Make or renew the protection ``order`` asks for; nothing for orders that ask for none.
+
+    A later entry changes what it names: one without a stop of its own is guarded by the stop that is
+    there. A late fill of an earlier entry changes nothing of a later one's. Call it inside the
+    transaction that holds the position's lock.
+    """
     if order.role != Order.Role.ENTRY or order.signal is None:
         return
     alert = Alert.from_json(order.signal.alert)
     if alert.stop_loss is None and not alert.take_profit:
         return
-    plan = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol).first()
-    plan = plan or Protection(account_id=order.account_id, symbol=order.symbol)
-    if plan.entry_id != order.pk or not plan.is_active:
+    lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
+    plan = lane.select_for_update().first()
+    if plan is None or not plan.is_active:
+        plan = Protection(
+            pk=plan.pk if plan else None,
+            account_id=order.account_id,
+            symbol=order.symbol,
+            entry=order,
+            stop_price=alert.stop_loss,
+            targets=_targets(alert.take_profit),
+        )
+    elif order.pk > plan.entry_id:
         plan.entry = order
-        plan.stop_price = alert.stop_loss
-        plan.targets = [
-            {"price": format(one.price, "f"), "percent": format(one.percent, "f")}
-            for one in alert.take_profit
-        ]
-        plan.naked_since = plan.alarmed_at = plan.suspended_until = None
-    plan.is_active = True
+        plan.stop_price = plan.stop_price if alert.stop_loss is None else alert.stop_loss
+        plan.targets = _targets(alert.take_profit) or plan.targets
     plan.aligned_at = None
     plan.save()
+
+
+def _targets(wanted: Iterable[TakeProfit]) -> list[dict[str, str]]:
+    """Targets as they are stored: each with what is left of the position (percent) before it."""
+    left, targets = _HUNDRED, []
+    for one in wanted:
+        texts = {"price": one.price, "percent": one.percent, "of": left}
+        targets.append({name: format(number, "f") for name, number in texts.items()})
+        left -= one.percent
+    return targets

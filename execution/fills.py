@@ -35,7 +35,11 @@ _EVENTS: dict[VenueStatus, Event] = {
     VenueStatus.EXPIRED: Event.EXPIRE,
     VenueStatus.REJECTED: Event.REJECT,
 }
-_CANCEL_REASONS = (ReasonCode.CANCELED_BY_OPERATOR, ReasonCode.CANCELED_BY_SIGNAL)
+_CANCEL_REASONS = (
+    ReasonCode.CANCELED_BY_OPERATOR,
+    ReasonCode.CANCELED_BY_SIGNAL,
+    ReasonCode.REPLACED,
+)
 POLL_DELAYS = (0.2, 0.5, 1, 2, 3)
 """Seconds until the next question about a working order; the last one repeats."""
 

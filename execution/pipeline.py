@@ -24,16 +24,20 @@ from brokers.symbols import resolve
 from brokers.types import Environment, OrderType, Side
 from execution import facts, metrics, protect
 from execution.aims import names_target, wants_flat
-from execution.alerts import Action, Alert
+from execution.alerts import Action, Alert, MarketPosition
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
+from execution.watching import OWN_ALERT
+from risk import switch
+from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
 FUTURE_SKEW = timedelta(seconds=60)
 CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
 
 
@@ -108,6 +112,9 @@ def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decisio
     if in_the_way or any(_must_wait(leg, alert) for leg in legs):
         return Decision(Step.WAIT, cancels=in_the_way)
     made = [_next_order(signal, alert, leg) for leg in legs]
+    for order in made:
+        if order and order.state == OrderState.DENIED:
+            protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
     orders = list(own_orders(signal.pk))
     if any(order.reverses and not _has_other_half(order, orders) for order in orders):
@@ -142,7 +149,8 @@ def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:
 def _refuse_signal(signal: Signal, alert: Alert) -> None:
     """Reasons that concern the alert as a whole."""
     strategy = signal.strategy
-    if not strategy.is_enabled:
+    # Disabling a strategy must not leave its positions without their targets and stops.
+    if not strategy.is_enabled and signal.auth != OWN_ALERT:
         raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
     sent_at = alert.sent_at or signal.received_at
     age = signal.received_at - sent_at
@@ -244,20 +252,27 @@ def _must_wait(leg: Leg, alert: Alert) -> bool:
 
 def _in_the_way(leg: Leg, alert: Alert) -> list[UUID]:
     """Orders to cancel before an exit can be decided: entries that could open again what is being
-    closed, and stops that hold the coins the exit has to sell."""
-    if leg.market is None or not _reduces(leg.account, leg.symbol, alert):
+    closed, resting exits that would sell it twice, and stops that hold the coins it needs."""
+    if leg.market is None or not _reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
         return []
     found: list[UUID] = []
     if wants_flat(alert):
-        found += Order.objects.filter(
-            account=leg.account,
-            symbol=leg.symbol,
-            role=Order.Role.ENTRY,
-            state__in=(OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED),
-        ).values_list("pk", flat=True)
+        lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+        entries = Q(role=Order.Role.ENTRY, state__in=CANCELABLE)
+        exits = Q(role=Order.Role.EXIT, state__in=RESTING) & ~Q(type=OrderType.MARKET.value)
+        closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
+        found += lane.filter(entries | exits if closes_all else entries).values_list(
+            "pk", flat=True
+        )
     if leg.market.plugin.capabilities.locks_balance:
         found += protect.suspend(leg.account, leg.symbol)
     return found
+
+
+def _is_halted(leg: Leg) -> bool:
+    """Whether an exit will be denied, so that nothing may be cancelled for it."""
+    standing = switch.standing(account=leg.account.name, strategy=leg.route.strategy.slug)
+    return standing is not None and standing.state == TradingState.State.HALTED
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:

@@ -2,43 +2,39 @@
 
 ``align`` compares what should guard a position with what does, and returns what to do about it; it
 may run at any time and any number of times. A position that grew gets a further stop for the
-difference, so that it is never without one while a stop is replaced. Plans are made by ``arming``.
-Take profits are watched here: reaching one is an alert FKS sends itself, which then walks the same
-path as any other.
+difference, so that it is never without one while a stop is replaced. Plans are made by ``arming``;
+``watching`` looks after their targets, and after positions whose stop is not at the venue.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.utils import timezone
 
+from brokers.base import ExecutionPlugin
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import Instrument, OrderType, Quote, Side
-from execution import intake
-from execution.alerts import Action, Alert
+from brokers.types import Instrument, OrderType, Side
 from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
 from execution.states import AT_VENUE, TERMINAL, OrderState
-from risk import audit
 from risk.arithmetic import floor_to
 from risk.prices import round_price
 
-logger = logging.getLogger(__name__)
-
 SUSPENSION = timedelta(seconds=20)
-ALARM_AFTER = timedelta(seconds=5)
 MAX_REFUSALS = 5
-OWN_ALERT = "own"
+MAX_STOPS = 4
+"""Stops of one position at a time. Binance takes five conditional orders per symbol
+(developers.binance.com, filters, MAX_NUM_ALGO_ORDERS); one is left for the strategy's own."""
 ZERO = Decimal(0)
+_STOPS = Q(role=Order.Role.STOP_LOSS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,133 +45,206 @@ class Todo:
     cancels: tuple[UUID, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One alignment under way. ``held`` is signed; ``wanted`` is what stops should add up to."""
+
+    plan: Protection
+    plugin: ExecutionPlugin
+    rules: Instrument
+    held: Decimal
+    live: list[Order]
+
+    @property
+    def side(self) -> Side:
+        return Side.SELL if self.held > 0 else Side.BUY
+
+    @property
+    def wanted(self) -> Decimal:
+        return floor_to(abs(self.held), self.rules.quantity_step)
+
+    def is_too_small(self, quantity: Decimal, price: Decimal) -> bool:
+        least, value = self.rules.min_quantity, self.rules.min_value
+        below_quantity = least is not None and quantity < least
+        return below_quantity or (value is not None and quantity * price < value)
+
+
 def align(account: Account, symbol: str) -> Todo:
     """Bring the protective orders of one position in line with it. Raises BrokerError or Refusal."""
-    if not Protection.objects.filter(account=account, symbol=symbol, is_active=True).exists():
+    plan = Protection.objects.filter(account=account, symbol=symbol).first()
+    if plan is None:
         return Todo()
-    instrument = instrument_of(account, plugin_for(account), symbol)
+    if not plan.is_active and not _live_stops(account.pk, symbol):
+        return Todo()
+    plugin = plugin_for(account)
+    rules = instrument_of(account, plugin, symbol, is_exit=True)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-        plan = (
-            Protection.objects.filter(account=account, symbol=symbol, is_active=True)
-            .select_related("account", "entry__strategy")
-            .first()
-        )
-        if plan is None:
-            return Todo()
+        # Fills change the position before the plan; the same sequence here avoids a deadlock.
+        held = _held(account.pk, symbol, lock=True)
+        plan = _locked_plan(account.pk, symbol)
+        todo = _aligned(_Case(plan, plugin, rules, held, _live_stops(account.pk, symbol)))
         plan.aligned_at = timezone.now()
-        todo = _aligned(plan, instrument)
         plan.save()
         return todo
 
 
-def _aligned(plan: Protection, instrument: Instrument) -> Todo:
-    live = _live_stops(plan.account, plan.symbol)
-    held = _held(plan)
-    if held == 0 or (held > 0) != (plan.entry.side == Side.BUY):
+def _locked_plan(account_id: int, symbol: str) -> Protection:
+    plans = Protection.objects.select_for_update(of=("self",))
+    plans = plans.select_related("account", "entry__strategy")
+    return plans.get(account_id=account_id, symbol=symbol)
+
+
+def _held(account_id: int, symbol: str, *, lock: bool = False) -> Decimal:
+    rows = Position.objects.filter(account_id=account_id, symbol=symbol)
+    row = (rows.select_for_update(no_key=True) if lock else rows).first()
+    return row.quantity if row else ZERO
+
+
+def _live_stops(account_id: int, symbol: str) -> list[Order]:
+    """Protective orders that may be at the venue or on their way, oldest first."""
+    stops = Order.objects.filter(_STOPS, account_id=account_id, symbol=symbol)
+    return list(stops.exclude(state__in=TERMINAL).order_by("id"))
+
+
+def _aligned(case: _Case) -> Todo:
+    plan, live = case.plan, case.live
+    every_stop = Todo(cancels=tuple(order.pk for order in live))
+    if not plan.is_active:
+        return every_stop
+    if case.wanted == 0 or (case.held > 0) != (plan.entry.side == Side.BUY):
         plan.is_active = False
-        plan.naked_since = None
+        plan.naked_since = plan.suspended_until = None
         plan.detail = "the position is closed"
-        return Todo(cancels=tuple(order.pk for order in live))
-    if plan.stop_price is None or _is_suspended(plan):
+        return every_stop
+    if plan.stop_price is None:
+        return every_stop
+    stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
+    _note_coverage(case, stop)
+    if _is_suspended(plan):
         return Todo()
-    side = Side.SELL if held > 0 else Side.BUY
-    stop = round_price(side, OrderType.STOP, plan.stop_price, instrument.price_tick)
-    wanted = floor_to(abs(held), instrument.quantity_step)
-    outdated = tuple(order.pk for order in live if order.stop_price != stop)
+    return _with_stop_at(case, stop)
+
+
+def _with_stop_at(case: _Case, stop: Decimal) -> Todo:
+    """The one next step toward live stops of the position's size at ``stop``."""
+    live = case.live
+    outdated = [one.pk for one in live if one.stop_price != stop or one.side != case.side]
     if outdated:
-        return Todo(cancels=outdated[:1])
+        return Todo(cancels=tuple(outdated[:1]))
     guarded = sum((order.remaining for order in live), ZERO)
-    _note_coverage(plan, live, wanted, instrument)
-    if guarded > wanted:
+    wanted = floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
+    missing = wanted - guarded
+    if missing < 0:
         return Todo(cancels=(live[-1].pk,))
-    missing = floor_to(wanted - guarded, instrument.quantity_step)
-    if missing <= 0 or _too_small(missing, stop, instrument) or not _may_place(plan):
+    if missing == 0 or case.is_too_small(missing, stop) or not _may_place(case.plan):
         return Todo()
-    _place_stop(plan, side, missing, stop)
+    if len(live) >= MAX_STOPS:
+        return Todo(cancels=(live[-1].pk,))
+    _place_stop(case, missing, stop)
     return Todo(run_lane=True)
 
 
-def _live_stops(account: Account, symbol: str) -> list[Order]:
-    """Protective orders that may be at the venue or on their way, oldest first."""
-    return list(
-        Order.objects.filter(account=account, symbol=symbol, role=Order.Role.STOP_LOSS)
-        .exclude(state__in=TERMINAL)
-        .order_by("id")
-    )
-
-
-def _held(plan: Protection) -> Decimal:
-    row = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
-    return row.quantity if row else ZERO
+def _held_by_exits(case: _Case) -> Decimal:
+    """What a stop cannot be placed for, because the venue keeps it for an exit under way."""
+    if not case.plugin.capabilities.locks_balance:
+        return ZERO
+    exits = Order.objects.filter(
+        account=case.plan.account, symbol=case.plan.symbol, role=Order.Role.EXIT
+    ).exclude(state__in=TERMINAL)
+    left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
+    return left or ZERO
 
 
 def _is_suspended(plan: Protection) -> bool:
     return plan.suspended_until is not None and plan.suspended_until > timezone.now()
 
 
-def _note_coverage(
-    plan: Protection, live: list[Order], wanted: Decimal, instrument: Instrument
-) -> None:
+def _note_coverage(case: _Case, stop: Decimal) -> None:
     """Remember since when the venue has not held a stop for the whole position."""
-    confirmed = sum((order.remaining for order in live if order.state in AT_VENUE), ZERO)
-    missing = wanted - confirmed
+    plan = case.plan
+    at_venue = [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
+    missing = case.wanted - sum((order.remaining for order in at_venue), ZERO)
     if missing <= 0:
         plan.naked_since = plan.alarmed_at = None
-        plan.detail = f"{wanted} guarded at {plan.stop_price}"
-    elif _too_small(missing, plan.stop_price or ZERO, instrument):
-        plan.naked_since = None
+        plan.detail = f"{case.wanted} guarded at {stop}"
+    elif case.is_too_small(missing, stop):
+        plan.naked_since = plan.alarmed_at = None
         plan.detail = f"{missing} is too small for an order at this venue and stays unguarded"
     else:
         plan.naked_since = plan.naked_since or timezone.now()
-        plan.detail = f"{missing} of {wanted} has no stop at the venue"
+        plan.detail = f"{missing} of {case.wanted} has no stop at the venue"
 
 
-def _too_small(quantity: Decimal, price: Decimal, instrument: Instrument) -> bool:
-    below_quantity = instrument.min_quantity is not None and quantity < instrument.min_quantity
-    below_value = instrument.min_value is not None and quantity * price < instrument.min_value
-    return below_quantity or below_value
+def cannot_align(account: Account, symbol: str, why: str) -> None:
+    """Note that nothing could be found out or placed: naked, unless a stop is at the venue already."""
+    now = timezone.now()
+    plans = Protection.objects.filter(account=account, symbol=symbol, is_active=True)
+    plans.update(aligned_at=now)
+    if _held(account.pk, symbol) == 0:
+        return
+    if any(order.state in AT_VENUE for order in _live_stops(account.pk, symbol)):
+        return
+    naked = plans.filter(stop_price__isnull=False)
+    naked.update(detail=f"the position cannot be guarded: {why}")
+    naked.filter(naked_since=None).update(naked_since=now)
 
 
 def _may_place(plan: Protection) -> bool:
-    """Whether another try is due: refusals are counted since the plan was made, with growing pauses."""
-    refused = Order.objects.filter(
-        account=plan.account,
-        symbol=plan.symbol,
-        role=Order.Role.STOP_LOSS,
-        signal=plan.entry.signal,
-        state__in=(OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED),
-    ).order_by("-id")
-    count = refused.count()
-    if count == 0:
+    """Whether another try is due: refusals in a row are counted, with growing pauses."""
+    if not plan.account.is_active:
+        return False
+    refusals = _refusals_in_a_row(plan)
+    if not refusals:
         return True
     policy = plan.entry.strategy.on_naked if plan.entry.strategy else Strategy.OnNaked.REPLACE
-    if policy == Strategy.OnNaked.ALARM or count >= MAX_REFUSALS:
+    if policy == Strategy.OnNaked.ALARM or len(refusals) >= MAX_REFUSALS:
         return False
-    last = refused[0].finished_at
-    return last is None or timezone.now() - last > timedelta(seconds=2**count)
+    last = refusals[0].finished_at
+    return last is None or timezone.now() - last > timedelta(seconds=2 ** len(refusals))
 
 
-def _place_stop(plan: Protection, side: Side, quantity: Decimal, stop: Decimal) -> None:
+def _refusals_in_a_row(plan: Protection) -> list[Order]:
+    """The latest stops of the plan's entry, newest first, as far back as the venue took none."""
+    stops = Order.objects.filter(
+        _STOPS, account=plan.account, symbol=plan.symbol, signal=plan.entry.signal_id
+    )
+    refused: list[Order] = []
+    for stop in stops.order_by("-id")[:MAX_REFUSALS]:
+        if not _was_refused(stop):
+            break
+        refused.append(stop)
+    return refused
+
+
+def _was_refused(stop: Order) -> bool:
+    """Whether the venue did not take the stop, or ended it without a cancel of ours."""
+    if stop.state in (OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED):
+        return True
+    ended = stop.state in (OrderState.CANCELED, OrderState.EXPIRED)
+    return ended and not stop.filled_quantity and not stop.reason
+
+
+def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
     now = timezone.now()
-    plugin = plugin_for(plan.account)
+    plan = case.plan
     order = Order(
         id=uuid7(),
         signal_id=plan.entry.signal_id,
         strategy_id=plan.entry.strategy_id,
         account=plan.account,
         symbol=plan.symbol,
-        side=side.value,
+        side=case.side.value,
         type=OrderType.STOP.value,
         role=Order.Role.STOP_LOSS,
         quantity=quantity,
         stop_price=stop,
-        reduce_only=plugin.capabilities.reduce_only,
+        reduce_only=case.plugin.capabilities.reduce_only,
         reference_price=stop,
         created_at=now,
         updated_at=now,
     )
-    order.client_order_id = plugin.client_order_id(order.identity)
+    order.client_order_id = case.plugin.client_order_id(order.identity)
     order.save(force_insert=True)
     OrderEvent.objects.create(
         order=order,
@@ -190,121 +259,34 @@ def _place_stop(plan: Protection, side: Side, quantity: Decimal, stop: Decimal) 
 def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
     """Take the stops off for an exit that needs what they hold; returns the orders to cancel.
 
-    They come back when the exit has ended, or after 20 s whatever happened to it.
+    They come back when the exit has ended, or 20 s after it last asked, whatever happened to it.
     """
     Protection.objects.filter(account=account, symbol=symbol, is_active=True).update(
         suspended_until=timezone.now() + SUSPENSION
     )
-    return tuple(order.pk for order in _live_stops(account, symbol))
+    return tuple(order.pk for order in _live_stops(account.pk, symbol))
 
 
 def resume(account_id: int, symbol: str) -> None:
-    """An exit has ended: guard whatever is left at once."""
-    Protection.objects.filter(account_id=account_id, symbol=symbol).update(suspended_until=None)
+    """An exit has ended, or holds what it needs: guard whatever is left at the next look."""
+    Protection.objects.filter(
+        account_id=account_id, symbol=symbol, suspended_until__isnull=False
+    ).update(suspended_until=None, aligned_at=None)
 
 
 def due(before: datetime) -> list[tuple[int, str]]:
-    """Active plans nobody has looked at since ``before``."""
-    rows = Protection.objects.filter(is_active=True).filter(
+    """Take up to 200 plans nobody has looked at since ``before``: active ones, and ended ones that
+    left a stop behind. Who gets them looks at them; they are due again later in any case."""
+    stops = Order.objects.filter(
+        _STOPS, account=OuterRef("account"), symbol=OuterRef("symbol")
+    ).exclude(state__in=TERMINAL)
+    plans = Protection.objects.filter(Q(is_active=True) | Exists(stops)).filter(
         Q(aligned_at__isnull=True) | Q(aligned_at__lt=before)
     )
-    return list(rows.values_list("account_id", "symbol")[:200])
-
-
-def watched() -> QuerySet[Protection]:
-    """Active plans with a target to reach, or whose stop is not at the venue."""
-    return (
-        Protection.objects.filter(is_active=True)
-        .exclude(targets=[], naked_since__isnull=True)
-        .select_related("account", "entry__strategy")
+    rows = list(
+        plans.order_by(F("aligned_at").asc(nulls_first=True)).values_list(
+            "pk", "account_id", "symbol"
+        )[:200]
     )
-
-
-def watch(plan: Protection) -> list[UUID]:
-    """Compare the market with the plan's targets, and with a stop that is not at the venue.
-
-    Returns the signals FKS sent itself. Raises BrokerError when there is no quote.
-    """
-    naked = plan.naked_since is not None and not _is_suspended(plan)
-    if not plan.is_active or not (plan.targets or naked) or plan.entry.strategy is None:
-        return []
-    quote = plugin_for(plan.account).fetch_data(plan.symbol)
-    sent = _reached_target(plan, plan.entry.strategy, quote)
-    if naked and _must_close(plan, plan.entry.strategy, quote):
-        sent += _send(plan, plan.entry.strategy, "naked", None, "its stop is not at the venue")
-    return sent
-
-
-def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
-    if not plan.targets:
-        return []
-    target, price = plan.targets[0], Decimal(plan.targets[0]["price"])
-    is_long = plan.entry.side == Side.BUY
-    if (quote.bid < price) if is_long else (quote.ask > price):
-        return []
-    share = plan.entry.filled_quantity * Decimal(target["percent"]) / 100
-    last = len(plan.targets) == 1 and Decimal(target["percent"]) == 100
-    sent = _send(
-        plan, strategy, f"target {price}", None if last else share, f"take profit at {price}"
-    )
-    Protection.objects.filter(pk=plan.pk, entry_id=plan.entry_id).update(targets=plan.targets[1:])
-    return sent
-
-
-def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
-    """An unguarded position is closed if the policy says so, or if the stop's price has passed."""
-    if plan.stop_price is None or plan.naked_since is None:
-        return False
-    is_long = plan.entry.side == Side.BUY
-    passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
-    waited = timezone.now() - plan.naked_since > ALARM_AFTER
-    return passed or (waited and strategy.on_naked == Strategy.OnNaked.CLOSE)
-
-
-def _send(
-    plan: Protection, strategy: Strategy, what: str, quantity: Decimal | None, why: str
-) -> list[UUID]:
-    """Post an alert to ourselves: idempotent per plan and event, decided like any other."""
-    now = timezone.now()
-    alert = Alert(
-        symbol=plan.symbol,
-        account=plan.account.name,
-        action=Action.CLOSE,
-        quantity=quantity,
-        idempotency_key=f"fks {plan.entry_id} {what}",
-        comment=f"{why}, for the entry {plan.entry_id}",
-        sent_at=now,
-    )
-    accepted = intake.accept(
-        intake.Received(
-            strategy_id=strategy.pk,
-            dedupe_window=0,
-            raw=b"",
-            body=alert.comment,
-            alert=alert,
-            header_key="",
-            address=None,
-            auth=OWN_ALERT,
-        )
-    )
-    return [] if accepted.is_duplicate else [accepted.signal_id]
-
-
-def alarm() -> list[Protection]:
-    """Raise an alarm for every position unguarded for 5 s, once; returns their plans."""
-    rows = Protection.objects.filter(
-        is_active=True,
-        alarmed_at__isnull=True,
-        naked_since__lt=timezone.now() - ALARM_AFTER,
-    ).select_related("account")
-    raised = []
-    for plan in rows:
-        now = timezone.now()
-        if not Protection.objects.filter(pk=plan.pk, alarmed_at__isnull=True).update(
-            alarmed_at=now
-        ):
-            continue
-        audit.record("position.naked", f"{plan.symbol} on {plan.account.name}", reason=plan.detail)
-        logger.error("naked position: %s on %s, %s", plan.symbol, plan.account.name, plan.detail)
-        raised.append(plan)
-    return raised
+    Protection.objects.filter(pk__in=[pk for pk, _, _ in rows]).update(aligned_at=timezone.now())
+    return [(account_id, symbol) for _, account_id, symbol in rows]

@@ -21,11 +21,12 @@ from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import dispatch, metrics, pipeline, protect, reconcile
+from execution import dispatch, metrics, pipeline, protect, reconcile, watching
+from execution.exclusive import Work, exclusive
 from execution.models import Heartbeat, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
-from execution.states import TERMINAL, UNRESOLVED, OrderState, SignalState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ STANDSTILL = timedelta(seconds=15)
 HEARTBEAT_SECONDS = 3
 BATCH = 200
 SWEEP_LOCK = 0x464B5302
+_ASKED_BY = {
+    ReasonCode.CANCELED_BY_SIGNAL: "a signal",
+    ReasonCode.REPLACED: "the protection of the position",
+}
 
 
 @shared_task
@@ -118,7 +123,7 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
     if order is None or order.state in TERMINAL:
         return
     code = ReasonCode(reason)
-    who = "a signal" if code is ReasonCode.CANCELED_BY_SIGNAL else "an operator"
+    who = _ASKED_BY.get(code, "an operator")
     before = order.state
     dispatch.cancel(order, reason=code, detail=f"cancel asked for by {who}")
     order.refresh_from_db()
@@ -140,7 +145,8 @@ def _after(orders: Iterable[Order]) -> None:
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
         pipeline.settle(signal_id)
     for order in orders:
-        if order.role == Order.Role.EXIT and order.state in TERMINAL:
+        # An exit that rests at the venue holds the coins it needs already.
+        if order.role == Order.Role.EXIT and order.state in TERMINAL | AT_VENUE:
             protect.resume(order.account_id, order.symbol)
     for account_id, symbol in {(order.account_id, order.symbol) for order in orders}:
         _wake(account_id, symbol)
@@ -153,8 +159,15 @@ def guard(account_id: int, symbol: str) -> None:
     account = Account.objects.get(pk=account_id)
     try:
         todo = protect.align(account, symbol)
-    except (BrokerError, Refusal) as error:
-        logger.warning("%s on %s cannot be guarded now: %s", symbol, account.name, error)
+    except Error:
+        raise
+    except Exception as error:
+        # The boundary to foreign code: whatever went wrong, somebody must hear of the position.
+        is_defect = not isinstance(error, (BrokerError, Refusal))
+        logger.warning(
+            "%s on %s cannot be guarded now: %s", symbol, account.name, error, exc_info=is_defect
+        )
+        protect.cannot_align(account, symbol, str(error) or type(error).__name__)
         return
     for order_id in todo.cancels:
         cancel_order.apply_async((str(order_id), ReasonCode.REPLACED.value), retry=False)
@@ -163,16 +176,13 @@ def guard(account_id: int, symbol: str) -> None:
 
 
 @shared_task
-def watch(plan_id: int) -> None:
-    """Look whether the market has reached a target, or passed a stop that is not at the venue."""
-    plan = protect.watched().filter(pk=plan_id).first()
-    if plan is None:
-        return
-    try:
-        sent = protect.watch(plan)
-    except BrokerError as error:
-        logger.warning("%s cannot be watched now: %s", plan, error)
-        return
+def watch(account_id: int) -> None:
+    """Look whether the market has reached a target, or passed a stop that is not at the venue.
+
+    One thread per account: a venue that hangs must not hold them all.
+    """
+    with exclusive(Work.WATCH, account_id) as mine:
+        sent = watching.watch(account_id) if mine else []
     for signal_id in sent:
         process_signal.apply_async((str(signal_id),), retry=False)
 
@@ -223,9 +233,9 @@ def sweep() -> None:
         reconcile_account.apply_async((account_id,), retry=False, expires=5)
     for account_id, symbol in protect.due(now - GUARD_EVERY):
         guard.apply_async((account_id, symbol), retry=False, expires=10)
-    for plan_id in protect.watched().values_list("pk", flat=True)[:BATCH]:
-        watch.apply_async((plan_id,), retry=False, expires=5)
-    protect.alarm()
+    for account_id in watching.watched_accounts():
+        watch.apply_async((account_id,), retry=False, expires=5)
+    watching.alarm()
 
 
 def _due_orders() -> list[UUID]:
@@ -288,7 +298,8 @@ def reconcile_all() -> None:
 def reconcile_account(account_id: int) -> None:
     account = Account.objects.get(pk=account_id)
     try:
-        found = reconcile.reconcile_account(account)
+        with exclusive(Work.RECONCILE, account_id) as mine:
+            found = reconcile.reconcile_account(account) if mine else []
     except (BrokerError, Refusal) as error:
         logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
         return

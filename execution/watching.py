@@ -1,0 +1,185 @@
+"""What FKS watches itself: take-profit targets, and positions whose stop is not at the venue.
+
+What it finds is an alert FKS sends itself, which then walks the same path as any other. It is stored
+in the transaction that crosses the target off, so a target is reached once, whoever looks and however
+often.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from brokers.errors import BrokerError, QueryFailedError
+from brokers.sessions import plugin_for
+from brokers.types import Quote, Side
+from execution import intake
+from execution.alerts import Action, Alert
+from execution.facts import venue_call
+from execution.models import Position, Protection, Strategy
+from risk import audit, switch
+from risk.arithmetic import shown
+from risk.models import TradingState
+from risk.types import Refusal
+
+logger = logging.getLogger(__name__)
+
+ALARM_AFTER = timedelta(seconds=5)
+CLOSE_AGAIN = timedelta(seconds=30)
+OWN_ALERT = "own"
+"""``Signal.auth`` of alerts FKS sends itself; no webhook can bring it about."""
+
+
+def watched() -> QuerySet[Protection]:
+    """Active plans with a target to reach, or whose stop is not at the venue; the latter first."""
+    return (
+        Protection.objects.filter(is_active=True, account__is_active=True)
+        .exclude(targets=[], naked_since__isnull=True)
+        .order_by(F("naked_since").asc(nulls_last=True), "pk")
+    )
+
+
+def watched_accounts() -> list[int]:
+    """Accounts with something to watch."""
+    return list(watched().order_by().values_list("account_id", flat=True).distinct())
+
+
+def watch(account_id: int) -> list[UUID]:
+    """Look after the account's plans, one quote each; returns the signals FKS sent itself.
+
+    A venue that does not answer about one symbol is not asked about the next one.
+    """
+    sent: list[UUID] = []
+    for plan_id in watched().filter(account_id=account_id).values_list("pk", flat=True):
+        try:
+            sent += look(plan_id)
+        except Refusal:
+            break  # the breaker is open: that was said when it opened
+        except QueryFailedError as error:
+            logger.warning("account %s cannot be watched now: %s", account_id, error)
+            break
+        except BrokerError as error:
+            logger.warning("protection %s cannot be watched now: %s", plan_id, error)
+    return sent
+
+
+def look(plan_id: int) -> list[UUID]:
+    """Compare the market with the plan's next target, and with a stop that is not at the venue.
+
+    Returns the signals FKS sent itself. Raises BrokerError when there is no quote, Refusal while the
+    account's breaker is open.
+    """
+    plan = watched().select_related("account", "entry__strategy").filter(pk=plan_id).first()
+    if plan is None or plan.entry.strategy is None or _may_not_close(plan, plan.entry.strategy):
+        return []
+    with venue_call(plan.account):
+        quote = plugin_for(plan.account).fetch_data(plan.symbol)
+    with transaction.atomic():
+        now = Protection.objects.select_for_update(of=("self",)).select_related(
+            "account", "entry__strategy"
+        )
+        plan = now.filter(pk=plan_id, is_active=True, entry_id=plan.entry_id).first()
+        if plan is None or plan.entry.strategy is None:
+            return []
+        return _react(plan, plan.entry.strategy, quote)
+
+
+def _may_not_close(plan: Protection, strategy: Strategy) -> bool:
+    """Whether an alert would be denied: then no target is used up, and a closing waits."""
+    standing = switch.standing(account=plan.account.name, strategy=strategy.slug)
+    return standing is not None and standing.state == TradingState.State.HALTED
+
+
+def _react(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
+    sent = _reached_target(plan, strategy, quote)
+    if _must_close(plan, strategy, quote):
+        waited = timezone.now() - (plan.naked_since or timezone.now())
+        event = f"naked since {plan.naked_since} {waited // CLOSE_AGAIN}"
+        sent += _send(plan, strategy, event, None, "its stop is not at the venue")
+    return sent
+
+
+def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
+    position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
+    if not plan.targets or position is None:
+        return []
+    target, price = plan.targets[0], Decimal(plan.targets[0]["price"])
+    is_long = plan.entry.side == Side.BUY
+    if (quote.bid < price) if is_long else (quote.ask > price):
+        return []
+    percent, left = Decimal(target["percent"]), Decimal(target["of"])
+    share = None if percent >= left else shown(abs(position.quantity) * percent / left)
+    event = f"target {len(plan.targets)} {price}"
+    sent = _send(plan, strategy, event, share, f"take profit at {price}")
+    plan.targets = plan.targets[1:]
+    plan.save(update_fields=["targets"])
+    return sent
+
+
+def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
+    """An unguarded position is closed if the policy says so, or if the stop's price has passed.
+
+    Not while an exit is under way that had the stop taken off.
+    """
+    now = timezone.now()
+    is_suspended = plan.suspended_until is not None and plan.suspended_until > now
+    if plan.stop_price is None or plan.naked_since is None or is_suspended:
+        return False
+    is_long = plan.entry.side == Side.BUY
+    passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
+    waited = now - plan.naked_since > ALARM_AFTER
+    return passed or (waited and strategy.on_naked == Strategy.OnNaked.CLOSE)
+
+
+def _send(
+    plan: Protection, strategy: Strategy, event: str, quantity: Decimal | None, why: str
+) -> list[UUID]:
+    """Post an alert to ourselves: once per plan and event, decided like any other."""
+    alert = Alert(
+        symbol=plan.symbol,
+        account=plan.account.name,
+        action=Action.CLOSE,
+        quantity=quantity,
+        idempotency_key=f"fks {plan.entry_id} {event}",
+        comment=f"{why}, for the entry {plan.entry_id}",
+        sent_at=timezone.now(),
+    )
+    accepted = intake.accept(
+        intake.Received(
+            strategy_id=strategy.pk,
+            dedupe_window=0,
+            raw=b"",
+            body=alert.comment,
+            alert=alert,
+            header_key="",
+            address=None,
+            auth=OWN_ALERT,
+        )
+    )
+    return [] if accepted.is_duplicate else [accepted.signal_id]
+
+
+def alarm() -> list[Protection]:
+    """Raise an alarm for every position unguarded for 5 s, once; returns their plans."""
+    rows = Protection.objects.filter(
+        is_active=True,
+        alarmed_at__isnull=True,
+        naked_since__lt=timezone.now() - ALARM_AFTER,
+    ).select_related("account")
+    return [plan for plan in rows if _raise_alarm(plan)]
+
+
+def _raise_alarm(plan: Protection) -> bool:
+    with transaction.atomic():
+        mine = Protection.objects.filter(pk=plan.pk, alarmed_at__isnull=True)
+        if not mine.update(alarmed_at=timezone.now()):
+            return False
+        audit.record("position.naked", f"{plan.symbol} on {plan.account.name}", reason=plan.detail)
+    logger.error("naked position: %s on %s, %s", plan.symbol, plan.account.name, plan.detail)
+    return True

@@ -1,0 +1,550 @@
+"""The stop at the venue: placed as the entry fills, kept at the position's size, taken off with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.models import Instrument
+from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
+from execution import halting, protect, tasks, watching
+from execution.models import Order, Position, Protection, Signal, Strategy
+from execution.states import OrderState, SignalState
+from risk import breakers, switch
+from risk.models import TradingState
+from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, swallow
+from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole, part
+from tests.threads import together
+
+__all__ = ["clock", "desk"]
+
+pytestmark = pytest.mark.django_db
+REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
+
+
+def test_a_filled_entry_has_a_live_stop_of_its_size(desk: Desk) -> None:
+    entry = desk.buy("0.01", stop="58000")
+
+    assert entry.state == OrderState.FILLED
+    (stop,) = desk.live()
+    assert (stop.side, stop.type, stop.state) == ("sell", "stop", OrderState.OPEN)
+    assert desk.guarded() == [("0.01", "58000")]
+    assert stop.signal_id == entry.signal_id
+    assert not stop.reduce_only
+    plan = desk.plan()
+    assert (plan.entry_id, plan.is_active, plan.naked_since) == (entry.pk, True, None)
+    assert plan.detail == "0.01 guarded at 58000"
+
+
+def test_a_venue_that_has_reduce_only_gets_it(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True)
+    desk.buy()
+    assert desk.live()[0].reduce_only
+
+
+def test_a_short_is_guarded_by_a_buy_stop_above(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True)
+    desk.send("sell", quantity="0.01", stop_loss="62000.009")
+    (stop,) = desk.live()
+    assert (stop.side, stop.stop_price) == ("buy", Decimal(62000))
+
+
+@pytest.mark.parametrize(
+    ("asked", "placed"),
+    [("58000.001", "58000.01"), ("58000.01", "58000.01"), ("58000.019", "58000.02")],
+)
+def test_a_sell_stop_is_rounded_up_to_the_tick(desk: Desk, asked: str, placed: str) -> None:
+    desk.buy(stop=asked)
+    assert desk.live()[0].stop_price == Decimal(placed)
+
+
+def test_a_fee_taken_in_the_coin_is_not_guarded(desk: Desk) -> None:
+    desk.script.outcomes.append(rest)
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    desk.fills(entry, part(1, "0.01", fee="0.000012", fee_currency="BTC"))
+
+    assert desk.held() == Decimal("0.009988")
+    assert desk.guarded() == [("0.00998", "58000")]
+    assert desk.plan().naked_since is None
+
+
+def test_each_partial_fill_adds_a_stop_for_the_difference_and_takes_none_off(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    assert desk.live() == []
+
+    desk.fills(entry, part(1, "0.004"))
+    assert desk.guarded() == [("0.004", "58000")]
+    desk.fills(entry, part(1, "0.004"), part(2, "0.006"))
+
+    assert desk.guarded() == [("0.004", "58000"), ("0.006", "58000")]
+    assert desk.script.canceled == []
+
+
+def test_many_partial_fills_never_need_more_than_four_stops(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    fills = [part(number, "0.001") for number in range(10)]
+    for count in range(1, 11):
+        desk.fills(entry, *fills[:count])
+        assert len(desk.live()) <= protect.MAX_STOPS
+        assert sum(one.remaining for one in desk.live()) == desk.held()
+
+
+def test_a_part_too_small_for_the_venue_is_said_and_guarded_once_it_is_large_enough(
+    desk: Desk,
+) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    desk.fills(entry, part(1, "0.00005"))
+    assert desk.live() == []
+    assert desk.plan().naked_since is None
+    assert desk.plan().detail == (
+        "0.00005 is too small for an order at this venue and stays unguarded"
+    )
+
+    desk.fills(entry, part(1, "0.00005"), part(2, "0.001"))
+    assert desk.guarded() == [("0.00105", "58000")]
+
+
+def test_guarding_again_changes_nothing(desk: Desk) -> None:
+    desk.buy()
+    before = Order.objects.count()
+    for _ in range(3):
+        desk.guard()
+    assert Order.objects.count() == before
+    assert len(desk.script.sent) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_guarding_twice_at_once_places_one_stop(desk: Desk) -> None:
+    desk.buy()
+    Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
+    todos = together(*[lambda: protect.align(desk.account, SYMBOL)] * 4)
+    assert sum(todo.run_lane for todo in todos) == 1
+    assert len(desk.live()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fill_beside_an_alignment_is_not_forgotten(desk: Desk) -> None:
+    """A plan that was just found closed is armed again by a fill that comes at the same moment."""
+    for number in range(5):
+        Position.objects.update(quantity=0)
+        Protection.objects.update(is_active=True)
+        Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
+        entry = desk.buy("0.01", order_type="limit", price="60000")
+        desk.script.reports[entry.identity] = report_of(
+            entry, VenueStatus.FILLED, part(number, "0.01")
+        )
+        together(
+            lambda: protect.align(desk.account, SYMBOL),
+            lambda entry=entry: tasks.check_order(str(entry.pk)),
+        )
+        assert desk.plan().is_active
+        desk.guard()
+        assert sum(one.remaining for one in desk.live()) == Decimal("0.01")
+
+
+def test_a_worker_killed_between_fill_and_alignment_leaves_a_row_the_sweep_finds(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks, "guard", lambda *_: None)
+        desk.buy()
+    assert desk.live() == []
+    assert desk.plan().aligned_at is None
+
+    tasks.sweep()
+
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_a_plan_just_looked_at_is_not_due(desk: Desk, clock: time_machine.Coordinates) -> None:
+    desk.buy()
+    assert protect.due(timezone.now() - timedelta(seconds=3)) == []
+    clock.shift(4)
+    before = timezone.now() - timedelta(seconds=3)
+    assert protect.due(before) == [(desk.account.pk, SYMBOL)]
+    assert protect.due(before) == []
+
+
+# --- the position gets smaller ---------------------------------------------------------------------
+
+
+def test_closing_takes_the_stop_off_first_and_ends_the_plan(desk: Desk) -> None:
+    desk.buy()
+    (stop,) = desk.live()
+
+    signal = desk.send("close")
+
+    assert signal.state == SignalState.EXECUTED
+    assert desk.held() == 0
+    stop.refresh_from_db()
+    assert (stop.state, stop.reason) == (OrderState.CANCELED, "CANCELED_BY_SIGNAL")
+    assert desk.live() == []
+    plan = desk.plan()
+    assert (plan.is_active, plan.detail) == (False, "the position is closed")
+    assert [request.type.value for request in desk.script.sent] == ["market", "stop", "market"]
+
+
+def test_a_venue_that_locks_nothing_keeps_the_stop_until_the_position_is_closed(
+    desk: Desk,
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False)
+    desk.buy()
+    (stop,) = desk.live()
+
+    desk.send("sell", quantity="0.004")
+    assert desk.guarded() == [("0.006", "58000")]
+    desk.send("close")
+
+    assert desk.live() == []
+    assert not desk.plan().is_active
+    stop.refresh_from_db()
+    assert stop.state == OrderState.CANCELED
+
+
+def test_after_a_partial_exit_the_rest_is_guarded_at_once(desk: Desk) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.004")
+    assert desk.held() == Decimal("0.006")
+    assert desk.guarded() == [("0.006", "58000")]
+    assert desk.plan().suspended_until is None
+
+
+def test_a_stop_that_fills_closes_the_book_and_the_plan(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "70000", "percent": "100"}])
+    (stop,) = desk.live()
+
+    desk.fills(stop, part(1, "0.01", price="57990"))
+
+    position = Position.objects.get()
+    assert (position.quantity, position.realised_pnl) == (0, Decimal("-20.1"))
+    assert not desk.plan().is_active
+    assert desk.live() == []
+
+
+def test_a_stop_that_fills_in_parts_is_left_alone(desk: Desk) -> None:
+    desk.buy()
+    (stop,) = desk.live()
+    desk.fills(stop, part(1, "0.003", price="57990"))
+    assert desk.guarded() == [("0.007", "58000")]
+    assert desk.script.canceled == []
+
+
+def test_dust_that_no_order_could_sell_ends_the_plan(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    desk.fills(entry, part(1, "0.01", fee="0.000012", fee_currency="BTC"))
+    (stop,) = desk.live()
+
+    desk.fills(stop, part(2, "0.00998", price="57990"))
+
+    assert desk.held() == Decimal("0.000008")
+    assert not desk.plan().is_active
+
+
+def test_a_stop_left_over_by_a_killed_worker_is_taken_off_by_the_sweep(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False)
+    desk.buy()
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks.cancel_order, "apply_async", lambda *_, **__: None)
+        desk.send("close")
+    assert desk.guarded() == [("0.01", "58000")]
+    assert not desk.plan().is_active
+
+    clock.shift(4)
+    tasks.sweep()
+
+    assert desk.live() == []
+
+
+def test_a_stop_of_the_other_side_does_not_guard(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, short_selling=True)
+    desk.buy(stop="60000.5")
+    desk.send("sell", quantity="0.03", stop_loss="60000.5")
+    assert desk.held() == Decimal("-0.02")
+    assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.02"))]
+
+
+# --- exits -------------------------------------------------------------------------------------------
+
+
+def test_while_an_exit_is_under_way_no_stop_is_placed(desk: Desk) -> None:
+    desk.buy()
+    desk.script.outcomes.append(swallow)
+    desk.send("close")
+    assert desk.live() == []
+    desk.guard()
+    assert desk.live() == []
+    assert desk.plan().suspended_until is not None
+
+
+@pytest.mark.parametrize("outcome", ["filled", "rejected"])
+def test_an_exit_that_ends_lets_the_stop_back_at_once(desk: Desk, outcome: str) -> None:
+    desk.buy()
+    if outcome == "rejected":
+        desk.script.outcomes.append(REFUSED)
+    desk.send("sell", quantity="0.004")
+    assert desk.plan().suspended_until is None
+    assert desk.guarded() == [("0.006" if outcome == "filled" else "0.01", "58000")]
+
+
+def test_an_exit_that_is_denied_lets_the_stop_back_at_once(desk: Desk) -> None:
+    desk.buy()
+    signal = desk.send("sell", quantity="0.00001")
+    assert (signal.state, signal.reason) == (SignalState.DENIED, "SIZE_TOO_SMALL")
+    tasks.sweep()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_an_exit_that_never_ends_lets_the_stop_back_after_20_s(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    protect.suspend(desk.account, SYMBOL)
+    Order.objects.filter(role=Order.Role.STOP_LOSS).update(state=OrderState.CANCELED)
+    clock.shift(19)
+    desk.guard()
+    assert desk.live() == []
+    clock.shift(2)
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_an_exit_that_cannot_get_through_raises_the_alarm_all_the_same(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    desk.script.outcomes.append(swallow)
+    desk.send("close")
+    desk.guard()
+    clock.shift(6)
+    assert [plan.symbol for plan in watching.alarm()] == [SYMBOL]
+
+
+def test_a_resting_exit_keeps_its_coins_and_the_rest_is_guarded(desk: Desk) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    assert desk.guarded() == [("0.006", "58000")]
+    assert desk.plan().naked_since is not None
+    assert desk.plan().detail == "0.004 of 0.01 has no stop at the venue"
+
+
+def test_closing_cancels_a_resting_exit_first(desk: Desk) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.01", order_type="limit", price="70000")
+    desk.send("close")
+    exits = Order.objects.filter(role=Order.Role.EXIT).order_by("id")
+    assert [one.state for one in exits] == [OrderState.CANCELED, OrderState.FILLED]
+    assert desk.held() == 0
+
+
+def test_a_cancel_the_venue_does_not_obey_is_not_sent_in_a_loop(desk: Desk) -> None:
+    desk.buy()
+    refused = CancelResult(Outcome.NOT_SENT, code="VENUE_UNREACHABLE", detail="no")
+    desk.script.cancel_results.extend([refused] * 50)
+
+    signal = desk.send("close")
+
+    assert signal.state == SignalState.RECEIVED
+    assert len(desk.script.canceled) < 5
+
+
+# --- halts and cancels -------------------------------------------------------------------------------
+
+
+def halt() -> None:
+    switch.change(TradingState.State.HALTED, reason="test")
+
+
+def test_a_halt_does_not_stop_a_stop_loss(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    halt()
+    desk.fills(entry, part(1, "0.01"))
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_an_exit_denied_by_a_halt_takes_no_stop_off(desk: Desk) -> None:
+    desk.buy()
+    halt()
+    signal = desk.send("close")
+    assert (signal.state, signal.reason) == (SignalState.DENIED, "TRADING_HALTED")
+    assert desk.script.canceled == []
+    assert desk.guarded() == [("0.01", "58000")]
+    assert desk.plan().suspended_until is None
+
+
+def test_neither_a_cancel_alert_nor_cancel_all_touches_a_stop(desk: Desk) -> None:
+    desk.buy()
+    resting = desk.buy("0.01", stop=None, order_type="limit", price="50000")
+    desk.send("cancel")
+    resting.refresh_from_db()
+    assert resting.state == OrderState.CANCELED
+    assert halting.cancel_all(TradingState.Scope.GLOBAL, "") == []
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_a_stop_canceled_at_the_venue_comes_back(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    desk.ends(desk.live()[0], VenueStatus.CANCELED)
+    clock.shift(3)
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+# --- the venue says no -------------------------------------------------------------------------------
+
+
+def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole, *[REFUSED] * 9])
+    desk.buy()
+    refused = Order.objects.filter(role=Order.Role.STOP_LOSS, state=OrderState.REJECTED)
+    assert refused.count() == 1
+    for tries, pause in ((2, 2), (3, 4), (4, 8), (5, 16)):
+        clock.shift(pause - 0.5)
+        desk.guard()
+        assert refused.count() == tries - 1
+        clock.shift(1)
+        desk.guard()
+        assert refused.count() == tries
+    clock.shift(3600)
+    desk.guard()
+    assert refused.count() == 5
+    assert desk.plan().naked_since is not None
+
+
+def test_refusals_of_long_ago_do_not_count_once_a_stop_was_placed(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole, *[REFUSED] * 4])
+    desk.buy()
+    for pause in (3, 5, 9, 17):
+        clock.shift(pause)
+        desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+    desk.script.outcomes.extend([fill_whole, *[REFUSED] * 4])
+    desk.send("sell", quantity="0.004")
+    for pause in (3, 5, 9, 17):
+        clock.shift(pause)
+        desk.guard()
+    assert desk.guarded() == [("0.006", "58000")]
+
+
+def test_a_stop_the_venue_ends_at_once_is_not_placed_in_a_loop(desk: Desk) -> None:
+    def expires(request: OrderRequest) -> ExecutionResult:
+        return accepted(report_of(request, VenueStatus.EXPIRED))
+
+    desk.script.outcomes.extend([fill_whole, *[expires] * 50])
+    desk.buy()
+    assert len(desk.script.sent) == 2
+
+
+def test_no_try_is_wasted_on_an_account_that_is_switched_off(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    desk.account.is_active = False
+    desk.account.save()
+    desk.fills(entry, part(1, "0.01"))
+    assert not Order.objects.filter(role=Order.Role.STOP_LOSS).exists()
+    assert desk.plan().naked_since is not None
+
+    desk.account.is_active = True
+    desk.account.save()
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_the_policy_alarm_tries_only_once(desk: Desk, clock: time_machine.Coordinates) -> None:
+    Strategy.objects.update(on_naked=Strategy.OnNaked.ALARM)
+    desk.script.outcomes.extend([fill_whole, REFUSED])
+    desk.buy()
+    clock.shift(60)
+    desk.guard()
+    assert desk.live() == []
+
+
+def test_a_stop_of_unknown_outcome_counts_as_live_and_is_not_doubled(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole, swallow])
+    desk.buy()
+    (stop,) = desk.live()
+    assert stop.state == OrderState.UNKNOWN
+    clock.shift(10)
+    desk.guard()
+    assert [one.pk for one in desk.live()] == [stop.pk]
+    assert desk.plan().naked_since is not None
+
+    desk.script.reports[stop.identity] = report_of(stop, VenueStatus.OPEN)
+    tasks.check_order(str(stop.pk))
+    assert desk.plan().naked_since is None
+
+
+# --- nothing can be said of the venue ----------------------------------------------------------------
+
+
+def test_old_trading_rules_serve_where_the_venue_does_not_answer(desk: Desk) -> None:
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    desk.script.answers.append(report_of(entry, VenueStatus.FILLED, part(1, "0.01")))
+    Instrument.objects.update(refreshed_at=timezone.now() - timedelta(hours=2))
+    breakers.trip(desk.account.pk, "test")
+    tasks.check_order(str(entry.pk))
+    (stop,) = Order.objects.filter(role=Order.Role.STOP_LOSS)
+    assert (stop.state, stop.quantity) == (OrderState.PENDING, Decimal("0.01"))
+
+
+@pytest.mark.parametrize("broken", ["no rules", "no plugin"])
+def test_a_position_that_cannot_be_guarded_is_noted_as_naked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks, "guard", lambda *_: None)
+        desk.buy()
+    if broken == "no rules":
+        Instrument.objects.all().delete()
+        desk.script.failure = QueryFailedError("the venue hangs")
+    else:
+        desk.account.save()
+        desk.script.init_failure = ConfigurationError("the credential is gone")
+
+    desk.guard()
+
+    plan = desk.plan()
+    assert plan.naked_since is not None
+    assert plan.aligned_at is not None
+    words = "the venue hangs" if broken == "no rules" else "the credential is gone"
+    assert words in plan.detail
+
+
+def test_a_position_with_its_stop_at_the_venue_is_not_naked_for_want_of_an_answer(
+    desk: Desk,
+) -> None:
+    desk.buy()
+    Instrument.objects.all().delete()
+    desk.script.failure = QueryFailedError("the venue hangs")
+    desk.guard()
+    assert desk.plan().naked_since is None
+
+
+def test_nothing_is_sent_before_the_first_reconciliation_and_it_starts_by_itself(
+    desk: Desk,
+) -> None:
+    desk.account.reconciled_at = None
+    desk.account.save()
+    desk.script.outcomes.append(fill_whole)
+    signal = desk.send("buy", quantity="0.01", stop_loss="58000")
+    assert (signal.state, desk.script.sent) == (SignalState.WORKING, [])
+
+    tasks.sweep()
+
+    assert Signal.objects.get().state == SignalState.EXECUTED
+    assert desk.guarded() == [("0.01", "58000")]
