@@ -6,12 +6,14 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import task_postrun, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
 app = Celery("fks")
 
 ORDERS, SWEEPS = "orders", "sweeps"
+NEVER = 1 << 62
 
 
 def transport_url(redis_url: str) -> str:
@@ -44,6 +46,7 @@ def configure(sender: Celery, **_: Any) -> None:
             "socket_connect_timeout": 2,
             "queue_order_strategy": "priority",
         },
+        CELERY_DB_REUSE_MAX=NEVER,
         task_ignore_result=True,
         task_acks_late=False,
         task_default_queue=ORDERS,
@@ -63,6 +66,19 @@ def configure(sender: Celery, **_: Any) -> None:
             "reconcile": _every("reconcile_all", 60.0),
         },
     )
+
+
+@task_prerun.connect
+@task_postrun.connect
+def keep_good_connections(**_: Any) -> None:
+    """Keep a thread's database connection from task to task, and drop one that broke.
+
+    Celery's own way, which ``CELERY_DB_REUSE_MAX`` switches off, is a new connection for every
+    task: that costs more than most of our tasks.
+    """
+    from django.db import close_old_connections
+
+    close_old_connections()
 
 
 app.autodiscover_tasks(["execution"])
