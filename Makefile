@@ -17,7 +17,7 @@ run: runtime
 	@exec $(PY) manage.py up $(ARGS)
 
 test: dev
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 # The settings want a key even where nothing is signed.
 lint: export SECRET_KEY := lint

@@ -59,14 +59,17 @@ class Received:
     header_key: str = field(repr=False)
     address: str | None
     auth: str
-    signal_id: UUID = field(default_factory=uuid7)
 
 
-def accept(received: Received) -> Accepted:
-    """Commit the delivery as a Signal, or find the one it repeats. Raises DatabaseError."""
+def accept(received: Received, signal_id: UUID | None = None) -> Accepted:
+    """Commit the delivery as a Signal, or find the one it repeats. Raises DatabaseError.
+
+    A ``signal_id`` of the caller's makes a second try safe after an answer was lost: had the first
+    been committed after all, the second finds its own row, which is no duplicate.
+    """
     now = timezone.now()
     key, key_expires_at = idempotency_key(received, now)
-    signal_id, alert = received.signal_id, received.alert
+    signal_id, alert = signal_id or uuid7(), received.alert
     with connection.cursor() as cursor:
         cursor.execute(
             _ACCEPT,
@@ -90,7 +93,6 @@ def accept(received: Received) -> Accepted:
             return Accepted(signal_id, is_duplicate=False)
         cursor.execute(_HOLDER, [received.strategy_id, key])
         (holder,) = cursor.fetchone()
-        # A statement whose answer was lost may have been committed: its own row is no duplicate.
         return Accepted(holder, is_duplicate=holder != signal_id)
 
 

@@ -143,7 +143,6 @@ def _take(
         return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
     return _accept(
         intake.Received(
-            signal_id=signal_id,
             strategy_id=config.strategy_id,
             dedupe_window=config.dedupe_window,
             raw=delivery.body,
@@ -152,7 +151,8 @@ def _take(
             header_key=request.META.get("HTTP_IDEMPOTENCY_KEY", ""),
             address=address,
             auth=profile,
-        )
+        ),
+        signal_id,
     )
 
 
@@ -164,13 +164,13 @@ def _alert(document: dict[str, Any], format: str, profile: str) -> Alert:
     return alert
 
 
-def _accept(received: intake.Received) -> tuple[str, Response]:
-    accepted = intake.accept(received)
-    signal_id = str(accepted.signal_id)
+def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, Response]:
+    accepted = intake.accept(received, signal_id)
+    answered = str(accepted.signal_id)
     if accepted.is_duplicate:
-        return "duplicate", Response({"status": "duplicate", "signal_id": signal_id}, status=200)
-    tasks.nudge_signal(signal_id)
-    return "accepted", Response({"status": "accepted", "signal_id": signal_id}, status=202)
+        return "duplicate", Response({"status": "duplicate", "signal_id": answered}, status=200)
+    tasks.nudge_signal(answered)
+    return "accepted", Response({"status": "accepted", "signal_id": answered}, status=202)
 
 
 def _body(request: HttpRequest) -> bytes | None:

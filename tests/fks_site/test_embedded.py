@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import environ
 import kombu
@@ -225,8 +226,11 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 class TestAddresses:
-    def test_every_client_understands_them_in_an_odd_directory(self, tmp_path: Path) -> None:
-        var = tmp_path / "a b%c"
+    def test_every_client_understands_them_in_an_odd_directory(self) -> None:
+        with TemporaryDirectory() as short:
+            self.check(Path(short, "a b%c"))
+
+    def check(self, var: Path) -> None:
         postgres, valkey = Postgres(var, throw_away=True), Valkey(var)
         postgres.start()
         valkey.start()
