@@ -26,25 +26,26 @@ Column = Callable[[Any], SafeString | str]
 
 def number(value: Decimal | None, *, signed: bool = False) -> SafeString | str:
     """Fixed point without trailing zeros; ``signed`` marks gains and losses."""
-    if value is None:
-        return EMPTY
-    tone = ""
-    if signed and value:
-        tone = " fks-gain" if value > 0 else " fks-loss"
-    sign = "+" if signed and value > 0 else ""
-    return format_html('<span class="fks-number{}">{}{}</span>', tone, sign, decimal_text(value))
+    return EMPTY if value is None else _number(value, decimal_text(value), signed=signed)
 
 
-def money(value: Decimal | None) -> SafeString | str:
-    """A gain or loss to the cent; hovering shows it exactly. Less than a cent is shown exactly."""
+def money(value: Decimal | None, *, signed: bool = True) -> SafeString | str:
+    """An amount to the cent; hovering shows it exactly. Less than a cent is shown exactly."""
     if value is None:
         return EMPTY
     cents = value.quantize(_CENT, rounding=ROUND_HALF_EVEN)
-    if not cents or cents == value:
-        return number(value, signed=True)
-    return format_html(
-        '<span title="{}">{}</span>', decimal_text(value), number(cents, signed=True)
-    )
+    if not cents:
+        return number(value, signed=signed)
+    return _number(value, format(cents, "f"), signed=signed)
+
+
+def _number(value: Decimal, text: str, *, signed: bool) -> SafeString:
+    tone = ""
+    if signed and value:
+        tone = " fks-gain" if value > 0 else " fks-loss"
+        text = f"+{text}" if value > 0 else text
+    exact = decimal_text(value)
+    return format_html('<span class="fks-number{}" title="{}">{}</span>', tone, exact, text)
 
 
 def clock(value: datetime | None, now: datetime) -> SafeString | str:

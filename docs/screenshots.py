@@ -1,10 +1,10 @@
 """Takes the documentation's pictures of a running FKS: home, a signal and an order, in both themes
-and on a phone.
+and on a phone. Starts nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
 
-Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium). The newest signal with an
-order is shown, so post a few alerts first.
+Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium). The newest executed
+signal is shown, so post a few alerts first.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ def _logged_in(browser: Browser, look: str, base: str, user: str, password: str)
 
 
 def _addresses(page: Page, base: str) -> dict[str, str]:
-    page.goto(f"{base}/admin/execution/order/")
-    order = page.locator("#result_list tbody th a").first.get_attribute("href")
-    page.goto(f"{base}{order}")
-    signal = page.locator(".fks-facts a[href*='/signal/']").first.get_attribute("href")
+    page.goto(f"{base}/admin/execution/signal/?state__exact=executed")
+    signal = str(page.locator("#result_list tbody th a").first.get_attribute("href")).partition(
+        "?"
+    )[0]
+    page.goto(f"{base}{signal}")
+    order = page.locator(".fks-order h2 a").first.get_attribute("href")
     return {"home": f"{base}/admin/", "order": f"{base}{order}", "signal": f"{base}{signal}"}
 
 

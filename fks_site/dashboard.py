@@ -28,6 +28,7 @@ CACHE_KEY = "fks.dashboard"
 CACHE_SECONDS = 2
 LATEST = 8
 MOST_POSITIONS = 20
+LOOK = ("execution.view_signal", "execution.view_order", "execution.view_position")
 REFUSED = (SignalState.DENIED, SignalState.EXPIRED, SignalState.FAILED)
 
 
@@ -187,7 +188,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     """What the home page's fragment needs beside the page around it."""
     user = request.user
     return {
-        "view": cached_view(),
+        "view": cached_view() if user.has_perms(LOOK) else None,
         "may_switch": user.has_perm("risk.change_tradingstate"),
         "may_break": user.has_perm("risk.change_circuitbreaker"),
         "webhook": request.build_absolute_uri("/webhook/demo/SECRET"),

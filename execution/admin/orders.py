@@ -16,7 +16,7 @@ from django.urls import reverse
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
-from execution.admin.search import AgeFilter, by_id
+from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import order_stories
 from execution.models import Order
 from execution.states import AT_VENUE, ORDER_COLORS, TERMINAL, WORKING, OrderState
@@ -85,7 +85,7 @@ class OrderAdmin(ReadOnlyAdmin):
                     symbol="istartswith",
                 )
             )
-        return queryset, False
+        return few(request, queryset), False
 
     def change_view(
         self,
@@ -135,6 +135,8 @@ def _question(order: Order, back: str) -> Question:
     text = "An order at the venue may still fill before its cancel arrives."
     if order.state == OrderState.PENDING:
         text = "It has not been sent: canceling it now ends it for good."
+    elif order.role == Order.Role.STOP_LOSS:
+        text = "It is a stop loss: its position is unguarded until FKS has placed another one."
     return Question(f"Cancel: {order}?", text, "Cancel the order", back)
 
 

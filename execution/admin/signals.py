@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column
-from execution.admin.search import AgeFilter, by_id
+from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import signal_story
 from execution.models import Signal
 from execution.states import SIGNAL_COLORS
@@ -41,7 +41,7 @@ class SignalAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         if term := search_term.strip():
             queryset = queryset.filter(by_id(term, id="uuid", symbol="istartswith"))
-        return queryset, False
+        return few(request, queryset), False
 
     def change_view(
         self,

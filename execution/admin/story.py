@@ -16,6 +16,7 @@ from execution.alerts import Alert
 from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal
 
 _ALERT_FIELDS = [one.name for one in fields(Alert) if one.name != "extras"]
+_FIRST_NUMBERS = ("measured", "allowed", "limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +29,34 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A named value."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One rule's verdict, what was measured before what it was measured by."""
+
+    rule: str
+    passed: bool
+    mode: str
+    detail: str
+    numbers: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OrderStory:
     """An order and everything that is told of it."""
 
     order: Order
+    verdicts: tuple[Judgement, ...]
     journal: tuple[Entry, ...]
     fills: tuple[Fill, ...]
     position: Position | None
     protection: Protection | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A named value of an alert."""
-
-    name: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,7 @@ def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
     return tuple(
         OrderStory(
             order=row,
+            verdicts=tuple(_judgement(verdict) for verdict in row.verdicts),
             journal=tuple(_entries(row.journal.all())),
             fills=tuple(row.fills.all()),
             position=held.get((row.account_id, row.symbol)),
@@ -98,6 +112,19 @@ def _by_lane(model: type[Any], orders: list[Order]) -> dict[tuple[int, str], Any
         symbol__in={order.symbol for order in orders},
     )
     return {(row.account_id, row.symbol): row for row in rows}
+
+
+def _judgement(verdict: Mapping[str, Any]) -> Judgement:
+    numbers = verdict.get("numbers", {})
+    first = [name for name in _FIRST_NUMBERS if name in numbers]
+    rest = sorted(set(numbers) - set(first))
+    return Judgement(
+        rule=verdict["rule"],
+        passed=verdict["passed"],
+        mode=verdict.get("mode", ""),
+        detail=verdict.get("detail", ""),
+        numbers=tuple(Line(name, str(numbers[name])) for name in (*first, *rest)),
+    )
 
 
 def _entries(events: Iterable[OrderEvent]) -> Iterable[Entry]:

@@ -46,6 +46,12 @@ def money(value: Decimal | None) -> SafeString | str:
 
 
 @register.filter
+def amount(value: Decimal | None) -> SafeString | str:
+    """Money to the cent, exactly on hover."""
+    return display.money(value, signed=False)
+
+
+@register.filter
 def clock(value: datetime | None) -> SafeString | str:
     """The time of day, with the date unless that is today's."""
     return display.clock(value, timezone.now())

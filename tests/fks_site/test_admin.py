@@ -330,6 +330,13 @@ def test_orders_are_found_by_every_id(admin_client: Client, term: str) -> None:
     assert list(answer.context["cl"].result_list) == [wanted]
 
 
+def test_the_palette_finds_a_few_and_loads_no_more(admin_client: Client) -> None:
+    for _ in range(12):
+        OrderFactory.create(symbol="SOL/USDT")
+    answer = admin_client.get(reverse("admin:search"), {"s": "sol", "extended": "1"})
+    assert answer.content.decode().count("SOL/USDT on") == 2 * 10  # a title and its attribute
+
+
 def test_lists_count_nothing(
     admin_client: Client, story: Order, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

@@ -197,6 +197,15 @@ def test_who_may_only_look_cannot_halt(viewer: Client) -> None:
     assert reverse("admin:trading") not in page
 
 
+def test_who_may_not_look_sees_no_figures(client: Client) -> None:
+    held = PositionFactory.create(symbol="SOL/USDT")
+    client.force_login(UserFactory.create())
+    for name in ("index", "dashboard"):
+        page = client.get(reverse(f"admin:{name}")).content.decode()
+        assert "You may not look" in page
+        assert held.symbol not in page
+
+
 def test_the_switch_asks_strangers_to_log_in(client: Client) -> None:
     form = {"state": "halted", "target": "global:", "reason": "please"}
     answer = client.post(reverse("admin:trading"), form)
