@@ -1,0 +1,35 @@
+"""Strategies and what happened: signals, orders with their journal, fills, positions."""
+
+from __future__ import annotations
+
+from execution.models.heartbeat import Heartbeat
+from execution.models.orders import (
+    Fill,
+    Order,
+    OrderEvent,
+    SideChoices,
+    TimeInForceChoices,
+    TypeChoices,
+)
+from execution.models.positions import Difference, Position, Protection
+from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
+from execution.models.strategies import Route, Strategy, WebhookSecret
+
+__all__ = [
+    "Difference",
+    "Fill",
+    "Heartbeat",
+    "IdempotencyKey",
+    "Order",
+    "OrderEvent",
+    "Position",
+    "Protection",
+    "QuarantinedBody",
+    "Route",
+    "SideChoices",
+    "Signal",
+    "Strategy",
+    "TimeInForceChoices",
+    "TypeChoices",
+    "WebhookSecret",
+]

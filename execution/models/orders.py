@@ -1,0 +1,211 @@
+"""Orders with their journal and their fills."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from brokers.fields import MoneyField
+from brokers.models import Account
+from brokers.types import OrderType, Side, TimeInForce
+from execution.ids import uuid7
+from execution.models.signals import Signal
+from execution.models.strategies import Strategy
+from execution.states import TERMINAL, OrderState
+
+
+class SideChoices(models.TextChoices):
+    BUY = Side.BUY.value, "buy"
+    SELL = Side.SELL.value, "sell"
+
+
+class TypeChoices(models.TextChoices):
+    MARKET = OrderType.MARKET.value, "market"
+    LIMIT = OrderType.LIMIT.value, "limit"
+    STOP = OrderType.STOP.value, "stop"
+    STOP_LIMIT = OrderType.STOP_LIMIT.value, "stop limit"
+    TRAILING_STOP = OrderType.TRAILING_STOP.value, "trailing stop"
+
+
+class TimeInForceChoices(models.TextChoices):
+    GTC = TimeInForce.GTC.value, "good till canceled"
+    IOC = TimeInForce.IOC.value, "immediate or cancel"
+    FOK = TimeInForce.FOK.value, "fill or kill"
+    DAY = TimeInForce.DAY.value, "day"
+
+
+class Order(models.Model):
+    """One order for one account. Its id is its identity at the venue, made before anything is sent."""
+
+    class Role(models.TextChoices):
+        ENTRY = "entry", "entry"
+        EXIT = "exit", "exit"
+        STOP_LOSS = "stop_loss", "stop loss"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    signal = models.ForeignKey(
+        Signal, on_delete=models.PROTECT, null=True, blank=True, related_name="orders"
+    )
+    strategy = models.ForeignKey(
+        Strategy, on_delete=models.PROTECT, null=True, blank=True, related_name="orders"
+    )
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    symbol = models.CharField(max_length=60)
+    side = models.CharField(max_length=4, choices=SideChoices.choices)
+    type = models.CharField(max_length=20, choices=TypeChoices.choices)
+    role = models.CharField(max_length=10, choices=Role.choices)
+    quantity = MoneyField(default=Decimal(0))
+    price = MoneyField(null=True, blank=True)
+    stop_price = MoneyField(null=True, blank=True)
+    time_in_force = models.CharField(
+        max_length=3, choices=TimeInForceChoices.choices, default=TimeInForceChoices.GTC
+    )
+    post_only = models.BooleanField(default=False)
+    reduce_only = models.BooleanField(default=False)
+    reverses = models.BooleanField(
+        default=False,
+        help_text="The signal opens the other side once this has closed the position.",
+    )
+    reference_price = MoneyField(null=True, help_text="The price risk judged the order by.")
+    reserved_value = MoneyField(
+        default=Decimal(0), help_text="Its worst case in the account's currency."
+    )
+
+    state = models.CharField(max_length=20, choices=OrderState.choices, default=OrderState.PENDING)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.TextField(blank=True)
+    verdicts = models.JSONField(default=list, help_text="Each risk rule's answer with its numbers.")
+    sizing = models.JSONField(default=list, help_text="The size arithmetic, step by step.")
+
+    client_order_id = models.CharField(max_length=64, unique=True)
+    broker_order_id = models.CharField(max_length=100, blank=True)
+    filled_quantity = MoneyField(default=Decimal(0))
+    average_price = MoneyField(null=True, blank=True)
+
+    attempt = models.PositiveSmallIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    submitted_at = models.DateTimeField(null=True)
+    acknowledged_at = models.DateTimeField(null=True)
+    settle_at = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(null=True)
+    looks = models.PositiveSmallIntegerField(
+        default=0, help_text="Times it was provably not found."
+    )
+    polls = models.PositiveIntegerField(default=0)
+    next_check_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(
+        null=True, help_text="Not sent after this moment; exits have none."
+    )
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["account", "symbol"],
+                condition=Q(state="submitting"),
+                name="one_submission_per_lane",
+            ),
+            models.UniqueConstraint(
+                fields=["signal", "account", "role"],
+                condition=Q(role__in=["entry", "exit"]),
+                name="one_order_per_signal_leg",
+            ),
+            models.CheckConstraint(
+                condition=Q(quantity__gt=Decimal(0)) | Q(state="denied"),
+                name="order_quantity_positive",
+            ),
+            models.CheckConstraint(
+                condition=Q(filled_quantity__gte=Decimal(0), filled_quantity__lte=F("quantity")),
+                name="order_filled_within_quantity",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["account", "symbol", "state"],
+                name="order_lane",
+                condition=~Q(state__in=sorted(TERMINAL)),
+            ),
+            models.Index(
+                fields=["next_check_at"],
+                name="order_due",
+                condition=Q(next_check_at__isnull=False),
+            ),
+            models.Index(fields=["state", "-id"], name="order_by_state"),
+            models.Index(fields=["account", "-id"], name="order_by_account"),
+            models.Index(fields=["broker_order_id"], name="order_by_broker_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity} {self.symbol} on {self.account.name}"
+
+    @property
+    def identity(self) -> str:
+        return self.id.hex
+
+    @property
+    def is_exit(self) -> bool:
+        """Whether it can only reduce a position; a stop loss does."""
+        return self.role != Order.Role.ENTRY
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.quantity - self.filled_quantity
+
+
+class OrderEvent(models.Model):
+    """One line of an order's journal: a move with its evidence. Append-only."""
+
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="journal")
+    at = models.DateTimeField()
+    event = models.CharField(max_length=40)
+    from_state = models.CharField(max_length=20, blank=True)
+    to_state = models.CharField(max_length=20)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    actor = models.CharField(max_length=150)
+    detail = models.TextField(blank=True)
+    evidence = models.JSONField(default=dict)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.event}: {self.from_state} → {self.to_state}"
+
+
+class Fill(models.Model):
+    """One trade, once: (account, trade id) is unique."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="fills")
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="fills")
+    trade_id = models.CharField(max_length=100)
+    symbol = models.CharField(max_length=60)
+    side = models.CharField(max_length=4, choices=SideChoices.choices)
+    quantity = MoneyField()
+    price = MoneyField()
+    fee = MoneyField(default=Decimal(0))
+    fee_currency = models.CharField(max_length=20, blank=True)
+    realised_pnl = MoneyField(default=Decimal(0), help_text="In the quote asset, fees taken off.")
+    at = models.DateTimeField(help_text="When the venue says it traded.")
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "trade_id"], name="trade_once_per_account"),
+            models.CheckConstraint(
+                condition=Q(quantity__gt=Decimal(0), price__gt=Decimal(0)),
+                name="fill_numbers_positive",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["account", "-recorded_at"], name="fill_by_account")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity} {self.symbol} at {self.price}"

@@ -1,0 +1,114 @@
+"""What fills add up to, what guards it, and what the venue says otherwise."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from brokers.fields import MoneyField
+from brokers.models import Account
+from execution.models.orders import Order
+
+
+class Position(models.Model):
+    """What our fills add up to; negative for a short."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="positions")
+    symbol = models.CharField(max_length=60)
+    quantity = MoneyField(default=Decimal(0))
+    average_price = MoneyField(null=True, blank=True)
+    realised_pnl = MoneyField(default=Decimal(0))
+    fees = MoneyField(default=Decimal(0), help_text="Counted in the quote asset.")
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="position_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.symbol} on {self.account.name}"
+
+
+class Protection(models.Model):
+    """What is to guard one position: its stop at the venue, and the targets FKS watches."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="protections")
+    symbol = models.CharField(max_length=60)
+    entry = models.ForeignKey(
+        Order,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The latest entry whose signal named a stop loss or a take profit.",
+    )
+    is_active = models.BooleanField(default=True)
+    stop_price = MoneyField(null=True, blank=True)
+    targets = models.JSONField(
+        default=list, help_text="Take profits still to be reached: price and percent, as text."
+    )
+    suspended_until = models.DateTimeField(
+        null=True, blank=True, help_text="An exit is under way and needs the coins the stop holds."
+    )
+    naked_since = models.DateTimeField(null=True, blank=True)
+    alarmed_at = models.DateTimeField(null=True, blank=True)
+    aligned_at = models.DateTimeField(null=True, blank=True)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account", "symbol"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="protection_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["aligned_at"], name="protection_active", condition=Q(is_active=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"protection of {self.symbol} on {self.account.name}"
+
+
+class Difference(models.Model):
+    """Something a venue and our book disagree about, until an operator or the venue resolves it."""
+
+    class Kind(models.TextChoices):
+        FOREIGN_ORDER = "foreign_order", "order at the venue that is not ours"
+        POSITION = "position", "position"
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        GONE = "gone", "gone by itself"
+        ADOPTED = "adopted", "adopted"
+        IGNORED = "ignored", "ignored"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
+    symbol = models.CharField(max_length=60)
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    key = models.CharField(max_length=100, help_text="The venue's order id, or the symbol.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    ours = models.CharField(max_length=100, blank=True)
+    theirs = models.CharField(max_length=100, blank=True)
+    detail = models.TextField()
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.CharField(max_length=150, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["account", "kind", "key"],
+                condition=Q(state__in=["open", "ignored"]),
+                name="difference_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.symbol} on {self.account.name}"

@@ -1,0 +1,133 @@
+"""Who may send alerts, and where their orders go."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from brokers.fields import MoneyField
+from brokers.models import Account, validate_name
+from risk.models import IPAllowlist
+from risk.types import SizingMethod
+
+
+class Strategy(models.Model):
+    """A sender of alerts: it owns a webhook, its secrets, and its own rules."""
+
+    class Auth(models.TextChoices):
+        TOKEN = "token", "token in the body or path"
+        HMAC = "hmac", "HMAC signature header"
+
+    class Format(models.TextChoices):
+        FKS = "fks", "FKS (canonical JSON)"
+
+    class OnNaked(models.TextChoices):
+        ALARM = "alarm", "raise an alarm"
+        REPLACE = "replace", "raise an alarm and place it again"
+        CLOSE = "close", "raise an alarm and close the position"
+
+    slug = models.SlugField(max_length=63, unique=True, validators=[validate_name])
+    note = models.TextField(blank=True)
+    is_enabled = models.BooleanField(default=True)
+    auth = models.CharField(max_length=10, choices=Auth.choices, default=Auth.TOKEN)
+    format = models.CharField(max_length=20, choices=Format.choices, default=Format.FKS)
+    allowlist = models.ForeignKey(
+        IPAllowlist,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        help_text="Addresses that may post; empty means any address.",
+    )
+    max_age = models.PositiveIntegerField(
+        default=300, help_text="Seconds after which an alert is too old to open anything."
+    )
+    dedupe_window = models.PositiveIntegerField(
+        default=60, help_text="Seconds in which the same body without an id counts as one delivery."
+    )
+    min_confidence = models.DecimalField(max_digits=4, decimal_places=3, null=True, blank=True)
+    requires_confidence = models.BooleanField(
+        default=False, help_text="Refuse entries that carry no confidence."
+    )
+    min_reward_risk = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
+    requires_reward_risk = models.BooleanField(
+        default=False, help_text="Refuse entries without both a stop loss and a take profit."
+    )
+    on_naked = models.CharField(
+        max_length=10,
+        choices=OnNaked.choices,
+        default=OnNaked.REPLACE,
+        help_text="What to do when a stop loss is not at the venue although it should be.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "strategies"
+        ordering: ClassVar[list[str]] = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class WebhookSecret(models.Model):
+    """One live secret of a strategy. Two may be live while one is being replaced."""
+
+    strategy = models.ForeignKey(Strategy, on_delete=models.CASCADE, related_name="secrets")
+    profile = models.CharField(max_length=10, choices=Strategy.Auth.choices)
+    digest = models.CharField(max_length=64, blank=True, editable=False)
+    sealed = models.TextField(blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                condition=~Q(digest="") | ~Q(sealed=""), name="webhook_secret_not_empty"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} secret of {self.strategy.slug}"
+
+
+class Route(models.Model):
+    """Where a strategy's orders go, and how large they are there."""
+
+    class Sizing(models.TextChoices):
+        FIXED_QUANTITY = SizingMethod.FIXED_QUANTITY.value, "fixed quantity"
+        FIXED_PERCENT = SizingMethod.FIXED_PERCENT.value, "fixed percent of equity"
+        RISK = SizingMethod.RISK.value, "risk from the stop distance"
+        ATR = SizingMethod.ATR.value, "risk from the ATR"
+
+    strategy = models.ForeignKey(Strategy, on_delete=models.CASCADE, related_name="routes")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="routes")
+    is_enabled = models.BooleanField(default=True)
+    sizing = models.CharField(max_length=20, choices=Sizing.choices, default=Sizing.FIXED_QUANTITY)
+    quantity = MoneyField(
+        null=True, blank=True, help_text="For fixed quantity, when the alert names none."
+    )
+    percent = models.DecimalField(
+        max_digits=9,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="Fraction of equity: 0.02 is 2 %.",
+    )
+    atr_multiple = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["strategy", "account"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["strategy", "account"], name="route_once"),
+            models.CheckConstraint(
+                condition=Q(quantity__isnull=True) | Q(quantity__gt=Decimal(0)),
+                name="route_quantity_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.strategy.slug} → {self.account.name}"
