@@ -51,8 +51,7 @@ def configure(sender: Celery, **_: Any) -> None:
         task_acks_late=False,
         task_default_queue=ORDERS,
         task_routes={
-            f"execution.tasks.{name}": {"queue": SWEEPS}
-            for name in ("sweep", "reconcile_all")
+            f"execution.tasks.{name}": {"queue": SWEEPS} for name in ("sweep", "reconcile_all")
         },
         task_serializer="json",
         accept_content=["json"],

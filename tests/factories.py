@@ -95,7 +95,7 @@ class OrderFactory(DjangoModelFactory[Order]):
     type = "market"
     role = Order.Role.ENTRY
     quantity = Decimal("0.01")
-    reference_price = Decimal("60000")
+    reference_price = Decimal(60000)
     state = OrderState.PENDING
     client_order_id = factory.LazyAttribute(lambda row: row.id.hex)
     created_at = factory.LazyFunction(timezone.now)
@@ -112,7 +112,7 @@ class FillFactory(DjangoModelFactory[Fill]):
     symbol = factory.SelfAttribute("order.symbol")
     side = factory.SelfAttribute("order.side")
     quantity = Decimal("0.01")
-    price = Decimal("60000")
+    price = Decimal(60000)
     fee_currency = "USDT"
     at = factory.LazyFunction(timezone.now)
     recorded_at = factory.LazyFunction(timezone.now)
@@ -125,7 +125,7 @@ class PositionFactory(DjangoModelFactory[Position]):
     account = factory.SubFactory(AccountFactory)
     symbol = "BTC/USDT"
     quantity = Decimal("0.01")
-    average_price = Decimal("60000")
+    average_price = Decimal(60000)
     updated_at = factory.LazyFunction(timezone.now)
 
 
