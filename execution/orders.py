@@ -24,6 +24,7 @@ from risk import switch
 from risk.check import check, denial
 from risk.limits import limits_for
 from risk.prices import round_price
+from risk.rules.strategy import confidence
 from risk.sizing import size
 from risk.types import (
     Intent,
@@ -116,6 +117,7 @@ def _fill_in(
         account=leg.account.name, strategy=signal.strategy.slug, is_exit=intent.is_exit
     )
     _refuse_while_in_doubt(intent, leg)
+    _refuse_denied(confidence(_rules(signal.strategy), intent))
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     sized = size(intent, policy, known, limits)
     order.sizing = [
@@ -133,13 +135,17 @@ def _fill_in(
     order.verdicts = [
         _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
     ]
-    denied = denial(verdicts)
-    if denied is not None and denied.code is not None:
-        raise Refusal(denied.code, denied.detail, denied.numbers)
+    _refuse_denied(*verdicts)
     try:
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _refuse_denied(*verdicts: Verdict) -> None:
+    denied = denial(verdicts)
+    if denied is not None and denied.code is not None:
+        raise Refusal(denied.code, denied.detail, denied.numbers)
 
 
 def _refuse_while_in_doubt(intent: Intent, leg: Leg) -> None:

@@ -492,3 +492,18 @@ def test_room_for_ten_fills_is_taken_by_ten_of_fifty(scripted: Accounts) -> None
     assert Position.objects.get().quantity == Decimal("0.01")
     refused = Order.objects.filter(state=S.DENIED)
     assert set(refused.values_list("reason", flat=True)) == {ReasonCode.MAX_POSITION_VALUE}
+
+
+def test_low_confidence_is_the_reason_even_where_no_size_could_be_found() -> None:
+    allow_trading()
+    route = RouteFactory.create(sizing="risk", quantity=None, percent=Decimal("0.02"))
+    signal = SignalFactory.create(
+        strategy__min_confidence=Decimal("0.6"),
+        alert={"symbol": "BTC/USDT", "action": "buy", "confidence": "0.4"},
+    )
+    route.strategy = signal.strategy
+    route.save()
+
+    pipeline.decide(signal)
+
+    assert Order.objects.get().reason == "LOW_CONFIDENCE"
