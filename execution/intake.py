@@ -25,7 +25,7 @@ WITH claim AS (
     VALUES (%(strategy)s, %(key)s, %(id)s, %(key_expires_at)s)
     ON CONFLICT (strategy_id, key) DO UPDATE
         SET signal_id = EXCLUDED.signal_id, expires_at = EXCLUDED.expires_at
-        WHERE held.expires_at <= %(now)s
+        WHERE held.expires_at <= %(now)s AND held.signal_id <> EXCLUDED.signal_id
     RETURNING signal_id
 )
 INSERT INTO execution_signal

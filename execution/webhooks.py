@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.core.handlers.wsgi import LimitedStream
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, UnreadablePostError
 from rest_framework.negotiation import BaseContentNegotiation
@@ -94,15 +95,16 @@ def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, Resp
 def _receive(
     request: HttpRequest, slug: str, path_token: str, signal_id: UUID
 ) -> tuple[str, Response]:
-    body = _body(request)
-    if body is None:
-        return "too_large", answer(
-            "TOO_LARGE", f"the body is larger than {settings.MAX_BODY_BYTES} bytes", 413
-        )
+    if _declares_too_much(request):
+        return _too_large()
     config = config_of(slug)
     address = client_ip(request)
     if config and not _may_post(config, address):
         return "not_allowed", answer("ADDRESS_NOT_ALLOWED", "this address may not post here", 403)
+    # Only now: whoever sends slowly holds a thread of ours.
+    body = _body(request)
+    if len(body) > settings.MAX_BODY_BYTES:
+        return _too_large()
     delivery = Delivery(body, path_token, _signature(request))
     parsed = _parsed(body)
     document = None if isinstance(parsed, Unreadable) else parsed
@@ -173,13 +175,27 @@ def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, Response]:
     return "accepted", Response({"status": "accepted", "signal_id": answered}, status=202)
 
 
-def _body(request: HttpRequest) -> bytes | None:
-    """The body, or ``None`` when it is too large; a large one is not read to its end."""
+def _declares_too_much(request: HttpRequest) -> bool:
     declared = request.META.get("CONTENT_LENGTH") or "0"
-    if not _LENGTH.fullmatch(declared) or int(declared) > settings.MAX_BODY_BYTES:
-        return None
-    body = request.body
-    return body if len(body) <= settings.MAX_BODY_BYTES else None
+    return not _LENGTH.fullmatch(declared) or int(declared) > settings.MAX_BODY_BYTES
+
+
+def _too_large() -> tuple[str, Response]:
+    detail = f"the body is larger than {settings.MAX_BODY_BYTES} bytes"
+    return "too_large", answer("TOO_LARGE", detail, 413)
+
+
+def _body(request: HttpRequest) -> bytes:
+    """The body, also one that comes in chunks; one byte too many is as far as those are read.
+
+    Raises UnreadablePostError.
+    """
+    coding = request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    if "chunked" in coding and request.META.get("wsgi.input_terminated"):
+        # Django reads what Content-Length declares, and a body in chunks declares nothing.
+        limit = settings.MAX_BODY_BYTES + 1
+        request._stream = LimitedStream(request.META["wsgi.input"], limit)  # type: ignore[assignment]
+    return request.body
 
 
 def _signature(request: HttpRequest) -> str:

@@ -16,6 +16,7 @@ from django.db.models import F
 
 from execution import intake
 from execution.alerts import Action, Alert
+from execution.ids import uuid7
 from execution.intake import Accepted, Received, accept
 from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
 from tests.execution.posting import body_of, post, signature_of, stored
@@ -146,6 +147,21 @@ class TestAccept:
 
         assert accept(delivery).is_duplicate is False
         assert accept(delivery).is_duplicate is True
+
+    @pytest.mark.parametrize("window", [60, 0])
+    def test_a_second_try_finds_what_the_first_committed(self, window: int) -> None:
+        delivery, signal_id = received(dedupe_window=window), uuid7()
+
+        for _ in range(3):
+            assert accept(delivery, signal_id) == Accepted(signal_id, is_duplicate=False)
+
+        assert Signal.objects.get().pk == signal_id
+
+    def test_a_second_try_may_find_that_a_twin_was_first(self) -> None:
+        delivery = received()
+        first = accept(delivery)
+
+        assert accept(delivery, uuid7()) == Accepted(first.signal_id, is_duplicate=True)
 
     def test_a_quarantined_body_is_kept_as_it_is_given(self) -> None:
         strategy = StrategyFactory.create()

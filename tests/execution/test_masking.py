@@ -236,7 +236,7 @@ class TestCanaries:
     def test_when_the_database_fails(
         self, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(received: intake.Received) -> None:
+        def fail(received: intake.Received, _: object) -> None:
             raise OperationalError(f"Failing row contains ({received})")
 
         slug = strategy_with(CANARY).slug

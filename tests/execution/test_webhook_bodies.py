@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
+from rest_framework.response import Response
 
 from execution import webhooks
 from execution.models import QuarantinedBody
@@ -179,6 +180,24 @@ class TestTooLarge:
         assert send(len(body) - 5).data["code"] == "NOT_JSON"
         assert send(len(body)).status_code == 202
         assert send(len(body) + 500).data["status"] == "duplicate"
+
+    def test_a_body_in_chunks(self) -> None:
+        strategy, token = webhook()
+        whole = body_of(secret=token)
+
+        def send(body: bytes, **environ: Any) -> Response:
+            path = f"/webhook/{strategy.slug}"
+            request = RequestFactory().post(path, HTTP_TRANSFER_ENCODING="Chunked", **environ)
+            # The server has put the chunks together; nobody counted them.
+            request.META.pop("CONTENT_LENGTH")
+            request.META["wsgi.input"] = BytesIO(body)
+            return webhooks.receive(request, strategy.slug, "")[1]
+
+        terminated = {"wsgi.input_terminated": True}
+        assert send(whole, **terminated).status_code == 202
+        assert send(whole.ljust(65_537), **terminated).status_code == 413
+        assert send(b"", **terminated).status_code == 401
+        assert send(whole).status_code == 401
 
     def test_a_body_that_breaks_off(self) -> None:
         class Broken(BytesIO):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
+from django.test import RequestFactory
 
+from execution import webhooks
 from execution.models import Signal, Strategy, WebhookSecret
 from risk.models import AllowedNetwork, IPAllowlist
 from tests.execution import posting
@@ -142,6 +145,18 @@ class TestAddresses:
         assert self.status(strategy, token, REMOTE_ADDR="") == 403
         assert self.status(strategy, "wrong", REMOTE_ADDR=TRADINGVIEW) == 401
         assert self.status(strategy, "wrong", REMOTE_ADDR=ELSEWHERE) == 403
+
+    def test_a_strangers_body_is_not_waited_for(self) -> None:
+        class Endless(BytesIO):
+            def read(self, *_: Any) -> bytes:
+                raise AssertionError("the body was read")
+
+        strategy, _ = webhook()
+        allow(strategy, f"{TRADINGVIEW}/32")
+        request = RequestFactory().post("/webhook/x", CONTENT_LENGTH="10", REMOTE_ADDR=ELSEWHERE)
+        request._stream = Endless()
+
+        assert webhooks.receive(request, strategy.slug, "")[0] == "not_allowed"
 
     def test_an_empty_allowlist_admits_nobody(self) -> None:
         strategy, token = webhook()

@@ -9,8 +9,10 @@ from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
 
 from execution import intake, webhooks
+from execution.models import Signal
 from tests.execution.posting import body_of, post, stored
 from tests.factories import webhook
+from tests.threads import together
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process", "nudged")]
 
@@ -109,3 +111,45 @@ class TestNotStored:
         assert response.status_code == 500
         assert response.json() == {"code": "INTERNAL_ERROR", "detail": "internal error"}
         assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDroppedConnection:
+    def test_a_connection_the_server_dropped_costs_nobody_an_alert(self, nudged: list[str]) -> None:
+        strategy, token = webhook()
+        post(strategy.slug, body_of(secret=token, id="warm"))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+
+        def drop() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        together(drop)
+        response = post(strategy.slug, body_of(secret=token, id="next"))
+
+        assert response.status_code == 202
+        assert stored() == (2, 2, 0)
+        assert len(nudged) == 2
+
+    @pytest.mark.parametrize("window", [60, 0])
+    def test_an_answer_lost_after_the_commit_is_no_second_alert(
+        self, nudged: list[str], monkeypatch: pytest.MonkeyPatch, window: int
+    ) -> None:
+        strategy, token = webhook(dedupe_window=window)
+        accept = intake.accept
+        failures = iter([OperationalError("server closed the connection unexpectedly")])
+
+        def lose_the_answer(*arguments: Any) -> intake.Accepted:
+            accepted = accept(*arguments)
+            for failure in failures:
+                raise failure
+            return accepted
+
+        monkeypatch.setattr(intake, "accept", lose_the_answer)
+        response = post(strategy.slug, body_of(secret=token))
+
+        assert response.status_code == 202
+        assert stored() == (1, 1, 0)
+        assert nudged == [response.json()["signal_id"]] == [str(Signal.objects.get().pk)]
