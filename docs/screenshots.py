@@ -41,7 +41,6 @@ def _logged_in(browser: Browser, look: str, base: str, user: str, password: str)
     width, height = SIZES[look]
     context = browser.new_context(
         viewport={"width": width, "height": height},
-        device_scale_factor=1 if look != "phone" else 2,
         color_scheme="dark" if look == "dark" else "light",
     )
     page = context.new_page()
