@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import task_postrun, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
@@ -69,15 +69,17 @@ def configure(sender: Celery, **_: Any) -> None:
 
 @task_prerun.connect
 @task_postrun.connect
-def keep_good_connections(**_: Any) -> None:
+def keep_good_connections(sender: Task[..., Any], **_: Any) -> None:
     """Keep a thread's database connection from task to task, and drop one that broke.
 
     Celery's own way, which ``CELERY_DB_REUSE_MAX`` switches off, is a new connection for every
-    task: that costs more than most of our tasks.
+    task: that costs more than most of our tasks. A task worked off by its caller shares the
+    caller's transaction.
     """
     from django.db import close_old_connections
 
-    close_old_connections()
+    if not sender.request.is_eager:
+        close_old_connections()
 
 
 app.autodiscover_tasks(["execution"])
