@@ -98,15 +98,16 @@ def accept(received: Received, signal_id: UUID | None = None) -> Accepted:
 
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:
     """The delivery's key and when it may be used again: never for a sender's own id or header, nor
-    for a signed body: it carries its own time, so the same bytes later are a replay.
+    for a signed body: it carries its own time, so the same bytes later are a replay. A header is
+    not signed and cannot make a signed body another one.
     """
     if received.alert.idempotency_key:
         return f"id:{received.alert.idempotency_key}", None
-    if received.header_key:
-        return f"header:{digest_of(received.header_key).hex()}", None
     key = f"body:{hashlib.sha256(received.raw).hexdigest()}"
     if received.auth == Strategy.Auth.HMAC:
         return key, None
+    if received.header_key:
+        return f"header:{digest_of(received.header_key).hex()}", None
     return key, now + timedelta(seconds=received.dedupe_window)
 
 

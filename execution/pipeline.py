@@ -36,6 +36,8 @@ from risk.types import ReasonCode, Refusal
 logger = logging.getLogger(__name__)
 
 FUTURE_SKEW = timedelta(seconds=60)
+SIGNED_MAX_AGE = 300
+"""Seconds a signature's timestamp is good for, whatever the strategy allows."""
 CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
@@ -154,12 +156,14 @@ def _refuse_signal(signal: Signal, alert: Alert) -> None:
         raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
     sent_at = alert.sent_at or signal.received_at
     age = signal.received_at - sent_at
-    if age > timedelta(seconds=strategy.max_age):
+    signed = signal.auth == Strategy.Auth.HMAC
+    most = min(strategy.max_age, SIGNED_MAX_AGE) if signed else strategy.max_age
+    if age > timedelta(seconds=most):
         seconds = str(int(age.total_seconds()))
         raise Refusal(
             ReasonCode.STALE,
-            f"the alert was {seconds} s old when it arrived; the most is {strategy.max_age} s",
-            {"age": seconds, "max_age": str(strategy.max_age)},
+            f"the alert was {seconds} s old when it arrived; the most is {most} s",
+            {"age": seconds, "max_age": str(most)},
         )
     if -age > FUTURE_SKEW:
         raise Refusal(

@@ -6,7 +6,6 @@ from typing import Any
 
 from axes import admin as axes_admin
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
@@ -16,9 +15,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
 from fks_site import dashboard, trading_switch
-from fks_site.theme import UNFOLD
 
-settings.UNFOLD = UNFOLD  # Unfold looks there on every request
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
 

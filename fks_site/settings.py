@@ -268,3 +268,4 @@ LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(env.str("LOG_FORMAT", default="console"), debug=DEBUG)
 
 # --- admin theme ----------------------------------------------------------------------------------
+from fks_site.theme import UNFOLD  # noqa: E402, F401  (Unfold reads it from the settings)
