@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -29,10 +29,13 @@ class Seen:
     detail: str
 
 
-def note(account: Account, seen: Iterable[Seen]) -> list[Difference]:
+def note(
+    account: Account, seen: Iterable[Seen], *, left_out: Collection[str] = ()
+) -> list[Difference]:
     """Store what is new, close what is gone; returns the account's open differences.
 
-    A difference an operator ignored stays ignored until what the venue says changes.
+    A difference an operator ignored stays ignored until what the venue says changes. ``left_out``
+    are symbols whose positions could not be compared: nothing is known of those.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -53,6 +56,8 @@ def note(account: Account, seen: Iterable[Seen]) -> list[Difference]:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
             row.save()
         for row in known.values():
+            if row.kind == Kind.POSITION and row.symbol in left_out:
+                continue
             _close(row, State.GONE, "the venue and the book agree again")
     return list(Difference.objects.filter(account=account, state=State.OPEN).order_by("id"))
 
@@ -71,20 +76,31 @@ def blocks_entries(account_id: int, symbol: str) -> Difference | None:
 
 
 def ignore(difference: Difference, *, reason: str) -> None:
-    """Accept the difference as it is: entries go on until the venue says something else."""
+    """Accept the difference as it is: entries go on until the venue says something else.
+
+    Raises ValueError when it is no longer open.
+    """
     with transaction.atomic():
+        _lock(difference, State.OPEN)
         _close(difference, State.IGNORED, reason)
         audit.record("difference.ignored", str(difference), reason=reason)
 
 
 def adopt(difference: Difference, *, reason: str) -> None:
-    """Take the venue's word into our book; only for positions. Raises ValueError."""
+    """Take the venue's word into our book; only for positions.
+
+    A position is what its fills and adoptions add up to; the audit row holds the numbers. Raises
+    ValueError: an order, resolved already, or a position that has moved since it was compared.
+    """
     if difference.kind != Kind.POSITION:
         raise ValueError("an order that is not ours cannot be adopted; cancel it at the venue")
     with transaction.atomic():
         row = Position.objects.select_for_update().get(
             account_id=difference.account_id, symbol=difference.symbol
         )
+        _lock(difference, State.OPEN, State.IGNORED)
+        if row.quantity != Decimal(difference.ours):
+            raise ValueError("the position has moved since; wait for the next reconciliation")
         before, row.quantity = row.quantity, Decimal(difference.theirs)
         row.average_price = row.average_price if row.quantity else None
         row.updated_at = timezone.now()
@@ -97,6 +113,12 @@ def adopt(difference: Difference, *, reason: str) -> None:
             after={"quantity": decimal_text(row.quantity)},
             reason=reason,
         )
+
+
+def _lock(difference: Difference, *states: Difference.State) -> None:
+    difference.refresh_from_db(from_queryset=Difference.objects.select_for_update(of=("self",)))
+    if difference.state not in states:
+        raise ValueError(f"this difference is {difference.get_state_display()} already")
 
 
 def _close(row: Difference, state: Difference.State, reason: str) -> None:

@@ -7,6 +7,7 @@ submission, and twice, a window apart. A question without a trustworthy answer c
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -186,21 +187,28 @@ def reconcile_account(account: Account) -> list[Difference]:
     """
     started = timezone.now()
     plugin = plugin_for(account)
-    with facts.venue_call(account):
-        open_at_venue = plugin.open_orders()
-        held_at_venue = plugin.positions()
+    # What is held is asked first: what fills after that shows among the orders, or in neither.
     facts.refresh_balances(account, plugin)
+    with facts.venue_call(account):
+        held_at_venue = plugin.positions()
+        open_at_venue = plugin.open_orders()
     _correct_ends(account, open_at_venue, started)
-    open_ids = {report.broker_order_id for report in open_at_venue}
+    working = {report.broker_order_id: report.filled_quantity for report in open_at_venue}
     for order in _unfinished(account):
-        if order.state in UNRESOLVED or order.broker_order_id not in open_ids:
+        if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
             check_order(order)
-    seen = _foreign_orders(account, open_at_venue)
-    if account.options.get("market_type", "spot") == "spot" and not held_at_venue:
-        seen += _missing_coins(account, started)
-    else:
-        seen += _other_positions(account, held_at_venue, started)
-    found = differences.note(account, seen)
+    quiet = _quiet_positions(account, started)
+    keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
+    found = differences.note(
+        account,
+        _foreign_orders(account, open_at_venue)
+        + (
+            _other_positions(quiet, held_at_venue)
+            if keeps_positions
+            else _missing_coins(account, quiet)
+        ),
+        left_out=_other_symbols(account, quiet),
+    )
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
     return found
 
@@ -251,36 +259,49 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
 
 
 def _quiet_positions(account: Account, started: datetime) -> list[Position]:
-    """Positions that have not moved lately and are not about to: the others cannot be compared."""
+    """Positions whose coin has not moved lately and is not about to: others cannot be compared."""
     busy = Order.objects.filter(
         Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED))
         | Q(state__in=AT_VENUE, type=OrderType.MARKET.value),
         account=account,
-    ).values("symbol")
-    rows = Position.objects.filter(account=account, updated_at__lt=started - QUIET)
-    return list(rows.exclude(symbol__in=busy))
+    )
+    rows = list(Position.objects.filter(account=account).order_by("pk"))
+    moving = {_coin(symbol) for symbol in busy.values_list("symbol", flat=True).distinct()}
+    moving |= {_coin(row.symbol) for row in rows if row.updated_at >= started - QUIET}
+    return [row for row in rows if _coin(row.symbol) not in moving]
 
 
-def _missing_coins(account: Account, started: datetime) -> list[Seen]:
+def _coin(symbol: str) -> str:
+    return symbol.partition("/")[0]
+
+
+def _other_symbols(account: Account, compared: Sequence[Position]) -> set[str]:
+    rows = Position.objects.filter(account=account).exclude(pk__in=[row.pk for row in compared])
+    return set(rows.values_list("symbol", flat=True))
+
+
+def _missing_coins(account: Account, quiet: Sequence[Position]) -> list[Seen]:
     """Spot: coins our fills bought that the venue no longer holds. More coins than ours are no
     difference: they may have been there before."""
+    ours: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for row in quiet:
+        ours[_coin(row.symbol)] += row.quantity
     seen = []
-    for row in _quiet_positions(account, started):
-        base = row.symbol.partition("/")[0]
-        there = Decimal(account.balances.get(base, {}).get("total", "0"))
-        if row.quantity > 0 and there < row.quantity * (1 - DUST):
-            seen.append(_position(row, there, f"the account holds only {there} {base}"))
+    for row in quiet:
+        coin = _coin(row.symbol)
+        there = Decimal(account.balances.get(coin, {}).get("total", "0"))
+        if row.quantity > 0 and there < ours[coin] * (1 - DUST):
+            left = max(there - (ours[coin] - row.quantity), Decimal(0))
+            seen.append(_position(row, left, f"the account holds only {there} {coin}"))
     return seen
 
 
-def _other_positions(
-    account: Account, reports: Sequence[PositionReport], started: datetime
-) -> list[Seen]:
+def _other_positions(quiet: Sequence[Position], reports: Sequence[PositionReport]) -> list[Seen]:
     """Venues that keep positions: every one of ours must be there as it is here."""
     there = {report.symbol: report.quantity for report in reports}
     return [
         _position(row, there.get(row.symbol, Decimal(0)), "the venue's position is another")
-        for row in _quiet_positions(account, started)
+        for row in quiet
         if there.get(row.symbol, Decimal(0)) != row.quantity
     ]
 

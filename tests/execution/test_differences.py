@@ -1,0 +1,345 @@
+"""Where a venue and our book disagree: found by reconciling, ended by the venue or an operator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+from django.db.models import F
+from django.utils import timezone
+
+from brokers.errors import QueryFailedError
+from brokers.types import PositionReport, VenueStatus
+from execution import differences, reconcile, tasks
+from execution.models import Difference, Fill, Order, Position
+from execution.states import OrderState, SignalState
+from risk import audit
+from risk.models import AuditEvent
+from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, report_of, swallow
+from tests.execution.guarding import SYMBOL, Desk, clock, desk, part
+from tests.factories import OrderFactory, PositionFactory
+
+__all__ = ["clock", "desk"]
+
+pytestmark = pytest.mark.django_db
+State = Difference.State
+
+
+@pytest.fixture
+def long(desk: Desk, clock: time_machine.Coordinates) -> Desk:
+    """0.01 BTC bought and quiet; the venue agrees."""
+    desk.buy(stop=None)
+    venue_holds(desk, "0.01")
+    clock.shift(10)
+    assert compare(desk) == []
+    return desk
+
+
+def venue_holds(desk: Desk, quantity: str) -> None:
+    desk.script.balances = {"USDT": Decimal(1_000_000), "BTC": Decimal(quantity)}
+
+
+def compare(desk: Desk) -> list[Difference]:
+    desk.account.refresh_from_db()
+    return reconcile.reconcile_account(desk.account)
+
+
+def states() -> list[str]:
+    return list(Difference.objects.order_by("id").values_list("state", flat=True))
+
+
+def test_coins_sold_by_hand_are_a_difference_and_an_audit_row(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    assert (found.kind, found.symbol, found.ours, found.theirs) == (
+        "position",
+        SYMBOL,
+        "0.01",
+        "0.004",
+    )
+    assert found.detail == ("the account holds only 0.004 BTC; our fills add up to 0.01")
+    (row,) = AuditEvent.objects.filter(kind="difference.found")
+    assert row.subject == f"{SYMBOL} on {long.account.name}"
+
+
+def test_finding_it_again_adds_nothing(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (first,) = compare(long)
+    (second,) = compare(long)
+    assert first.pk == second.pk
+    assert second.last_seen_at > first.last_seen_at
+    assert AuditEvent.objects.filter(kind="difference.found").count() == 1
+
+
+def test_it_blocks_entries_of_its_pair_and_no_exit(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    compare(long)
+
+    entry = long.send("buy", quantity="0.01")
+    assert (entry.state, entry.reason) == (SignalState.DENIED, "DRIFT")
+    other = long.send("buy", symbol="ETH/USDT", quantity="0.01")
+    assert other.state == SignalState.EXECUTED
+    close = long.send("close")
+    assert close.state == SignalState.EXECUTED
+
+
+def test_it_goes_by_itself_when_they_agree_again(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    compare(long)
+    venue_holds(long, "0.01")
+    assert compare(long) == []
+    assert states() == [State.GONE]
+    assert long.send("buy", quantity="0.01").state == SignalState.EXECUTED
+
+
+def test_more_coins_than_ours_are_none(long: Desk) -> None:
+    venue_holds(long, "5")
+    assert compare(long) == []
+
+
+def test_two_pairs_of_a_coin_are_counted_together(
+    long: Desk, clock: time_machine.Coordinates
+) -> None:
+    long.buy("0.02", stop=None, symbol="BTC/USDC")
+    venue_holds(long, "0.03")
+    clock.shift(10)
+    assert compare(long) == []
+
+    venue_holds(long, "0.025")
+    found = {one.symbol: (one.ours, one.theirs) for one in compare(long)}
+
+    assert found == {"BTC/USDT": ("0.01", "0.005"), "BTC/USDC": ("0.02", "0.015")}
+
+
+def test_what_cannot_be_compared_now_keeps_its_difference(long: Desk) -> None:
+    """An order under way in the pair says nothing about what was missing before."""
+    venue_holds(long, "0.004")
+    compare(long)
+    long.script.outcomes.append(swallow)
+    long.send("close")
+
+    (still,) = compare(long)
+
+    assert still.state == State.OPEN
+    assert states() == [State.OPEN]
+
+
+def test_an_ignored_one_is_not_forgotten_while_it_cannot_be_compared(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    differences.ignore(found, reason="known")
+    Position.objects.update(updated_at=timezone.now())
+    assert compare(long) == []
+    assert states() == [State.IGNORED]
+
+
+def test_a_position_that_just_moved_is_left_alone(
+    long: Desk, clock: time_machine.Coordinates
+) -> None:
+    long.buy(stop=None)
+    assert compare(long) == []
+    clock.shift(10)
+    assert [one.ours for one in compare(long)] == ["0.02"]
+
+
+def test_a_resting_order_that_filled_meanwhile_is_booked_and_no_difference(
+    long: Desk,
+) -> None:
+    limit = long.buy(stop=None, order_type="limit", price="59000")
+    sell = long.send("sell", quantity="0.01", order_type="limit", price="61000")
+    exit_order = Order.objects.get(signal=sell)
+    Position.objects.update(updated_at=timezone.now() - timedelta(minutes=1))
+    long.script.reports[exit_order.identity] = report_of(
+        exit_order, VenueStatus.PARTIALLY_FILLED, part(7, "0.006")
+    )
+    venue_holds(long, "0.004")
+
+    assert compare(long) == []
+
+    assert long.held() == Decimal("0.004")
+    limit.refresh_from_db()
+    assert limit.state == OrderState.OPEN
+
+
+def test_what_fills_between_the_questions_is_no_difference(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is asked first: a fill after that is seen among the orders, or by neither."""
+    sell = long.send("sell", quantity="0.01", order_type="limit", price="61000")
+    exit_order = Order.objects.get(signal=sell)
+    Position.objects.update(updated_at=timezone.now() - timedelta(minutes=1))
+    plain = ScriptedPlugin.open_orders
+
+    def fills_right_after(self: ScriptedPlugin, symbol: str | None = None) -> Any:
+        answer = plain(self, symbol)
+        long.script.reports[exit_order.identity] = report_of(
+            exit_order, VenueStatus.FILLED, part(8, "0.01")
+        )
+        venue_holds(long, "0")
+        return answer
+
+    monkeypatch.setattr(ScriptedPlugin, "open_orders", fills_right_after)
+    assert compare(long) == []
+
+
+@pytest.mark.parametrize("question", ["open_orders", "positions", "balances"])
+def test_a_failed_question_is_never_an_empty_answer(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise QueryFailedError("cut off")
+
+    venue_holds(long, "0")
+    monkeypatch.setattr(ScriptedPlugin, question, fails)
+    with pytest.raises(QueryFailedError):
+        compare(long)
+    assert states() == []
+    assert long.held() == Decimal("0.01")
+
+
+# --- venues that keep positions ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(desk: Desk, clock: time_machine.Coordinates) -> Desk:
+    """Short 0.01 BTC at a venue that keeps positions."""
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+    desk.send("sell", quantity="0.01")
+    assert desk.held() == Decimal("-0.01")
+    clock.shift(10)
+    return desk
+
+
+@pytest.mark.parametrize("theirs", ["0", "-0.02", "0.01"])
+def test_a_position_the_venue_keeps_otherwise_is_a_difference(
+    short: Desk, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    kept = [PositionReport(SYMBOL, Decimal(theirs), None)] if theirs != "0" else []
+    monkeypatch.setattr(ScriptedPlugin, "positions", lambda _: kept)
+    assert [(one.ours, one.theirs) for one in compare(short)] == [("-0.01", theirs)]
+
+
+def test_a_position_the_venue_keeps_as_we_do_is_none(
+    short: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [PositionReport(SYMBOL, Decimal("-0.01"), None)]
+    monkeypatch.setattr(ScriptedPlugin, "positions", lambda _: kept)
+    assert compare(short) == []
+
+
+# --- orders that are not ours ------------------------------------------------------------------------
+
+
+def test_a_foreign_order_is_a_difference_and_blocks_entries(desk: Desk) -> None:
+    foreign = OrderFactory.build(account=desk.account)
+    desk.script.reports["foreign"] = report_of(foreign, VenueStatus.OPEN)
+    (found,) = compare(desk)
+    assert (found.kind, found.theirs) == ("foreign_order", "buy 0.01")
+    assert desk.send("buy", quantity="0.01").reason == "DRIFT"
+
+    with pytest.raises(ValueError, match="cancel it at the venue"):
+        differences.adopt(found, reason="mine")
+    del desk.script.reports["foreign"]
+    assert compare(desk) == []
+
+
+def test_our_own_stop_is_no_foreign_order(desk: Desk) -> None:
+    desk.buy()
+    assert compare(desk) == []
+
+
+# --- an operator's word ------------------------------------------------------------------------------
+
+
+def test_an_ignored_one_lets_entries_pass_until_the_venue_says_something_else(
+    long: Desk, clock: time_machine.Coordinates
+) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    with audit.acting(audit.Actor("maria")):
+        differences.ignore(found, reason="moved to cold storage")
+    assert (found.state, found.resolved_by) == (State.IGNORED, "maria")
+    assert compare(long) == []
+    assert long.send("buy", symbol=SYMBOL, quantity="0.0001").state == SignalState.EXECUTED
+
+    clock.shift(10)
+    venue_holds(long, "0.003")
+    (again,) = compare(long)
+
+    assert again.pk != found.pk
+    assert states() == [State.GONE, State.OPEN]
+    told = AuditEvent.objects.filter(kind__startswith="difference.").order_by("id")
+    assert [(row.kind, row.actor) for row in told] == [
+        ("difference.found", "system"),
+        ("difference.ignored", "maria"),
+        ("difference.found", "system"),
+    ]
+
+
+def test_after_adopting_the_position_is_its_fills_and_its_adoptions(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+
+    differences.adopt(found, reason="sold by hand")
+
+    position = Position.objects.get()
+    assert (position.quantity, position.average_price) == (Decimal("0.004"), Decimal(60000))
+    row = AuditEvent.objects.get(kind="difference.adopted")
+    adopted = Decimal(row.after["quantity"]) - Decimal(row.before["quantity"])
+    bought = sum(Fill.objects.values_list(F("quantity"), flat=True))
+    assert position.quantity == bought + adopted
+    assert row.reason == "sold by hand"
+    assert compare(long) == []
+    assert long.send("buy", quantity="0.01").state == SignalState.EXECUTED
+
+
+def test_adopting_nothing_takes_the_stop_off(desk: Desk, clock: time_machine.Coordinates) -> None:
+    desk.buy()
+    venue_holds(desk, "0")
+    clock.shift(10)
+    (found,) = compare(desk)
+    differences.adopt(found, reason="sold by hand")
+    tasks.sweep()
+    assert desk.live() == []
+    assert not desk.plan().is_active
+    assert Position.objects.get().average_price is None
+
+
+def test_a_position_that_moved_since_is_not_adopted(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    long.send("sell", quantity="0.002")
+    with pytest.raises(ValueError, match="has moved since"):
+        differences.adopt(found, reason="late")
+    assert long.held() == Decimal("0.008")
+
+
+@pytest.mark.parametrize("word", [differences.ignore, differences.adopt])
+def test_what_is_resolved_already_is_not_resolved_again(long: Desk, word: Any) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    venue_holds(long, "0.01")
+    compare(long)
+    with pytest.raises(ValueError, match="gone by itself"):
+        word(found, reason="too late")
+    assert states() == [State.GONE]
+
+
+def test_an_ignored_one_may_still_be_adopted(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    (found,) = compare(long)
+    differences.ignore(found, reason="known")
+    differences.adopt(found, reason="after all")
+    assert found.state == State.ADOPTED
+    assert long.held() == Decimal("0.004")
+
+
+def test_accounts_do_not_see_each_others_differences(long: Desk, scripted: Any) -> None:
+    PositionFactory.create(account=scripted(), updated_at=timezone.now() - timedelta(minutes=1))
+    venue_holds(long, "0.004")
+    assert len(compare(long)) == 1
+    assert differences.blocks_entries(Position.objects.last().account_id, SYMBOL) is None
