@@ -201,7 +201,7 @@ def test_a_failed_question_is_never_an_empty_answer(
     assert long.held() == Decimal("0.01")
 
 
-# --- venues that keep positions ----------------------------------------------------------------------
+# --- venues that keep positions ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_position_the_venue_keeps_as_we_do_is_none(
     assert compare(short) == []
 
 
-# --- orders that are not ours ------------------------------------------------------------------------
+# --- orders that are not ours -----------------------------------------------------------------------
 
 
 def test_a_foreign_order_is_a_difference_and_blocks_entries(desk: Desk) -> None:
@@ -252,7 +252,7 @@ def test_our_own_stop_is_no_foreign_order(desk: Desk) -> None:
     assert compare(desk) == []
 
 
-# --- an operator's word ------------------------------------------------------------------------------
+# --- an operator's word -----------------------------------------------------------------------------
 
 
 def test_an_ignored_one_lets_entries_pass_until_the_venue_says_something_else(

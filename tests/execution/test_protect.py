@@ -271,7 +271,7 @@ def test_a_stop_of_the_other_side_does_not_guard(desk: Desk) -> None:
     assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.02"))]
 
 
-# --- exits -------------------------------------------------------------------------------------------
+# --- exits ------------------------------------------------------------------------------------------
 
 
 def test_while_an_exit_is_under_way_no_stop_is_placed(desk: Desk) -> None:
@@ -355,7 +355,7 @@ def test_a_cancel_the_venue_does_not_obey_is_not_sent_in_a_loop(desk: Desk) -> N
     assert len(desk.script.canceled) < 5
 
 
-# --- halts and cancels -------------------------------------------------------------------------------
+# --- halts and cancels ------------------------------------------------------------------------------
 
 
 def halt() -> None:
@@ -399,7 +399,7 @@ def test_a_stop_canceled_at_the_venue_comes_back(
     assert desk.guarded() == [("0.01", "58000")]
 
 
-# --- the venue says no -------------------------------------------------------------------------------
+# --- the venue says no ------------------------------------------------------------------------------
 
 
 def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
@@ -489,7 +489,7 @@ def test_a_stop_of_unknown_outcome_counts_as_live_and_is_not_doubled(
     assert desk.plan().naked_since is None
 
 
-# --- nothing can be said of the venue ----------------------------------------------------------------
+# --- nothing can be said of the venue ---------------------------------------------------------------
 
 
 def test_old_trading_rules_serve_where_the_venue_does_not_answer(desk: Desk) -> None:

@@ -1,0 +1,427 @@
+"""Targets FKS watches itself, positions without their stop, and the alarm."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.db import connection
+
+from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
+from execution import tasks, watching
+from execution.exclusive import Work, exclusive
+from execution.models import Order, Protection, Signal, Strategy
+from execution.states import OrderState, SignalState
+from risk import breakers, switch
+from risk.models import AuditEvent, TradingState
+from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, rest, swallow
+from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole, part
+from tests.threads import beside, together
+
+__all__ = ["clock", "desk"]
+
+pytestmark = pytest.mark.django_db
+REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
+THREE = [
+    {"price": "61000", "percent": "30"},
+    {"price": "62000", "percent": "30"},
+    {"price": "63000", "percent": "40"},
+]
+
+
+def watch(desk: Desk, price: int | str | None = None) -> list[str]:
+    """One look while the market is at ``price``; what the looking sent, as (action, quantity)."""
+    if price is not None:
+        desk.script.price = Decimal(price)
+    before = set(Signal.objects.values_list("pk", flat=True))
+    tasks.watch(desk.account.pk)
+    sent = Signal.objects.exclude(pk__in=before).order_by("id")
+    return [str(one.alert.get("quantity", "all")) for one in sent]
+
+
+def naked(desk: Desk, **alert: object) -> None:
+    """A position of 0.01 BTC whose stop the venue refuses for ever."""
+    desk.script.outcomes.extend([fill_whole, *[REFUSED] * 5])
+    desk.buy(**alert)
+    assert desk.plan().naked_since is not None
+
+
+# --- targets ----------------------------------------------------------------------------------------
+
+
+def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: Desk) -> None:
+    desk.buy("0.01", take_profit=THREE)
+
+    assert watch(desk, 60999) == []
+    assert watch(desk, 61000) == ["0.003"]
+    assert desk.held() == Decimal("0.007")
+    assert desk.guarded() == [("0.007", "58000")]
+    assert watch(desk, 61500) == []
+    assert watch(desk, 64000) == ["0.003"]
+    assert watch(desk) == ["all"]
+
+    assert desk.held() == 0
+    assert not desk.plan().is_active
+    assert desk.live() == []
+    assert watch(desk) == []
+    own = Signal.objects.filter(auth=watching.OWN_ALERT)
+    assert {one.state for one in own} == {SignalState.EXECUTED}
+    assert own.earliest("id").body.startswith("take profit at 61000, for the entry ")
+
+
+def test_the_last_target_closes_what_fees_and_rounding_left(desk: Desk) -> None:
+    entry = desk.buy(
+        "0.00101",
+        take_profit=[{"price": "61000", "percent": "50"}, {"price": "62000", "percent": "50"}],
+        order_type="limit",
+        price="60000",
+    )
+    desk.fills(entry, part(1, "0.00101"))
+    assert watch(desk, 61000) == ["0.000505"]
+    assert desk.held() == Decimal("0.00051")
+    assert watch(desk, 62000) == ["all"]
+    assert desk.held() == 0
+
+
+def test_targets_below_a_hundred_percent_leave_the_rest_to_the_stop(desk: Desk) -> None:
+    desk.buy("0.01", take_profit=[{"price": "61000", "percent": "40"}])
+    assert watch(desk, 61000) == ["0.004"]
+    assert desk.guarded() == [("0.006", "58000")]
+    assert watch(desk, 70000) == []
+    assert desk.plan().is_active
+
+
+def test_two_targets_at_one_price_are_two(desk: Desk) -> None:
+    both = [{"price": "61000", "percent": "50"}, {"price": "61000", "percent": "50"}]
+    desk.buy("0.01", take_profit=both)
+    assert [watch(desk, 61000), watch(desk)] == [["0.005"], ["all"]]
+
+
+def test_a_short_reaches_its_targets_downward(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True)
+    desk.send(
+        "sell",
+        quantity="0.01",
+        stop_loss="62000",
+        take_profit=[THREE[0] | {"price": "59000", "percent": "100"}],
+    )
+    assert watch(desk, 59001) == []
+    assert watch(desk, 59000) == ["all"]
+    assert desk.held() == 0
+
+
+@pytest.mark.parametrize(("side", "reached"), [("bid", False), ("ask", True)])
+def test_the_side_that_would_trade_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, side: str, reached: bool
+) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    bid, ask = (
+        (Decimal(60900), Decimal(61100)) if side == "bid" else (Decimal(61000), Decimal(61200))
+    )
+
+    def quote(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        return Quote(symbol, bid, ask, ask, desk.plan().entry.created_at)
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", quote)
+    assert bool(watch(desk)) is reached
+
+
+def test_a_halt_uses_up_no_target(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    switch.change(TradingState.State.HALTED, reason="test")
+    assert watch(desk, 61000) == []
+    switch.change(TradingState.State.REDUCING, reason="test")
+    assert watch(desk, 61000) == ["all"]
+    assert desk.held() == 0
+
+
+def test_a_disabled_strategy_still_takes_its_profit(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    Strategy.objects.update(is_enabled=False)
+    assert watch(desk, 61000) == ["all"]
+    assert desk.held() == 0
+
+
+def test_an_account_switched_off_is_not_watched(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    desk.account.is_active = False
+    desk.account.save()
+    assert watching.watched_accounts() == []
+    assert watch(desk, 61000) == []
+
+
+def test_without_target_and_with_its_stop_nobody_asks_for_a_quote(desk: Desk) -> None:
+    desk.buy()
+    assert watching.watched_accounts() == []
+
+
+def test_the_sweep_has_targets_watched(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    desk.script.price = Decimal(61000)
+    tasks.sweep()
+    assert desk.held() == 0
+
+
+# --- watchers beside each other ---------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_watchers_at_once_reach_a_target_once(desk: Desk) -> None:
+    desk.buy("0.01", take_profit=THREE)
+    desk.script.price = Decimal(61000)
+    plan = desk.plan()
+    sent = together(*[lambda: watching.look(plan.pk)] * 4)
+    assert sorted(len(one) for one in sent) == [0, 0, 0, 1]
+    assert [one["price"] for one in desk.plan().targets] == ["62000", "63000"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_venue_that_hangs_holds_one_watcher_per_account(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.buy(take_profit=THREE)
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    def hangs(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        asked.release()
+        assert answer.wait(20)
+        raise QueryFailedError("timeout")
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", hangs)
+    first = beside(lambda: tasks.watch(desk.account.pk))
+    assert asked.acquire(timeout=20)
+    for _ in range(3):
+        tasks.watch(desk.account.pk)
+    answer.set()
+    first.result(20)
+    assert not asked.acquire(blocking=False)
+    assert breakers.of_account(desk.account.pk).failures == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_lock_of_a_watcher_that_died_is_free_again(desk: Desk) -> None:
+    def dies() -> None:
+        with exclusive(Work.WATCH, 1) as mine:
+            assert mine
+            connection.close()
+
+    beside(dies).exception(20)
+    with exclusive(Work.WATCH, 1) as mine:
+        assert mine
+
+
+def test_a_venue_that_fails_is_asked_once_a_round_and_a_missing_quote_does_not_end_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for symbol in ("BTC/USDT", "ETH/USDT", "SOL/USDT"):
+        desk.buy(symbol=symbol, take_profit=[{"price": "61000", "percent": "100"}])
+    asked: list[str] = []
+    error: Exception = QueryFailedError("timeout")
+
+    def fails(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        asked.append(symbol)
+        raise error
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", fails)
+    watch(desk)
+    assert asked == ["BTC/USDT"]
+    error = QuoteUnavailableError("one-sided")
+    watch(desk)
+    assert asked == ["BTC/USDT", "BTC/USDT", "ETH/USDT", "SOL/USDT"]
+    breakers.trip(desk.account.pk, "test")
+    watch(desk)
+    assert len(asked) == 4
+
+
+def test_a_plan_renewed_while_its_quote_was_fetched_is_left_to_the_next_look(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
+    plain = ScriptedPlugin.fetch_data
+
+    def renews(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        monkeypatch.setattr(ScriptedPlugin, "fetch_data", plain)
+        desk.buy(take_profit=[{"price": "90000", "percent": "100"}])
+        return plain(self, symbol)
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", renews)
+    desk.script.price = Decimal(61000)
+    assert watching.look(desk.plan().pk) == []
+    assert [one["price"] for one in desk.plan().targets] == ["90000"]
+
+
+# --- a position whose stop is not at the venue ------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", list(Strategy.OnNaked))
+def test_a_stop_whose_price_has_passed_closes_the_position(
+    desk: Desk, policy: Strategy.OnNaked
+) -> None:
+    Strategy.objects.update(on_naked=policy)
+    naked(desk)
+    desk.script.outcomes.clear()
+    assert watch(desk, "58000.01") == []
+    assert watch(desk, 58000) == ["all"]
+    assert desk.held() == 0
+    assert not desk.plan().is_active
+
+
+def test_a_short_is_closed_above_its_stop(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True)
+    desk.script.outcomes.extend([fill_whole, REFUSED])
+    desk.send("sell", quantity="0.01", stop_loss="62000")
+    assert watch(desk, 61999) == []
+    assert watch(desk, 62000) == ["all"]
+    assert desk.held() == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "closes"),
+    [
+        (Strategy.OnNaked.ALARM, []),
+        (Strategy.OnNaked.REPLACE, []),
+        (Strategy.OnNaked.CLOSE, ["all"]),
+    ],
+)
+def test_only_the_policy_close_closes_after_5_s(
+    desk: Desk,
+    clock: time_machine.Coordinates,
+    policy: Strategy.OnNaked,
+    closes: list[str],
+) -> None:
+    Strategy.objects.update(on_naked=policy)
+    naked(desk)
+    desk.script.outcomes.clear()
+    assert watch(desk, 60000) == []
+    clock.shift(6)
+    assert watch(desk, 60000) == closes
+
+
+def test_a_closing_that_failed_is_tried_again_after_30_s(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    naked(desk)
+    desk.script.outcomes.clear()
+    desk.script.outcomes.append(REFUSED)
+    Strategy.objects.update(on_naked=Strategy.OnNaked.ALARM)
+    assert watch(desk, 57000) == ["all"]
+    assert desk.held() == Decimal("0.01")
+    assert watch(desk) == []
+    clock.shift(31)
+    assert watch(desk) == ["all"]
+    assert desk.held() == 0
+
+
+def test_a_halt_leaves_a_naked_position_to_the_alarm_and_the_close_to_later(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    naked(desk)
+    switch.change(TradingState.State.HALTED, reason="test")
+    desk.script.outcomes.extend([REFUSED] * 5)
+    clock.shift(6)
+    assert watch(desk, 57000) == []
+    assert len(watching.alarm()) == 1
+    switch.change(TradingState.State.ACTIVE, reason="test")
+    desk.script.outcomes.clear()
+    assert watch(desk) == ["all"]
+
+
+def test_no_second_exit_while_one_is_under_way(desk: Desk) -> None:
+    desk.buy()
+    desk.script.outcomes.append(swallow)
+    desk.send("close")
+    desk.guard()
+    assert desk.plan().naked_since is not None
+    assert watch(desk, 57000) == []
+
+
+def test_closing_an_unguarded_position_cancels_the_exit_that_holds_its_coins(desk: Desk) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.01", order_type="limit", price="70000")
+    assert watch(desk, 57000) == ["all"]
+    exits = Order.objects.filter(role=Order.Role.EXIT).order_by("id")
+    assert [one.state for one in exits] == [OrderState.CANCELED, OrderState.FILLED]
+    assert desk.held() == 0
+
+
+# --- the alarm --------------------------------------------------------------------------------------
+
+
+def test_a_naked_position_raises_an_alarm_within_10_s_once(
+    desk: Desk, clock: time_machine.Coordinates, caplog: pytest.LogCaptureFixture
+) -> None:
+    naked(desk)
+    clock.shift(4)
+    tasks.sweep()
+    assert not AuditEvent.objects.filter(kind="position.naked").exists()
+    clock.shift(3)
+    tasks.sweep()
+    tasks.sweep()
+    (told,) = AuditEvent.objects.filter(kind="position.naked")
+    assert told.subject == f"{SYMBOL} on {desk.account.name}"
+    assert told.reason == "0.01 of 0.01 has no stop at the venue"
+    logged = [one for one in caplog.records if one.name == "execution.watching"]
+    assert [(one.levelname, one.getMessage()) for one in logged] == [
+        ("ERROR", f"naked position: {SYMBOL} on {desk.account.name}, {told.reason}")
+    ]
+
+
+def test_it_is_raised_where_nothing_can_be_found_out_at_all(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of a plugin, not only an answer that fails."""
+    entry = desk.buy(order_type="limit", price="60000")
+
+    def breaks(self: ScriptedPlugin, identity: str) -> str:
+        raise KeyError(identity)
+
+    monkeypatch.setattr(ScriptedPlugin, "client_order_id", breaks)
+    desk.fills(entry, part(1, "0.01"))
+    clock.shift(6)
+    assert len(watching.alarm()) == 1
+
+
+def test_a_position_guarded_again_and_naked_again_raises_a_second_one(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole, REFUSED, rest])
+    desk.buy()
+    clock.shift(6)
+    assert len(watching.alarm()) == 1
+    desk.guard()
+    assert desk.plan().alarmed_at is None
+    desk.script.outcomes.append(REFUSED)
+    Order.objects.filter(role=Order.Role.STOP_LOSS).update(
+        state=OrderState.CANCELED, reason="CANCELED_BY_OPERATOR"
+    )
+    desk.guard()
+    clock.shift(6)
+    assert len(watching.alarm()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_alarms_at_once_are_one(desk: Desk, clock: time_machine.Coordinates) -> None:
+    naked(desk)
+    clock.shift(6)
+    raised = together(*[watching.alarm] * 4)
+    assert sum(len(one) for one in raised) == 1
+    assert AuditEvent.objects.filter(kind="position.naked").count() == 1
+
+
+def test_nobody_can_send_an_own_alert_by_hand(desk: Desk) -> None:
+    """Only FKS itself writes the mark that lets an alert pass a disabled strategy."""
+    assert watching.OWN_ALERT not in Strategy.Auth.values
+    Strategy.objects.update(is_enabled=False)
+    assert desk.send("close").reason == "STRATEGY_DISABLED"
+    assert not Protection.objects.exists()
+
+
+def test_a_request_is_what_the_venue_sees(desk: Desk) -> None:
+    desk.buy(take_profit=[{"price": "61000", "percent": "40"}])
+    watch(desk, 61000)
+    sale: OrderRequest = desk.script.sent[2]
+    assert (sale.side.value, sale.type.value, sale.quantity) == ("sell", "market", Decimal("0.004"))
