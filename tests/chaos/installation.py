@@ -1,0 +1,119 @@
+"""A throw-away installation: PostgreSQL, Valkey, accounts, strategies, and the zygote."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fks_site import addresses
+from fks_site.addresses import Urls
+from fks_site.embedded import Postgres, Valkey
+from tests.chaos.plan import BINANCE, KRAKEN, Step, accounts_of, lanes, venue_of
+from tests.chaos.points import SETTLE, TIMEOUT
+from tests.e2e.product import free_port
+from tests.venues.client import RunningVenue
+
+SENSITIVE = ("b24", "k04")
+"""Accounts that keep the breaker of a new account; the others try again after a second."""
+
+
+@dataclass
+class Installation:
+    """The servers and, once it is forked, the driver's end of the zygote's channel."""
+
+    var: Path
+    urls: Urls
+    postgres: Postgres
+    valkey: Valkey
+    port: int = field(default_factory=free_port)
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def bring_up(self, steps: Sequence[Step], venue: RunningVenue, disabled: str) -> None:
+        """Load the product, fork the zygote, then make the rows. Until the fork nothing of the
+        product holds a connection or a thread.
+        """
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+
+        from tests.chaos.fuses import Fuses
+        from tests.chaos.zygote import Terms, fork_zygote, load_everything
+
+        load_everything()
+        self.fuses = Fuses(steps, self.var / "kills")
+        terms = Terms(self.var, self.port, venue.base_url, self.fuses, disabled)
+        self.zygote: socket.socket = fork_zygote(terms)
+        call_command("migrate", verbosity=0)
+        self._limits()
+        self._accounts(venue)
+        self._strategies()
+
+    def _limits(self) -> None:
+        from risk.limits import set_limit
+
+        for rule in ("max_order_value", "max_position_value"):
+            set_limit(rule, Decimal(1_000_000), reason="chaos")
+
+    def _accounts(self, venue: RunningVenue) -> None:
+        from brokers.accounts import create_account
+        from risk.breakers import of_account
+
+        for name in (*BINANCE, *KRAKEN):
+            key = f"{name}key".ljust(64, "x")
+            secret = b64encode(secrets.token_bytes(64)).decode()
+            venue.control.add_key(venue_of(name), key, secret, name)
+            account = create_account(
+                name,
+                broker="ccxt",
+                environment="sandbox",
+                options={
+                    "exchange": venue_of(name),
+                    "base_url": venue.base_url,
+                    "submit_timeout": TIMEOUT,
+                    "settle_window": SETTLE,
+                },
+                credentials={"api_key": key, "api_secret": secret},
+            )
+            breaker = of_account(account.pk)
+            breaker.open_seconds = 1
+            breaker.failure_threshold = 5 if name in SENSITIVE else 25
+            breaker.save()
+
+    def _strategies(self) -> None:
+        from execution.strategies import create_strategy
+
+        for slug in sorted({strategy for strategy, _ in lanes()}):
+            made = create_strategy(
+                slug, accounts=accounts_of(slug), options={"allowlist": "none", "max_age": 3600}
+            )
+            self.paths[slug] = f"/webhook/{slug}/{made.secret}"
+
+
+@contextmanager
+def installation() -> Iterator[Installation]:
+    """PostgreSQL (durable, as in production) and Valkey under a directory that is removed."""
+    with ExitStack() as stack:
+        var = Path(stack.enter_context(TemporaryDirectory(prefix="fks-chaos-")))
+        urls = addresses.urls(var)
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "fks_site.settings",
+            "DATABASE_URL": urls.database,
+            "REDIS_URL": urls.redis,
+            "FKS_VAR": str(var),
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "CREDENTIAL_KEYS": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        }
+        postgres, valkey = Postgres(var), Valkey(var)
+        for server in (postgres, valkey):
+            server.start()
+            stack.callback(server.stop)
+        yield Installation(var, urls, postgres, valkey)

@@ -1,0 +1,146 @@
+"""What a run does, drawn from one seed: the alerts, the fault each order meets, the kills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from random import Random
+from typing import Any
+
+from tests.chaos.points import CELLS, FAULTS, NO_FAULT, STALLS, Point
+
+BINANCE = tuple(f"b{number:02}" for number in range(1, 25))
+KRAKEN = tuple(f"k{number:02}" for number in range(1, 5))
+PAIR = ("b01", "k01")
+"""The accounts of the one strategy whose alerts become two orders."""
+
+QUANTITIES = {"BTC": "0.0004", "ETH": "0.008", "SOL": "0.16", "BNB": "0.04"}
+PRICES = {"BTC": 60000, "ETH": 3000, "SOL": 150, "BNB": 600}
+PLANNED_SHARE = 0.8
+"""Of the kills; the others strike at random."""
+FAULTY_SHARE = 0.3
+"""Of the orders nothing is planned for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One alert. ``fault`` is what its order meets at the venue, ``point`` where its process dies."""
+
+    index: int
+    strategy: str
+    symbol: str
+    body: dict[str, Any]
+    fault: str = NO_FAULT
+    point: Point | None = None
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        return self.strategy, self.symbol
+
+    @property
+    def key(self) -> str:
+        """The alert's idempotency key, by which every part of the run knows the step."""
+        return f"step-{self.index}"
+
+    @property
+    def makes_an_order(self) -> bool:
+        return bool(self.body["action"] != "cancel")
+
+
+def venue_of(account: str) -> str:
+    return "kraken" if account in KRAKEN else "binance"
+
+
+def accounts_of(strategy: str) -> tuple[str, ...]:
+    return PAIR if strategy == "pair" else (strategy,)
+
+
+def index_of(key: str) -> int:
+    return int(key.removeprefix("step-"))
+
+
+def lanes() -> list[tuple[str, str]]:
+    """(strategy, symbol) of everything that is traded."""
+    found = [(name, f"{coin}/USDT") for name in BINANCE for coin in QUANTITIES]
+    found += [(name, f"{coin}/USD") for name in KRAKEN for coin in ("BTC", "ETH", "SOL")]
+    return [*found, ("pair", "BTC/USDT"), ("pair", "ETH/USDT")]
+
+
+@dataclass
+class Planner:
+    """Draws the steps of a run in order."""
+
+    seed: int
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.lanes = lanes()
+        self.quiet = [lane for lane in self.lanes if lane[0] in BINANCE]
+
+    def draw(self, orders: int, kills: int) -> list[Step]:
+        """``orders`` steps that ask for an order, and the cancels between them.
+
+        The planned kills go through the cells in a shuffled order, each cell as often as any other.
+        """
+        cells = list(CELLS)
+        self.random.shuffle(cells)
+        planned = min(round(kills * PLANNED_SHARE), orders // 2)
+        stalls = sum(1 for point, _ in cells if point in STALLS) * planned // len(cells)
+        cells = list(islice(cycle(cells), planned + stalls))
+        places = set(self.random.sample(range(orders), min(len(cells), orders)))
+        left = iter(cells)
+        for number in range(orders):
+            if number in places:
+                self._cell(*next(left))
+            else:
+                self._ordinary()
+        return self.steps
+
+    def _cell(self, point: Point, fault: str) -> None:
+        lane = self.random.choice(self.quiet)
+        resting = point.startswith("C10") and point is not Point.RESENDING
+        self._add(lane, _limit(lane, self.random) if resting else _market(lane), fault, point)
+        if point is Point.CANCELED:
+            self._add(lane, {"action": "cancel"})
+
+    def _ordinary(self) -> None:
+        lane = self.random.choice(self.lanes)
+        fault = NO_FAULT
+        if self.random.random() < FAULTY_SHARE:
+            fault = self.random.choice(list(FAULTS))
+        kind = self.random.random()
+        if kind < 0.55:
+            body = _market(lane)
+        elif kind < 0.7:
+            body = _limit(lane, self.random)
+        elif kind < 0.9:
+            body = {"action": "close"}
+        else:
+            body = _market(lane) | {"action": "sell"}
+        self._add(lane, body, fault)
+        if self.random.random() < 0.04:
+            self._add(lane, {"action": "cancel"})
+
+    def _add(
+        self,
+        lane: tuple[str, str],
+        body: dict[str, Any],
+        fault: str = NO_FAULT,
+        point: Point | None = None,
+    ) -> None:
+        strategy, symbol = lane
+        index = len(self.steps)
+        step = Step(index, strategy, symbol, {}, fault, point)
+        step.body.update(body, id=step.key, symbol=symbol)
+        self.steps.append(step)
+
+
+def _market(lane: tuple[str, str]) -> dict[str, Any]:
+    return {"action": "buy", "quantity": QUANTITIES[lane[1].partition("/")[0]]}
+
+
+def _limit(lane: tuple[str, str], random: Random) -> dict[str, Any]:
+    """A buy that rests some percent below the market."""
+    price = PRICES[lane[1].partition("/")[0]] * random.randint(90, 98) // 100
+    return _market(lane) | {"order_type": "limit", "price": str(price)}

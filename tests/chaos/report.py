@@ -1,0 +1,41 @@
+"""The table a run prints."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+
+from tests.chaos.run import Result
+
+SHOWN = 20
+"""Findings printed one by one."""
+
+
+def table(options: Namespace, result: Result, cells: int) -> str:
+    """All figures of a run; what was found and the story of the first bad order at the end."""
+    rows = [
+        ("seed, id rule, disabled", f"{options.seed}, {options.id_rule}, {options.disable or '-'}"),
+        ("alerts acknowledged", str(result.acknowledged)),
+        ("orders", f"{result.orders}, of which {result.placed} reached the venue"),
+        ("order states", _listed(result.states)),
+        ("kills", f"{result.kills.total()}: {_listed(result.kills)}"),
+        ("stalls beyond the lease", str(result.stalls)),
+        ("crash point x fault cells", f"{result.cells} of {cells}"),
+        ("other troubles", _listed(result.troubles)),
+        ("faults at the venue", f"{result.faults.total()}: {_listed(result.faults)}"),
+        ("answers to deliveries", _listed(result.answers)),
+        ("lost", str(result.count("lost"))),
+        ("doubled", str(result.count("doubled"))),
+        ("unknown left", str(result.count("unknown left"))),
+        ("cancels ignored", str(result.count("cancel ignored"))),
+        ("wrong otherwise", str(result.count("wrong"))),
+        ("seconds", f"{result.storm_s:.0f} of storm, {result.settling_s:.0f} of settling"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    lines += [f"{finding.kind}: {finding.what}" for finding in result.findings[:SHOWN]]
+    return "\n".join([*lines, result.story]).rstrip()
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"

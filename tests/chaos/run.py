@@ -1,0 +1,201 @@
+"""One run: build the installation, let the storm pass, lift it, let things settle, judge."""
+
+from __future__ import annotations
+
+import threading
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+
+import psycopg
+from django.db import connections
+
+from brokers.errors import BrokerError
+from brokers.models import Account
+from execution import reconcile
+from risk.types import Refusal
+from tests.chaos.fleet import Fleet
+from tests.chaos.installation import Installation
+from tests.chaos.plan import Step
+from tests.chaos.points import BACKGROUND, CELLS, HIDDEN_MS
+from tests.chaos.sender import Gate, Senders
+from tests.chaos.story import story
+from tests.chaos.trouble import EVERY, MarketMaker, Troubles
+from tests.chaos.verdict import Auditor, Finding
+from tests.venues.client import LedgerView, RunningVenue
+
+BACKLOG = 80
+"""Orders and alerts under way at which the senders pause."""
+TROUBLES = 8
+"""At least so many in a run."""
+DRAIN_LIMIT_S = 60
+"""In which what was accepted is dealt with while faults and kills go on."""
+SETTLE_LIMIT_S = 90
+"""In which everything must be resolved once the faults are lifted."""
+_UNDER_WAY = """
+SELECT (SELECT count(*) FROM execution_signal WHERE state = 'received')
+     + (SELECT count(*) FROM execution_order
+        WHERE state IN ('pending', 'submitting', 'unknown', 'canceling'))
+"""
+
+
+@dataclass
+class Result:
+    """The figures of a run."""
+
+    orders: int = 0
+    placed: int = 0
+    acknowledged: int = 0
+    storm_s: float = 0
+    settling_s: float = 0
+    stalls: int = 0
+    cells: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    story: str = ""
+
+    def count(self, kind: str) -> int:
+        return sum(finding.kind == kind for finding in self.findings)
+
+
+class Run:
+    """Drives an installation whose zygote is up."""
+
+    def __init__(
+        self, options: Namespace, steps: Sequence[Step], place: Installation, venue: RunningVenue
+    ) -> None:
+        self.options = options
+        self.steps = steps
+        self.place = place
+        self.venue = venue
+        self.fleet = Fleet(place.zygote, options.seed)
+        self.gate = Gate()
+        self.senders = Senders(steps, place.port, place.paths, self.gate)
+        self.market = MarketMaker(venue.control, options.seed)
+        self.troubles = Troubles(
+            self.fleet, place.postgres, place.valkey, place.urls.redis, Random(options.seed)
+        )
+        self.over = threading.Event()
+        self.under_way = 0
+
+    def carry_out(self) -> Result:
+        """Everything, in order; the result holds what was found."""
+        result = Result()
+        started = time.monotonic()
+        self._begin()
+        self._make_trouble(started)
+        self._lift()
+        result.storm_s = time.monotonic() - started
+        self._settle()
+        result.settling_s = time.monotonic() - started - result.storm_s
+        self._judge(result)
+        return result
+
+    def _begin(self) -> None:
+        self.venue.control.set_fault_rates(*BACKGROUND)
+        self.venue.control.set_visibility_delay(HIDDEN_MS)
+        self.fleet.start()
+        self.senders.start()
+        self.market.thread.start()
+        threading.Thread(target=self._hold_back, daemon=True).start()
+
+    def _make_trouble(self, started: float) -> None:
+        """Until all alerts are sent and dealt with. Random kills make up what the planned ones have
+        not reached, in step with the alerts that are done.
+        """
+        wanted = len(self.steps) or 1
+        troubles, every = 0, min(EVERY, wanted // TROUBLES + 1)
+        deadline = started + self.options.minutes * 60
+        while self.senders.busy or self.under_way > len(self.steps) // 50:
+            done = len(self.senders.acknowledged) - self.under_way
+            struck = self.place.fuses.kills() + self.fleet.random_kills.total()
+            if struck < self.options.kills * done / wanted:
+                self.fleet.kill_one()
+            if len(self.senders.acknowledged) > (troubles + 1) * every:
+                self.troubles.strike(troubles)
+                troubles += 1
+            if time.monotonic() > deadline:
+                self.gate.closed_for_good.set()
+            if time.monotonic() > deadline + DRAIN_LIMIT_S:
+                return
+            time.sleep(0.05)
+
+    def _hold_back(self) -> None:
+        while not self.over.wait(0.3):
+            self.under_way = self._count_under_way()
+            (self.gate.open.clear if self.under_way > BACKLOG else self.gate.open.set)()
+
+    def _count_under_way(self) -> int:
+        """How much is not resolved; more than any limit while the database does not answer."""
+        try:
+            with psycopg.connect(self.place.urls.database, connect_timeout=2) as database:
+                row = database.execute(_UNDER_WAY).fetchone()
+        except psycopg.Error:
+            return 1 << 30
+        return int(row[0]) if row else 0
+
+    def _lift(self) -> None:
+        self.over.set()
+        self.troubles.wait()
+        self.market.stopping.set()
+        self.market.thread.join(10)
+        self.place.fuses.lift()
+        self.venue.control.clear_faults()
+        self.venue.control.set_visibility_delay(0)
+
+    def _settle(self) -> None:
+        """Until the product itself has resolved everything; then one reconciliation, as asked for
+        by an operator.
+        """
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while self._count_under_way() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        self.under_way = self._count_under_way()
+        connections.close_all()
+        for account in Account.objects.all():
+            with suppress(BrokerError, Refusal):
+                reconcile.reconcile_account(account)
+
+    def _judge(self, result: Result) -> None:
+        ledgers = {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}
+        auditor = Auditor(ledgers)
+        if self.under_way:
+            auditor.add("unsettled", f"{self.under_way} still under way after {SETTLE_LIMIT_S} s")
+        auditor.alerts(self.steps, self.senders.acknowledged)
+        auditor.cancels(self.steps, self.senders.acknowledged)
+        auditor.order_by_order()
+        auditor.positions(ledgers)
+        auditor.journals(self.troubles.halts)
+        for surprise in self.senders.surprises:
+            auditor.add("wrong", surprise)
+        self._count(result, ledgers, auditor)
+        named = [finding.order for finding in auditor.findings if finding.order]
+        if named:
+            result.story = story(named[0], self.venue.control, ledgers)
+
+    def _count(self, result: Result, ledgers: Mapping[str, LedgerView], auditor: Auditor) -> None:
+        result.findings = auditor.findings
+        result.orders = len(auditor.orders)
+        result.placed = len(auditor.placed)
+        result.states = Counter(str(order.state) for order in auditor.orders.values())
+        result.acknowledged = len(self.senders.acknowledged)
+        result.answers = self.senders.answers
+        result.troubles = self.troubles.counts
+        fuses = self.place.fuses
+        result.cells = len(set(fuses.cells()) & set(CELLS))
+        result.stalls = len(fuses.struck()) - fuses.kills()
+        result.kills["at named points"] = fuses.kills()
+        for role, count in self.fleet.random_kills.items():
+            result.kills[f"{role} at random"] = count
+        for ledger in ledgers.values():
+            for name, count in ledger.counts.items():
+                if name.startswith("fault "):
+                    result.faults[name.removeprefix("fault ")] += count

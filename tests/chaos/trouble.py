@@ -1,0 +1,152 @@
+"""What goes wrong around the processes: servers restart, a halt is pressed, trades trickle in."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+
+import redis
+
+from fks_site.embedded import Postgres, Valkey
+from tests.chaos.fleet import Fleet
+from tests.chaos.fuses import STALL_S
+from tests.chaos.plan import BINANCE
+from tests.venues.client import ControlError, VenueControl
+
+EVERY = 400
+"""Orders acknowledged between two troubles."""
+
+
+@dataclass
+class Halt:
+    """From ``pressed`` to ``released`` nothing of the account may be claimed for sending."""
+
+    account: str
+    pressed: datetime
+    released: datetime
+
+
+@dataclass
+class Troubles:
+    """Each kind in its turn. The servers are restarted by the thread that calls ``strike``, whose
+    end would be theirs.
+    """
+
+    fleet: Fleet
+    postgres: Postgres
+    valkey: Valkey
+    redis_url: str
+    random: Random
+    counts: Counter[str] = field(default_factory=Counter)
+    halts: list[Halt] = field(default_factory=list)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def kinds(self) -> dict[str, Callable[[], None]]:
+        return {
+            "worker frozen past its lease": lambda: self._aside(self._freeze),
+            "Valkey flushed": self._flush_valkey,
+            "PostgreSQL immediate restart": self._crash_postgres,
+            "kill switch killed half-way (C11)": lambda: self._aside(self._halt),
+            "Valkey stopped": self._stop_valkey,
+            "rolling restart with migrate (C12)": self._roll,
+        }
+
+    def strike(self, number: int) -> None:
+        """The ``number``-th trouble."""
+        kinds = list(self.kinds().items())
+        name, act = kinds[number % len(kinds)]
+        self.counts[name] += 1
+        act()
+
+    def wait(self) -> None:
+        """Until no trouble is under way."""
+        for thread in self._threads:
+            thread.join()
+
+    def _aside(self, act: Callable[[], None]) -> None:
+        thread = threading.Thread(target=act, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _freeze(self) -> None:
+        self.fleet.freeze_one(STALL_S)
+
+    def _crash_postgres(self) -> None:
+        process = self.postgres._process
+        assert process is not None
+        process.send_signal(signal.SIGQUIT)
+        process.wait(30)
+        self.postgres.start()
+
+    def _flush_valkey(self) -> None:
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushall()
+
+    def _stop_valkey(self) -> None:
+        self.valkey.stop()
+        time.sleep(1)
+        self.valkey.start()
+
+    def _roll(self) -> None:
+        self.fleet.run("migrate", seconds=60)
+        self.fleet.roll()
+
+    def _halt(self) -> None:
+        """Pressed, killed between the halt and the cancels; pressed again; released."""
+        account = self.random.choice(BINANCE)
+        self.fleet.run("halt", account, str(self.random.randint(0, 1)))
+        pressed = datetime.now(UTC)
+        self.fleet.run("halt", account, "")
+        time.sleep(1)
+        released = datetime.now(UTC)
+        self.fleet.run("resume", account)
+        self.halts.append(Halt(account, pressed, released))
+
+
+class MarketMaker:
+    """Trades against resting orders: half of one, later perhaps the rest."""
+
+    def __init__(self, control: VenueControl, seed: int) -> None:
+        self._control = control
+        self._random = Random(seed)
+        self._seen = dict.fromkeys(("binance", "kraken"), 0)
+        self._due: list[tuple[float, str, str, str, str]] = []
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="market", daemon=True)
+
+    def _run(self) -> None:
+        while not self.stopping.wait(0.3):
+            with suppress(ControlError, OSError):
+                for venue in self._seen:
+                    self._look(venue)
+            self._trade()
+
+    def _look(self, venue: str) -> None:
+        for order in self._control.ledger(venue, self._seen[venue], 1 << 40).orders:
+            self._seen[venue] = max(self._seen[venue], order.sequence)
+            if order.price is None:
+                continue
+            half = str(order.quantity / 2)
+            now = time.monotonic()
+            self._due.append(
+                (now + self._random.uniform(0.2, 2), venue, order.account, order.id, half)
+            )
+            if self._random.random() < 0.7:
+                self._due.append(
+                    (now + self._random.uniform(2, 4), venue, order.account, order.id, half)
+                )
+
+    def _trade(self) -> None:
+        now = time.monotonic()
+        ready = [one for one in self._due if one[0] <= now]
+        self._due = [one for one in self._due if one[0] > now]
+        for _, venue, account, order_id, quantity in sorted(ready):
+            with suppress(ControlError, OSError):
+                self._control.fill(venue, order_id, quantity, account=account)

@@ -1,0 +1,235 @@
+"""A process that has imported everything and forks the product's processes from itself.
+
+A Celery worker spends two seconds on imports, which a run of thousands of kills cannot pay. The
+zygote holds no connection and no thread, so what it forks differs from a fresh process in nothing
+but the time it took.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.crash import Crasher
+from tests.chaos.fuses import Fuses
+from tests.chaos.patches import disable
+
+LATE_IMPORTS = (
+    "ccxt",
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.thread",
+    "celery.worker.consumer",
+    "django.core.wsgi",
+    "fks_site.urls",
+    "granian",
+    "kombu.transport.redis",
+)
+THREADS = 6
+WEB_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the processes of a run are to know."""
+
+    var: Path
+    port: int
+    venue: str
+    fuses: Fuses
+    disabled: str
+
+
+def load_everything() -> None:
+    """Import what the processes would import."""
+    for name in LATE_IMPORTS:
+        import_module(name)
+    app = import_module("fks_site.celery").app
+    app.loader.import_default_modules()
+    app.finalize()
+
+
+def _worker(terms: Terms) -> None:
+    from fks_site.celery import app
+
+    options = ["--pool", "threads", "--concurrency", str(THREADS), "--loglevel", "WARNING"]
+    options += ["-Q", "orders,default,sweeps", "-n", f"worker{os.getpid()}@chaos"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    app.worker_main(["--quiet", "worker", *options, *quiet])
+
+
+def _beat(terms: Terms) -> None:
+    from fks_site.celery import app
+
+    schedule = str(terms.var / "beat-schedule")
+    app.start(["--quiet", "beat", "-s", schedule, "--pidfile=", "--loglevel", "WARNING"])
+
+
+def _web(terms: Terms) -> None:
+    from granian import Granian
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+
+    Granian(
+        "fks_site.wsgi:application",
+        address="127.0.0.1",
+        port=terms.port,
+        interface=Interfaces.WSGI,
+        websockets=False,
+        workers=WEB_WORKERS,
+        blocking_threads=8,
+        backpressure=128,
+        respawn_failed_workers=True,
+        respawn_interval=0.2,
+        log_level=LogLevels.warning,
+    ).serve()
+
+
+def _halt(terms: Terms, account: str, die: str) -> None:
+    """The kill switch; ``die`` says after how many cancels it is killed, empty for never."""
+    from django.core.management import call_command
+
+    from execution import dispatch
+
+    cancel, left = dispatch.cancel, [int(die or -1)]
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        cancel(*args, **kwargs)
+
+    dispatch.cancel = counted
+    call_command("halt", account=account, mode="cancel_all", reason="chaos")
+
+
+def _resume(terms: Terms, account: str) -> None:
+    from django.core.management import call_command
+
+    call_command("resume", account=account, reason="chaos")
+
+
+def _migrate(terms: Terms) -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+
+
+ROLES: dict[str, Callable[..., None]] = {
+    "worker": _worker,
+    "beat": _beat,
+    "web": _web,
+    "halt": _halt,
+    "resume": _resume,
+    "migrate": _migrate,
+}
+
+
+class Zygote:
+    """Forks on request, reports every start and death, one JSON object per line."""
+
+    def __init__(self, terms: Terms, channel: socket.socket) -> None:
+        self.terms = terms
+        self.channel = channel
+        self.children: dict[int, str] = {}
+
+    def run(self) -> None:
+        """Until the driver closes its end; then every child dies."""
+        wake = os.pipe()
+        os.set_blocking(wake[1], False)
+        signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.collect()
+        gc.freeze()
+        lines = b""
+        while True:
+            ready = select.select([self.channel.fileno(), wake[0]], [], [])[0]
+            if wake[0] in ready:
+                os.read(wake[0], 4096)
+                self._reap()
+            if self.channel.fileno() in ready:
+                data = self.channel.recv(65536)
+                if not data:
+                    return self._end()
+                *whole, lines = (lines + data).split(b"\n")
+                for line in whole:
+                    self._start(*json.loads(line), wake=wake)
+
+    def _start(self, role: str, *arguments: str, wake: tuple[int, int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            for end in wake:
+                os.close(end)
+            self._become(role, arguments)
+        self.children[pid] = role
+        self._tell(started=pid, role=role)
+
+    def _become(self, role: str, arguments: tuple[str, ...]) -> None:
+        status = 1
+        try:
+            os.setsid()
+            self.channel.close()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            log = os.open(self.terms.var / f"{role}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+            for stream in (1, 2):
+                os.dup2(log, stream)
+            sys.argv = [role]
+            disable(self.terms.disabled)
+            if role in ("worker", "web"):
+                Crasher(self.terms.fuses, self.terms.venue).install()
+            ROLES[role](self.terms, *arguments)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._tell(
+                died=pid, role=self.children.pop(pid, ""), status=os.waitstatus_to_exitcode(status)
+            )
+
+    def _end(self) -> None:
+        for pid in self.children:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _tell(self, **event: Any) -> None:
+        with suppress(OSError):
+            self.channel.sendall(json.dumps(event).encode() + b"\n")
+
+
+def fork_zygote(terms: Terms) -> socket.socket:
+    """Fork the zygote from this process, which has imported everything; the driver's end."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        try:
+            Zygote(terms, theirs).run()
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours
