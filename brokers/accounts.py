@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError, ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
@@ -70,14 +71,7 @@ def check(
 ) -> None:
     """Raise ConfigurationError unless the plugin can work with this; nothing is sent anywhere."""
     plugin_class = registry().get(broker)
-    unknown = sorted(set(options) - set(plugin_class.option_fields))
-    if unknown:
-        known = ", ".join(plugin_class.option_fields) or "none"
-        raise ConfigurationError(f"{broker} has no option {unknown[0]!r}; known: {known}")
-    foreign = sorted(set(credentials) - set(plugin_class.credential_fields))
-    if foreign:
-        known = ", ".join(plugin_class.credential_fields) or "none"
-        raise ConfigurationError(f"{broker} takes no credential {foreign[0]!r}; known: {known}")
+    _refuse_unknown_names(plugin_class, options, credentials)
     try:
         where = Environment(environment)
     except ValueError as error:
@@ -101,3 +95,17 @@ def check(
     except BrokerError as error:
         raise ConfigurationError(str(error), code=error.code) from error
     plugin.close()
+
+
+def _refuse_unknown_names(
+    plugin_class: type[ExecutionPlugin], options: Mapping[str, Any], credentials: Mapping[str, str]
+) -> None:
+    broker = plugin_class.name
+    unknown = sorted(set(options) - set(plugin_class.option_fields))
+    if unknown:
+        known = ", ".join(plugin_class.option_fields) or "none"
+        raise ConfigurationError(f"{broker} has no option {unknown[0]!r}; known: {known}")
+    foreign = sorted(set(credentials) - set(plugin_class.credential_fields))
+    if foreign:
+        known = ", ".join(plugin_class.credential_fields) or "none"
+        raise ConfigurationError(f"{broker} takes no credential {foreign[0]!r}; known: {known}")

@@ -138,6 +138,11 @@ def script_of(account: Account) -> Script:
     return _scripts.setdefault(str(account.pk), Script())
 
 
+def follow(account: Account, script: Script) -> None:
+    """Let ``account``'s venue follow ``script``."""
+    _scripts[str(account.pk)] = script
+
+
 class ScriptedPlugin(ExecutionPlugin):
     """Follows the script of its account."""
 
