@@ -17,7 +17,6 @@ class ReasonCode(StrEnum):
     """Why something was refused. One vocabulary for signals, orders, pages and metrics."""
 
     # signal
-    UNREADABLE = "UNREADABLE"
     STALE = "STALE"
     FROM_THE_FUTURE = "FROM_THE_FUTURE"
     LOW_CONFIDENCE = "LOW_CONFIDENCE"

@@ -1,0 +1,380 @@
+"""Every management command, as an operator types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from django.utils import timezone
+
+from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.models import Account
+from brokers.types import Permissions, VenueStatus
+from execution.models import Heartbeat, Order, Route, Signal, Strategy
+from execution.states import OrderState
+from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, TradingState
+from tests.brokers.scripted import ScriptedPlugin, registered, report_of, script_of
+from tests.factories import AccountFactory, OrderFactory, StrategyFactory, allow_trading, webhook
+
+pytestmark = pytest.mark.django_db
+Accounts = Callable[..., Account]
+APPS = ("brokers", "risk", "execution", "fks_site")
+
+
+def run(command: str, *arguments: str) -> str:
+    """What the command prints; raises CommandError where the shell would see a failure."""
+    out = io.StringIO()
+    call_command(command, *arguments, stdout=out)
+    return out.getvalue()
+
+
+def printed(command: str, *arguments: str) -> dict[str, object]:
+    """The one JSON object a command prints."""
+    values: dict[str, object] = json.loads(run(command, *arguments))
+    return values
+
+
+@pytest.fixture
+def scripted() -> Iterator[Accounts]:
+    with registered() as account:
+        yield account
+
+
+def commands() -> list[str]:
+    return sorted(
+        module.name
+        for app in APPS
+        for module in iter_modules(import_module(f"{app}.management.commands").__path__)
+    )
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_tested(command: str) -> None:
+    tests = Path(settings.BASE_DIR, "tests")
+    used = re.compile(rf'\b(run|printed|call_command)\(\s*"{command}"')
+    texts = (path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+    named = list(tests.rglob(f"test_{command}.py"))
+    assert named or any(used.search(text) for text in texts)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        call_command(command, "--help")
+    assert left.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+# --- add_account, check_account, list_brokers -----------------------------------------------------
+
+
+def test_an_account_is_added(tmp_path: Path, scripted: Accounts) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"api_key": "key-canary-1234", "api_secret": "secret-canary"}')
+    arguments = ("--broker", "scripted", "--environment", "sandbox")
+    options = ("--options", '{"exchange": "kraken"}', "--credentials-file", str(keys))
+    assert printed("add_account", "desk", *arguments, *options) == {
+        "name": "desk",
+        "broker": "scripted",
+        "environment": "sandbox",
+        "venue": "kraken",
+        "quote_currency": "USD",
+        "options": {"exchange": "kraken"},
+        "has_credentials": True,
+    }
+    assert Account.objects.get().config().credentials["api_secret"] == "secret-canary"
+
+
+def test_credentials_may_come_by_standard_input(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"api_key": "k", "api_secret": "s"}'))
+    output = run("add_account", "desk", "--broker", "scripted", "--credentials-file", "-")
+    assert json.loads(output)["has_credentials"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("canary", r"--credentials-file is not JSON \(character 0\)"),
+        ('["canary"]', "--credentials-file must be a JSON object"),
+        ('{"api_key": 7}', "every value must be text"),
+        (None, "--credentials-file cannot be read: No such file"),
+    ],
+)
+def test_a_credentials_file_that_is_none_is_not_repeated(
+    tmp_path: Path, scripted: Accounts, content: str | None, sentence: str
+) -> None:
+    path = tmp_path / "keys.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CommandError, match=sentence) as refused:
+        run("add_account", "desk", "--broker", "scripted", "--credentials-file", str(path))
+    assert "canary" not in str(refused.value)
+    assert not Account.objects.exists()
+
+
+def test_an_option_nobody_has_is_refused() -> None:
+    with pytest.raises(CommandError, match="paper has no option 'colour'"):
+        run("add_account", "desk", "--broker", "paper", "--options", '{"colour": "red"}')
+
+
+def test_an_account_is_checked(scripted: Accounts) -> None:
+    account = scripted()
+    answer = printed("check_account", account.name)
+    assert (answer["healthy"], answer["may_trade"], answer["may_withdraw"]) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "sentence"),
+    [
+        (Permissions(trade=True, withdraw=True, ip_restricted=None), "this key may withdraw"),
+        (Permissions(trade=False, withdraw=False, ip_restricted=None), "this key may not trade"),
+    ],
+)
+def test_a_key_that_may_too_much_or_too_little_fails_the_check(
+    scripted: Accounts,
+    monkeypatch: pytest.MonkeyPatch,
+    permissions: Permissions,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(ScriptedPlugin, "check_permissions", lambda _: permissions)
+    with pytest.raises(CommandError, match=sentence):
+        run("check_account", scripted().name)
+
+
+def test_an_account_that_cannot_work_fails_the_check(scripted: Accounts) -> None:
+    silent, wrong = scripted(), scripted()
+    script_of(silent).failure = QueryFailedError("timeout")
+    with pytest.raises(CommandError, match="as scripted"):
+        run("check_account", silent.name)
+    script_of(wrong).init_failure = ConfigurationError("no such exchange")
+    with pytest.raises(CommandError, match="ACCOUNT_MISCONFIGURED: no such exchange"):
+        run("check_account", wrong.name)
+    with pytest.raises(CommandError, match="there is no account 'nobody'"):
+        run("check_account", "nobody")
+
+
+def test_brokers_are_listed() -> None:
+    assert "paper: Paper" in run("list_brokers")
+    listed = json.loads(run("list_brokers", "--json"))
+    assert {"ccxt", "paper"} <= {one["name"] for one in listed}
+    assert {"name", "label", "credentials", "options"} <= set(listed[0])
+
+
+# --- add_strategy, send_signal --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("auth", "secret"), [("token", "token"), ("hmac", "hmac_secret")])
+def test_a_strategy_is_added_and_its_secret_shown_once(auth: str, secret: str) -> None:
+    first, second = AccountFactory.create(), AccountFactory.create()
+    options = json.dumps({"quantity": 0.5, "max_age": 60, "allowlist": "none"})
+    answer = printed(
+        *("add_strategy", "demo", "--accounts", f"{first.name}, {second.name}"),
+        *("--auth", auth, "--options", options, "--http", "fks.example:80"),
+    )
+    assert answer["webhook_url"] == "http://fks.example:80/webhook/demo"
+    assert answer["accounts"] == [first.name, second.name]
+    assert len(str(answer[secret])) >= 32
+    assert str(answer[secret]) not in str(answer["webhook_url"])
+    assert Strategy.objects.get().max_age == 60
+    assert [str(route.quantity) for route in Route.objects.all()] == ["0.5", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--accounts", "nobody"), "there is no account 'nobody'"),
+        (("--accounts", "", "--options", "{"), "--options is not JSON"),
+        (("--accounts", "", "--options", "[]"), "--options must be a JSON object"),
+        (("--accounts", "", "--options", '{"colour": 1}'), "there is no option 'colour'"),
+    ],
+)
+def test_a_strategy_that_cannot_work_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
+    IPAllowlist.objects.create(name="tradingview")
+    with pytest.raises(CommandError, match=sentence):
+        run("add_strategy", "demo", *arguments)
+    assert not Strategy.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("auth", ["token", "hmac"])
+def test_a_signal_is_signed_and_posted(
+    auth: str, live_server: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy, secret = webhook(auth=auth)
+    if auth == "token":
+        monkeypatch.setenv("FKS_WEBHOOK_TOKEN", secret)
+    fields = ("--field", "symbol=BTC/USDT", "--field", "action=buy", "--field", "quantity=0.01")
+    address = str(live_server).removeprefix("http://")
+    answer = printed("send_signal", strategy.slug, *fields, "--http", address)
+    assert (answer["status"], answer["signal_id"]) == ("accepted", str(Signal.objects.get().pk))
+
+
+def test_a_signal_that_cannot_be_sent() -> None:
+    strategy, secret = webhook()
+    with pytest.raises(CommandError, match="there is no strategy 'nobody'"):
+        run("send_signal", "nobody")
+    with pytest.raises(CommandError, match="give --token"):
+        run("send_signal", strategy.slug)
+    with pytest.raises(CommandError, match="--field wants NAME=VALUE"):
+        run("send_signal", strategy.slug, "--token", secret, "--field", "symbol")
+    with pytest.raises(CommandError, match="nothing answers at"):
+        run("send_signal", strategy.slug, "--token", secret, "--http", "127.0.0.1:9")
+
+
+# --- set_limit, halt, resume, reconcile -----------------------------------------------------------
+
+
+def test_a_limit_is_set_and_leaves_a_trace() -> None:
+    account = AccountFactory.create()
+    arguments = ("--account", account.name, "--symbol", "BTC/USDT", "--mode", "observe")
+    assert printed("set_limit", "max_order_value", "1e3", *arguments, "--reason", "start") == {
+        "rule": "max_order_value",
+        "value": "1000",
+        "mode": "observe",
+        "scope": f"account {account.name}, symbol BTC/USDT",
+    }
+    trace = AuditEvent.objects.get()
+    assert (trace.actor, trace.reason) == ("command", "start")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("max_order_value", "much"), "'much' is not a number"),
+        (("max_order_value", "-1"), "at least 0"),
+        (("risk_per_trade", "2"), "0.02 means 2 %"),
+        (("max_order_value", "1", "--account", "nobody"), "there is no account 'nobody'"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        run("set_limit", *arguments, "--reason", "test")
+    assert not RiskLimit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "said"),
+    [("halt", "halted", "halted"), ("reduce_only", "reducing", "reduce only")],
+)
+def test_trading_is_halted_and_resumed(mode: str, state: str, said: str) -> None:
+    assert run("halt", "--mode", mode, "--reason", "outage") == f"everything is {said} now.\n"
+    row = TradingState.objects.get()
+    assert (row.state, row.reason, row.changed_by) == (state, "outage", "command")
+    assert run("resume", "--reason", "fixed") == "everything is active now.\n"
+    row.refresh_from_db()
+    assert (row.state, row.reason) == ("active", "fixed")
+
+
+def test_a_halt_may_concern_one_account_or_strategy() -> None:
+    account, strategy = AccountFactory.create(), StrategyFactory.create()
+    run("halt", "--account", account.name, "--reason", "test")
+    run("halt", "--strategy", strategy.slug, "--reason", "test")
+    rows = TradingState.objects.values_list("scope", "key", "state")
+    assert sorted(rows) == [
+        ("account", account.name, "halted"),
+        ("strategy", strategy.slug, "halted"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["halt", "resume"])
+@pytest.mark.parametrize("scope", ["account", "strategy"])
+def test_a_name_nobody_has_halts_nothing(command: str, scope: str) -> None:
+    with pytest.raises(CommandError, match=f"there is no {scope} 'typo'"):
+        run(command, f"--{scope}", "typo", "--reason", "test")
+    assert not TradingState.objects.exists()
+
+
+def test_a_halt_may_cancel_what_works_and_names_what_is_left(scripted: Accounts) -> None:
+    account, silent = scripted(), scripted()
+    orders = [
+        OrderFactory.create(account=one, state=OrderState.OPEN, broker_order_id="V1")
+        for one in (account, silent)
+    ]
+    for order in orders:
+        script_of(order.account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
+    said = run("halt", "--account", account.name, "--mode", "cancel_all", "--reason", "test")
+    assert said.splitlines()[-1] == "All working orders are cancelled."
+    assert Order.objects.get(pk=orders[0].pk).state == OrderState.CANCELED
+    script_of(silent).failure = QueryFailedError("timeout")
+    said = run("halt", "--mode", "cancel_all", "--reason", "test")
+    assert f"still at the venue: order {orders[1].pk}" in said
+    assert "All working orders" not in said
+
+
+def test_the_books_are_compared(scripted: Accounts) -> None:
+    agreeing, other = scripted(), scripted()
+    foreign = report_of(OrderFactory.build(account=other), VenueStatus.OPEN)
+    script_of(other).reports["foreign"] = foreign
+    assert run("reconcile", "--account", agreeing.name) == f"{agreeing.name}: agrees\n"
+    with pytest.raises(CommandError, match="not everything agrees"):
+        run("reconcile")
+    with pytest.raises(CommandError, match="there is no account 'nobody'"):
+        run("reconcile", "--account", "nobody")
+
+
+def test_a_venue_that_does_not_answer_is_no_agreement(scripted: Accounts) -> None:
+    script_of(scripted()).failure = QueryFailedError("timeout")
+    with pytest.raises(CommandError, match="not everything agrees"):
+        run("reconcile")
+
+
+# --- first_start, doctor --------------------------------------------------------------------------
+
+
+def test_a_first_start_makes_what_is_needed_and_a_second_one_nothing() -> None:
+    said = run("first_start", "--http", "127.0.0.1:8123")
+    assert re.search(r"Admin +http://127\.0\.0\.1:8123/admin/ +user admin +password \S{16}", said)
+    assert "curl -H 'Prefer: wait=5' http://127.0.0.1:8123/webhook/demo/" in said
+    assert "http://127.0.0.1:8123/webhook/tradingview/" in said
+    counts = [
+        model.objects.count()
+        for model in (User, Account, Strategy, RiskLimit, IPAllowlist, AllowedNetwork)
+    ]
+    assert counts == [1, 1, 2, 3, 1, 6]
+    assert run("first_start").strip() == ""
+    assert counts == [
+        model.objects.count()
+        for model in (User, Account, Strategy, RiskLimit, IPAllowlist, AllowedNetwork)
+    ]
+
+
+def test_a_first_start_without_a_demo() -> None:
+    assert "curl" not in run("first_start", "--no-demo")
+    assert list(Strategy.objects.values_list("slug", flat=True)) == ["tradingview"]
+
+
+@override_settings(FIRST_START=settings.FIRST_START | {"webhook_secret": "w" * 32})
+def test_a_secret_that_was_given_is_not_shown() -> None:
+    assert "wwww" not in run("first_start")
+
+
+def test_the_doctor_names_what_is_wrong(scripted: Accounts) -> None:
+    account = scripted()
+    script_of(account).failure = QueryFailedError("timeout")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="things to look at"):
+        call_command("doctor", stdout=out)
+    assert "no limit is enforced" in out.getvalue()
+    assert f"account {account.name}: as scripted" in out.getvalue()
+    assert "a worker has not been heard of" in out.getvalue()
+
+
+def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> None:
+    scripted()
+    allow_trading()
+    for name in ("worker", "beat"):
+        Heartbeat.objects.create(name=name, at=timezone.now())
+    assert {line[:4] for line in run("doctor").splitlines()} == {"ok  "}
