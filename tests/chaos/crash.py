@@ -97,7 +97,7 @@ class Crasher:
         self._around(
             intake,
             "accept",
-            lambda received: index_of(received.alert.idempotency_key),
+            lambda received, *_: index_of(received.alert.idempotency_key),
             before=Point.NOT_STORED,
             after=Point.STORED,
         )

@@ -20,16 +20,19 @@ def disable(safeguard: str) -> None:
 
 
 def _let_looks_count_at_once() -> None:
+    """The first "not found" proves absence, however young the order is."""
     not_found = reconcile._not_found
 
     def at_once(order: Order, asked_at: datetime, settle_window: int) -> None:
         order.settle_at = None
         not_found(order, asked_at, 0)
 
+    reconcile.LOOKS_NEEDED = 1
     reconcile._not_found = at_once
 
 
 def _let_every_move_win() -> None:
+    """A caller's idea of the order overwrites what another has made of it."""
     move = transitions.move
 
     def unconditional(order: Order, event: transitions.Event, **changes: Any) -> bool:

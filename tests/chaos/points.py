@@ -11,7 +11,8 @@ TIMEOUT = 1
 SETTLE = 2
 """Seconds within which the venue of the run shows every order it took."""
 LATE_S = 1.2
-HIDDEN_MS = 600
+"""A late order turns up after this and the delay of every order: together no more than SETTLE."""
+HIDDEN_MS = 800
 HANG_S = 1.3
 
 

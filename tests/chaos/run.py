@@ -167,6 +167,8 @@ class Run:
     def _judge(self, result: Result) -> None:
         ledgers = {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}
         auditor = Auditor(ledgers)
+        if not self.senders.acknowledged:
+            auditor.add("wrong", "no alert was acknowledged: nothing was tested")
         if self.under_way:
             auditor.add("unsettled", f"{self.under_way} still under way after {SETTLE_LIMIT_S} s")
         auditor.alerts(self.steps, self.senders.acknowledged)

@@ -79,7 +79,7 @@ class Senders:
             self.answers[str(status or "no answer")] += 1
             if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
                 break
-            if status in range(400, 500):
+            if status in range(400, 501):
                 self.surprises.append(f"{step.key} was answered {status} {answer}")
                 return
             time.sleep(0.1)

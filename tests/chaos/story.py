@@ -38,8 +38,8 @@ def _ours(order: Order) -> Iterable[str]:
 
 def _requests(client_id: str, ids: set[str], control: VenueControl) -> Iterable[str]:
     for entry in control.requests():
-        said = set(entry.params.values())
-        if client_id in said or ids & said or entry.order_id in ids:
+        named = {entry.params.get("orderId"), entry.params.get("txid"), entry.order_id}
+        if client_id in entry.params.values() or ids & named:
             yield (
                 f"  request {_time(entry.time)} {entry.method} {entry.path} {entry.status} "
                 f"{entry.fault} {entry.error}".rstrip()
