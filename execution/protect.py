@@ -25,7 +25,7 @@ from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
 from execution.states import AT_VENUE, TERMINAL, OrderState
-from risk.arithmetic import floor_to
+from risk.arithmetic import floor_to, text
 from risk.prices import round_price
 
 SUSPENSION = timedelta(seconds=20)
@@ -167,13 +167,13 @@ def _note_coverage(case: _Case, stop: Decimal) -> None:
     missing = case.wanted - sum((order.remaining for order in at_venue), ZERO)
     if missing <= 0:
         plan.naked_since = plan.alarmed_at = None
-        plan.detail = f"{case.wanted} guarded at {stop}"
+        plan.detail = f"{text(case.wanted)} guarded at {text(stop)}"
     elif case.is_too_small(missing, stop):
         plan.naked_since = plan.alarmed_at = None
-        plan.detail = f"{missing} is too small for an order at this venue and stays unguarded"
+        plan.detail = f"{text(missing)} is too small for an order at this venue and stays unguarded"
     else:
         plan.naked_since = plan.naked_since or timezone.now()
-        plan.detail = f"{missing} of {case.wanted} has no stop at the venue"
+        plan.detail = f"{text(missing)} of {text(case.wanted)} has no stop at the venue"
 
 
 def cannot_align(account: Account, symbol: str, why: str) -> None:
@@ -252,7 +252,7 @@ def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
         event="create",
         to_state=order.state,
         actor="protection",
-        detail=f"guards {quantity} of {plan.symbol} at {stop}",
+        detail=f"guards {text(quantity)} of {plan.symbol} at {text(stop)}",
     )
 
 

@@ -24,7 +24,7 @@ from execution.alerts import Action, Alert
 from execution.facts import venue_call
 from execution.models import Position, Protection, Strategy
 from risk import audit, switch
-from risk.arithmetic import shown
+from risk.arithmetic import shown, text
 from risk.models import TradingState
 from risk.types import Refusal
 
@@ -116,7 +116,7 @@ def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[
     percent, left = Decimal(target["percent"]), Decimal(target["of"])
     share = None if percent >= left else shown(abs(position.quantity) * percent / left)
     event = f"target {len(plan.targets)} {price}"
-    sent = _send(plan, strategy, event, share, f"take profit at {price}")
+    sent = _send(plan, strategy, event, share, f"take profit at {text(price)}")
     plan.targets = plan.targets[1:]
     plan.save(update_fields=["targets"])
     return sent

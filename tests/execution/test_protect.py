@@ -399,6 +399,33 @@ def test_a_stop_canceled_at_the_venue_comes_back(
     assert desk.guarded() == [("0.01", "58000")]
 
 
+def test_a_stop_an_operator_cancels_comes_back_as_well(desk: Desk) -> None:
+    desk.buy()
+    (stop,) = desk.live()
+    tasks.cancel_order(str(stop.pk))
+    stop.refresh_from_db()
+    assert (stop.state, stop.reason) == (OrderState.CANCELED, "CANCELED_BY_OPERATOR")
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_a_stop_taken_off_for_another_says_so(desk: Desk) -> None:
+    desk.buy(stop="58000")
+    (first,) = desk.live()
+    desk.buy(stop="59000")
+    first.refresh_from_db()
+    assert (first.state, first.reason) == (OrderState.CANCELED, "REPLACED")
+    asked = first.journal.get(event="request_cancel")
+    assert asked.detail == "cancel asked for by the protection of the position"
+
+
+def test_the_smallest_numbers_are_told_without_an_exponent(desk: Desk) -> None:
+    Instrument.objects.update(quantity_step=Decimal("0.00000001"))
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    Instrument.objects.update(quantity_step=Decimal("0.00000001"))
+    desk.fills(entry, part(1, "0.00000001"))
+    assert desk.plan().detail.startswith("0.00000001 is too small")
+
+
 # --- the venue says no ------------------------------------------------------------------------------
 
 
