@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import asdict
 
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Exit status 1 when anything was lost, doubled, wrong or left unknown."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     steps = Planner(options.seed).draw(options.orders, options.kills)
     with installation() as place, running_venue(options.seed, options.id_rule) as venue:
         place.bring_up(steps, venue, options.disable)

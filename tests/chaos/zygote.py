@@ -151,7 +151,9 @@ class Zygote:
         os.set_blocking(wake[1], False)
         signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.setsid()  # what stops the driver must reach the children through us
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         gc.collect()
         gc.freeze()
         lines = b""
@@ -183,7 +185,7 @@ class Zygote:
             os.setsid()
             self.channel.close()
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGINT):
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             log = os.open(self.terms.var / f"{role}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
             for stream in (1, 2):
