@@ -11,7 +11,7 @@ from django.db import models
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from brokers.fields import decimal_text
+from brokers.decimals import decimal_text
 from brokers.types import Environment
 
 EMPTY = "–"

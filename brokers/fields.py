@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
 
-from brokers.decimals import decimal_text as decimal_text
 from brokers.decimals import plain
 
 _ST = TypeVar("_ST", contravariant=True)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from brokers.fields import decimal_text
+from brokers.decimals import decimal_text
 from brokers.types import OrderType, TimeInForce
 from risk.types import QuantityType
 

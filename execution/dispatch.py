@@ -1,51 +1,30 @@
-"""Sending orders: claim one of a lane, place it, book the outcome.
-
-A lane is an (account, symbol). The partial unique index ``one_submission_per_lane`` lets one of its
-orders be SUBMITTING at a time, across all workers: claiming is the lock, and a dead worker holds it
-no longer than the lease.
-"""
+"""Sending orders: claim one of a lane, place it, book the outcome; and asking venues to cancel."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Case, IntegerField, Value, When
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities
 from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import CancelResult, Environment, ExecutionResult, OrderRef, Outcome
-from execution import facts, fills, metrics
+from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
+from execution import fills, lanes, metrics
 from execution.models import Order
 from execution.orders import request_of
-from execution.states import UNRESOLVED, OrderState
+from execution.states import OrderState
 from execution.transitions import Event, move
-from risk import breakers, switch
-from risk.types import ReasonCode, Refusal
+from risk import breakers
+from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
 
-LEASE_SLACK = timedelta(seconds=3)
 RETRY_SECONDS = 2
-MAX_UNDER_WAY = 8
-_EXITS_FIRST = Case(
-    When(role=Order.Role.EXIT, then=Value(0)),
-    When(role=Order.Role.STOP_LOSS, then=Value(1)),
-    default=Value(2),
-    output_field=IntegerField(),
-)
-
-
-class LaneTaken(Exception):
-    """Another worker was faster: nothing of this claim may stand."""
 
 
 def run_lane(account_id: int, symbol: str) -> list[Order]:
@@ -55,159 +34,18 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     by an order whose outcome is unknown, its breaker is open, or the account has not been reconciled
     since the start.
     """
-    handled = _end_expired(account_id, symbol)
-    while _next(account_id, symbol) is not None:
+    handled = lanes.end_expired(account_id, symbol)
+    while lanes.is_waiting(account_id, symbol):
         account = Account.objects.get(pk=account_id)
         if account.reconciled_at is None:
             break
-        order = claim_next(account, symbol)
+        order = lanes.claim_next(account, symbol)
         if order is None:
             break
         if order.state == OrderState.SUBMITTING:
             place(order, account)
         handled.append(order)
     return handled
-
-
-def _end_expired(account_id: int, symbol: str) -> list[Order]:
-    """End what has become too old to be sent, also behind an open breaker or a blocked lane."""
-    expired = Order.objects.filter(
-        account_id=account_id,
-        symbol=symbol,
-        state=OrderState.PENDING,
-        expires_at__lt=timezone.now(),
-    )
-    return [order for order in expired.order_by("id") if _end_unsent(order, _too_old())]
-
-
-def _next(account_id: int, symbol: str) -> Order | None:
-    """The order the lane sends next; ``None`` while that one must wait, and all behind it."""
-    order: Order | None = _waiting(account_id, symbol).select_related("strategy").first()
-    if order is None or order.next_check_at is None or order.next_check_at <= timezone.now():
-        return order
-    return None
-
-
-def _waiting(account_id: int, symbol: str) -> Any:
-    """The lane's orders that wait to be sent, in sending order."""
-    lane = Order.objects.filter(account_id=account_id, symbol=symbol)
-    waiting = lane.filter(state=OrderState.PENDING)
-    unresolved = lane.filter(state__in=UNRESOLVED)
-    if unresolved.exclude(role=Order.Role.ENTRY).exists():
-        # A second exit on top of one that may be filling could turn the position over.
-        return waiting.none()
-    if unresolved.exists():
-        waiting = waiting.exclude(role=Order.Role.ENTRY)
-    return waiting.order_by(_EXITS_FIRST, "id")
-
-
-def claim_next(account: Account, symbol: str) -> Order | None:
-    """Take the next order of the lane: SUBMITTING and committed, or ended for a reason of ours.
-
-    ``None`` when there is nothing to take, the breaker is open, or another worker holds the lane.
-    """
-    capabilities = _capabilities(account)
-    try:
-        with transaction.atomic():
-            switch.fence()
-            order = _next(account.pk, symbol)
-            if order is None:
-                return None
-            reason = _reason_not_to_send(order, account)
-            if isinstance(capabilities, Refusal):
-                reason = reason or capabilities
-            if reason is not None:
-                return order if _end_unsent(order, reason) else None
-            if isinstance(capabilities, Refusal) or _is_crowded(account.pk):
-                return None
-            if not breakers.admits(account.pk):
-                return None
-            _claim(order, capabilities)
-            return order
-    except (IntegrityError, LaneTaken):
-        return None
-
-
-def _is_crowded(account_id: int) -> bool:
-    """Whether the account has its share of placements under way: a venue that hangs must not hold
-    every thread of the workers. Claims of one moment may pass together; a few more do no harm."""
-    under_way = Order.objects.filter(account_id=account_id, state=OrderState.SUBMITTING)
-    return under_way.count() >= MAX_UNDER_WAY
-
-
-def _capabilities(account: Account) -> Capabilities | Refusal:
-    """What the account's venue can do, or why nothing can be sent there."""
-    try:
-        return plugin_for(account).capabilities
-    except BrokerError as error:
-        return facts.refusal_of(error)
-
-
-def _too_old() -> Refusal:
-    return Refusal(
-        ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before it could be sent"
-    )
-
-
-def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
-    if order.expires_at is not None and order.expires_at < timezone.now():
-        return _too_old()
-    if not account.is_active:
-        return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
-    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
-        return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
-    if order.role == Order.Role.STOP_LOSS:
-        # A halt must not leave positions without the stop they were opened with.
-        return None
-    try:
-        switch.refuse_if_switched_off(
-            account=account.name,
-            strategy=order.strategy.slug if order.strategy else "",
-            is_exit=order.is_exit,
-        )
-    except Refusal as refusal:
-        return refusal
-    return None
-
-
-def _end_unsent(order: Order, reason: Refusal) -> bool:
-    expired = reason.code is ReasonCode.EXPIRED_BEFORE_SENDING
-    event = Event.EXPIRE_UNSENT if expired else Event.DENY
-    code = order.reason if expired and order.reason else reason.code.value
-    return move(
-        order,
-        event,
-        detail=reason.detail,
-        evidence=dict(reason.numbers),
-        reason=code,
-    )
-
-
-def _claim(order: Order, capabilities: Capabilities) -> None:
-    """Take the lane for ``order``. Raises IntegrityError or LaneTaken when another worker has it."""
-    now = timezone.now()
-    won = move(
-        order,
-        Event.CLAIM,
-        attempt=order.attempt + 1,
-        lease_until=now + timedelta(seconds=capabilities.submit_timeout) + LEASE_SLACK,
-        submitted_at=now,
-        settle_at=now + timedelta(seconds=capabilities.settle_window),
-        next_check_at=None,
-        looks=0,
-    )
-    # What held the lane until this moment may have ended UNKNOWN, and then it blocks this order.
-    if not won or _is_blocked(order):
-        raise LaneTaken
-
-
-def _is_blocked(order: Order) -> bool:
-    unresolved = Order.objects.filter(
-        account_id=order.account_id, symbol=order.symbol, state__in=UNRESOLVED
-    )
-    if order.is_exit:
-        unresolved = unresolved.exclude(role=Order.Role.ENTRY)
-    return unresolved.exists()
 
 
 def place(order: Order, account: Account) -> None:
@@ -347,20 +185,4 @@ def send_cancel(order: Order) -> None:
         actor="system",
         detail=result.detail or result.outcome.value,
         evidence=dict(_evidence(result)),
-    )
-
-
-def lease_ended_before(moment: datetime) -> list[Order]:
-    """Orders whose worker has not answered within its lease: it died, or hangs beyond reason."""
-    return list(Order.objects.filter(state=OrderState.SUBMITTING, lease_until__lt=moment)[:200])
-
-
-def lose_sight(order: Order) -> None:
-    """A placement whose worker vanished: it may be at the venue."""
-    move(
-        order,
-        Event.LOSE_SIGHT,
-        detail="the worker that sent it did not answer within its lease",
-        reason=ReasonCode.VENUE_UNREACHABLE.value,
-        next_check_at=timezone.now(),
     )

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import dispatch, metrics, pipeline, protect, reconcile, watching
+from execution import dispatch, lanes, metrics, pipeline, protect, reconcile, watching
 from execution.exclusive import Work, exclusive
 from execution.models import Heartbeat, Order, Signal
 from execution.nudge import Nudger
@@ -189,7 +189,7 @@ def watch(account_id: int) -> None:
 
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
-    for lane_account, symbol in _waiting_lanes(account_id)[: dispatch.MAX_UNDER_WAY]:
+    for lane_account, symbol in _waiting_lanes(account_id)[: lanes.MAX_UNDER_WAY]:
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 
@@ -216,8 +216,8 @@ def sweep() -> None:
             return
         due = _due_orders()
     now = timezone.now()
-    for order in dispatch.lease_ended_before(now):
-        dispatch.lose_sight(order)
+    for order in lanes.lease_ended_before(now):
+        lanes.lose_sight(order)
         check_order.apply_async((str(order.pk),), retry=False)
     for order_id in due:
         check_order.apply_async((str(order_id),), retry=False)

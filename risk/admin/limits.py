@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from brokers.admin.unfolded import TabularInline, display
-from brokers.fields import decimal_text
+from brokers.decimals import decimal_text
 from risk import limits
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.models import RiskLimit, RiskPolicy

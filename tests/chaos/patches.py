@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from execution import dispatch, fills, reconcile, transitions
+from execution import dispatch, fills, lanes, reconcile, transitions
 from execution.models import Order
 
 DISABLED = ("settle-window", "conditional-move")
@@ -40,5 +40,5 @@ def _let_every_move_win() -> None:
         Order.objects.filter(pk=order.pk).update(state=wanted, attempt=attempt)
         return move(order, event, **changes)
 
-    for module in (dispatch, fills, reconcile, transitions):
+    for module in (dispatch, fills, lanes, reconcile, transitions):
         module.move = unconditional  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
-from execution import dispatch
+from execution import dispatch, lanes
 from execution.models import Order, Position
 from execution.states import OrderState
 from execution.transitions import Event, move
@@ -455,7 +455,7 @@ def test_everything_else_is_unknown(
 
 def test_an_answer_after_the_lease_is_booked_all_the_same(account: Account, script: Script) -> None:
     def too_late(request: object) -> ExecutionResult:
-        dispatch.lose_sight(Order.objects.get())
+        lanes.lose_sight(Order.objects.get())
         return fill_whole(request)  # type: ignore[arg-type]
 
     script.outcomes.append(too_late)
@@ -469,7 +469,7 @@ def test_a_rejection_after_the_lease_is_left_to_the_search(
     account: Account, script: Script
 ) -> None:
     def too_late(request: object) -> ExecutionResult:
-        dispatch.lose_sight(Order.objects.get())
+        lanes.lose_sight(Order.objects.get())
         return ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED")
 
     script.outcomes.append(too_late)
@@ -487,8 +487,8 @@ def test_a_lease_that_ended_leaves_an_unknown_order(account: Account) -> None:
         state=S.SUBMITTING,
         lease_until=now + timedelta(seconds=1),
     )
-    assert dispatch.lease_ended_before(now) == [dead]
-    dispatch.lose_sight(dead)
+    assert lanes.lease_ended_before(now) == [dead]
+    lanes.lose_sight(dead)
     assert (state_of(dead), dead.reason) == (S.UNKNOWN, ReasonCode.VENUE_UNREACHABLE)
     assert state_of(alive) == S.SUBMITTING
 
@@ -615,14 +615,14 @@ def test_a_claim_that_looked_before_the_lane_lost_an_order_does_not_stand(
     account = scripted()
     first = pending(account, state=S.SUBMITTING, attempt=1)
     second = pending(account)
-    choose = dispatch._reason_not_to_send
+    choose = lanes._reason_not_to_send
 
     def interleaved(order: Order, of: Account) -> object:
         together(lambda: move(Order.objects.get(pk=first.pk), Event.LOSE_SIGHT))
         return choose(order, of)
 
-    monkeypatch.setattr(dispatch, "_reason_not_to_send", interleaved)
-    assert dispatch.claim_next(account, LANE) is None
+    monkeypatch.setattr(lanes, "_reason_not_to_send", interleaved)
+    assert lanes.claim_next(account, LANE) is None
     assert (state_of(first), state_of(second)) == (S.UNKNOWN, S.PENDING)
     assert (second.attempt, journal_of(second)) == (0, [])
 
@@ -635,7 +635,7 @@ def test_a_claim_waits_for_the_outcome_that_is_being_committed(scripted: Account
     second = pending(account)
     with transaction.atomic():
         move(first, Event.LOSE_SIGHT)
-        claim = beside(lambda: dispatch.claim_next(account, LANE))
+        claim = beside(lambda: lanes.claim_next(account, LANE))
         wait_for_a_blocked_backend()
     assert claim.result(30) is None
     assert state_of(second) == S.PENDING
@@ -650,7 +650,7 @@ def test_no_claim_commits_after_the_switch_was_thrown(scripted: Accounts) -> Non
     begun = threading.Event()
 
     def work(account: Account) -> None:
-        while dispatch.claim_next(account, LANE) is not None:
+        while lanes.claim_next(account, LANE) is not None:
             begun.set()
             Order.objects.filter(account=account, state=S.SUBMITTING).update(state=S.OPEN)
 
@@ -677,7 +677,7 @@ def test_the_switch_waits_for_a_claim_that_has_begun(
     account = scripted()
     order = pending(account)
     waiting: list[object] = []
-    choose = dispatch._reason_not_to_send
+    choose = lanes._reason_not_to_send
 
     def throw_the_switch_meanwhile(chosen: Order, of: Account) -> object:
         reason = choose(chosen, of)
@@ -686,8 +686,8 @@ def test_the_switch_waits_for_a_claim_that_has_begun(
         waiting.append(halting)
         return reason
 
-    monkeypatch.setattr(dispatch, "_reason_not_to_send", throw_the_switch_meanwhile)
-    claimed = dispatch.claim_next(account, LANE)
+    monkeypatch.setattr(lanes, "_reason_not_to_send", throw_the_switch_meanwhile)
+    claimed = lanes.claim_next(account, LANE)
     assert claimed is not None
     waiting[0].result(30)  # type: ignore[attr-defined]
     assert state_of(order) == S.SUBMITTING

@@ -11,7 +11,7 @@ import time_machine
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import dispatch, reconcile
+from execution import dispatch, lanes, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
 from risk import breakers
@@ -93,9 +93,9 @@ def test_a_fill_that_was_found_is_booked(account: Account, script: Script) -> No
 def test_a_lost_lease_is_found_again(account: Account, script: Script) -> None:
     """The worker died after the venue had taken the order."""
     order = OrderFactory.create(account=account)
-    claimed = dispatch.claim_next(account, LANE)
+    claimed = lanes.claim_next(account, LANE)
     assert claimed is not None
-    dispatch.lose_sight(claimed)
+    lanes.lose_sight(claimed)
     script.answers.append(report_of(order, V.FILLED, trade("1")))
     assert look(order).state == S.FILLED
     assert events_of(order) == ["claim", "lose_sight", "fill"]

@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from execution import waiting
@@ -193,3 +194,14 @@ class TestWaiting:
         for _ in range(waiting.MAX_WAITERS + 1):
             with pytest.raises(Signal.DoesNotExist):
                 wait_for(SignalFactory.build().pk, 1)
+
+    @pytest.mark.parametrize("failure", [OperationalError("gone"), InterfaceError("closed")])
+    def test_a_database_that_fails_meanwhile_leaves_the_plain_answer(
+        self, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    ) -> None:
+        def fail(_: object) -> None:
+            raise failure
+
+        monkeypatch.setattr(waiting, "outcome_of", fail)
+        for _ in range(waiting.MAX_WAITERS + 1):
+            assert wait_for(SignalFactory.build().pk, 10) is None

@@ -37,7 +37,7 @@ from brokers.types import (
     Outcome,
     VenueStatus,
 )
-from execution import dispatch, fills, reconcile
+from execution import dispatch, fills, lanes, reconcile
 from execution.models import Fill, Order, OrderEvent, Position
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
 from execution.transitions import Event, target
@@ -203,8 +203,8 @@ class OrderMachine(RuleBasedStateMachine):
             for order in self.rows
             if order.identity in self.venue.reports
         ]
-        for order in dispatch.lease_ended_before(timezone.now()):
-            dispatch.lose_sight(order)
+        for order in lanes.lease_ended_before(timezone.now()):
+            lanes.lose_sight(order)
         self.ask_about_all()
         self.run_lane(mood)
 
