@@ -28,7 +28,7 @@ def arm(order: Order) -> None:
     if alert.stop_loss is None and not alert.take_profit:
         return
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
-    plan = lane.select_for_update().first()
+    plan = lane.select_for_update(of=("self",)).first()
     if plan is None or not plan.is_active:
         plan = Protection(
             pk=plan.pk if plan else None,

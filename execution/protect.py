@@ -97,7 +97,8 @@ def _locked_plan(account_id: int, symbol: str) -> Protection:
 
 def _held(account_id: int, symbol: str, *, lock: bool = False) -> Decimal:
     rows = Position.objects.filter(account_id=account_id, symbol=symbol)
-    row = (rows.select_for_update(no_key=True) if lock else rows).first()
+    locked = rows.select_for_update(no_key=True, of=("self",))
+    row = (locked if lock else rows).first()
     return row.quantity if row else ZERO
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import time_machine
@@ -13,8 +15,8 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Instrument
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import halting, protect, tasks, watching
-from execution.models import Order, Position, Protection, Signal, Strategy
+from execution import arming, fills, halting, protect, tasks, watching
+from execution.models import Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import TradingState
@@ -129,23 +131,67 @@ def test_guarding_twice_at_once_places_one_stop(desk: Desk) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_fill_beside_an_alignment_is_not_forgotten(desk: Desk) -> None:
-    """A plan that was just found closed is armed again by a fill that comes at the same moment."""
-    for number in range(5):
-        Position.objects.update(quantity=0)
-        Protection.objects.update(is_active=True)
-        Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
-        entry = desk.buy("0.01", order_type="limit", price="60000")
-        desk.script.reports[entry.identity] = report_of(
-            entry, VenueStatus.FILLED, part(number, "0.01")
+def test_a_fill_beside_an_alignment_is_not_forgotten(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that is just found closed is armed again by a fill that comes at that moment."""
+    first = desk.buy()
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    Position.objects.update(quantity=0)
+    Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
+    judged, filled, plain = threading.Event(), threading.Event(), protect._aligned
+
+    def slowly(case: Any) -> protect.Todo:
+        todo = plain(case)
+        judged.set()
+        filled.wait(0.5)
+        return todo
+
+    def fill() -> None:
+        assert judged.wait(20)
+        fills.apply_report(
+            entry, report_of(entry, VenueStatus.FILLED, part(1, "0.01")), source="test"
         )
-        together(
-            lambda: protect.align(desk.account, SYMBOL),
-            lambda entry=entry: tasks.check_order(str(entry.pk)),
-        )
-        assert desk.plan().is_active
-        desk.guard()
-        assert sum(one.remaining for one in desk.live()) == Decimal("0.01")
+        filled.set()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(protect, "_aligned", slowly)
+        together(lambda: protect.align(desk.account, SYMBOL), fill)
+
+    plan = desk.plan()
+    assert (plan.is_active, plan.entry_id) == (True, entry.pk)
+    assert plan.entry_id != first.pk
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_alignment_beside_a_fill_waits_for_it_and_does_not_lock_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.buy()
+    entry = desk.buy("0.01", order_type="limit", price="60000")
+    booking, aligned, plain = threading.Event(), threading.Event(), arming.arm
+
+    def slowly(order: Order) -> None:
+        booking.set()
+        aligned.wait(0.5)
+        plain(order)
+
+    def align() -> None:
+        assert booking.wait(20)
+        protect.align(desk.account, SYMBOL)
+        aligned.set()
+
+    def fill() -> None:
+        report = report_of(entry, VenueStatus.FILLED, part(1, "0.01"))
+        fills.apply_report(entry, report, source="test")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(arming, "arm", slowly)
+        together(align, fill)
+
+    assert desk.guarded() == [("0.01", "58000"), ("0.01", "58000")]
 
 
 def test_a_worker_killed_between_fill_and_alignment_leaves_a_row_the_sweep_finds(
