@@ -34,6 +34,7 @@ OPTIONS = {
     "min_confidence": "least confidence of an entry, 0 to 1; a missing one is then refused",
     "min_reward_risk": "least reward-to-risk of an entry; a missing one is then refused",
     "dedupe_window": "seconds in which the same body counts as one delivery",
+    "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
     "allowlist": "name of an address allowlist, or none",
 }
 
@@ -86,6 +87,7 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
         setattr(strategy, name, int(_number(name, given[name])))
     for name in _DECIMAL_OPTIONS & set(given):
         setattr(strategy, name, _number(name, given[name]))
+    strategy.on_naked = str(given.get("on_naked", strategy.on_naked))
     strategy.requires_confidence = bool(strategy.min_confidence)
     strategy.requires_reward_risk = bool(strategy.min_reward_risk)
 
