@@ -157,4 +157,7 @@ def test_a_name_is_given_once() -> None:
 def test_the_documented_options_are_the_accepted_ones() -> None:
     values = dict.fromkeys(OPTIONS, "0.5") | {"max_age": "5", "dedupe_window": "5"}
 
-    assert make(options=values | {"allowlist": "none"}).strategy.allowlist is None
+    strategy = make(options=values | {"allowlist": "none", "on_naked": "close"}).strategy
+
+    assert strategy.allowlist is None
+    assert strategy.on_naked == Strategy.OnNaked.CLOSE
