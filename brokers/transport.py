@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -39,6 +40,12 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+class TooLateError(RequestRefusedError):
+    """An order did not leave because the claim on it had ended."""
+
+    code = "VENUE_UNREACHABLE"
+
+
 @dataclass(slots=True)
 class Attempt:
     """One write (an order or a cancel): what it must look like and what was seen of it.
@@ -49,6 +56,7 @@ class Attempt:
 
     endpoint: Endpoint
     wire: Wire | None
+    send_before: datetime | None = None
     sent: bool = False
     fields: dict[str, str] = field(default_factory=dict)
     status: int | None = None
@@ -72,9 +80,13 @@ class Gate:
         ]
 
     @contextmanager
-    def announce(self, endpoint: Endpoint, wire: Wire | None = None) -> Iterator[Attempt]:
-        """Allow one request to ``endpoint`` within the block, carrying ``wire`` if given."""
-        self._attempt = Attempt(endpoint, wire)
+    def announce(
+        self, endpoint: Endpoint, wire: Wire | None = None, *, send_before: datetime | None = None
+    ) -> Iterator[Attempt]:
+        """Allow one request to ``endpoint`` within the block and before that moment, carrying
+        ``wire`` if given.
+        """
+        self._attempt = Attempt(endpoint, wire, send_before)
         try:
             yield self._attempt
         finally:
@@ -96,6 +108,8 @@ class Gate:
         attempt.fields = _fields(urlsplit(url).query, body)
         if attempt.wire is not None:
             _compare(attempt.wire, attempt.fields, self._profile.order_extras)
+        if attempt.send_before is not None and datetime.now(UTC) >= attempt.send_before:
+            raise TooLateError("the claim on this order ended before it could be sent")
         attempt.sent = True
 
     def answered(

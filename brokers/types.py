@@ -125,7 +125,8 @@ class OrderRequest:
 
     ``identity`` is 32 lowercase hex digits, made and committed before anything is sent; the plugin
     says how its venue writes it. ``reference_price`` is the price risk judged the order by; venues
-    never receive it.
+    never receive it. After ``send_before`` the claim on the order has ended and another worker may
+    be sending it: unless the venue itself takes an identity only once, nothing may leave then.
     """
 
     identity: str
@@ -140,6 +141,7 @@ class OrderRequest:
     post_only: bool = False
     reduce_only: bool = False
     reference_price: Decimal | None = None
+    send_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

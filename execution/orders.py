@@ -243,4 +243,5 @@ def request_of(order: Order) -> OrderRequest:
         post_only=order.post_only,
         reduce_only=order.reduce_only,
         reference_price=order.reference_price,
+        send_before=order.lease_until,
     )

@@ -31,7 +31,7 @@ from brokers.errors import (
 from brokers.exchanges import PROFILES, ExchangeProfile, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
-from brokers.transport import Attempt
+from brokers.transport import Attempt, TooLateError
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -189,7 +189,8 @@ class CcxtPlugin(ExecutionPlugin):
     def _place(self, client: VenueClient, request: OrderRequest, market: Market) -> ExecutionResult:
         """The one request that may leave; from here on only evidence counts."""
         wire, params = self._dialect.wire(request, market), self._dialect.params(request)
-        with client.gate.announce(self._profile.order_endpoint, wire) as attempt:
+        endpoint, deadline = self._profile.order_endpoint, request.send_before
+        with client.gate.announce(endpoint, wire, send_before=deadline) as attempt:
             try:
                 answer = client.ccxt.create_order(
                     request.symbol,
@@ -219,7 +220,8 @@ class CcxtPlugin(ExecutionPlugin):
             return judge(client.seen(attempt), error, self._profile)
         if attempt.sent:
             return unknown(str(error))
-        return Verdict(Outcome.NOT_SENT, error.code, str(error))
+        again = 1 if isinstance(error, TooLateError) else None
+        return Verdict(Outcome.NOT_SENT, error.code, str(error), retry_after=again)
 
     def _heal(self, client: VenueClient, attempt: Attempt) -> None:
         """After a refused timestamp: the next request shall not fail for the same reason."""
