@@ -280,7 +280,10 @@ def _is_halted(leg: Leg) -> bool:
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
-    """Cancel what works in the signal's lanes; an order just being sent must be known first."""
+    """Cancel what works in the signal's lanes; an order just being sent must be known first.
+
+    The signal is done once every cancel is on its order's row: a worker may die before it gets there.
+    """
     working: list[UUID] = []
     is_known = True
     canceled = False
@@ -292,13 +295,12 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
         canceled |= lane.filter(
             reason=ReasonCode.CANCELED_BY_SIGNAL.value, updated_at__gte=signal.received_at
         ).exists()
-    if not is_known:
+    if working or not is_known:
         return Decision(Step.WAIT, cancels=tuple(working))
-    if not working and not canceled:
+    if not canceled:
         nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, "no working order in this symbol")
         return _finish(signal, SignalState.IGNORED, nothing)
-    _finish(signal, SignalState.EXECUTED, None)
-    return Decision(Step.DECIDED, cancels=tuple(working))
+    return _finish(signal, SignalState.EXECUTED, None)
 
 
 def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Decision:
