@@ -17,7 +17,6 @@ from tests.chaos.plan import Planner
 from tests.chaos.points import CELLS, STALLS
 from tests.venues.client import ROOT
 
-
 needs_the_machine = pytest.mark.skipif(
     os.environ.get("FKS_CHAOS") != "1", reason="a storm needs the machine to itself: FKS_CHAOS=1"
 )
