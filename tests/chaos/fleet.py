@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import threading
@@ -49,23 +48,22 @@ class Fleet:
         role = self._random.choices(list(KILL_WEIGHTS), list(KILL_WEIGHTS.values()))[0]
         pid = self._pick(role)
         if pid is not None:
-            self._signal_group(pid, signal.SIGKILL)
+            self._signal(pid, signal.SIGKILL)
             self.random_kills[role] += 1
 
     def freeze_one(self, seconds: float) -> None:
         """Stop a worker for longer than its leases, then let it go on as if nothing had been."""
         pid = self._pick("worker")
         if pid is not None:
-            self._signal_group(pid, signal.SIGSTOP)
+            self._signal(pid, signal.SIGSTOP)
             time.sleep(seconds)
-            self._signal_group(pid, signal.SIGCONT)
+            self._signal(pid, signal.SIGCONT)
 
     def roll(self) -> None:
         """A rolling restart: everything ends in its own time and is replaced."""
         for role in ("worker", "web", "beat"):
             for pid in self._of(role):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+                self._signal(pid, signal.SIGTERM)
 
     def stop(self) -> None:
         self._keeping = False
@@ -103,6 +101,5 @@ class Fleet:
         found = self._of(role)
         return self._random.choice(found) if found else None
 
-    def _signal_group(self, pid: int, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, number)
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        self._ask("signal", str(pid), str(number.value))

@@ -168,7 +168,19 @@ class Zygote:
                     return self._end()
                 *whole, lines = (lines + data).split(b"\n")
                 for line in whole:
-                    self._start(*json.loads(line), wake=wake)
+                    self._obey(*json.loads(line), wake=wake)
+
+    def _obey(self, order: str, *arguments: str, wake: tuple[int, int]) -> None:
+        if order == "signal":
+            self._signal(int(arguments[0]), signal.Signals(int(arguments[1])))
+        else:
+            self._start(order, *arguments, wake=wake)
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """To a child and what it started. Only here is it sure that the pid is still the child's."""
+        if pid in self.children:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, number)
 
     def _start(self, role: str, *arguments: str, wake: tuple[int, int]) -> None:
         pid = os.fork()
@@ -216,8 +228,7 @@ class Zygote:
 
     def _end(self) -> None:
         for pid in self.children:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            self._signal(pid, signal.SIGKILL)
 
     def _tell(self, **event: Any) -> None:
         with suppress(OSError):

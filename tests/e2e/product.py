@@ -98,8 +98,20 @@ class Product:
                     found.append(process)
         return found
 
+    def running(self, *words: str) -> list[psutil.Process]:
+        """Those with all of ``words`` in their command line, the oldest first.
+
+        One that ends while it is looked at is left out.
+        """
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if set(words) <= set(process.cmdline()):
+                    found.append((process.create_time(), process.pid, process))
+        return [process for _, _, process in sorted(found, key=lambda one: one[:2])]
+
     def workers(self) -> list[psutil.Process]:
-        return [one for one in self.processes() if _runs(one, "worker")]
+        return self.running("worker")
 
     def kill_everything(self) -> None:
         """``kill -9`` of all of it at once."""
@@ -142,12 +154,6 @@ class Product:
         found = re.search(r"(/webhook/demo/[\w-]+)", self.output)
         assert found, self.output
         return found[1]
-
-
-def _runs(process: psutil.Process, word: str) -> bool:
-    with suppress(psutil.Error):
-        return word in process.cmdline()
-    return False
 
 
 @contextmanager

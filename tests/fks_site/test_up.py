@@ -55,8 +55,7 @@ def is_ready(product: Product) -> bool:
 
 def find(product: Product, words: tuple[str, ...]) -> psutil.Process | None:
     """The oldest process with these words in its command line: the parent of its workers."""
-    found = [one for one in product.processes() if set(words) <= set(one.cmdline())]
-    return min(found, key=lambda one: one.create_time(), default=None)
+    return next(iter(product.running(*words)), None)
 
 
 @pytest.mark.e2e
@@ -99,7 +98,7 @@ class TestRunning:
 @pytest.mark.e2e
 def test_killing_up_ends_everything_and_it_starts_again(tmp_path: Path) -> None:
     with running_product(tmp_path / "var") as product:
-        (up,) = (one for one in product.processes() if "up" in one.cmdline())
+        (up,) = product.running("up")
         up.kill()
         eventually(lambda: len(product.processes()) <= 1, seconds=30, what="all gone")
         product.kill_everything()
