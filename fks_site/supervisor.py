@@ -92,8 +92,9 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         self._handle(signal.SIGCHLD, lambda *_: None)  # without a handler nothing wakes us
         for number in _STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                self._handle(number, self._on_stop_signal)
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup
+            self._handle(number, self._on_stop_signal)
         return self
 
     def __exit__(

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,6 +121,23 @@ def test_a_signal_ends_the_wait_at_once(runner: Supervisor) -> None:
         with pytest.raises(Stopped):
             runner.pause(60)
         timer.join()
+
+
+@pytest.mark.parametrize(
+    ("number", "stops"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, False)]
+)
+def test_a_background_job_of_a_script_still_stops_when_asked(
+    runner: Supervisor, number: signal.Signals, stops: bool
+) -> None:
+    """A shell starts ``make run &`` with SIGINT ignored, ``nohup`` anything with SIGHUP ignored."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with runner:
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+            with pytest.raises(Stopped) if stops else nullcontext():
+                runner.pause(0.5)
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_command_answers_or_fails_with_its_last_words(runner: Supervisor, tmp_path: Path) -> None:
