@@ -39,6 +39,7 @@ class TakeProfit:
 class Alert:
     """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1.
 
+    ``max_age`` is how old, in seconds, the sender lets it become; the strategy's own limit holds too.
     ``account`` names the account of an operator's own order; no sender can set it.
     """
 
@@ -57,6 +58,7 @@ class Alert:
     reduce_only: bool = False
     confidence: Decimal | None = None
     sent_at: datetime | None = None
+    max_age: int | None = None
     idempotency_key: str = ""
     market_position: MarketPosition | None = None
     market_position_size: Decimal | None = None

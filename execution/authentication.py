@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -21,16 +22,15 @@ from django.db import Error
 from django.utils import timezone
 
 from brokers import crypto
+from execution.formats import FORMATS, Format
 from execution.models import Strategy, WebhookSecret
 from execution.parsing import legible
 
 logger = logging.getLogger(__name__)
 
-BODY_FIELDS = ("secret", "token", "passphrase", "key")
 SIGNATURE_HEADERS = ("HTTP_X_WEBHOOK_SIGNATURE", "HTTP_X_TRADINGVIEW_SIGNATURE")
 TOKEN_BYTES = 24
 NOTE_EVERY = 60.0  # seconds
-_IN_UNREADABLE = re.compile(r'"(secret|token|passphrase|key)"\s*:\s*"([^"\\]{1,200})"')
 _noted: dict[int, float] = {}
 
 
@@ -47,11 +47,14 @@ class LiveSecret:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a request presents. ``path_token`` is the last path segment, empty without one."""
+    """What a request presents. ``path_token`` is the last path segment, empty without one;
+    ``format`` says in which fields a token may stand.
+    """
 
     body: bytes = field(repr=False)
     path_token: str = field(repr=False)
     signature: str = field(repr=False)
+    format: Format = FORMATS["fks"]
 
 
 def digest_of(token: str) -> bytes:
@@ -107,13 +110,27 @@ def verify(
 
 def presented(delivery: Delivery, document: Mapping[str, Any] | None) -> list[str]:
     """Every text presented as a token, in order of precedence: the path's, then the body fields'."""
+    names = delivery.format.secrets
     if document is None:
-        pairs = _IN_UNREADABLE.findall(legible(delivery.body))
+        found = _in_unreadable(names).findall(legible(delivery.body))
+        pairs = [
+            (name, value) if name else (word.lower(), text) for name, value, word, text in found
+        ]
+        pairs = [pair for pair in pairs if pair[0] in names]
     else:
-        pairs = [(name, document.get(name)) for name in BODY_FIELDS]
-    pairs.sort(key=lambda pair: BODY_FIELDS.index(pair[0]))
+        pairs = [(name, document.get(name)) for name in names]
+    pairs.sort(key=lambda pair: names.index(pair[0]))
     values = (delivery.path_token, *(value for _, value in pairs))
     return [value for value in values if value and isinstance(value, str)]
+
+
+@cache
+def _in_unreadable(names: tuple[str, ...]) -> re.Pattern[str]:
+    """A field of JSON, or of a text alert."""
+    known = "|".join(names)
+    return re.compile(
+        rf'"({known})"\s*:\s*"([^"\\]{{1,200}})"|\b((?i:{known}))=([^\s,;|&"]{{1,200}})'
+    )
 
 
 def _signature_matches(delivery: Delivery, key: bytes) -> bool:

@@ -5,21 +5,35 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from execution.authentication import BODY_FIELDS, Delivery, LiveSecret, digest_of, presented
-from execution.parsing import decode, legible
+from execution.authentication import Delivery, LiveSecret, digest_of, presented
+from execution.formats import FORMATS, Format
+from execution.formats.pineconnector import LICENSE
+from execution.parsing import SMART_QUOTES, decode, legible
+from execution.textual import TextDocument
 
 MASK = "***"
 LEAST_LENGTH = 20
-_NAMES = "|".join(BODY_FIELDS)
-# Exact in JSON without a backslash: a quote then always opens or closes a text.
-_FIELD = re.compile(rf'("(?:{_NAMES})"\s*:\s*)"[^"]*"')
-# Whatever somebody may have meant as a credential field, closed or cut off.
-_LIKELY_FIELD = re.compile(
-    rf"""(?isx) (\b(?:{_NAMES})\b ["'“”]? \s* [:=] \s*)
-    (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | [“”][^“”]*[“”]? | [^\s,;&\}}"'“”]+ )"""
-)
+_SECRETIVE = "\\" + SMART_QUOTES
+"""Characters behind which a credential could hide from the patterns: such a body is written anew."""
+_LICENSE = re.compile(r"^(\s*)\d{6,}")
+
+
+@cache
+def _field(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Exact in JSON without a backslash: a quote then always opens or closes a text."""
+    return re.compile(rf'("(?:{"|".join(names)})"\s*:\s*)"[^"]*"')
+
+
+@cache
+def _likely_field(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Whatever somebody may have meant as a credential field, closed or cut off."""
+    return re.compile(
+        rf"""(?isx) (\b(?:{"|".join(names)})\b ["'“”]? \s* [:=] \s*)
+        (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | [“”][^“”]*[“”]? | [^\s,;|&\}}"'“”]+ )"""
+    )
 
 
 def credentials_in(
@@ -46,11 +60,17 @@ def mask_text(text: str, credentials: tuple[str, ...]) -> str:
     return text
 
 
-def mask_document(document: Mapping[str, Any], credentials: tuple[str, ...]) -> dict[str, Any]:
+def mask_document(
+    document: Mapping[str, Any], credentials: tuple[str, ...], format: Format = FORMATS["fks"]
+) -> dict[str, Any]:
     """``document`` without its credential fields, and without ``credentials`` anywhere else."""
-    kept = {name: value for name, value in document.items() if name not in BODY_FIELDS}
-    masked: dict[str, Any] = _masked(kept, credentials)
-    return masked
+    kept = document.copy() if isinstance(document, TextDocument) else dict(document)
+    for name in format.confidential:
+        kept.pop(name, None)
+    for name, value in list(kept.items()):
+        del kept[name]
+        kept[mask_text(name, credentials)] = _masked(value, credentials)
+    return kept
 
 
 def _masked(value: Any, credentials: tuple[str, ...]) -> Any:
@@ -67,13 +87,19 @@ def mask_body(
     delivery: Delivery, document: Mapping[str, Any] | None, credentials: tuple[str, ...]
 ) -> str:
     """The body as it is stored. One with escapes, where a credential could hide, is written anew."""
+    names = delivery.format.confidential
     if document is None:
-        text = _LIKELY_FIELD.sub(rf"\1{MASK}", legible(delivery.body))
+        text = _likely_field(names).sub(rf"\1{MASK}", legible(delivery.body))
+        if LICENSE in names:
+            text = _LICENSE.sub(rf"\1{MASK}", text)
         as_json = tuple(json.dumps(value, ensure_ascii=False)[1:-1] for value in credentials)
         return mask_text(mask_text(text, as_json), credentials)
+    if isinstance(document, TextDocument):
+        return mask_text(document.masked(names), credentials)
     text = decode(delivery.body)
-    given = [name for name in BODY_FIELDS if name in document]
-    if "\\" in text or not all(isinstance(document[name], str) for name in given):
-        shown = dict.fromkeys(given, MASK) | mask_document(document, credentials)
-        return json.dumps(shown, default=str)
-    return mask_text(_FIELD.sub(rf'\1"{MASK}"', text), credentials)
+    given = [name for name in names if name in document]
+    hidden = any(character in text for character in _SECRETIVE)
+    if hidden or not all(isinstance(document[name], str) for name in given):
+        rest = mask_document(document, credentials, delivery.format)
+        return json.dumps(dict.fromkeys(given, MASK) | rest, default=str)
+    return mask_text(_field(names).sub(rf'\1"{MASK}"', text), credentials)

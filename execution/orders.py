@@ -129,7 +129,7 @@ def _fill_in(
     order.price, order.stop_price = _prices(intent, market)
     if not intent.is_exit:
         order.expires_at = (alert.sent_at or signal.received_at) + timedelta(
-            seconds=signal.strategy.max_age
+            seconds=min(signal.strategy.max_age, alert.max_age or signal.strategy.max_age)
         )
     verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
     order.verdicts = [

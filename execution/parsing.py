@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ NUMBER = re.compile(r"-?(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.
 _STRUCTURE = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+SMART_QUOTES = "“”„‟"
+_STRAIGHTENED = str.maketrans(dict.fromkeys(SMART_QUOTES, '"'))
 
 
 class Unreadable(Exception):
@@ -64,7 +67,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``; numbers are Decimals, ``NaN`` and infinities are MISSING.
 
     Raises Unreadable: too deep, too many keys, duplicate keys, control characters, lone surrogates,
-    numbers out of bounds, not JSON, not an object.
+    numbers out of bounds, not JSON, not an object. Typographic quotes, which rich text puts in the
+    place of straight ones, are read as those where the text is no JSON otherwise.
     """
     text = decode(body)
     _refuse_deep(body)
@@ -79,30 +83,43 @@ def parse_object(body: bytes) -> dict[str, Any]:
         if len(result) != len(items):
             raise Unreadable("DUPLICATE_KEY", f"the key {_twice(items)[:40]!r} appears twice")
         for key, value in items:
-            _refuse_text(key)
+            refuse_text(key)
             if isinstance(value, str):
-                _refuse_text(value)
+                refuse_text(value)
             elif isinstance(value, list):
                 _refuse_texts(value)
         return result
 
-    try:
-        document = json.loads(
+    def load(text: str) -> Any:
+        return json.loads(
             text,
             object_pairs_hook=pairs,
             parse_float=decimal_from,
             parse_int=decimal_from,
             parse_constant=lambda _: MISSING,
         )
+
+    try:
+        document = load(text)
     except json.JSONDecodeError as error:
-        raise Unreadable(
-            "NOT_JSON",
-            f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}",
-            error.pos,
-        ) from error
+        keys = 0
+        document = _straightened(text, load, error)
     if not isinstance(document, dict):
         raise Unreadable("NOT_AN_OBJECT", "the body must be a JSON object")
     return document
+
+
+def _straightened(text: str, load: Callable[[str], Any], first: json.JSONDecodeError) -> Any:
+    try:
+        if any(quote in text for quote in SMART_QUOTES):
+            return load(text.translate(_STRAIGHTENED))
+    except json.JSONDecodeError:
+        pass
+    raise Unreadable(
+        "NOT_JSON",
+        f"not JSON at line {first.lineno}, column {first.colno}: {first.msg}",
+        first.pos,
+    ) from first
 
 
 def decimal_from(text: str) -> Decimal:
@@ -146,7 +163,8 @@ def _refuse_deep(body: bytes) -> None:
             depth -= 1
 
 
-def _refuse_text(text: str) -> None:
+def refuse_text(text: str) -> None:
+    """Raises Unreadable for a text that is too long, or that PostgreSQL or a log could not hold."""
     if len(text) > MAX_TEXT:
         raise Unreadable("TEXT_TOO_LONG", f"a text is longer than {MAX_TEXT} characters")
     found = _FORBIDDEN.search(text)
@@ -157,7 +175,7 @@ def _refuse_text(text: str) -> None:
 def _refuse_texts(values: list[Any]) -> None:
     for value in values:
         if isinstance(value, str):
-            _refuse_text(value)
+            refuse_text(value)
         elif isinstance(value, list):
             _refuse_texts(value)
 

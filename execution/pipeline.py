@@ -157,7 +157,8 @@ def _refuse_signal(signal: Signal, alert: Alert) -> None:
     sent_at = alert.sent_at or signal.received_at
     age = signal.received_at - sent_at
     signed = signal.auth == Strategy.Auth.HMAC
-    most = min(strategy.max_age, SIGNED_MAX_AGE) if signed else strategy.max_age
+    allowed = min(strategy.max_age, alert.max_age or strategy.max_age)
+    most = min(allowed, SIGNED_MAX_AGE) if signed else allowed
     if age > timedelta(seconds=most):
         seconds = str(int(age.total_seconds()))
         raise Refusal(
@@ -173,10 +174,10 @@ def _refuse_signal(signal: Signal, alert: Alert) -> None:
     if alert.action is Action.CANCEL or wants_flat(alert):
         return
     waited = timezone.now() - sent_at
-    if waited > timedelta(seconds=strategy.max_age):
+    if waited > timedelta(seconds=allowed):
         raise Refusal(
             ReasonCode.STALE,
-            f"the alert waited {int(waited.total_seconds())} s here; the most is {strategy.max_age} s",
+            f"the alert waited {int(waited.total_seconds())} s here; the most is {allowed} s",
         )
 
 

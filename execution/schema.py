@@ -9,9 +9,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from execution.parsing import MISSING, Unreadable, decimal_from
+from execution.textual import TextDocument, place_in
 
 Choice = TypeVar("Choice", bound=StrEnum)
+Meaning = TypeVar("Meaning")
 
+_MOST = Decimal(10) ** 18
+_DAY = Decimal(86_400)
+MISSING_WORDS = frozenset({"nan", "na", "n/a", "null", "none", "undefined"})
 MIN_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_MOMENT = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -31,13 +36,28 @@ class Fields:
     where a number is expected.
     """
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        *,
+        errors: list[dict[str, str]] | None = None,
+        prefix: str = "",
+    ) -> None:
         self._document = document
+        self._prefix = prefix
         self._read: set[str] = set()
-        self.errors: list[dict[str, str]] = []
+        self._inner: dict[str, Fields] = {}
+        self.tolerates_missing = False
+        self.errors: list[dict[str, str]] = [] if errors is None else errors
 
     def complain(self, name: str, detail: str, code: str = "INVALID") -> None:
-        self.errors.append({"field": name, "code": code, "detail": detail})
+        """Note what is wrong with a field; text alerts also say where it stands."""
+        error = {"field": f"{self._prefix}{name}", "code": code, "detail": detail}
+        if isinstance(self._document, TextDocument) and name in self._document.places:
+            start = self._document.places[name][0]
+            error["detail"] = f"{detail} ({place_in(self._document.text, start)})"
+            error["position"] = str(start)
+        self.errors.append(error)
 
     def raw(self, name: str) -> Any:
         """The value as parsed, ``None`` when absent."""
@@ -61,7 +81,17 @@ class Fields:
         if len(value) > most:
             self.complain(name, f"longer than {most} characters")
             return ""
+        if required and "{{" in value:
+            self.complain(name, "is a placeholder nobody filled in", "REQUIRED")
+            return ""
         return value.strip()
+
+    def key(self, name: str) -> str:
+        """An idempotency key; one whose ``{{placeholder}}`` was never filled in is no key: it would
+        make every alert the same.
+        """
+        text = self.text(name, most=150)
+        return "" if is_missing(text) else text
 
     def choice(self, name: str, choices: type[Choice], default: Choice | None) -> Choice | None:
         """One of ``choices``, any case; ``default`` when absent (``None`` makes it required)."""
@@ -86,12 +116,35 @@ class Fields:
         """A positive number (or within ``least`` and ``most``), exact; ``None`` when absent.
 
         ``NaN`` and an empty text are not absent: a size or a price that failed to render upstream
-        must not silently become a default.
+        must not silently become a default. Where nothing is opened (``tolerates_missing``) they are:
+        a close must not fail for want of a stop.
         """
         value = self.raw(name)
-        if value is None and self._document.get(name) is not None:
+        if value is None and self.is_given(name) and not self.tolerates_missing:
             self.complain(name, "is present but holds no number")
         return self.number_of(name, value, least=least, most=most)
+
+    def optional_number(
+        self, name: str, *, least: Decimal | None = None, most: Decimal | None = None
+    ) -> Decimal | None:
+        """A number that is absent also when it is ``NaN``, ``null`` or an unfilled placeholder."""
+        value = self.raw(name)
+        if value is None or (isinstance(value, str) and is_missing(value)):
+            return None
+        return self.number_of(name, value, least=least, most=most)
+
+    def size(self, name: str) -> Decimal | None:
+        """A number that may be zero."""
+        return self.number(name, least=Decimal(0), most=_MOST)
+
+    def seconds(self, name: str) -> int | None:
+        """A whole number of seconds, at least one."""
+        number = self.number(name, least=Decimal(1), most=_DAY)
+        return None if number is None else int(number)
+
+    def is_given(self, name: str) -> bool:
+        """Whether the sender wrote the field at all, be it empty or ``NaN``."""
+        return self._document.get(name) is not None
 
     def number_of(
         self, name: str, value: Any, *, least: Decimal | None = None, most: Decimal | None = None
@@ -99,6 +152,8 @@ class Fields:
         if value is None or value is MISSING:
             return None
         if isinstance(value, str):
+            if self.tolerates_missing and is_missing(value):
+                return None
             try:
                 value = decimal_from(value.strip())
             except Unreadable as error:
@@ -126,6 +181,41 @@ class Fields:
         self.complain(name, "must be true or false")
         return False
 
+    def translated(
+        self, name: str, table: Mapping[str, Meaning], *, required: bool = False
+    ) -> Meaning | None:
+        """What ``table`` says a sender's word means, any case; ``None`` when absent."""
+        value = self.raw(name)
+        if value is None:
+            if required:
+                self.complain(name, "this field is required", "REQUIRED")
+            return None
+        word = str(value).strip().lower()
+        if word not in table:
+            self.complain(name, f"must be one of {', '.join(table)}")
+            return None
+        return table[word]
+
+    def inner(self, name: str) -> Fields:
+        """The fields of the object ``name``; none when it is absent."""
+        value = self.raw(name)
+        if value is not None and not isinstance(value, Mapping):
+            self.complain(name, "must be an object")
+        document = value if isinstance(value, Mapping) else {}
+        prefix = f"{self._prefix}{name}."
+        self._inner[name] = Fields(document, errors=self.errors, prefix=prefix)
+        return self._inner[name]
+
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Complain about every field that asks for something FKS does not do: ignoring it would
+        change the trade. ``0``, ``false`` and an empty text ask for nothing.
+        """
+        for name, reason in reasons.items():
+            value = self.raw(name)
+            if value is None or value is False or value in ("0", "false") or value == 0:
+                continue
+            self.complain(name, reason, "UNSUPPORTED")
+
     def moment(self, name: str) -> datetime | None:
         """Seconds, milliseconds or ISO 8601, as UTC; a time without a zone is UTC."""
         value = self.raw(name)
@@ -143,15 +233,22 @@ class Fields:
 
     def unread(self) -> dict[str, Any]:
         """Fields nobody asked for: kept and shown, never executed."""
-        return {
+        left = {
             name: value
             for name, value in self._document.items()
             if name not in self._read and value is not MISSING
         }
+        inner = {name: fields.unread() for name, fields in self._inner.items()}
+        return left | {name: fields for name, fields in inner.items() if fields}
 
     def raise_if_wrong(self) -> None:
         if self.errors:
             raise Invalid(self.errors)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text is what TradingView leaves where it had no value."""
+    return text.strip().lower() in MISSING_WORDS or "{{" in text
 
 
 def _moment(value: Any) -> datetime:

@@ -185,8 +185,9 @@ class StrategySerializer(Row[Strategy]):
     class Meta:
         model = Strategy
         fields = (
-            "slug", "note", "is_enabled", "auth", "format", "allowlist", "max_age",
-            "dedupe_window", "min_confidence", "requires_confidence", "min_reward_risk",
+            "slug", "note", "is_enabled", "auth", "format", "format_options", "allowlist",
+            "max_age", "max_drift", "allows_delayed", "dedupe_window",
+            "min_confidence", "requires_confidence", "min_reward_risk",
             "requires_reward_risk", "on_naked", "routes", "created_at",
         )  # fmt: skip
 

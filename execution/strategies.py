@@ -22,9 +22,9 @@ TRADINGVIEW = "tradingview"
 NO_ALLOWLIST = "none"
 SECRET_NAMES = {Strategy.Auth.TOKEN: "token", Strategy.Auth.HMAC: "hmac_secret"}
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
-_DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk"}
+_DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk", "max_drift"}
 _SECONDS_OPTIONS = {"max_age", "dedupe_window"}
-_FRACTIONS = {"min_confidence", "risk_percent"}
+_FRACTIONS = {"min_confidence", "risk_percent", "max_drift"}
 OPTIONS = {
     "quantity": "base quantity of an order when the alert names none (fixed_quantity)",
     "percent": "fraction of equity per order: 0.02 is 2 % (fixed_percent)",
@@ -33,6 +33,9 @@ OPTIONS = {
     "max_age": "seconds after which an alert is stale",
     "min_confidence": "least confidence of an entry, 0 to 1; a missing one is then refused",
     "min_reward_risk": "least reward-to-risk of an entry; a missing one is then refused",
+    "max_drift": "how far the market may be from an entry's price, as a fraction: 0.005 is 0.5 %",
+    "allows_delayed": "true to trade on delayed data (exchanges ending in _DL, _DLY)",
+    "format_options": "a JSON object: the mapping, or what PineConnector's fields mean",
     "dedupe_window": "seconds in which the same body counts as one delivery",
     "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
     "allowlist": "name of an address allowlist, or none",
@@ -87,6 +90,10 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
         setattr(strategy, name, int(_number(name, given[name])))
     for name in _DECIMAL_OPTIONS & set(given):
         setattr(strategy, name, _number(name, given[name]))
+    strategy.allows_delayed = _flag(given.get("allows_delayed", False))
+    strategy.format_options = json.loads(
+        json.dumps(given.get("format_options", {}), default=_whole)
+    )
     strategy.on_naked = str(given.get("on_naked", strategy.on_naked))
     strategy.requires_confidence = bool(strategy.min_confidence)
     strategy.requires_reward_risk = bool(strategy.min_reward_risk)
@@ -116,6 +123,17 @@ def _add_route(strategy: Strategy, name: str, sizing: str, given: Mapping[str, A
         route.atr_multiple = _number("atr_multiple", given["atr_multiple"])
     route.full_clean()
     route.save()
+
+
+def _whole(number: Decimal) -> int | str:
+    """A number inside JSON options: whole, or as exact text."""
+    return int(number) if number == number.to_integral_value() else format(number, "f")
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise StrategyError("the option allows_delayed is true or false")
+    return value
 
 
 def _number(name: str, value: Any) -> Decimal:

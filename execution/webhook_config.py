@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from brokers import crypto
 from execution.authentication import LiveSecret, live
+from execution.formats import Format, format_of
 from execution.models import Strategy, WebhookSecret
 from risk.allowlist import Network, allowed_cidrs, networks
 
@@ -30,7 +31,7 @@ class WebhookConfig:
 
     strategy_id: int
     slug: str
-    format: str
+    format: Format
     dedupe_window: int
     networks: tuple[Network, ...] | None
     secrets: tuple[LiveSecret, ...]
@@ -79,7 +80,7 @@ def _load(slug: str) -> WebhookConfig | None:
     return WebhookConfig(
         strategy_id=strategy.pk,
         slug=strategy.slug,
-        format=strategy.format,
+        format=format_of(strategy.format, strategy.format_options),
         dedupe_window=strategy.dedupe_window,
         networks=allowed,
         secrets=tuple(_opened(rows)),

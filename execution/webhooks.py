@@ -22,11 +22,11 @@ from execution import authentication, intake, masking, metrics, tasks, waiting
 from execution.alerts import Alert
 from execution.authentication import SIGNATURE_HEADERS, Delivery
 from execution.errors import answer
-from execution.formats import PARSERS
+from execution.formats import FORMATS, Format
 from execution.guards import client_ip
 from execution.ids import uuid7
 from execution.models import Strategy
-from execution.parsing import Unreadable, parse_object
+from execution.parsing import Unreadable
 from execution.schema import Invalid
 from execution.webhook_config import WebhookConfig, config_of
 from risk.allowlist import contains, parse_address
@@ -105,8 +105,9 @@ def _receive(
     body = _body(request)
     if len(body) > settings.MAX_BODY_BYTES:
         return _too_large()
-    delivery = Delivery(body, path_token, _signature(request))
-    parsed = _parsed(body)
+    format = config.format if config else FORMATS["fks"]
+    delivery = Delivery(body, path_token, _signature(request), format)
+    parsed = _parsed(body, format)
     document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
     if config is None or secret is None:
@@ -139,7 +140,8 @@ def _take(
         place = [] if parsed.position is None else [{"position": str(parsed.position)}]
         return "invalid", answer(parsed.code, detail, 400, place)
     try:
-        alert = _alert(masking.mask_document(parsed, credentials), config.format, profile)
+        masked = masking.mask_document(parsed, credentials, config.format)
+        alert = _alert(masked, config.format, profile)
     except Invalid as error:
         intake.quarantine(config.strategy_id, body, address, "INVALID", str(error))
         return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
@@ -158,8 +160,8 @@ def _take(
     )
 
 
-def _alert(document: dict[str, Any], format: str, profile: str) -> Alert:
-    alert = PARSERS[format](document)
+def _alert(document: dict[str, Any], format: Format, profile: str) -> Alert:
+    alert = format.parse(document)
     if profile == Strategy.Auth.HMAC and alert.sent_at is None:
         detail = "signed alerts need it"
         raise Invalid([{"field": "timestamp", "code": "REQUIRED", "detail": detail}])
@@ -202,9 +204,9 @@ def _signature(request: HttpRequest) -> str:
     return next((request.META[name] for name in SIGNATURE_HEADERS if name in request.META), "")
 
 
-def _parsed(body: bytes) -> dict[str, Any] | Unreadable:
+def _parsed(body: bytes, format: Format) -> dict[str, Any] | Unreadable:
     try:
-        return parse_object(body)
+        return format.read(body)
     except Unreadable as error:
         return error
 

@@ -88,8 +88,11 @@ class StrategyAdmin(AuditedAdmin):
                     "webhook_path",
                     "auth",
                     "format",
+                    "format_options",
                     "allowlist",
                     "max_age",
+                    "max_drift",
+                    "allows_delayed",
                     "dedupe_window",
                 )
             },

@@ -1,11 +1,84 @@
-"""Senders' formats: one file each, ``parse(document)`` gives the canonical alert."""
+"""Senders' formats: one file each. A format reads a body into a document, says under which names a
+credential stands in it, and parses it into the canonical alert.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from execution.alerts import Alert
-from execution.formats import fks
+from execution.formats import (
+    fks,
+    keyvalue,
+    mapping,
+    octobot,
+    okx,
+    openalgo,
+    pineconnector,
+    threecommas,
+    traderspost,
+)
+from execution.parsing import parse_object
+from execution.textual import read_lines, read_words
 
-PARSERS: dict[str, Callable[[Mapping[str, Any]], Alert]] = {"fks": fks.parse}
+SECRETS = ("secret", "token", "passphrase", "key")
+"""Fields every format takes a credential from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one sender writes. ``secrets`` are the fields that are tried as the webhook's token, in
+    this order, and masked; ``masked`` are the sender's own credentials, only masked.
+    """
+
+    label: str
+    parse: Callable[..., Alert]
+    read: Callable[..., dict[str, Any]] = parse_object
+    secrets: tuple[str, ...] = SECRETS
+    masked: tuple[str, ...] = ()
+    has_options: bool = False
+
+    @property
+    def confidential(self) -> tuple[str, ...]:
+        """Every field whose value is kept nowhere."""
+        return (*self.secrets, *self.masked)
+
+
+FORMATS: dict[str, Format] = {
+    "fks": Format("FKS (canonical JSON)", fks.parse),
+    "traderspost": Format("TradersPost", traderspost.parse),
+    "3commas": Format("3Commas signal bot", threecommas.parse, masked=("bot_uuid",)),
+    "okx": Format("OKX signal bot", okx.parse, secrets=(okx.SECRET, *SECRETS)),
+    "pineconnector": Format(
+        "PineConnector",
+        pineconnector.parse,
+        pineconnector.read,
+        masked=(pineconnector.LICENSE,),
+        has_options=True,
+    ),
+    "octobot": Format("OctoBot", octobot.parse, read_lines),
+    "openalgo": Format("OpenAlgo", openalgo.parse, secrets=(openalgo.SECRET, *SECRETS)),
+    "keyvalue": Format("name=value (Autoview style)", keyvalue.parse, read_words),
+    "mapping": Format("mapping of this strategy", mapping.parse, mapping.read, has_options=True),
+}
+
+
+def format_of(name: str, options: Mapping[str, Any]) -> Format:
+    """The format ``name`` with a strategy's ``format_options`` filled in."""
+    known = FORMATS[name]
+    if not known.has_options:
+        return known
+    read = partial(mapping.read, options=options) if name == "mapping" else known.read
+    return replace(known, parse=partial(known.parse, options=options), read=read)
+
+
+def option_problems(name: str, options: Any) -> list[str]:
+    """What is wrong with a strategy's ``format_options``, as sentences."""
+    if name == "mapping":
+        return mapping.problems(options)
+    if name == "pineconnector":
+        return pineconnector.problems(options)
+    return [] if options == {} else [f"the format {name} has no options"]

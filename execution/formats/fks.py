@@ -18,11 +18,15 @@ MAX_TARGETS = 10
 def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
     fields = Fields(document)
+    symbol = fields.text("symbol", most=60, required=True)
+    action = fields.choice("action", Action, None)
+    quantity = fields.number("quantity")
+    fields.tolerates_missing = action in (Action.CLOSE, Action.CANCEL)
     alert = Alert(
-        symbol=fields.text("symbol", most=60, required=True),
-        action=fields.choice("action", Action, None) or Action.CANCEL,
+        symbol=symbol,
+        action=action or Action.CANCEL,
         order_type=fields.choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET,
-        quantity=fields.number("quantity"),
+        quantity=quantity,
         quantity_type=fields.choice("quantity_type", QuantityType, QuantityType.BASE)
         or QuantityType.BASE,
         price=fields.number("price"),
@@ -34,16 +38,16 @@ def parse(document: Mapping[str, Any]) -> Alert:
         or TimeInForce.GTC,
         post_only=fields.flag("post_only"),
         reduce_only=fields.flag("reduce_only"),
-        confidence=fields.number("confidence", least=Decimal(0), most=Decimal(1)),
+        confidence=fields.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
         sent_at=fields.moment("timestamp"),
-        idempotency_key=fields.text("id", most=150),
+        idempotency_key=fields.key("id"),
         market_position=fields.optional_choice("market_position", MarketPosition),
         market_position_size=fields.number("market_position_size", least=Decimal(0)),
         prev_market_position=fields.optional_choice("prev_market_position", MarketPosition),
         comment=fields.text("comment", most=1000),
         extras=fields.unread(),
     )
-    _require_prices(fields, alert)
+    require_prices(fields, alert)
     fields.raise_if_wrong()
     return alert
 
@@ -74,12 +78,21 @@ def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
     return tuple(targets)
 
 
-def _require_prices(fields: Fields, alert: Alert) -> None:
+def require_prices(
+    fields: Fields,
+    alert: Alert,
+    *,
+    price: str = "price",
+    stop_price: str = "stop_price",
+    trailing_percent: str = "trailing_percent",
+) -> None:
+    """Complain when an order lacks the price its type needs; the names are the sender's."""
     if alert.action not in (Action.BUY, Action.SELL):
         return
-    if alert.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT) and alert.price is None:
-        fields.complain("price", f"a {alert.order_type.value} order needs a price", "REQUIRED")
-    if alert.order_type in (OrderType.STOP, OrderType.STOP_LIMIT) and alert.stop_price is None:
-        fields.complain("stop_price", f"a {alert.order_type.value} order needs it", "REQUIRED")
-    if alert.order_type is OrderType.TRAILING_STOP and alert.trailing_percent is None:
-        fields.complain("trailing_percent", "a trailing_stop order needs it", "REQUIRED")
+    kind = alert.order_type
+    if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) and alert.price is None:
+        fields.complain(price, f"a {kind.value} order needs a price", "REQUIRED")
+    if kind in (OrderType.STOP, OrderType.STOP_LIMIT) and alert.stop_price is None:
+        fields.complain(stop_price, f"a {kind.value} order needs it", "REQUIRED")
+    if kind is OrderType.TRAILING_STOP and alert.trailing_percent is None:
+        fields.complain(trailing_percent, "a trailing_stop order needs it", "REQUIRED")

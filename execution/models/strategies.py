@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
 from brokers.fields import MoneyField
 from brokers.models import Account, validate_name
+from execution.formats import option_problems
 from risk.models import IPAllowlist
 from risk.types import SizingMethod
 
@@ -23,6 +26,14 @@ class Strategy(models.Model):
 
     class Format(models.TextChoices):
         FKS = "fks", "FKS (canonical JSON)"
+        TRADERSPOST = "traderspost", "TradersPost"
+        THREECOMMAS = "3commas", "3Commas signal bot"
+        OKX = "okx", "OKX signal bot"
+        PINECONNECTOR = "pineconnector", "PineConnector"
+        OCTOBOT = "octobot", "OctoBot"
+        OPENALGO = "openalgo", "OpenAlgo"
+        KEYVALUE = "keyvalue", "name=value (Autoview style)"
+        MAPPING = "mapping", "a mapping of its own (below)"
 
     class OnNaked(models.TextChoices):
         ALARM = "alarm", "raise an alarm"
@@ -34,6 +45,11 @@ class Strategy(models.Model):
     is_enabled = models.BooleanField(default=True)
     auth = models.CharField(max_length=10, choices=Auth.choices, default=Auth.TOKEN)
     format = models.CharField(max_length=20, choices=Format.choices, default=Format.FKS)
+    format_options = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The mapping of the format “mapping”; what PineConnector's fields mean.",
+    )
     allowlist = models.ForeignKey(
         IPAllowlist,
         on_delete=models.PROTECT,
@@ -43,6 +59,18 @@ class Strategy(models.Model):
     )
     max_age = models.PositiveIntegerField(
         default=300, help_text="Seconds after which an alert is too old to open anything."
+    )
+    max_drift = models.DecimalField(
+        max_digits=6,
+        decimal_places=5,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="How far the market may be from an entry's price, as a fraction: 0.005 is 0.5 %.",
+    )
+    allows_delayed = models.BooleanField(
+        default=False,
+        help_text="Trade on alerts from delayed data (exchanges ending in _DL, _DLY).",
     )
     dedupe_window = models.PositiveIntegerField(
         default=60, help_text="Seconds in which the same body without an id counts as one delivery."
@@ -69,6 +97,10 @@ class Strategy(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        if found := option_problems(self.format, self.format_options):
+            raise ValidationError({"format_options": found})
 
 
 class WebhookSecret(models.Model):

@@ -182,6 +182,37 @@ def test_quantities_as_text_or_token(value: Any) -> None:
     assert alert_with(quantity=value).quantity == 5
 
 
+@pytest.mark.parametrize("value", [MISSING, "NaN", "null", "na", "None", "{{plot_2}}", "", " "])
+class TestWhatTradingViewLeavesWithoutAValue:
+    def test_is_a_missing_confidence(self, value: Any) -> None:
+        assert alert_with(confidence=value).confidence is None
+
+    def test_is_no_idempotency_key(self, value: Any) -> None:
+        assert alert_with(id=value).idempotency_key == ""
+
+    @pytest.mark.parametrize("field", ["quantity", "price", "stop_loss", "take_profit"])
+    def test_is_no_number_of_an_entry(self, value: Any, field: str) -> None:
+        assert [name for name, _ in complaints_with(**{field: value})] == [field]
+
+    @pytest.mark.parametrize("field", ["price", "stop_loss", "take_profit", "trailing_percent"])
+    @pytest.mark.parametrize("action", ["close", "cancel"])
+    def test_does_not_keep_a_position_from_being_closed(
+        self, value: Any, field: str, action: str
+    ) -> None:
+        document = {"symbol": "BTC/USDT", "action": action}
+        assert fks.parse(document | {field: value}) == fks.parse(document)
+
+    def test_is_no_size_of_a_close(self, value: Any) -> None:
+        assert [
+            name for name, _ in complaints({"symbol": "x", "action": "close", "quantity": value})
+        ] == ["quantity"]
+
+
+def test_an_unfilled_placeholder_is_no_symbol_and_no_action() -> None:
+    document = {"symbol": "{{ticker}}", "action": "{{strategy.order.action}}"}
+    assert complaints(document) == [("symbol", "REQUIRED"), ("action", "INVALID")]
+
+
 def test_null_is_absent() -> None:
     assert alert_with(quantity=None, price=None, comment=None, take_profit=None) == alert_with()
 

@@ -14,7 +14,8 @@ from django.db import OperationalError
 from django.http import HttpResponse
 
 from execution import intake
-from execution.authentication import BODY_FIELDS, Delivery, new_secret
+from execution.authentication import Delivery, new_secret
+from execution.formats import SECRETS
 from execution.masking import credentials_in, mask_body, mask_document
 from execution.models import QuarantinedBody, Signal, Strategy
 from fks_site.logs import JsonFormatter, ScrubbingFormatter
@@ -178,7 +179,7 @@ class TestCanaries:
         assert response.status_code in (202, 400, 401, 404, 413)
         assert_gone(secret, response, log)
 
-    @pytest.mark.parametrize("field", BODY_FIELDS)
+    @pytest.mark.parametrize("field", SECRETS)
     def test_in_each_credential_field(self, field: str, log: io.StringIO) -> None:
         slug = strategy_with(CANARY).slug
 
@@ -189,7 +190,7 @@ class TestCanaries:
         assert_gone(CANARY, response, log)
 
     @pytest.mark.parametrize("value", [CANARY, SHORT, [CANARY], {"a": CANARY}, 4242424242424242])
-    @pytest.mark.parametrize("field", BODY_FIELDS)
+    @pytest.mark.parametrize("field", SECRETS)
     def test_what_opens_nothing_is_kept_neither(
         self, field: str, value: Any, log: io.StringIO
     ) -> None:

@@ -69,7 +69,7 @@ HOSTILE = {
     "cut off": (b'{"symbol": "BTC/USDT", "act', "NOT_JSON", 23),
     "two objects": (b"{}{}", "NOT_JSON", 2),
     "single quotes": (b"{'symbol': 1}", "NOT_JSON", 1),
-    "smart quotes": ("{“symbol”: 1}".encode(), "NOT_JSON", 1),
+    "half a smart quote": ("{“symbol: 1}".encode(), "NOT_JSON", 1),
     "trailing comma": (b'{"a": 1,}', "NOT_JSON", 8),
     "comment": (b'{"a": 1} // x', "NOT_JSON", 9),
     "line break in a text": (b'{"a": "x\ny"}', "NOT_JSON", 8),
@@ -222,3 +222,14 @@ def test_numbers_beyond_the_bounds(text: str) -> None:
 )
 def test_a_body_nobody_could_parse_is_kept_legible(body: bytes, text: str) -> None:
     assert legible(body) == text
+
+
+def test_quotes_of_rich_text_are_read_as_straight_ones() -> None:
+    assert parse_object('{“symbol”: „BTC”, "n": 1}'.encode()) == {
+        "symbol": "BTC",
+        "n": Decimal(1),
+    }
+
+
+def test_typographic_quotes_inside_a_text_stay() -> None:
+    assert parse_object('{"comment": "he said “buy”"}'.encode()) == {"comment": "he said “buy”"}

@@ -1,0 +1,71 @@
+"""OKX's signal bot, "Alert Message 2.0", sections A (strategies) and B (anything else):
+okx.com/help/signal-bot-alert-message-specifications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from brokers.types import OrderType
+from execution.alerts import Action, Alert, MarketPosition
+from execution.formats.brackets import HUNDRED
+from execution.formats.threecommas import ACTIONS
+from execution.schema import Fields
+
+SECRET = "signalToken"  # noqa: S105
+BASE, OF_POSITION = "base", "percentage_position"
+NOT_DONE = {
+    "margin": "an amount of margin depends on OKX's leverage",
+    "contract": "contracts are OKX's own unit",
+    "percentage_balance": "a share of the available balance is OKX's own unit",
+    "percentage_investment": "a share of the bot's investment is OKX's own unit",
+}
+
+
+def parse(document: Mapping[str, Any]) -> Alert:
+    """The alert in ``document``. Raises Invalid, listing every field that is wrong.
+
+    OKX's ``id`` names an order of the script and comes back with every trade of it: it is shown,
+    not taken as an idempotency key.
+    """
+    fields = Fields(document)
+    fields.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
+    action, only_reduces = fields.translated("action", ACTIONS, required=True) or (
+        Action.CANCEL,
+        False,
+    )
+    order_type = fields.translated("orderType", {"market": OrderType.MARKET}) or OrderType.MARKET
+    alert = Alert(
+        symbol=fields.text("instrument", most=60, required=True),
+        action=action,
+        order_type=order_type,
+        quantity=_quantity(fields, only_reduces),
+        reduce_only=only_reduces,
+        sent_at=fields.moment("timestamp"),
+        max_age=fields.seconds("maxLag"),
+        market_position=fields.optional_choice("marketPosition", MarketPosition),
+        prev_market_position=fields.optional_choice("prevMarketPosition", MarketPosition),
+        comment=fields.text("id", most=1000),
+        extras=fields.unread(),
+    )
+    fields.raise_if_wrong()
+    return alert
+
+
+def _quantity(fields: Fields, only_reduces: bool) -> Decimal | None:
+    """Without a size the route's sizing decides, as OKX's bot settings would."""
+    known = {name: name for name in (BASE, OF_POSITION, *NOT_DONE)}
+    unit = fields.translated("investmentType", known)
+    amount = fields.number("amount")
+    if unit in NOT_DONE:
+        fields.complain("investmentType", NOT_DONE[unit], "UNSUPPORTED")
+    elif unit == OF_POSITION:
+        if only_reduces and amount in (None, HUNDRED):
+            return None
+        detail = "only an exit of the whole position is supported"
+        fields.complain("investmentType", detail, "UNSUPPORTED")
+    elif amount is not None and unit is None:
+        fields.complain("investmentType", "an amount needs its unit", "REQUIRED")
+    return amount

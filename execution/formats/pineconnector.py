@@ -1,0 +1,159 @@
+"""PineConnector's alerts: ``LicenseID,command,symbol,name=value,…`` (docs.pineconnector.com/syntax).
+
+What ``risk=``, ``sl=``, ``tp=`` and ``price=`` mean is a setting of its expert advisor, not of the
+alert. Here it is the strategy's ``format_options``; without them these fields are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from brokers.types import OrderType
+from execution.alerts import Action, Alert, TakeProfit
+from execution.formats.brackets import HUNDRED, away, side_of
+from execution.formats.fks import require_prices
+from execution.schema import Fields
+from execution.textual import TextDocument, read_commas
+from risk.types import QuantityType
+
+LICENSE = "license"
+POSITIONAL = (LICENSE, "command", "symbol")
+COMMANDS: dict[str, tuple[Action, OrderType, bool]] = {
+    **dict.fromkeys(("buy", "long", "bull", "bullish"), (Action.BUY, OrderType.MARKET, False)),
+    **dict.fromkeys(("sell", "short", "bear", "bearish"), (Action.SELL, OrderType.MARKET, False)),
+    "buylimit": (Action.BUY, OrderType.LIMIT, False),
+    "selllimit": (Action.SELL, OrderType.LIMIT, False),
+    "buystop": (Action.BUY, OrderType.STOP, False),
+    "sellstop": (Action.SELL, OrderType.STOP, False),
+    "closelong": (Action.SELL, OrderType.MARKET, True),
+    "closeshort": (Action.BUY, OrderType.MARKET, True),
+    "closeall": (Action.CLOSE, OrderType.MARKET, False),
+}
+"""Action, order type, and whether it only reduces a position of its side."""
+NOT_DONE_COMMANDS = {
+    **dict.fromkeys(("eaon", "eaoff"), "the expert advisor's switch is not FKS's: use halt"),
+    **dict.fromkeys(
+        ("newsltplong", "newsltpshort"), "changing the stop of an open position is not supported"
+    ),
+    **dict.fromkeys(
+        ("cancellong", "cancelshort"), "FKS cancels all orders of a symbol, not those of one side"
+    ),
+    **dict.fromkeys(
+        ("closelongsell", "closeshortbuy", "closelongpct", "closeshortpct", "closelongvol"),
+        "send the close and the entry as two alerts",
+    ),
+}
+NOT_DONE = {
+    **dict.fromkeys(("betrigger", "beoffset"), "break-even stops are not supported"),
+    **dict.fromkeys(("trailtrig", "traildist", "trailstep"), "trailing stops are not supported"),
+    **dict.fromkeys(
+        ("atrtimeframe", "atrtrigger", "atrperiod", "atrmultiplier", "atrshift"),
+        "trailing stops are not supported",
+    ),
+    **dict.fromkeys(("spread", "accfilter"), "FKS's own rules decide whether a trade is allowed"),
+    **dict.fromkeys(("sl_pips", "tp_pips", "price_pips"), "FKS does not know the size of a pip"),
+    "vol_dollar": "an amount at risk in dollars is not supported",
+}
+VOLUMES = {one.value: one for one in QuantityType}
+TARGETS = ("price", "percent")
+CHOICES = {"volume": tuple(VOLUMES), "targets": TARGETS}
+"""What ``risk=`` counts; and what ``sl=``, ``tp=`` and ``price=`` are."""
+
+
+def problems(options: Any) -> list[str]:
+    """What is wrong with a strategy's ``format_options``, as sentences."""
+    if not isinstance(options, Mapping):
+        return ['the options are a JSON object: {"volume": "base", "targets": "price"}']
+    found = [f"there is no option {name!r}" for name in sorted(set(options) - set(CHOICES))]
+    for name, choices in CHOICES.items():
+        if name in options and options[name] not in choices:
+            found.append(f"{name} is one of {', '.join(choices)}")
+    return found
+
+
+def read(body: bytes) -> TextDocument:
+    """Raises Unreadable."""
+    return read_commas(body, POSITIONAL)
+
+
+def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
+    """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
+    fields = Fields(document)
+    fields.refuse(NOT_DONE)
+    action, order_type, only_reduces = _command(fields)
+    side = side_of(action)
+    price = _price(fields, "price", options)
+    quantity, unit = _volume(fields, options)
+    stop_loss = _target(fields, "sl", options) or away(
+        fields, "sl", side, price, percent=_percent(fields, "sl", options), gain=False
+    )
+    target = _target(fields, "tp", options) or away(
+        fields, "tp", side, price, percent=_percent(fields, "tp", options), gain=True
+    )
+    is_stop = order_type is OrderType.STOP
+    alert = Alert(
+        symbol=fields.text("symbol", most=60, required=True),
+        action=action,
+        order_type=order_type,
+        quantity=quantity,
+        quantity_type=unit,
+        price=None if is_stop else price,
+        stop_price=price if is_stop else None,
+        stop_loss=stop_loss,
+        take_profit=() if target is None else (TakeProfit(target, HUNDRED),),
+        reduce_only=only_reduces,
+        sent_at=fields.moment("timestamp"),
+        idempotency_key=fields.key("id"),
+        comment=fields.text("comment", most=1000),
+        extras=fields.unread(),
+    )
+    require_prices(fields, alert, stop_price="price")
+    fields.raise_if_wrong()
+    return alert
+
+
+def _command(fields: Fields) -> tuple[Action, OrderType, bool]:
+    word = fields.text("command", most=40).lower()
+    if word in NOT_DONE_COMMANDS:
+        fields.complain("command", NOT_DONE_COMMANDS[word], "UNSUPPORTED")
+        return Action.CANCEL, OrderType.MARKET, False
+    known = fields.translated("command", COMMANDS, required=True)
+    return known or (Action.CANCEL, OrderType.MARKET, False)
+
+
+def _volume(fields: Fields, options: Mapping[str, Any]) -> tuple[Decimal | None, QuantityType]:
+    lots = fields.number("vol_lots")
+    risk = fields.number("risk")
+    given = risk if risk is not None else lots
+    unit = VOLUMES.get(str(options.get("volume", "")))
+    if given is not None and unit is None:
+        _unset(fields, "risk" if risk is not None else "vol_lots", "volume")
+    return given, unit or QuantityType.BASE
+
+
+def _price(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
+    value = fields.number(name)
+    if value is not None and options.get("targets") != "price":
+        _unset(fields, name, "targets")
+    return value
+
+
+def _target(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
+    """A stop or target that is a price: by its own name, or because the options say so."""
+    plain = fields.number(name)
+    if plain is not None and options.get("targets") not in TARGETS:
+        _unset(fields, name, "targets")
+    is_price = options.get("targets") == "price"
+    return fields.number(f"{name}_price") or (plain if is_price else None)
+
+
+def _percent(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
+    plain = fields.number(name) if options.get("targets") == "percent" else None
+    return fields.number(f"{name}_pct") or plain
+
+
+def _unset(fields: Fields, name: str, option: str) -> None:
+    detail = f"PineConnector's settings say what it means, and the strategy's option {option!r} not"
+    fields.complain(name, detail, "UNSUPPORTED")

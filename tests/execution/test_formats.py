@@ -1,0 +1,138 @@
+"""Every sender's documented alerts: files with their source, and what FKS reads in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution.alerts import Alert
+from execution.formats import FORMATS, format_of, option_problems
+from execution.masking import mask_document
+from execution.models import QuarantinedBody, Signal, Strategy
+from execution.parsing import Unreadable
+from execution.schema import Invalid
+from tests.execution.posting import post, tables_with
+from tests.factories import webhook
+
+PAYLOADS = Path(__file__).parents[1] / "payloads"
+SENDERS = sorted(set(FORMATS) - {"fks"})
+CASES: dict[str, tuple[str, bytes, dict[str, Any]]] = {}
+for _sender in SENDERS:
+    for _name, _expected in json.loads((PAYLOADS / _sender / "expected.json").read_text()).items():
+        (_file,) = (PAYLOADS / _sender).glob(f"{_name}.*")
+        CASES[f"{_sender}/{_name}"] = (_sender, _file.read_bytes(), _expected)
+
+CANARY = "canary-7f3e9a1c5b2d4860-Zq_x"
+MAPPING = {"fields": {"symbol": {"path": "pair"}, "action": {"path": "side"}}}
+CARRIED = {
+    "fks": '{"secret": "%s", "symbol": "BTCUSDT", "action": "buy"}',
+    "traderspost": '{"ticker": "BTCUSD", "action": "buy", "passphrase": "%s"}',
+    "3commas": '{"secret": "%s", "tv_instrument": "BTCUSDT", "action": "buy"}',
+    "okx": '{"signalToken": "%s", "instrument": "BTCUSDT", "action": "ENTER_LONG"}',
+    "pineconnector": "60123456789,buy,BTCUSD,secret=%s",
+    "octobot": "SYMBOL=BTCUSDT\nSIGNAL=BUY\nTOKEN=%s\n",
+    "openalgo": '{"apikey": "%s", "symbol": "BTCUSDT", "action": "BUY", "quantity": "1"}',
+    "keyvalue": "s=BTCUSDT b=long q=1 secret=%s",
+    "mapping": '{"pair": "BTCUSDT", "side": "buy", "token": "%s"}',
+}
+"""How each sender carries the webhook's token."""
+
+
+@pytest.mark.parametrize(("sender", "body", "expected"), CASES.values(), ids=CASES)
+def test_a_senders_documented_alert(sender: str, body: bytes, expected: dict[str, Any]) -> None:
+    format = format_of(sender, expected.get("options", {}))
+    assert option_problems(sender, expected.get("options", {})) == [] or "errors" in expected
+    if "unreadable" in expected:
+        with pytest.raises(Unreadable) as unreadable:
+            format.read(body)
+        assert [unreadable.value.code, unreadable.value.position] == expected["unreadable"]
+        return
+    document = mask_document(format.read(body), (), format)
+    if "errors" in expected:
+        with pytest.raises(Invalid) as invalid:
+            format.parse(document)
+        assert [_complaint(one) for one in invalid.value.errors] == expected["errors"]
+        return
+    alert = format.parse(document)
+    assert alert.to_json() == expected["alert"]
+    assert Alert.from_json(expected["alert"]) == alert
+
+
+def _complaint(error: dict[str, str]) -> list[str | int]:
+    place = [int(error["position"])] if "position" in error else []
+    return [error["field"], error["code"], *place]
+
+
+def test_every_payload_names_its_source_and_is_expected() -> None:
+    for sender in SENDERS:
+        files = {path.stem for path in (PAYLOADS / sender).iterdir()} - {"expected"}
+        expected = json.loads((PAYLOADS / sender / "expected.json").read_text())
+        assert files == set(expected), sender
+        assert all("http" in one["source"] for one in expected.values()), sender
+
+
+def test_every_format_can_be_chosen() -> None:
+    assert set(Strategy.Format.values) == set(FORMATS)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("sender", "template"), CARRIED.items(), ids=CARRIED)
+@pytest.mark.usefixtures("new_process")
+def test_the_token_is_found_where_the_sender_puts_it(
+    sender: str, template: str, nudged: list[str]
+) -> None:
+    options = MAPPING if sender == "mapping" else {}
+    strategy, secret = webhook(format=sender, format_options=options)
+
+    wrong = post(strategy.slug, (template % "something-else-altogether").encode())
+    right = post(strategy.slug, (template % secret).encode())
+
+    assert (wrong.status_code, right.status_code) == (401, 202)
+    signal = Signal.objects.get()
+    assert signal.action == "buy"
+    assert "BTCUSD" in signal.symbol
+    assert secret not in signal.body
+    assert tables_with(secret) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("sender", "template"), CARRIED.items(), ids=CARRIED)
+@pytest.mark.usefixtures("new_process")
+def test_what_looks_like_a_token_is_kept_nowhere(
+    sender: str, template: str, nudged: list[str]
+) -> None:
+    """The body proves itself by the path; what stands in its own field is another credential."""
+    options = MAPPING if sender == "mapping" else {}
+    strategy, secret = webhook(format=sender, format_options=options)
+    body = template % CANARY
+    broken = body.replace("}", "").replace(",buy", ',buy,"').replace("SIGNAL=", "SIGNAL")
+    broken = broken.replace("b=long", "b=long b=long")
+
+    read = post(f"{strategy.slug}/{secret}", body.encode())
+    unread = post(f"{strategy.slug}/{secret}", broken.encode())
+
+    assert (read.status_code, unread.status_code) == (202, 400)
+    assert QuarantinedBody.objects.count() == 1
+    assert tables_with(CANARY) == []
+    assert tables_with("60123456789") == []
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("new_process")
+def test_a_text_alert_is_complained_about_at_its_place() -> None:
+    strategy, secret = webhook(format="octobot")
+    body = f"SYMBOL=BTCUSDT\nSIGNAL=UP\nTOKEN={secret}"
+
+    response = post(strategy.slug, body.encode())
+
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert (error["field"], error["position"]) == ("signal", "22")
+    assert "(line 2, column 8)" in error["detail"]
+    row = QuarantinedBody.objects.get()
+    assert row.body == f"SYMBOL=BTCUSDT\nSIGNAL=UP\nTOKEN={'*' * len(secret)}"
+    assert row.body[int(error["position"]) :].startswith("UP")
+    assert "line 2, column 8" in row.detail
