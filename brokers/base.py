@@ -40,6 +40,8 @@ class ExecutionPlugin(ABC):
     label: ClassVar[str]
     credential_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets the account needs; empty for none."""
+    optional_credentials: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that only some accounts need."""
     option_fields: ClassVar[dict[str, str]] = {}
     """Option name to a sentence of help; options not listed are refused."""
 

@@ -83,6 +83,8 @@ class ClientPool:
         if self._profile.one_in_flight:
             return  # a nonce must never go back
         server = self._dialect.server_time(client)
+        if server is None:
+            return
         self._time_difference = client.ccxt.milliseconds() - round(server.timestamp() * 1000)
         client.ccxt.options["timeDifference"] = self._time_difference
 

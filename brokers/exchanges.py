@@ -1,25 +1,54 @@
-"""What is proven about each exchange behind ccxt, as data. What is not listed here is refused.
+"""What is proven about each exchange behind ccxt: the rows of ``matrix.toml`` as profiles.
 
-Sources: developers.binance.com "Spot API" (trading endpoints, error codes, enums) and
-docs.kraken.com "Spot REST" (AddOrder, client order identifiers, API error messages). Every entry
-was measured with ccxt 4.5.90 and is to be measured again when that pin moves.
+An exchange without a row is *unverified*: prices and dry run, and trading only after the account's
+option ``unverified_venue`` says that its operator takes the risk.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from brokers.capabilities import Capabilities, IdRule
+from brokers.client_ids import CLIENT_ID_FORMS
 from brokers.errors import NotSupportedError
+from brokers.library import LibraryExchange, library
 from brokers.types import OrderType, TimeInForce
 
-Endpoint = tuple[str, str]
-"""HTTP method and path."""
+MATRIX = Path(__file__).with_name("matrix.toml")
 
-IDENTITY = re.compile(r"[0-9a-f]{32}")
+VERIFIED, BY_REQUESTS, UNVERIFIED = 1, 2, 3
+"""Tiers: proven end to end against a venue of ours; by the requests it produces; not at all."""
+
+ANYTHING = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An HTTP method and a path in which ``*`` stands for one segment; alone, for any path."""
+
+    method: str
+    path: str
+
+    @classmethod
+    def read(cls, text: str) -> Endpoint:
+        method, _, path = text.partition(" ")
+        return cls(method, path)
+
+    def fits(self, method: str, path: str) -> bool:
+        if ANYTHING not in (self.method, method) and self.method != method:
+            return False
+        if self.path == ANYTHING:
+            return True
+        wanted, given = self.path.split("/"), path.split("/")
+        if len(wanted) != len(given):
+            return False
+        pieces = zip(wanted, given, strict=True)
+        return all(piece == there or (piece == ANYTHING and there) for piece, there in pieces)
 
 
 class Lookup(StrEnum):
@@ -27,6 +56,7 @@ class Lookup(StrEnum):
 
     BY_CLIENT_ID = "by client id"
     OPEN_THEN_CLOSED = "open, then closed orders, filtered by client id"
+    SCAN = "open and recent orders, compared one by one"
 
 
 class Sandbox(StrEnum):
@@ -34,13 +64,27 @@ class Sandbox(StrEnum):
 
     NONE = "none"
     TESTNET = "testnet"
+    HEADER = "header on the live host"
 
 
-def hex_digits(identity: str) -> str:
-    """The identity unchanged, for venues that take 32 hex digits. Raises ValueError."""
-    if not IDENTITY.fullmatch(identity):
-        raise ValueError("an order identity is 32 lowercase hex digits")
-    return identity
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the venue itself offers beside plain orders, whether or not FKS uses it yet.
+
+    ``stop`` and ``take_profit`` say in which list such orders live: with the other ``orders``, in a
+    ``second list``, as part of the ``position``, ``no``. ``attached_stop``: whether an entry can
+    carry its stop. ``cancel_all``: what one such request cancels.
+    """
+
+    cancel_all: str = "unknown"
+    market_buy_unit: str = "unknown"
+    stop: str = "unknown"
+    take_profit: str = "unknown"
+    attached_stop: str = "unknown"
+    trailing: str = "unknown"
+    oco: str = "unknown"
+    amend: str = "unknown"
+    iceberg: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,155 +92,148 @@ class ExchangeProfile:
     """One exchange and market type.
 
     `client_id_param` is ccxt's name of the client id, `client_id_field` the venue's. An order
-    request may carry only the fields the dialect expects and those in `order_extras`. Codes are
+    request may carry only the fields the dialect expects and those in `order_extras`; `wire` names
+    those fields for each kind of order where no dialect of its own does (`brokers.wire`). Codes are
     matched whole or up to a separator: `clock` ones prove that nothing was placed, `refused` and
     `credentials` ones are rejections, `ambiguous` and `throttled` ones prove nothing. `deadline` is
-    the number of seconds after which the venue itself drops a late order.
+    the number of seconds after which the venue itself drops a late order. `absent` codes say that
+    there is no such order; `errors` tells where an answer carries its code and message (paths, and
+    the codes that mean success); `lookup_param` is ccxt's name of the id in a question. Stops that
+    live in a list of their own have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our
+    names of the credentials to ccxt's.
     """
 
     id: str
     market_type: str
     label: str
+    tier: int
     capabilities: Capabilities
     client_id_param: str
     client_id_field: str
     client_id_codec: Callable[[str], str]
     lookup: Lookup
     sandbox: Sandbox
-    one_in_flight: bool
     order_endpoint: Endpoint
     cancel_endpoint: Endpoint
-    read_endpoints: frozenset[Endpoint]
-    order_extras: frozenset[str]
-    ambiguous: frozenset[str]
-    throttled: frozenset[str]
-    clock: frozenset[str]
-    credentials: frozenset[str]
+    read_endpoints: tuple[Endpoint, ...]
+    keys: Mapping[str, str]
+    one_in_flight: bool = False
+    stop_endpoint: Endpoint | None = None
+    stop_cancel_endpoint: Endpoint | None = None
+    order_extras: frozenset[str] = frozenset()
+    ambiguous: frozenset[str] = frozenset()
+    throttled: frozenset[str] = frozenset()
+    clock: frozenset[str] = frozenset()
+    credentials: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     deadline: int | None = None
     ccxt_options: Mapping[str, object] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+    errors: Sequence[Mapping[str, Any]] = ()
+    lookup_param: str = "clientOrderId"
+    traits: Traits = Traits()
+    wire: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verified(self) -> bool:
+        return self.tier != UNVERIFIED
+
+    @property
+    def cancel_endpoints(self) -> tuple[Endpoint, ...]:
+        known = (self.cancel_endpoint, self.stop_cancel_endpoint)
+        return tuple(endpoint for endpoint in known if endpoint is not None)
+
+    def reads(self, method: str, path: str) -> bool:
+        """Whether a request only asks."""
+        return any(endpoint.fits(method, path) for endpoint in self.read_endpoints)
 
 
-def _reads(method: str, prefix: str, names: str) -> frozenset[Endpoint]:
-    return frozenset((method, f"{prefix}/{name}") for name in names.split())
+_CODES = ("order_extras", "ambiguous", "throttled", "clock", "credentials", "refused", "absent")
+_ENDPOINTS = ("order_endpoint", "cancel_endpoint", "stop_endpoint", "stop_cancel_endpoint")
+_ABILITIES = ("submit_timeout", "settle_window", "post_only", "reduce_only")
+_PLAIN = ("id", "market_type", "label", "tier", "client_id_param", "client_id_field", "keys")
+_OPTIONAL = ("one_in_flight", "deadline", "ccxt_options", "wire", "errors", "lookup_param")
 
 
-BINANCE_SPOT = ExchangeProfile(
-    id="binance",
-    market_type="spot",
-    label="Binance spot",
-    capabilities=Capabilities(
-        order_types=frozenset(
-            {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}
-        ),
-        time_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
-        id_rule=IdRule.OPEN,
-        submit_timeout=30,
-        # recvWindow (5 s) bounds a late arrival, the engine gives up after 10 s
-        settle_window=15,
-        post_only=True,
-    ),
-    client_id_param="clientOrderId",
-    client_id_field="newClientOrderId",
-    client_id_codec=hex_digits,
-    lookup=Lookup.BY_CLIENT_ID,
-    sandbox=Sandbox.TESTNET,
-    one_in_flight=False,
-    order_endpoint=("POST", "/api/v3/order"),
-    cancel_endpoint=("DELETE", "/api/v3/order"),
-    read_endpoints=_reads(
-        "GET", "/api/v3", "time exchangeInfo ticker/24hr account order openOrders myTrades"
+def _profile(row: dict[str, Any]) -> ExchangeProfile:
+    """A row of the matrix; a column that is missing or misspelt is a KeyError or a TypeError."""
+    swap = row["market_type"] != "spot"
+    capabilities = Capabilities(
+        order_types=frozenset(map(OrderType, row.pop("order_types"))),
+        time_in_force=frozenset(map(TimeInForce, row.pop("time_in_force"))),
+        id_rule=IdRule(row.pop("id_rule")),
+        short_selling=swap,
+        locks_balance=not swap,
+        **{name: row.pop(name) for name in _ABILITIES},
     )
-    | _reads("GET", "/sapi/v1", "account/apiRestrictions"),
-    order_extras=frozenset({"newOrderRespType", "timestamp", "recvWindow", "signature"}),
-    ambiguous=frozenset({"-1000", "-1001", "-1004", "-1006", "-1007", "-1008", "-1016"}),
-    throttled=frozenset({"-1003", "-1015"}),
-    clock=frozenset({"-1021"}),
-    credentials=frozenset({"-1022", "-2008", "-2014", "-2015"}),
-    ccxt_options={"recvWindow": 5000, "fetchMarkets": {"types": ["spot"]}},
-)
+    values: dict[str, Any] = {name: row.pop(name) for name in _PLAIN}
+    values |= {name: row.pop(name) for name in _OPTIONAL if name in row}
+    values |= {name: Endpoint.read(row.pop(name)) for name in _ENDPOINTS if name in row}
+    values |= {name: frozenset(row.pop(name)) for name in _CODES if name in row}
+    return ExchangeProfile(
+        capabilities=capabilities,
+        client_id_codec=CLIENT_ID_FORMS[row.pop("client_id_form")],
+        lookup=Lookup(row.pop("lookup")),
+        sandbox=Sandbox(row.pop("sandbox")),
+        read_endpoints=tuple(map(Endpoint.read, row.pop("reads"))),
+        **values,
+        traits=Traits(**row),
+    )
 
-KRAKEN_SPOT = ExchangeProfile(
-    id="kraken",
-    market_type="spot",
-    label="Kraken spot",
-    capabilities=Capabilities(
-        order_types=frozenset(
-            {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}
-        ),
-        time_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC}),
-        id_rule=IdRule.OPEN,
-        submit_timeout=30,
-        settle_window=20,
-        post_only=True,
-    ),
-    client_id_param="clientOrderId",
-    client_id_field="cl_ord_id",
-    client_id_codec=hex_digits,
-    lookup=Lookup.OPEN_THEN_CLOSED,
-    sandbox=Sandbox.NONE,
-    one_in_flight=True,
-    order_endpoint=("POST", "/0/private/AddOrder"),
-    cancel_endpoint=("POST", "/0/private/CancelOrder"),
-    read_endpoints=_reads("GET", "/0/public", "Time AssetPairs Ticker")
-    | _reads(
-        "POST",
-        "/0/private",
-        "BalanceEx OpenOrders ClosedOrders QueryOrders TradesHistory GetApiKeyInfo",
-    ),
-    order_extras=frozenset({"nonce", "deadline"}),
-    ambiguous=frozenset({"EService", "EGeneral:Internal error", "EDatabase", "ETrade:Locked"}),
-    throttled=frozenset(
-        {
-            "EAPI:Rate limit exceeded",
-            "EOrder:Rate limit exceeded",
-            "EOrder:Domain rate limit exceeded",
-            "EGeneral:Temporary lockout",
-            "EGeneral:Too many requests",
-        }
-    ),
-    clock=frozenset({"EAPI:Invalid nonce"}),
-    credentials=frozenset(
-        {
-            "EAPI:Invalid key",
-            "EAPI:Invalid signature",
-            "EAPI:Bad request",
-            "EGeneral:Permission denied",
-            "EAccount:Invalid permissions",
-            "ESession:Invalid session",
-        }
-    ),
-    refused=frozenset(
-        {
-            "EOrder:Cost minimum not met",
-            "EOrder:Insufficient margin",
-            "EOrder:Margin allowance exceeded",
-            "EOrder:Orders limit exceeded",
-            "EOrder:Post only order",
-            "EOrder:Tick size check failed",
-            "EOrder:Trading agreement required",
-            "EQuery:Unknown asset pair",
-        }
-    ),
-    deadline=10,
-)
 
+_TABLE = tomllib.loads(MATRIX.read_text())
+MATRIX_VERSION: str = _TABLE["version"]
+MEASURED_WITH: str = _TABLE["ccxt"]
 PROFILES: Mapping[tuple[str, str], ExchangeProfile] = {
-    (profile.id, profile.market_type): profile for profile in (BINANCE_SPOT, KRAKEN_SPOT)
+    (profile.id, profile.market_type): profile for profile in map(_profile, _TABLE["market"])
 }
+
+BINANCE_SPOT = PROFILES["binance", "spot"]
+KRAKEN_SPOT = PROFILES["kraken", "spot"]
 
 
 def profile_for(exchange: str, market_type: str = "spot") -> ExchangeProfile:
-    """The profile of a tradable exchange. Raises NotSupportedError that says why there is none."""
+    """The profile of an exchange, an unverified one where the matrix has no row.
+
+    Raises NotSupportedError that says why there is none.
+    """
     profile = PROFILES.get((exchange, market_type))
     if profile is not None:
         return profile
-    tradable = ", ".join(sorted(known.label for known in PROFILES.values()))
-    if any(known == exchange for known, _ in PROFILES):
+    known = library().get(exchange)
+    if known is None:
         raise NotSupportedError(
-            f"{market_type} markets of {exchange} are not tradable here; tradable: {tradable}"
+            f"there is no exchange {exchange!r} in ccxt {MEASURED_WITH}; list_exchanges shows all"
         )
-    raise NotSupportedError(
-        f"the exchange {exchange!r} is not tradable here: nobody has proven how it answers when "
-        f"things go wrong; tradable: {tradable}"
+    if market_type not in known.market_types:
+        offered = ", ".join(known.market_types)
+        raise NotSupportedError(f"{known.label} has no {market_type} markets; it has {offered}")
+    return _unverified(known, market_type)
+
+
+def _unverified(known: LibraryExchange, market_type: str) -> ExchangeProfile:
+    """Nobody has proven anything: plain orders, one at a time, and no proof of absence."""
+    return ExchangeProfile(
+        id=known.id,
+        market_type=market_type,
+        label=f"{known.label} {market_type}",
+        tier=UNVERIFIED,
+        capabilities=Capabilities(
+            order_types=frozenset({OrderType.MARKET, OrderType.LIMIT}),
+            time_in_force=frozenset({TimeInForce.GTC}),
+            id_rule=IdRule.NONE,
+            submit_timeout=30,
+            settle_window=120,
+            short_selling=market_type != "spot",
+        ),
+        client_id_param="clientOrderId",
+        client_id_field="",
+        client_id_codec=CLIENT_ID_FORMS["hex"],
+        lookup=Lookup.SCAN,
+        sandbox=Sandbox.TESTNET if known.sandbox else Sandbox.NONE,
+        order_endpoint=Endpoint("POST", ANYTHING),
+        cancel_endpoint=Endpoint(ANYTHING, ANYTHING),
+        read_endpoints=(Endpoint("GET", ANYTHING),),
+        keys=known.keys,
+        one_in_flight=True,
     )

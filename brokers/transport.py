@@ -20,7 +20,19 @@ from brokers.errors import BrokerError
 from brokers.exchanges import Endpoint, ExchangeProfile
 
 Wire = Mapping[str, str | Decimal]
-"""The fields an order request must carry: exact text, or a number in plain notation."""
+"""The fields an order request must carry: exact text, or a number in plain notation.
+
+Fields inside a JSON body are named by their path: ``order.0.price``.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LooseWire:
+    """What an order to an unverified venue must carry somewhere, whatever the fields are called."""
+
+    client_id: str
+    numbers: tuple[Decimal, ...]
+
 
 PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 SIGNATURE = re.compile(r"(signature=)[^&\s\"']+", re.IGNORECASE)
@@ -50,14 +62,16 @@ class TooLateError(RequestRefusedError):
 class Attempt:
     """One write (an order or a cancel): what it must look like and what was seen of it.
 
-    ``sent`` turns true when the request is handed to the network; ``status`` and ``body`` stay
-    empty until an answer arrived. ``wire`` is ``None`` for a cancel.
+    ``sent`` turns true when a request is handed to the network; ``status`` and ``body`` stay
+    empty until an answer arrived. ``wire`` is ``None`` for a cancel. ``left`` holds the endpoints
+    not yet used, each good for one request; ``request`` is the method and path of the last one.
     """
 
-    endpoint: Endpoint
-    wire: Wire | None
+    left: list[Endpoint]
+    wire: Wire | LooseWire | None
     send_before: datetime | None = None
     sent: bool = False
+    request: tuple[str, str] = ("", "")
     fields: dict[str, str] = field(default_factory=dict)
     status: int | None = None
     body: str = ""
@@ -81,12 +95,15 @@ class Gate:
 
     @contextmanager
     def announce(
-        self, endpoint: Endpoint, wire: Wire | None = None, *, send_before: datetime | None = None
+        self,
+        *endpoints: Endpoint,
+        wire: Wire | LooseWire | None = None,
+        send_before: datetime | None = None,
     ) -> Iterator[Attempt]:
-        """Allow one request to ``endpoint`` within the block and before that moment, carrying
-        ``wire`` if given.
+        """Allow one request to each of ``endpoints`` within the block and before that moment,
+        carrying ``wire`` if given.
         """
-        self._attempt = Attempt(endpoint, wire, send_before)
+        self._attempt = Attempt(list(endpoints), wire, send_before)
         try:
             yield self._attempt
         finally:
@@ -97,20 +114,24 @@ class Gate:
         self.status, self.body = None, ""
         if origin(url) not in self.origins:
             raise RequestRefusedError(f"{origin(url)} is not where this account talks to")
-        endpoint = (method, urlsplit(url).path)
-        if endpoint in self._profile.read_endpoints:
+        path = urlsplit(url).path
+        if self._profile.reads(method, path):
             return
         attempt = self._attempt
-        if attempt is None or attempt.endpoint != endpoint:
-            raise RequestRefusedError(f"{method} {endpoint[1]} was not announced")
-        if attempt.sent:
+        if attempt is not None and attempt.request == (method, path):
             raise RequestRefusedError("a second request of one attempt")
+        fitting = [] if attempt is None else [e for e in attempt.left if e.fits(method, path)]
+        if attempt is None or not fitting:
+            raise RequestRefusedError(f"{method} {path} was not announced")
         attempt.fields = _fields(urlsplit(url).query, body)
-        if attempt.wire is not None:
+        if isinstance(attempt.wire, LooseWire):
+            _look_over(attempt.wire, attempt.fields)
+        elif attempt.wire is not None:
             _compare(attempt.wire, attempt.fields, self._profile.order_extras)
         if attempt.send_before is not None and datetime.now(UTC) >= attempt.send_before:
             raise TooLateError("the claim on this order ended before it could be sent")
-        attempt.sent = True
+        attempt.left.remove(fitting[0])
+        attempt.request, attempt.sent = (method, path), True
 
     def answered(
         self, url: str, method: str, status: int, headers: Mapping[str, str], body: str
@@ -118,7 +139,7 @@ class Gate:
         """Called with every answer, before anything is made of it."""
         self.status, self.body = status, body
         attempt = self._attempt
-        if attempt is not None and attempt.endpoint == (method, urlsplit(url).path):
+        if attempt is not None and attempt.request == (method, urlsplit(url).path):
             attempt.status, attempt.body = status, body
             attempt.retry_after = _seconds(headers.get("Retry-After"))
 
@@ -131,7 +152,7 @@ class Gate:
     def evidence(self, attempt: Attempt) -> dict[str, Any]:
         """What was seen of ``attempt``, ready for JSON, without secrets."""
         fields = {k: self.scrub(v) for k, v in attempt.fields.items() if k != "signature"}
-        method, path = attempt.endpoint
+        method, path = attempt.request
         return {
             "sent": attempt.sent,
             "request": {"method": method, "path": path, "fields": fields},
@@ -141,13 +162,37 @@ class Gate:
 
 
 def _fields(query: str, body: str | None) -> dict[str, str]:
-    if body and body.lstrip().startswith("{"):
-        return {name: str(value) for name, value in json.loads(body).items()}
-    pairs = parse_qsl(query, keep_blank_values=True) + parse_qsl(body or "", keep_blank_values=True)
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if body and body.lstrip()[:1] in ("{", "["):
+        said = json.loads(body, parse_float=str, parse_int=str, object_pairs_hook=_Pairs)
+        pairs += _flat(said, "")
+    else:
+        pairs += parse_qsl(body or "", keep_blank_values=True)
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise RequestRefusedError("a field is in the request twice")
     return fields
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object as they were sent, repeated names included."""
+
+
+def _flat(value: Any, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, list) and value:
+        named = value if isinstance(value, _Pairs) else [(str(i), v) for i, v in enumerate(value)]
+        prefix = f"{path}." if path else ""
+        return [pair for name, member in named for pair in _flat(member, f"{prefix}{name}")]
+    return [(path, value if isinstance(value, str) else json.dumps(value))]
+
+
+def _look_over(wire: LooseWire, fields: Mapping[str, str]) -> None:
+    if wire.client_id not in fields.values():
+        raise RequestRefusedError("the order would leave without its id")
+    numbers = {Decimal(text) for text in fields.values() if PLAIN_NUMBER.fullmatch(text)}
+    lacking = [number for number in wire.numbers if number not in numbers]
+    if lacking:
+        raise RequestRefusedError(f"the order would leave without its number {lacking[0]:f}")
 
 
 def _compare(wire: Wire, fields: Mapping[str, str], extras: frozenset[str]) -> None:

@@ -22,6 +22,9 @@ from brokers.types import AccountConfig, Environment
 TIMEOUT_MS = 10_000
 """For connecting, and for each wait on the socket; less if the account gives up sooner."""
 
+SANDBOX_HEADERS = ("x-simulated-trading", "paptrading")
+"""What marks a request as a rehearsal where the live host also serves the sandbox."""
+
 ErrorReader = Callable[[str], VenueError | None]
 Market = Mapping[str, Any]
 
@@ -59,12 +62,30 @@ class VenueClient:
             # the exception text holds signed URLs, so neither it nor its chain goes any further
             raise self._failure(error) from None
 
+    def ask(self, method: str, *args: object) -> Any:
+        """What ccxt reads from an answer, by its own name of the question, numbers as text.
+
+        Raises as ``call`` does.
+        """
+        self.gate.status, self.gate.body = None, ""
+        self.ccxt.number = str
+        try:
+            return getattr(self.ccxt, method)(*args)
+        except QueryFailedError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from None
+        finally:
+            self.ccxt.number = float
+
     def market(self, symbol: str) -> Market:
         """ccxt's market of our symbol. Raises UnknownSymbolError."""
         market = (self.ccxt.markets or {}).get(symbol)
         if market is None or market["type"] != self.profile.market_type:
             raise UnknownSymbolError(f"{self.profile.label} does not list {symbol}")
-        return dict(market)
+        if market.get("contract") and not market.get("linear"):
+            raise UnknownSymbolError(f"{symbol} is an inverse contract; FKS trades linear ones")
+        return dict(market) | {"precisionMode": self.ccxt.precisionMode}
 
     def fetch_markets(self) -> None:
         """Load the symbol list anew. Raises QueryFailedError, also when it comes empty."""
@@ -119,16 +140,15 @@ def connect(
     Raises ConfigurationError when the account must not reach the exchange's real host but would.
     """
     credentials = config.credentials if private else {}
-    key, secret = credentials.get("api_key", ""), credentials.get("api_secret", "")
     for name in ("ccxt.base.exchange", "urllib3.connectionpool"):
         # at DEBUG these print keys, signatures and signed URLs
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))
     client = _guarded_class(profile.id, increasing=profile.one_in_flight)(
-        _settings(profile, config, key, secret)
+        _settings(profile, config, credentials)
     )
     client.session.max_redirects = 0
-    client.gate = Gate(profile, _aim(client, profile, config), (key, secret))
+    client.gate = Gate(profile, _aim(client, profile, config), tuple(credentials.values()))
     return VenueClient(profile, client, client.gate, read_error)
 
 
@@ -174,7 +194,7 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
 
 
 def _settings(
-    profile: ExchangeProfile, config: AccountConfig, key: str, secret: str
+    profile: ExchangeProfile, config: AccountConfig, credentials: Mapping[str, str]
 ) -> dict[str, Any]:
     patience = timed(profile.capabilities, config.options).submit_timeout
     options = {
@@ -183,9 +203,8 @@ def _settings(
         "fetchCurrencies": False,
         "maxRetriesOnFailure": 0,
     }
-    return {
-        "apiKey": key,
-        "secret": secret,
+    keys = {theirs: credentials.get(ours, "") for ours, theirs in profile.keys.items()}
+    return keys | {
         "enableRateLimit": False,
         "timeout": min(TIMEOUT_MS, patience * 1000),
         "verbose": False,
@@ -206,7 +225,10 @@ def _aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozen
             raise ConfigurationError("a URL of the exchange would not follow base_url")
     elif config.environment is Environment.SANDBOX:
         _enter_sandbox(client, profile)
-        if live & _origins(client.urls["api"]):
+        by_header = profile.sandbox is Sandbox.HEADER
+        if by_header and not set(SANDBOX_HEADERS) & {name.lower() for name in client.headers}:
+            raise ConfigurationError(f"{profile.label} set no header in sandbox mode")
+        if not by_header and live & _origins(client.urls["api"]):
             raise ConfigurationError(f"{profile.label} stayed on its real host in sandbox mode")
     return _origins(client.urls["api"])
 

@@ -77,7 +77,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         wanted = credential_names(broker)
         missing = [name for name in wanted if not cleaned.get(CREDENTIAL + name)]
         if len(missing) < len(wanted):
-            for name in missing:
+            for name in set(missing) - registry().get(broker).optional_credentials:
                 self.add_error(CREDENTIAL + name, "all credentials are replaced together")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from decimal import Decimal
+from typing import Any
 
-from brokers.exchanges import ExchangeProfile
+from brokers.exchanges import Endpoint, ExchangeProfile
 from brokers.order_form import WITH_LIMIT
 from brokers.outcome import VenueError
-from brokers.transport import Wire
+from brokers.transport import LooseWire, Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
@@ -19,6 +20,7 @@ from brokers.types import (
     OrderReport,
     OrderRequest,
     Permissions,
+    PositionReport,
     Quote,
     TimeInForce,
 )
@@ -31,7 +33,7 @@ class Dialect(ABC):
     Everything that asks raises QueryFailedError when there is no trustworthy answer.
     """
 
-    profile: ClassVar[ExchangeProfile]
+    profile: ExchangeProfile
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         """ccxt's parameters for ``request``, beside symbol, type, side, amount and price."""
@@ -44,24 +46,47 @@ class Dialect(ABC):
             found["timeInForce"] = request.time_in_force.value.upper()
         return found
 
+    def adapted(self, request: OrderRequest, instrument: Instrument) -> OrderRequest:
+        """``request`` as the venue can take it, never larger. Raises NotSupportedError."""
+        return request
+
+    def amount(self, request: OrderRequest, market: Market) -> Decimal:
+        """The quantity in the venue's own unit."""
+        return request.quantity
+
+    def arguments(self, request: OrderRequest, market: Market) -> dict[str, Any]:
+        """ccxt's parameters for ``request`` in ``market``."""
+        return self.params(request)
+
+    def positions(self, client: VenueClient) -> Sequence[PositionReport]:
+        """Positions the venue keeps; none on spot."""
+        return ()
+
+    def endpoint(self, request: OrderRequest) -> Endpoint:
+        """Where the order request must go."""
+        stop = self.profile.stop_endpoint if request.stop_price is not None else None
+        return stop or self.profile.order_endpoint
+
     def check_secret(self, secret: str) -> None:
         """Refuse a secret the exchange cannot have issued. Raises CredentialError."""
         return
 
     @abstractmethod
-    def wire(self, request: OrderRequest, market: Market) -> Wire:
+    def wire(self, request: OrderRequest, market: Market) -> Wire | LooseWire:
         """The fields the order request must carry when it leaves."""
 
-    @staticmethod
     @abstractmethod
-    def read_error(body: str) -> VenueError | None:
+    def read_error(self, body: str) -> VenueError | None:
         """The venue's error in an answer, ``None`` if it is not one in the venue's own words."""
 
     @abstractmethod
-    def accepted(
+    def placed(
         self, answer: Mapping[str, Any], request: OrderRequest, market: Market
     ) -> tuple[str, OrderReport | None]:
-        """The venue's order id and what else the answer to a placement tells."""
+        """The venue's order id and what else the answer to a placement tells.
+
+        ``answer`` is ccxt's order structure, the raw answer in its ``info``.
+        """
 
     @abstractmethod
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
@@ -93,7 +118,8 @@ class Dialect(ABC):
     def quote(self, client: VenueClient, market: Market) -> Quote: ...
 
     @abstractmethod
-    def server_time(self, client: VenueClient) -> datetime: ...
+    def server_time(self, client: VenueClient) -> datetime | None:
+        """The venue's clock, ``None`` where it answers but does not tell."""
 
     @abstractmethod
     def permissions(self, client: VenueClient) -> Permissions: ...

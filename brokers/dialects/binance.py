@@ -84,8 +84,7 @@ class BinanceSpot(Dialect):
             fields["timeInForce"] = request.time_in_force.value.upper()
         return fields
 
-    @staticmethod
-    def read_error(body: str) -> VenueError | None:
+    def read_error(self, body: str) -> VenueError | None:
         try:
             answer = json.loads(body)
         except ValueError:
@@ -94,9 +93,10 @@ class BinanceSpot(Dialect):
             return None
         return VenueError((str(answer["code"]),), str(answer.get("msg", "")))
 
-    def accepted(
+    def placed(
         self, answer: Mapping[str, Any], request: OrderRequest, market: Market
     ) -> tuple[str, OrderReport | None]:
+        answer = row(answer, "info")
         if text(answer, "clientOrderId") != self._client_id(request.identity):
             raise QueryFailedError("the answer is about another order")
         fills = [_fill(market, fill, answer, "tradeId", "transactTime") for fill in _fills(answer)]

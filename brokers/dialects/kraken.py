@@ -80,8 +80,7 @@ class KrakenSpot(Dialect):
             fields["timeinforce"] = request.time_in_force.value.upper()
         return fields
 
-    @staticmethod
-    def read_error(body: str) -> VenueError | None:
+    def read_error(self, body: str) -> VenueError | None:
         try:
             answer = json.loads(body)
         except ValueError:
@@ -91,9 +90,10 @@ class KrakenSpot(Dialect):
             return None
         return VenueError(tuple(str(error) for error in errors))
 
-    def accepted(
+    def placed(
         self, answer: Mapping[str, Any], request: OrderRequest, market: Market
     ) -> tuple[str, OrderReport | None]:
+        answer = row(answer, "info")
         ids = member(answer, "txid")
         if not isinstance(ids, list) or len(ids) != 1 or not isinstance(ids[0], str) or not ids[0]:
             raise QueryFailedError("unreadable answer: not one order id")

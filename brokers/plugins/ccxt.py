@@ -20,6 +20,7 @@ from brokers.client_pool import ClientPool
 from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
 from brokers.dialects.kraken import KrakenSpot
+from brokers.dialects.unified import Unified
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
@@ -28,7 +29,7 @@ from brokers.errors import (
     QueryFailedError,
     UnknownSymbolError,
 )
-from brokers.exchanges import PROFILES, ExchangeProfile, profile_for
+from brokers.exchanges import ExchangeProfile, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
 from brokers.transport import Attempt, TooLateError
@@ -57,6 +58,7 @@ T = TypeVar("T")
 DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
     dialect.profile: dialect for dialect in (BinanceSpot, KrakenSpot)
 }
+"""The exchanges whose answers are read here and not by ccxt."""
 CCXT_TYPES = {
     OrderType.MARKET: "market",
     OrderType.LIMIT: "limit",
@@ -75,10 +77,13 @@ class CcxtPlugin(ExecutionPlugin):
 
     name: ClassVar[str] = "ccxt"
     label: ClassVar[str] = "Crypto exchange (ccxt); dry_run reads prices only"
-    credential_fields: ClassVar[tuple[str, ...]] = ("api_key", "api_secret")
+    credential_fields: ClassVar[tuple[str, ...]] = ("api_key", "api_secret", "api_passphrase")
+    optional_credentials: ClassVar[frozenset[str]] = frozenset({"api_passphrase"})
     option_fields: ClassVar[dict[str, str]] = {
-        "exchange": f"Exchange id: {', '.join(sorted({name for name, _ in PROFILES}))}",
-        "market_type": "spot (the default); swap and future are not offered yet",
+        "exchange": "Exchange id; list_exchanges prints them",
+        "market_type": "spot (the default), swap or future, as list_exchanges says",
+        "unverified_venue": "true lets this account trade at an exchange nobody has verified: "
+        "its operator answers for what it makes of an order",
         "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
         "machine; the account then never reaches the exchange's own host",
         **timing.OPTION_FIELDS,
@@ -93,10 +98,12 @@ class CcxtPlugin(ExecutionPlugin):
             )
         except NotSupportedError as error:
             raise ConfigurationError(str(error), code=error.code) from error
-        self._dialect = DIALECTS[profile]()
+        made = DIALECTS.get(profile)
+        self._dialect = Unified(profile) if made is None else made()
         self._profile = profile
         self._capabilities = timing.timed(profile.capabilities, config.options)
         self._rehearses = config.environment is Environment.DRY_RUN
+        self._check_venue(config)
         self._check_credentials(config)
         self._pool = ClientPool(self._dialect, config)
         self._pool.check()
@@ -115,8 +122,9 @@ class CcxtPlugin(ExecutionPlugin):
             check_form(request, self.capabilities, self._profile.label)
             with self._pool.private(refresh=False) as client:
                 market = client.market(request.symbol)
-                check_grid(request, self._dialect.instrument(market))
-                result = self._place(client, request, market)
+                rules = self._dialect.instrument(market)
+                check_grid(request, rules)
+                result = self._place(client, self._dialect.adapted(request, rules), market)
         except BrokerError as error:
             return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
         return result
@@ -125,7 +133,7 @@ class CcxtPlugin(ExecutionPlugin):
         try:
             with self._pool.private(refresh=False) as client:
                 market = client.market(ref.symbol)
-                with client.gate.announce(self._profile.cancel_endpoint) as attempt:
+                with client.gate.announce(*self._profile.cancel_endpoints) as attempt:
                     result = self._cancel(client, ref, market, attempt)
                 self._heal(client, attempt)
         except BrokerError as error:
@@ -145,7 +153,9 @@ class CcxtPlugin(ExecutionPlugin):
         return self._ask(lambda c: self._dialect.trades(c, _listed(c, symbol), since))
 
     def positions(self) -> Sequence[PositionReport]:
-        return ()
+        if self._profile.market_type == "spot":
+            return ()
+        return self._ask(self._dialect.positions)
 
     def balances(self) -> Sequence[BalanceReport]:
         return self._ask(self._dialect.balances)
@@ -166,7 +176,9 @@ class CcxtPlugin(ExecutionPlugin):
                 taken = time.monotonic() - started
         except BrokerError as error:
             return Health(False, str(error))
-        skew = round((server - asked).total_seconds() * 1000 - taken * 500)
+        skew = None
+        if server is not None:
+            skew = round((server - asked).total_seconds() * 1000 - taken * 500)
         return Health(True, f"{self._profile.label} answers", round(taken * 1000), skew)
 
     def check_permissions(self) -> Permissions:
@@ -180,27 +192,45 @@ class CcxtPlugin(ExecutionPlugin):
     def close(self) -> None:
         self._pool.close()
 
+    def _check_venue(self, config: AccountConfig) -> None:
+        """Trading where nothing is proven needs the operator's word, and keys we can hold."""
+        profile, dared = self._profile, config.options.get("unverified_venue", False)
+        if dared not in (True, False):
+            raise ConfigurationError("unverified_venue is true or false")
+        if profile.verified or self._rehearses:
+            return
+        if not profile.keys:
+            raise ConfigurationError(f"{profile.label} needs credentials FKS has no fields for")
+        if not dared:
+            raise ConfigurationError(
+                f"{profile.label} is not verified: nobody has proven what it makes of an order or "
+                "how it fails. Use environment dry_run, or set the option unverified_venue to true "
+                "and answer for it yourself",
+                code=NotSupportedError.code,
+            )
+
     def _check_credentials(self, config: AccountConfig) -> None:
-        missing = [name for name in self.credential_fields if not config.credentials.get(name)]
+        missing = [name for name in self._profile.keys if not config.credentials.get(name)]
         if missing and not self._rehearses:
             raise CredentialError(f"{self._profile.label} needs {' and '.join(missing)}")
         self._dialect.check_secret(config.credentials.get("api_secret", ""))
 
     def _place(self, client: VenueClient, request: OrderRequest, market: Market) -> ExecutionResult:
         """The one request that may leave; from here on only evidence counts."""
-        wire, params = self._dialect.wire(request, market), self._dialect.params(request)
-        endpoint, deadline = self._profile.order_endpoint, request.send_before
-        with client.gate.announce(endpoint, wire, send_before=deadline) as attempt:
+        dialect = self._dialect
+        wire, params = dialect.wire(request, market), dialect.arguments(request, market)
+        endpoint, deadline = self._dialect.endpoint(request), request.send_before
+        with client.gate.announce(endpoint, wire=wire, send_before=deadline) as attempt:
             try:
                 answer = client.ccxt.create_order(
                     request.symbol,
                     CCXT_TYPES[request.type],
                     request.side.value,
-                    f"{request.quantity:f}",
+                    f"{dialect.amount(request, market):f}",
                     None if request.price is None else f"{request.price:f}",
                     params,
                 )
-                order_id, report = self._dialect.accepted(answer["info"], request, market)
+                order_id, report = dialect.placed(answer, request, market)
             except Exception as error:
                 verdict = self._judge(client, attempt, error)
             else:

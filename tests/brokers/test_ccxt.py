@@ -58,11 +58,13 @@ def test_importing_the_plugin_does_not_import_ccxt() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "not tradable here"),
-        ({"exchange": "mexc"}, "tradable: Binance spot, Kraken spot"),
-        ({"exchange": "huobi"}, "not tradable here"),
-        ({"exchange": "binance", "market_type": "swap"}, "swap markets of binance"),
-        ({"exchange": "kraken", "market_type": "future"}, "future markets of kraken"),
+        ({}, "there is no exchange ''"),
+        ({"exchange": "mexc"}, "is not verified"),
+        ({"exchange": "huobi"}, "there is no exchange 'huobi'"),
+        ({"exchange": "mexc", "unverified_venue": "yes"}, "true or false"),
+        ({"exchange": "apex", "unverified_venue": "yes"}, "Apex has no spot markets; it has swap"),
+        ({"exchange": "binance", "market_type": "swap"}, "Binance swap is not verified"),
+        ({"exchange": "kraken", "market_type": "future"}, "Kraken has no future markets"),
         ({"exchange": "kraken"}, "no sandbox"),
         ({"exchange": "binance", "base_url": "http://venue.example"}, "only to this machine"),
         ({"exchange": "binance", "base_url": "http://127.0.0.1.example"}, "only to this machine"),
@@ -133,9 +135,9 @@ def test_a_sandbox_switch_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch)
         made(exchange="binance")
 
 
-def test_every_tradable_exchange_is_in_the_library_and_has_a_dialect() -> None:
-    assert set(DIALECTS) == set(PROFILES.values())
-    assert {profile.id for profile in DIALECTS} <= set(ccxt.exchanges)
+def test_every_verified_exchange_is_in_the_library_and_the_first_tier_has_dialects() -> None:
+    assert {profile for profile in PROFILES.values() if profile.tier == 1} == set(DIALECTS)
+    assert {profile.id for profile in PROFILES.values()} <= set(ccxt.exchanges)
 
 
 def test_a_live_account_talks_to_the_exchange() -> None:

@@ -59,7 +59,7 @@ def test_what_nobody_announced_stays_in(gate: Gate, method: str, url: str) -> No
 
 def test_the_announced_order_leaves_once(gate: Gate) -> None:
     body = urlencode(FIELDS | SIGNED)
-    with gate.announce(BINANCE_SPOT.order_endpoint, WIRE) as attempt:
+    with gate.announce(BINANCE_SPOT.order_endpoint, wire=WIRE) as attempt:
         gate.inspect(ORDER, "POST", body)
         assert attempt.sent
         with pytest.raises(RequestRefusedError, match="second"):
@@ -94,7 +94,7 @@ def test_an_order_that_is_not_what_was_meant_stays_in(
     gate: Gate, changes: dict[str, str | None], says: str
 ) -> None:
     fields = {k: v for k, v in (FIELDS | SIGNED | changes).items() if v is not None}
-    with gate.announce(BINANCE_SPOT.order_endpoint, WIRE) as attempt:
+    with gate.announce(BINANCE_SPOT.order_endpoint, wire=WIRE) as attempt:
         with pytest.raises(RequestRefusedError, match=says):
             gate.inspect(ORDER, "POST", urlencode(fields))
         assert not attempt.sent
@@ -102,7 +102,7 @@ def test_an_order_that_is_not_what_was_meant_stays_in(
 
 def test_a_field_given_twice_stays_in(gate: Gate) -> None:
     body = urlencode(FIELDS | SIGNED)
-    with gate.announce(BINANCE_SPOT.order_endpoint, WIRE) as attempt:
+    with gate.announce(BINANCE_SPOT.order_endpoint, wire=WIRE) as attempt:
         for url, twice in ((ORDER, f"{body}&quantity=0.002"), (f"{ORDER}?side=SELL", body)):
             with pytest.raises(RequestRefusedError, match="twice"):
                 gate.inspect(url, "POST", twice)
@@ -111,7 +111,7 @@ def test_a_field_given_twice_stays_in(gate: Gate) -> None:
 
 def test_a_json_body_is_read_as_fields() -> None:
     gate = Gate(KRAKEN_SPOT, frozenset({HOST}), ())
-    with gate.announce(KRAKEN_SPOT.order_endpoint, {"volume": Decimal("0.1")}) as attempt:
+    with gate.announce(KRAKEN_SPOT.order_endpoint, wire={"volume": Decimal("0.1")}) as attempt:
         with pytest.raises(RequestRefusedError, match="close"):
             gate.inspect(
                 f"{HOST}/0/private/AddOrder", "POST", '{"nonce":"1","volume":"0.1","close":{}}'
@@ -121,7 +121,7 @@ def test_a_json_body_is_read_as_fields() -> None:
 
 
 def test_the_answer_is_kept_and_nothing_secret_shows(gate: Gate) -> None:
-    with gate.announce(BINANCE_SPOT.order_endpoint, WIRE) as attempt:
+    with gate.announce(BINANCE_SPOT.order_endpoint, wire=WIRE) as attempt:
         gate.inspect(ORDER, "POST", urlencode(FIELDS | SIGNED))
         echoed = f"{KEY} the%2Bkey%2F1 {SECRET} signature=ab12&x=1" + "." * 3000
         gate.answered(ORDER, "POST", 429, {"Retry-After": "7"}, echoed)

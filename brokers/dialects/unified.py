@@ -1,0 +1,225 @@
+"""Exchanges without a dialect of their own: ccxt reads the answers, with numbers kept as text.
+
+Orders are still compared field by field before they leave, by the templates of the matrix; what
+ccxt makes of an answer is believed only where it is complete. Contracts are converted, so that
+quantities are always in the base asset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from typing import Any
+
+from brokers import wire
+from brokers.decimals import plain
+from brokers.dialects import unified_rows as rows
+from brokers.dialects.base import Dialect
+from brokers.errors import NotSupportedError, QueryFailedError, QuoteUnavailableError
+from brokers.exchanges import ExchangeProfile, Lookup
+from brokers.outcome import VenueError
+from brokers.transport import LooseWire, Wire
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Permissions,
+    PositionReport,
+    Quote,
+    Side,
+    TimeInForce,
+)
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
+
+SLIPPAGE = Decimal("0.01")
+"""How far from the reference price a market order may reach where it is sent as a limit order."""
+LOOK_BACK = timedelta(days=1)
+"""How far recent orders are scanned where the moment of submission is not known."""
+ABSENT = VenueError(("absent",), "no such order was found")
+
+
+class Unified(Dialect):
+    """Any exchange, as its row in the matrix describes it."""
+
+    def __init__(self, profile: ExchangeProfile) -> None:
+        self.profile = profile
+
+    def adapted(self, request: OrderRequest, instrument: Instrument) -> OrderRequest:
+        """A market order as the venue takes it: by limit where it counts market buys in quote."""
+        unit = self.profile.traits.market_buy_unit
+        by_limit = unit == "limit" or (unit == "quote" and request.side is Side.BUY)
+        if request.type is not OrderType.MARKET or not by_limit:
+            return request
+        if request.reference_price is None:
+            raise NotSupportedError(f"{self.profile.label} needs a price to bound a market order")
+        reach = request.reference_price * (1 + SLIPPAGE * request.side.sign)
+        rounding = ROUND_DOWN if request.side is Side.BUY else ROUND_UP
+        tick = instrument.price_tick
+        price = (reach / tick).to_integral_value(rounding) * tick
+        kind, until = OrderType.LIMIT, TimeInForce.IOC
+        return replace(request, type=kind, time_in_force=until, price=price)
+
+    def amount(self, request: OrderRequest, market: Market) -> Decimal:
+        return plain(request.quantity / rows.contract_size(market))
+
+    def arguments(self, request: OrderRequest, market: Market) -> dict[str, Any]:
+        found = super().params(request)
+        return found | wire.parameters(self.profile.wire, request, self._values(request, market))
+
+    def wire(self, request: OrderRequest, market: Market) -> Wire | LooseWire:
+        if self.profile.verified:
+            return wire.fields(self.profile.wire, request, self._values(request, market))
+        numbers = (self.amount(request, market), request.price)
+        known = tuple(number for number in numbers if number is not None)
+        return LooseWire(self._client_id(request.identity), known)
+
+    def read_error(self, body: str) -> VenueError | None:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            return None
+        for shape in self.profile.errors:
+            code = _at(answer, shape["code"])
+            if code is not None and str(code) not in shape.get("ok", ()):
+                return VenueError((str(code),), str(_at(answer, shape.get("message", "")) or ""))
+        return None
+
+    def placed(
+        self, answer: Mapping[str, Any], request: OrderRequest, market: Market
+    ) -> tuple[str, OrderReport | None]:
+        named, ours = answer.get("clientOrderId"), self._client_id(request.identity)
+        if named and str(named) != ours:
+            raise QueryFailedError("the answer is about another order")
+        order_id = answer.get("id")
+        if not isinstance(order_id, str) or not order_id:
+            raise QueryFailedError("unreadable answer: no order id")
+        return order_id, None
+
+    def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
+        found = self._find(client, ref)
+        if found is None:
+            return None
+        report = rows.report(found, market)
+        if not report.filled_quantity:
+            return report
+        began = found.get("timestamp")
+        since = rows.moment(began) if began else (ref.submitted_at or datetime.now(UTC) - LOOK_BACK)
+        trades = client.ask("fetch_my_trades", ref.symbol, _milliseconds(since))
+        ours = [t for t in rows.mappings(trades) if t.get("order") == report.broker_order_id]
+        return replace(report, fills=rows.fills(ours, market))
+
+    def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
+        order_id = ref.broker_order_id
+        if not order_id:
+            found = self._find(client, ref)
+            if found is None:
+                raise VenueRefusedError(ABSENT)
+            order_id = str(found["id"])
+        client.ask("cancel_order", order_id, ref.symbol)
+
+    def nothing_to_cancel(self, error: VenueError) -> bool:
+        return error == ABSENT or error.has(self.profile.absent)
+
+    def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
+        symbol = None if market is None else market["symbol"]
+        listed = rows.mappings(client.ask("fetch_open_orders", symbol))
+        if self.profile.stop_endpoint is not None:
+            stops = client.ask("fetch_open_orders", symbol, None, None, {"trigger": True})
+            listed += rows.mappings(stops)
+        return [rows.report(one, market or client.market(str(one["symbol"]))) for one in listed]
+
+    def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
+        trades = client.ask("fetch_my_trades", market["symbol"], _milliseconds(since))
+        return [f for f in rows.fills(rows.mappings(trades), market) if f.at >= since]
+
+    def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
+        return rows.balances(client.ask("fetch_balance"))
+
+    def positions(self, client: VenueClient) -> Sequence[PositionReport]:
+        if self.profile.market_type == "spot":
+            return ()
+        listed = rows.mappings(client.ask("fetch_positions"))
+        held = [rows.position(one, client.market(str(one["symbol"]))) for one in listed]
+        return [position for position in held if position.quantity]
+
+    def instrument(self, market: Market) -> Instrument:
+        return rows.instrument(market, self.profile.market_type)
+
+    def quote(self, client: VenueClient, market: Market) -> Quote:
+        found = client.ask("fetch_order_book", market["symbol"])
+        bid, ask = rows.best(found, "bids"), rows.best(found, "asks")
+        if bid is None or ask is None or not 0 < bid <= ask:
+            raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
+        return Quote(market["symbol"], bid, ask, (bid + ask) / 2, datetime.now(UTC))
+
+    def server_time(self, client: VenueClient) -> datetime | None:
+        if client.ccxt.has.get("fetchTime"):
+            return rows.moment(client.ask("fetch_time"))
+        client.fetch_markets()
+        return None
+
+    def permissions(self, client: VenueClient) -> Permissions:
+        client.ask("fetch_balance")
+        return Permissions(None, None, None, f"{self.profile.label} is not asked what a key may do")
+
+    def _values(self, request: OrderRequest, market: Market) -> dict[str, str | Decimal]:
+        return wire.values_of(
+            request,
+            venue_symbol=str(market["id"]),
+            client_id=self._client_id(request.identity),
+            quantity=self.amount(request, market),
+        )
+
+    def _find(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any] | None:
+        """``None`` only where the venue says in its own words that there is no such order."""
+        if ref.broker_order_id:
+            return self._asked(client, ref.broker_order_id, ref.symbol, {})
+        if self.profile.lookup is Lookup.SCAN:
+            return self._scanned(client, ref)
+        wanted = {self.profile.lookup_param: self._client_id(ref.identity)}
+        return self._asked(client, None, ref.symbol, wanted)
+
+    def _asked(
+        self, client: VenueClient, order_id: str | None, symbol: str, wanted: dict[str, Any]
+    ) -> Mapping[str, Any] | None:
+        second = [{"trigger": True}] if self.profile.stop_endpoint is not None else []
+        for params in [{}, *second]:
+            try:
+                return rows.mapping(client.ask("fetch_order", order_id, symbol, wanted | params))
+            except VenueRefusedError as refusal:
+                if not refusal.error.has(self.profile.absent):
+                    raise
+        return None
+
+    def _scanned(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any]:
+        ours = self._client_id(ref.identity)
+        since = _milliseconds((ref.submitted_at or datetime.now(UTC)) - LOOK_BACK)
+        recent = "fetch_orders" if client.ccxt.has.get("fetchOrders") else "fetch_closed_orders"
+        for question, *more in (("fetch_open_orders",), (recent, since)):
+            for found in rows.mappings(client.ask(question, ref.symbol, *more)):
+                if found.get("clientOrderId") == ours:
+                    return found
+        raise QueryFailedError(f"{self.profile.label} cannot prove that the order is absent")
+
+
+def _at(answer: Any, path: str) -> Any:
+    """The member at a dotted path, ``None`` where there is none."""
+    for name in path.split(".") if path else ():
+        if isinstance(answer, list) and name.isdigit() and int(name) < len(answer):
+            answer = answer[int(name)]
+        elif isinstance(answer, Mapping):
+            answer = answer.get(name)
+        else:
+            return None
+    return answer if path else None
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

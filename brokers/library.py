@@ -1,0 +1,69 @@
+"""Which exchanges the pinned ccxt has, written down so that nobody needs to import it to know.
+
+``manage.py list_exchanges --write`` writes the list anew; a test compares it with the installed ccxt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+LIST = Path(__file__).with_name("library.json")
+MARKET_TYPES = ("spot", "swap", "future")
+KEY_NAMES = {
+    "apiKey": "api_key",
+    "walletAddress": "api_key",
+    "secret": "api_secret",
+    "privateKey": "api_secret",
+    "password": "api_passphrase",
+}
+"""ccxt's names of the usual credentials and ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryExchange:
+    """One exchange as ccxt describes it, which is a claim and proves nothing.
+
+    ``keys`` maps our names of the credentials to ccxt's; it is empty where an account needs others
+    than a key, a secret and a passphrase. ``sandbox``: ccxt knows a test host.
+    """
+
+    id: str
+    label: str
+    market_types: tuple[str, ...]
+    sandbox: bool
+    keys: Mapping[str, str]
+
+
+@cache
+def library() -> Mapping[str, LibraryExchange]:
+    """The exchanges of the pinned ccxt by id."""
+    rows = json.loads(LIST.read_text())
+    return {
+        row["id"]: LibraryExchange(**row | {"market_types": tuple(row["market_types"])})
+        for row in rows
+    }
+
+
+def measure() -> str:
+    """The content of the list for the installed ccxt. Imports ccxt."""
+    import ccxt
+
+    rows = [asdict(_described(getattr(ccxt, name)())) for name in sorted(ccxt.exchanges)]
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+
+
+def _described(client: Any) -> LibraryExchange:
+    wanted = [name for name, needed in client.requiredCredentials.items() if needed]
+    keys = {KEY_NAMES[name]: name for name in sorted(wanted) if name in KEY_NAMES}
+    return LibraryExchange(
+        id=client.id,
+        label=client.name.replace("\N{CIRCLED LATIN CAPITAL LETTER S}", "S"),
+        market_types=tuple(kind for kind in MARKET_TYPES if client.has.get(kind)),
+        sandbox=bool(client.urls.get("test")),
+        keys=keys if len(keys) == len(wanted) else {},
+    )

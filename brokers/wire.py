@@ -1,0 +1,93 @@
+"""The fields an order request must carry, read from the templates of an exchange's row.
+
+A template value is a text in which ``{id}`` (the venue's symbol), ``{side}``, ``{Side}``,
+``{SIDE}``, ``{client_id}``, ``{quantity}``, ``{price}`` and ``{stop}`` stand for the order's own; or
+a table ``{buy = ..., sell = ...}``. Nested tables describe the objects of a JSON body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from brokers.errors import NotSupportedError
+from brokers.transport import Wire
+from brokers.types import OrderRequest, OrderType, TimeInForce
+
+Values = Mapping[str, str | Decimal]
+
+
+def kind_of(request: OrderRequest) -> str:
+    """Which template describes ``request``."""
+    if request.post_only:
+        return "post_only"
+    if request.type is OrderType.LIMIT and request.time_in_force is not TimeInForce.GTC:
+        return request.time_in_force.value
+    return request.type.value
+
+
+def values_of(
+    request: OrderRequest, *, venue_symbol: str, client_id: str, quantity: Decimal
+) -> dict[str, str | Decimal]:
+    """What the placeholders stand for; ``quantity`` in the venue's own unit."""
+    side = request.side.value
+    found: dict[str, str | Decimal | None] = {
+        "id": venue_symbol,
+        "side": side,
+        "Side": side.capitalize(),
+        "SIDE": side.upper(),
+        "client_id": client_id,
+        "quantity": quantity,
+        "price": request.price,
+        "stop": request.stop_price,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def fields(templates: Mapping[str, Any], request: OrderRequest, values: Values) -> Wire:
+    """The fields of ``request`` by name or path. Raises NotSupportedError without a template."""
+    kind = kind_of(request)
+    if kind not in templates:
+        raise NotSupportedError(f"nobody has proven how {kind} orders are sent there")
+    told = dict(_filled(templates.get("common", {}), values, "", request))
+    told |= _filled(templates[kind], values, "", request)
+    if request.reduce_only:
+        told |= _filled(templates["reduce_only"], values, "", request)
+    return told
+
+
+def parameters(
+    templates: Mapping[str, Any], request: OrderRequest, values: Values
+) -> dict[str, Any]:
+    """What the library must be told beside the usual parameters for ``request``."""
+    extra = templates.get("params", {})
+    wanted = dict(extra.get("common", {})) | dict(extra.get(kind_of(request), {}))
+    told: dict[str, Any] = {}
+    for name, template in wanted.items():
+        chosen = _chosen(template, request)
+        filled = _fill(chosen, values) if isinstance(chosen, str) else chosen
+        told[name] = f"{filled:f}" if isinstance(filled, Decimal) else filled
+    return told
+
+
+def _filled(
+    template: Mapping[str, Any], values: Values, path: str, request: OrderRequest
+) -> Iterator[tuple[str, str | Decimal]]:
+    for name, value in template.items():
+        chosen = _chosen(value, request)
+        if isinstance(chosen, Mapping):
+            yield from _filled(chosen, values, f"{path}{name}.", request)
+        else:
+            yield f"{path}{name}", _fill(str(chosen), values)
+
+
+def _chosen(template: Any, request: OrderRequest) -> Any:
+    by_side = isinstance(template, Mapping) and set(template) == {"buy", "sell"}
+    return template[request.side.value] if by_side else template
+
+
+def _fill(text: str, values: Values) -> str | Decimal:
+    """A lone placeholder keeps its type, so that numbers are compared as numbers."""
+    name = text[1:-1] if text.startswith("{") and text.endswith("}") else ""
+    return values.get(name, text)

@@ -1,0 +1,122 @@
+"""The matrix of exchanges: complete, true to the installed ccxt, and refusing what is unknown."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+
+from brokers import library
+from brokers.errors import NotSupportedError
+from brokers.exchanges import (
+    MEASURED_WITH,
+    PROFILES,
+    Endpoint,
+    ExchangeProfile,
+    profile_for,
+)
+from brokers.plugins.ccxt import CcxtPlugin
+from brokers.types import AccountConfig, Environment, OrderType, Outcome
+from tests.brokers.contract import order
+
+KEYS = {"api_key": "k", "api_secret": "s", "api_passphrase": "p"}
+
+
+def test_the_list_of_exchanges_is_that_of_the_installed_ccxt() -> None:
+    assert version("ccxt") == MEASURED_WITH
+    assert library.measure() == library.LIST.read_text()
+    assert len(library.library()) > 100
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.label)
+def test_every_row_of_the_matrix_fits_the_library_and_itself(profile: ExchangeProfile) -> None:
+    known = library.library()[profile.id]
+    assert profile.market_type in known.market_types
+    assert profile.tier in (1, 2)
+    assert set(profile.keys) >= {"api_key", "api_secret"}
+    assert profile.capabilities.settle_window >= 10
+    assert profile.client_id_field
+    assert not profile.reads(profile.order_endpoint.method, profile.order_endpoint.path)
+    for endpoint in profile.cancel_endpoints:
+        assert not profile.reads(endpoint.method, endpoint.path)
+    classes = ("ambiguous", "throttled", "clock", "credentials", "refused", "absent")
+    codes = [code for name in classes for code in getattr(profile, name)]
+    assert len(codes) == len(set(codes)), "a code means two things"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method", "path", "fits"),
+    [
+        ("GET /a/b", "GET", "/a/b", True),
+        ("GET /a/b", "POST", "/a/b", False),
+        ("GET /a/*", "GET", "/a/b", True),
+        ("GET /a/*", "GET", "/a/b/c", False),
+        ("GET /a/*", "GET", "/a/", False),
+        ("GET /a/*", "GET", "/b/c", False),
+        ("GET *", "GET", "/any/thing", True),
+        ("GET *", "POST", "/any/thing", False),
+        ("* *", "DELETE", "/any", True),
+    ],
+)
+def test_endpoints_fit_by_segment(pattern: str, method: str, path: str, *, fits: bool) -> None:
+    assert bool(Endpoint.read(pattern).fits(method, path)) is fits
+
+
+def test_what_the_library_lacks_is_refused_by_name() -> None:
+    with pytest.raises(NotSupportedError, match="no exchange 'gateio' in ccxt"):
+        profile_for("gateio")
+    with pytest.raises(NotSupportedError, match="Kraken has no swap markets"):
+        profile_for("kraken", "swap")
+
+
+def test_an_unverified_exchange_promises_little() -> None:
+    profile = profile_for("mexc", "spot")
+    assert (profile.tier, profile.verified) == (3, False)
+    assert profile.capabilities.order_types == {OrderType.MARKET, OrderType.LIMIT}
+    assert profile.capabilities.post_only is profile.capabilities.reduce_only is False
+    assert profile.capabilities.settle_window == 120
+
+
+def _plugin(environment: Environment, **options: object) -> CcxtPlugin:
+    plugin = CcxtPlugin()
+    base = {"base_url": "http://127.0.0.1:9"}
+    plugin.init(AccountConfig("1", "t", environment, base | options, KEYS))
+    return plugin
+
+
+def test_a_dry_run_account_works_at_an_unverified_exchange_and_sends_nothing() -> None:
+    plugin = _plugin(Environment.DRY_RUN, exchange="mexc")
+    result = plugin.execute_order(order())
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+
+
+def test_the_operator_may_dare_an_unverified_exchange() -> None:
+    plugin = _plugin(Environment.SANDBOX, exchange="mexc", unverified_venue=True)
+    assert plugin.capabilities.order_types == {OrderType.MARKET, OrderType.LIMIT}
+    result = plugin.execute_order(order(type=OrderType.STOP, stop_price=order().quantity))
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+
+
+def test_list_exchanges_prints_every_exchange_of_the_library() -> None:
+    out = StringIO()
+    call_command("list_exchanges", json=True, stdout=out)
+    told = json.loads(out.getvalue())
+    assert told["ccxt"] == MEASURED_WITH
+    assert {row["exchange"] for row in told["exchanges"]} == set(library.library())
+    binance = next(row for row in told["exchanges"] if row["label"] == "Binance spot")
+    assert (binance["tier"], binance["sandbox"], binance["cancel_all"]) == (1, "testnet", "symbol")
+    unknown = next(row for row in told["exchanges"] if row["exchange"] == "mexc")
+    assert (unknown["tier"], unknown["stop"], unknown["iceberg"]) == (3, "unknown", None)
+
+
+def test_list_exchanges_prints_a_table() -> None:
+    out = StringIO()
+    call_command("list_exchanges", stdout=out)
+    lines = out.getvalue().splitlines()
+    assert any(
+        line.split() == ["kraken", "spot", "1", "end", "to", "end", "none"] for line in lines
+    )
+    assert any(line.startswith("mexc ") and "unverified" in line for line in lines)
