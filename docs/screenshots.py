@@ -1,5 +1,5 @@
-"""Takes the documentation's pictures of a running FKS: home, a signal and an order, in both themes
-and on a phone. Starts nothing.
+"""Takes the documentation's pictures of a running FKS: home, performance, a signal and an order, in
+both themes and on a phone. Starts nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
 
@@ -21,7 +21,7 @@ SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
 
 
 def main(base: str, user: str, password: str, target: str = "docs/images") -> None:
-    """Save nine pictures; print a line for each, and every complaint of the browser's console."""
+    """Save twelve pictures; print a line for each, and every complaint of the browser's console."""
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -60,7 +60,12 @@ def _addresses(page: Page, base: str) -> dict[str, str]:
     )[0]
     page.goto(f"{base}{signal}")
     order = page.locator(".fks-order h2 a").first.get_attribute("href")
-    return {"home": f"{base}/admin/", "order": f"{base}{order}", "signal": f"{base}{signal}"}
+    return {
+        "performance": f"{base}/admin/performance/",
+        "home": f"{base}/admin/",
+        "order": f"{base}{order}",
+        "signal": f"{base}{signal}",
+    }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
-from fks_site import dashboard, trading_switch
+from fks_site import dashboard, performance, trading_switch
 
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
@@ -24,6 +24,7 @@ def _urls() -> list[URLPattern]:
     return [
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
+        path("performance/", admin.site.admin_view(performance.page), name="performance"),
     ]
 
 

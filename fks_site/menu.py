@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from brokers.types import Environment
 from execution.admin.orders import STAGES
-from fks_site import dashboard
+from fks_site import dashboard, performance
 
 _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Trading": (
@@ -40,6 +40,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("axes.accessattempt", "Failed log-ins", "gpp_maybe"),
     ),
 }
+_PERFORMANCE = {"title": "Performance", "icon": "monitoring"}
 _COUNTED = ("execution.order", "execution.difference", "execution.protection")
 
 
@@ -49,6 +50,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, entries in _GROUPS.items():
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
+        if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
+            items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
         if items:
             groups.append({"title": title, "separator": True, "items": items})
     return groups

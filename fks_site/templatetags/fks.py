@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from brokers import display
+from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
 from execution.models import Protection
 from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
@@ -61,6 +62,33 @@ def clock(value: datetime | None) -> SafeString | str:
 def moment(value: datetime | None) -> SafeString | str:
     """UTC to the second, microseconds on hover."""
     return display.moment(value)
+
+
+@register.filter
+def plain(value: Decimal) -> str:
+    """A number where no markup may stand."""
+    return decimal_text(value)
+
+
+@register.filter
+def percent(share: Decimal | None) -> str:
+    """A share of one."""
+    return display.EMPTY if share is None else f"{share * 100:.0f}\u00a0%"
+
+
+@register.filter
+def ratio(value: Decimal | None) -> str:
+    """To two digits."""
+    return display.EMPTY if value is None else f"{value:.2f}"
+
+
+@register.filter
+def lasting(value: timedelta | None) -> str:
+    """A time that passed: milliseconds below ten seconds."""
+    if value is None:
+        return display.EMPTY
+    seconds = value.total_seconds()
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else age(int(seconds))
 
 
 @register.filter

@@ -1,0 +1,272 @@
+"""The page that says what trading brought, how well it was carried out, and gives the trades as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, cast
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import (
+    Aggregate,
+    Avg,
+    Case,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce, Concat
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+
+from brokers.decimals import decimal_text
+from brokers.fields import MoneyField
+from execution import performance
+from execution.models import Fill, Order
+from execution.performance import Figures, Traded
+from execution.states import OrderState
+from fks_site import charts
+from fks_site.trade_filter import TradeFilter
+
+PERMISSIONS = ("execution.view_fill", "execution.view_order")
+MOST_FILLS = 20_000
+"""Of the period, the latest; the page says when there were more."""
+CSV_COLUMNS = (
+    "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
+    "realised_pnl", "trade_id", "order_id", "broker_order_id",
+)  # fmt: skip
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's ``percentile_cont`` of an ordered set; ``share`` from 0 to 1."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(%(share)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = DurationField()
+
+    def __init__(self, expression: Any, share: Decimal, **extra: Any) -> None:
+        super().__init__(expression, share=share, **extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The result of one account, strategy or symbol."""
+
+    name: str
+    figures: Figures
+    fees: Decimal
+    fills: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything counted in one currency."""
+
+    currency: str
+    figures: Figures
+    realised: Decimal
+    drawdown: Decimal
+    line: charts.Line | None
+    groups: dict[str, list[Row]]
+
+
+def page(request: HttpRequest) -> HttpResponseBase:
+    """The report, or with ``?format=csv`` its trades."""
+    if not cast(Any, request.user).has_perms(PERMISSIONS):
+        raise PermissionDenied
+    form = TradeFilter.of(request.GET)
+    if request.GET.get("format") == "csv":
+        return _csv(form)
+    reports, is_cut = _reports(form)
+    context = {
+        **admin.site.each_context(request),
+        "title": "Performance",
+        "form": form,
+        "reports": reports,
+        "most": MOST_FILLS if is_cut else None,
+        "quality": _quality(form.orders()),
+        "refused": _refused(form.orders()),
+        "query": request.GET.urlencode(),
+        "box": (charts.WIDTH, charts.HEIGHT),
+    }
+    return TemplateResponse(request, "fks/performance.html", context)
+
+
+def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
+    """One report per currency, and whether fills were left out."""
+    newest = list(
+        form.fills().select_related("account", "order__strategy").order_by("-id")[: MOST_FILLS + 1]
+    )
+    fills = newest[MOST_FILLS - 1 :: -1]
+    if not fills:
+        return [], False
+    held = _held_before(form.chosen(Fill.objects.filter(id__lt=fills[0].pk), "order__strategy"))
+    currencies = sorted({_quote(fill.symbol) for fill in fills})
+    return [_report(one, fills, held) for one in currencies], len(newest) > MOST_FILLS
+
+
+def _report(currency: str, fills: Sequence[Fill], held: dict[tuple[str, str], Decimal]) -> Report:
+    mine = [fill for fill in fills if _quote(fill.symbol) == currency]
+    traded = [_traded(fill) for fill in mine]
+    points = performance.curve(traded)
+    trips = performance.trips(traded, held)
+    return Report(
+        currency=currency,
+        figures=performance.figures(trips),
+        realised=points[-1].total,
+        drawdown=performance.deepest_drawdown(points),
+        line=charts.line(points),
+        groups={
+            "Account": _rows(mine, held, lambda fill: fill.account.name),
+            "Strategy": _rows(mine, held, _strategy_of),
+            "Symbol": _rows(mine, held, lambda fill: fill.symbol),
+        },
+    )
+
+
+def _rows(fills: Sequence[Fill], held: dict[tuple[str, str], Decimal], name: Any) -> list[Row]:
+    """Best first."""
+    groups: dict[str, list[Fill]] = {}
+    for fill in fills:
+        groups.setdefault(name(fill), []).append(fill)
+    rows = []
+    for label, mine in groups.items():
+        traded = [_traded(fill) for fill in mine]
+        figures = performance.figures(performance.trips(traded, held))
+        rows.append(Row(label, figures, sum(map(_fee, mine), Decimal(0)), len(mine)))
+    return sorted(rows, key=lambda row: (-row.figures.result, row.name))
+
+
+def _strategy_of(fill: Fill) -> str:
+    return fill.order.strategy.slug if fill.order.strategy else "by hand"
+
+
+def _traded(fill: Fill) -> Traded:
+    quantity = fill.quantity if fill.side == "buy" else -fill.quantity
+    if fill.fee_currency == _base(fill.symbol):
+        quantity -= fill.fee
+    return Traded((fill.account.name, fill.symbol), fill.at, quantity, fill.realised_pnl)
+
+
+def _fee(fill: Fill) -> Decimal:
+    """In the quote asset; a fee in a third coin is not known there."""
+    if fill.fee_currency == _base(fill.symbol):
+        return fill.fee * fill.price
+    return fill.fee if fill.fee_currency == _quote(fill.symbol) else Decimal(0)
+
+
+def _base(symbol: str) -> str:
+    return symbol.partition("/")[0]
+
+
+def _quote(symbol: str) -> str:
+    return symbol.partition("/")[2].partition(":")[0]
+
+
+def _held_before(fills: QuerySet[Fill]) -> dict[tuple[str, str], Decimal]:
+    """What earlier fills left in each lane."""
+    signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
+    in_coin = Q(symbol__startswith=Concat(F("fee_currency"), Value("/")))
+    fee = Case(When(in_coin, then=F("fee")), default=Value(Decimal(0)), output_field=MoneyField())
+    rows = (
+        fills.order_by()
+        .values_list("account__name", "symbol")
+        .annotate(held=Coalesce(Sum(signed) - Sum(fee), Decimal(0), output_field=MoneyField()))
+    )
+    return {(account, symbol): held for account, symbol, held in rows}
+
+
+def _quality(orders: QuerySet[Order]) -> list[dict[str, Any]]:
+    """How orders were carried out, by account: prices against what risk judged by, and times."""
+    filled = orders.filter(average_price__gt=0, reference_price__gt=0)
+    worse = Case(
+        When(side="buy", then=F("average_price") - F("reference_price")),
+        default=F("reference_price") - F("average_price"),
+    )
+    answer = _lasting("submitted_at", "acknowledged_at")
+    whole = _lasting("signal__received_at", "acknowledged_at")
+    rows = (
+        orders.filter(acknowledged_at__isnull=False)
+        .order_by()
+        .values("account__name")
+        .annotate(
+            orders=Count("pk"),
+            answer_median=Percentile(answer, Decimal("0.5")),
+            answer_p95=Percentile(answer, Decimal("0.95")),
+            whole_median=Percentile(whole, Decimal("0.5")),
+            whole_p95=Percentile(whole, Decimal("0.95")),
+        )
+        .order_by("account__name")
+    )
+    slippage = dict(
+        filled.order_by()
+        .values_list("account__name")
+        .annotate(bps=Avg(worse * 10_000 / F("reference_price"), output_field=MoneyField()))
+    )
+    return [{**row, "slippage": slippage.get(row["account__name"])} for row in rows]
+
+
+def _lasting(since: str, until: str) -> ExpressionWrapper[Any]:
+    return ExpressionWrapper(F(until) - F(since), output_field=DurationField())
+
+
+def _refused(orders: QuerySet[Order]) -> QuerySet[Order, Any]:
+    """Why orders came to nothing, the most frequent reason first."""
+    states = (OrderState.DENIED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.NOT_PLACED)
+    return (
+        orders.filter(state__in=states)
+        .order_by()
+        .values("account__name", "state", "reason")
+        .annotate(orders=Count("pk"))
+        .order_by("-orders", "reason")[:20]
+    )
+
+
+class _Echo:
+    """What ``csv`` writes to: gives back what it gets."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv(form: TradeFilter) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_csv_lines(form), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="fills.csv"'
+    return response
+
+
+def _csv_lines(form: TradeFilter) -> Iterator[str]:
+    writer = csv.writer(_Echo())
+    yield writer.writerow(CSV_COLUMNS)
+    fills = form.fills().order_by("id")
+    for fill in fills.select_related("account", "order__strategy").iterator(chunk_size=1000):
+        yield writer.writerow(
+            [
+                fill.at.isoformat(),
+                fill.account.name,
+                _strategy_of(fill),
+                fill.symbol,
+                fill.side,
+                *map(decimal_text, (fill.quantity, fill.price, fill.fee)),
+                _harmless(fill.fee_currency),
+                decimal_text(fill.realised_pnl),
+                _harmless(fill.trade_id),
+                fill.order_id,
+                _harmless(fill.order.broker_order_id),
+            ]
+        )
+
+
+def _harmless(text: str) -> str:
+    """A venue's text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

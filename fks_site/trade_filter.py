@@ -1,0 +1,81 @@
+"""Which trades and orders a report is about."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Self, TypeVar
+
+from django import forms
+from django.db.models import Model, QuerySet
+from django.http import QueryDict
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from brokers.models import Account
+from execution.models import Fill, Order, Strategy
+
+PERIODS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
+USUAL = "30"
+_M = TypeVar("_M", bound=Model)
+
+
+class TradeFilter(forms.Form):
+    """Whatever is not chosen is everything."""
+
+    days = forms.ChoiceField(
+        label="Period", choices=list(PERIODS.items()), widget=UnfoldAdminSelectWidget()
+    )
+    account = forms.ModelChoiceField(
+        Account.objects.all(),
+        required=False,
+        to_field_name="name",
+        empty_label="All accounts",
+        widget=UnfoldAdminSelectWidget(),
+    )
+    strategy = forms.ModelChoiceField(
+        Strategy.objects.all(),
+        required=False,
+        to_field_name="slug",
+        empty_label="All strategies",
+        widget=UnfoldAdminSelectWidget(),
+    )
+    symbol = forms.CharField(
+        required=False,
+        max_length=60,
+        widget=UnfoldAdminTextInputWidget({"placeholder": "BTC/USDT"}),
+    )
+
+    @classmethod
+    def of(cls, query: QueryDict) -> Self:
+        """The filter a page's address asks for; an address nobody can mean asks for the usual."""
+        form = cls({"days": USUAL, **query.dict()})
+        if not form.is_valid():
+            form = cls({"days": USUAL})
+            form.full_clean()
+        return form
+
+    def fills(self) -> QuerySet[Fill]:
+        """Those booked in the period."""
+        since = self._since()
+        fills = Fill.objects.filter(recorded_at__gte=since) if since else Fill.objects.all()
+        return self.chosen(fills, "order__strategy")
+
+    def orders(self) -> QuerySet[Order]:
+        """Those made in the period."""
+        since = self._since()
+        orders = Order.objects.filter(created_at__gte=since) if since else Order.objects.all()
+        return self.chosen(orders, "strategy")
+
+    def chosen(self, rows: QuerySet[_M], strategy: str) -> QuerySet[_M]:
+        """``rows`` of the account, strategy (found by the path ``strategy``) and symbol."""
+        data = self.cleaned_data
+        wanted: dict[str, Any] = {
+            "account": data["account"],
+            strategy: data["strategy"],
+            "symbol": data["symbol"].strip().upper(),
+        }
+        return rows.filter(**{name: value for name, value in wanted.items() if value})
+
+    def _since(self) -> datetime | None:
+        days = self.cleaned_data["days"]
+        return None if days == "all" else timezone.now() - timedelta(days=int(days))

@@ -1,0 +1,137 @@
+"""The performance page and its CSV."""
+
+from __future__ import annotations
+
+import csv
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from brokers.models import Account
+from execution.models import Fill, Order
+from execution.states import OrderState
+from tests.factories import (
+    AccountFactory,
+    FillFactory,
+    OrderFactory,
+    SignalFactory,
+    StrategyFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def fill(account: Account, side: str, realised: str, **fields: object) -> Fill:
+    order = OrderFactory.create(account=account, side=side, state=OrderState.FILLED)
+    return FillFactory.create(order=order, realised_pnl=Decimal(realised), **fields)
+
+
+def report(client: Client, **query: str) -> list[str]:
+    """The first report's cards as text."""
+    (shown, *_) = client.get(reverse("admin:performance"), query).context["reports"]
+    found = shown.figures
+    return [str(one) for one in (shown.realised, found.trips, found.win_rate, shown.drawdown)]
+
+
+@pytest.fixture
+def account() -> Account:
+    return AccountFactory.create(name="main")
+
+
+def test_round_trips_and_the_curve(admin_client: Client, account: Account) -> None:
+    for side, realised in [("buy", "-1"), ("sell", "11"), ("buy", "-1"), ("sell", "-4")]:
+        fill(account, side, realised)
+    assert report(admin_client) == ["5", "2", "0.5", "5"]
+    page = admin_client.get(reverse("admin:performance")).content.decode()
+    assert 'aria-label="From -1 to 5 USDT, lowest -1, highest 10"' in page
+
+
+def test_what_was_bought_before_the_period_ends_a_trip_in_it(
+    admin_client: Client, account: Account
+) -> None:
+    fill(account, "buy", "-1", recorded_at=timezone.now() - timedelta(days=40))
+    fill(account, "sell", "11")
+    assert report(admin_client) == ["11", "1", "1", "0"]
+    assert report(admin_client, days="all") == ["10", "1", "1", "1"]
+
+
+def test_the_filter_leaves_others_out(admin_client: Client, account: Account) -> None:
+    other = AccountFactory.create(name="other")
+    fill(account, "sell", "3")
+    fill(other, "sell", "50")
+    mine = fill(account, "sell", "2")
+    strategy = StrategyFactory.create()
+    Order.objects.filter(pk=mine.order_id).update(strategy=strategy)
+    assert report(admin_client, account="main")[0] == "5"
+    assert report(admin_client, account="other")[0] == "50"
+    assert report(admin_client, strategy=strategy.slug)[0] == "2"
+    assert (
+        admin_client.get(reverse("admin:performance"), {"symbol": "eth/usdt"}).context["reports"]
+        == []
+    )
+
+
+@pytest.mark.parametrize("query", [{"days": "x"}, {"account": "nobody"}, {"strategy": "' OR 1"}])
+def test_an_address_nobody_can_mean_shows_the_usual(
+    admin_client: Client, account: Account, query: dict[str, str]
+) -> None:
+    fill(account, "sell", "3")
+    assert report(admin_client, **query)[0] == "3"
+
+
+def test_execution_quality_in_numbers(admin_client: Client, account: Account) -> None:
+    now = timezone.now()
+    for delay, price in ((100, 60060), (300, 60120)):
+        OrderFactory.create(
+            account=account,
+            signal=SignalFactory.create(received_at=now - timedelta(milliseconds=500)),
+            side="buy",
+            state=OrderState.FILLED,
+            reference_price=Decimal(60000),
+            average_price=Decimal(price),
+            submitted_at=now,
+            acknowledged_at=now + timedelta(milliseconds=delay),
+        )
+    OrderFactory.create(account=account, state=OrderState.REJECTED, reason="VENUE_REJECTED")
+    context = admin_client.get(reverse("admin:performance")).context
+    (row,) = context["quality"]
+    assert (row["orders"], row["slippage"]) == (2, Decimal(15))
+    assert row["answer_median"] == timedelta(milliseconds=200)
+    assert row["whole_p95"] == timedelta(milliseconds=790)
+    (refused,) = context["refused"]
+    assert (refused["reason"], refused["orders"]) == ("VENUE_REJECTED", 1)
+
+
+def test_the_csv_holds_every_trade_and_no_formula(admin_client: Client, account: Account) -> None:
+    fill(account, "buy", "-0.5", trade_id="=HYPERLINK(1)")
+    fill(account, "sell", "1.25")
+    answer = admin_client.get(reverse("admin:performance"), {"format": "csv"})
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    text = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
+    first, second = csv.DictReader(text.splitlines())
+    assert (first["trade_id"], first["realised_pnl"], first["account"]) == (
+        "'=HYPERLINK(1)",
+        "-0.5",
+        "main",
+    )
+    assert (second["side"], second["quantity"], second["price"]) == ("sell", "0.01", "60000")
+
+
+def test_as_many_queries_for_many_fills(
+    admin_client: Client, account: Account, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in range(30):
+        fill(account, "sell" if number % 2 else "buy", "1")
+    with django_assert_max_num_queries(16):
+        admin_client.get(reverse("admin:performance"))
+
+
+def test_who_may_not_see_fills_is_refused(client: Client) -> None:
+    client.force_login(UserFactory.create())
+    assert client.get(reverse("admin:performance")).status_code == 403
