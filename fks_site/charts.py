@@ -37,9 +37,9 @@ def line(points: Sequence[Point]) -> Line | None:
         passed = (shown[number].at - began).total_seconds()
         return WIDTH * (passed / span if span else number / (len(shown) - 1))
 
-    def y(total: Decimal) -> float:
+    def y(total: Decimal) -> Decimal:
         share = (total - lowest) / (highest - lowest) if highest > lowest else Decimal("0.5")
-        return HEIGHT * (1 - float(share))
+        return HEIGHT * (1 - share)
 
     path = "M" + "L".join(f"{x(n):.1f},{y(total):.1f}" for n, total in enumerate(totals))
     return Line(path, f"{y(Decimal(0)):.1f}", lowest, highest, points[0], points[-1])
