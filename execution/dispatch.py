@@ -19,7 +19,7 @@ from execution.models import Order
 from execution.orders import request_of
 from execution.states import OrderState
 from execution.transitions import Event, move
-from risk import breakers
+from risk import audit, breakers
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def place(order: Order, account: Account) -> None:
     metrics.stage_seconds["ack"].observe((timezone.now() - sent_at).total_seconds())
     metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
     metrics.order_executions.labels(account.venue, result.outcome.value).inc()
-    book(order, result)
+    with audit.concerning(order.signal_id):
+        book(order, result)
 
 
 def book(order: Order, result: ExecutionResult) -> None:

@@ -27,6 +27,7 @@ from execution.models import Heartbeat, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
+from risk import sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -307,6 +308,12 @@ def reconcile_account(account_id: int) -> None:
         logger.warning("%s: %s", difference, difference.detail)
     for lane_account, symbol in _waiting_lanes(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
+
+
+@shared_task
+def seal_audit() -> None:
+    """Link what was recorded since the last time into the audit chain."""
+    sealing.seal()
 
 
 @worker_init.connect

@@ -171,7 +171,7 @@ def alarm() -> list[Protection]:
         is_active=True,
         alarmed_at__isnull=True,
         naked_since__lt=timezone.now() - ALARM_AFTER,
-    ).select_related("account")
+    ).select_related("account", "entry")
     return [plan for plan in rows if _raise_alarm(plan)]
 
 
@@ -180,6 +180,11 @@ def _raise_alarm(plan: Protection) -> bool:
         mine = Protection.objects.filter(pk=plan.pk, alarmed_at__isnull=True)
         if not mine.update(alarmed_at=timezone.now()):
             return False
-        audit.record("position.naked", f"{plan.symbol} on {plan.account.name}", reason=plan.detail)
+        audit.record(
+            "position.naked",
+            f"{plan.symbol} on {plan.account.name}",
+            reason=plan.detail,
+            correlation_id=str(plan.entry.signal_id or ""),
+        )
     logger.error("naked position: %s on %s, %s", plan.symbol, plan.account.name, plan.detail)
     return True

@@ -51,7 +51,8 @@ def configure(sender: Celery, **_: Any) -> None:
         task_acks_late=False,
         task_default_queue=ORDERS,
         task_routes={
-            f"execution.tasks.{name}": {"queue": SWEEPS} for name in ("sweep", "reconcile_all")
+            f"execution.tasks.{name}": {"queue": SWEEPS}
+            for name in ("sweep", "reconcile_all", "seal_audit")
         },
         task_serializer="json",
         accept_content=["json"],
@@ -63,6 +64,7 @@ def configure(sender: Celery, **_: Any) -> None:
         beat_schedule={
             "sweep": _every("sweep", 1.0),
             "reconcile": _every("reconcile_all", 60.0),
+            "seal": _every("seal_audit", 5.0),
         },
     )
 

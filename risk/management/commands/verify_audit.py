@@ -1,0 +1,56 @@
+"""``manage.py verify_audit``: is the audit trail what was written?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from risk import sealing
+from risk.models import AuditEvent
+
+
+class Command(BaseCommand):
+    help = "Recompute the audit chain; names the first broken event and exits 1."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--export",
+            metavar="FILE",
+            help="append an anchor, the chain's present end; keep the file on another machine",
+        )
+        parser.add_argument("--anchors", metavar="FILE", help="compare with anchors kept earlier")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        anchors = _read(Path(options["anchors"])) if options["anchors"] else []
+        sealing.seal()
+        try:
+            end = sealing.verify(anchors)
+        except sealing.BrokenChain as error:
+            raise CommandError(str(error)) from error
+        if end is None:
+            self.stdout.write("Nothing has been recorded yet.")
+            return
+        waiting = AuditEvent.objects.filter(position=None).count()
+        self.stdout.write(f"{end.position} events, unbroken; {waiting} wait to be sealed.")
+        if anchors:
+            self.stdout.write(f"They agree with {len(anchors)} anchors.")
+        if options["export"]:
+            _append(Path(options["export"]), end)
+
+
+def _read(path: Path) -> list[sealing.Anchor]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [sealing.from_line(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--anchors cannot be read: {error}") from error
+
+
+def _append(path: Path, end: sealing.Anchor) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(sealing.to_line(end) + "\n")
+    except OSError as error:
+        raise CommandError(f"--export cannot be written: {error.strerror}") from error

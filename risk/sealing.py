@@ -1,0 +1,147 @@
+"""The chain of the audit trail. Writers only append; one sealer at a time links what they wrote.
+
+A sealed event carries its place, the hash before it, and a SHA-256 over these and its own columns.
+So an event that is edited, removed or moved breaks the chain at its place; an end that was cut off
+no longer fits the chain's own row, nor an anchor kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from risk.models import AuditChain, AuditEvent
+
+SEAL_LOCK = 0x464B5303
+BATCH = 500
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """How far the chain reached at a time: kept outside, it proves what the chain was then."""
+
+    position: int
+    hash: str
+    sealed_at: str
+
+
+class BrokenChain(Exception):
+    """The first place where the trail is not what was sealed; the message names it."""
+
+
+def digest(event: AuditEvent, position: int, previous: str) -> str:
+    """SHA-256 in hex over the event's columns in one canonical form, its place, and ``previous``."""
+    row = {
+        "position": position,
+        "previous": previous,
+        "id": event.pk,
+        "at": event.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "kind": event.kind,
+        "actor": event.actor,
+        "address": event.address,
+        "correlation_id": event.correlation_id,
+        "subject": event.subject,
+        "before": event.before,
+        "after": event.after,
+        "reason": event.reason,
+    }
+    text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal() -> int:
+    """Link every committed event that is not yet in the chain; how many that were.
+
+    A second sealer finds the lock taken and leaves. Writers are never waited for: an event that
+    commits later than its neighbours is sealed after them.
+    """
+    sealed = 0
+    while linked := _seal_some():
+        sealed += linked
+    return sealed
+
+
+@transaction.atomic
+def _seal_some() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SEAL_LOCK])
+        (mine,) = cursor.fetchone()
+    events = list(AuditEvent.objects.filter(position=None).order_by("id")[:BATCH]) if mine else []
+    if not events:
+        return 0
+    chain = AuditChain.objects.first() or AuditChain(hash=GENESIS)
+    for event in events:
+        event.position, event.previous = chain.position + 1, chain.hash
+        event.hash = digest(event, event.position, event.previous)
+        chain.position, chain.hash = event.position, event.hash
+    AuditEvent.objects.bulk_update(events, ["position", "previous", "hash"])
+    chain.sealed_at = timezone.now()
+    chain.save()
+    return len(events)
+
+
+def verify(anchors: Iterable[Anchor] = ()) -> Anchor | None:
+    """Recompute the whole chain; its end, or ``None`` while nothing is sealed.
+
+    Raises BrokenChain at the first event that was changed, removed or moved, at a cut-off end, or
+    at an anchor that names another hash.
+    """
+    at_position = {anchor.position: anchor for anchor in anchors}
+    position, previous = 0, GENESIS
+    for event in _sealed():
+        position += 1
+        _check(event, position, previous)
+        _fit(at_position.pop(position, None), event.hash)
+        previous = event.hash
+    chain = AuditChain.objects.first()
+    if (chain.position, chain.hash) != (position, previous) if chain else position > 0:
+        meant = chain.position if chain else 0
+        raise BrokenChain(f"the chain ends at position {position}, and {meant} were sealed")
+    if at_position:
+        anchor = at_position[min(at_position)]
+        raise BrokenChain(
+            f"position {anchor.position} is missing: an anchor of {anchor.sealed_at} names it"
+        )
+    return Anchor(position, previous, chain.sealed_at.isoformat()) if chain else None
+
+
+def _sealed() -> Iterator[AuditEvent]:
+    return AuditEvent.objects.exclude(position=None).order_by("position").iterator(BATCH)
+
+
+def _check(event: AuditEvent, position: int, previous: str) -> None:
+    name = f"event {event.pk} ({event})"
+    if event.position != position:
+        raise BrokenChain(f"position {position} is missing; the next is {event.position}, {name}")
+    if event.previous != previous:
+        raise BrokenChain(f"position {position}: {name} does not follow the one before it")
+    if event.hash != digest(event, position, previous):
+        raise BrokenChain(f"position {position}: {name} was changed after it was sealed")
+
+
+def _fit(anchor: Anchor | None, found: str) -> None:
+    if anchor is not None and anchor.hash != found:
+        raise BrokenChain(
+            f"position {anchor.position}: an anchor of {anchor.sealed_at} names another hash"
+        )
+
+
+def to_line(anchor: Anchor) -> str:
+    """One line of an anchor file."""
+    return json.dumps(asdict(anchor))
+
+
+def from_line(line: str) -> Anchor:
+    """The anchor of a line. Raises ValueError."""
+    try:
+        row = json.loads(line)
+        return Anchor(int(row["position"]), str(row["hash"]), str(row["sealed_at"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an anchor: {line[:80]!r}") from error

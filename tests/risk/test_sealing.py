@@ -1,0 +1,207 @@
+"""The audit chain: sealed beside its writers, and broken by whatever is done to it afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+
+from risk import audit, sealing
+from risk.models import AuditChain, AuditEvent
+from risk.sealing import BrokenChain
+from tests.threads import together
+
+pytestmark = pytest.mark.django_db
+
+
+def write(count: int) -> list[AuditEvent]:
+    return [
+        audit.record("limit.changed", f"limit {n}", before={"value": "1.50"}, after={"n": n})
+        for n in range(count)
+    ]
+
+
+def tamper(sql: str) -> None:
+    """Change rows as somebody would who owns the database: with the guard switched off."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE risk_auditevent DISABLE TRIGGER risk_guard_audit")
+        cursor.execute(sql)
+        cursor.execute("ALTER TABLE risk_auditevent ENABLE TRIGGER risk_guard_audit")
+
+
+@pytest.fixture
+def sealed() -> list[AuditEvent]:
+    write(5)
+    assert sealing.seal() == 5
+    return list(AuditEvent.objects.order_by("position"))
+
+
+def test_events_are_linked_in_order(sealed: list[AuditEvent]) -> None:
+    assert [event.position for event in sealed] == [1, 2, 3, 4, 5]
+    assert sealed[0].previous == sealing.GENESIS
+    assert [event.previous for event in sealed[1:]] == [event.hash for event in sealed[:-1]]
+    assert len({event.hash for event in sealed}) == 5
+    end = sealing.verify()
+    assert end is not None
+    assert (end.position, end.hash) == (5, sealed[-1].hash)
+
+
+def test_what_is_sealed_is_not_sealed_again(sealed: list[AuditEvent]) -> None:
+    assert sealing.seal() == 0
+    write(2)
+    assert sealing.seal() == 2
+    end = sealing.verify()
+    assert end is not None
+    assert end.position == 7
+
+
+def test_more_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "BATCH", 2)
+    write(5)
+    assert sealing.seal() == 5
+    end = sealing.verify()
+    assert end is not None
+    assert end.position == 5
+
+
+def test_nothing_is_an_unbroken_chain() -> None:
+    assert sealing.seal() == 0
+    assert sealing.verify() is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE risk_auditevent SET actor = 'nobody' WHERE position = 3", "position 3: .*changed"),
+        (
+            'UPDATE risk_auditevent SET before = \'{"value": "1.5"}\' WHERE position = 2',
+            "position 2: .*changed",
+        ),
+        ("UPDATE risk_auditevent SET at = at + interval '1 us' WHERE position = 1", "position 1: "),
+        ("DELETE FROM risk_auditevent WHERE position = 3", "position 3 is missing"),
+        (
+            "UPDATE risk_auditevent SET position = CASE position WHEN 2 THEN -3 ELSE -2 END "
+            "WHERE position IN (2, 3);"
+            "UPDATE risk_auditevent SET position = -position WHERE position < 0",
+            "position 2: .*does not follow",
+        ),
+        ("DELETE FROM risk_auditevent WHERE position > 3", "ends at position 3, and 5 were sealed"),
+        ("DELETE FROM risk_auditevent", "ends at position 0, and 5 were sealed"),
+    ],
+    ids=["edit", "edit a number", "edit the time", "delete", "reorder", "cut off", "empty"],
+)
+def test_the_first_broken_event_is_named(sealed: list[AuditEvent], sql: str, said: str) -> None:
+    tamper(sql)
+    with pytest.raises(BrokenChain, match=said):
+        sealing.verify()
+
+
+def test_a_chain_forged_from_its_end_betrays_itself_to_an_anchor(sealed: list[AuditEvent]) -> None:
+    anchor = sealing.verify()
+    assert anchor is not None
+    tamper("UPDATE risk_auditevent SET position = NULL, previous = '', hash = '', actor = 'x'")
+    AuditChain.objects.all().delete()
+    sealing.seal()
+    assert sealing.verify() is not None, "the forgery is a sound chain"
+    with pytest.raises(BrokenChain, match=r"position 5: an anchor of .* names another hash"):
+        sealing.verify([anchor])
+
+
+def test_a_shortened_chain_betrays_itself_to_an_anchor(sealed: list[AuditEvent]) -> None:
+    anchor = sealing.verify()
+    assert anchor is not None
+    tamper("DELETE FROM risk_auditevent WHERE position > 3")
+    AuditChain.objects.update(position=3, hash=sealed[2].hash)
+    assert sealing.verify() is not None
+    with pytest.raises(BrokenChain, match="position 5 is missing"):
+        sealing.verify([anchor])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: AuditEvent.objects.filter(position=2).update(reason="nicer"),
+        lambda: AuditEvent.objects.filter(position=2).update(hash="0" * 64),
+        lambda: AuditEvent.objects.filter(position=2).update(position=None),
+        lambda: AuditEvent.objects.filter(position=2).delete(),
+    ],
+)
+def test_the_database_refuses_to_change_what_is_sealed(
+    sealed: list[AuditEvent], change: Callable[[], object]
+) -> None:
+    with pytest.raises(DatabaseError, match="never changed or removed"), transaction.atomic():
+        change()
+    assert sealing.verify() is not None
+
+
+def test_the_database_refuses_to_change_what_waits_for_its_seal() -> None:
+    (event,) = write(1)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        AuditEvent.objects.filter(pk=event.pk).update(actor="somebody else")
+    with pytest.raises(DatabaseError), transaction.atomic():
+        event.delete()
+
+
+def test_what_is_recorded_for_a_signal_carries_its_id() -> None:
+    with audit.concerning("0197-signal"):
+        inside = audit.record("breaker.opened", "breaker paper")
+        named = audit.record("order.corrected", "order", correlation_id="another")
+    outside = audit.record("breaker.closed", "breaker paper")
+    found = (inside.correlation_id, named.correlation_id, outside.correlation_id)
+    assert found == ("0197-signal", "another", "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_and_sealers_side_by_side_keep_one_chain() -> None:
+    together(*[lambda: write(20)] * 4, *[sealing.seal] * 3)
+    sealing.seal()
+    end = sealing.verify()
+    assert end is not None
+    assert end.position == 80
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_commits_late_is_sealed_after_its_neighbours() -> None:
+    with transaction.atomic():
+        (late,) = write(1)
+        together(lambda: write(2))
+        assert together(sealing.seal) == [2]
+    assert sealing.seal() == 1
+    late.refresh_from_db()
+    assert late.position == 3
+    assert late.pk < min(AuditEvent.objects.filter(position__lt=3).values_list("pk", flat=True))
+    assert sealing.verify() is not None
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_anchors_are_exported_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "anchors"
+    write(2)
+    call_command("verify_audit", "--export", str(file))
+    write(1)
+    call_command("verify_audit", "--export", str(file), "--anchors", str(file))
+    assert [json.loads(line)["position"] for line in file.read_text().splitlines()] == [2, 3]
+    assert "3 events, unbroken; 0 wait" in capsys.readouterr().out
+
+
+def test_a_broken_chain_is_named(sealed: list[AuditEvent]) -> None:
+    tamper("UPDATE risk_auditevent SET actor = 'nobody' WHERE position = 3")
+    with pytest.raises(CommandError, match=f"position 3: event {sealed[2].pk} .* was changed"):
+        call_command("verify_audit")
+
+
+@pytest.mark.parametrize("text", ["{", '{"position": 1}', "[]"])
+def test_a_file_that_holds_no_anchors_is_refused(
+    tmp_path: Path, sealed: list[AuditEvent], text: str
+) -> None:
+    (tmp_path / "anchors").write_text(text)
+    with pytest.raises(CommandError, match="--anchors cannot be read"):
+        call_command("verify_audit", "--anchors", str(tmp_path / "anchors"))
