@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
+from execution.admin import waterfall
 from execution.alerts import Alert
 from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal
 
@@ -67,6 +68,7 @@ class SignalStory:
     alert: tuple[Line, ...]
     unknown: tuple[Line, ...]
     orders: tuple[OrderStory, ...]
+    bars: tuple[waterfall.Bar, ...]
     decided_ms: int | None = None
     finished_ms: int | None = None
 
@@ -74,11 +76,13 @@ class SignalStory:
 def signal_story(signal: Signal) -> SignalStory:
     """Six queries, however many orders there are."""
     read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
+    orders = order_stories(Order.objects.filter(signal=signal).order_by("id"))
     return SignalStory(
         signal=signal,
         alert=tuple(_lines(read)),
         unknown=tuple(_lines(signal.alert.get("extras", {}))),
-        orders=order_stories(Order.objects.filter(signal=signal).order_by("id")),
+        orders=orders,
+        bars=waterfall.bars(signal, [(told.order, told.fills) for told in orders]),
         decided_ms=_milliseconds(signal.received_at, signal.decided_at),
         finished_ms=_milliseconds(signal.received_at, signal.finished_at),
     )
