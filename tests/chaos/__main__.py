@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
-from dataclasses import asdict
 
 from tests.chaos.installation import installation
 from tests.chaos.plan import Planner
@@ -40,7 +38,7 @@ def main() -> int:
     steps = Planner(options.seed).draw(options.orders, options.kills)
     with installation() as place, running_venue(options.seed, options.id_rule) as venue:
         place.bring_up(steps, venue, options.disable)
-        from tests.chaos.report import table
+        from tests.chaos.report import as_json, table
         from tests.chaos.run import Run
 
         run = Run(options, steps, place, venue)
@@ -48,7 +46,7 @@ def main() -> int:
             result = run.carry_out()
         finally:
             run.fleet.stop()
-    figures = json.dumps(asdict(result)) if options.json else table(options, result, len(CELLS))
+    figures = as_json(result) if options.json else table(options, result, len(CELLS))
     sys.stdout.write(figures + "\n")
     return 1 if result.findings else 0
 

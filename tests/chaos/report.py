@@ -1,14 +1,21 @@
-"""The table a run prints."""
+"""What a run prints: a table, or its figures as JSON."""
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections import Counter
+from dataclasses import asdict
 
 from tests.chaos.run import Result
 
 SHOWN = 20
 """Findings printed one by one."""
+
+
+def as_json(result: Result) -> str:
+    """All figures of a run as one JSON object."""
+    return json.dumps(vars(result), default=asdict)
 
 
 def table(options: Namespace, result: Result, cells: int) -> str:
