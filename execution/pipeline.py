@@ -18,7 +18,7 @@ from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from brokers.errors import BrokerError
+from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account, SymbolAlias
 from brokers.symbols import resolve
 from brokers.types import Environment, OrderType, Side
@@ -73,6 +73,28 @@ def oldest_undecided(signal_id: UUID) -> Signal | None:
         .order_by("id")
         .first()
     )
+
+
+def waiting_for(account_id: int, symbol: str) -> list[UUID]:
+    """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
+    lane; deciding on its behalf begins with the oldest.
+    """
+    newest = (
+        Signal.objects.filter(state=SignalState.RECEIVED, strategy__routes__account_id=account_id)
+        .order_by("strategy_id", "symbol", "-id")
+        .distinct("strategy_id", "symbol")
+        .values_list("pk", "symbol")
+    )
+    found = list(newest)
+    aliases = _aliases(account_id) if found else []
+    return [pk for pk, named in found if _means(named, aliases, symbol)]
+
+
+def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str) -> bool:
+    try:
+        return resolve(named, aliases) == symbol
+    except UnknownSymbolError:
+        return False
 
 
 def decide(signal: Signal) -> Decision:
@@ -195,7 +217,7 @@ def _routes(strategy: Strategy, alert: Alert) -> list[Route]:
 def _leg(route: Route, alert: Alert) -> Leg:
     account, symbol = route.account, alert.symbol
     try:
-        symbol = resolve(alert.symbol, _aliases(account))
+        symbol = resolve(alert.symbol, _aliases(account.pk))
         _refuse_account(account)
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
@@ -214,8 +236,8 @@ def _leg(route: Route, alert: Alert) -> Leg:
         return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
 
 
-def _aliases(account: Account) -> list[tuple[str, str]]:
-    rows = SymbolAlias.objects.filter(Q(account=account) | Q(account=None))
+def _aliases(account_id: int) -> list[tuple[str, str]]:
+    rows = SymbolAlias.objects.filter(Q(account_id=account_id) | Q(account=None))
     return list(rows.order_by(F("account").asc(nulls_last=True)).values_list("alias", "symbol"))
 
 

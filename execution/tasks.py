@@ -109,11 +109,13 @@ def check_order(order_id: str) -> None:
         return
     if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
         return
-    was_unresolved = order.state in UNRESOLVED
+    state, filled = order.state, order.filled_quantity
     reconcile.check_order(order)
     order.refresh_from_db()
+    if (order.state, order.filled_quantity) == (state, filled):
+        return
     _after([order])
-    if was_unresolved and order.state not in UNRESOLVED:
+    if state in UNRESOLVED and order.state not in UNRESOLVED:
         run_lane(order.account_id, order.symbol)
 
 
@@ -195,11 +197,8 @@ def _wake_crowded_out(account_id: int) -> None:
 
 
 def _wake(account_id: int, symbol: str) -> None:
-    waiting = Signal.objects.filter(
-        state=SignalState.RECEIVED, strategy__routes__account_id=account_id
-    )
-    for signal in waiting.order_by("id").distinct()[:20]:
-        process_signal.apply_async((str(signal.pk),), retry=False)
+    for signal_id in pipeline.waiting_for(account_id, symbol):
+        process_signal.apply_async((str(signal_id),), retry=False)
 
 
 @shared_task

@@ -237,6 +237,33 @@ def test_asking_again_for_a_cancel_under_way_wakes_nobody(
     assert nudges == []
 
 
+def test_an_answer_without_news_wakes_nobody(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1", type="limit")
+    script_of(account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
+    SignalFactory.create(strategy=strategy, action="close", alert=_close())
+    tasks.check_order(str(order.pk))
+    assert nudges == []
+
+
+def test_news_wake_the_latest_signal_of_each_name_of_the_lane(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1", type="limit")
+    script_of(account).reports[order.identity] = report_of(order, VenueStatus.CANCELED)
+    SignalFactory.create(strategy=strategy, alert=_close())
+    latest = SignalFactory.create(strategy=strategy, alert=_close())
+    joined = SignalFactory.create(strategy=strategy, symbol="BTCUSDT", alert=_close())
+    for elsewhere in ("ETH/USDT", "what?"):
+        SignalFactory.create(strategy=strategy, symbol=elsewhere, alert=_close())
+    SignalFactory.create(alert=_close())
+    tasks.check_order(str(order.pk))
+    woken = [arguments for name, arguments in nudges if name == "process_signal"]
+    assert len(woken) == 2
+    assert set(woken) == {(str(latest.pk),), (str(joined.pk),)}
+
+
 def test_what_waited_behind_an_order_of_unknown_fate_is_sent_when_that_is_known(
     account: Account, nudges: Nudges
 ) -> None:
