@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import time
 from decimal import Decimal
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -23,6 +25,13 @@ def validate_name(value: str) -> None:
         raise ValidationError(
             "use 1 to 63 lowercase letters, digits, '-' and '_', starting with a letter or digit"
         )
+
+
+def validate_zone(value: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValidationError(f"{value!r} is not a time zone such as Europe/Zurich") from error
 
 
 def broker_choices() -> list[tuple[str, str]]:
@@ -45,6 +54,13 @@ class Account(models.Model):
     quote_currency = models.CharField(
         max_length=10, default="USDT", help_text="The currency limits and equity are counted in."
     )
+    day_zone = models.CharField(
+        max_length=40,
+        default="UTC",
+        validators=[validate_zone],
+        help_text="Time zone of the account's trading day, e.g. America/New_York.",
+    )
+    day_starts = models.TimeField(default=time(), help_text="When that day begins, by its clock.")
     options = models.JSONField(default=dict, blank=True)
     is_active = models.BooleanField(default=True)
     version = models.PositiveIntegerField(
@@ -132,6 +148,9 @@ class Instrument(models.Model):
     max_quantity = MoneyField(null=True, blank=True)
     min_value = MoneyField(null=True, blank=True)
     refreshed_at = models.DateTimeField()
+    last_price = MoneyField(null=True, editable=False)
+    last_rate = MoneyField(default=Decimal(1), editable=False)
+    last_price_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["account", "symbol"]

@@ -3,10 +3,10 @@ what our own rows say (inside the transaction that reserves)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,17 +18,19 @@ from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.sessions import plugin_for
-from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side
+from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, TimeInForce
+from execution import book, marks
 from execution.alerts import Alert
-from execution.models import Fill, Order, Position
+from execution.book import same_money
+from execution.models import Order, Position, Strategy
 from execution.states import WORKING
 from risk import breakers
-from risk.types import Facts, ReasonCode, Refusal
+from risk.arithmetic import is_positive
+from risk.book import Seen
+from risk.types import Facts, Limit, ReasonCode, Refusal
 
 INSTRUMENT_AGE = timedelta(hours=1)
 BALANCE_AGE = timedelta(seconds=90)
-DOLLARS = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "PYUSD"})
-"""Currencies counted as equal when limits are compared (see docs/limits.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Market:
     quote: Quote
     equity: Decimal | None
     to_account_currency: Decimal
+    previous: Seen | None = None
 
 
 def refusal_of(error: BrokerError) -> Refusal:
@@ -82,9 +85,10 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
         if last is None:
             raise
         quote = Quote(symbol, last, last, last, timezone.now())
-    rate = _rate(instrument.quote, account.quote_currency)
+    rate = _rate(account, plugin, instrument.quote, is_exit=is_exit)
     equity = _equity(account, plugin, instrument, quote, rate)
-    return Market(account, plugin, instrument, quote, equity, rate)
+    previous = marks.note(account, symbol, quote, rate)
+    return Market(account, plugin, instrument, quote, equity, rate, previous)
 
 
 def _quote(plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
@@ -140,13 +144,33 @@ def instrument_of(
     return rules
 
 
-def _rate(quote_currency: str, account_currency: str) -> Decimal:
-    if quote_currency == account_currency or {quote_currency, account_currency} <= DOLLARS:
+def _rate(
+    account: Account, plugin: ExecutionPlugin, quote_currency: str, *, is_exit: bool
+) -> Decimal:
+    """What one unit of ``quote_currency`` is worth in the account's, at the venue's worse side: too
+    high a value sizes too small. An exit's value is only for show: without a rate it is taken as 1.
+    """
+    own = account.quote_currency
+    if same_money(quote_currency, own):
+        return Decimal(1)
+    for symbol, is_inverse in (
+        (f"{quote_currency}/{own}", False),
+        (f"{own}/{quote_currency}", True),
+    ):
+        try:
+            with venue_call(account):
+                pair = plugin.fetch_data(symbol)
+        except (BrokerError, Refusal):
+            continue
+        if is_positive(pair.bid) and is_positive(pair.ask):
+            return 1 / pair.bid if is_inverse else pair.ask
+    if is_exit:
         return Decimal(1)
     raise Refusal(
         ReasonCode.CURRENCY_MISMATCH,
-        f"limits are counted in {account_currency}, but this symbol trades in {quote_currency}",
-        {"quote_currency": quote_currency, "account_currency": account_currency},
+        f"limits are counted in {own}, this symbol trades in {quote_currency}, and the venue quotes "
+        "no rate between them",
+        {"quote_currency": quote_currency, "account_currency": own},
     )
 
 
@@ -165,11 +189,7 @@ def _equity(
 def _cash(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
     """What is held in the currency limits are counted in, dollars of any kind being one."""
     own = account.quote_currency
-    amounts = (
-        amount
-        for currency, amount in totals.items()
-        if currency == own or {currency, own} <= DOLLARS
-    )
+    amounts = (amount for currency, amount in totals.items() if same_money(currency, own))
     return sum(amounts, Decimal(0))
 
 
@@ -200,25 +220,31 @@ def _stored(report: BalanceReport) -> dict[str, str]:
     return {"total": format(report.total, "f"), "free": format(report.free, "f")}
 
 
-def complete(market: Market) -> Facts:
-    """The facts as of now; call inside the transaction that holds the account's lock."""
-    book = _book(market.account, market.instrument.symbol)
+def complete(market: Market, strategy: Strategy, limits: Sequence[Limit] = ()) -> Facts:
+    """The facts as of now that ``limits`` ask for; call inside the transaction that holds the
+    account's lock."""
+    symbol = market.instrument.symbol
+    lane = _lane(market.account, symbol)
     now = timezone.now()
+    case = book.Case(market.account, strategy, symbol, limits, now)
+    capabilities = market.plugin.capabilities
     return Facts(
         at=now,
         instrument=market.instrument,
         quote=market.quote,
         equity=market.equity,
-        position_quantity=book["held"] or Decimal(0),
-        working_buy_quantity=book["buying"] or Decimal(0),
-        working_sell_quantity=book["selling"] or Decimal(0),
-        open_orders=book["open_orders"] or 0,
-        realised_today=_realised_since(market.account, _day_start(now)),
+        position_quantity=lane["held"] or Decimal(0),
+        working_buy_quantity=lane["buying"] or Decimal(0),
+        working_sell_quantity=lane["selling"] or Decimal(0),
+        open_orders=lane["open_orders"] or 0,
         to_account_currency=market.to_account_currency,
+        caps_market_orders=OrderType.LIMIT in capabilities.order_types
+        and TimeInForce.IOC in capabilities.time_in_force,
+        book=book.gather(case, market.previous),
     )
 
 
-def _book(account: Account, symbol: str) -> Mapping[str, Any]:
+def _lane(account: Account, symbol: str) -> Mapping[str, Any]:
     """Position and working orders in one statement: a fill that commits between two would move a
     quantity from the orders to the position unseen, and count it in neither."""
     working = Order.objects.filter(account=OuterRef("pk"), state__in=WORKING).order_by()
@@ -237,14 +263,3 @@ def _book(account: Account, symbol: str) -> Mapping[str, Any]:
         )
         .get()
     )
-
-
-def _day_start(now: datetime) -> datetime:
-    return now.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _realised_since(account: Account, since: datetime) -> Decimal:
-    total = Fill.objects.filter(account=account, recorded_at__gte=since).aggregate(
-        total=Sum("realised_pnl")
-    )["total"]
-    return total or Decimal(0)

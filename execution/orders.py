@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
@@ -20,14 +23,17 @@ from execution.facts import Market
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Route, Signal, Strategy
 from execution.states import OrderState
-from risk import switch
+from risk import hits, switch
 from risk.check import check, denial
 from risk.limits import limits_for
-from risk.prices import round_price
+from risk.prices import collar_bound, round_price
 from risk.rules.strategy import confidence
 from risk.sizing import size
 from risk.types import (
+    Facts,
     Intent,
+    Limit,
+    LimitMode,
     ReasonCode,
     Refusal,
     SizingMethod,
@@ -104,7 +110,8 @@ def _fill_in(
     market: Market,
     exited: Decimal | None,
 ) -> None:
-    known = facts.complete(market)
+    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
+    known = facts.complete(market, signal.strategy, limits)
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
@@ -118,7 +125,6 @@ def _fill_in(
     )
     _refuse_while_in_doubt(intent, leg)
     _refuse_denied(confidence(_rules(signal.strategy), intent))
-    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     sized = size(intent, policy, known, limits)
     order.sizing = [
         {"label": step.label, "formula": step.formula, "result": _text(step.result)}
@@ -135,11 +141,37 @@ def _fill_in(
     order.verdicts = [
         _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
     ]
+    _note_hits(order, signal, verdicts)
     _refuse_denied(*verdicts)
+    if not intent.is_exit:
+        _hold_to_collar(order, known, limits)
     try:
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> None:
+    """Keep what was not a plain yes; a rule that halts does so once this decision stands."""
+    place = hits.Place(order.account_id, signal.strategy.slug, order.symbol, order.pk)
+    hits.note(place, verdicts)
+    halting = next((one for one in verdicts if one.denies and hits.halts(one)), None)
+    if halting is not None:
+        halt = partial(hits.halt, signal.strategy.slug, halting)
+        transaction.on_commit(halt)
+
+
+def _hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None:
+    """A market order becomes an immediate-or-cancel limit at the tightest collar in force."""
+    collars = [
+        one.value for one in limits if one.rule == "price_collar" and one.mode is LimitMode.ENFORCE
+    ]
+    if order.type != OrderType.MARKET or not collars or not known.caps_market_orders:
+        return
+    side = Side(order.side)
+    bound = collar_bound(side, known.quote.worst(side), min(collars))
+    order.type, order.time_in_force = OrderType.LIMIT.value, TimeInForce.IOC.value
+    order.price = round_price(side, OrderType.LIMIT, bound, known.instrument.price_tick)
 
 
 def _refuse_denied(*verdicts: Verdict) -> None:

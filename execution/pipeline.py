@@ -30,6 +30,7 @@ from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
 from risk import switch
+from risk.limits import take_turns
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
@@ -123,6 +124,7 @@ def decide(signal: Signal) -> Decision:
 
 
 def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
+    take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
     row = Signal.objects.select_for_update(no_key=True).filter(

@@ -53,11 +53,15 @@ def denial(verdicts: Iterable[Verdict]) -> Verdict | None:
 
 
 def _strictest(limits: Sequence[Limit]) -> list[Limit]:
-    """One limit per rule and mode, in the order of ``RULES``; every rule is a maximum."""
-    kept: dict[tuple[str, LimitMode], Limit] = {}
+    """The limits to judge, in the order of ``RULES``: one per rule and mode where its value says it
+    all, every one where parameters make them differ in kind.
+    """
+    kept: dict[object, Limit] = {}
     for limit in sorted(limits, key=_strictness, reverse=True):
         if limit.mode is not LimitMode.OFF:
-            kept[limit.rule, limit.mode] = limit
+            rule = RULES.get(limit.rule)
+            one = rule is None or rule.has_one_strictest
+            kept[(limit.rule, limit.mode) if one else id(limit)] = limit
     order = list(RULES)
     return sorted(
         kept.values(),
@@ -66,7 +70,11 @@ def _strictest(limits: Sequence[Limit]) -> list[Limit]:
 
 
 def _strictness(limit: Limit) -> Decimal:
-    return limit.value if limit.value.is_finite() else Decimal(-1)
+    """Small is strict; what is no number is the strictest."""
+    if not limit.value.is_finite():
+        return Decimal("-Infinity")
+    rule = RULES.get(limit.rule)
+    return -limit.value if rule is not None and rule.more_is_stricter else limit.value
 
 
 def _missing(in_force: Sequence[Limit]) -> list[Verdict]:

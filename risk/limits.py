@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from brokers.decimals import plain
@@ -12,8 +13,11 @@ from brokers.models import Account
 from risk import audit
 from risk.arithmetic import text
 from risk.models import RiskLimit, RiskPolicy
-from risk.rules import RULES, Unit
+from risk.rules import RULES, Start, Unit
 from risk.types import Limit, LimitMode
+
+PORTFOLIO_LOCK = 0x464B5303
+STRATEGY_LOCK = 0x464B5304
 
 
 def limits_for(account_id: int, strategy_slug: str, symbol: str) -> tuple[Limit, ...]:
@@ -29,8 +33,33 @@ def limits_for(account_id: int, strategy_slug: str, symbol: str) -> tuple[Limit,
         .order_by("rule", "pk")
     )
     return tuple(
-        Limit(row.rule, row.value, LimitMode(row.mode), scope=str(row.policy)) for row in rows
+        Limit(row.rule, row.value, LimitMode(row.mode), str(row.policy), row.parameters)
+        for row in rows
     )
+
+
+def take_turns(strategy_id: int) -> None:
+    """Hold off other decisions that count the same things, until the caller's transaction ends: those
+    of the strategy, and all of them while a limit looks beyond one account. Before any row is locked.
+    """
+    names = [rule.name for rule in RULES.values() if rule.portfolio]
+    looks_beyond = RiskLimit.objects.filter(rule__in=names).exclude(mode=RiskLimit.Mode.OFF)
+    with connection.cursor() as cursor:
+        if looks_beyond.exists():
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PORTFOLIO_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [STRATEGY_LOCK, strategy_id % 2**31])
+
+
+def first_limits(given: Mapping[str, Decimal]) -> None:
+    """What a new installation begins with: each rule's default, or the value ``given`` for it."""
+    for rule in RULES.values():
+        if rule.start is not Start.UNSET:
+            set_limit(
+                rule.name,
+                given.get(rule.name, rule.default),
+                mode=LimitMode(rule.start.value),
+                reason="default of a new installation",
+            )
 
 
 def set_limit(
@@ -41,14 +70,18 @@ def set_limit(
     strategy: str = "",
     symbol: str = "",
     mode: LimitMode = LimitMode.ENFORCE,
+    parameters: Mapping[str, str] | None = None,
     reason: str,
 ) -> RiskLimit:
     """Set one limit of one scope, with its audit row; in force for the next order judged.
 
-    Raises ValueError, in a sentence for the operator, for an unknown rule, a value its unit forbids
-    (fractions are at most 1, orders are counted whole) or a missing reason.
+    ``parameters`` replace those of the limit; ``None`` keeps them. Raises ValueError, in a sentence
+    for the operator, for an unknown rule or parameter, a value its unit forbids (fractions are at most
+    1, orders are counted whole) or a missing reason.
     """
-    _refuse_invalid(rule, value, reason)
+    refuse_invalid(rule, value, parameters or {})
+    if not reason.strip():
+        raise ValueError("a change of a limit needs a reason")
     with transaction.atomic():
         policy, _ = RiskPolicy.objects.get_or_create(
             account=account, strategy=strategy, symbol=symbol
@@ -59,6 +92,8 @@ def set_limit(
         before = None if limit is None else _state(limit)
         limit = limit or RiskLimit(policy=policy, rule=rule)
         limit.value, limit.mode = plain(value), RiskLimit.Mode(mode.value)
+        if parameters is not None:
+            limit.parameters = {name: text for name, text in parameters.items() if text}
         limit.save()
         audit.record(
             "limit.changed",
@@ -70,21 +105,30 @@ def set_limit(
     return limit
 
 
-def _refuse_invalid(rule: str, value: Decimal, reason: str) -> None:
+def refuse_invalid(rule: str, value: Decimal, parameters: Mapping[str, str]) -> None:
+    """Raise ValueError, in a sentence for the operator, for what cannot be a limit of ``rule``."""
     if rule not in RULES:
         raise ValueError(f"there is no rule {rule!r}; known: {', '.join(sorted(RULES))}")
     if not value.is_finite() or not 0 <= value < Decimal(10) ** 20:
         raise ValueError(f"a limit is a number of at least 0, not {value}")
     if -int(value.normalize().as_tuple().exponent) > 18:
         raise ValueError(f"a limit has at most 18 decimals, {value} has more")
-    unit = RULES[rule].unit
-    if unit is Unit.FRACTION and value > 1:
+    _refuse_unit(rule, value)
+    RULES[rule].settings(parameters)
+
+
+def _refuse_unit(rule: str, value: Decimal) -> None:
+    unit, least = RULES[rule].unit, RULES[rule].least
+    if unit.is_fraction and value > 1:
         raise ValueError(f"{rule} is a {unit.value}: 0.02 means 2 %, and {value} is above 1")
-    if unit is Unit.ORDERS and value != value.to_integral_value():
-        raise ValueError(f"{rule} counts orders: {value} is not a whole number")
-    if not reason.strip():
-        raise ValueError("a change of a limit needs a reason")
+    if unit.is_whole and value != value.to_integral_value():
+        raise ValueError(f"{rule} counts {unit.value}: {value} is not a whole number")
+    if value < least:
+        raise ValueError(f"{rule} is at least {least}, not {value}; mode off switches it off")
+    if unit is Unit.SWITCH and value != 1:
+        raise ValueError(f"{rule} is on or off: its value is 1, and mode off switches it off")
 
 
 def _state(limit: RiskLimit) -> dict[str, str]:
-    return {"value": text(limit.value), "mode": str(limit.mode)}
+    state = {"value": text(limit.value), "mode": str(limit.mode)}
+    return state | {name: str(value) for name, value in sorted(limit.parameters.items())}

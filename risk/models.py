@@ -56,6 +56,7 @@ class RiskLimit(models.Model):
     policy = models.ForeignKey(RiskPolicy, on_delete=models.CASCADE, related_name="limits")
     rule = models.CharField(max_length=40)
     value = MoneyField()
+    parameters = models.JSONField(default=dict, blank=True)
     mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.ENFORCE)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -70,6 +71,34 @@ class RiskLimit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule} {self.value} ({self.policy})"
+
+
+class LimitHit(models.Model):
+    """One time a limit denied an order, would have denied it, or was nearly used up. Append-only."""
+
+    class Kind(models.TextChoices):
+        DENIED = "denied", "denied"
+        OBSERVED = "observed", "would have denied"
+        WARNED = "warned", "80 % used"
+
+    at = models.DateTimeField(db_index=True)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    rule = models.CharField(max_length=40)
+    scope = models.CharField(max_length=200)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="limit_hits")
+    strategy = models.CharField(max_length=63, blank=True)
+    symbol = models.CharField(max_length=60)
+    order_id = models.UUIDField(help_text="The order that was judged.")
+    detail = models.TextField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["rule", "-at"], name="limit_hit_by_rule")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.get_kind_display()}: {self.detail}"
 
 
 class CircuitBreaker(models.Model):

@@ -46,6 +46,11 @@ def stop_distance(side: Side, entry: Decimal, stop_loss: Decimal) -> Decimal:
     return distance
 
 
+def collar_bound(side: Side, market: Decimal, fraction: Decimal) -> Decimal:
+    """The worst price within ``fraction`` of the market: above it for a buy, below it for a sell."""
+    return market + market * fraction * side.sign
+
+
 def round_price(side: Side, type: OrderType, price: Decimal, tick: Decimal) -> Decimal:
     """``price`` on the venue's grid, at most one tick away, toward less risk.
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from brokers.types import Instrument, OrderType, Quote, Side
+from risk.book import Book
 
 
 class ReasonCode(StrEnum):
@@ -57,6 +58,27 @@ class ReasonCode(StrEnum):
     MAX_CAPITAL_SHARE = "MAX_CAPITAL_SHARE"
     RISK_PER_TRADE = "RISK_PER_TRADE"
     DAILY_LOSS = "DAILY_LOSS"
+    MAX_ORDER_QUANTITY = "MAX_ORDER_QUANTITY"
+    PRICE_COLLAR = "PRICE_COLLAR"
+    DUPLICATE_ORDER = "DUPLICATE_ORDER"
+    SELF_MATCH = "SELF_MATCH"
+    MAX_QUOTE_AGE = "MAX_QUOTE_AGE"
+    MAX_SPREAD = "MAX_SPREAD"
+    MAX_PRICE_JUMP = "MAX_PRICE_JUMP"
+    TRADING_HOURS = "TRADING_HOURS"
+    MAX_SYMBOL_ORDERS = "MAX_SYMBOL_ORDERS"
+    MAX_ACCOUNT_EXPOSURE = "MAX_ACCOUNT_EXPOSURE"
+    MAX_STRATEGY_EXPOSURE = "MAX_STRATEGY_EXPOSURE"
+    MAX_GROSS_EXPOSURE = "MAX_GROSS_EXPOSURE"
+    MAX_NET_EXPOSURE = "MAX_NET_EXPOSURE"
+    MAX_GROUP_EXPOSURE = "MAX_GROUP_EXPOSURE"
+    MAX_LEVERAGE = "MAX_LEVERAGE"
+    MAX_MARGIN_SHARE = "MAX_MARGIN_SHARE"
+    MAX_DRAWDOWN = "MAX_DRAWDOWN"
+    LOSS_STREAK = "LOSS_STREAK"
+    REPEATED_EXECUTION = "REPEATED_EXECUTION"
+    REJECT_STREAK = "REJECT_STREAK"
+    MESSAGE_RATE = "MESSAGE_RATE"
     # switches
     TRADING_HALTED = "TRADING_HALTED"
     REDUCE_ONLY = "REDUCE_ONLY"
@@ -143,8 +165,9 @@ class Facts:
     """What is known of the account when an order is judged, gathered in one moment.
 
     Working quantities include UNKNOWN orders at their worst case. ``position_quantity`` is negative
-    for a short. ``equity`` and ``realised_today`` are ``None`` when not known: rules that need them
-    refuse.
+    for a short. ``equity`` is ``None`` when not known: rules that need it refuse. ``book`` holds what
+    only some rules ask for. ``caps_market_orders`` says whether the venue takes an immediate-or-cancel
+    limit in place of a market order.
     """
 
     at: datetime
@@ -155,9 +178,10 @@ class Facts:
     working_buy_quantity: Decimal
     working_sell_quantity: Decimal
     open_orders: int
-    realised_today: Decimal | None
     atr: Decimal | None = None
     to_account_currency: Decimal = Decimal(1)
+    caps_market_orders: bool = False
+    book: Book = field(default_factory=Book)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +203,9 @@ class Size:
     steps: tuple[Step, ...]
 
 
+WARN_FROM = Decimal("0.8")
+
+
 class LimitMode(StrEnum):
     OFF = "off"
     OBSERVE = "observe"
@@ -187,17 +214,21 @@ class LimitMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit in force. ``scope`` names where it was set, for the operator."""
+    """One limit in force. ``scope`` names where it was set, for the operator.
+
+    ``parameters`` are what else the rule was told, as text; a rule reads them by its own schema.
+    """
 
     rule: str
     value: Decimal
     mode: LimitMode
     scope: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One rule's answer with its numbers."""
+    """One rule's answer with its numbers. ``used`` is the share of the limit that is taken up."""
 
     rule: str
     passed: bool
@@ -205,7 +236,14 @@ class Verdict:
     code: ReasonCode | None = None
     mode: LimitMode = LimitMode.ENFORCE
     numbers: Mapping[str, Decimal | str] = field(default_factory=dict)
+    used: Decimal | None = None
+    scope: str = ""
 
     @property
     def denies(self) -> bool:
         return not self.passed and self.mode is LimitMode.ENFORCE
+
+    @property
+    def warns(self) -> bool:
+        """Passed, with four fifths of the limit or more used up."""
+        return self.passed and self.used is not None and self.used >= WARN_FROM

@@ -24,6 +24,7 @@ from brokers.types import Permissions, VenueStatus
 from execution.models import Heartbeat, Order, Route, Signal, Strategy
 from execution.states import OrderState
 from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, TradingState
+from risk.rules import RULES, Start
 from tests.brokers.scripted import ScriptedPlugin, registered, report_of, script_of
 from tests.factories import AccountFactory, OrderFactory, StrategyFactory, allow_trading, webhook
 
@@ -244,9 +245,14 @@ def test_a_limit_is_set_and_leaves_a_trace() -> None:
         "rule": "max_order_value",
         "value": "1000",
         "mode": "observe",
+        "parameters": {},
         "scope": f"account {account.name}, symbol BTC/USDT",
     }
-    trace = AuditEvent.objects.get()
+    hours = ("--parameter", "zone=Europe/Zurich", "--parameter", "closes=17:30")
+    told = printed("set_limit", "trading_hours", "5", *hours, "--reason", "exchange hours")
+    assert told["parameters"] == {"zone": "Europe/Zurich", "closes": "17:30"}
+    trace = AuditEvent.objects.last()
+    assert trace is not None
     assert (trace.actor, trace.reason) == ("command", "start")
 
 
@@ -256,6 +262,7 @@ def test_a_limit_is_set_and_leaves_a_trace() -> None:
         (("max_order_value", "much"), "'much' is not a number"),
         (("max_order_value", "-1"), "at least 0"),
         (("risk_per_trade", "2"), "0.02 means 2 %"),
+        (("trading_hours", "0", "--parameter", "zone"), "a parameter is written NAME=TEXT"),
         (("max_order_value", "1", "--account", "nobody"), "there is no account 'nobody'"),
     ],
 )
@@ -343,7 +350,10 @@ def test_a_first_start_makes_what_is_needed_and_a_second_one_nothing() -> None:
         model.objects.count()
         for model in (User, Account, Strategy, RiskLimit, IPAllowlist, AllowedNetwork)
     ]
-    assert counts == [1, 1, 2, 3, 1, 6]
+    started = [rule for rule in RULES.values() if rule.start is not Start.UNSET]
+    assert counts == [1, 1, 2, len(started), 1, 6]
+    modes = dict(RiskLimit.objects.values_list("rule", "mode"))
+    assert modes == {rule.name: rule.start.value for rule in started}
     assert run("first_start").strip() == ""
     assert counts == [
         model.objects.count()

@@ -76,7 +76,7 @@ def test_a_web_process_loads_no_venues_sdk() -> None:
     script = (
         "import sys, fks_site.wsgi; from django.urls import get_resolver;"
         "get_resolver().url_patterns;"
-        "print(sorted({'ccxt', 'numpy', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'ccxt', 'holidays', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     finished = in_a_process("-W", "ignore", "-c", script)
     assert (finished.returncode, finished.stdout.strip()) == (0, "[]"), finished.stderr

@@ -40,6 +40,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             "quote_currency",
             "options",
             "is_active",
+            "day_zone",
+            "day_starts",
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +118,10 @@ class AccountAdmin(CarefulAdmin):
         return super().get_form(request, obj, change, form=form, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        columns = ["name", "broker", "environment", "quote_currency", "is_active", "options"]
+        columns = [
+            "name", "broker", "environment", "quote_currency", "is_active", "options",
+            "day_zone", "day_starts",
+        ]  # fmt: skip
         if obj is None:
             return [(None, {"fields": columns, "description": ADD_HELP})]
         if not self.has_change_permission(request, obj):

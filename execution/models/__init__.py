@@ -11,11 +11,12 @@ from execution.models.orders import (
     TimeInForceChoices,
     TypeChoices,
 )
-from execution.models.positions import Difference, Position, Protection
+from execution.models.positions import AccountDay, Difference, Position, Protection
 from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
 from execution.models.strategies import Route, Strategy, WebhookSecret
 
 __all__ = [
+    "AccountDay",
     "Difference",
     "Fill",
     "Heartbeat",

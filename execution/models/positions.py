@@ -34,6 +34,24 @@ class Position(models.Model):
         return f"{self.quantity} {self.symbol} on {self.account.name}"
 
 
+class AccountDay(models.Model):
+    """How one trading day of an account began, and the best result seen in it."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="days")
+    day = models.DateField()
+    opening_unrealised = MoneyField(help_text="In the account's currency.")
+    best = MoneyField(default=Decimal(0))
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-day", "account"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["account", "day"], name="account_day_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} of {self.account.name}"
+
+
 class Protection(models.Model):
     """What is to guard one position: its stop at the venue, and the targets FKS watches."""
 

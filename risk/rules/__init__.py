@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from risk.rules import exposure, loss, order
-from risk.rules.registry import RULES, Rule, Unit
+from risk.rules import conduct, exposure, hours, loss, market, order
+from risk.rules.registry import RULES, Rule, Start, Unit
 
-__all__ = ["RULES", "Rule", "Unit", "exposure", "loss", "order"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "Start",
+    "Unit",
+    "conduct",
+    "exposure",
+    "hours",
+    "loss",
+    "market",
+    "order",
+]

@@ -18,6 +18,7 @@ import pytest
 
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule
+from brokers.errors import UnknownSymbolError
 from brokers.models import Account
 from brokers.registry import registry
 from brokers.sessions import forget_all
@@ -77,6 +78,7 @@ class Script:
     init_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
     price: Decimal = PRICE
+    unlisted: set[str] = field(default_factory=set)
     balances: dict[str, Decimal] = field(default_factory=lambda: {"USDT": Decimal(1_000_000)})
     sent: list[OrderRequest] = field(default_factory=list)
     asked: list[OrderRef] = field(default_factory=list)
@@ -211,6 +213,8 @@ class ScriptedPlugin(ExecutionPlugin):
         self.script.refuse_when_failing()
         if self.script.quote_failure is not None:
             raise self.script.quote_failure
+        if symbol in self.script.unlisted:
+            raise UnknownSymbolError(f"there is no {symbol} here")
         price = self.script.price
         return Quote(symbol, price, price, price, datetime.now(UTC))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -20,9 +20,10 @@ from execution import facts
 from execution.alerts import Action, Alert
 from execution.states import TERMINAL, WORKING, OrderState
 from risk import breakers
-from risk.types import ReasonCode, Refusal
+from risk.book import Book
+from risk.types import Facts, ReasonCode, Refusal
 from tests.brokers.scripted import Script, script_of
-from tests.factories import FillFactory, OrderFactory, PositionFactory
+from tests.factories import OrderFactory, PositionFactory, StrategyFactory
 
 pytestmark = pytest.mark.django_db
 LANE = "BTC/USDT"
@@ -43,6 +44,10 @@ def script(account: Account) -> Script:
 
 def read(account: Account, *, is_exit: bool = False, alert: Alert = BUY) -> facts.Market:
     return facts.read_market(account, alert.symbol, alert, is_exit=is_exit)
+
+
+def complete(account: Account) -> Facts:
+    return facts.complete(read(account), StrategyFactory.create())
 
 
 def test_the_market_as_the_venue_tells_it(account: Account) -> None:
@@ -119,7 +124,18 @@ def test_the_alerts_own_price_serves_an_exit_first(account: Account, script: Scr
     assert read(account, is_exit=True, alert=alert).quote.last == 58000
 
 
-def test_a_currency_the_limits_are_not_counted_in_is_refused(account: Account) -> None:
+def test_another_currency_is_counted_at_the_venues_rate(account: Account, script: Script) -> None:
+    script.price = D("1.1")
+    euros = Alert(symbol="BTC/EUR", action=Action.BUY)
+    assert read(account, alert=euros).to_account_currency == D("1.1")
+    script.unlisted = {"EUR/USDT"}
+    assert read(account, alert=euros).to_account_currency == 1 / D("1.1")
+
+
+def test_without_a_rate_only_an_exit_goes_on(account: Account, script: Script) -> None:
+    script.unlisted = {"EUR/USDT", "USDT/EUR"}
+    euros = Alert(symbol="BTC/EUR", action=Action.CLOSE)
+    assert read(account, alert=euros, is_exit=True).to_account_currency == 1
     with pytest.raises(Refusal) as refused:
         read(account, alert=Alert(symbol="BTC/EUR", action=Action.BUY))
     assert refused.value.code is ReasonCode.CURRENCY_MISMATCH
@@ -154,13 +170,14 @@ def test_a_plugins_error_as_a_refusal(error: BrokerError, code: ReasonCode, deta
 
 
 def test_an_untouched_account_has_nothing(account: Account) -> None:
-    known = facts.complete(read(account))
+    known = complete(account)
     assert (known.position_quantity, known.working_buy_quantity, known.working_sell_quantity) == (
         0,
         0,
         0,
     )
-    assert (known.open_orders, known.realised_today) == (0, 0)
+    assert known.open_orders == 0
+    assert known.book == Book(account.pk)
 
 
 def test_the_position_of_the_symbol_and_account_counts(
@@ -169,13 +186,13 @@ def test_the_position_of_the_symbol_and_account_counts(
     PositionFactory.create(account=account, quantity="-0.5")
     PositionFactory.create(account=account, symbol="ETH/USDT", quantity="7")
     PositionFactory.create(account=scripted(), quantity="9")
-    assert facts.complete(read(account)).position_quantity == D("-0.5")
+    assert complete(account).position_quantity == D("-0.5")
 
 
 @pytest.mark.parametrize("state", OrderState)
 def test_an_order_counts_until_its_end(account: Account, state: OrderState) -> None:
     OrderFactory.create(account=account, state=state)
-    known = facts.complete(read(account))
+    known = complete(account)
     counted = state in WORKING
     assert counted is (state not in TERMINAL)
     assert (known.working_buy_quantity, known.open_orders) == (
@@ -188,24 +205,13 @@ def test_what_is_filled_already_is_not_working_any_more(account: Account) -> Non
     OrderFactory.create(account=account, state="open", quantity="1")
     OrderFactory.create(account=account, state="unknown", side="sell", quantity="0.3")
     OrderFactory.create(account=account, state="open", symbol="ETH/USDT", quantity="5")
-    known = facts.complete(read(account))
+    known = complete(account)
     assert (known.working_buy_quantity, known.working_sell_quantity) == (D("1.006"), D("0.3"))
     assert known.open_orders == 4
 
 
 def test_position_and_orders_are_read_in_one_statement(account: Account) -> None:
-    market = read(account)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        facts.complete(market)
-    assert len(queries) == 2
-
-
-def test_a_day_begins_at_midnight_utc(account: Account) -> None:
-    market = read(account)
-    for hour, day, pnl in ((23, 30, "-100"), (0, 1, "-7"), (11, 1, "2")):
-        at = datetime(2026, 6 if day == 30 else 7, day, hour, tzinfo=UTC)
-        FillFactory.create(order__account=account, recorded_at=at, realised_pnl=pnl)
-    with time_machine.travel(datetime(2026, 7, 1, 12, tzinfo=UTC), tick=False):
-        assert facts.complete(market).realised_today == -5
+    market, strategy = read(account), StrategyFactory.create()
+    with CaptureQueriesContext(connection) as queries:
+        facts.complete(market, strategy)
+    assert len(queries) == 1

@@ -176,6 +176,7 @@ def test_an_account_that_may_not_trade(
     route: Route, columns: dict[str, object], reason: ReasonCode
 ) -> None:
     Account.objects.update(**columns)
+    script_of(route.account).unlisted = {"USDT/EUR", "EUR/USDT"}
     signal = signal_for(route.strategy, quantity="0.01")
     decide(signal)
     assert denied(signal).reason == reason

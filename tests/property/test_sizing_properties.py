@@ -50,7 +50,6 @@ def facts_of_an_account(draw: st.DrawFn) -> Facts:
         working_buy_quantity=Decimal(0),
         working_sell_quantity=Decimal(0),
         open_orders=0,
-        realised_today=None,
         atr=draw(amounts("0.01", "1E+3")),
         to_account_currency=draw(amounts("0.5", "2")),
     )
@@ -163,7 +162,6 @@ def test_a_stop_never_costs_more_than_the_risk_allowed(
         working_buy_quantity=Decimal(0),
         working_sell_quantity=Decimal(0),
         open_orders=0,
-        realised_today=None,
     )
     result = sized(intent, SizingPolicy(SizingMethod.RISK, percent=percent), facts)
     assert result.quantity * distance <= equity * percent

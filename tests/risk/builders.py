@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.types import Instrument, OrderType, Quote, Side
+from risk.book import Book, Day, Streak
 from risk.types import Facts, Intent, Limit, LimitMode, SizingMethod, SizingPolicy
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -28,7 +29,19 @@ FACTS = Facts(
     working_buy_quantity=Decimal(0),
     working_sell_quantity=Decimal(0),
     open_orders=0,
-    realised_today=Decimal(0),
+    book=Book(
+        account_id=1,
+        exposures=(),
+        strategy_exposures=(),
+        symbol_orders=0,
+        resting=(),
+        recent=(),
+        entries_within={60: 0},
+        rejects=Streak(0),
+        losses=Streak(0),
+        day=Day(Decimal(0), Decimal(0), Decimal(0)),
+        free_funds=Decimal(10000),
+    ),
 )
 
 
@@ -46,9 +59,15 @@ def intent(side: Side = Side.BUY, type: OrderType = OrderType.MARKET, **fields: 
 
 def facts(**fields: Any) -> Facts:
     numbers = {
-        name: value if name == "open_orders" else number(value) for name, value in fields.items()
+        name: value if name in ("open_orders", "caps_market_orders") else number(value)
+        for name, value in fields.items()
     }
     return replace(FACTS, **numbers)
+
+
+def book(**fields: Any) -> Facts:
+    """Facts with another book."""
+    return replace(FACTS, book=replace(FACTS.book, **fields))
 
 
 def rules(**fields: Any) -> Instrument:
@@ -59,5 +78,5 @@ def policy(method: SizingMethod = SizingMethod.FIXED_QUANTITY, **fields: Any) ->
     return SizingPolicy(method, **{name: number(value) for name, value in fields.items()})
 
 
-def limit(rule: str, value: Any, mode: LimitMode = LimitMode.ENFORCE) -> Limit:
-    return Limit(rule, number(value), mode, scope="everything")
+def limit(rule: str, value: Any, mode: LimitMode = LimitMode.ENFORCE, **parameters: str) -> Limit:
+    return Limit(rule, number(value), mode, "everything", parameters)

@@ -90,7 +90,7 @@ def test_an_observed_limit_fails_without_denying():
 
 
 def test_a_limit_of_an_unknown_rule_denies_entries_only():
-    unknown = limit("max_leverage", 3)
+    unknown = limit("max_happiness", 3)
     assert denial(judged(*REQUIRED, unknown)).code is ReasonCode.NO_LIMIT_SET
     leaving = intent(Side.SELL, is_exit=True)
     assert denial(judged(*REQUIRED, unknown, order=leaving)) is None

@@ -59,7 +59,7 @@ def test_a_change_leaves_one_row_and_an_audit_trail(account):
 @pytest.mark.parametrize(
     ("rule", "value", "reason", "sentence"),
     [
-        ("max_leverage", "3", "why", "there is no rule 'max_leverage'; known: daily_loss, max_cap"),
+        ("max_happiness", "3", "why", "there is no rule 'max_happiness'; known: daily_loss, dup"),
         ("max_order_value", "-1", "why", "at least 0"),
         ("max_order_value", "NaN", "why", "at least 0"),
         ("max_order_value", "Infinity", "why", "at least 0"),
@@ -68,6 +68,9 @@ def test_a_change_leaves_one_row_and_an_audit_trail(account):
         ("risk_per_trade", "2", "why", "0.02 means 2 %"),
         ("max_open_orders", "2.5", "why", "not a whole number"),
         ("max_order_value", "1", "  ", "needs a reason"),
+        ("duplicate_order", "0", "why", "is at least 1, not 0; mode off"),
+        ("self_match", "2", "why", "its value is 1, and mode off"),
+        ("max_quote_age", "0.5", "why", "counts seconds: 0.5 is not a whole number"),
     ],
 )
 def test_what_cannot_be_a_limit_is_refused_in_a_sentence(db, rule, value, reason, sentence):
@@ -103,3 +106,34 @@ def test_two_first_changes_of_one_limit_at_once_leave_one_row():
     assert first.before is None
     assert second.before == first.after
     assert RiskLimit.objects.get().value == Decimal(second.after["value"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "sentence"),
+    [
+        ("trading_hours", {"zone": "Mars/Olympus"}, "zone: 'Mars/Olympus' is not a time zone"),
+        ("trading_hours", {"opens": "25:00"}, "opens: '25:00' is not a time of day"),
+        ("trading_hours", {"days": "mon-someday"}, "days: 'mon-someday' is not a weekday"),
+        ("trading_hours", {"holidays": "XXXX"}, "holidays: there is no calendar 'XXXX'"),
+        ("repeated_execution", {"window": "0"}, "window: '0' is not a whole number of seconds"),
+        ("repeated_execution", {"windows": "60"}, "no parameter 'windows' here; known: window"),
+        ("message_rate", {"kept": "1"}, "kept: '1' is not a fraction from 0 to below 1"),
+        ("price_collar", {"market_orders": "maybe"}, "'maybe' is none of allow, deny"),
+        ("max_order_value", {"window": "60"}, "no parameter 'window' here; known: none"),
+    ],
+)
+def test_a_parameter_a_rule_cannot_read_is_refused(db, rule, parameters, sentence):
+    with pytest.raises(ValueError) as refused:
+        put(rule, "1", parameters=parameters)
+    assert sentence in str(refused.value)
+    assert not RiskLimit.objects.exists()
+
+
+def test_parameters_stay_until_others_are_given(db):
+    put("repeated_execution", "5", parameters={"window": "10"})
+    put("repeated_execution", "6")
+    assert RiskLimit.objects.get().parameters == {"window": "10"}
+    put("repeated_execution", "6", parameters={"window": "30"})
+    (limit,) = limits_for(1, "demo", "BTC/USDT")
+    assert limit.parameters == {"window": "30"}
+    assert AuditEvent.objects.first().after == {"value": "6", "mode": "enforce", "window": "30"}

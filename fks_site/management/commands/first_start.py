@@ -18,7 +18,7 @@ from execution.authentication import new_secret
 from execution.models import Strategy
 from execution.strategies import TRADINGVIEW, Created, create_strategy
 from risk import audit
-from risk.limits import set_limit
+from risk.limits import first_limits
 from risk.models import AllowedNetwork, IPAllowlist, RiskLimit
 
 TRADINGVIEW_ADDRESSES = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
@@ -77,8 +77,8 @@ def _allowlist() -> None:
 def _limits() -> None:
     if RiskLimit.objects.exists():
         return
-    for rule in ("max_order_value", "max_position_value", "risk_per_trade"):
-        set_limit(rule, settings.FIRST_START[rule], reason="default of a new installation")
+    given = ("max_order_value", "max_position_value", "risk_per_trade")
+    first_limits({rule: settings.FIRST_START[rule] for rule in given})
 
 
 def _admin_user() -> str:

@@ -21,12 +21,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("rule", choices=sorted(RULES))
-        parser.add_argument("value", help="in the account's quote currency, or as a fraction")
+        parser.add_argument("value", help="in the unit of the rule, e.g. the account's currency")
         parser.add_argument("--account", metavar="NAME")
         parser.add_argument("--strategy", default="", metavar="SLUG")
         parser.add_argument("--symbol", default="")
         parser.add_argument(
             "--mode", choices=[mode.value for mode in LimitMode], default=LimitMode.ENFORCE.value
+        )
+        parser.add_argument(
+            "--parameter",
+            action="append",
+            default=[],
+            metavar="NAME=TEXT",
+            help="what else the rule is told; several may be given, and replace what was set",
         )
         parser.add_argument("--reason", required=True)
 
@@ -49,6 +56,7 @@ class Command(BaseCommand):
                     strategy=options["strategy"],
                     symbol=options["symbol"],
                     mode=LimitMode(options["mode"]),
+                    parameters=_parameters(options["parameter"]),
                     reason=options["reason"],
                 )
         except ValueError as error:
@@ -59,7 +67,18 @@ class Command(BaseCommand):
                     "rule": limit.rule,
                     "value": text(limit.value),
                     "mode": limit.mode,
+                    "parameters": limit.parameters,
                     "scope": str(limit.policy),
                 }
             )
         )
+
+
+def _parameters(given: list[str]) -> dict[str, str] | None:
+    """``None`` when none was given, which keeps those of a limit that is set already."""
+    if not given:
+        return None
+    pairs = [one.partition("=") for one in given]
+    if any(not sign for _, sign, _ in pairs):
+        raise CommandError("a parameter is written NAME=TEXT")
+    return {name: text for name, _, text in pairs}

@@ -1,0 +1,273 @@
+"""What our own rows say for the rules that ask: exposures, resting and recent orders, streaks.
+
+Call inside the transaction that holds the account's lock. Only what a rule in force needs is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, DecimalException
+from typing import Any
+
+from django.db.models import Max, QuerySet, Sum
+
+from brokers.models import Account
+from brokers.types import OrderType, Side
+from execution import days, marks
+from execution.models import Fill, Order, Position, Strategy
+from execution.states import WORKING, OrderState
+from risk.book import Book, Exposure, Recent, Resting, Seen, Streak
+from risk.models import TradingState
+from risk.rules import RULES
+from risk.types import Limit, LimitMode
+
+LOOKED_BACK = 100
+DOLLARS = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "PYUSD"})
+"""Currencies counted as equal when limits are compared (see docs/limits.md)."""
+
+_REACHED_THE_VENUE = (
+    OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.CANCELING, OrderState.FILLED,
+    OrderState.CANCELED, OrderState.REJECTED,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Whose book is read, for which symbol, under which limits."""
+
+    account: Account
+    strategy: Strategy
+    symbol: str
+    limits: Sequence[Limit]
+    now: datetime
+
+
+def gather(case: Case, previous: Seen | None = None) -> Book:
+    """The fields the limits in force need; the others stay ``None``."""
+    in_force = [one for one in case.limits if one.mode is not LimitMode.OFF and one.rule in RULES]
+    needs = {need for one in in_force for need in RULES[one.rule].needs}
+    gathered = {name: read(case) for name, read in _READERS.items() if name in needs}
+    leverage = _leverage(case.account)
+    return Book(case.account.pk, previous=previous, leverage=leverage, **gathered)
+
+
+def same_money(one: str, other: str) -> bool:
+    return one == other or {one, other} <= DOLLARS
+
+
+def _exposures(case: Case) -> tuple[Exposure, ...]:
+    """Of every account: orders first, so that a fill in between counts twice rather than not."""
+    entries = Order.objects.filter(role=Order.Role.ENTRY, state__in=WORKING)
+    working = _working(entries)
+    held = Position.objects.exclude(quantity=0).values_list("account_id", "symbol", "quantity")
+    return _valued(case, working, {(account, symbol): size for account, symbol, size in held})
+
+
+def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
+    """What the strategy's own fills add up to, where a position of that side is still open."""
+    entries = Order.objects.filter(strategy=case.strategy, role=Order.Role.ENTRY, state__in=WORKING)
+    working = _working(entries)
+    open_now = {
+        (account, symbol): quantity
+        for account, symbol, quantity in Position.objects.exclude(quantity=0).values_list(
+            "account_id", "symbol", "quantity"
+        )
+    }
+    fills = Fill.objects.filter(
+        order__strategy=case.strategy, symbol__in={symbol for _, symbol in open_now}
+    ).order_by()
+    traded: dict[tuple[int, str], Decimal] = {}
+    for account, symbol, side, quantity in fills.values_list(
+        "account_id", "symbol", "side"
+    ).annotate(Sum("quantity")):
+        place = (account, symbol)
+        traded[place] = traded.get(place, Decimal(0)) + quantity * Side(side).sign
+    own = {place: _within(traded.get(place, Decimal(0)), size) for place, size in open_now.items()}
+    return _valued(case, working, own)
+
+
+def _within(own: Decimal, position: Decimal) -> Decimal:
+    """The strategy's part of a position: of its side, and no more than all of it."""
+    if own * position <= 0:
+        return Decimal(0)
+    return min(own, position, key=abs)
+
+
+def _working(entries: QuerySet[Order]) -> dict[tuple[int, str], list[Decimal]]:
+    """What is left of working entries by place: [buying, selling] in each account's currency."""
+    sums: dict[tuple[int, str], list[Decimal]] = {}
+    for account, symbol, side, value, quantity, filled in entries.values_list(
+        "account_id", "symbol", "side", "reserved_value", "quantity", "filled_quantity"
+    ):
+        both = sums.setdefault((account, symbol), [Decimal(0), Decimal(0)])
+        both[0 if side == Side.BUY else 1] += value * (quantity - filled) / quantity
+    return sums
+
+
+def _valued(
+    case: Case,
+    working: dict[tuple[int, str], list[Decimal]],
+    held: dict[tuple[int, str], Decimal],
+) -> tuple[Exposure, ...]:
+    places = {*working, *held}
+    known = marks.marks_of(held, case.now)
+    currencies = dict(Account.objects.values_list("pk", "quote_currency"))
+    rows = []
+    for place in sorted(places):
+        buying, selling = working.get(place, (Decimal(0), Decimal(0)))
+        quantity, mark = held.get(place, Decimal(0)), known.get(place)
+        value = quantity * mark.value if mark else None if quantity else Decimal(0)
+        if not same_money(currencies[place[0]], case.account.quote_currency):
+            value = None
+        rows.append(Exposure(*place, value, buying, selling))
+    return tuple(rows)
+
+
+def _symbol_orders(case: Case) -> int:
+    lane = Order.objects.filter(account=case.account, symbol=case.symbol)
+    return lane.filter(state__in=WORKING).count()
+
+
+def _resting(case: Case) -> tuple[Resting, ...]:
+    """Limit orders that may rest at the same venue, in any account there."""
+    there = Account.objects.filter(broker=case.account.broker, environment=case.account.environment)
+    accounts = [one.pk for one in there if one.venue == case.account.venue]
+    rows = Order.objects.filter(
+        account__in=accounts,
+        symbol=case.symbol,
+        state__in=WORKING,
+        type=OrderType.LIMIT.value,
+        time_in_force__in=("gtc", "day"),
+        price__isnull=False,
+    )
+    return tuple(
+        Resting(Side(side), price)
+        for side, price in rows.values_list("side", "price").order_by("id")
+        if price is not None
+    )
+
+
+def _recent(case: Case) -> tuple[Recent, ...]:
+    """Entries of the lane as they were asked for: what was sent may be a collar's limit instead."""
+    window = max(int(one.value) for one in case.limits if one.rule == "duplicate_order")
+    rows = (
+        Order.objects.filter(
+            account=case.account,
+            symbol=case.symbol,
+            role=Order.Role.ENTRY,
+            created_at__gte=case.now - timedelta(seconds=window),
+        )
+        .exclude(state=OrderState.DENIED)
+        .values_list("side", "quantity", "created_at", "signal__alert")
+    )
+    return tuple(Recent(Side(side), size, _asked(alert), at) for side, size, at, alert in rows)
+
+
+def _asked(alert: Any) -> Decimal | None:
+    kind = (alert or {}).get("order_type", OrderType.MARKET.value)
+    name = {"limit": "price", "stop_limit": "price", "stop": "stop_price"}.get(kind, "")
+    try:
+        return Decimal(alert[name]) if name and alert.get(name) else None
+    except DecimalException:
+        return None
+
+
+def _entries_within(case: Case) -> dict[int, int]:
+    released = _released(case.strategy)
+    found = {}
+    for limit in case.limits:
+        if limit.rule == "repeated_execution":
+            window = RULES[limit.rule].settings(limit.parameters)["window"]
+            since = max(case.now - timedelta(seconds=window), released)
+            found[window] = _entries(case.strategy, since).exclude(state=OrderState.DENIED).count()
+    return found
+
+
+def _rejects(case: Case) -> Streak:
+    rows = _entries(case.strategy, _released(case.strategy))
+    rows = rows.filter(state__in=_REACHED_THE_VENUE).order_by("-id")
+    return _streak(
+        (state == OrderState.REJECTED, at)
+        for state, at in rows.values_list("state", "updated_at")[:LOOKED_BACK]
+    )
+
+
+def _losses(case: Case) -> Streak:
+    rows = (
+        Order.objects.filter(
+            strategy=case.strategy, account=case.account, filled_quantity__gt=Decimal(0)
+        )
+        .exclude(role=Order.Role.ENTRY)
+        .annotate(result=Sum("fills__realised_pnl"), traded_at=Max("fills__recorded_at"))
+        .filter(traded_at__isnull=False)
+        .order_by("-traded_at")
+    )
+    return _streak(
+        (result < 0, at) for result, at in rows.values_list("result", "traded_at")[:LOOKED_BACK]
+    )
+
+
+def _streak(newest_first: Iterable[tuple[bool, datetime]]) -> Streak:
+    count, last = 0, None
+    for is_bad, at in newest_first:
+        if not is_bad:
+            break
+        count, last = count + 1, last or at
+    return Streak(count, last)
+
+
+def _entries(strategy: Strategy, since: datetime) -> QuerySet[Order]:
+    return Order.objects.filter(strategy=strategy, role=Order.Role.ENTRY, created_at__gte=since)
+
+
+def _released(strategy: Strategy) -> datetime:
+    """When an operator last let the strategy trade again; what was before does not count."""
+    row = TradingState.objects.filter(
+        scope=TradingState.Scope.STRATEGY, key=strategy.slug, state=TradingState.State.ACTIVE
+    ).first()
+    return row.changed_at if row else strategy.created_at
+
+
+def _free_funds(case: Case) -> Decimal | None:
+    """Free cash as the venue said, less the entries made since it said so."""
+    account = case.account
+    if account.balances_at is None or case.now - account.balances_at > timedelta(seconds=90):
+        return None
+    free = sum(
+        (
+            Decimal(one["free"])
+            for currency, one in account.balances.items()
+            if same_money(currency, account.quote_currency)
+        ),
+        Decimal(0),
+    )
+    since = Order.objects.filter(
+        account=account, role=Order.Role.ENTRY, created_at__gte=account.balances_at
+    ).exclude(state__in=(OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED))
+    reserved = since.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)
+    return free - reserved / _leverage(account)
+
+
+def _leverage(account: Account) -> Decimal:
+    """What the account's options say; without a word, none."""
+    try:
+        leverage = Decimal(str(account.options.get("leverage", 1)))
+    except DecimalException:
+        return Decimal(1)
+    return leverage if leverage.is_finite() and leverage >= 1 else Decimal(1)
+
+
+_READERS: dict[str, Callable[[Case], Any]] = {
+    "exposures": _exposures,
+    "strategy_exposures": _strategy_exposures,
+    "symbol_orders": _symbol_orders,
+    "resting": _resting,
+    "recent": _recent,
+    "entries_within": _entries_within,
+    "rejects": _rejects,
+    "losses": _losses,
+    "day": lambda case: days.today(case.account, case.now),
+    "free_funds": _free_funds,
+}

@@ -1,0 +1,76 @@
+"""The last price FKS saw of each symbol, with its rate to the account's currency: what positions are
+worth, and whether a price has jumped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import Q
+from django.utils import timezone
+
+from brokers.models import Account, Instrument
+from brokers.types import Environment, Quote
+from risk.arithmetic import is_positive
+from risk.book import Seen
+
+KEPT_APART = timedelta(seconds=5)
+"""A price is noted no more often: one that jumped is compared with the one before it until then."""
+
+TOO_OLD = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One symbol's last price and rate. ``is_fresh`` always holds at a rehearsal venue, where a price
+    stands until somebody names another."""
+
+    price: Decimal
+    rate: Decimal
+    at: datetime
+    is_fresh: bool
+
+    @property
+    def value(self) -> Decimal:
+        """Of one unit, in the account's currency."""
+        return self.price * self.rate
+
+
+def note(account: Account, symbol: str, quote: Quote, rate: Decimal) -> Seen | None:
+    """Keep the quote's middle as the symbol's last price; returns the one noted before."""
+    row = Instrument.objects.filter(account=account, symbol=symbol).first()
+    if row is None or not is_positive(quote.mid):
+        return None
+    before = None
+    if row.last_price is not None and row.last_price_at is not None:
+        before = Seen(row.last_price, row.last_price_at)
+    now = timezone.now()
+    due = Q(last_price_at=None) | Q(last_price_at__lte=now - KEPT_APART)
+    Instrument.objects.filter(due, pk=row.pk).update(
+        last_price=quote.mid, last_rate=rate, last_price_at=now
+    )
+    return before
+
+
+def marks_of(places: Iterable[tuple[int, str]], now: datetime) -> dict[tuple[int, str], Mark]:
+    """The marks of (account, symbol) pairs, those without one left out. One query."""
+    wanted = set(places)
+    rows = Instrument.objects.filter(
+        account__in={account for account, _ in wanted},
+        symbol__in={symbol for _, symbol in wanted},
+        last_price__isnull=False,
+        last_price_at__isnull=False,
+    ).select_related("account")
+    return {
+        (row.account_id, row.symbol): Mark(
+            price=row.last_price or Decimal(0),
+            rate=row.last_rate,
+            at=row.last_price_at or now,
+            is_fresh=row.account.environment == Environment.DRY_RUN
+            or (row.last_price_at or now) >= now - TOO_OLD,
+        )
+        for row in rows
+        if (row.account_id, row.symbol) in wanted
+    }

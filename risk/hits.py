@@ -1,0 +1,93 @@
+"""What limits did: denials, would-be denials and warnings, kept as rows; and halts that follow."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from django.db.models import Count
+from django.utils import timezone
+
+from risk import audit, switch
+from risk.models import LimitHit, TradingState
+from risk.rules import RULES
+from risk.types import LimitMode, ReasonCode, Verdict
+
+logger = logging.getLogger(__name__)
+
+GUARD = audit.Actor("risk rule")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a limit was met."""
+
+    account_id: int
+    strategy: str
+    symbol: str
+    order_id: UUID
+
+
+def note(place: Place, verdicts: Sequence[Verdict]) -> None:
+    """One row per limit that denied, would have denied, or has four fifths used up."""
+    now = timezone.now()
+    LimitHit.objects.bulk_create(
+        LimitHit(
+            at=now,
+            kind=kind,
+            rule=verdict.rule,
+            scope=verdict.scope,
+            account_id=place.account_id,
+            strategy=place.strategy,
+            symbol=place.symbol,
+            order_id=place.order_id,
+            detail=verdict.detail,
+        )
+        for verdict in verdicts
+        if verdict.rule in RULES and (kind := _kind(verdict)) is not None
+    )
+
+
+def _kind(verdict: Verdict) -> LimitHit.Kind | None:
+    if verdict.denies:
+        return LimitHit.Kind.DENIED
+    if not verdict.passed and verdict.mode is LimitMode.OBSERVE:
+        return LimitHit.Kind.OBSERVED
+    return LimitHit.Kind.WARNED if verdict.warns else None
+
+
+def today() -> Mapping[tuple[str, str], Counter[str]]:
+    """Since midnight UTC: how often each (rule, scope) denied, would have denied, or warned."""
+    midnight = datetime.combine(timezone.now().astimezone(UTC), datetime.min.time(), UTC)
+    rows = LimitHit.objects.filter(at__gte=midnight).order_by()
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for rule, scope, kind, count in rows.values_list("rule", "scope", "kind").annotate(Count("pk")):
+        counts.setdefault((rule, scope), Counter())[kind] = count
+    return counts
+
+
+def halts(verdict: Verdict) -> bool:
+    """Whether a denial by this rule switches the strategy off."""
+    rule = RULES.get(verdict.rule)
+    unknown = verdict.code is ReasonCode.NO_LIMIT_SET
+    return rule is not None and rule.halts and not unknown
+
+
+def halt(strategy: str, verdict: Verdict) -> None:
+    """Switch the strategy off until an operator resumes it; once, however many orders were denied."""
+    scope = TradingState.Scope.STRATEGY
+    row = TradingState.objects.filter(scope=scope, key=strategy).first()
+    if row is not None and row.state == TradingState.State.HALTED:
+        return
+    logger.error("the strategy %s is halted: %s", strategy, verdict.detail)
+    with audit.acting(GUARD):
+        switch.change(
+            TradingState.State.HALTED,
+            scope=scope,
+            key=strategy,
+            reason=f"{verdict.rule}: {verdict.detail}",
+        )

@@ -1,0 +1,201 @@
+"""Limits in the path of real signals: what is denied, what is kept of it, and what halts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers.models import Account
+from brokers.types import OrderType, TimeInForce
+from execution import pipeline
+from execution.models import Order, Route, Signal
+from execution.states import OrderState
+from risk import hits, switch
+from risk.limits import set_limit
+from risk.models import AuditEvent, LimitHit, TradingState
+from risk.types import LimitMode, ReasonCode
+from tests.brokers.scripted import Script, script_of
+from tests.factories import OrderFactory, RouteFactory, SignalFactory, allow_trading
+
+pytestmark = pytest.mark.django_db
+LANE = "BTC/USDT"
+D = Decimal
+
+
+@pytest.fixture
+def route(scripted: Callable[..., Account]) -> Route:
+    allow_trading()
+    return RouteFactory.create(account=scripted())
+
+
+@pytest.fixture
+def script(route: Route) -> Script:
+    return script_of(route.account)
+
+
+def put(rule: str, value: str, mode: LimitMode = LimitMode.ENFORCE, **parameters: str) -> None:
+    set_limit(rule, D(value), mode=mode, parameters=parameters, reason="test")
+
+
+def order_for(route: Route, **alert: Any) -> Order:
+    fields = {"symbol": LANE, "action": "buy", "quantity": "0.01"} | alert
+    signal = SignalFactory.create(strategy=route.strategy, alert=fields, action=fields["action"])
+    pipeline.decide(Signal.objects.select_related("strategy").get(pk=signal.pk))
+    return Order.objects.get(signal=signal)
+
+
+def outcome(order: Order) -> tuple[str, str]:
+    return order.state, order.reason
+
+
+# --- the collar -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("action", "price"), [("buy", "63000"), ("sell", "57000")])
+def test_a_market_order_goes_out_as_a_limit_at_the_collar(
+    route: Route, action: str, price: str
+) -> None:
+    put("price_collar", "0.1")
+    set_limit("price_collar", D("0.05"), account=route.account, reason="tighter")
+    order = order_for(route, action=action)
+    assert (order.type, order.time_in_force, order.price) == ("limit", "ioc", D(price))
+    assert order.reference_price == 60000
+
+
+def test_an_observed_collar_changes_nothing(route: Route) -> None:
+    put("price_collar", "0.05", LimitMode.OBSERVE)
+    assert order_for(route).type == "market"
+
+
+def test_an_exit_is_not_held_to_the_collar(route: Route) -> None:
+    from tests.factories import PositionFactory
+
+    put("price_collar", "0.05")
+    PositionFactory.create(account=route.account)
+    signal = SignalFactory.create(
+        strategy=route.strategy, action="close", alert={"symbol": LANE, "action": "close"}
+    )
+    pipeline.decide(signal)
+    assert Order.objects.get().type == "market"
+
+
+def test_where_the_venue_takes_no_such_limit_the_parameter_decides(
+    route: Route, script: Script
+) -> None:
+    script.capabilities = replace(script.capabilities, time_in_force=frozenset({TimeInForce.GTC}))
+    put("price_collar", "0.05")
+    assert order_for(route).type == "market"
+    put("price_collar", "0.05", market_orders="deny")
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.PRICE_COLLAR)
+    assert OrderType.LIMIT in script.capabilities.order_types
+
+
+def test_a_limit_beyond_the_collar_is_denied(route: Route) -> None:
+    put("price_collar", "0.05")
+    denied = order_for(route, order_type="limit", price="63000.01")
+    assert outcome(denied) == (OrderState.DENIED, ReasonCode.PRICE_COLLAR)
+    assert order_for(route, order_type="limit", price="63000").state == OrderState.PENDING
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_denials_observations_and_warnings_are_kept_and_counted(route: Route) -> None:
+    put("max_order_value", "700")
+    put("max_open_orders", "1", LimitMode.OBSERVE)
+    order_for(route)
+    order_for(route)
+    denied = order_for(route, quantity="0.02")
+    kept = LimitHit.objects.order_by("pk").values_list("kind", "rule", "strategy", "symbol")
+    assert list(kept) == [
+        ("warned", "max_open_orders", route.strategy.slug, LANE),
+        ("warned", "max_order_value", route.strategy.slug, LANE),
+        ("observed", "max_open_orders", route.strategy.slug, LANE),
+        ("warned", "max_order_value", route.strategy.slug, LANE),
+        ("observed", "max_open_orders", route.strategy.slug, LANE),
+        ("denied", "max_order_value", route.strategy.slug, LANE),
+    ]
+    last = LimitHit.objects.first()
+    assert last is not None
+    assert (last.order_id, last.account) == (denied.pk, route.account)
+    assert last.detail == "order value 1200 is above the limit of 700 (everything)"
+    assert hits.today() == {
+        ("max_order_value", "everything"): {"warned": 2, "denied": 1},
+        ("max_open_orders", "everything"): {"warned": 1, "observed": 2},
+    }
+
+
+# --- limits that look beyond the account ----------------------------------------------------------
+
+
+def test_a_gross_limit_counts_every_account(route: Route, scripted: Callable[..., Account]) -> None:
+    put("max_gross_exposure", "1800")
+    put("max_account_exposure", "1200")
+    other = RouteFactory.create(account=scripted())
+    assert order_for(route).state == OrderState.PENDING
+    assert order_for(route).state == OrderState.PENDING
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.MAX_ACCOUNT_EXPOSURE)
+    assert order_for(other).state == OrderState.PENDING
+    assert outcome(order_for(other)) == (OrderState.DENIED, ReasonCode.MAX_GROSS_EXPOSURE)
+
+
+def test_an_order_of_ours_in_the_way_denies(route: Route) -> None:
+    put("self_match", "1")
+    OrderFactory.create(
+        account=route.account, side="sell", type="limit", price="59999", state="open"
+    )
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.SELF_MATCH)
+
+
+def test_the_same_order_under_another_id_is_a_duplicate(route: Route) -> None:
+    put("price_collar", "0.05")
+    put("duplicate_order", "5")
+    assert order_for(route, idempotency_key="one").state == OrderState.PENDING
+    again = order_for(route, idempotency_key="two")
+    assert outcome(again) == (OrderState.DENIED, ReasonCode.DUPLICATE_ORDER)
+    assert order_for(route, quantity="0.011").state == OrderState.PENDING
+
+
+# --- rules that halt ------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_too_many_entries_halt_the_strategy_until_a_person_resumes_it(route: Route) -> None:
+    put("repeated_execution", "2")
+    assert [order_for(route).state for _ in range(2)] == [OrderState.PENDING] * 2
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.REPEATED_EXECUTION)
+    row = TradingState.objects.get()
+    assert (row.scope, row.key, row.state) == ("strategy", route.strategy.slug, "halted")
+    assert row.changed_by == "risk rule"
+    assert row.reason.startswith("repeated_execution: entries within 60 s 3 is above the limit")
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.TRADING_HALTED)
+    assert AuditEvent.objects.filter(kind="trading_state.changed").count() == 1
+    switch.change(
+        TradingState.State.ACTIVE,
+        scope=TradingState.Scope.STRATEGY,
+        key=route.strategy.slug,
+        reason="it was a storm",
+    )
+    assert order_for(route).state == OrderState.PENDING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rejections_in_a_row_halt_the_strategy(route: Route) -> None:
+    put("reject_streak", "3")
+    for _ in range(3):
+        order = order_for(route)
+        assert order.state == OrderState.PENDING
+        Order.objects.filter(pk=order.pk).update(state=OrderState.REJECTED)
+    assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.REJECT_STREAK)
+    assert TradingState.objects.get().state == "halted"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_observed_rule_halts_nothing(route: Route) -> None:
+    put("repeated_execution", "0", LimitMode.OBSERVE)
+    assert order_for(route).state == OrderState.PENDING
+    assert not TradingState.objects.exists()
