@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, resolve
+from django.views import defaults
 
 from execution.guards import client_ip
 from risk import audit
@@ -42,6 +43,13 @@ def _answered(request: HttpRequest) -> HttpResponse:
     if isinstance(response, SimpleTemplateResponse):
         response.render()
     return response
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The answer to a defect of ours, which Django has logged: machines get JSON."""
+    if request.path_info.startswith((*MACHINE_PATHS, "/api/")):
+        return JsonResponse({"code": "INTERNAL_ERROR", "detail": "internal error"}, status=500)
+    return defaults.server_error(request)
 
 
 def audit_actor(get_response: GetResponse) -> GetResponse:

@@ -6,10 +6,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from execution.api import no_such_path, router
 from execution.tokens import RefreshView, TokenView
-from execution.webhooks import WebhookView
+from execution.webhooks import webhook
 from fks_site import health, metrics
-
-webhook = WebhookView.as_view()
 
 api: list[URLPattern | URLResolver] = [
     re_path(r"^token/?$", TokenView.as_view(), name="token"),
@@ -19,6 +17,8 @@ api: list[URLPattern | URLResolver] = [
     path("v1/", include(router.urls)),
     re_path(r"", no_such_path),
 ]
+
+handler500 = "fks_site.middleware.server_error"
 
 urlpatterns = [
     re_path(r"^webhook/(?P<strategy>[^/]{1,63})/?$", webhook, name="webhook"),

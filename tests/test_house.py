@@ -74,7 +74,7 @@ def test_every_reason_code_is_given_somewhere(code: ReasonCode) -> None:
 
 def test_a_web_process_loads_no_venues_sdk() -> None:
     script = (
-        "import sys, fks_site.wsgi; from django.urls import get_resolver;"
+        "import sys, fks_site.asgi; from django.urls import get_resolver;"
         "get_resolver().url_patterns;"
         "print(sorted({'ccxt', 'holidays', 'numpy', 'pandas'} & set(sys.modules)))"
     )

@@ -83,14 +83,13 @@ def _web(terms: Terms) -> None:
     from granian.log import LogLevels
 
     Granian(
-        "fks_site.wsgi:application",
+        "fks_site.asgi:application",
         address="127.0.0.1",
         port=terms.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGINL,
         websockets=False,
         workers=WEB_WORKERS,
-        blocking_threads=8,
-        backpressure=128,
+        backpressure=448,
         respawn_failed_workers=True,
         respawn_interval=0.2,
         log_level=LogLevels.warning,

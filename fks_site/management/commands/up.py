@@ -20,6 +20,9 @@ from fks_site.processes import StartError
 from fks_site.supervisor import Program, Stopped, Supervisor
 
 READY_TIMEOUT = 60.0  # seconds
+_CONNECTIONS = 448  # of each web process: with its other files, below the usual limit of 1024
+_HEAD_MILLISECONDS = 10_000  # for a request's head, and for how long a connection may idle
+_HEAD_BYTES = 65_536
 _MARK = "FKS_UP_VAR"  # in every child's environment: which run it belongs to
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -150,9 +153,11 @@ class _Run:
             ],
             "beat": [*celery, "beat", "-s", str(schedule), "--pidfile=", "--loglevel", "WARNING"],
             "web": [
-                *("granian", "fks_site.wsgi:application", "--interface", "wsgi", "--no-ws"),
+                *("granian", "fks_site.asgi:application", "--interface", "asginl", "--no-ws"),
                 *("--host", self.host, "--port", str(self.port), "--http", "1"),
-                *("--workers", "2", "--blocking-threads", "8", "--backpressure", "128"),
+                *("--workers", "2", "--backpressure", str(_CONNECTIONS)),
+                *("--http1-header-read-timeout", str(_HEAD_MILLISECONDS)),
+                *("--http1-buffer-size", str(_HEAD_BYTES)),
                 *("--respawn-failed-workers", "--respawn-interval", "1"),
                 *("--workers-kill-timeout", "10", "--log-level", "warning"),
             ],
