@@ -138,6 +138,7 @@ class Gate:
             try:
                 answer = self._run(environ)
             except Exception as error:
+                # The thread's boundary: whatever it was, the waiting request must hear of it.
                 loop.call_soon_threadsafe(_fail, waiting, error)
             else:
                 loop.call_soon_threadsafe(_resolve, waiting, answer)

@@ -34,6 +34,7 @@ BOUNDARIES = {
     "execution/reconcile.py",
     "execution/tasks.py",
     "fks_site/embedded.py",
+    "fks_site/gate.py",
 }
 
 
