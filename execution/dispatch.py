@@ -14,7 +14,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
-from execution import fills, lanes, metrics
+from execution import decisions, fills, lanes, metrics
 from execution.models import Order
 from execution.orders import request_of
 from execution.states import OrderState
@@ -67,6 +67,7 @@ def place(order: Order, account: Account) -> None:
 
 def book(order: Order, result: ExecutionResult) -> None:
     """Book the outcome of a placement; the breaker learns whether the venue worked."""
+    event = decisions.of_placement(result)
     match result.outcome:
         case Outcome.ACCEPTED:
             breakers.succeeded(order.account_id)
@@ -75,7 +76,7 @@ def book(order: Order, result: ExecutionResult) -> None:
             breakers.succeeded(order.account_id)
             move(
                 order,
-                Event.REJECT,
+                event,
                 detail=result.detail,
                 evidence=_evidence(result),
                 reason=result.code or ReasonCode.VENUE_REJECTED.value,
@@ -87,7 +88,7 @@ def book(order: Order, result: ExecutionResult) -> None:
             breakers.failed(order.account_id, result.detail or result.code)
             move(
                 order,
-                Event.LOSE_SIGHT,
+                event,
                 detail=result.detail,
                 evidence=_evidence(result),
                 next_check_at=timezone.now() + timedelta(seconds=1),
@@ -105,7 +106,7 @@ def _book_accepted(order: Order, result: ExecutionResult) -> None:
         return
     move(
         order,
-        Event.ACKNOWLEDGE,
+        decisions.of_placement(result),
         detail="the venue accepted it",
         evidence=_evidence(result),
         broker_order_id=result.broker_order_id,
@@ -118,11 +119,11 @@ def _book_not_sent(order: Order, result: ExecutionResult) -> None:
     """Proven not to be at the venue: back in the lane after a pause, or ended if trying is
     pointless.
     """
-    code = result.code or ReasonCode.NOT_PLACED.value
+    code, event = result.code or ReasonCode.NOT_PLACED.value, decisions.of_placement(result)
     if result.retry_after is None:
         move(
             order,
-            Event.DROP_UNSENT,
+            event,
             detail=result.detail,
             evidence=_evidence(result),
             reason=code,
@@ -132,7 +133,7 @@ def _book_not_sent(order: Order, result: ExecutionResult) -> None:
     pause = timedelta(seconds=max(result.retry_after, RETRY_SECONDS))
     move(
         order,
-        Event.RETURN_UNSENT,
+        event,
         detail=result.detail,
         evidence=_evidence(result),
         reason=code,

@@ -17,24 +17,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
-from brokers.types import FillReport, OrderReport, Side, VenueStatus
-from execution import arming, metrics, positions
+from brokers.types import FillReport, OrderReport, Side
+from execution import arming, decisions, metrics, positions
 from execution.models import Fill, Order, Position
 from execution.states import TERMINAL, OrderState
-from execution.transitions import Event, move, reported_state, target
+from execution.transitions import Event, move
 from risk import audit
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
 
-_EVENTS: dict[VenueStatus, Event] = {
-    VenueStatus.OPEN: Event.ACKNOWLEDGE,
-    VenueStatus.PARTIALLY_FILLED: Event.FILL_PARTLY,
-    VenueStatus.FILLED: Event.FILL,
-    VenueStatus.CANCELED: Event.CANCEL,
-    VenueStatus.EXPIRED: Event.EXPIRE,
-    VenueStatus.REJECTED: Event.REJECT,
-}
 _CANCEL_REASONS = (
     ReasonCode.CANCELED_BY_OPERATOR,
     ReasonCode.CANCELED_BY_SIGNAL,
@@ -66,7 +58,7 @@ def apply_report(
         before, acknowledged_at = order.state, order.acknowledged_at
         new_fills = _record_fills(order, report.fills)
         filled, average = _totals(order)
-        event = _event(report, filled, order.quantity)
+        event = decisions.of_report(report, filled, order.quantity)
         now = timezone.now()
         changes = {
             "filled_quantity": min(filled, order.quantity),
@@ -96,18 +88,6 @@ def next_poll(order: Order) -> Any:
 
 def _locked(order: Order) -> Order:
     return Order.objects.select_for_update(no_key=True, of=("self",)).get(pk=order.pk)
-
-
-def _event(report: OrderReport, filled: Decimal, quantity: Decimal) -> Event:
-    """What the report means, given the fills on record."""
-    claimed = report.filled_quantity
-    incomplete = filled < claimed or (report.status is VenueStatus.FILLED and not filled)
-    working = report.status in (VenueStatus.OPEN, VenueStatus.PARTIALLY_FILLED)
-    if not incomplete and not working:
-        return _EVENTS[report.status]
-    if not incomplete and filled >= quantity:
-        return Event.FILL
-    return Event.FILL_PARTLY if filled else Event.ACKNOWLEDGE
 
 
 def _reason(order: Order, event: Event) -> str:
@@ -142,28 +122,14 @@ def _move_if_news(
     evidence: Mapping[str, Any] | None,
 ) -> bool:
     """Journal a move only when state or fills changed; else just note that the venue was asked."""
-    state = OrderState(order.state)
-    if state in TERMINAL:
-        late = _late_event(order, event, new_fills)
-        return late is not None and move(order, late, detail=detail, evidence=evidence, **changes)
-    if target(state, event)[0] == state and not new_fills:
-        Order.objects.filter(pk=order.pk, state=state).update(
+    booked = decisions.news(order, event, new_fills)
+    if booked is not None:
+        return move(order, booked, detail=detail, evidence=evidence, **changes)
+    if order.state not in TERMINAL:
+        Order.objects.filter(pk=order.pk, state=order.state).update(
             next_check_at=changes["next_check_at"], polls=changes["polls"], looks=0
         )
-        return False
-    return move(order, event, detail=detail, evidence=evidence, **changes)
-
-
-def _late_event(order: Order, event: Event, new_fills: int) -> Event | None:
-    """What a report means after a terminal state; ``None`` when it is old news.
-
-    A terminal state the venue itself confirmed is not reopened by an older report; new fills count.
-    """
-    repeats = reported_state(event) == order.state
-    reopens = event in (Event.ACKNOWLEDGE, Event.FILL_PARTLY)
-    if repeats or (reopens and order.broker_order_id):
-        return Event.LATE_FILL if new_fills else None
-    return event
+    return False
 
 
 def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:

@@ -21,7 +21,7 @@ from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport, OrderType, PositionReport
-from execution import differences, facts, fills
+from execution import decisions, differences, facts, fills
 from execution.differences import Seen
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order, Position
@@ -32,12 +32,9 @@ from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
 
-LOOKS_NEEDED = 2
-GIVE_UP_AFTER = timedelta(minutes=5)
 ASK_AGAIN = timedelta(seconds=2)
 CANCEL_AGAIN = timedelta(seconds=5)
 OPERATOR_PAUSE = timedelta(seconds=30)
-MAX_ATTEMPTS = 3
 QUIET = timedelta(seconds=5)
 DUST = Decimal("0.001")
 
@@ -89,8 +86,8 @@ def _cancel_was_sent_lately(order: Order) -> bool:
 
 def _not_known(order: Order, error: Exception) -> None:
     """No answer: ask again later, and call an operator when that has lasted too long."""
-    if order.state == OrderState.UNKNOWN and _silent_too_long(order):
-        minutes = GIVE_UP_AFTER.seconds // 60
+    if decisions.of_silence(order, timezone.now()) is Event.GIVE_UP:
+        minutes = decisions.GIVE_UP_AFTER.seconds // 60
         _give_up(order, f"the venue has not answered for {minutes} minutes: {error}")
         return
     _ask_again(order, ASK_AGAIN)
@@ -110,17 +107,14 @@ def _give_up(order: Order, detail: str) -> None:
     move(order, Event.GIVE_UP, detail=detail, next_check_at=timezone.now() + OPERATOR_PAUSE)
 
 
-def _silent_too_long(order: Order) -> bool:
-    since = order.unknown_since
-    return since is not None and timezone.now() - since > GIVE_UP_AFTER
-
-
 def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
     """The venue says there is no such order: a look that counts if the settle window had passed when
     the question was asked."""
     now = timezone.now()
-    if order.settle_at is not None and asked_at < order.settle_at:
-        _ask_again(order, min(max(order.settle_at - now, timedelta(0)), ASK_AGAIN))
+    worth = decisions.look(order, asked_at)
+    if worth is decisions.Look.TOO_EARLY:
+        left = (order.settle_at or now) - now
+        _ask_again(order, min(max(left, timedelta(0)), ASK_AGAIN))
         return
     window = timedelta(seconds=settle_window)
     looks = order.looks + 1
@@ -137,18 +131,16 @@ def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
             to_state=order.state,
             attempt=order.attempt,
             actor="system",
-            detail=f"not found, look {looks} of {LOOKS_NEEDED}",
+            detail=f"not found, look {looks} of {decisions.LOOKS_NEEDED}",
         )
-        if looks >= LOOKS_NEEDED:
+        if worth is decisions.Look.PROVES:
             _absent(order)
 
 
 def _absent(order: Order) -> None:
     """Proven absent. Still fresh: sent again with the same identity. Else it ends, named."""
-    now = timezone.now()
-    evidence = {"looks": LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
-    fresh = order.expires_at is None or order.expires_at > now
-    if order.state == OrderState.UNKNOWN and fresh and order.attempt < MAX_ATTEMPTS:
+    evidence = {"looks": decisions.LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
+    if decisions.of_absence(order, timezone.now()) is Event.SEND_AGAIN:
         move(
             order,
             Event.SEND_AGAIN,
@@ -170,7 +162,7 @@ def _absent(order: Order) -> None:
 def _vanished(order: Order) -> None:
     """The venue acknowledged it and now knows nothing of it: no state of ours explains that."""
     looks = order.looks + 1
-    if looks <= LOOKS_NEEDED * 2:
+    if decisions.of_vanishing(order) is None:
         Order.objects.filter(pk=order.pk, state=order.state).update(
             looks=looks, next_check_at=timezone.now() + ASK_AGAIN * looks
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from execution import dispatch, fills, lanes, reconcile, transitions
+from execution import decisions, dispatch, fills, lanes, reconcile, transitions
 from execution.models import Order
 
 DISABLED = ("settle-window", "conditional-move")
@@ -27,7 +27,7 @@ def _let_looks_count_at_once() -> None:
         order.settle_at = None
         not_found(order, asked_at, 0)
 
-    reconcile.LOOKS_NEEDED = 1
+    decisions.LOOKS_NEEDED = 1
     reconcile._not_found = at_once
 
 

@@ -11,7 +11,7 @@ import time_machine
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import dispatch, lanes, reconcile
+from execution import decisions, dispatch, lanes, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
 from risk import breakers
@@ -182,7 +182,7 @@ def test_an_order_is_not_sent_for_ever(
         script.outcomes.append(swallow)
         dispatch.run_lane(account.pk, LANE)
         absent(order, clock)
-    assert (order.state, len(script.sent)) == (S.NOT_PLACED, reconcile.MAX_ATTEMPTS)
+    assert (order.state, len(script.sent)) == (S.NOT_PLACED, decisions.MAX_ATTEMPTS)
 
 
 def test_the_looks_of_an_attempt_count_for_that_attempt_only(
