@@ -36,6 +36,12 @@ class UnknownSymbolError(BrokerError):
     code = "UNKNOWN_SYMBOL"
 
 
+class DelayedDataError(UnknownSymbolError):
+    """The signal was made from data that come late: refuse, unless the strategy allows it."""
+
+    code = "DELAYED_DATA"
+
+
 class QuoteUnavailableError(BrokerError):
     """No usable price: no quote, no order."""
 

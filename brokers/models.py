@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import time
+from datetime import date, time
 from decimal import Decimal
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -194,18 +194,44 @@ class SymbolAlias(models.Model):
     symbol = models.CharField(
         max_length=60, help_text="As the venue is asked for it, e.g. BTC/USDT:USDT"
     )
+    valid_from = models.DateField(
+        null=True, blank=True, help_text="The first day (UTC) it holds; empty: always has."
+    )
+    valid_until = models.DateField(
+        null=True,
+        blank=True,
+        help_text="The last day (UTC) it holds. A continuous future (ES1!) needs one: the roll.",
+    )
 
     class Meta:
         verbose_name_plural = "symbol aliases"
-        ordering: ClassVar[list[str]] = ["alias"]
+        ordering: ClassVar[list[str]] = ["alias", "valid_from"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
-                fields=["account", "alias"], name="alias_once_per_account", nulls_distinct=False
+                fields=["account", "alias", "valid_from"],
+                name="alias_once_per_account",
+                nulls_distinct=False,
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.alias} → {self.symbol}"
+        days = [f" {word} {day}" for word, day in self._days() if day]
+        return f"{self.alias} → {self.symbol}{''.join(days)}"
+
+    def _days(self) -> tuple[tuple[str, date | None], ...]:
+        return (("from", self.valid_from), ("until", self.valid_until))
+
+    def is_valid_on(self, day: date) -> bool:
+        has_begun = self.valid_from is None or self.valid_from <= day
+        return has_begun and (self.valid_until is None or day <= self.valid_until)
+
+    def clean(self) -> None:
+        if self.valid_from and self.valid_until and self.valid_until < self.valid_from:
+            raise ValidationError({"valid_until": "ends before it begins"})
+        if "!" in self.alias and self.valid_until is None:
+            raise ValidationError(
+                {"valid_until": "a continuous future changes its contract: name the last day"}
+            )
 
 
 class PaperPrice(models.Model):

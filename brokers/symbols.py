@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from brokers.errors import UnknownSymbolError
+from brokers.errors import DelayedDataError, UnknownSymbolError
 
 QUOTES = (
     "USDT", "USDC", "FDUSD", "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "TRY", "BRL", "BTC",
@@ -18,36 +18,91 @@ TUSD and BUSD are not among them: DOTUSD and ARBUSD mean DOT and ARB.
 """
 SAME_COIN = {"XBT": "BTC", "XDG": "DOGE"}
 DELAYED = ("_DL", "_DLY")
+LINEAR = ("USDT", "USDC")
+"""Quotes whose perpetuals settle in the quote itself on every venue; others may settle in the coin."""
+CURRENCIES = frozenset(
+    (
+        "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "NZD", "SEK", "NOK", "DKK",
+        "SGD", "HKD", "MXN", "ZAR", "PLN", "HUF", "CZK", "TRY", "CNH", "THB", "ILS",
+        "XAU", "XAG", "XPT", "XPD",
+    )
+)  # fmt: skip
+"""Currencies and metals: two of them in a row are a pair, whatever suffix a broker hangs on it."""
 _COINS_OF_THEIR_OWN = frozenset({"FDUSD", "TUSD", "BUSD", "PYUSD", "GUSD"})
 _PAIR = re.compile(r"^([A-Z0-9]{1,20})[/\-_]([A-Z0-9]{2,10})$")
 _JOINED = re.compile(r"^[A-Z0-9]{4,30}$")
+_CONTRACT = re.compile(r"^[A-Z0-9]{1,20}/[A-Z0-9]{2,10}:[A-Z0-9]{2,10}(?:-\d{6})?$")
+_SWAP = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})-SWAP$")
+_FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:\.[A-Z]{1,6})?$")
 
 
-def resolve(text: str, aliases: Iterable[tuple[str, str]] = ()) -> str:
-    """The unified symbol (``BTC/USDT``) for ``text``; ``aliases`` (alias, symbol) come first.
+def resolve(
+    text: str, aliases: Iterable[tuple[str, str]] = (), *, allows_delayed: bool = False
+) -> str:
+    """The unified symbol (``BTC/USDT``) for ``text``; ``aliases`` (alias, symbol) come first, those
+    of the whole text before those of the ticker alone.
 
-    Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT`` and Kraken's ``XBT``.
-    Raises UnknownSymbolError for perpetuals, continuous futures and delayed data without an alias.
+    Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT``, Kraken's ``XBT``,
+    linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
+    broker's suffix (``EURUSD.m``). Raises UnknownSymbolError, and DelayedDataError for exchanges
+    whose data come late; continuous futures (``ES1!``) need an alias that says which contract.
     """
     wanted = text.strip().upper()
-    for alias, symbol in aliases:
-        if alias.upper() == wanted:
+    known = [(alias.strip().upper(), symbol) for alias, symbol in aliases]
+    for alias, symbol in known:
+        if alias == wanted:
             return symbol
-    exchange, _, ticker = wanted.rpartition(":")
-    if exchange.endswith(DELAYED):
-        raise UnknownSymbolError(f"{text!r} carries delayed data; FKS does not trade on it")
-    if ticker.endswith(".P") or "!" in ticker or "/" in exchange:
+    exchange, ticker = _split(wanted)
+    if exchange.endswith(DELAYED) and not allows_delayed:
+        raise DelayedDataError(f"{text!r} carries delayed data; the strategy does not trade on it")
+    for alias, symbol in known:
+        if alias == ticker:
+            return symbol
+    if "!" in ticker:
         raise UnknownSymbolError(
-            f"{text!r} is a derivative: add an alias for the contract you mean"
+            f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
+    found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
+    if not found:
+        raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
+    return found
+
+
+def squashed(text: str) -> str:
+    """The letters and digits of a symbol without its exchange: what near misses are compared by."""
+    return re.sub(r"[^A-Z0-9]", "", _split(text.strip().upper())[1].partition(":")[0])
+
+
+def _split(wanted: str) -> tuple[str, str]:
+    """Exchange and ticker; the colon of ``BTC/USDT:USDT`` belongs to the ticker."""
+    exchange, _, ticker = wanted.partition(":")
+    return ("", wanted) if not ticker or "/" in exchange else (exchange, ticker)
+
+
+def _perpetual(ticker: str) -> str:
+    swap = _SWAP.match(ticker)
+    if swap:
+        pair = _pair(swap[1], swap[2])
+    elif ticker.endswith(".P"):
+        pair = _spot(ticker.removesuffix(".P"))
+    else:
+        return ""
+    quote = pair.rpartition("/")[2]
+    return f"{pair}:{quote}" if quote in LINEAR else ""
+
+
+def _spot(ticker: str) -> str:
+    forex = _FOREX.match(ticker)
+    if forex and forex[1] != forex[2] and {forex[1], forex[2]} <= CURRENCIES:
+        return f"{forex[1]}/{forex[2]}"
     match = _PAIR.match(ticker)
     if match:
         return _pair(match[1], match[2])
     if _JOINED.match(ticker) and ticker not in _COINS_OF_THEIR_OWN:
         for quote in QUOTES:
-            if ticker.endswith(quote) and len(ticker) > len(quote):
+            if ticker.endswith(quote) and ticker not in (quote, 2 * quote):
                 return _pair(ticker.removesuffix(quote), quote)
-    raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
+    return ""
 
 
 def _pair(base: str, quote: str) -> str:

@@ -206,6 +206,7 @@ def _rules(strategy: Strategy) -> StrategyRules:
         min_reward_risk=strategy.min_reward_risk,
         requires_confidence=strategy.requires_confidence,
         requires_reward_risk=strategy.requires_reward_risk,
+        max_drift=strategy.max_drift,
     )
 
 

@@ -18,8 +18,9 @@ from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from brokers.aliases import aliases_on, suggestions, symbol_for
 from brokers.errors import BrokerError, UnknownSymbolError
-from brokers.models import Account, SymbolAlias
+from brokers.models import Account
 from brokers.symbols import resolve
 from brokers.types import Environment, OrderType, Side
 from execution import facts, metrics, protect
@@ -87,13 +88,13 @@ def waiting_for(account_id: int, symbol: str) -> list[UUID]:
         .values_list("pk", "symbol")
     )
     found = list(newest)
-    aliases = _aliases(account_id) if found else []
+    aliases = aliases_on(timezone.now().date(), account_id) if found else []
     return [pk for pk, named in found if _means(named, aliases, symbol)]
 
 
 def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str) -> bool:
     try:
-        return resolve(named, aliases) == symbol
+        return resolve(named, aliases, allows_delayed=True) == symbol
     except UnknownSymbolError:
         return False
 
@@ -219,7 +220,12 @@ def _routes(strategy: Strategy, alert: Alert) -> list[Route]:
 def _leg(route: Route, alert: Alert) -> Leg:
     account, symbol = route.account, alert.symbol
     try:
-        symbol = resolve(alert.symbol, _aliases(account.pk))
+        symbol = symbol_for(
+            account,
+            alert.symbol,
+            timezone.now().date(),
+            allows_delayed=route.strategy.allows_delayed,
+        )
         _refuse_account(account)
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
@@ -227,6 +233,8 @@ def _leg(route: Route, alert: Alert) -> Leg:
         return Leg(route, symbol, market)
     except Refusal as refusal:
         return Leg(route, symbol, refusal=refusal)
+    except UnknownSymbolError as error:
+        return Leg(route, symbol, refusal=_unknown(account, alert.symbol, error))
     except BrokerError as error:
         return Leg(route, symbol, refusal=facts.refusal_of(error))
     except DatabaseFailure:
@@ -238,9 +246,11 @@ def _leg(route: Route, alert: Alert) -> Leg:
         return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
 
 
-def _aliases(account_id: int) -> list[tuple[str, str]]:
-    rows = SymbolAlias.objects.filter(Q(account_id=account_id) | Q(account=None))
-    return list(rows.order_by(F("account").asc(nulls_last=True)).values_list("alias", "symbol"))
+def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:
+    refusal = facts.refusal_of(error)
+    if alike := suggestions(account, text):
+        refusal.detail += f"; did you mean {' or '.join(alike)}?"
+    return refusal
 
 
 def _refuse_account(account: Account) -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 
 from risk.arithmetic import ARITHMETIC
 from risk.rules import RULES
-from risk.rules.strategy import confidence, reward_risk
+from risk.rules.strategy import confidence, price_drift, reward_risk
 from risk.types import (
     Facts,
     Intent,
@@ -42,6 +42,7 @@ def check(
         return (
             *(() if intent.is_exit else _missing(in_force)),
             *(_judged(limit, intent, size, facts) for limit in in_force),
+            price_drift(strategy_rules, intent, facts.quote),
             confidence(strategy_rules, intent),
             reward_risk(strategy_rules, intent, size.reference_price),
         )

@@ -39,6 +39,7 @@ class ReasonCode(StrEnum):
     VENUE_UNREACHABLE = "VENUE_UNREACHABLE"
     RATE_LIMITED = "RATE_LIMITED"
     UNKNOWN_SYMBOL = "UNKNOWN_SYMBOL"
+    DELAYED_DATA = "DELAYED_DATA"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     REFERENCE_UNAVAILABLE = "REFERENCE_UNAVAILABLE"
     EQUITY_UNKNOWN = "EQUITY_UNKNOWN"
@@ -50,6 +51,7 @@ class ReasonCode(StrEnum):
     STOP_LOSS_MISSING = "STOP_LOSS_MISSING"
     STOP_LOSS_INVALID = "STOP_LOSS_INVALID"
     PRICE_MISSING = "PRICE_MISSING"
+    PRICE_DRIFT = "PRICE_DRIFT"
     # limits
     NO_LIMIT_SET = "NO_LIMIT_SET"
     MAX_ORDER_VALUE = "MAX_ORDER_VALUE"
@@ -158,6 +160,7 @@ class StrategyRules:
     min_reward_risk: Decimal | None = None
     requires_confidence: bool = False
     requires_reward_risk: bool = False
+    max_drift: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

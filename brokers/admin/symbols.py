@@ -11,7 +11,7 @@ from brokers.models import Instrument, SymbolAlias
 
 @admin.register(SymbolAlias)
 class SymbolAliasAdmin(CarefulAdmin):
-    list_display = ("alias", "symbol", "account")
+    list_display = ("alias", "symbol", "account", "valid_from", "valid_until")
     list_filter = ("account",)
     list_select_related = ("account",)
     search_fields = ("alias", "symbol")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from brokers.types import OrderType, Quote
 from risk.arithmetic import noted, text
 from risk.prices import stop_distance
 from risk.types import Intent, ReasonCode, Refusal, StrategyRules, Verdict
@@ -54,6 +55,31 @@ def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict
     except Refusal as refusal:
         return Verdict(name, False, refusal.detail, refusal.code)
     return _ratio(name, (intent.take_profit - entry) * intent.side.sign, risk, least)
+
+
+def price_drift(rules: StrategyRules, intent: Intent, quote: Quote) -> Verdict:
+    """PRICE_DRIFT when the market an entry would trade at is further from the alert's price than the
+    strategy allows (a fraction of that price). A limit or a stop names its own price and passes.
+    """
+    name, most = "max_drift", rules.max_drift
+    if intent.is_exit or most is None:
+        return Verdict(name, True, "exits pass" if intent.is_exit else "no threshold set")
+    if intent.type is not OrderType.MARKET:
+        return Verdict(name, True, "the order names its own price")
+    price, market = intent.price, quote.worst(intent.side)
+    if price is None:
+        detail = "the alert names no price to compare the market with"
+        return Verdict(name, False, detail, ReasonCode.PRICE_MISSING)
+    away = abs(market - price)
+    passed = away <= most * price
+    verb = "is within" if passed else "is beyond"
+    return Verdict(
+        rule=name,
+        passed=passed,
+        detail=f"the market at {market:f} {verb} {text(most * 100)} % of the alert's {price:f}",
+        code=None if passed else ReasonCode.PRICE_DRIFT,
+        numbers={"price": noted(price), "market": noted(market), "max_drift": most},
+    )
 
 
 def _ratio(name: str, reward: Decimal, risk: Decimal, least: Decimal) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brokers.errors import UnknownSymbolError
+from brokers.errors import DelayedDataError, UnknownSymbolError
 from brokers.symbols import QUOTES, resolve
 
 
@@ -30,6 +30,18 @@ from brokers.symbols import QUOTES, resolve
         ("1INCHUSDT", "1INCH/USDT"),
         ("USDTUSD", "USDT/USD"),
         ("BTC/TUSD", "BTC/TUSD"),
+        ("BINANCE:BTCUSDT.P", "BTC/USDT:USDT"),
+        ("BTCUSDC.P", "BTC/USDC:USDC"),
+        ("BTC-USDT-SWAP", "BTC/USDT:USDT"),
+        ("btc/usdt:usdt", "BTC/USDT:USDT"),
+        ("OKX:BTC/USDT:USDT", "BTC/USDT:USDT"),
+        ("BTC/USD:BTC-261225", "BTC/USD:BTC-261225"),
+        ("FX:EURUSD", "EUR/USD"),
+        ("EURUSD.m", "EUR/USD"),
+        ("EURNZD.pro", "EUR/NZD"),
+        ("OANDA:XAUUSD", "XAU/USD"),
+        ("USDTRY", "USD/TRY"),
+        ("CAD/JPY", "CAD/JPY"),
     ],
 )
 def test_a_symbol_that_can_only_mean_one_thing(text: str, symbol: str) -> None:
@@ -45,15 +57,15 @@ def test_a_symbol_that_can_only_mean_one_thing(text: str, symbol: str) -> None:
         "USDT",
         "FDUSD",
         "TUSD",
-        "BTCUSDT.P",
-        "BYBIT:BTCUSDT.P",
         "ES1!",
         "CME_MINI:ES1!",
-        "BTC/USDT:USDT",
-        "BTC/BUSD:BUSD",
-        "BTC/FDUSD:FDUSD",
-        "NASDAQ_DL:BTCUSD",
-        "NASDAQ_DLY:BTCUSD",
+        "BTCUSD.P",
+        "BTC-USD-SWAP",
+        "EURUSDm",
+        "EUREUR",
+        "US30.Cash",
+        ".P",
+        "BTC/USDT:USDT:USDT",
         "BTC USDT",
         "BTC/USDT/EUR",
         "{{ticker}}",
@@ -70,10 +82,25 @@ def test_everything_else_is_refused_and_named(text: str) -> None:
 
 
 def test_an_alias_comes_before_every_rule() -> None:
-    aliases = [("bybit:btcusdt.p", "BTC/USDT:USDT"), ("ETHUSD", "ETH/USDC"), ("ETHUSD", "no")]
-    assert resolve("BYBIT:BTCUSDT.P", aliases) == "BTC/USDT:USDT"
+    aliases = [("bybit:btcusdt.p", "BTC/USDC:USDC"), ("ETHUSD", "ETH/USDC"), ("ETHUSD", "no")]
+    assert resolve("BYBIT:BTCUSDT.P", aliases) == "BTC/USDC:USDC"
     assert resolve("ethusd", aliases) == "ETH/USDC"
     assert resolve("BTCUSD", aliases) == "BTC/USD"
+
+
+def test_an_alias_of_the_ticker_holds_on_every_exchange_after_that_of_the_whole_text() -> None:
+    aliases = [("ES1!", "ES/USD:USD-261218"), ("CME:ES1!", "ES/USD:USD-270319")]
+    assert resolve("CME_MINI:ES1!", aliases) == "ES/USD:USD-261218"
+    assert resolve("CME:ES1!", aliases) == "ES/USD:USD-270319"
+
+
+@pytest.mark.parametrize("text", ["NASDAQ_DL:BTCUSD", "NASDAQ_DLY:BTCUSD", "nymex_dl:BTCUSD"])
+def test_delayed_data_are_refused_unless_they_are_allowed(text: str) -> None:
+    with pytest.raises(DelayedDataError) as refused:
+        resolve(text, [("BTCUSD", "BTC/USDC")])
+    assert refused.value.code == "DELAYED_DATA"
+    assert resolve(text, allows_delayed=True) == "BTC/USD"
+    assert resolve(text, [(text, "BTC/EUR")]) == "BTC/EUR"
 
 
 @pytest.mark.parametrize("quote", QUOTES)

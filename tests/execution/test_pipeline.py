@@ -191,7 +191,7 @@ def test_a_live_account_trades_where_live_trading_is_on(route: Route) -> None:
 
 @pytest.mark.parametrize(
     ("symbol", "reason"),
-    [("BTCUSDT.P", ReasonCode.UNKNOWN_SYMBOL), ("NASDAQ_DL:AAPL", ReasonCode.UNKNOWN_SYMBOL)],
+    [("BTCUSD.P", ReasonCode.UNKNOWN_SYMBOL), ("NASDAQ_DL:AAPL", ReasonCode.DELAYED_DATA)],
 )
 def test_a_symbol_that_means_nothing_here(route: Route, symbol: str, reason: ReasonCode) -> None:
     signal = signal_for(route.strategy, symbol=symbol, quantity="0.01")
@@ -508,3 +508,55 @@ def test_low_confidence_is_the_reason_even_where_no_size_could_be_found() -> Non
     pipeline.decide(signal)
 
     assert Order.objects.get().reason == "LOW_CONFIDENCE"
+
+
+def reason_of(signal: Signal) -> tuple[str, str]:
+    decide(signal)
+    order = Order.objects.get(signal=signal)
+    return order.reason, order.detail
+
+
+def test_delayed_data_are_refused_unless_the_strategy_allows_them(route: Route) -> None:
+    first = signal_for(route.strategy, symbol="NASDAQ_DL:BTCUSDT", quantity="0.01")
+    assert reason_of(first)[0] == ReasonCode.DELAYED_DATA
+    route.strategy.allows_delayed = True
+    route.strategy.save()
+
+    second = signal_for(route.strategy, symbol="NASDAQ_DLY:BTCUSDT", quantity="0.01")
+    decide(second)
+
+    assert Order.objects.get(signal=second).state == OrderState.PENDING
+
+
+def test_an_unknown_symbol_is_refused_with_what_may_have_been_meant(route: Route) -> None:
+    decide(signal_for(route.strategy, quantity="0.01"))
+
+    reason, detail = reason_of(signal_for(route.strategy, symbol="BTC-USTD!", quantity="0.01"))
+
+    assert reason == ReasonCode.UNKNOWN_SYMBOL
+    assert detail.endswith("; did you mean BTC/USDT?")
+
+
+def test_a_market_that_ran_away_from_the_alerts_price(route: Route) -> None:
+    route.strategy.max_drift = Decimal("0.005")
+    route.strategy.save()
+    reason, detail = reason_of(signal_for(route.strategy, price="50000", quantity="0.01"))
+    assert reason == ReasonCode.PRICE_DRIFT
+    assert "is beyond 0.5 % of the alert's 50000" in detail
+
+
+def test_the_senders_own_limit_of_age_is_kept(route: Route) -> None:
+    old = (timezone.now() - timedelta(seconds=100)).isoformat()
+    signal = signal_for(route.strategy, quantity="0.01", sent_at=old, max_age=60)
+
+    decide(signal)
+
+    assert (signal.state, signal.reason) == (SignalState.EXPIRED, ReasonCode.STALE)
+    assert signal.detail == "the alert was 100 s old when it arrived; the most is 60 s"
+
+
+def test_a_long_limit_of_the_sender_does_not_stretch_the_strategys(route: Route) -> None:
+    old = (timezone.now() - timedelta(seconds=400)).isoformat()
+    signal = signal_for(route.strategy, quantity="0.01", sent_at=old, max_age=86_400)
+    decide(signal)
+    assert signal.reason == ReasonCode.STALE

@@ -25,6 +25,7 @@ def test_an_entry_within_its_limits_passes():
     assert [verdict.rule for verdict in verdicts] == [
         "max_position_value",
         "max_order_value",
+        "max_drift",
         "min_confidence",
         "min_reward_risk",
     ]

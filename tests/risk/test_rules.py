@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from brokers.types import Side
+from brokers.types import OrderType, Side
 from risk.book import Book, Day
 from risk.rules import RULES
-from risk.rules.strategy import confidence, reward_risk
+from risk.rules.strategy import confidence, price_drift, reward_risk
 from risk.types import LimitMode, ReasonCode, Size, StrategyRules
 from tests.risk.builders import FACTS, book, facts, intent, limit
 
@@ -198,3 +198,30 @@ def test_reward_to_risk(order, required, code):
 def test_strategy_rules_that_are_off_and_exits_pass(rules, order):
     assert confidence(rules, order).passed
     assert reward_risk(rules, order, Decimal(100)).passed
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "passed"),
+    [
+        (Side.BUY, "99.5", True),  # the ask of 100 is 0.5025 % above
+        (Side.BUY, "99.4", True),
+        (Side.BUY, "99", False),
+        (Side.BUY, "101", True),
+        (Side.BUY, "101.1", False),
+        (Side.SELL, "100", True),  # the bid of 99
+        (Side.SELL, "100.1", False),
+    ],
+)
+def test_price_drift(side: Side, price: str, passed: bool) -> None:
+    rules = StrategyRules(max_drift=Decimal("0.01"))
+    verdict = price_drift(rules, intent(side, price=price), facts().quote)
+    assert (verdict.passed, verdict.code) == (passed, None if passed else ReasonCode.PRICE_DRIFT)
+    assert verdict.numbers["price"] == Decimal(price)
+
+
+def test_price_drift_needs_a_price_and_leaves_exits_and_limits_alone() -> None:
+    rules, quote = StrategyRules(max_drift=Decimal("0.001")), facts().quote
+    assert price_drift(rules, intent(), quote).code is ReasonCode.PRICE_MISSING
+    assert price_drift(rules, intent(is_exit=True, price="1"), quote).passed
+    assert price_drift(rules, intent(type=OrderType.LIMIT, price="1"), quote).passed
+    assert price_drift(StrategyRules(), intent(price="1"), quote).detail == "no threshold set"

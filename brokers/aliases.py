@@ -1,0 +1,56 @@
+"""An account's own names for symbols: the aliases operators keep, and suggestions for a near miss."""
+
+from __future__ import annotations
+
+from datetime import date
+from difflib import get_close_matches
+
+from django.db.models import F, Q
+
+from brokers.errors import UnknownSymbolError
+from brokers.models import Account, Instrument, SymbolAlias
+from brokers.symbols import resolve, squashed
+
+MOST_SUGGESTIONS = 3
+LIKENESS = 0.75
+
+
+def aliases_on(today: date, account_id: int) -> list[tuple[str, str]]:
+    """(alias, symbol) in force today: the account's own before those of all accounts."""
+    return [(row.alias, row.symbol) for row in _rows(account_id) if row.is_valid_on(today)]
+
+
+def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool = False) -> str:
+    """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError."""
+    try:
+        return resolve(text, aliases_on(today, account.pk), allows_delayed=allows_delayed)
+    except UnknownSymbolError as error:
+        same = [row for row in _rows(account.pk) if row.alias.upper() == text.strip().upper()]
+        if same:
+            raise UnknownSymbolError(f"{error}: {same[0]} is not valid on {today}") from error
+        raise
+
+
+def _rows(account_id: int) -> list[SymbolAlias]:
+    mine = SymbolAlias.objects.filter(Q(account_id=account_id) | Q(account=None))
+    newest_first = F("valid_from").desc(nulls_last=True)
+    return list(mine.order_by(F("account").asc(nulls_last=True), newest_first))
+
+
+def suggestions(account: Account, text: str) -> list[str]:
+    """Symbols the account knows that look like ``text``, the likest first."""
+    aliases = SymbolAlias.objects.filter(Q(account=account) | Q(account=None))
+    known = {
+        squashed(name): symbol
+        for name, symbol in [
+            *(
+                (symbol, symbol)
+                for symbol in Instrument.objects.filter(account=account).values_list(
+                    "symbol", flat=True
+                )
+            ),
+            *aliases.values_list("alias", "symbol"),
+        ]
+    }
+    alike = get_close_matches(squashed(text), list(known), MOST_SUGGESTIONS, LIKENESS)
+    return list(dict.fromkeys(known[name] for name in alike))
