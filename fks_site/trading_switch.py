@@ -19,7 +19,7 @@ from risk import switch
 from risk.admin.confirm import Question, ReasonForm, ask
 from risk.models import TradingState
 
-PERMISSION = "risk.change_tradingstate"
+MAY_NOT_RELEASE = "You may halt; releasing needs another right."
 _STATES = [
     (TradingState.State.HALTED.value, "Halt: nothing is sent, exits included"),
     (TradingState.State.REDUCING.value, "Reduce only: nothing but exits is sent"),
@@ -58,7 +58,7 @@ class SwitchForm(ReasonForm):
 
 def page(request: HttpRequest) -> HttpResponse:
     """Asks for state, scope and reason; a POST with all of them switches."""
-    if not request.user.has_perm(PERMISSION):
+    if not any(request.user.has_perm(name) for name in (switch.HALT, switch.CHANGE)):
         raise PermissionDenied
     chosen = {name: request.GET[name] for name in ("state", "target") if name in request.GET}
     initial = {"state": TradingState.State.HALTED.value, "target": "global:"} | chosen
@@ -67,6 +67,8 @@ def page(request: HttpRequest) -> HttpResponse:
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
     state = TradingState.State(form.cleaned_data["state"])
+    if not switch.may_change(request.user, state, scope=scope, key=key):
+        raise PermissionDenied(MAY_NOT_RELEASE)
     row = switch.change(state, scope=scope, key=key, reason=form.cleaned_data["reason"])
     cache.delete(CACHE_KEY)
     messages.success(request, f"Trading for {row}.")
