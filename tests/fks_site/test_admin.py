@@ -437,6 +437,8 @@ def _account_form(account: Account, **changes: str) -> dict[str, str]:
         "environment": account.environment,
         "quote_currency": account.quote_currency,
         "options": "{}",
+        "day_zone": "UTC",
+        "day_starts": "00:00:00",
         "is_active": "on",
         "reason": "because",
     } | changes
@@ -527,6 +529,8 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
         "environment": "sandbox",
         "quote_currency": "USD",
         "options": '{"exchange": "kraken"}',
+        "day_zone": "UTC",
+        "day_starts": "00:00:00",
         "is_active": "on",
         "reason": "new venue",
     }
