@@ -190,8 +190,6 @@ PROFILES: Mapping[tuple[str, str], ExchangeProfile] = {
 
 BINANCE_SPOT = PROFILES["binance", "spot"]
 KRAKEN_SPOT = PROFILES["kraken", "spot"]
-BYBIT_SPOT = PROFILES["bybit", "spot"]
-BYBIT_LINEAR = PROFILES["bybit", "swap"]
 
 
 def profile_for(exchange: str, market_type: str = "spot") -> ExchangeProfile:

@@ -5,21 +5,23 @@ Nothing here talks to a venue: that is for the workers, which alone load broker 
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
 from brokers.models import Account
-from execution import dispatch, manual, pipeline, tasks, waiting
+from execution import cancels, dispatch, flatten, halting, manual, pipeline, tasks, waiting
 from execution.alerts import Alert
-from execution.models import Order, Signal, Strategy
-from execution.states import TERMINAL, UNRESOLVED, OrderState, SignalState
-from risk import audit, breakers, switch
+from execution.models import Order, Signal
+from execution.states import TERMINAL, OrderState, SignalState
+from risk import audit, breakers
 from risk.models import CircuitBreaker, TradingState
 from risk.types import ReasonCode
 
-Scope = TradingState.Scope
-NOT_KNOWN = UNRESOLVED | {OrderState.SUBMITTING}
+logger = logging.getLogger(__name__)
 
 
 class Refused(APIException):
@@ -35,12 +37,6 @@ class Conflict(Refused):
     """The row's present state does not allow it."""
 
     status_code = 409
-
-
-class Unavailable(Refused):
-    """It could not be passed on now; asking again may help."""
-
-    status_code = 503
 
 
 def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signal, Order | None]:
@@ -66,12 +62,14 @@ def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signa
 def cancel(order: Order, reason: str) -> None:
     """Cancel ``order`` here and now while it is unsent, else have a worker ask the venue.
 
-    Raises Conflict when it has ended or nobody knows where it is, Unavailable when no worker can be
-    reached.
+    The wish is on the order's row when this returns, and is repeated until the venue has answered;
+    an order of unknown fate is cancelled once it is found. Raises Conflict when it has ended.
     """
     if order.state in TERMINAL:
         raise Conflict("ORDER_ENDED", f"the order has ended: {order.state}")
+    who = audit.current_actor().name
     with transaction.atomic():
+        cancels.want(Order.objects.filter(pk=order.pk), ReasonCode.CANCELED_BY_OPERATOR, who)
         audit.record(
             "order.cancel_asked",
             f"order {order.pk}",
@@ -80,22 +78,20 @@ def cancel(order: Order, reason: str) -> None:
             correlation_id=str(order.signal_id or ""),
         )
         if order.state == OrderState.PENDING:
-            detail = f"cancel asked for by {audit.current_actor().name}"
+            detail = f"cancel asked for by {who}"
             dispatch.cancel(order, reason=ReasonCode.CANCELED_BY_OPERATOR, detail=detail)
-        if order.state in NOT_KNOWN:  # also one that a worker has claimed meanwhile
-            raise Conflict("ORDER_UNRESOLVED", "whether the venue has the order is not known yet")
     if order.state not in TERMINAL:
-        _ask_worker_to_cancel(order)
+        _wake(tasks.cancel_order, str(order.pk))
     elif order.signal_id is not None:
         pipeline.settle(order.signal_id)
 
 
-def _ask_worker_to_cancel(order: Order) -> None:
+def _wake(task: Any, row_id: int | str) -> None:
+    """Nudge ``task`` for a row whose work is noted already; the sweep finds it in any case."""
     try:
-        tasks.cancel_order.apply_async((str(order.pk),), retry=False)
+        task.apply_async((row_id,), retry=False)
     except (OperationalError, OSError) as error:
-        detail = "the workers cannot be reached now: the cancel was not sent"
-        raise Unavailable("NOT_QUEUED", detail) from error
+        logger.warning("queue unreachable, the sweep will find the row: %s", error)
 
 
 def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
@@ -105,14 +101,18 @@ def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
     breaker.refresh_from_db()
 
 
-def switch_trading(*, state: str, scope: str, key: str, reason: str) -> TradingState:
-    """Set the kill switch. Raises Refused for a key nobody has, lest a typo halts nothing."""
-    named = {
-        Scope.ACCOUNT.value: Account.objects.filter(name=key),
-        Scope.STRATEGY.value: Strategy.objects.filter(slug=key),
-    }
-    if scope in named and not named[scope].exists():
-        raise Refused(f"UNKNOWN_{scope.upper()}", f"there is no {scope} {key!r}")
-    if scope == Scope.GLOBAL and key:
+def switch_trading(*, mode: str, scope: str, key: str, reason: str) -> TradingState:
+    """Press the kill switch, and wake workers for what it has to get rid of.
+
+    In force when this returns; what is left is repeated by the sweep. Raises Refused for a key nobody
+    has, lest a typo halts nothing.
+    """
+    where = TradingState.Scope(scope)
+    if where == TradingState.Scope.GLOBAL and key:
         raise Refused("KEY_NOT_EXPECTED", "the global switch has no key")
-    return switch.change(TradingState.State(state), scope=Scope(scope), key=key, reason=reason)
+    if not halting.is_known(where, key):
+        raise Refused(f"UNKNOWN_{scope.upper()}", f"there is no {scope} {key!r}")
+    row = halting.press(halting.Mode(mode), scope=where, key=key, reason=reason)
+    for account in flatten.left_of(row).accounts():
+        _wake(tasks.wind_down, account.pk)
+    return row

@@ -1,36 +1,141 @@
-"""What the kill switch does beyond forbidding: cancel every working order of a scope."""
+"""What the kill switch does beyond forbidding: cancel what works, and close what is held.
+
+What is to be done is on rows: a cancel on each order, ``flatten`` on the switch. So it goes on after
+a crash, and pressing twice does nothing twice. ``winding_down`` does it: for the sweep, every second
+until nothing is left, and for ``manage.py halt`` here and now.
+"""
 
 from __future__ import annotations
 
-from execution import dispatch
-from execution.models import Order
-from execution.reconcile import check_order
-from execution.states import TERMINAL, WORKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from brokers.models import Account
+from brokers.models import Instrument as InstrumentRow
+from execution import cancels
+from execution.models import Order, Position, Strategy
+from execution.states import TERMINAL, OrderState
+from risk import switch
 from risk.models import TradingState
 from risk.types import ReasonCode
 
+Scope, State = TradingState.Scope, TradingState.State
+WHO = "the kill switch"
 
-def cancel_all(scope: TradingState.Scope, key: str) -> list[Order]:
-    """Cancel the scope's working orders here and now; returns those that are still working.
 
-    Stop losses stay: without them the positions that remain would be unguarded. Works without queue
-    and workers. What is left keeps being asked about by the sweep.
+class Mode(StrEnum):
+    """What pressing the kill switch does. Each includes that nothing is opened any more."""
+
+    HALT = "halt"
+    REDUCE_ONLY = "reduce_only"
+    CANCEL_ALL = "cancel_all"
+    FLATTEN = "flatten"
+    RESUME = "resume"
+
+
+_STATES = {Mode.REDUCE_ONLY: State.REDUCING, Mode.RESUME: State.ACTIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a scope still has to get rid of."""
+
+    orders: Sequence[Order]
+    positions: Sequence[Position]
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.positions)
+
+    def accounts(self) -> list[Account]:
+        """The accounts something is left on."""
+        named = [order.account for order in self.orders]
+        named += [position.account for position in self.positions]
+        return list({account.pk: account for account in named}.values())
+
+
+def is_known(scope: TradingState.Scope, key: str) -> bool:
+    """Whether there is such an account, strategy, venue or symbol: a typo would halt nothing."""
+    if scope == Scope.ACCOUNT:
+        return Account.objects.filter(name=key).exists()
+    if scope == Scope.STRATEGY:
+        return Strategy.objects.filter(slug=key).exists()
+    if scope == Scope.VENUE:
+        return key in venues()
+    if scope == Scope.SYMBOL:
+        return key in symbols()
+    return key == ""
+
+
+def venues() -> list[str]:
+    """The venues there are accounts at."""
+    return sorted({account.venue for account in Account.objects.all()})
+
+
+def symbols() -> list[str]:
+    """The symbols that have been traded, or asked about."""
+    known = Position.objects.order_by().values_list("symbol", flat=True)
+    return sorted(known.union(InstrumentRow.objects.order_by().values_list("symbol", flat=True)))
+
+
+def press(mode: Mode, *, scope: TradingState.Scope, key: str, reason: str) -> TradingState:
+    """Set the switch, and note what it has to get rid of; in force when this has committed.
+
+    Stop losses stay, lest the positions that remain are unguarded; a flatten takes them off as it
+    closes. Closes that another mode overtook before they were sent are dropped.
     """
-    orders = Order.objects.filter(state__in=WORKING).exclude(role=Order.Role.STOP_LOSS)
-    orders = orders.select_related("account").order_by("id")
-    if scope == TradingState.Scope.ACCOUNT:
-        orders = orders.filter(account__name=key)
-    elif scope == TradingState.Scope.STRATEGY:
-        orders = orders.filter(strategy__slug=key)
-    left = []
-    for order in orders:
-        dispatch.cancel(
-            order, reason=ReasonCode.CANCELED_BY_OPERATOR, detail="cancelled by the kill switch"
+    state = _STATES.get(mode, State.HALTED)
+    with transaction.atomic():
+        before = TradingState.objects.filter(scope=scope, key=key, flatten=True).exists()
+        row = switch.change(
+            state, scope=scope, key=key, flatten=mode is Mode.FLATTEN, reason=reason
         )
-        order.refresh_from_db()
-        if order.state not in TERMINAL:
-            check_order(order)
-            order.refresh_from_db()
-        if order.state not in TERMINAL:
-            left.append(order)
-    return left
+        orders = orders_of(scope, key).exclude(role=Order.Role.STOP_LOSS)
+        closes = Q(role=Order.Role.FLATTEN)
+        if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
+            kept = closes if mode is Mode.FLATTEN else Q(pk=None)
+            cancels.want(orders.exclude(kept), ReasonCode.CANCELED_BY_OPERATOR, WHO)
+        if before and mode is not Mode.FLATTEN:
+            unsent = orders.filter(closes, state=OrderState.PENDING)
+            cancels.want(unsent, ReasonCode.CANCELED_BY_OPERATOR, WHO)
+    return row
+
+
+def orders_of(scope: TradingState.Scope, key: str) -> QuerySet[Order]:
+    """Orders of a scope that have not ended."""
+    orders = Order.objects.exclude(state__in=TERMINAL).select_related("account")
+    if scope == Scope.STRATEGY:
+        return orders.filter(strategy__slug=key)
+    if scope == Scope.SYMBOL:
+        return orders.filter(symbol=key)
+    return orders.filter(account__in=accounts_of(scope, key))
+
+
+def accounts_of(scope: TradingState.Scope, key: str) -> list[Account]:
+    """Accounts a scope touches; all of them where it is not about accounts."""
+    accounts = Account.objects.order_by("pk")
+    if scope == Scope.ACCOUNT:
+        return list(accounts.filter(name=key))
+    if scope == Scope.VENUE:
+        return [account for account in accounts if account.venue == key]
+    return list(accounts)
+
+
+def flattening() -> list[TradingState]:
+    """Switches that order to close what is held."""
+    return list(TradingState.objects.filter(flatten=True).order_by("pk"))
+
+
+def touches(row: TradingState, account: Account, symbol: str) -> bool:
+    """Whether a position of ``account`` in ``symbol`` is in the scope; of a strategy, a part may be."""
+    match row.scope:
+        case Scope.ACCOUNT:
+            return row.key == account.name
+        case Scope.VENUE:
+            return row.key == account.venue
+        case Scope.SYMBOL:
+            return row.key == symbol
+    return True

@@ -28,7 +28,7 @@ from risk.types import ReasonCode, Refusal
 LEASE_SLACK = timedelta(seconds=3)
 MAX_UNDER_WAY = 8
 _EXITS_FIRST = Case(
-    When(role=Order.Role.EXIT, then=Value(0)),
+    When(role__in=(Order.Role.FLATTEN, Order.Role.EXIT), then=Value(0)),
     When(role=Order.Role.STOP_LOSS, then=Value(1)),
     default=Value(2),
     output_field=IntegerField(),
@@ -121,18 +121,24 @@ def _too_old() -> Refusal:
 
 
 def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
+    if order.cancel_reason:
+        detail = f"cancel asked for by {order.cancel_asked_by}"
+        return Refusal(ReasonCode(order.cancel_reason), detail)
     if order.expires_at is not None and order.expires_at < timezone.now():
         return _too_old()
     if not account.is_active:
         return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
         return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
-    if order.role == Order.Role.STOP_LOSS:
-        # A halt must not leave positions without the stop they were opened with.
+    if order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
+        # A halt must not leave positions without the stop they were opened with, nor open at all
+        # where it was told to close them.
         return None
     try:
         switch.refuse_if_switched_off(
             account=account.name,
+            venue=account.venue,
+            symbol=order.symbol,
             strategy=order.strategy.slug if order.strategy else "",
             is_exit=order.is_exit,
         )
@@ -144,6 +150,7 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
 def _end_unsent(order: Order, reason: Refusal) -> bool:
     expired = reason.code is ReasonCode.EXPIRED_BEFORE_SENDING
     event = Event.EXPIRE_UNSENT if expired else Event.DENY
+    event = Event.CANCEL_UNSENT if order.cancel_reason else event
     code = order.reason if expired and order.reason else reason.code.value
     return move(
         order,

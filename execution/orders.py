@@ -121,7 +121,11 @@ def _fill_in(
     order.reduce_only = intent.is_exit and market.plugin.capabilities.reduce_only
     order.client_order_id = market.plugin.client_order_id(order.identity)
     switch.refuse_if_switched_off(
-        account=leg.account.name, strategy=signal.strategy.slug, is_exit=intent.is_exit
+        account=leg.account.name,
+        venue=leg.account.venue,
+        symbol=leg.symbol,
+        strategy=signal.strategy.slug,
+        is_exit=intent.is_exit,
     )
     _refuse_while_in_doubt(intent, leg)
     _refuse_denied(confidence(_rules(signal.strategy), intent))

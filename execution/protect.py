@@ -151,7 +151,9 @@ def _held_by_exits(case: _Case) -> Decimal:
     if not case.plugin.capabilities.locks_balance:
         return ZERO
     exits = Order.objects.filter(
-        account=case.plan.account, symbol=case.plan.symbol, role=Order.Role.EXIT
+        account=case.plan.account,
+        symbol=case.plan.symbol,
+        role__in=(Order.Role.EXIT, Order.Role.FLATTEN),
     ).exclude(state__in=TERMINAL)
     left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
     return left or ZERO

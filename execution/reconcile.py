@@ -140,7 +140,8 @@ def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
 def _absent(order: Order) -> None:
     """Proven absent. Still fresh: sent again with the same identity. Else it ends, named."""
     evidence = {"looks": decisions.LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
-    if decisions.of_absence(order, timezone.now()) is Event.SEND_AGAIN:
+    again = decisions.of_absence(order, timezone.now()) is Event.SEND_AGAIN
+    if again and not order.cancel_reason:
         move(
             order,
             Event.SEND_AGAIN,

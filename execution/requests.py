@@ -15,12 +15,18 @@ from rest_framework.parsers import BaseParser
 
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, TakeProfit
+from execution.halting import Mode
 from execution.models import SideChoices, TimeInForceChoices
 from execution.parsing import Unreadable, parse_object
 from risk.models import TradingState
 from risk.types import QuantityType
 
 HUNDRED = Decimal(100)
+_MODE_OF = {
+    TradingState.State.HALTED.value: Mode.HALT.value,
+    TradingState.State.REDUCING.value: Mode.REDUCE_ONLY.value,
+    TradingState.State.ACTIVE.value: Mode.RESUME.value,
+}
 NOT_JSON = frozenset({"NOT_UTF8", "NOT_JSON", "NOT_AN_OBJECT", "DUPLICATE_KEY"})
 PLAIN_DECIMAL = r"^(?=.*[1-9])[0-9]{1,10}(\.[0-9]{1,18})?$"
 TYPES = (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
@@ -172,13 +178,23 @@ class OptionalReasonSerializer(StrictSerializer):
 
 
 class TradingStateChangeSerializer(StrictSerializer):
-    """Set the kill switch of everything, of one account or of one strategy."""
+    """Press the kill switch of everything, or of one account, strategy, venue or symbol.
 
-    state = serializers.ChoiceField(choices=TradingState.State.choices)
+    Either `mode`, or `state`, which is the mode of that name without cancelling anything.
+    """
+
+    mode = _choice(Mode, required=False)
+    state = serializers.ChoiceField(choices=TradingState.State.choices, required=False)
     scope = serializers.ChoiceField(
         choices=TradingState.Scope.choices, default=TradingState.Scope.GLOBAL.value
     )
     key = serializers.CharField(
-        max_length=63, default="", allow_blank=True, help_text="Account name or strategy slug."
+        max_length=63, default="", allow_blank=True, help_text="The name of what it is for."
     )
     reason = _reason(required=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        state = attrs.pop("state", None)
+        if ("mode" in attrs) == (state is not None):
+            raise serializers.ValidationError({"mode": ["give either mode or state"]})
+        return {"mode": _MODE_OF.get(state, attrs.get("mode"))} | attrs

@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from brokers.decimals import decimal_text
 from brokers.models import Account
+from execution import flatten
 from execution.models import (
     Fill,
     Order,
@@ -215,10 +216,30 @@ class LimitSerializer(Row[RiskLimit]):
         fields = ("id", "rule", "value", "mode", "account", "strategy", "symbol", "updated_at")
 
 
+class LeftSerializer(serializers.Serializer[Any]):
+    """What a switch still has to get rid of: ids of orders to cancel, positions to close."""
+
+    orders = serializers.ListField(child=serializers.UUIDField())
+    positions = serializers.ListField(child=serializers.CharField())
+
+
 class TradingStateSerializer(Row[TradingState]):
+    left = serializers.SerializerMethodField()
+
     class Meta:
         model = TradingState
-        fields = ("scope", "key", "state", "generation", "reason", "changed_by", "changed_at")
+        fields = (
+            "scope", "key", "state", "flatten", "left", "generation", "reason", "changed_by",
+            "changed_at",
+        )  # fmt: skip
+
+    @extend_schema_field(LeftSerializer)
+    def get_left(self, row: TradingState) -> dict[str, list[str]]:
+        left = flatten.left_of(row)
+        return {
+            "orders": [str(order.pk) for order in left.orders],
+            "positions": [str(position) for position in left.positions],
+        }
 
 
 class AuditEventSerializer(Row[AuditEvent]):

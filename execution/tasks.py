@@ -7,37 +7,40 @@ the rows say what is to be done, and ``sweep`` finds what was left behind.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
-from celery.signals import worker_init, worker_ready
-from django.db import Error, connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db import Error
 from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import dispatch, lanes, metrics, pipeline, protect, reconcile, watching
+from execution import (
+    cancels,
+    dispatch,
+    lanes,
+    liveness,
+    metrics,
+    pipeline,
+    protect,
+    reconcile,
+    sweeping,
+    watching,
+    winding_down,
+)
 from execution.exclusive import Work, exclusive
-from execution.models import Heartbeat, Order, Signal
+from execution.models import Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
-from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
 from risk import sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
-LEFT_BEHIND = timedelta(seconds=1)
 GUARD_EVERY = timedelta(seconds=3)
-STANDSTILL = timedelta(seconds=15)
-HEARTBEAT_SECONDS = 3
-BATCH = 200
-SWEEP_LOCK = 0x464B5302
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",
@@ -121,21 +124,30 @@ def check_order(order_id: str) -> None:
 
 @shared_task
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
-    """Cancel an order and read back how it ended."""
+    """Cancel an order and read back how it ended. What its row says about a cancel goes first."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
     if order is None or order.state in TERMINAL:
         return
-    code = ReasonCode(reason)
-    who = _ASKED_BY.get(code, "an operator")
+    code = ReasonCode(order.cancel_reason or reason)
     before = order.state
-    dispatch.cancel(order, reason=code, detail=f"cancel asked for by {who}")
-    order.refresh_from_db()
-    if order.state == OrderState.CANCELING:
-        reconcile.check_order(order)
-        order.refresh_from_db()
+    cancels.carry_out(order, code, order.cancel_asked_by or _ASKED_BY.get(code, "an operator"))
     # Waking those who wait for a cancel that changed nothing would make them ask for it again.
     if order.state != before:
         _after([order])
+
+
+@shared_task
+def wind_down(account_id: int) -> None:
+    """Do what the kill switch and operators want of an account: cancel, close.
+
+    One thread per account: a venue that hangs must not hold them all.
+    """
+    account = Account.objects.get(pk=account_id)
+    with exclusive(Work.WIND_DOWN, account_id) as mine:
+        done, symbols = winding_down.step(account) if mine else ([], [])
+    _after(done)
+    for symbol in symbols:
+        run_lane.apply_async((account_id, symbol), retry=False)
 
 
 def _cancel(order_ids: Iterable[UUID]) -> None:
@@ -192,7 +204,7 @@ def watch(account_id: int) -> None:
 
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
-    for lane_account, symbol in _waiting_lanes(account_id)[: lanes.MAX_UNDER_WAY]:
+    for lane_account, symbol in sweeping.waiting_lanes(account_id)[: lanes.MAX_UNDER_WAY]:
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 
@@ -207,84 +219,38 @@ def sweep() -> None:
 
     One sweep at a time: a second one finds the lock taken and leaves. Beat published this.
     """
-    _beat("beat")
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SWEEP_LOCK])
-            (mine,) = cursor.fetchone()
-        if not mine:
-            return
-        due = _due_orders()
+    liveness.beat("beat")
+    due = sweeping.due_orders()
+    if due is None:
+        return
     now = timezone.now()
     for order in lanes.lease_ended_before(now):
         lanes.lose_sight(order)
         check_order.apply_async((str(order.pk),), retry=False)
     for order_id in due:
         check_order.apply_async((str(order_id),), retry=False)
-    for account_id, symbol in _waiting_lanes():
+    for account_id, symbol in sweeping.waiting_lanes():
         run_lane.apply_async((account_id, symbol), retry=False)
-    for signal_id in _undecided_signals():
+    for signal_id in sweeping.undecided_signals():
         process_signal.apply_async((str(signal_id),), retry=False)
-    for signal_id in _unsettled_signals():
+    for signal_id in sweeping.unsettled_signals():
         pipeline.settle(signal_id)
+    _sweep_accounts()
+
+
+def _sweep_accounts() -> None:
+    """What is to be done for whole accounts and positions; dropped if it waits until the next sweep."""
     for account_id in Account.objects.filter(
         is_active=True, reconciled_at__isnull=True
     ).values_list("pk", flat=True):
         reconcile_account.apply_async((account_id,), retry=False, expires=5)
-    for account_id, symbol in protect.due(now - GUARD_EVERY):
+    for account_id, symbol in protect.due(timezone.now() - GUARD_EVERY):
         guard.apply_async((account_id, symbol), retry=False, expires=10)
     for account_id in watching.watched_accounts():
         watch.apply_async((account_id,), retry=False, expires=5)
+    for account_id in sweeping.accounts_to_wind_down():
+        wind_down.apply_async((account_id,), retry=False, expires=5)
     watching.alarm()
-
-
-def _due_orders() -> list[UUID]:
-    """Working orders whose next question is due; the next one is put off so that nobody asks twice."""
-    now = timezone.now()
-    due = (
-        Order.objects.select_for_update(skip_locked=True, no_key=True)
-        .filter(next_check_at__lte=now)
-        .exclude(state__in=(OrderState.PENDING, OrderState.SUBMITTING, *TERMINAL))
-        .order_by("next_check_at")
-        .values_list("pk", flat=True)[:BATCH]
-    )
-    ids = list(due)
-    Order.objects.filter(pk__in=ids).update(next_check_at=now + timedelta(seconds=15))
-    return ids
-
-
-def _waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
-    """Lanes with something to send: of one account, or of all where it was left behind."""
-    now = timezone.now()
-    of_account = Q(account_id=account_id)
-    left_behind = Q(updated_at__lt=now - LEFT_BEHIND)
-    lanes = (
-        Order.objects.filter(left_behind if account_id is None else of_account)
-        .filter(state=OrderState.PENDING)
-        .exclude(next_check_at__gt=now)
-        .values_list("account_id", "symbol")
-        .distinct()
-        .order_by()
-    )
-    return list(lanes[:BATCH])
-
-
-def _undecided_signals() -> list[UUID]:
-    """The oldest undecided signal of each (strategy, symbol)."""
-    old = timezone.now() - LEFT_BEHIND
-    rows = (
-        Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
-        .order_by("strategy_id", "symbol", "id")
-        .distinct("strategy_id", "symbol")
-        .values_list("pk", flat=True)
-    )
-    return list(rows[:BATCH])
-
-
-def _unsettled_signals() -> list[UUID]:
-    unfinished = pipeline.own_orders(OuterRef("pk")).exclude(state__in=TERMINAL)
-    rows = Signal.objects.filter(~Exists(unfinished), state=SignalState.WORKING)
-    return list(rows.values_list("pk", flat=True)[:BATCH])
 
 
 @shared_task
@@ -305,7 +271,7 @@ def reconcile_account(account_id: int) -> None:
         return
     for difference in found:
         logger.warning("%s: %s", difference, difference.detail)
-    for lane_account, symbol in _waiting_lanes(account_id):
+    for lane_account, symbol in sweeping.waiting_lanes(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 
@@ -313,34 +279,6 @@ def reconcile_account(account_id: int) -> None:
 def seal_audit() -> None:
     """Link what was recorded since the last time into the audit chain."""
     sealing.seal()
-
-
-@worker_init.connect
-def require_reconciliation(**_: object) -> None:
-    """After a standstill no account trades before it has been compared with its venue."""
-    alive = Heartbeat.objects.filter(name="worker", at__gt=timezone.now() - STANDSTILL).exists()
-    if not alive:
-        Account.objects.update(reconciled_at=None)
-
-
-@worker_ready.connect
-def show_signs_of_life(**_: object) -> None:
-    """This process notes that it lives, whatever its tasks and beat are doing."""
-    threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
-
-
-def _keep_beating() -> None:
-    while True:
-        try:
-            _beat("worker")
-        except Error as error:
-            logger.warning("no sign of life could be noted: %s", type(error).__name__)
-            connection.close()
-        time.sleep(HEARTBEAT_SECONDS)
-
-
-def _beat(name: str) -> None:
-    Heartbeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
 
 
 def _publish(signal_ids: list[str]) -> None:

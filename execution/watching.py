@@ -92,7 +92,10 @@ def look(plan_id: int) -> list[UUID]:
 
 def _may_not_close(plan: Protection, strategy: Strategy) -> bool:
     """Whether an alert would be denied: then no target is used up, and a closing waits."""
-    standing = switch.standing(account=plan.account.name, strategy=strategy.slug)
+    account = plan.account
+    standing = switch.standing(
+        account=account.name, venue=account.venue, symbol=plan.symbol, strategy=strategy.slug
+    )
     return standing is not None and standing.state == TradingState.State.HALTED
 
 

@@ -8,6 +8,4 @@ class FksSiteConfig(AppConfig):
     verbose_name = "FKS"
 
     def ready(self) -> None:
-        from fks_site import checks, logins  # noqa: F401  (importing registers the checks)
-
-        logins.listen()
+        from fks_site import checks  # noqa: F401  (importing registers them)

@@ -13,28 +13,30 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget
 
 from brokers.models import Account
+from execution import commands, halting
+from execution.halting import Mode
 from execution.models import Strategy
 from fks_site.dashboard import CACHE_KEY
-from risk import switch
 from risk.admin.confirm import Question, ReasonForm, ask
-from risk.models import TradingState
 
-MAY_NOT_RELEASE = "You may halt; releasing needs another right."
-_STATES = [
-    (TradingState.State.HALTED.value, "Halt: nothing is sent, exits included"),
-    (TradingState.State.REDUCING.value, "Reduce only: nothing but exits is sent"),
-    (TradingState.State.ACTIVE.value, "Active: trade as usual"),
+PERMISSION = "risk.change_tradingstate"
+_MODES = [
+    (Mode.HALT.value, "Halt: nothing is sent but stop losses, exits included"),
+    (Mode.REDUCE_ONLY.value, "Reduce only: nothing but exits is sent"),
+    (Mode.CANCEL_ALL.value, "Cancel all: halt, and cancel every working order but stop losses"),
+    (Mode.FLATTEN.value, "Flatten: cancel all, and close every position at the market"),
+    (Mode.RESUME.value, "Active: trade as usual"),
 ]
 
 
 class SwitchForm(ReasonForm):
-    """What to switch, and to which state."""
+    """What to switch, and how."""
 
-    field_order = ("state", "target", "reason")
+    field_order = ("mode", "target", "reason")
 
-    state = forms.ChoiceField(
+    mode = forms.ChoiceField(
         label="Trading",
-        choices=_STATES,
+        choices=_MODES,
         widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
     )
     target = forms.ChoiceField(label="For", widget=UnfoldAdminSelectWidget())
@@ -49,27 +51,31 @@ class SwitchForm(ReasonForm):
             ("global:", "everything"),
             *((f"account:{name}", f"account {name}") for name in accounts),
             *((f"strategy:{slug}", f"strategy {slug}") for slug in strategies),
+            *((f"venue:{name}", f"venue {name}") for name in halting.venues()),
+            *((f"symbol:{name}", f"symbol {name}") for name in halting.symbols()),
         ]
 
-    def scope_and_key(self) -> tuple[TradingState.Scope, str]:
+    def scope_and_key(self) -> tuple[str, str]:
         scope, _, key = self.cleaned_data["target"].partition(":")
-        return TradingState.Scope(scope), key
+        return scope, key
 
 
 def page(request: HttpRequest) -> HttpResponse:
-    """Asks for state, scope and reason; a POST with all of them switches."""
-    if not any(request.user.has_perm(name) for name in (switch.HALT, switch.CHANGE)):
+    """Asks for mode, scope and reason; a POST with all of them switches."""
+    if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
-    chosen = {name: request.GET[name] for name in ("state", "target") if name in request.GET}
-    initial = {"state": TradingState.State.HALTED.value, "target": "global:"} | chosen
+    chosen = {name: request.GET[name] for name in ("mode", "target") if name in request.GET}
+    initial = {"mode": Mode.HALT.value, "target": "global:"} | chosen
     form = SwitchForm(request.POST or None, initial=initial)
     if not form.is_valid():
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
-    state = TradingState.State(form.cleaned_data["state"])
-    if not switch.may_change(request.user, state, scope=scope, key=key):
-        raise PermissionDenied(MAY_NOT_RELEASE)
-    row = switch.change(state, scope=scope, key=key, reason=form.cleaned_data["reason"])
+    row = commands.switch_trading(
+        mode=form.cleaned_data["mode"],
+        scope=scope,
+        key=key,
+        reason=form.cleaned_data["reason"],
+    )
     cache.delete(CACHE_KEY)
     messages.success(request, f"Trading for {row}.")
     return HttpResponseRedirect(reverse("admin:index"))
@@ -78,8 +84,8 @@ def page(request: HttpRequest) -> HttpResponse:
 def _question() -> Question:
     return Question(
         title="Halt or resume trading",
-        text="In force for every order not yet sent as soon as you confirm. Orders at a venue stay "
-        "there: cancel them on their own pages.",
+        text="In force for every order not yet sent as soon as you confirm. What is to be cancelled or "
+        "closed is repeated until the venue has complied; the home page shows what is left.",
         button="Switch",
         back=reverse("admin:index"),
     )

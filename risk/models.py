@@ -126,9 +126,6 @@ class CircuitBreaker(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["account"]
-        permissions: ClassVar[list[tuple[str, str]]] = [
-            ("operate_circuitbreaker", "Can trip and reset circuit breakers")
-        ]
 
     def __str__(self) -> str:
         return f"breaker of {self.account.name}: {self.state}"
@@ -141,6 +138,8 @@ class TradingState(models.Model):
         GLOBAL = "global", "everything"
         ACCOUNT = "account", "account"
         STRATEGY = "strategy", "strategy"
+        VENUE = "venue", "venue"
+        SYMBOL = "symbol", "symbol"
 
     class State(models.TextChoices):
         ACTIVE = "active", "active"
@@ -148,8 +147,11 @@ class TradingState(models.Model):
         HALTED = "halted", "halted"
 
     scope = models.CharField(max_length=10, choices=Scope.choices)
-    key = models.CharField(max_length=63, blank=True, help_text="Account name or strategy slug.")
+    key = models.CharField(max_length=63, blank=True, help_text="The name of what it is for.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    flatten = models.BooleanField(
+        default=False, help_text="Close whatever is held, until nothing is."
+    )
     generation = models.PositiveIntegerField(default=0)
     reason = models.TextField(blank=True)
     changed_by = models.CharField(max_length=150, blank=True)
@@ -157,9 +159,6 @@ class TradingState(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["scope", "key"]
-        permissions: ClassVar[list[tuple[str, str]]] = [
-            ("halt_tradingstate", "Can halt trading, not release it")
-        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["scope", "key"], name="trading_state_once_per_scope")
         ]

@@ -1,4 +1,5 @@
-"""The kill switch: ACTIVE, REDUCING or HALTED for everything, an account or a strategy.
+"""The kill switch: ACTIVE, REDUCING or HALTED for everything, or for a venue, account,
+strategy or symbol.
 
 A change takes an exclusive advisory lock, every claim of an order for sending takes the shared one
 in its own transaction (``fence``). So once ``change`` has committed, no claim that read the older
@@ -7,7 +8,6 @@ state can still commit: nothing that increases risk is claimed for sending after
 
 from __future__ import annotations
 
-from django.contrib.auth.models import AnonymousUser, PermissionsMixin
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -16,7 +16,6 @@ from risk import audit
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
-HALT, CHANGE = "risk.halt_tradingstate", "risk.change_tradingstate"
 FENCE_LOCK = 0x464B5301
 _STRICTNESS = {
     TradingState.State.ACTIVE: 0,
@@ -25,38 +24,18 @@ _STRICTNESS = {
 }
 
 
-def loosens(
-    state: TradingState.State,
-    *,
-    scope: TradingState.Scope = TradingState.Scope.GLOBAL,
-    key: str = "",
-) -> bool:
-    """Whether ``state`` would let through what the scope forbids now."""
-    row = TradingState.objects.filter(scope=scope, key=key).first()
-    now = TradingState.State(row.state) if row else TradingState.State.ACTIVE
-    return _STRICTNESS[state] < _STRICTNESS[now]
-
-
-def may_change(
-    user: PermissionsMixin | AnonymousUser,
-    state: TradingState.State,
-    *,
-    scope: TradingState.Scope,
-    key: str,
-) -> bool:
-    """Whether ``user`` may set ``state``: who may only halt may not release."""
-    held = {name for name in (HALT, CHANGE) if user.has_perm(name)}
-    return CHANGE in held or (HALT in held and not loosens(state, scope=scope, key=key))
-
-
 def change(
     state: TradingState.State,
     *,
     scope: TradingState.Scope = TradingState.Scope.GLOBAL,
     key: str = "",
+    flatten: bool = False,
     reason: str,
 ) -> TradingState:
-    """Set the state of a scope; in force everywhere when this returns. Needs PostgreSQL only."""
+    """Set the state of a scope; in force everywhere when this has committed. Needs PostgreSQL only.
+
+    ``flatten`` is an order to close what the scope holds; every later change takes it back.
+    """
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [FENCE_LOCK])
@@ -66,6 +45,7 @@ def change(
         before = row.state
         TradingState.objects.filter(pk=row.pk).update(
             state=state,
+            flatten=flatten,
             generation=F("generation") + 1,
             reason=reason,
             changed_by=audit.current_actor().name,
@@ -76,7 +56,8 @@ def change(
             "trading_state.changed",
             f"{scope} {key}".strip(),
             before={"state": before},
-            after={"state": state.value, "generation": row.generation},
+            after={"state": state.value, "generation": row.generation}
+            | ({"flatten": True} if flatten else {}),
             reason=reason,
         )
     return row
@@ -88,19 +69,23 @@ def fence() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [FENCE_LOCK])
 
 
-def standing(*, account: str, strategy: str = "") -> TradingState | None:
-    """The strictest row that touches this account and strategy, ``None`` when all is active."""
+def standing(*, account: str, venue: str, symbol: str, strategy: str = "") -> TradingState | None:
+    """The strictest row that touches an order of these, ``None`` when all is active."""
     rows = TradingState.objects.filter(
         Q(scope=TradingState.Scope.GLOBAL)
         | Q(scope=TradingState.Scope.ACCOUNT, key=account)
         | Q(scope=TradingState.Scope.STRATEGY, key=strategy)
+        | Q(scope=TradingState.Scope.VENUE, key=venue)
+        | Q(scope=TradingState.Scope.SYMBOL, key=symbol)
     ).exclude(state=TradingState.State.ACTIVE)
     return max(rows, key=lambda row: _STRICTNESS[TradingState.State(row.state)], default=None)
 
 
-def refuse_if_switched_off(*, account: str, strategy: str, is_exit: bool) -> None:
+def refuse_if_switched_off(
+    *, account: str, venue: str, symbol: str, strategy: str, is_exit: bool
+) -> None:
     """Raise Refusal when the switch forbids an order: HALTED all, REDUCING all but exits."""
-    row = standing(account=account, strategy=strategy)
+    row = standing(account=account, venue=venue, symbol=symbol, strategy=strategy)
     if row is None:
         return
     numbers = {"scope": str(row.scope), "generation": str(row.generation)}

@@ -21,7 +21,7 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import Permissions, VenueStatus
-from execution.models import Heartbeat, Order, Route, Signal, Strategy
+from execution.models import Heartbeat, Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
 from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, TradingState
 from risk.rules import RULES, Start
@@ -29,7 +29,7 @@ from tests.brokers.scripted import ScriptedPlugin, registered, report_of, script
 from tests.factories import (
     AccountFactory,
     OrderFactory,
-    SignalFactory,
+    PositionFactory,
     StrategyFactory,
     allow_trading,
     webhook,
@@ -304,7 +304,7 @@ def test_a_halt_may_concern_one_account_or_strategy() -> None:
 
 
 @pytest.mark.parametrize("command", ["halt", "resume"])
-@pytest.mark.parametrize("scope", ["account", "strategy"])
+@pytest.mark.parametrize("scope", ["account", "strategy", "venue", "symbol"])
 def test_a_name_nobody_has_halts_nothing(command: str, scope: str) -> None:
     with pytest.raises(CommandError, match=f"there is no {scope} 'typo'"):
         run(command, f"--{scope}", "typo", "--reason", "test")
@@ -323,9 +323,26 @@ def test_a_halt_may_cancel_what_works_and_names_what_is_left(scripted: Accounts)
     assert said.splitlines()[-1] == "All working orders are cancelled."
     assert Order.objects.get(pk=orders[0].pk).state == OrderState.CANCELED
     script_of(silent).failure = QueryFailedError("timeout")
-    said = run("halt", "--mode", "cancel_all", "--reason", "test")
-    assert f"still at the venue: order {orders[1].pk}" in said
-    assert "All working orders" not in said
+    out = io.StringIO()
+    stubborn = ("halt", "--mode", "cancel_all", "--reason", "test", "--seconds", "0")
+    with pytest.raises(CommandError, match="not everything is done"):
+        call_command(*stubborn, stdout=out)
+    assert f"still to be cancelled: order {orders[1].pk}" in out.getvalue()
+    assert "All working orders" not in out.getvalue()
+
+
+def test_a_halt_may_close_what_is_held_by_itself(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account)
+    said = run("halt", "--symbol", "BTC/USDT", "--mode", "flatten", "--reason", "test")
+    assert said.splitlines() == [
+        "BTC/USDT is halted now.",
+        "All working orders are cancelled.",
+        "All positions are closed.",
+    ]
+    assert Position.objects.get().quantity == 0
+    run("resume", "--symbol", "BTC/USDT", "--reason", "test")
+    assert not TradingState.objects.filter(flatten=True).exists()
 
 
 def test_the_books_are_compared(scripted: Accounts) -> None:
@@ -395,40 +412,3 @@ def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> 
     for name in ("worker", "beat"):
         Heartbeat.objects.create(name=name, at=timezone.now())
     assert {line[:4] for line in run("doctor").splitlines()} == {"ok  "}
-
-
-def test_a_signal_is_replayed_without_a_trace() -> None:
-    strategy, _ = webhook()
-    signal = SignalFactory.create(strategy=strategy, body='{"symbol": "BTCUSDT", "action": "buy"}')
-
-    replayed = printed("replay_signal", str(signal.pk))
-
-    assert replayed["signal_id"] == str(signal.pk)
-    assert replayed["alert"] == {"symbol": "BTCUSDT", "action": "buy"}
-    assert not Order.objects.exists()
-
-
-def test_an_alert_from_a_file_is_judged_like_one_that_came(tmp_path: Path) -> None:
-    strategy, _ = webhook(format="keyvalue")
-    (tmp_path / "alert").write_text("s=BTCUSDT b=long q=0.01")
-    arguments = ("--strategy", strategy.slug, "--file", str(tmp_path / "alert"))
-
-    assert printed("replay_signal", *arguments)["alert"] == {
-        "symbol": "BTCUSDT",
-        "action": "buy",
-        "quantity": "0.01",
-    }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ((), "give a signal's id"),
-        (("x",), "is no signal id"),
-        (("00000000-0000-7000-8000-000000000000",), "there is no signal"),
-        (("--strategy", "x", "--file", "/nowhere"), "there is no strategy"),
-    ],
-)
-def test_what_cannot_be_replayed(arguments: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(CommandError, match=sentence):
-        run("replay_signal", *arguments)

@@ -19,7 +19,6 @@ from brokers.capabilities import Capabilities
 from brokers.client_pool import ClientPool
 from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
-from brokers.dialects.bybit import BybitLinear, BybitSpot
 from brokers.dialects.kraken import KrakenSpot
 from brokers.dialects.unified import Unified
 from brokers.errors import (
@@ -57,7 +56,7 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 T = TypeVar("T")
 
 DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
-    dialect.profile: dialect for dialect in (BinanceSpot, KrakenSpot, BybitSpot, BybitLinear)
+    dialect.profile: dialect for dialect in (BinanceSpot, KrakenSpot)
 }
 """The exchanges whose answers are read here and not by ccxt."""
 CCXT_TYPES = {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import unquote
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,16 +14,14 @@ from django.urls import reverse
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
+from execution import commands
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import order_stories
 from execution.models import Order
-from execution.states import AT_VENUE, ORDER_COLORS, TERMINAL, WORKING, OrderState
-from execution.tasks import cancel_order
-from risk import audit
+from execution.states import ORDER_COLORS, UNRESOLVED, WORKING, OrderState
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 CANCEL = "execution.change_order"
-CANCELABLE = AT_VENUE | {OrderState.PENDING}
 STAGES = {
     "working": ("Working", Q(state__in=sorted(WORKING))),
     "unknown": ("Unknown", Q(state=OrderState.UNKNOWN)),
@@ -108,7 +104,7 @@ class OrderAdmin(ReadOnlyAdmin):
         if object_id is None or request.method == "POST":
             return True
         order = self.get_object(request, unquote(str(object_id)))
-        return order is not None and order.state in CANCELABLE
+        return order is not None and order.state in WORKING
 
     @asking_action(description="Cancel order", icon="cancel", permission="cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -117,12 +113,12 @@ class OrderAdmin(ReadOnlyAdmin):
             raise Http404
         back = reverse("admin:execution_order_change", args=[order.pk])
         form = ReasonForm(request.POST or None)
-        if order.state not in CANCELABLE:
-            messages.warning(request, _why_not(order))
+        if order.state not in WORKING:
+            messages.warning(request, f"This order has ended: {order.get_state_display()}.")
             return HttpResponseRedirect(back)
         if not form.is_valid():
             return ask(request, self.admin_site, form, _question(order, back))
-        _ask_for_cancel(order, form.cleaned_data["reason"])
+        commands.cancel(order, form.cleaned_data["reason"])
         messages.success(request, "The cancel is on its way; the journal shows how it ends.")
         return HttpResponseRedirect(back)
 
@@ -133,27 +129,10 @@ class OrderAdmin(ReadOnlyAdmin):
 
 def _question(order: Order, back: str) -> Question:
     text = "An order at the venue may still fill before its cancel arrives."
+    if order.state in UNRESOLVED:
+        text = "Nobody knows yet whether the venue has it: it is cancelled as soon as it is found."
     if order.state == OrderState.PENDING:
         text = "It has not been sent: canceling it now ends it for good."
     elif order.role == Order.Role.STOP_LOSS:
         text = "It is a stop loss: its position is unguarded until FKS has placed another one."
     return Question(f"Cancel: {order}?", text, "Cancel the order", back)
-
-
-def _why_not(order: Order) -> str:
-    if order.state in TERMINAL:
-        return f"This order has ended: {order.get_state_display()}."
-    return "Whether the venue has this order is not known yet; FKS finds that out first."
-
-
-def _ask_for_cancel(order: Order, reason: str) -> None:
-    """Audit the wish, then wake a worker with it once it is committed."""
-    with transaction.atomic():
-        audit.record(
-            "order.cancel_asked",
-            f"order {order.pk}",
-            before={"state": order.state},
-            reason=reason,
-            correlation_id=str(order.signal_id or ""),
-        )
-        transaction.on_commit(partial(cancel_order.apply_async, (str(order.pk),), retry=False))

@@ -44,6 +44,7 @@ class Order(models.Model):
         ENTRY = "entry", "entry"
         EXIT = "exit", "exit"
         STOP_LOSS = "stop_loss", "stop loss"
+        FLATTEN = "flatten", "flatten"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     signal = models.ForeignKey(
@@ -79,6 +80,11 @@ class Order(models.Model):
     detail = models.TextField(blank=True)
     verdicts = models.JSONField(default=list, help_text="Each risk rule's answer with its numbers.")
     sizing = models.JSONField(default=list, help_text="The size arithmetic, step by step.")
+
+    cancel_reason = models.CharField(
+        max_length=40, blank=True, help_text="Set while somebody wants it cancelled: why."
+    )
+    cancel_asked_by = models.CharField(max_length=150, blank=True)
 
     client_order_id = models.CharField(max_length=64, unique=True)
     broker_order_id = models.CharField(max_length=100, blank=True)
@@ -139,6 +145,11 @@ class Order(models.Model):
             models.Index(fields=["state", "-id"], name="order_by_state"),
             models.Index(fields=["account", "-id"], name="order_by_account"),
             models.Index(fields=["broker_order_id"], name="order_by_broker_id"),
+            models.Index(
+                fields=["account"],
+                name="order_cancel_wanted",
+                condition=~Q(cancel_reason="") & ~Q(state__in=sorted(TERMINAL)),
+            ),
         ]
 
     def __str__(self) -> str:

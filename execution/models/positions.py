@@ -103,6 +103,8 @@ class Difference(models.Model):
         GONE = "gone", "gone by itself"
         ADOPTED = "adopted", "adopted"
         IGNORED = "ignored", "ignored"
+        FLATTENED = "flattened", "flattened"
+        CANCELED = "canceled", "cancelled at the venue"
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
     symbol = models.CharField(max_length=60)

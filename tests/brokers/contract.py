@@ -22,28 +22,11 @@ from brokers.types import (
     Side,
 )
 from tests.venues.client import RunningVenue
-from tests.venues.credentials import (
-    BINANCE_KEY,
-    BINANCE_SECRET,
-    BYBIT_KEYS,
-    BYBIT_SECRET,
-    KRAKEN_KEY,
-    KRAKEN_SECRET,
-)
+from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, KRAKEN_KEY, KRAKEN_SECRET
 from tests.venues.faults import Action, Fault, When
 
 SYMBOL = "BTC/USDT"
-PERPETUAL = "BTC/USDT:USDT"
-KEYS = {
-    "binance": (BINANCE_KEY, BINANCE_SECRET),
-    "kraken": (KRAKEN_KEY, KRAKEN_SECRET),
-    "bybit": (BYBIT_KEYS["spot"], BYBIT_SECRET),
-    "bybit-linear": (BYBIT_KEYS["linear"], BYBIT_SECRET),
-}
-CCXT_VENUES = tuple(KEYS)
-"""The venues of `tests/venues/` by their own names."""
-SWAPS = frozenset({"bybit-linear"})
-SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
+KEYS = {"binance": (BINANCE_KEY, BINANCE_SECRET), "kraken": (KRAKEN_KEY, KRAKEN_SECRET)}
 
 
 def order(**changes: object) -> OrderRequest:
@@ -69,19 +52,15 @@ def ref(request: OrderRequest, broker_order_id: str = "") -> OrderRef:
 
 
 def ccxt_plugin(
-    venue: str,
+    exchange: str,
     base_url: str,
     environment: Environment = Environment.SANDBOX,
-    credentials: tuple[str, ...] | None = None,
-    **more: object,
+    credentials: tuple[str, str] | None = None,
 ) -> CcxtPlugin:
-    """A plugin for one of `CCXT_VENUES`."""
-    plugin, exchange = CcxtPlugin(), venue.partition("-")[0]
-    options = {"exchange": exchange, "base_url": base_url, **more}
-    if venue in SWAPS:
-        options["market_type"] = "swap"
-    names = ("api_key", "api_secret", "api_passphrase")
-    secrets = dict(zip(names, credentials or KEYS[venue], strict=False))
+    key, secret = credentials or KEYS[exchange]
+    plugin = CcxtPlugin()
+    options = {"exchange": exchange, "base_url": base_url}
+    secrets = {"api_key": key, "api_secret": secret}
     plugin.init(AccountConfig("1", exchange, environment, options, secrets))
     return plugin
 
@@ -90,17 +69,6 @@ class Rig(ABC):
     """A plugin and a hand on its venue, whose price is 60000."""
 
     plugin: ExecutionPlugin
-    symbol: str = SYMBOL
-
-    def order(self, **changes: object) -> OrderRequest:
-        return order(**{"symbol": self.symbol} | changes)
-
-    def limit(self, price: str = "50000", **changes: object) -> OrderRequest:
-        return limit(price, **{"symbol": self.symbol} | changes)
-
-    def unaffordable(self) -> OrderRequest:
-        """An order the venue refuses."""
-        return self.limit(quantity=Decimal(900))
 
     @abstractmethod
     def connect(self) -> ExecutionPlugin:
@@ -127,7 +95,6 @@ class CcxtRig(Rig):
     def __init__(self, exchange: str, venue: RunningVenue) -> None:
         self.exchange = exchange
         self.venue = venue
-        self.symbol = SYMBOLS[exchange]
         self.plugin = self.connect()
 
     def connect(self) -> ExecutionPlugin:
@@ -160,10 +127,6 @@ class PaperRig(Rig):
         options = {"prices": {SYMBOL: "60000"}, "balance": {"USDT": "1000000"}}
         plugin.init(AccountConfig(self.key, "paper", Environment.DRY_RUN, options))
         return plugin
-
-    def unaffordable(self) -> OrderRequest:
-        """The paper venue looks at no balance before a limit order fills."""
-        return self.limit("70000", post_only=True)
 
     def placed(self, request: OrderRequest) -> int:
         return int(self.connect().fetch_order(ref(request)) is not None)

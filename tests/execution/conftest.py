@@ -32,7 +32,14 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...
     from execution import tasks
 
     sent: list[tuple[str, tuple[object, ...]]] = []
-    for name in ("process_signal", "run_lane", "check_order", "cancel_order", "reconcile_account"):
+    for name in (
+        "process_signal",
+        "run_lane",
+        "check_order",
+        "cancel_order",
+        "reconcile_account",
+        "wind_down",
+    ):
         task = getattr(tasks, name)
 
         def record(args: tuple[object, ...], *, _name: str = name, **_: object) -> None:

@@ -12,11 +12,13 @@ from django.test import Client
 from kombu.exceptions import OperationalError
 
 from brokers.models import Account
-from execution import commands, tasks, waiting
+from brokers.types import VenueStatus
+from execution import commands, sweeping, tasks, waiting
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import AuditEvent, CircuitBreaker, TradingState
+from tests.brokers.scripted import report_of, script_of
 from tests.factories import (
     PASSWORD,
     AccountFactory,
@@ -34,7 +36,7 @@ POWERS = (
     "add_order",
     "change_order",
     "view_circuitbreaker",
-    "operate_circuitbreaker",
+    "change_circuitbreaker",
     "view_tradingstate",
     "change_tradingstate",
 )
@@ -395,56 +397,61 @@ def test_an_order_at_the_venue_is_canceled_by_a_worker(
     assert AuditEvent.objects.get().kind == "order.cancel_asked"
 
 
-@pytest.mark.parametrize(
-    ("state", "code"),
-    [
-        ("filled", "ORDER_ENDED"),
-        ("canceled", "ORDER_ENDED"),
-        ("submitting", "ORDER_UNRESOLVED"),
-        ("unknown", "ORDER_UNRESOLVED"),
-        ("needs_operator", "ORDER_UNRESOLVED"),
-    ],
-)
-def test_an_order_that_cannot_be_canceled_now(
-    operator: Callable[..., Any], desk: Account, asked: list[str], state: str, code: str
+@pytest.mark.parametrize("state", ["filled", "canceled"])
+def test_an_order_that_has_ended_cannot_be_canceled(
+    operator: Callable[..., Any], desk: Account, asked: list[str], state: str
 ) -> None:
     order = OrderFactory.create(account=desk, state=state)
 
     answer = operator(f"/orders/{order.pk}/cancel", {})
 
     assert answer.status_code == 409
-    assert answer.json()["code"] == code
+    assert answer.json()["code"] == "ORDER_ENDED"
     assert asked == []
     assert not AuditEvent.objects.exists()
+
+
+@pytest.mark.parametrize("state", ["submitting", "unknown", "needs_operator"])
+def test_the_cancel_of_an_order_of_unknown_fate_is_kept_for_when_it_is_found(
+    operator: Callable[..., Any], desk: Account, asked: list[str], state: str
+) -> None:
+    order = OrderFactory.create(account=desk, state=state)
+
+    answer = operator(f"/orders/{order.pk}/cancel", {})
+
+    assert (answer.status_code, answer.json()["state"]) == (202, state)
+    order.refresh_from_db()
+    assert (order.cancel_reason, order.cancel_asked_by) == ("CANCELED_BY_OPERATOR", "olivia")
 
 
 def test_an_order_claimed_meanwhile_is_not_called_canceled(desk: Account, asked: list[str]) -> None:
     order = OrderFactory.create(account=desk)
     Order.objects.filter(pk=order.pk).update(state=OrderState.SUBMITTING, attempt=1)
 
-    with pytest.raises(commands.Conflict) as refused:
-        commands.cancel(order, "too late")
+    commands.cancel(order, "too late")
 
-    assert refused.value.get_codes() == "ORDER_UNRESOLVED"
-    assert not AuditEvent.objects.exists()
+    assert order.state == OrderState.SUBMITTING
+    assert asked == [str(order.pk)]
 
 
-def test_a_cancel_that_reaches_no_worker_says_so(
-    operator: Callable[..., Any], desk: Account, monkeypatch: pytest.MonkeyPatch
+def test_a_cancel_that_reaches_no_worker_is_found_by_the_sweep(
+    operator: Callable[..., Any], scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OperationalError("Error 111 connecting to 10.0.0.7:6379")
 
     monkeypatch.setattr(tasks.cancel_order, "apply_async", fail)
-    order = OrderFactory.create(account=desk, state=OrderState.OPEN)
+    account = scripted()
+    order = OrderFactory.create(account=account, state=OrderState.OPEN, broker_order_id="V1")
+    script_of(account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
 
     answer = operator(f"/orders/{order.pk}/cancel", {})
 
-    assert answer.status_code == 503
-    assert answer.json() == {
-        "code": "NOT_QUEUED",
-        "detail": "the workers cannot be reached now: the cancel was not sent",
-    }
+    assert (answer.status_code, answer.json()["state"]) == (202, "open")
+    assert sweeping.accounts_to_wind_down() == {account.pk}
+    tasks.wind_down(account.pk)
+    order.refresh_from_db()
+    assert (order.state, order.detail) == (OrderState.CANCELED, "cancel asked for by olivia")
 
 
 def test_an_order_nobody_has(operator: Callable[..., Any]) -> None:
@@ -482,8 +489,14 @@ def test_the_switch_is_in_force_when_it_is_answered(
     assert answer.status_code == 200
     shown = answer.json()
     assert shown.pop("changed_at")
-    assert shown == body | {"generation": 1, "changed_by": "olivia"}
-    standing = switch.standing(account="desk")
+    left = {"orders": [], "positions": []}
+    assert shown == body | {
+        "flatten": False,
+        "left": left,
+        "generation": 1,
+        "changed_by": "olivia",
+    }
+    standing = switch.standing(account="desk", venue="paper", symbol="BTC/USDT")
     assert standing is not None
     assert standing.state == TradingState.State.REDUCING
     event = AuditEvent.objects.get()

@@ -241,7 +241,13 @@ def test_a_halt_between_decision_and_claim_denies(
 ) -> None:
     strategy = StrategyFactory.create()
     orders = [pending(account, strategy=strategy), exit_order(account, strategy=strategy)]
-    key = {"global": "", "account": account.name, "strategy": strategy.slug}[scope]
+    key = {
+        "global": "",
+        "account": account.name,
+        "strategy": strategy.slug,
+        "venue": account.venue,
+        "symbol": orders[0].symbol,
+    }[scope]
     switch.change(TradingState.State.HALTED, scope=scope, key=key, reason="outage")
     run(account)
     assert [(state_of(order), order.reason) for order in orders] == [

@@ -1,24 +1,31 @@
-"""What the kill switch cancels."""
+"""What the kill switch forbids, cancels and closes, and that it does so once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
+import time_machine
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import halting
-from execution.models import Order
+from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
+from execution import flatten, halting, sweeping, tasks, winding_down
+from execution.halting import Left, Mode
+from execution.models import Order, Position
 from execution.states import OrderState
 from risk.models import TradingState
 from tests.brokers.scripted import report_of, script_of, trade
-from tests.factories import OrderFactory, StrategyFactory
+from tests.execution.guarding import clock  # noqa: F401  (a fixture)
+from tests.factories import FillFactory, OrderFactory, PositionFactory, StrategyFactory
+from tests.threads import together
 
 pytestmark = pytest.mark.django_db
 S, Scope = OrderState, TradingState.Scope
 Accounts = Callable[..., Account]
+LANE = "BTC/USDT"
+SHORT = 0.0
 
 
 def resting(account: Account, **columns: object) -> Order:
@@ -33,43 +40,97 @@ def states(*orders: Order) -> list[str]:
     return [order.state for order in orders]
 
 
+def press(
+    mode: Mode, scope: TradingState.Scope = Scope.GLOBAL, key: str = "", *, seconds: float = SHORT
+) -> Left:
+    row = halting.press(mode, scope=scope, key=key, reason="test")
+    left = Left([], [])
+    for account in Account.objects.order_by("pk"):
+        winding_down._keep_at_it(account, seconds)
+    if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
+        left = flatten.left_of(row)
+    return left
+
+
+def closes(account: Account) -> list[Order]:
+    return list(Order.objects.filter(account=account, role=Order.Role.FLATTEN).order_by("id"))
+
+
+def held(account: Account) -> Decimal:
+    return Position.objects.get(account=account, symbol=LANE).quantity
+
+
+# --- cancel_all -----------------------------------------------------------------------------------
+
+
 def test_everything_that_works_is_canceled_and_read_back(scripted: Accounts) -> None:
     orders = [resting(scripted()), resting(scripted()), OrderFactory.create(account=scripted())]
     done = OrderFactory.create(state=S.FILLED)
-    assert halting.cancel_all(Scope.GLOBAL, "") == []
+    assert not press(Mode.CANCEL_ALL)
     assert states(*orders, done) == [S.CANCELED] * 3 + [S.FILLED]
     assert {order.reason for order in orders} == {"CANCELED_BY_OPERATOR"}
-    assert {order.detail for order in orders} == {"cancelled by the kill switch"}
+    assert {order.detail for order in orders} == {"cancel asked for by the kill switch"}
 
 
 def test_a_scope_spares_the_rest(scripted: Accounts) -> None:
     strategy = StrategyFactory.create()
-    mine, other = scripted(), scripted()
-    orders = [resting(mine), resting(other), resting(other, strategy=strategy)]
-    halting.cancel_all(Scope.ACCOUNT, mine.name)
-    assert states(*orders) == [S.CANCELED, S.OPEN, S.OPEN]
-    halting.cancel_all(Scope.STRATEGY, strategy.slug)
-    assert states(*orders) == [S.CANCELED, S.OPEN, S.CANCELED]
+    mine, other = scripted(), scripted(options={"exchange": "kraken"})
+    orders = [
+        resting(mine),
+        resting(other),
+        resting(other, strategy=strategy),
+        resting(mine, symbol="ETH/USDT"),
+        resting(other, symbol="ETH/USDT"),
+    ]
+    PositionFactory.create(account=mine, symbol="ETH/USDT")
+    press(Mode.CANCEL_ALL, Scope.STRATEGY, strategy.slug)
+    assert states(*orders) == [S.OPEN, S.OPEN, S.CANCELED, S.OPEN, S.OPEN]
+    press(Mode.CANCEL_ALL, Scope.VENUE, "kraken")
+    assert states(*orders) == [S.OPEN, S.CANCELED, S.CANCELED, S.OPEN, S.CANCELED]
+    press(Mode.CANCEL_ALL, Scope.SYMBOL, "ETH/USDT")
+    assert states(*orders) == [S.OPEN, S.CANCELED, S.CANCELED, S.CANCELED, S.CANCELED]
+    press(Mode.CANCEL_ALL, Scope.ACCOUNT, mine.name)
+    assert states(*orders) == [S.CANCELED] * 5
+
+
+@pytest.mark.parametrize("scope", [one for one in Scope if one is not Scope.GLOBAL])
+def test_a_name_nobody_has_is_known_to_nobody(
+    scripted: Accounts, scope: TradingState.Scope
+) -> None:
+    scripted()
+    assert not halting.is_known(scope, "tpyo")
+    assert not halting.is_known(scope, "")
 
 
 def test_stop_losses_stay(scripted: Accounts) -> None:
     stop = resting(scripted(), role=Order.Role.STOP_LOSS, side="sell", type="stop")
-    assert halting.cancel_all(Scope.GLOBAL, "") == []
+    assert not press(Mode.CANCEL_ALL)
     assert states(stop) == [S.OPEN]
 
 
-def test_what_is_left_is_named(scripted: Accounts) -> None:
+def test_what_could_not_be_canceled_is_named_and_canceled_by_the_sweep(
+    scripted: Accounts, eager: None
+) -> None:
     silent, stubborn, unknown = scripted(), scripted(), scripted()
     left = [
         resting(silent),
         resting(stubborn),
-        OrderFactory.create(account=unknown, state=S.UNKNOWN),
+        OrderFactory.create(account=unknown, state=S.UNKNOWN, submitted_at="2026-01-01T00:00Z"),
     ]
     script_of(silent).failure = QueryFailedError("timeout")
     script_of(stubborn).cancel_results.append(CancelResult(Outcome.UNKNOWN))
     gone = resting(scripted())
-    assert halting.cancel_all(Scope.GLOBAL, "") == left
+    assert press(Mode.CANCEL_ALL).orders == left
     assert states(*left, gone) == [S.CANCELING, S.CANCELING, S.UNKNOWN, S.CANCELED]
+
+    script_of(silent).failure = None
+    script_of(unknown).reports[left[2].identity] = report_of(left[2], VenueStatus.OPEN)
+    Order.objects.get(pk=left[1].pk).journal.all().delete()  # its last cancel is long ago
+    for _ in range(2):
+        unfinished = Order.objects.filter(pk__in=[one.pk for one in left])
+        unfinished.exclude(state=S.CANCELED).update(next_check_at="2026-01-01T00:00Z")
+        tasks.sweep()
+    assert states(*left) == [S.CANCELED] * 3
 
 
 def test_an_order_that_fills_while_it_is_canceled_is_filled(scripted: Accounts) -> None:
@@ -77,5 +138,183 @@ def test_an_order_that_fills_while_it_is_canceled_is_filled(scripted: Accounts) 
     order = resting(account)
     script_of(account).cancel_results.append(CancelResult(Outcome.REJECTED))
     script_of(account).reports[order.identity] = report_of(order, VenueStatus.FILLED, trade("1"))
-    assert halting.cancel_all(Scope.GLOBAL, "") == []
+    assert not press(Mode.CANCEL_ALL)
     assert states(order) == [S.FILLED]
+
+
+def test_an_order_proven_absent_after_its_cancel_is_not_sent_again(scripted: Accounts) -> None:
+    account = scripted()
+    order = OrderFactory.create(
+        account=account, state=S.UNKNOWN, attempt=1, looks=1, settle_at="2026-01-01T00:00Z"
+    )
+    halting.press(Mode.CANCEL_ALL, scope=Scope.GLOBAL, key="", reason="test")
+    tasks.check_order(str(order.pk))
+    assert states(order) == [S.NOT_PLACED]
+
+
+# --- flatten --------------------------------------------------------------------------------------
+
+
+def test_flatten_cancels_what_works_and_closes_what_is_held(scripted: Accounts) -> None:
+    account = scripted()
+    entry = resting(account)
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    assert not press(Mode.FLATTEN)
+    assert states(entry) == [S.CANCELED]
+    (close,) = closes(account)
+    assert (close.side, close.type, close.quantity, close.state) == (
+        "sell",
+        "market",
+        Decimal("0.5"),
+        S.FILLED,
+    )
+    assert [event.event for event in close.journal.all()][:2] == ["create", "claim"]
+    assert held(account) == 0
+    assert (TradingState.objects.get().state, TradingState.objects.get().flatten) == (
+        "halted",
+        True,
+    )
+
+
+def test_a_short_is_bought_back(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("-0.5"))
+    assert not press(Mode.FLATTEN)
+    assert [(one.side, one.quantity) for one in closes(account)] == [("buy", Decimal("0.5"))]
+
+
+def test_pressed_twice_it_closes_once(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    script_of(account).outcomes.append(ExecutionResult(Outcome.UNKNOWN))
+    assert press(Mode.FLATTEN).positions
+    assert press(Mode.FLATTEN).positions
+    tasks.wind_down(account.pk)
+    assert [one.state for one in closes(account)] == [S.UNKNOWN]
+    assert len(script_of(account).sent) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pressed_by_many_at_once_it_closes_once(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    row = halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="test")
+    together(*[lambda: flatten.close(account, LANE, share=Decimal("0.5"), row=row)] * 6)
+    assert [one.quantity for one in closes(account)] == [Decimal("0.5")]
+    left = together(*[lambda: winding_down.carry_out(row, 5)] * 3)
+    assert not any(left)
+    assert held(account) == 0
+    assert [request.quantity for request in script_of(account).sent] == [Decimal("0.5")]
+
+
+def test_a_close_the_venue_refuses_is_tried_again_with_pauses(
+    scripted: Accounts,
+    clock: time_machine.Coordinates,  # noqa: F811
+) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    script_of(account).outcomes.extend([ExecutionResult(Outcome.REJECTED, code="NO_MONEY")] * 2)
+    assert [one.symbol for one in press(Mode.FLATTEN).positions] == [LANE]
+    winding_down._keep_at_it(account, SHORT)
+    assert [one.state for one in closes(account)] == [S.REJECTED]
+    clock.shift(3)
+    winding_down._keep_at_it(account, SHORT)
+    clock.shift(3)
+    winding_down._keep_at_it(account, SHORT)
+    assert [one.state for one in closes(account)] == [S.REJECTED] * 2
+    clock.shift(2)
+    winding_down._keep_at_it(account, SHORT)
+    assert [one.state for one in closes(account)] == [S.REJECTED, S.REJECTED, S.FILLED]
+    assert held(account) == 0
+
+
+def test_a_close_killed_before_it_was_sent_is_sent_by_the_sweep(
+    scripted: Accounts, eager: None
+) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    row = halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="test")
+    flatten.close(account, LANE, share=Decimal("0.5"), row=row)  # and killed here
+    Order.objects.update(updated_at="2026-01-01T00:00Z")
+    tasks.sweep()
+    assert [one.state for one in closes(account)] == [S.FILLED]
+    assert held(account) == 0
+    tasks.sweep()
+    assert len(script_of(account).sent) == 1
+
+
+def test_an_entry_that_turns_out_filled_is_closed_as_well(scripted: Accounts, eager: None) -> None:
+    account = scripted()
+    entry = OrderFactory.create(account=account, state=S.UNKNOWN, submitted_at="2026-01-01T00:00Z")
+    press(Mode.FLATTEN)
+    assert closes(account) == []
+    script_of(account).reports[entry.identity] = report_of(entry, VenueStatus.FILLED, trade("1"))
+    tasks.check_order(str(entry.pk))
+    tasks.sweep()
+    assert [(one.quantity, one.state) for one in closes(account)] == [(Decimal("0.01"), S.FILLED)]
+
+
+def test_the_stop_that_holds_the_coins_is_taken_off_first(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    stop = resting(account, role=Order.Role.STOP_LOSS, side="sell", type="stop", quantity="0.5")
+    script_of(account).cancel_results.append(CancelResult(Outcome.UNKNOWN))
+    assert press(Mode.FLATTEN)
+    assert (states(stop), closes(account)) == ([S.CANCELING], [])
+    script_of(account).reports[stop.identity] = report_of(stop, VenueStatus.CANCELED)
+    tasks.check_order(str(stop.pk))
+    winding_down._keep_at_it(account, SHORT)
+    assert (states(stop), held(account)) == ([S.CANCELED], 0)
+
+
+def test_of_a_strategy_its_own_part_is_closed(scripted: Accounts) -> None:
+    account, strategy = scripted(), StrategyFactory.create()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    order = OrderFactory.create(account=account, strategy=strategy, state=S.FILLED, quantity=1)
+    FillFactory.create(order=order, quantity=Decimal("0.3"))
+    FillFactory.create(order=order, quantity=Decimal("0.1"), side="sell")
+    assert not press(Mode.FLATTEN, Scope.STRATEGY, strategy.slug)
+    assert [(one.quantity, one.strategy) for one in closes(account)] == [(Decimal("0.2"), strategy)]
+    assert held(account) == Decimal("0.3")
+
+
+def test_a_strategy_flattened_with_everything_else_holds_nothing_afterwards(
+    scripted: Accounts,
+) -> None:
+    account, strategy = scripted(), StrategyFactory.create()
+    PositionFactory.create(account=account, quantity=Decimal("0.3"))
+    order = OrderFactory.create(account=account, strategy=strategy, state=S.FILLED, quantity=1)
+    FillFactory.create(order=order, quantity=Decimal("0.3"))
+    press(Mode.FLATTEN)
+    press(Mode.RESUME)
+    Position.objects.update(quantity=Decimal("0.2"))  # somebody else's
+    assert not press(Mode.FLATTEN, Scope.STRATEGY, strategy.slug)
+    assert held(account) == Decimal("0.2")
+
+
+def test_resuming_drops_closes_not_sent_yet(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    row = halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="test")
+    flatten.close(account, LANE, share=Decimal("0.5"), row=row)
+    halting.press(Mode.RESUME, scope=Scope.GLOBAL, key="", reason="test")
+    tasks.run_lane.run(account.pk, LANE)
+    assert [one.state for one in closes(account)] == [S.CANCELED]
+    assert not flatten.close(account, LANE, share=Decimal("0.5"), row=row)
+    assert held(account) == Decimal("0.5")
+    assert sweeping.accounts_to_wind_down() == set()
+
+
+def test_a_rest_too_small_for_an_order_counts_as_flat(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.0000000001"))
+    assert not press(Mode.FLATTEN, seconds=SHORT) or closes(account) == []
+    assert closes(account) == []
+
+
+def test_a_venue_that_hangs_is_left_for_later(scripted: Accounts) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    script_of(account).init_failure = QueryFailedError("no route to host")
+    assert [one.symbol for one in press(Mode.FLATTEN).positions] == [LANE]
+    assert closes(account) == []

@@ -15,7 +15,7 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Instrument
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import arming, fills, halting, protect, tasks, watching
+from execution import arming, fills, halting, protect, tasks, watching, winding_down
 from execution.models import Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -431,7 +431,10 @@ def test_neither_a_cancel_alert_nor_cancel_all_touches_a_stop(desk: Desk) -> Non
     desk.send("cancel")
     resting.refresh_from_db()
     assert resting.state == OrderState.CANCELED
-    assert halting.cancel_all(TradingState.Scope.GLOBAL, "") == []
+    row = halting.press(
+        halting.Mode.CANCEL_ALL, scope=TradingState.Scope.GLOBAL, key="", reason="test"
+    )
+    assert not winding_down.carry_out(row, 0)
     assert desk.guarded() == [("0.01", "58000")]
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import pipeline, protect, tasks
+from execution import pipeline, protect, sweeping, tasks
 from execution.models import Heartbeat, Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
@@ -415,7 +415,7 @@ def test_a_second_sweep_leaves_at_once(nudges: Nudges) -> None:
     OrderFactory.create(state=S.OPEN, next_check_at=timezone.now() - AGO)
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [tasks.SWEEP_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [sweeping.SWEEP_LOCK])
         together(tasks.sweep)
     assert nudges == []
 

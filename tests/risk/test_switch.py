@@ -14,14 +14,22 @@ State, Scope = TradingState.State, TradingState.Scope
 
 def refusal(*, account: str = "desk", strategy: str = "demo", is_exit: bool = False):
     try:
-        switch.refuse_if_switched_off(account=account, strategy=strategy, is_exit=is_exit)
+        switch.refuse_if_switched_off(
+            account=account,
+            venue="kraken",
+            symbol="BTC/USDT",
+            strategy=strategy,
+            is_exit=is_exit,
+        )
     except Refusal as refused:
         return refused.code
     return None
 
 
 def test_everything_trades_until_somebody_halts_it(db):
-    assert switch.standing(account="desk", strategy="demo") is None
+    assert (
+        switch.standing(account="desk", venue="kraken", symbol="BTC/USDT", strategy="demo") is None
+    )
     assert refusal() is None
 
 
@@ -41,6 +49,10 @@ def test_halted_refuses_exits_too_and_reducing_only_entries(db):
         (Scope.GLOBAL, "", True),
         (Scope.ACCOUNT, "desk", True),
         (Scope.STRATEGY, "demo", True),
+        (Scope.VENUE, "kraken", True),
+        (Scope.SYMBOL, "BTC/USDT", True),
+        (Scope.VENUE, "desk", False),
+        (Scope.SYMBOL, "ETH/USDT", False),
         (Scope.ACCOUNT, "demo", False),
         (Scope.STRATEGY, "desk", False),
         (Scope.ACCOUNT, "other", False),
@@ -61,7 +73,9 @@ def test_the_strictest_scope_rules(db):
 def test_the_refusal_says_where_and_why(db):
     switch.change(State.HALTED, scope=Scope.ACCOUNT, key="desk", reason="key leaked")
     with pytest.raises(Refusal, match="trading is halted for desk: key leaked") as refused:
-        switch.refuse_if_switched_off(account="desk", strategy="demo", is_exit=True)
+        switch.refuse_if_switched_off(
+            account="desk", venue="kraken", symbol="BTC/USDT", strategy="demo", is_exit=True
+        )
     assert refused.value.numbers == {"scope": "account", "generation": "1"}
 
 
@@ -97,7 +111,7 @@ def test_a_change_waits_for_claims_that_read_the_older_state():
     def claim() -> None:
         with transaction.atomic():
             switch.fence()
-            assert switch.standing(account="desk") is None
+            assert switch.standing(account="desk", venue="kraken", symbol="BTC/USDT") is None
             fenced.set()
             release.wait(10)
         connection.close()

@@ -1,4 +1,4 @@
-"""All venues as one served thing: routes a request, misbehaves as scripted, keeps the journal."""
+"""Both venues as one served thing: routes a request, misbehaves as scripted, keeps the journal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 from tests.venues.binance.venue import Binance
-from tests.venues.bybit.venue import Bybit
 from tests.venues.clock import Clock
 from tests.venues.faults import Action, Fault, FaultScript, When
 from tests.venues.house import IdRule
@@ -39,8 +38,6 @@ class Exchange:
         found: list[Venue] = [
             Binance(self.clock, self.id_rule),
             Kraken(self.clock, self.id_rule),
-            Bybit(self.clock, "linear"),
-            Bybit(self.clock, "spot"),
         ]
         return {venue.name: venue for venue in found}
 
@@ -54,7 +51,7 @@ class Exchange:
 
     def answer(self, request: Request) -> Answer:
         """Serve one exchange request, journalled before its answer leaves."""
-        venue = next((v for v in self.venues.values() if v.claims(request)), None)
+        venue = next((v for v in self.venues.values() if v.owns(request.path)), None)
         if venue is None:
             return Answer(404, b"")
         arrived = self.clock.now_ms()

@@ -6,55 +6,70 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brokers.models import Account
-from execution import halting
-from execution.models import Strategy
-from risk import audit, switch
+from execution import halting, winding_down
+from execution.halting import Mode
+from risk import audit
 from risk.models import TradingState
+
+Scope = TradingState.Scope
 
 
 def add_scope(parser: CommandParser) -> None:
     scope = parser.add_mutually_exclusive_group()
     scope.add_argument("--account", metavar="NAME", help="only this account")
     scope.add_argument("--strategy", metavar="SLUG", help="only this strategy")
+    scope.add_argument("--venue", metavar="NAME", help="only accounts at this venue")
+    scope.add_argument("--symbol", metavar="SYMBOL", help="only this symbol")
     parser.add_argument("--reason", required=True)
 
 
 def scope_of(options: dict[str, Any]) -> tuple[TradingState.Scope, str]:
-    """The scope and key the options name; a name nobody has is refused, lest a typo halts nothing."""
-    if options["account"]:
-        if not Account.objects.filter(name=options["account"]).exists():
-            raise CommandError(f"there is no account {options['account']!r}")
-        return TradingState.Scope.ACCOUNT, options["account"]
-    if options["strategy"]:
-        if not Strategy.objects.filter(slug=options["strategy"]).exists():
-            raise CommandError(f"there is no strategy {options['strategy']!r}")
-        return TradingState.Scope.STRATEGY, options["strategy"]
-    return TradingState.Scope.GLOBAL, ""
+    """The scope and key the options name; one nobody has is refused, lest a typo halts nothing."""
+    for scope in (Scope.ACCOUNT, Scope.STRATEGY, Scope.VENUE, Scope.SYMBOL):
+        key = options.get(scope.value)
+        if key:
+            if not halting.is_known(scope, key):
+                raise CommandError(f"there is no {scope.value} {key!r}")
+            return scope, key
+    return Scope.GLOBAL, ""
 
 
 class Command(BaseCommand):
-    help = "Stop trading at once: for everything, an account or a strategy."
+    help = "Stop trading at once: for everything, or an account, strategy, venue or symbol."
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_scope(parser)
         parser.add_argument(
+            "--seconds",
+            type=float,
+            default=winding_down.SECONDS,
+            help="how long to keep at it here; the workers go on (default %(default)s)",
+        )
+        parser.add_argument(
             "--mode",
-            choices=["halt", "reduce_only", "cancel_all"],
-            default="halt",
-            help="halt: nothing is sent; reduce_only: exits still pass; cancel_all: halt, and cancel "
-            "what is working (default %(default)s)",
+            choices=[mode.value for mode in Mode if mode is not Mode.RESUME],
+            default=Mode.HALT.value,
+            help="halt: nothing is sent but stop losses; reduce_only: exits still pass; cancel_all: "
+            "halt, and cancel what is working; flatten: that, and close every position (default "
+            "%(default)s)",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         scope, key = scope_of(options)
-        reducing = options["mode"] == "reduce_only"
-        state = TradingState.State.REDUCING if reducing else TradingState.State.HALTED
+        mode = Mode(options["mode"])
         with audit.acting(audit.Actor("command")):
-            row = switch.change(state, scope=scope, key=key, reason=options["reason"])
+            row = halting.press(mode, scope=scope, key=key, reason=options["reason"])
             self.stdout.write(f"{row.key or 'everything'} is {row.get_state_display()} now.")
-            if options["mode"] == "cancel_all":
-                left = halting.cancel_all(scope, key)
-                for order in left:
-                    self.stdout.write(f"still at the venue: order {order.pk} ({order})")
-                self.stdout.write("All working orders are cancelled." if not left else "")
+            if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
+                self._report(winding_down.carry_out(row, options["seconds"]), mode)
+
+    def _report(self, left: halting.Left, mode: Mode) -> None:
+        for order in left.orders:
+            self.stdout.write(f"still to be cancelled: order {order.pk} ({order})")
+        for position in left.positions:
+            self.stdout.write(f"still to be closed: {position}")
+        if left:
+            raise CommandError("not everything is done; the workers go on with it")
+        self.stdout.write("All working orders are cancelled.")
+        if mode is Mode.FLATTEN:
+            self.stdout.write("All positions are closed.")

@@ -1,0 +1,57 @@
+"""Cancels somebody asked for: noted on the order's row first, repeated until the venue has answered.
+
+A message or a worker may be lost on the way: the sweep finds the note. An order whose fate is unknown
+keeps it, is never sent (again) while it stands, and is cancelled as soon as it is found.
+"""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from execution import dispatch
+from execution.models import Order
+from execution.reconcile import check_order
+from execution.states import AT_VENUE, TERMINAL, OrderState
+from risk.types import ReasonCode
+
+_CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+
+
+def want(orders: QuerySet[Order], reason: ReasonCode, who: str) -> int:
+    """Note on each of ``orders`` that has not ended that ``who`` wants it gone; returns how many."""
+    return orders.exclude(state__in=TERMINAL).update(
+        cancel_reason=reason.value, cancel_asked_by=who, updated_at=timezone.now()
+    )
+
+
+def left() -> QuerySet[Order]:
+    """Orders that are to be cancelled and have not ended."""
+    return Order.objects.exclude(cancel_reason="").exclude(state__in=TERMINAL)
+
+
+def due(account_id: int) -> list[Order]:
+    """The account's orders whose cancel has to be sent, those at the venue first.
+
+    One that is CANCELING is asked about, and its cancel repeated, like any working order.
+    """
+    orders = left().filter(account_id=account_id, state__in=_CANCELABLE).select_related("account")
+    return [
+        *orders.filter(state__in=AT_VENUE).order_by("id"),
+        *orders.filter(state=OrderState.PENDING).order_by("id"),
+    ]
+
+
+def due_accounts() -> list[int]:
+    """Accounts with something ``due``."""
+    rows = left().filter(state__in=_CANCELABLE)
+    return list(rows.order_by().values_list("account_id", flat=True).distinct())
+
+
+def carry_out(order: Order, reason: ReasonCode, who: str) -> None:
+    """Cancel ``order`` and read back how it ended; nothing yet while nobody knows where it is."""
+    dispatch.cancel(order, reason=reason, detail=f"cancel asked for by {who}")
+    order.refresh_from_db()
+    if order.state == OrderState.CANCELING:
+        check_order(order)
+        order.refresh_from_db()

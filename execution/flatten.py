@@ -1,0 +1,239 @@
+"""Closing positions for the kill switch and for operators: one close at a time, until nothing is held.
+
+A close is an order of role ``flatten`` on the normal path: lane, identity, journal, unknown outcomes.
+It is made under the account's lock and only while no other order can still reduce the position, so
+that however often somebody asks, what is held is sold once. What ends unfilled is tried again, with
+growing pauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Case, F, Q, Sum, When
+from django.utils import timezone
+
+from brokers.base import ExecutionPlugin
+from brokers.errors import BrokerError
+from brokers.models import Account
+from brokers.models import Instrument as InstrumentRow
+from brokers.sessions import plugin_for
+from brokers.types import Instrument, OrderType, Side
+from execution import cancels, halting, protect
+from execution.facts import instrument_of, venue_call
+from execution.ids import uuid7
+from execution.models import Fill, Order, OrderEvent, Position, Strategy
+from execution.states import TERMINAL, OrderState
+from risk.arithmetic import floor_to, text
+from risk.models import TradingState
+from risk.types import ReasonCode, Refusal
+
+LONGEST_PAUSE = timedelta(seconds=60)
+MANY = 10
+ZERO = Decimal(0)
+_FAILED = (
+    OrderState.DENIED,
+    OrderState.REJECTED,
+    OrderState.NOT_PLACED,
+    OrderState.EXPIRED,
+    OrderState.CANCELED,
+)
+
+
+def left_of(row: TradingState) -> halting.Left:
+    """Orders of the scope still to be cancelled, and, if it flattens, positions still to be closed."""
+    scope = TradingState.Scope(row.scope)
+    orders = halting.orders_of(scope, row.key).exclude(cancel_reason="").order_by("id")
+    positions = held_by([row]) if row.flatten else []
+    return halting.Left(list(orders), positions)
+
+
+def held_by(rows: Iterable[TradingState], account_id: int | None = None) -> list[Position]:
+    """Positions the switches ``rows`` order to close. A rest too small for an order counts as flat."""
+    switches = [row for row in rows if row.flatten]
+    positions = Position.objects.exclude(quantity=0).select_related("account").order_by("pk")
+    if account_id is not None:
+        positions = positions.filter(account_id=account_id)
+    return [
+        one for one in positions if any(_share(row, one) for row in switches) and not _is_dust(one)
+    ]
+
+
+def _is_dust(position: Position) -> bool:
+    known = InstrumentRow.objects.filter(account=position.account, symbol=position.symbol).first()
+    if known is None:
+        return False
+    return _is_too_small(abs(position.quantity), position.average_price, known.rules())
+
+
+def _is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -> bool:
+    quantity = floor_to(quantity, rules.quantity_step)
+    if quantity == 0 or (rules.min_quantity is not None and quantity < rules.min_quantity):
+        return True
+    return rules.min_value is not None and price is not None and quantity * price < rules.min_value
+
+
+def _share(row: TradingState, position: Position) -> Decimal:
+    """How much of a position the switch means, as a quantity of the position's sign.
+
+    Of a strategy: what its own orders bought and sold since the account was last flattened, at most
+    what is held.
+    """
+    if not halting.touches(row, position.account, position.symbol):
+        return ZERO
+    if row.scope != TradingState.Scope.STRATEGY:
+        return position.quantity
+    own = _traded_by(row.key, position)
+    if own == 0 or (own > 0) != (position.quantity > 0):
+        return ZERO
+    return min(own, position.quantity, key=abs)
+
+
+def _traded_by(slug: str, position: Position) -> Decimal:
+    fills = Fill.objects.filter(account_id=position.account_id, symbol=position.symbol)
+    flattened = fills.filter(order__role=Order.Role.FLATTEN, order__strategy=None).order_by("-id")
+    last = flattened.values_list("pk", flat=True).first()
+    signed = Case(When(side=Side.BUY.value, then=F("quantity")), default=-F("quantity"))
+    own = fills.filter(order__strategy__slug=slug, pk__gt=last or 0)
+    total: Decimal | None = own.aggregate(total=Sum(signed))["total"]
+    return total or ZERO
+
+
+def close_all(account: Account) -> list[str]:
+    """Make the next close wherever a switch orders it; returns the symbols with a close to be sent.
+
+    A symbol that cannot be closed now (no answer from the venue) is left for the next time.
+    """
+    switches = halting.flattening()
+    for position in held_by(switches, account.pk):
+        shares = [(_share(row, position), row) for row in switches]
+        share, row = max(shares, key=lambda one: abs(one[0]))
+        try:
+            close(account, position.symbol, share=share, row=row)
+        except (BrokerError, Refusal):
+            continue  # the breaker, or a plugin that cannot be made: said where it happened
+    unsent = Order.objects.filter(
+        account=account, role=Order.Role.FLATTEN, state=OrderState.PENDING
+    )
+    return sorted(set(unsent.values_list("symbol", flat=True)))
+
+
+def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -> bool:
+    """Make one order that closes ``share`` of the position, unless one is under way; whether it did.
+
+    Raises BrokerError or Refusal while the venue's rules for the symbol are not known.
+    """
+    plugin = plugin_for(account)
+    rules = instrument_of(account, plugin, symbol, is_exit=True)
+    price = _price(account, plugin, symbol)
+    with transaction.atomic():
+        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        position = Position.objects.select_for_update(no_key=True).get(
+            account=account, symbol=symbol
+        )
+        if not TradingState.objects.filter(pk=row.pk, flatten=True).exists():
+            return False
+        if _is_being_reduced(account, symbol, plugin) or _pauses(account, symbol):
+            return False
+        held = position.quantity
+        wanted = min(abs(share), abs(held)) if share * held > 0 else ZERO
+        if _is_too_small(wanted, position.average_price, rules):
+            return False
+        wanted = floor_to(min(wanted, rules.max_quantity or wanted), rules.quantity_step)
+        order = new_close(account, plugin, symbol, held=held, quantity=wanted)
+        order.strategy, order.reference_price = _strategy_of(row), price
+        save(order, halting.WHO)
+    return True
+
+
+def take_off_stops(account: Account) -> None:
+    """Have the stops cancelled that would hold the coins of a close, or could fill beside it."""
+    for position in held_by(halting.flattening(), account.pk):
+        try:
+            plugin = plugin_for(account)
+        except BrokerError:
+            return
+        if _may_stay_beside(plugin):
+            continue
+        stops = protect.suspend(account, position.symbol)
+        cancels.want(Order.objects.filter(pk__in=stops), ReasonCode.REPLACED, halting.WHO)
+
+
+def _may_stay_beside(plugin: ExecutionPlugin) -> bool:
+    """Whether a stop beside a close can neither keep its coins nor turn the position over."""
+    return plugin.capabilities.reduce_only and not plugin.capabilities.locks_balance
+
+
+def _price(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | None:
+    """What the symbol trades at, only to show a value: a close does not fail for want of it."""
+    try:
+        with venue_call(account):
+            return plugin.fetch_data(symbol).last
+    except (BrokerError, Refusal):
+        return Position.objects.get(account=account, symbol=symbol).average_price
+
+
+def _is_being_reduced(account: Account, symbol: str, plugin: ExecutionPlugin) -> bool:
+    """Whether another order may still reduce the position, or nobody knows whether it does."""
+    lane = Order.objects.filter(account=account, symbol=symbol).exclude(state__in=TERMINAL)
+    harmless = Q(role=Order.Role.ENTRY)
+    if _may_stay_beside(plugin):
+        harmless |= Q(role=Order.Role.STOP_LOSS)
+    return lane.exclude(harmless).exists()
+
+
+def _pauses(account: Account, symbol: str) -> bool:
+    """Whether the last closes came to nothing and the next is not due: 2, 4, 8 … 60 s."""
+    closes = Order.objects.filter(account=account, symbol=symbol, role=Order.Role.FLATTEN)
+    failed: list[Order] = []
+    for order in closes.order_by("-id")[:MANY]:
+        if order.state not in _FAILED or order.filled_quantity or order.cancel_reason:
+            break
+        failed.append(order)
+    if not failed or failed[0].finished_at is None:
+        return False
+    pause = min(timedelta(seconds=2 ** len(failed)), LONGEST_PAUSE)
+    return timezone.now() - failed[0].finished_at < pause
+
+
+def new_close(
+    account: Account, plugin: ExecutionPlugin, symbol: str, *, held: Decimal, quantity: Decimal
+) -> Order:
+    """The market order that takes ``quantity`` off ``held``; not stored yet."""
+    now = timezone.now()
+    order = Order(
+        id=uuid7(),
+        account=account,
+        symbol=symbol,
+        side=(Side.SELL if held > 0 else Side.BUY).value,
+        type=OrderType.MARKET.value,
+        role=Order.Role.FLATTEN,
+        quantity=quantity,
+        reduce_only=plugin.capabilities.reduce_only,
+        created_at=now,
+        updated_at=now,
+    )
+    order.client_order_id = plugin.client_order_id(order.identity)
+    return order
+
+
+def save(order: Order, actor: str) -> None:
+    """Store a new close with the beginning of its journal; call it under the account's lock."""
+    order.save(force_insert=True)
+    OrderEvent.objects.create(
+        order=order,
+        at=order.created_at,
+        event="create",
+        to_state=order.state,
+        actor=actor,
+        detail=f"closes {text(order.quantity)} {order.symbol}",
+    )
+
+
+def _strategy_of(row: TradingState) -> Strategy | None:
+    if row.scope != TradingState.Scope.STRATEGY:
+        return None
+    return Strategy.objects.filter(slug=row.key).first()

@@ -1,0 +1,49 @@
+"""Signs of life of the workers, and what follows when there were none for a while."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+from celery.signals import worker_init, worker_ready
+from django.db import Error, connection
+from django.utils import timezone
+
+from brokers.models import Account
+from execution.models import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+STANDSTILL = timedelta(seconds=15)
+HEARTBEAT_SECONDS = 3
+
+
+@worker_init.connect
+def require_reconciliation(**_: object) -> None:
+    """After a standstill no account trades before it has been compared with its venue."""
+    alive = Heartbeat.objects.filter(name="worker", at__gt=timezone.now() - STANDSTILL).exists()
+    if not alive:
+        Account.objects.update(reconciled_at=None)
+
+
+@worker_ready.connect
+def show_signs_of_life(**_: object) -> None:
+    """This process notes that it lives, whatever its tasks and beat are doing."""
+    threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
+
+
+def _keep_beating() -> None:
+    while True:
+        try:
+            beat("worker")
+        except Error as error:
+            logger.warning("no sign of life could be noted: %s", type(error).__name__)
+            connection.close()
+        time.sleep(HEARTBEAT_SECONDS)
+
+
+def beat(name: str) -> None:
+    """Note that ``name`` is alive."""
+    Heartbeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})

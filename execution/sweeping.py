@@ -1,0 +1,82 @@
+"""What a lost message or a dead worker left behind: the questions ``tasks.sweep`` asks the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from execution import cancels, flatten, halting, pipeline
+from execution.models import Order, Signal
+from execution.states import TERMINAL, OrderState, SignalState
+
+LEFT_BEHIND = timedelta(seconds=1)
+BATCH = 200
+SWEEP_LOCK = 0x464B5302
+
+
+def due_orders() -> list[UUID] | None:
+    """Working orders whose next question is due; ``None`` while another sweep is asking the same."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [SWEEP_LOCK])
+            (mine,) = cursor.fetchone()
+        return _due_orders() if mine else None
+
+
+def _due_orders() -> list[UUID]:
+    """Working orders whose next question is due; the next one is put off so that nobody asks twice."""
+    now = timezone.now()
+    due = (
+        Order.objects.select_for_update(skip_locked=True, no_key=True)
+        .filter(next_check_at__lte=now)
+        .exclude(state__in=(OrderState.PENDING, OrderState.SUBMITTING, *TERMINAL))
+        .order_by("next_check_at")
+        .values_list("pk", flat=True)[:BATCH]
+    )
+    ids = list(due)
+    Order.objects.filter(pk__in=ids).update(next_check_at=now + timedelta(seconds=15))
+    return ids
+
+
+def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
+    """Lanes with something to send: of one account, or of all where it was left behind."""
+    now = timezone.now()
+    of_account = Q(account_id=account_id)
+    left_behind = Q(updated_at__lt=now - LEFT_BEHIND)
+    lanes = (
+        Order.objects.filter(left_behind if account_id is None else of_account)
+        .filter(state=OrderState.PENDING)
+        .exclude(next_check_at__gt=now)
+        .values_list("account_id", "symbol")
+        .distinct()
+        .order_by()
+    )
+    return list(lanes[:BATCH])
+
+
+def undecided_signals() -> list[UUID]:
+    """The oldest undecided signal of each (strategy, symbol)."""
+    old = timezone.now() - LEFT_BEHIND
+    rows = (
+        Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
+        .order_by("strategy_id", "symbol", "id")
+        .distinct("strategy_id", "symbol")
+        .values_list("pk", flat=True)
+    )
+    return list(rows[:BATCH])
+
+
+def unsettled_signals() -> list[UUID]:
+    unfinished = pipeline.own_orders(OuterRef("pk")).exclude(state__in=TERMINAL)
+    rows = Signal.objects.filter(~Exists(unfinished), state=SignalState.WORKING)
+    return list(rows.values_list("pk", flat=True)[:BATCH])
+
+
+def accounts_to_wind_down() -> set[int]:
+    """Accounts with a cancel still to be sent, or a position the kill switch has yet to close."""
+    held = flatten.held_by(halting.flattening())
+    return {*cancels.due_accounts(), *(position.account_id for position in held)}
