@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.utils import timezone
@@ -138,7 +138,7 @@ def move(
     before = OrderState(order.state)
     after, corrects = target(before, event)
     now = timezone.now()
-    changes |= _bookkeeping(order, after, now, detail)
+    changes |= bookkeeping(order, after, now, detail)
     with transaction.atomic():
         won = Order.objects.filter(pk=order.pk, state=before, attempt=order.attempt).update(
             state=after, updated_at=now, **changes
@@ -172,7 +172,16 @@ def move(
     return True
 
 
-def _bookkeeping(order: Order, after: OrderState, now: datetime, detail: str) -> dict[str, Any]:
+class Dated(Protocol):
+    """What the bookkeeping needs to know of an order."""
+
+    @property
+    def finished_at(self) -> datetime | None: ...
+    @property
+    def unknown_since(self) -> datetime | None: ...
+
+
+def bookkeeping(order: Dated, after: OrderState, now: datetime, detail: str) -> dict[str, Any]:
     """Columns that follow from the new state alone."""
     columns: dict[str, Any] = {"detail": detail}
     if after in _AS_PLANNED:
