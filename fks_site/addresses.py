@@ -1,4 +1,6 @@
-"""Where the servers of a ``var`` directory listen: unix sockets, known before they are started."""
+"""Where the servers of a ``var`` directory listen: the databases on unix sockets, known before they
+are started, the web server where the last ``up`` put it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from urllib.parse import quote
 from fks_site.processes import StartError
 
 ROLE = "fks"  # the database and the role that owns it
+USUAL_HTTP = "127.0.0.1:8000"
 POSTGRES_PORT = 5432  # only names the socket; explicit in the URL lest PGPORT changes it
 _SOCKET_PATH_LIMIT = 103  # bytes: sun_path of unix(7) is 108 long on Linux, 104 on macOS, with NUL
 
@@ -49,6 +52,19 @@ def urls(var: Path) -> Urls:
         database=f"postgres://{ROLE}@/{ROLE}?host={host}&port={POSTGRES_PORT}",
         redis=f"unix://{quote(str(valkey_socket(directory)))}?db=0",
     )
+
+
+def note_http(var: Path, address: str) -> None:
+    """Let commands in other terminals know where the web server of ``var`` listens."""
+    (var / "http").write_text(f"{address}\n")
+
+
+def http(var: Path) -> str:
+    """``HOST:PORT`` of the web server of ``var``, running or not."""
+    try:
+        return (var / "http").read_text().strip() or USUAL_HTTP
+    except OSError:
+        return USUAL_HTTP
 
 
 def postgres_socket(directory: Path) -> Path:

@@ -32,6 +32,7 @@ def secret(name: str, default: str = "") -> str:
 # --- paths and secrets ----------------------------------------------------------------------------
 BASE_DIR = Path(__file__).resolve().parent.parent
 FKS_VAR = Path(os.environ.get("FKS_VAR", BASE_DIR / "var")).resolve()
+HTTP_ADDRESS = addresses.http(FKS_VAR)
 
 DEBUG = env.bool("DEBUG", default=False)
 

@@ -245,6 +245,11 @@ class TestAddresses:
             valkey.stop()
             postgres.stop()
 
+    def test_the_web_server_is_where_it_was_last_put(self, tmp_path: Path) -> None:
+        assert addresses.http(tmp_path) == "127.0.0.1:8000"
+        addresses.note_http(tmp_path, "[::1]:9000")
+        assert addresses.http(tmp_path) == "[::1]:9000"
+
     def test_a_path_too_long_for_a_socket_has_them_below_tmp(self, tmp_path: Path) -> None:
         var = tmp_path / ("d" * 60) / ("e" * 60) / "var"
         directory = addresses.runtime_directory(var)

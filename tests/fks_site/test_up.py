@@ -90,6 +90,13 @@ class TestRunning:
         )
         eventually(lambda: is_ready(product), seconds=30, what="ready again")
 
+    def test_commands_in_another_terminal_find_the_web_server(self, product: Product) -> None:
+        created = product.manage("add_strategy", "elsewhere", "--accounts", "paper")
+        assert created["webhook_url"] == f"http://127.0.0.1:{product.port}/webhook/elsewhere"
+        fields = ("--field", "symbol=BTCUSDT", "--field", "action=close")
+        answer = product.manage("send_signal", "elsewhere", "--token", created["token"], *fields)
+        assert answer["status"] == "accepted"
+
     def test_state_is_closed_to_others(self, product: Product) -> None:
         assert not product.var.stat().st_mode & 0o066
         assert {path.stat().st_mode & 0o077 for path in product.var.glob("*_key*")} == {0}

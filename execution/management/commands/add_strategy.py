@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.models import Route, Strategy
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--http",
-            default="127.0.0.1:8000",
+            default=settings.HTTP_ADDRESS,
             metavar="HOST:PORT",
             help="only shown in webhook_url (default %(default)s)",
         )

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.authentication import live
@@ -35,7 +36,7 @@ class Command(BaseCommand):
             help="the strategy's token, which is stored only as a digest; FKS_WEBHOOK_TOKEN does too",
         )
         parser.add_argument(
-            "--http", default="127.0.0.1:8000", metavar="HOST:PORT", help="(%(default)s)"
+            "--http", default=settings.HTTP_ADDRESS, metavar="HOST:PORT", help="(%(default)s)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:

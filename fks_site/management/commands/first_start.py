@@ -29,7 +29,7 @@ class Command(BaseCommand):
     help = "Create the first user, account, strategies and limits; keeps whatever exists."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--http", default="127.0.0.1:8000", metavar="HOST:PORT")
+        parser.add_argument("--http", default=settings.HTTP_ADDRESS, metavar="HOST:PORT")
         parser.add_argument("--no-demo", action="store_true")
 
     def handle(self, *_args: Any, **options: Any) -> None:

@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--http",
-            default="127.0.0.1:8000",
+            default=addresses.USUAL_HTTP,
             metavar="HOST:PORT",
             help="where the web server listens (%(default)s)",
         )
@@ -97,6 +97,7 @@ class _Run:
             preflight.check_disk(self.var)
             preflight.check_port(self.host, self.port)
             preflight.ensure_keys(self.var)
+            addresses.note_http(self.var, self._address())
         self._start_servers(supervisor)
         with self._step("migrations"):
             self._manage(supervisor, "migrate", "--no-input")
