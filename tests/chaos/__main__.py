@@ -37,7 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     steps = Planner(options.seed).draw(options.orders, options.kills)
     with installation() as place, running_venue(options.seed, options.id_rule) as venue:
-        place.bring_up(steps, venue, options.disable)
+        place.bring_up(steps, options.kills, venue, options.disable)
         from tests.chaos.report import as_json, table
         from tests.chaos.run import Run
 

@@ -156,10 +156,10 @@ class Crasher:
         return self.index_of_order(order)
 
     def _announce(self, plugin: CcxtPlugin, identity: str, step: int | None) -> None:
-        if step is None or self.fuses.steps[step].fault == NO_FAULT:
+        fault = NO_FAULT if step is None else self.fuses.fault_of(step)
+        if fault == NO_FAULT:
             return
-        known = {"client_id": plugin.client_order_id(identity)}
-        body = json.dumps(known | {"fault": self.fuses.steps[step].fault})
+        body = json.dumps({"client_id": plugin.client_order_id(identity), "fault": fault})
         connection = http.client.HTTPConnection(self.venue, timeout=5)
         with closing(connection), suppress(OSError):
             connection.request("POST", ANNOUNCE, body)

@@ -11,19 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.plan import Step
-from tests.chaos.points import SETTLE, STALLS, TIMEOUT, Point
+from tests.chaos.points import CELLS, NO_FAULT, SETTLE, STALLS, TIMEOUT, Point
 
 STALL_S = TIMEOUT + 3 + 2 * SETTLE + 3
 """Longer than a lease and the two looks after it, so that another worker sends meanwhile."""
 _WHOLE, _BURNED = 0, 1
+_NUMBERS = {cell: number for number, cell in enumerate(CELLS)}
 
 
 class Fuses:
-    """Made before the processes are forked; each planned kill strikes once."""
+    """Made before the processes are forked. Each step strikes once, and each cell as often as
+    its share of all ``strikes``.
+    """
 
-    def __init__(self, steps: Sequence[Step], log: Path) -> None:
+    def __init__(self, steps: Sequence[Step], log: Path, strikes: int) -> None:
         self.steps = steps
+        self._quota = min(max(1, strikes // len(CELLS)), 255)
         self._state = mmap.mmap(-1, len(steps) + 1)
+        self._struck = mmap.mmap(-1, len(CELLS))
         self._log = os.open(log, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
         self._path = log
 
@@ -35,13 +40,29 @@ class Fuses:
         """Whether the step's kill is planned for ``point`` and has not happened."""
         if index is None or self.steps[index].point is not point:
             return False
+        if self._struck[self._cell(index)] >= self._quota:
+            return False
         return self._state[index] == _WHOLE == self._state[len(self.steps)]
+
+    def fault_of(self, index: int) -> str:
+        """What the step's order is to meet: nothing more where others have been through its cell."""
+        step = self.steps[index]
+        spare = step.point is not None and self._state[index] == _WHOLE
+        if spare and self._struck[self._cell(index)] >= self._quota:
+            return NO_FAULT
+        return step.fault
+
+    def _cell(self, index: int) -> int:
+        step = self.steps[index]
+        assert step.point is not None
+        return _NUMBERS[step.point, step.fault]
 
     def strike(self, index: int | None, point: Point) -> None:
         """Kill this process, or stall this thread, if that is planned for the step and point."""
         if index is None or not self.is_set(index, point):
             return
         self._state[index] = _BURNED
+        self._struck[self._cell(index)] += 1
         os.write(self._log, f"{index} {os.getpid()}\n".encode())
         if point in STALLS:
             time.sleep(STALL_S)

@@ -16,7 +16,15 @@ from tempfile import TemporaryDirectory
 from fks_site import addresses
 from fks_site.addresses import Urls
 from fks_site.embedded import Postgres, Valkey
-from tests.chaos.plan import BINANCE, KRAKEN, Step, accounts_of, lanes, venue_of
+from tests.chaos.plan import (
+    BINANCE,
+    KRAKEN,
+    Step,
+    accounts_of,
+    lanes,
+    planned_strikes,
+    venue_of,
+)
 from tests.chaos.points import SETTLE, TIMEOUT
 from tests.e2e.product import free_port
 from tests.venues.client import RunningVenue
@@ -36,7 +44,9 @@ class Installation:
     port: int = field(default_factory=free_port)
     paths: dict[str, str] = field(default_factory=dict)
 
-    def bring_up(self, steps: Sequence[Step], venue: RunningVenue, disabled: str) -> None:
+    def bring_up(
+        self, steps: Sequence[Step], kills: int, venue: RunningVenue, disabled: str
+    ) -> None:
         """Load the product, fork the zygote, then make the rows. Until the fork nothing of the
         product holds a connection or a thread.
         """
@@ -49,7 +59,7 @@ class Installation:
         from tests.chaos.zygote import Terms, fork_zygote, load_everything
 
         load_everything()
-        self.fuses = Fuses(steps, self.var / "kills")
+        self.fuses = Fuses(steps, self.var / "kills", planned_strikes(kills))
         terms = Terms(self.var, self.port, venue.base_url, self.fuses, disabled)
         self.zygote: socket.socket = fork_zygote(terms)
         call_command("migrate", verbosity=0)

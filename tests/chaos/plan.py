@@ -18,6 +18,8 @@ QUANTITIES = {"BTC": "0.0004", "ETH": "0.008", "SOL": "0.16", "BNB": "0.04"}
 PRICES = {"BTC": 60000, "ETH": 3000, "SOL": 150, "BNB": 600}
 PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
+CHANCES = 3
+"""Orders that may meet the same planned kill: not each gets to its point."""
 FAULTY_SHARE = 0.3
 """Of the orders nothing is planned for."""
 
@@ -66,6 +68,12 @@ def lanes() -> list[tuple[str, str]]:
     return [*found, ("pair", "BTC/USDT"), ("pair", "ETH/USDT")]
 
 
+def planned_strikes(kills: int) -> int:
+    """Planned kills, and as many stalls as belong to them, for ``kills`` kills altogether."""
+    stalls = sum(1 for point, _ in CELLS if point in STALLS)
+    return round(kills * PLANNED_SHARE * len(CELLS) / (len(CELLS) - stalls))
+
+
 @dataclass
 class Planner:
     """Draws the steps of a run in order."""
@@ -83,12 +91,8 @@ class Planner:
 
         The planned kills go through the cells in a shuffled order, each cell as often as any other.
         """
-        cells = list(CELLS)
-        self.random.shuffle(cells)
-        planned = min(round(kills * PLANNED_SHARE), orders // 2)
-        stalls = sum(1 for point, _ in cells if point in STALLS) * planned // len(cells)
-        cells = list(islice(cycle(cells), planned + stalls))
-        places = set(self.random.sample(range(orders), min(len(cells), orders)))
+        cells = CHANCES * list(islice(cycle(self._shuffled()), planned_strikes(kills)))
+        places = set(self.random.sample(range(orders), min(len(cells), orders * 2 // 3)))
         left = iter(cells)
         for number in range(orders):
             if number in places:
@@ -96,6 +100,11 @@ class Planner:
             else:
                 self._ordinary()
         return self.steps
+
+    def _shuffled(self) -> list[tuple[Point, str]]:
+        cells = list(CELLS)
+        self.random.shuffle(cells)
+        return cells
 
     def _cell(self, point: Point, fault: str) -> None:
         lane = self.random.choice(self.quiet)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from tests.chaos.run import Result
 
 SHOWN = 20
-"""Findings printed one by one."""
+"""Findings and cells printed one by one."""
 
 
 def as_json(result: Result) -> str:
@@ -28,6 +28,7 @@ def table(options: Namespace, result: Result, cells: int) -> str:
         ("kills", f"{result.kills.total()}: {_listed(result.kills)}"),
         ("stalls beyond the lease", str(result.stalls)),
         ("crash point x fault cells", f"{result.cells} of {cells}"),
+        ("cells missed", ", ".join(result.cells_missed[:SHOWN]) or "none"),
         ("other troubles", _listed(result.troubles)),
         ("faults at the venue", f"{result.faults.total()}: {_listed(result.faults)}"),
         ("answers to deliveries", _listed(result.answers)),

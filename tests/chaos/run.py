@@ -32,6 +32,8 @@ BACKLOG = 80
 """Orders and alerts under way at which the senders pause."""
 TROUBLES = 8
 """At least so many in a run."""
+KILLED_BY = 0.9
+"""Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
 DRAIN_LIMIT_S = 60
 """In which what was accepted is dealt with while faults and kills go on."""
 SETTLE_LIMIT_S = 90
@@ -54,6 +56,7 @@ class Result:
     settling_s: float = 0
     stalls: int = 0
     cells: int = 0
+    cells_missed: list[str] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -117,7 +120,7 @@ class Run:
         while self.senders.busy or self.under_way > len(self.steps) // 50:
             done = len(self.senders.acknowledged) - self.under_way
             struck = self.place.fuses.kills() + self.fleet.random_kills.total()
-            if struck < self.options.kills * done / wanted:
+            if struck < self.options.kills * min(done / (wanted * KILLED_BY), 1):
                 self.fleet.kill_one()
             if len(self.senders.acknowledged) > (troubles + 1) * every:
                 self.troubles.strike(troubles)
@@ -192,7 +195,11 @@ class Run:
         result.answers = self.senders.answers
         result.troubles = self.troubles.counts
         fuses = self.place.fuses
-        result.cells = len(set(fuses.cells()) & set(CELLS))
+        met = set(fuses.cells())
+        result.cells = len(met & set(CELLS))
+        result.cells_missed = [
+            f"{point} x {fault}" for point, fault in CELLS if (point, fault) not in met
+        ]
         result.stalls = len(fuses.struck()) - fuses.kills()
         result.kills["at named points"] = fuses.kills()
         for role, count in self.fleet.random_kills.items():

@@ -9,12 +9,19 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from tests.chaos.plan import Planner
-from tests.chaos.points import CELLS, STALLS
+from tests.chaos.fuses import STALL_S, Fuses
+from tests.chaos.plan import CHANCES, Planner, planned_strikes
+from tests.chaos.points import CELLS, NO_FAULT, Point
+from tests.chaos.report import as_json
+from tests.chaos.run import Result
+from tests.chaos.verdict import Finding
 from tests.venues.client import ROOT
 
 needs_the_machine = pytest.mark.skipif(
@@ -62,8 +69,36 @@ def test_a_seed_draws_the_same_steps_again() -> None:
     assert Planner(7).draw(300, 60) != Planner(8).draw(300, 60)
 
 
-def test_enough_kills_plan_every_cell() -> None:
+def test_enough_kills_plan_every_cell_more_than_once() -> None:
     steps = Planner(1).draw(2000, 500)
-    planned = {(step.point, step.fault) for step in steps if step.point}
-    assert planned == set(CELLS)
-    assert sum(step.point is not None and step.point not in STALLS for step in steps) <= 500
+    planned = Counter((step.point, step.fault) for step in steps if step.point)
+    assert set(planned) == set(CELLS)
+    assert min(planned.values()) >= CHANCES
+    assert sum(step.makes_an_order for step in steps) == 2000
+
+
+def test_a_cell_strikes_no_more_often_than_its_share(tmp_path: Path) -> None:
+    steps = Planner(1).draw(2000, 500)
+    fuses = Fuses(steps, tmp_path / "kills", planned_strikes(500))
+    stalled = [step for step in steps if (step.point, step.fault) == (Point.STALL_SIGNED, NO_FAULT)]
+    assert [fuses.is_set(step.index, Point.STALL_SIGNED) for step in stalled] == [True] * CHANCES
+    with patch("tests.chaos.fuses.time.sleep") as slept:
+        for step in stalled:
+            fuses.strike(step.index, Point.STALL_SIGNED)
+    slept.assert_called_once_with(STALL_S)
+    assert fuses.cells() == {(Point.STALL_SIGNED, NO_FAULT): 1}
+    assert not fuses.is_set(stalled[1].index, Point.STALL_SIGNED)
+    cut = [step for step in steps if (step.point, step.fault) == (Point.STALL_SIGNED, "cut JSON")]
+    assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON"] * CHANCES
+    with patch("tests.chaos.fuses.time.sleep"):
+        fuses.strike(cut[0].index, Point.STALL_SIGNED)
+    assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON", NO_FAULT, NO_FAULT]
+
+
+def test_figures_are_printed_as_json() -> None:
+    result = Result(orders=2, findings=[Finding("lost", "one", "id")])
+    result.kills["at named points"] = 3
+    figures = json.loads(as_json(result))
+    assert figures["kills"] == {"at named points": 3}
+    assert figures["findings"] == [{"kind": "lost", "what": "one", "order": "id"}]
+    assert figures["orders"] == 2
