@@ -19,7 +19,7 @@ from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.sessions import plugin_for
 from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, TimeInForce
-from execution import book, marks
+from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
 from execution.models import Order, Position, Strategy
@@ -214,6 +214,23 @@ def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
     cost = positions.aggregate(cost=Sum(F("quantity") * F("average_price")))["cost"] or Decimal(0)
     account.equity = _cash(account, {one.currency: one.total for one in reports}) + cost
     account.save(update_fields=["balances", "balances_at", "equity"])
+
+
+def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
+    """See anew what open positions are worth, and how the account's day goes.
+
+    A price the venue does not tell stays as it was, and grows too old to be counted.
+    """
+    held = Position.objects.filter(account=account).exclude(quantity=0)
+    for symbol in held.values_list("symbol", flat=True):
+        try:
+            rules = instrument_of(account, plugin, symbol)
+            with venue_call(account):
+                quote = plugin.fetch_data(symbol)
+            marks.note(account, symbol, quote, _rate(account, plugin, rules.quote, is_exit=False))
+        except (BrokerError, Refusal):
+            continue
+    days.today(account, timezone.now())
 
 
 def _stored(report: BalanceReport) -> dict[str, str]:

@@ -18,7 +18,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import Environment
-from execution import facts
+from execution import facts, throttle
 from execution.models import Order
 from execution.states import UNRESOLVED, OrderState
 from execution.transitions import Event, move
@@ -91,7 +91,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 return order if _end_unsent(order, reason) else None
             if isinstance(capabilities, Refusal) or _is_crowded(account.pk):
                 return None
-            if not breakers.admits(account.pk):
+            if not breakers.admits(account.pk) or not throttle.lets_through(order):
                 return None
             _claim(order, capabilities)
             return order

@@ -203,6 +203,7 @@ def reconcile_account(account: Account) -> list[Difference]:
         left_out=_other_symbols(account, quiet),
     )
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
+    facts.refresh_marks(account, plugin)
     return found
 
 

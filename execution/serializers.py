@@ -210,10 +210,14 @@ class LimitSerializer(Row[RiskLimit]):
     account = name_of(source="policy.account", allow_null=True)
     strategy = serializers.CharField(source="policy.strategy", read_only=True)
     symbol = serializers.CharField(source="policy.symbol", read_only=True)
+    parameters = serializers.DictField(child=serializers.CharField(), read_only=True)
 
     class Meta:
         model = RiskLimit
-        fields = ("id", "rule", "value", "mode", "account", "strategy", "symbol", "updated_at")
+        fields = (
+            "id", "rule", "value", "parameters", "mode", "account", "strategy", "symbol",
+            "updated_at",
+        )  # fmt: skip
 
 
 class LeftSerializer(serializers.Serializer[Any]):

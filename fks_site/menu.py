@@ -22,6 +22,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Safety": (
         ("risk.riskpolicy", "Limits", "speed"),
+        ("risk.limithit", "Limit hits", "front_hand"),
         ("risk.circuitbreaker", "Breakers", "electric_bolt"),
         ("execution.difference", "Differences", "difference"),
         ("risk.tradingstate", "Trading states", "emergency_home"),

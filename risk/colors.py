@@ -1,8 +1,8 @@
-"""How pages colour breakers and the kill switch."""
+"""How pages colour breakers, the kill switch and what limits did."""
 
 from __future__ import annotations
 
-from risk.models import CircuitBreaker, TradingState
+from risk.models import CircuitBreaker, LimitHit, TradingState
 
 BREAKER_COLORS = {
     CircuitBreaker.State.CLOSED: "success",
@@ -13,4 +13,9 @@ TRADING_COLORS = {
     TradingState.State.ACTIVE: "success",
     TradingState.State.REDUCING: "warning",
     TradingState.State.HALTED: "danger",
+}
+HIT_COLORS = {
+    LimitHit.Kind.DENIED: "danger",
+    LimitHit.Kind.OBSERVED: "info",
+    LimitHit.Kind.WARNED: "warning",
 }

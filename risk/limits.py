@@ -20,10 +20,13 @@ PORTFOLIO_LOCK = 0x464B5303
 STRATEGY_LOCK = 0x464B5304
 
 
-def limits_for(account_id: int, strategy_slug: str, symbol: str) -> tuple[Limit, ...]:
-    """Every limit that is not off and whose scope covers this order. One query."""
+def limits_for(
+    account_id: int, strategy_slug: str, symbol: str, *, rule: str = ""
+) -> tuple[Limit, ...]:
+    """Every limit (of ``rule``, if named) that is not off and covers this order. One query."""
+    named = RiskLimit.objects.filter(rule=rule) if rule else RiskLimit.objects.all()
     rows = (
-        RiskLimit.objects.exclude(mode=RiskLimit.Mode.OFF)
+        named.exclude(mode=RiskLimit.Mode.OFF)
         .filter(
             Q(policy__account=None) | Q(policy__account_id=account_id),
             policy__strategy__in=("", strategy_slug),

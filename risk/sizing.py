@@ -104,17 +104,25 @@ def _within_limits(case: _Case, computed: Decimal) -> Decimal:
 
 def _room(case: _Case) -> Decimal | None:
     """What the order may be worth by the enforced limits, in the account's currency."""
-    facts, side = case.facts, case.intent.side
-    working = facts.working_buy_quantity if side is Side.BUY else facts.working_sell_quantity
-    before = facts.position_quantity * side.sign + working
-    taken = before * facts.quote.worst(side) * facts.to_account_currency
-    rooms = [
-        limit.value - (taken if limit.rule == "max_position_value" else 0)
-        for limit in case.limits
-        if limit.mode is LimitMode.ENFORCE
-        and limit.rule in ("max_order_value", "max_position_value")
-    ]
+    enforced = [one for one in case.limits if one.mode is LimitMode.ENFORCE]
+    rooms = [room for one in enforced if (room := _room_of(one, case)) is not None]
     return min(rooms, default=None)
+
+
+def _room_of(limit: Limit, case: _Case) -> Decimal | None:
+    facts, side = case.facts, case.intent.side
+    match limit.rule:
+        case "max_order_value":
+            return limit.value
+        case "max_order_quantity":
+            return limit.value * case.entry * facts.to_account_currency
+        case "max_capital_share":
+            return None if facts.equity is None else limit.value * facts.equity
+        case "max_position_value":
+            buying, selling = facts.working_buy_quantity, facts.working_sell_quantity
+            before = facts.position_quantity * side.sign + (buying if side is Side.BUY else selling)
+            return limit.value - before * facts.quote.worst(side) * facts.to_account_currency
+    return None
 
 
 def _exit_quantity(case: _Case) -> Decimal:

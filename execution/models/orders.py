@@ -37,6 +37,12 @@ class TimeInForceChoices(models.TextChoices):
     DAY = TimeInForce.DAY.value, "day"
 
 
+IMMEDIATE = Q(type=OrderType.MARKET.value) | Q(
+    time_in_force__in=(TimeInForce.IOC.value, TimeInForce.FOK.value)
+)
+"""Orders that never rest: at the venue they are only on their way to an end."""
+
+
 class Order(models.Model):
     """One order for one account. Its id is its identity at the venue, made before anything is sent."""
 
@@ -144,6 +150,11 @@ class Order(models.Model):
             ),
             models.Index(fields=["state", "-id"], name="order_by_state"),
             models.Index(fields=["account", "-id"], name="order_by_account"),
+            models.Index(
+                fields=["account", "-submitted_at"],
+                name="order_by_submission",
+                condition=Q(submitted_at__isnull=False),
+            ),
             models.Index(fields=["broker_order_id"], name="order_by_broker_id"),
             models.Index(
                 fields=["account"],
@@ -165,6 +176,12 @@ class Order(models.Model):
         return self.role != Order.Role.ENTRY
 
     @property
+    def is_immediate(self) -> bool:
+        """Whether it never rests, as ``IMMEDIATE`` says."""
+        immediate = (TimeInForce.IOC, TimeInForce.FOK)
+        return self.type == OrderType.MARKET or self.time_in_force in immediate
+
+    @property
     def remaining(self) -> Decimal:
         return self.quantity - self.filled_quantity
 
@@ -184,6 +201,9 @@ class OrderEvent(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["at"], name="cancel_by_time", condition=Q(event="cancel_sent"))
+        ]
 
     def __str__(self) -> str:
         return f"{self.event}: {self.from_state} → {self.to_state}"

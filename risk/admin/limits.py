@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import TabularInline, display
 from brokers.decimals import decimal_text
-from risk import limits
+from brokers.display import EMPTY, moment_column
+from risk import hits, limits
 from risk.admin.audited import REASON, AuditedAdmin
-from risk.models import RiskLimit, RiskPolicy
-from risk.rules import RULES, Unit
+from risk.colors import HIT_COLORS
+from risk.models import LimitHit, RiskLimit, RiskPolicy
+from risk.rules import RULES
 from risk.types import LimitMode
 
 
@@ -24,7 +28,7 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = RiskLimit
-        fields: ClassVar[list[str]] = ["rule", "value", "mode"]
+        fields: ClassVar[list[str]] = ["rule", "value", "mode", "parameters"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,26 +41,49 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
             widget=UnfoldAdminSelectWidget(),
             disabled=self.instance.pk is not None,
         )
+        self.fields["parameters"] = forms.CharField(
+            required=False,
+            widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "name=text; name=text"}),
+        )
+        told = self.instance.parameters
+        self.initial["parameters"] = "; ".join(f"{name}={text}" for name, text in told.items())
+
+    def clean_parameters(self) -> dict[str, str]:
+        pairs = [one.partition("=") for one in self.cleaned_data["parameters"].split(";")]
+        if any(name.strip() and not sign for name, sign, _ in pairs):
+            raise forms.ValidationError("write name=text, separated by semicolons")
+        return {name.strip(): text.strip() for name, _, text in pairs if name.strip()}
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        rule, value = RULES.get(cleaned.get("rule", "")), cleaned.get("value")
-        if rule is None or value is None:
-            return cleaned
-        if rule.unit is Unit.FRACTION and value > 1:
-            self.add_error("value", "a fraction is at most 1: 0.02 means 2 %")
-        if rule.unit is Unit.ORDERS and value != value.to_integral_value():
-            self.add_error("value", "orders are counted whole")
+        rule, value = cleaned.get("rule", ""), cleaned.get("value")
+        if rule in RULES and value is not None and "parameters" in cleaned:
+            try:
+                limits.refuse_invalid(rule, value, cleaned["parameters"])
+            except ValueError as error:
+                named = any(str(error).startswith(one.name) for one in RULES[rule].parameters)
+                self.add_error("parameters" if named else "value", str(error))
         return cleaned
 
 
 class RiskLimitInline(TabularInline):
     model = RiskLimit
     form = LimitForm
+    fields = ("rule", "value", "mode", "parameters", "today")
+    readonly_fields = ("today",)
     extra = 0
     can_delete = False
     hide_title = True
     verbose_name_plural = "limits"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RiskLimit]:
+        self._hits = hits.today()
+        rows: QuerySet[RiskLimit] = super().get_queryset(request)
+        return rows.select_related("policy__account")
+
+    @display(description="today (UTC)")
+    def today(self, limit: RiskLimit) -> str:
+        return _counted(self._hits.get((limit.rule, str(limit.policy)), Counter()))
 
 
 @admin.register(RiskPolicy)
@@ -97,6 +124,7 @@ class RiskPolicyAdmin(AuditedAdmin):
                 strategy=policy.strategy,
                 symbol=policy.symbol,
                 mode=LimitMode(row.mode),
+                parameters=row.parameters,
                 reason=form.cleaned_data[REASON],
             )
 
@@ -106,6 +134,35 @@ class RiskPolicyAdmin(AuditedAdmin):
         return ", ".join(shown) or "none"
 
 
+@admin.register(LimitHit)
+class LimitHitAdmin(ReadOnlyAdmin):
+    list_display = (
+        moment_column("at"),
+        "shown_kind",
+        "rule",
+        "account",
+        "strategy",
+        "symbol",
+        "detail",
+    )
+    list_display_links = None
+    list_filter = ("kind", "rule", "account")
+    list_select_related = ("account",)
+    search_fields = ("strategy", "symbol", "=order_id")
+    nothing_yet = "What limits deny, would deny, or nearly deny appears here."
+
+    @display(description="what", label=HIT_COLORS)
+    def shown_kind(self, hit: LimitHit) -> tuple[str, str]:
+        return hit.kind, hit.get_kind_display()
+
+
 def _sentence(limit: RiskLimit) -> str:
     mode = "" if limit.mode == RiskLimit.Mode.ENFORCE else f" ({limit.get_mode_display()})"
     return f"{limit.rule} {decimal_text(limit.value)}{mode}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    """E.g. ``2 denied, 5 would have denied``; a dash for nothing."""
+    labels = dict(LimitHit.Kind.choices)
+    named = [f"{counts[kind]} {labels[kind]}" for kind in labels if counts[kind]]
+    return ", ".join(named) or EMPTY

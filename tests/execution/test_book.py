@@ -300,3 +300,17 @@ def test_a_read_notes_the_price_every_few_seconds(scripted: Callable[..., Accoun
             before = facts.read_market(account, LANE, alert, is_exit=False).previous
             seen.append(before and before.price)
     assert seen == [None, 100, 100, 200]
+
+
+def test_a_reconciliation_looks_at_what_positions_are_worth(
+    scripted: Callable[..., Account],
+) -> None:
+    from execution.reconcile import reconcile_account
+    from tests.brokers.scripted import script_of
+
+    account = scripted(environment="sandbox")
+    script_of(account).price = D(100)
+    PositionFactory.create(account=account, quantity="2", average_price="90")
+    reconcile_account(account)
+    assert days.unrealised(account, timezone.now()) == 20
+    assert AccountDay.objects.get().opening_unrealised == 20

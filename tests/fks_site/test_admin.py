@@ -23,6 +23,7 @@ from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential, SymbolAlias
 from execution import differences
 from execution.authentication import digest_of, new_secret
+from execution.ids import uuid7
 from execution.models import (
     Difference,
     Fill,
@@ -42,6 +43,7 @@ from risk.models import (
     AuditEvent,
     CircuitBreaker,
     IPAllowlist,
+    LimitHit,
     RiskLimit,
     RiskPolicy,
     TradingState,
@@ -431,6 +433,8 @@ def _account_form(account: Account, **changes: str) -> dict[str, str]:
     return {
         "environment": account.environment,
         "quote_currency": account.quote_currency,
+        "day_zone": account.day_zone,
+        "day_starts": "00:00:00",
         "options": "{}",
         "is_active": "on",
         "reason": "because",
@@ -521,6 +525,8 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
         "broker": "ccxt",
         "environment": "sandbox",
         "quote_currency": "USD",
+        "day_zone": "America/New_York",
+        "day_starts": "17:00:00",
         "options": '{"exchange": "kraken"}',
         "is_active": "on",
         "reason": "new venue",
@@ -629,13 +635,48 @@ def test_a_limit_is_changed_with_before_and_after(admin_client: Client) -> None:
     assert AuditEvent.objects.filter(kind="limit.changed").count() == 2
 
 
+def test_what_a_rule_is_told_is_written_beside_its_value(admin_client: Client) -> None:
+    row = {"rule": "repeated_execution", "value": "5", "mode": "enforce"}
+    add = reverse("admin:risk_riskpolicy_add")
+    refused = admin_client.post(add, _limit_form(row | {"parameters": "window=soon"}))
+    assert "is not a whole number of seconds" in refused.content.decode()
+    assert (
+        "name=text"
+        in admin_client.post(add, _limit_form(row | {"parameters": "window"})).content.decode()
+    )
+    assert admin_client.post(add, _limit_form(row | {"parameters": "window=30"})).status_code == 302
+    limit = RiskLimit.objects.get()
+    assert limit.parameters == {"window": "30"}
+    assert 'value="window=30"' in admin_client.get(page_of(limit.policy)).content.decode()
+
+
+def test_what_limits_did_today_is_shown(admin_client: Client) -> None:
+    policy = RiskPolicy.objects.create()
+    RiskLimit.objects.create(policy=policy, rule="max_order_value", value=1)
+    account = AccountFactory.create()
+    for kind in ("denied", "observed", "observed"):
+        LimitHit.objects.create(
+            at=timezone.now(),
+            kind=kind,
+            rule="max_order_value",
+            scope="everything",
+            account=account,
+            symbol="BTC/USDT",
+            order_id=uuid7(),
+            detail="order value 2 is above the limit of 1",
+        )
+    assert "1 denied, 2 would have denied" in admin_client.get(page_of(policy)).content.decode()
+    listed = admin_client.get(reverse("admin:risk_limithit_changelist")).content.decode()
+    assert listed.count("order value 2 is above the limit of 1") == 3
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "complaint"),
     [
-        ("risk_per_trade", "2", "a fraction is at most 1"),
-        ("max_open_orders", "2.5", "orders are counted whole"),
+        ("risk_per_trade", "2", "0.02 means 2 %, and 2 is above 1"),
+        ("max_open_orders", "2.5", "2.5 is not a whole number"),
         ("no_such_rule", "1", "not one of the available choices"),
-        ("max_order_value", "-1", "limit_not_negative"),
+        ("max_order_value", "-1", "a limit is a number of at least 0"),
     ],
 )
 def test_a_senseless_limit_is_refused(

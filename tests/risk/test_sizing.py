@@ -77,6 +77,21 @@ def test_a_computed_size_fits_into_what_the_limits_leave(known, limits, quantity
     assert size(intent(stop_loss=95), RISK, computed, limits).quantity == Decimal(quantity)
 
 
+@pytest.mark.parametrize(
+    ("rule", "value", "quantity"),
+    [
+        ("max_order_value", "1000", "10"),
+        ("max_order_quantity", "7.5", "7.5"),
+        ("max_capital_share", "0.05", "5"),
+        ("max_position_value", "800", "8"),
+        ("max_open_orders", "1", "40"),
+    ],
+)
+def test_what_fks_computes_fits_into_every_cap(rule, value, quantity):
+    capped = size(intent(stop_loss=95), RISK, FACTS, [limit(rule, value)])
+    assert capped.quantity == Decimal(quantity)
+
+
 def test_without_any_room_the_limit_itself_refuses():
     known = facts(position_quantity=9)
 

@@ -1,0 +1,65 @@
+"""How many messages an account may send: the limit ``message_rate``, held exactly across workers.
+
+Counted from the orders' own rows and journals, so that a restart forgets nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import connection
+from django.utils import timezone
+
+from execution.models import Order, OrderEvent
+from risk.limits import limits_for
+from risk.rules import RULES
+from risk.rules.conduct import may_send
+from risk.types import Limit, LimitMode, ReasonCode
+
+RULE = "message_rate"
+SENDING_LOCK = 0x464B5305
+TRY_AGAIN = timedelta(seconds=0.2)
+
+
+def lets_through(order: Order) -> bool:
+    """Whether ``order`` may be sent now; call in the transaction that claims it.
+
+    One that may not waits in its lane. It says why, so that it tells if it expires there.
+    """
+    limits = [
+        limit
+        for limit in limits_for(order.account_id, _slug(order), order.symbol, rule=RULE)
+        if limit.mode is LimitMode.ENFORCE
+    ]
+    if not limits:
+        return True
+    with connection.cursor() as cursor:
+        key = order.account_id % 2**31
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [SENDING_LOCK, key])
+    now = timezone.now()
+    if all(_has_room(limit, order, now) for limit in limits):
+        return True
+    Order.objects.filter(pk=order.pk).update(
+        reason=ReasonCode.MESSAGE_RATE.value, next_check_at=now + TRY_AGAIN
+    )
+    return False
+
+
+def _has_room(limit: Limit, order: Order, now: datetime) -> bool:
+    settings = RULES[RULE].settings(limit.parameters)
+    since = now - timedelta(seconds=settings["window"])
+    sent = sent_since(order.account_id, since)
+    return may_send(limit.value, settings["kept"], sent, is_exit=order.is_exit)
+
+
+def sent_since(account_id: int, since: datetime) -> int:
+    """Orders and cancels that were sent for the account."""
+    orders = Order.objects.filter(account_id=account_id, submitted_at__gt=since).count()
+    cancels = OrderEvent.objects.filter(
+        event="cancel_sent", at__gt=since, order__account_id=account_id
+    )
+    return orders + cancels.count()
+
+
+def _slug(order: Order) -> str:
+    return order.strategy.slug if order.strategy else ""
