@@ -22,11 +22,11 @@ from brokers.aliases import aliases_on, suggestions, symbol_for
 from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
-from brokers.types import Environment, OrderType, Side
+from brokers.types import Environment, Side
 from execution import facts, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
-from execution.models import Order, Position, Route, Signal, Strategy
+from execution.models import IMMEDIATE, Order, Position, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
@@ -280,9 +280,7 @@ def _must_wait(leg: Leg, alert: Alert) -> bool:
     if leg.market is None:
         return False
     lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
-    moving = lane.filter(
-        Q(state__in=IN_FLIGHT) | Q(state__in=AT_VENUE, type=OrderType.MARKET.value)
-    )
+    moving = lane.filter(Q(state__in=IN_FLIGHT) | (Q(state__in=AT_VENUE) & IMMEDIATE))
     if wants_flat(alert) or names_target(alert):
         return moving.exists()
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
@@ -298,7 +296,7 @@ def _in_the_way(leg: Leg, alert: Alert) -> list[UUID]:
     if wants_flat(alert):
         lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
         entries = Q(role=Order.Role.ENTRY, state__in=CANCELABLE)
-        exits = Q(role=Order.Role.EXIT, state__in=RESTING) & ~Q(type=OrderType.MARKET.value)
+        exits = Q(role=Order.Role.EXIT, state__in=RESTING) & ~IMMEDIATE
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
         found += lane.filter(entries | exits if closes_all else entries).values_list(
             "pk", flat=True

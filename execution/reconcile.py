@@ -20,11 +20,11 @@ from brokers.decimals import decimal_text
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import OrderReport, OrderType, PositionReport
+from brokers.types import OrderReport, PositionReport
 from execution import decisions, differences, facts, fills
 from execution.differences import Seen
 from execution.dispatch import ref_of, send_cancel
-from execution.models import Difference, Order, Position
+from execution.models import IMMEDIATE, Difference, Order, Position
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
 from execution.transitions import Event, IllegalMove, move
 from risk import breakers
@@ -255,8 +255,7 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
 def _quiet_positions(account: Account, started: datetime) -> list[Position]:
     """Positions whose coin has not moved lately and is not about to: others cannot be compared."""
     busy = Order.objects.filter(
-        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED))
-        | Q(state__in=AT_VENUE, type=OrderType.MARKET.value),
+        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED)) | (Q(state__in=AT_VENUE) & IMMEDIATE),
         account=account,
     )
     rows = list(Position.objects.filter(account=account).order_by("pk"))

@@ -12,7 +12,6 @@ from uuid import UUID
 from django.db import Error as DatabaseFailure
 
 from brokers.decimals import decimal_text
-from brokers.types import OrderType
 from execution.models import Order, Signal
 from execution.pipeline import own_orders
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
@@ -77,12 +76,12 @@ def outcome_of(signal_id: UUID) -> dict[str, Any] | None:
 
 
 def _is_moving(order: Order) -> bool:
-    """Whether the sender would still see news shortly: a resting order is settled, a market one
-    not.
+    """Whether the sender would still see news shortly: a resting order is settled, one
+    that never rests is not.
     """
     if order.state in (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN):
         return True
-    return order.state in AT_VENUE and order.type == OrderType.MARKET
+    return order.state in AT_VENUE and order.is_immediate
 
 
 def order_summary(order: Order) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
+    IMMEDIATE,
     Fill,
     Order,
     OrderEvent,
@@ -16,6 +17,7 @@ from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
 from execution.models.strategies import Route, Strategy, WebhookSecret
 
 __all__ = [
+    "IMMEDIATE",
     "AccountDay",
     "Difference",
     "Fill",

@@ -107,6 +107,12 @@ class TestOutcome:
         assert outcome["status"] == "working"
         assert [order["status"] for order in outcome["orders"]] == [state.value]
 
+    @pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
+    def test_a_limit_that_never_rests_is_waited_for(self, time_in_force: str) -> None:
+        signal = signal_with(SignalState.WORKING, (OrderState.OPEN, "limit"))
+        Order.objects.update(time_in_force=time_in_force)
+        assert outcome_of(signal.pk) is None
+
     def test_every_order_is_waited_for(self) -> None:
         orders = [(OrderState.FILLED, "market"), (OrderState.OPEN, "market")]
         signal = signal_with(SignalState.WORKING, *orders)

@@ -433,8 +433,6 @@ def _account_form(account: Account, **changes: str) -> dict[str, str]:
     return {
         "environment": account.environment,
         "quote_currency": account.quote_currency,
-        "day_zone": account.day_zone,
-        "day_starts": "00:00:00",
         "options": "{}",
         "is_active": "on",
         "reason": "because",
@@ -525,8 +523,6 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
         "broker": "ccxt",
         "environment": "sandbox",
         "quote_currency": "USD",
-        "day_zone": "America/New_York",
-        "day_starts": "17:00:00",
         "options": '{"exchange": "kraken"}',
         "is_active": "on",
         "reason": "new venue",
