@@ -190,6 +190,10 @@ PROFILES: Mapping[tuple[str, str], ExchangeProfile] = {
 
 BINANCE_SPOT = PROFILES["binance", "spot"]
 KRAKEN_SPOT = PROFILES["kraken", "spot"]
+BYBIT_SPOT = PROFILES["bybit", "spot"]
+BYBIT_LINEAR = PROFILES["bybit", "swap"]
+OKX_SPOT = PROFILES["okx", "spot"]
+OKX_SWAP = PROFILES["okx", "swap"]
 
 
 def profile_for(exchange: str, market_type: str = "spot") -> ExchangeProfile:

@@ -19,7 +19,9 @@ from brokers.capabilities import Capabilities
 from brokers.client_pool import ClientPool
 from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
+from brokers.dialects.bybit import BybitLinear, BybitSpot
 from brokers.dialects.kraken import KrakenSpot
+from brokers.dialects.okx import OkxSpot, OkxSwap
 from brokers.dialects.unified import Unified
 from brokers.errors import (
     BrokerError,
@@ -56,7 +58,8 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 T = TypeVar("T")
 
 DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
-    dialect.profile: dialect for dialect in (BinanceSpot, KrakenSpot)
+    dialect.profile: dialect
+    for dialect in (BinanceSpot, KrakenSpot, BybitSpot, BybitLinear, OkxSpot, OkxSwap)
 }
 """The exchanges whose answers are read here and not by ccxt."""
 CCXT_TYPES = {

@@ -22,11 +22,33 @@ from brokers.types import (
     Side,
 )
 from tests.venues.client import RunningVenue
-from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, KRAKEN_KEY, KRAKEN_SECRET
+from tests.venues.credentials import (
+    BINANCE_KEY,
+    BINANCE_SECRET,
+    BYBIT_KEYS,
+    BYBIT_SECRET,
+    KRAKEN_KEY,
+    KRAKEN_SECRET,
+    OKX_KEYS,
+    OKX_PASSPHRASE,
+    OKX_SECRET,
+)
 from tests.venues.faults import Action, Fault, When
 
 SYMBOL = "BTC/USDT"
-KEYS = {"binance": (BINANCE_KEY, BINANCE_SECRET), "kraken": (KRAKEN_KEY, KRAKEN_SECRET)}
+PERPETUAL = "BTC/USDT:USDT"
+KEYS = {
+    "binance": (BINANCE_KEY, BINANCE_SECRET),
+    "kraken": (KRAKEN_KEY, KRAKEN_SECRET),
+    "bybit": (BYBIT_KEYS["spot"], BYBIT_SECRET),
+    "bybit-linear": (BYBIT_KEYS["linear"], BYBIT_SECRET),
+    "okx": (OKX_KEYS["SPOT"], OKX_SECRET, OKX_PASSPHRASE),
+    "okx-swap": (OKX_KEYS["SWAP"], OKX_SECRET, OKX_PASSPHRASE),
+}
+CCXT_VENUES = tuple(KEYS)
+"""The venues of `tests/venues/` by their own names."""
+SWAPS = frozenset({"bybit-linear", "okx-swap"})
+SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
 
 
 def order(**changes: object) -> OrderRequest:
@@ -52,15 +74,19 @@ def ref(request: OrderRequest, broker_order_id: str = "") -> OrderRef:
 
 
 def ccxt_plugin(
-    exchange: str,
+    venue: str,
     base_url: str,
     environment: Environment = Environment.SANDBOX,
-    credentials: tuple[str, str] | None = None,
+    credentials: tuple[str, ...] | None = None,
+    **more: object,
 ) -> CcxtPlugin:
-    key, secret = credentials or KEYS[exchange]
-    plugin = CcxtPlugin()
-    options = {"exchange": exchange, "base_url": base_url}
-    secrets = {"api_key": key, "api_secret": secret}
+    """A plugin for one of `CCXT_VENUES`."""
+    plugin, exchange = CcxtPlugin(), venue.partition("-")[0]
+    options = {"exchange": exchange, "base_url": base_url, **more}
+    if venue in SWAPS:
+        options["market_type"] = "swap"
+    names = ("api_key", "api_secret", "api_passphrase")
+    secrets = dict(zip(names, credentials or KEYS[venue], strict=False))
     plugin.init(AccountConfig("1", exchange, environment, options, secrets))
     return plugin
 
@@ -69,6 +95,17 @@ class Rig(ABC):
     """A plugin and a hand on its venue, whose price is 60000."""
 
     plugin: ExecutionPlugin
+    symbol: str = SYMBOL
+
+    def order(self, **changes: object) -> OrderRequest:
+        return order(**{"symbol": self.symbol} | changes)
+
+    def limit(self, price: str = "50000", **changes: object) -> OrderRequest:
+        return limit(price, **{"symbol": self.symbol} | changes)
+
+    def unaffordable(self) -> OrderRequest:
+        """An order the venue refuses."""
+        return self.limit(quantity=Decimal(900))
 
     @abstractmethod
     def connect(self) -> ExecutionPlugin:
@@ -95,6 +132,7 @@ class CcxtRig(Rig):
     def __init__(self, exchange: str, venue: RunningVenue) -> None:
         self.exchange = exchange
         self.venue = venue
+        self.symbol = SYMBOLS[exchange]
         self.plugin = self.connect()
 
     def connect(self) -> ExecutionPlugin:
@@ -127,6 +165,10 @@ class PaperRig(Rig):
         options = {"prices": {SYMBOL: "60000"}, "balance": {"USDT": "1000000"}}
         plugin.init(AccountConfig(self.key, "paper", Environment.DRY_RUN, options))
         return plugin
+
+    def unaffordable(self) -> OrderRequest:
+        """The paper venue looks at no balance before a limit order fills."""
+        return self.limit("70000", post_only=True)
 
     def placed(self, request: OrderRequest) -> int:
         return int(self.connect().fetch_order(ref(request)) is not None)

@@ -11,15 +11,15 @@ import pytest
 
 from brokers.errors import CredentialError, QueryFailedError
 from brokers.plugins.ccxt import CcxtPlugin
-from brokers.types import (
-    Outcome,
-    Permissions,
-)
-from tests.brokers.contract import KEYS, SYMBOL, ccxt_plugin, order, ref
+from brokers.types import OrderRequest, Outcome, Permissions
+from tests.brokers.contract import CCXT_VENUES, KEYS, SYMBOL, SYMBOLS, ccxt_plugin, ref
+from tests.brokers.contract import order as plain_order
 from tests.venues.client import RunningVenue
 from tests.venues.faults import Action, Endpoint, Fault, When
 
-EXCHANGES = ["binance", "kraken"]
+EXCHANGES = CCXT_VENUES
+CLOCKED = [venue for venue in CCXT_VENUES if venue != "kraken"]
+"""Those that look at the time of a request; Kraken counts nonces."""
 ACCEPTED, REJECTED, NOT_SENT, UNKNOWN = (
     Outcome.ACCEPTED,
     Outcome.REJECTED,
@@ -28,20 +28,27 @@ ACCEPTED, REJECTED, NOT_SENT, UNKNOWN = (
 )
 
 
-def test_a_wrong_clock_is_healed_and_the_order_not_sent_twice(venue: RunningVenue) -> None:
-    plugin, request = ccxt_plugin("binance", venue.base_url), order()
-    plugin.instrument(SYMBOL)
+def order(exchange: str = "binance") -> OrderRequest:
+    return plain_order(symbol=SYMBOLS[exchange])
+
+
+@pytest.mark.parametrize("exchange", CLOCKED)
+def test_a_wrong_clock_is_healed_and_the_order_not_sent_twice(
+    venue: RunningVenue, exchange: str
+) -> None:
+    plugin, request = ccxt_plugin(exchange, venue.base_url), order(exchange)
+    plugin.instrument(SYMBOLS[exchange])
     venue.control.set_clock_offset(-60_000)
     result = plugin.execute_order(request)
     assert (result.outcome, result.retry_after) == (NOT_SENT, 1)
-    assert venue.control.ledger("binance").orders == []
+    assert venue.control.ledger(exchange).orders == []
     assert plugin.execute_order(request).outcome is ACCEPTED
     venue.control.set_clock_offset(60_000)
     assert plugin.balances()
     venue.control.set_clock_offset(0)
-    late = plugin.cancel_order(ref(order()))
+    late = plugin.cancel_order(ref(order(exchange)))
     assert late.outcome is NOT_SENT
-    assert plugin.cancel_order(ref(order())).outcome is REJECTED
+    assert plugin.cancel_order(ref(order(exchange))).outcome is REJECTED
     venue.control.set_clock_offset(60_000)
     skew = plugin.health_check().clock_skew_ms
     assert skew is not None
@@ -56,11 +63,11 @@ def test_many_threads_share_one_plugin(venue: RunningVenue, exchange: str) -> No
     def work() -> None:
         start.wait()
         for _ in range(10):
-            request = order()
+            request = order(exchange)
             result = plugin.execute_order(request)
             report = plugin.fetch_order(ref(request, result.broker_order_id))
             ours = report is not None and report.client_order_id == request.identity
-            outcomes.append((result.outcome, ours, plugin.fetch_data(SYMBOL).bid > 0))
+            outcomes.append((result.outcome, ours, plugin.fetch_data(SYMBOLS[exchange]).bid > 0))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -116,7 +123,9 @@ def test_a_kraken_key_in_use_for_too_long_sends_nothing(
 
 
 WITHDRAW = {"binance": {"enableWithdrawals": True}, "kraken": {"withdraw-funds": True}}
+WITHDRAW |= {key: {"withdraw": True} for key in ("bybit", "bybit-linear", "okx", "okx-swap")}
 NO_TRADE = {"binance": {"enableSpotAndMarginTrading": False}, "kraken": {"modify-trades": False}}
+NO_TRADE |= {key: {"trade": False} for key in ("bybit", "bybit-linear", "okx", "okx-swap")}
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
@@ -127,7 +136,7 @@ def test_permissions_are_what_the_venue_says(venue: RunningVenue, exchange: str)
     assert plugin.check_permissions().withdraw is True
     venue.control.set_permissions(exchange, NO_TRADE[exchange])
     assert plugin.check_permissions().trade is False
-    result = plugin.execute_order(order())
+    result = plugin.execute_order(order(exchange))
     assert (result.outcome, result.code) == (REJECTED, "CREDENTIALS_REFUSED")
 
 
@@ -142,9 +151,9 @@ def test_a_venue_without_that_question_does_not_tell(venue: RunningVenue) -> Non
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_a_foreign_key_is_refused(venue: RunningVenue, exchange: str) -> None:
-    foreign = (KEYS[exchange][0][::-1], KEYS[exchange][1])
+    foreign = (KEYS[exchange][0][::-1], *KEYS[exchange][1:])
     plugin = ccxt_plugin(exchange, venue.base_url, credentials=foreign)
-    result = plugin.execute_order(order())
+    result = plugin.execute_order(order(exchange))
     assert (result.outcome, result.code) == (REJECTED, "CREDENTIALS_REFUSED")
     with pytest.raises(CredentialError):
         plugin.check_permissions()
@@ -167,7 +176,7 @@ def test_no_key_secret_or_signature_shows_anywhere(
         if fault is not None:
             everywhere = fault.as_json() | {"endpoint": Endpoint.ANY, "count": 2}
             venue.control.queue_faults(Fault.from_json(everywhere))
-        shown.append(plugin.execute_order(order()))
+        shown.append(plugin.execute_order(order(exchange)))
         try:
             shown.append(plugin.balances())
         except QueryFailedError as error:

@@ -18,11 +18,18 @@ from brokers.types import (
     Outcome,
     VenueStatus,
 )
-from tests.brokers.contract import SYMBOL, ccxt_plugin, limit, order, ref
+from tests.brokers.contract import (
+    CCXT_VENUES,
+    SYMBOLS,
+    ccxt_plugin,
+    limit,
+    order,
+    ref,
+)
 from tests.venues.client import RunningVenue
 from tests.venues.faults import Action, Endpoint, Fault, When
 
-EXCHANGES = ["binance", "kraken"]
+EXCHANGES = CCXT_VENUES
 ACCEPTED, REJECTED, NOT_SENT, UNKNOWN = (
     Outcome.ACCEPTED,
     Outcome.REJECTED,
@@ -53,8 +60,19 @@ AMBIGUOUS = {
         "EAPI:Rate limit exceeded",
         "EOrder:Rate limit exceeded",
     ],
+    "bybit": ["10000", "10016", "170001", "170007", "170146", "170149", "10006"],
+    "bybit-linear": ["10000", "10016", "10006"],
+    "okx": ["50001", "50004", "50013", "50026", "51149", "50011"],
+    "okx-swap": ["50001", "50004", "50013", "50026", "51149", "50011"],
 }
-PATIENCE = {"binance": ["-1021"], "kraken": ["EAPI:Invalid nonce"]}
+PATIENCE = {
+    "binance": ["-1021"],
+    "kraken": ["EAPI:Invalid nonce"],
+    "bybit": ["10002"],
+    "bybit-linear": ["10002"],
+    "okx": ["50102"],
+    "okx-swap": ["50102"],
+}
 CODES = [
     (exchange, Fault(Action.CODE, when, code=code), UNKNOWN, when)
     for exchange, codes in AMBIGUOUS.items()
@@ -84,8 +102,8 @@ def test_every_fault_is_judged_by_what_it_proves(
     when: When,
 ) -> None:
     monkeypatch.setattr(venue_client, "TIMEOUT_MS", SHORT_TIMEOUT_MS)
-    plugin, request = ccxt_plugin(exchange, venue.base_url), order()
-    plugin.instrument(SYMBOL)
+    plugin, request = ccxt_plugin(exchange, venue.base_url), order(symbol=SYMBOLS[exchange])
+    plugin.instrument(SYMBOLS[exchange])
     venue.control.queue_faults(Fault.from_json(fault.as_json() | {"when": when}))
     result = plugin.execute_order(request)
     assert result.outcome is outcome, result
@@ -94,15 +112,15 @@ def test_every_fault_is_judged_by_what_it_proves(
     placed = len(venue.control.ledger(exchange).by_client_id(request.identity))
     assert placed == (1 if when is When.AFTER else 0)
     assert (plugin.fetch_order(ref(request)) is not None) is bool(placed)
-    assert plugin.execute_order(order()).outcome is ACCEPTED
+    assert plugin.execute_order(order(symbol=SYMBOLS[exchange])).outcome is ACCEPTED
 
 
-QUERIES: dict[str, Callable[[CcxtPlugin], object]] = {
-    "fetch_order": lambda p: p.fetch_order(ref(order())),
-    "open_orders": lambda p: p.open_orders(),
-    "trades_since": lambda p: p.trades_since(SYMBOL, datetime.now(UTC) - timedelta(days=1)),
-    "balances": lambda p: p.balances(),
-    "check_permissions": lambda p: p.check_permissions(),
+QUERIES: dict[str, Callable[[CcxtPlugin, str], object]] = {
+    "fetch_order": lambda p, symbol: p.fetch_order(ref(order(symbol=symbol))),
+    "open_orders": lambda p, _: p.open_orders(),
+    "trades_since": lambda p, symbol: p.trades_since(symbol, datetime.now(UTC) - timedelta(days=1)),
+    "balances": lambda p, _: p.balances(),
+    "check_permissions": lambda p, _: p.check_permissions(),
 }
 
 
@@ -112,20 +130,20 @@ def test_a_question_without_a_trustworthy_answer_is_never_answered_none_or_empty
     venue: RunningVenue, exchange: str, query: str
 ) -> None:
     plugin = ccxt_plugin(exchange, venue.base_url)
-    plugin.execute_order(order())
+    plugin.execute_order(order(symbol=SYMBOLS[exchange]))
     actions = (Action.DROP, Action.TRUNCATE, Action.CUT_JSON, Action.EMPTY, Action.HTML)
     faults = [Fault(action, endpoint=Endpoint.ANY) for action in actions]
     faults += [Fault(Action.STATUS, endpoint=Endpoint.ANY, status=s) for s in (302, 429, 500, 503)]
     for fault in faults:
         venue.control.queue_faults(fault)
         with pytest.raises(QueryFailedError):
-            QUERIES[query](plugin)
+            QUERIES[query](plugin, SYMBOLS[exchange])
         assert venue.control.pending_faults() == []
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_a_cancel_nobody_confirmed_proves_nothing(venue: RunningVenue, exchange: str) -> None:
-    plugin, request = ccxt_plugin(exchange, venue.base_url), limit()
+    plugin, request = ccxt_plugin(exchange, venue.base_url), limit(symbol=SYMBOLS[exchange])
     placed = plugin.execute_order(request)
     named = ref(request, placed.broker_order_id)
     for fault in (
@@ -144,7 +162,7 @@ def test_a_cancel_nobody_confirmed_proves_nothing(venue: RunningVenue, exchange:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_an_order_not_yet_shown_is_absent_for_now(venue: RunningVenue, exchange: str) -> None:
-    plugin, request = ccxt_plugin(exchange, venue.base_url), order()
+    plugin, request = ccxt_plugin(exchange, venue.base_url), order(symbol=SYMBOLS[exchange])
     venue.control.set_visibility_delay(3_600_000)
     venue.control.queue_faults(Fault(Action.DROP, When.AFTER))
     assert plugin.execute_order(request).outcome is UNKNOWN
@@ -157,14 +175,14 @@ def test_nobody_listening_means_nothing_was_sent(exchange: str) -> None:
     with relay(lambda _: None) as (address, _seen):
         pass
     plugin = ccxt_plugin(exchange, address)
-    result = plugin.execute_order(order())
+    result = plugin.execute_order(order(symbol=SYMBOLS[exchange]))
     assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
     assert plugin.health_check().ok is False
     with pytest.raises(QueryFailedError):
         plugin.balances()
     with pytest.raises(QueryFailedError):
-        plugin.instrument(SYMBOL)
-    assert plugin.cancel_order(ref(order())).outcome is NOT_SENT
+        plugin.instrument(SYMBOLS[exchange])
+    assert plugin.cancel_order(ref(order(symbol=SYMBOLS[exchange]))).outcome is NOT_SENT
 
 
 @contextmanager

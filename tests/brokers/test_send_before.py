@@ -10,17 +10,17 @@ import pytest
 
 from brokers.transport import Gate
 from brokers.types import Outcome
-from tests.brokers.contract import SYMBOL, ccxt_plugin, order
+from tests.brokers.contract import CCXT_VENUES, SYMBOLS, ccxt_plugin, order
 from tests.venues.client import RunningVenue
 
-EXCHANGES = ["binance", "kraken"]
+EXCHANGES = CCXT_VENUES
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_after_the_claim_has_ended_nothing_leaves(venue: RunningVenue, exchange: str) -> None:
     plugin, request = (
         ccxt_plugin(exchange, venue.base_url),
-        order(send_before=datetime.now(UTC) - timedelta(seconds=1)),
+        order(symbol=SYMBOLS[exchange], send_before=datetime.now(UTC) - timedelta(seconds=1)),
     )
     result = plugin.execute_order(request)
     assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
@@ -31,7 +31,7 @@ def test_after_the_claim_has_ended_nothing_leaves(venue: RunningVenue, exchange:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_within_the_claim_the_order_leaves(venue: RunningVenue, exchange: str) -> None:
-    request = order(send_before=datetime.now(UTC) + timedelta(seconds=30))
+    request = order(symbol=SYMBOLS[exchange], send_before=datetime.now(UTC) + timedelta(seconds=30))
     result = ccxt_plugin(exchange, venue.base_url).execute_order(request)
     assert result.outcome is Outcome.ACCEPTED
     assert len(venue.control.ledger(exchange).by_client_id(request.identity)) == 1
@@ -43,7 +43,7 @@ def test_the_claim_is_looked_at_last(
 ) -> None:
     """Whatever takes long before the request leaves, signing included, is within the claim."""
     plugin = ccxt_plugin(exchange, venue.base_url)
-    plugin.instrument(SYMBOL)
+    plugin.instrument(SYMBOLS[exchange])
     claim_ends = datetime.now(UTC) + timedelta(seconds=30)
     inspect: Callable[..., None] = Gate.inspect
 
@@ -53,6 +53,6 @@ def test_the_claim_is_looked_at_last(
         inspect(gate, *arguments)
 
     monkeypatch.setattr(Gate, "inspect", hold_up)
-    result = plugin.execute_order(order(send_before=claim_ends))
+    result = plugin.execute_order(order(symbol=SYMBOLS[exchange], send_before=claim_ends))
     assert (result.outcome, result.retry_after) == (Outcome.NOT_SENT, 1)
     assert venue.control.ledger(exchange).orders == []

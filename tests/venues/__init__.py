@@ -1,4 +1,4 @@
-"""Loopback imitations of Binance spot and Kraken spot, with a ledger and scripted faults.
+"""Loopback imitations of Binance, Kraken, Bybit and OKX, with a ledger each and scripted faults.
 
-`python -m tests.venues --port 0` serves both on one port; `client.running_venue` does so in a test.
+`python -m tests.venues --port 0` serves all on one port; `client.running_venue` does so in a test.
 """

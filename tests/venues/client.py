@@ -170,6 +170,10 @@ class VenueControl:
         """Let another key in; a new account starts with the venue's default balances."""
         self._post("keys", venue=venue, key=key, secret=secret, account=account)
 
+    def set_hedge_mode(self, venue: str, *, hedged: bool) -> None:
+        """Keep a long and a short position per symbol apart, where the venue trades contracts."""
+        self._post("hedge_mode", venue=venue, hedged=hedged)
+
     def set_id_rule(self, rule: str) -> None:
         self._post("id_rule", rule=rule)
 

@@ -82,6 +82,7 @@ class Control:
             "permissions": self._permissions,
             "keys": self._keys,
             "id_rule": self._id_rule,
+            "hedge_mode": self._hedge_mode,
             "reset": self._reset,
         }
 
@@ -206,6 +207,13 @@ class Control:
         key.permissions = venue.default_permissions()
         with venue.ledger.lock:
             venue.credentials[key.key] = key
+        return {}
+
+    def _hedge_mode(self, payload: Payload) -> object:
+        venue = self._venue(payload)
+        if not hasattr(venue, "hedged"):
+            raise ValueError(f"{venue.name} has no positions")
+        venue.hedged = bool(payload["hedged"])
         return {}
 
     def _id_rule(self, payload: Payload) -> object:

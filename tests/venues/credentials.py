@@ -1,4 +1,4 @@
-"""The API keys both venues know from the start. They open nothing outside the loopback venue."""
+"""The API keys the venues know from the start. They open nothing outside the loopback venue."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ BINANCE_KEY = "loopback" * 8
 BINANCE_SECRET = "testonly" * 8
 KRAKEN_KEY = "loopback" * 7
 KRAKEN_SECRET = base64.b64encode(b"loopback venue, not a secret".ljust(64, b".")).decode()
+BYBIT_KEYS = {"spot": "loopbackBybitSpot0", "linear": "loopbackBybitLine0"}
+BYBIT_SECRET = "testonly" * 4 + "bybt"
+OKX_KEYS = {
+    "SPOT": "0badc0de-0000-4000-8000-loopback0000",
+    "SWAP": "0badc0de-0000-4000-8000-loopback0001",
+}
+OKX_SECRET = "TESTONLY" * 4
+OKX_PASSPHRASE = "loopback-Passphrase-1"
 
 
 @dataclass(slots=True)
@@ -22,3 +30,4 @@ class Credential:
     account: str = MAIN_ACCOUNT
     permissions: dict[str, bool] = field(default_factory=dict)
     nonce: int = 0
+    passphrase: str = ""

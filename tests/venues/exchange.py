@@ -1,4 +1,4 @@
-"""Both venues as one served thing: routes a request, misbehaves as scripted, keeps the journal."""
+"""All venues as one served thing: routes a request, misbehaves as scripted, keeps the journal."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import time
 from dataclasses import replace
 
 from tests.venues.binance.venue import Binance
+from tests.venues.bybit.venue import Bybit
 from tests.venues.clock import Clock
 from tests.venues.faults import Action, Fault, FaultScript, When
 from tests.venues.house import IdRule
 from tests.venues.journal import Journal
 from tests.venues.kraken.venue import Kraken
+from tests.venues.okx.venue import Okx
 from tests.venues.venue import HTML, Answer, Request, Venue, page
 
 DROPPED = Answer(0, b"", dropped=True, error="dropped")
@@ -38,6 +40,10 @@ class Exchange:
         found: list[Venue] = [
             Binance(self.clock, self.id_rule),
             Kraken(self.clock, self.id_rule),
+            Bybit(self.clock, "linear"),
+            Bybit(self.clock, "spot"),
+            Okx(self.clock, self.id_rule, "SWAP"),
+            Okx(self.clock, self.id_rule, "SPOT"),
         ]
         return {venue.name: venue for venue in found}
 
@@ -51,7 +57,7 @@ class Exchange:
 
     def answer(self, request: Request) -> Answer:
         """Serve one exchange request, journalled before its answer leaves."""
-        venue = next((v for v in self.venues.values() if v.owns(request.path)), None)
+        venue = next((v for v in self.venues.values() if v.claims(request)), None)
         if venue is None:
             return Answer(404, b"")
         arrived = self.clock.now_ms()

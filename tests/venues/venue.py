@@ -93,6 +93,10 @@ class Venue(ABC):
     @abstractmethod
     def owns(self, path: str) -> bool: ...
 
+    def claims(self, request: Request) -> bool:
+        """Whether the request is for this venue; several may share paths."""
+        return self.owns(request.path)
+
     @abstractmethod
     def endpoint(self, request: Request) -> Endpoint: ...
 

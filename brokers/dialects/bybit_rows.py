@@ -1,0 +1,124 @@
+"""Bybit's rows read into ours: orders, executions, positions, balances, key permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from brokers.decimals import plain
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
+from brokers.errors import QueryFailedError
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderReport,
+    Permissions,
+    PositionReport,
+    Side,
+    VenueStatus,
+)
+from brokers.venue_client import Market
+
+STATUSES = {
+    "New": VenueStatus.OPEN,
+    "Untriggered": VenueStatus.OPEN,
+    "Triggered": VenueStatus.OPEN,
+    "PartiallyFilled": VenueStatus.PARTIALLY_FILLED,
+    "Filled": VenueStatus.FILLED,
+    "Cancelled": VenueStatus.CANCELED,
+    "PartiallyFilledCanceled": VenueStatus.CANCELED,
+    "Deactivated": VenueStatus.CANCELED,
+    "Rejected": VenueStatus.REJECTED,
+}
+TRADES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "Settle"})
+"""Executions that change a holding; the others are funding and the like."""
+ANY_ADDRESS = "*"
+
+
+def amount(found: Row, name: str) -> Decimal:
+    """A number; Bybit leaves one empty where there is none. Raises QueryFailedError."""
+    return Decimal(0) if member(found, name) == "" else number(found, name)
+
+
+def report(order: Row, symbol: str, fills: Sequence[FillReport]) -> OrderReport:
+    said = text(order, "orderStatus")
+    if said not in STATUSES:
+        raise QueryFailedError(f"unreadable answer: order status {said!r}")
+    filled, average = number(order, "cumExecQty"), amount(order, "avgPrice")
+    reason = str(order.get("rejectReason") or "")
+    return OrderReport(
+        broker_order_id=text(order, "orderId"),
+        client_order_id=str(order.get("orderLinkId") or ""),
+        symbol=symbol,
+        side=Side(text(order, "side").lower()),
+        status=STATUSES[said],
+        quantity=plain(number(order, "qty")),
+        filled_quantity=plain(filled),
+        average_price=plain(average) if filled > 0 and average > 0 else None,
+        fills=distinct(fills),
+        reason="" if reason == "EC_NoError" else reason,
+    )
+
+
+def fill(trade: Row, market: Market) -> FillReport:
+    return FillReport(
+        trade_id=text(trade, "execId"),
+        quantity=plain(number(trade, "execQty")),
+        price=plain(number(trade, "execPrice")),
+        fee=plain(amount(trade, "execFee")),
+        fee_currency=str(trade.get("feeCurrency") or market.get("settle") or market["quote"]),
+        at=moment(trade, "execTime", per_second=1000),
+    )
+
+
+def position(found: Row, symbol: str) -> PositionReport:
+    """Raises QueryFailedError for one side of a hedged pair: FKS keeps one net position."""
+    if str(found.get("positionIdx", "0")) != "0":
+        raise QueryFailedError(f"{symbol} is in hedge mode; switch the account to one-way mode")
+    side, size = found.get("side"), amount(found, "size")
+    if size and side not in ("Buy", "Sell"):
+        raise QueryFailedError("unreadable answer: a position without a side")
+    average = amount(found, "avgPrice")
+    quantity = plain(size if side == "Buy" else -size)
+    return PositionReport(symbol, quantity, plain(average) if average else None)
+
+
+def balance(currency: str, held: Row) -> BalanceReport:
+    """Free is the wallet without what spot orders, open orders and positions keep."""
+    total = amount(held, "walletBalance")
+    kept = ("locked", "totalOrderIM", "totalPositionIM")
+    free = total - sum(amount(held, name) for name in kept if name in held)
+    return BalanceReport(currency, plain(total), plain(free))
+
+
+def instrument(market: Market, market_type: str) -> Instrument:
+    info = row(market, "info")
+    lot, price = row(info, "lotSizeFilter"), row(info, "priceFilter")
+    spot = market_type == "spot"
+    value = "minOrderAmt" if spot else "minNotionalValue"
+    return Instrument(
+        symbol=market["symbol"],
+        venue_symbol=market["id"],
+        base=market["base"],
+        quote=market["quote"],
+        quantity_step=plain(number(lot, "basePrecision" if spot else "qtyStep")),
+        price_tick=plain(number(price, "tickSize")),
+        min_quantity=plain(number(lot, "minOrderQty")),
+        max_quantity=plain(number(lot, "maxOrderQty")),
+        min_value=plain(number(lot, value)) if value in lot else None,
+        market_type=market_type,
+    )
+
+
+def permissions(found: Row, market_type: str) -> Permissions:
+    granted = row(found, "permissions")
+    group, needed = ("Spot", "SpotTrade") if market_type == "spot" else ("ContractTrade", "Order")
+    may_write = str(member(found, "readOnly")) == "0"
+    addresses = found.get("ips")
+    known = isinstance(addresses, list) and bool(addresses)
+    return Permissions(
+        trade=may_write and needed in (granted.get(group) or ()),
+        withdraw="Withdraw" in (granted.get("Wallet") or ()),
+        ip_restricted=ANY_ADDRESS not in addresses if known and addresses else None,
+    )

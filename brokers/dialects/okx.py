@@ -1,0 +1,301 @@
+"""OKX, REST v5: spot and linear perpetuals (okx.com/docs-v5, "Order book trading").
+
+Stops live in a list of their own ("algo orders") with ids of their own; a triggered one puts an
+ordinary order into the other list. Our broker order id of a stop is its algo id behind ``algo-``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from brokers.decimals import plain
+from brokers.dialects import okx_rows
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
+from brokers.dialects.base import Dialect
+from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.exchanges import OKX_SPOT, OKX_SWAP
+from brokers.outcome import VenueError
+from brokers.transport import Wire
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    Permissions,
+    PositionReport,
+    Quote,
+    TimeInForce,
+)
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
+
+PAGE = 100
+RECENT = timedelta(days=2)
+"""Younger trades are in the quick list (three days), older ones in the history (three months)."""
+ALGO = "algo-"
+STOP = "conditional"
+MARKET_PRICE = "-1"
+
+
+class OkxSpot(Dialect):
+    """Paid from the account's coins."""
+
+    profile = OKX_SPOT
+    kind = "SPOT"
+    mode = "cash"
+
+    def params(self, request: OrderRequest) -> dict[str, Any]:
+        found = super().params(request) | {"tdMode": self.mode}
+        if request.stop_price is not None:
+            found["algoClOrdId"] = self._client_id(request.identity)
+        if request.reduce_only:
+            found["reduceOnly"] = True
+        return found
+
+    def amount(self, request: OrderRequest, market: Market) -> Decimal:
+        return plain(request.quantity / okx_rows.unit(market))
+
+    def wire(self, request: OrderRequest, market: Market) -> Wire:
+        ours = self._client_id(request.identity)
+        fields: dict[str, str | Decimal] = {
+            "instId": market["id"],
+            "side": request.side.value,
+            "sz": self.amount(request, market),
+            "tdMode": self.mode,
+            "clOrdId": ours,
+        }
+        if request.reduce_only:
+            fields["reduceOnly"] = "true"
+        if request.stop_price is not None:
+            fields |= {"ordType": STOP, "algoClOrdId": ours, "slTriggerPxType": "last"}
+            limit = MARKET_PRICE if request.price is None else request.price
+            return fields | {"slTriggerPx": request.stop_price, "slOrdPx": limit}
+        if self.kind == "SPOT":
+            fields["tgtCcy"] = "base_ccy"
+        if request.price is not None:
+            fields["px"] = request.price
+        return fields | {"ordType": _order_type(request)}
+
+    def read_error(self, body: str) -> VenueError | None:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            return None
+        if not isinstance(answer, dict) or str(answer.get("code", "0")) == "0":
+            return None
+        data = answer.get("data")
+        first = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}
+        if first.get("sCode") not in (None, "0"):
+            return VenueError((str(first["sCode"]),), str(first.get("sMsg", "")))
+        return VenueError((str(answer["code"]),), str(answer.get("msg", "")))
+
+    def placed(
+        self, answer: Mapping[str, Any], request: OrderRequest, market: Market
+    ) -> tuple[str, OrderReport | None]:
+        info = row(answer, "info")
+        stop = request.stop_price is not None
+        if text(info, "algoClOrdId" if stop else "clOrdId") != self._client_id(request.identity):
+            raise QueryFailedError("the answer is about another order")
+        return (ALGO + text(info, "algoId") if stop else text(info, "ordId")), None
+
+    def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
+        if not ref.broker_order_id.startswith(ALGO):
+            found = self._plain(client, market, self._naming(ref), ref)
+            if found is not None:
+                return self._reported(client, market, found)
+        if ref.broker_order_id and not ref.broker_order_id.startswith(ALGO):
+            return None
+        algo = self._algo(client, ref)
+        return None if algo is None else self._algo_reported(client, market, algo)
+
+    def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
+        if not ref.broker_order_id.startswith(ALGO):
+            where = {"instId": market["id"]} | self._naming(ref)
+            try:
+                _done(client.call("privatePostTradeCancelOrder", **where))
+            except VenueRefusedError as refusal:
+                if ref.broker_order_id or not self.nothing_to_cancel(refusal.error):
+                    raise
+            else:
+                return
+        algo = self._algo(client, ref)
+        if algo is None:
+            raise VenueRefusedError(okx_rows.NOT_FOUND)
+        child = okx_rows.child_of(algo)
+        if child is None:
+            one = {"instId": market["id"], "algoId": text(algo, "algoId")}
+            _done(client.post("privatePostTradeCancelAlgos", [one]))
+        else:
+            where = {"instId": market["id"], "ordId": child}
+            _done(client.call("privatePostTradeCancelOrder", **where))
+
+    def nothing_to_cancel(self, error: VenueError) -> bool:
+        return error.has(self.profile.absent)
+
+    def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
+        only = {"instType": self.kind} | ({} if market is None else {"instId": market["id"]})
+        reports = []
+        for found in self._pages(client, "privateGetTradeOrdersPending", "ordId", **only):
+            reports.append(okx_rows.report(found, self._market(client, found), ()))
+        stops = self._pages(
+            client, "privateGetTradeOrdersAlgoPending", "algoId", ordType=STOP, **only
+        )
+        for algo in stops:
+            reports.append(okx_rows.waiting(algo, self._market(client, algo)))
+        return reports
+
+    def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
+        begin = int(since.timestamp() * 1000)
+        old = datetime.now(UTC) - since > RECENT
+        question = "privateGetTradeFillsHistory" if old else "privateGetTradeFills"
+        fills = self._fills(client, market, question, instId=market["id"], begin=begin)
+        return [fill for fill in fills if fill.at >= since]
+
+    def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
+        answer = rows(member(row(client.call("privateGetAccountBalance")), "data"))
+        if len(answer) != 1:
+            raise QueryFailedError("unreadable answer: not one account")
+        held = rows(member(answer[0], "details"))
+        reports = [okx_rows.balance(client.currency_of(text(b, "ccy")), b) for b in held]
+        return [report for report in reports if report.total]
+
+    def instrument(self, market: Market) -> Instrument:
+        return okx_rows.instrument(market, self.profile.market_type)
+
+    def quote(self, client: VenueClient, market: Market) -> Quote:
+        answer = client.call("publicGetMarketTicker", instId=market["id"])
+        listed = rows(member(row(answer), "data"))
+        if len(listed) != 1:
+            raise QueryFailedError("unreadable answer: not one ticker")
+        names = ("bidPx", "askPx", "last")
+        bid, ask, last = (okx_rows.amount(listed[0], name) for name in names)
+        if not 0 < bid <= ask or last <= 0:
+            raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
+        return Quote(market["symbol"], plain(bid), plain(ask), plain(last), datetime.now(UTC))
+
+    def server_time(self, client: VenueClient) -> datetime:
+        listed = rows(member(row(client.call("publicGetPublicTime")), "data"))
+        return moment(listed[0] if listed else {}, "ts", per_second=1000)
+
+    def permissions(self, client: VenueClient) -> Permissions:
+        listed = rows(member(row(client.call("privateGetAccountConfig")), "data"))
+        if len(listed) != 1:
+            raise QueryFailedError("unreadable answer: not one account")
+        return okx_rows.permissions(listed[0])
+
+    def _reported(self, client: VenueClient, market: Market, found: Row) -> OrderReport:
+        fills: Sequence[FillReport] = ()
+        if number(found, "accFillSz") > 0:
+            named = {"instId": market["id"], "ordId": text(found, "ordId")}
+            fills = self._fills(client, market, "privateGetTradeFillsHistory", **named)
+        if sum(fill.quantity for fill in fills) > number(found, "accFillSz") * okx_rows.unit(
+            market
+        ):
+            # it went on filling between the two questions
+            found = self._plain(client, market, {"ordId": text(found, "ordId")}, None) or found
+        return okx_rows.report(found, market, fills)
+
+    def _algo_reported(self, client: VenueClient, market: Market, algo: Row) -> OrderReport:
+        child = okx_rows.child_of(algo)
+        if child is None:
+            return okx_rows.waiting(algo, market)
+        found = self._plain(client, market, {"ordId": child}, None)
+        if found is None:
+            raise QueryFailedError("a triggered stop's own order is not shown yet")
+        return replace(
+            self._reported(client, market, found),
+            broker_order_id=ALGO + text(algo, "algoId"),
+            client_order_id=text(algo, "algoClOrdId"),
+        )
+
+    def _plain(
+        self,
+        client: VenueClient,
+        market: Market,
+        naming: Mapping[str, object],
+        ref: OrderRef | None,
+    ) -> Row | None:
+        found = self._one(client, "privateGetTradeOrder", {"instId": market["id"], **naming})
+        ours = "" if ref is None or not ref.identity else self._client_id(ref.identity)
+        if found is not None and ours and text(found, "clOrdId") != ours:
+            raise QueryFailedError("the venue answered with another order")
+        return found
+
+    def _algo(self, client: VenueClient, ref: OrderRef) -> Row | None:
+        algo_id = ref.broker_order_id.removeprefix(ALGO)
+        ours = self._client_id(ref.identity) if ref.identity else ""
+        naming = {"algoId": algo_id} if algo_id else {"algoClOrdId": ours}
+        found = self._one(client, "privateGetTradeOrderAlgo", naming)
+        if found is not None and ours and text(found, "algoClOrdId") != ours:
+            raise QueryFailedError("the venue answered with another order")
+        return found
+
+    def _one(self, client: VenueClient, question: str, naming: Mapping[str, object]) -> Row | None:
+        try:
+            listed = rows(member(row(client.call(question, **naming)), "data"))
+        except VenueRefusedError as refusal:
+            if refusal.error.has(self.profile.absent):
+                return None
+            raise
+        if len(listed) != 1:
+            raise QueryFailedError("the venue did not answer with one order")
+        return listed[0]
+
+    def _naming(self, ref: OrderRef) -> dict[str, object]:
+        if ref.broker_order_id:
+            return {"ordId": ref.broker_order_id}
+        return {"clOrdId": self._client_id(ref.identity)}
+
+    def _fills(
+        self, client: VenueClient, market: Market, question: str, **which: object
+    ) -> tuple[FillReport, ...]:
+        found = self._pages(client, question, "billId", instType=self.kind, **which)
+        return distinct(okx_rows.fill(trade, market) for trade in found)
+
+    def _pages(self, client: VenueClient, question: str, key: str, **which: object) -> list[Row]:
+        found: list[Row] = []
+        while True:
+            answer = client.call(question, limit=PAGE, **which)
+            page = rows(member(row(answer), "data"))
+            found += page
+            if len(page) < PAGE:
+                return found
+            which["after"] = text(page[-1], key)
+
+    def _market(self, client: VenueClient, found: Row) -> Market:
+        return client.market(client.symbol_of(text(found, "instId")))
+
+
+class OkxSwap(OkxSpot):
+    """Perpetuals settled in a stablecoin, counted in contracts at the venue; one net position."""
+
+    profile = OKX_SWAP
+    kind = "SWAP"
+    mode = "cross"
+
+    def positions(self, client: VenueClient) -> Sequence[PositionReport]:
+        answer = client.call("privateGetAccountPositions", instType=self.kind)
+        listed = rows(member(row(answer), "data"))
+        held = [okx_rows.position(one, self._market(client, one)) for one in listed]
+        return [position for position in held if position.quantity]
+
+
+def _order_type(request: OrderRequest) -> str:
+    if request.post_only:
+        return "post_only"
+    if request.price is not None and request.time_in_force is not TimeInForce.GTC:
+        return request.time_in_force.value
+    return request.type.value
+
+
+def _done(answer: object) -> None:
+    """Raise QueryFailedError unless the answer confirms the one thing asked for."""
+    listed = rows(member(row(answer), "data"))
+    if len(listed) != 1 or text(listed[0], "sCode") != "0":
+        raise QueryFailedError("unreadable answer: the cancel is not confirmed")

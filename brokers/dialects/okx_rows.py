@@ -1,0 +1,144 @@
+"""OKX's rows read into ours: orders of both lists, fills, positions, balances, permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from brokers.decimals import plain
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
+from brokers.errors import QueryFailedError
+from brokers.outcome import VenueError
+from brokers.types import (
+    BalanceReport,
+    FillReport,
+    Instrument,
+    OrderReport,
+    Permissions,
+    PositionReport,
+    Side,
+    VenueStatus,
+)
+from brokers.venue_client import Market
+
+NOT_FOUND = VenueError(("51603",), "Order does not exist")
+STATUSES = {
+    "live": VenueStatus.OPEN,
+    "partially_filled": VenueStatus.PARTIALLY_FILLED,
+    "filled": VenueStatus.FILLED,
+    "canceled": VenueStatus.CANCELED,
+    "mmp_canceled": VenueStatus.CANCELED,
+}
+WAITING = {
+    "live": VenueStatus.OPEN,
+    "pause": VenueStatus.OPEN,
+    "canceled": VenueStatus.CANCELED,
+    "order_failed": VenueStatus.REJECTED,
+}
+ZERO = Decimal(0)
+
+
+def amount(found: Row, name: str) -> Decimal:
+    """A number; OKX leaves one empty where there is none. Raises QueryFailedError."""
+    return ZERO if member(found, name) == "" else number(found, name)
+
+
+def unit(market: Market) -> Decimal:
+    """Base units of one unit of a size: 1 on spot, a contract's value on swaps."""
+    return number(row(market, "info"), "ctVal") if market.get("contract") else Decimal(1)
+
+
+def report(order: Row, market: Market, fills: Sequence[FillReport]) -> OrderReport:
+    said, size = text(order, "state"), unit(market)
+    if said not in STATUSES:
+        raise QueryFailedError(f"unreadable answer: order state {said!r}")
+    filled, average = amount(order, "accFillSz"), amount(order, "avgPx")
+    return OrderReport(
+        broker_order_id=text(order, "ordId"),
+        client_order_id=str(order.get("clOrdId") or ""),
+        symbol=market["symbol"],
+        side=Side(text(order, "side")),
+        status=STATUSES[said],
+        quantity=plain(number(order, "sz") * size),
+        filled_quantity=plain(filled * size),
+        average_price=plain(average) if filled > 0 and average > 0 else None,
+        fills=distinct(fills),
+    )
+
+
+def waiting(algo: Row, market: Market) -> OrderReport:
+    """A stop that has not put an order into the book."""
+    said = text(algo, "state")
+    if said not in WAITING:
+        raise QueryFailedError(f"unreadable answer: stop state {said!r}")
+    return OrderReport(
+        broker_order_id=f"algo-{text(algo, 'algoId')}",
+        client_order_id=str(algo.get("algoClOrdId") or ""),
+        symbol=market["symbol"],
+        side=Side(text(algo, "side")),
+        status=WAITING[said],
+        quantity=plain(number(algo, "sz") * unit(market)),
+        filled_quantity=ZERO,
+        average_price=None,
+        reason=str(algo.get("failCode") or ""),
+    )
+
+
+def child_of(algo: Row) -> str | None:
+    """The id of the ordinary order a triggered stop has put in."""
+    if text(algo, "state") not in ("effective", "partially_effective"):
+        return None
+    ids = member(algo, "ordIdList")
+    if not isinstance(ids, list) or len(ids) != 1 or not ids[0]:
+        raise QueryFailedError("unreadable answer: a triggered stop without its one order")
+    return str(ids[0])
+
+
+def fill(trade: Row, market: Market) -> FillReport:
+    return FillReport(
+        # trade ids count per instrument
+        trade_id=f"{market['id']}-{text(trade, 'tradeId')}",
+        quantity=plain(number(trade, "fillSz") * unit(market)),
+        price=plain(number(trade, "fillPx")),
+        # negative when charged, positive when a rebate
+        fee=plain(-amount(trade, "fee")),
+        fee_currency=text(trade, "feeCcy"),
+        at=moment(trade, "ts", per_second=1000),
+    )
+
+
+def position(found: Row, market: Market) -> PositionReport:
+    """Raises QueryFailedError for one side of a hedged pair: FKS keeps one net position."""
+    if text(found, "posSide") != "net":
+        raise QueryFailedError(f"{market['symbol']} is in hedge mode; switch to net mode")
+    average = amount(found, "avgPx")
+    quantity = plain(amount(found, "pos") * unit(market))
+    return PositionReport(market["symbol"], quantity, plain(average) if average else None)
+
+
+def balance(currency: str, held: Row) -> BalanceReport:
+    return BalanceReport(currency, plain(amount(held, "cashBal")), plain(amount(held, "availBal")))
+
+
+def instrument(market: Market, market_type: str) -> Instrument:
+    info, size = row(market, "info"), unit(market)
+    return Instrument(
+        symbol=market["symbol"],
+        venue_symbol=market["id"],
+        base=market["base"],
+        quote=market["quote"],
+        quantity_step=plain(number(info, "lotSz") * size),
+        price_tick=plain(number(info, "tickSz")),
+        min_quantity=plain(number(info, "minSz") * size),
+        max_quantity=plain(number(info, "maxMktSz") * size) if info.get("maxMktSz") else None,
+        market_type=market_type,
+    )
+
+
+def permissions(found: Row) -> Permissions:
+    granted = text(found, "perm").split(",")
+    return Permissions(
+        trade="trade" in granted,
+        withdraw="withdraw" in granted,
+        ip_restricted=bool(member(found, "ip")),
+    )

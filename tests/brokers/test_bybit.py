@@ -1,0 +1,74 @@
+"""Bybit beyond the contract: perpetuals, their positions, and what a stop is on each market."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from brokers.errors import QueryFailedError
+from brokers.types import OrderRequest, OrderType, Outcome, PositionReport, Side, VenueStatus
+from tests.brokers.contract import PERPETUAL, ccxt_plugin, order, ref
+from tests.venues.client import RunningVenue
+
+D = Decimal
+
+
+def swap(**changes: object) -> OrderRequest:
+    return order(**{"symbol": PERPETUAL, "quantity": D("0.01")} | changes)
+
+
+def test_a_perpetual_is_held_long_reduced_and_turned_short(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    venue.control.set_price("bybit-linear", "BTC/USDT", 60000, spread=0)
+    assert plugin.positions() == []
+    plugin.execute_order(swap())
+    assert plugin.positions() == [PositionReport(PERPETUAL, D("0.01"), D(60000))]
+    plugin.execute_order(swap(side=Side.SELL, quantity=D("0.03")))
+    assert plugin.positions() == [PositionReport(PERPETUAL, D("-0.02"), D(60000))]
+    assert plugin.capabilities.short_selling
+
+
+def test_reduce_only_never_opens(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    refused = plugin.execute_order(swap(side=Side.SELL, reduce_only=True))
+    assert (refused.outcome, refused.code) == (Outcome.REJECTED, "VENUE_REJECTED")
+    plugin.execute_order(swap())
+    closing = swap(side=Side.SELL, reduce_only=True)
+    assert plugin.execute_order(closing).outcome is Outcome.ACCEPTED
+    assert plugin.positions() == []
+
+
+def test_a_pair_of_hedged_positions_is_no_trustworthy_answer(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    plugin.execute_order(swap())
+    venue.control.set_hedge_mode("bybit-linear", hedged=True)
+    with pytest.raises(QueryFailedError, match="hedge mode"):
+        plugin.positions()
+
+
+@pytest.mark.parametrize("reduce_only", [True, False])
+def test_a_stop_on_a_perpetual_reduces_only_when_asked(
+    venue: RunningVenue, *, reduce_only: bool
+) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    plugin.execute_order(swap())
+    stop = swap(side=Side.SELL, type=OrderType.STOP, stop_price=D(55000), reduce_only=reduce_only)
+    result = plugin.execute_order(stop)
+    fields = result.evidence["request"]["fields"]
+    assert (fields["triggerPrice"], fields["triggerDirection"]) == ("55000", "2")
+    assert ("reduceOnly" in fields) is reduce_only
+    venue.control.set_price("bybit-linear", "BTC/USDT", 54000, spread=0)
+    report = plugin.fetch_order(ref(stop))
+    assert report is not None
+    assert (report.status, report.average_price) == (VenueStatus.FILLED, D(54000))
+
+
+def test_a_stop_that_buys_waits_below_its_price(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    stop = swap(type=OrderType.STOP, stop_price=D(65000))
+    result = plugin.execute_order(stop)
+    assert result.evidence["request"]["fields"]["triggerDirection"] == "1"
+    report = plugin.fetch_order(ref(stop))
+    assert report is not None
+    assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, D(0))

@@ -1,0 +1,1 @@
+"""Bybit, REST v5: spot and linear perpetuals of a unified account, as its documentation says."""
