@@ -13,15 +13,18 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from brokers.models import Account
 from execution import commands, filters, requests, serializers
+from execution.halting import Mode
 from execution.models import Fill, Order, OrderEvent, Position, Signal, Strategy
-from execution.rest import MayChange, ReadView, View, acting, given
+from execution.rest import MayChange, MayOperate, MaySwitch, ReadView, View, acting, given
 from execution.waiting import seconds_preferred
+from risk import switch
 from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
 
 WAIT_SECONDS = 5.0
@@ -148,7 +151,7 @@ class BreakerView(ReadView[CircuitBreaker]):
     lookup_url_kwarg = "name"
 
     @extend_schema(request=requests.ReasonSerializer, responses=serializers.BreakerSerializer)
-    @action(methods=["post"], detail=True, permission_classes=[MayChange])
+    @action(methods=["post"], detail=True, permission_classes=[MayOperate])
     def reset(self, request: Request, name: str) -> Response:
         """Close the breaker: the next order goes to the venue at once."""
         reason = given(requests.ReasonSerializer, request.data).validated_data["reason"]
@@ -178,7 +181,7 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
     """The kill switch. A scope without a row is active."""
 
     http_method_names = ("get", "head", "post")
-    permission_classes = (MayChange,)
+    permission_classes = (MaySwitch,)
     queryset = TradingState.objects.all()
     serializer_class = serializers.TradingStateSerializer
     filterset_class = filters.TradingStateFilter
@@ -190,6 +193,9 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
     def create(self, request: Request) -> Response:
         """Set the switch; in force everywhere when this is answered."""
         change = given(requests.TradingStateChangeSerializer, request.data).validated_data
+        target = {"scope": TradingState.Scope(change["scope"]), "key": change["key"]}
+        if not switch.may_change(request.user, Mode(change["mode"]).state, **target):
+            raise PermissionDenied("releasing needs the right to change the trading state")
         with acting(request):
             row = commands.switch_trading(**change)
         return Response(self.get_serializer(row).data)

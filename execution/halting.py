@@ -36,8 +36,12 @@ class Mode(StrEnum):
     FLATTEN = "flatten"
     RESUME = "resume"
 
-
-_STATES = {Mode.REDUCE_ONLY: State.REDUCING, Mode.RESUME: State.ACTIVE}
+    @property
+    def state(self) -> TradingState.State:
+        """What the switch stands at afterwards."""
+        if self is Mode.RESUME:
+            return State.ACTIVE
+        return State.REDUCING if self is Mode.REDUCE_ONLY else State.HALTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,10 @@ def press(mode: Mode, *, scope: TradingState.Scope, key: str, reason: str) -> Tr
     Stop losses stay, lest the positions that remain are unguarded; a flatten takes them off as it
     closes. Closes that another mode overtook before they were sent are dropped.
     """
-    state = _STATES.get(mode, State.HALTED)
     with transaction.atomic():
         before = TradingState.objects.filter(scope=scope, key=key, flatten=True).exists()
         row = switch.change(
-            state, scope=scope, key=key, flatten=mode is Mode.FLATTEN, reason=reason
+            mode.state, scope=scope, key=key, flatten=mode is Mode.FLATTEN, reason=reason
         )
         orders = orders_of(scope, key).exclude(role=Order.Role.STOP_LOSS)
         closes = Q(role=Order.Role.FLATTEN)

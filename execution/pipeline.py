@@ -104,19 +104,15 @@ def decide(signal: Signal) -> Decision:
     started = timezone.now()
     alert = Alert.from_json(signal.alert)
     try:
-        _refuse_signal(signal, alert)
+        refuse_signal(signal, alert)
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _finish(signal, state, refusal)
-    legs = [_leg(route, alert) for route in _routes(signal.strategy, alert)]
+    legs = legs_of(signal, alert)
     if not legs:
-        return _finish(
-            signal,
-            SignalState.DENIED,
-            Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account"),
-        )
+        return _finish(signal, SignalState.DENIED, no_route())
     with transaction.atomic():
-        decision = _decide_locked(signal, alert, legs)
+        decision = decide_locked(signal, alert, legs)
     if decision.step is Step.DECIDED:
         now = timezone.now()
         metrics.stage_seconds["decide"].observe((now - started).total_seconds())
@@ -124,7 +120,17 @@ def decide(signal: Signal) -> Decision:
     return decision
 
 
-def _decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
+def legs_of(signal: Signal, alert: Alert) -> list[Leg]:
+    """One leg per account, with what its venue says; call outside any transaction that trades."""
+    return [_leg(route, alert) for route in _routes(signal.strategy, alert)]
+
+
+def no_route() -> Refusal:
+    return Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account")
+
+
+def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
+    """The decision itself, under the locks of its accounts; call inside a transaction."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
@@ -173,8 +179,8 @@ def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:
     )
 
 
-def _refuse_signal(signal: Signal, alert: Alert) -> None:
-    """Reasons that concern the alert as a whole."""
+def refuse_signal(signal: Signal, alert: Alert) -> None:
+    """Reasons that concern the alert as a whole. Raises Refusal."""
     strategy = signal.strategy
     # Disabling a strategy must not leave its positions without their targets and stops.
     if not strategy.is_enabled and signal.auth != OWN_ALERT:

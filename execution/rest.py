@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from execution.guards import client_ip
 from execution.requests import StrictJSONParser, StrictSerializer
 from execution.serializers import Row
-from risk import audit
+from risk import audit, switch
 
 Model = TypeVar("Model", bound=models.Model)
 
@@ -43,6 +43,24 @@ class MayChange(MayView):
     """The model's change permission to POST."""
 
     perms_map = MayView.perms_map | {"POST": ["%(app_label)s.change_%(model_name)s"]}
+
+
+class MayOperate(MayView):
+    """The breaker's operate permission to POST."""
+
+    perms_map = MayView.perms_map | {"POST": ["%(app_label)s.operate_%(model_name)s"]}
+
+
+class MaySwitch(MayView):
+    """To POST, the right to halt at least; which state may be set is for the view to ask."""
+
+    perms_map = MayView.perms_map | {"POST": []}
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        names = (switch.HALT, switch.CHANGE)
+        return request.method != "POST" or any(request.user.has_perm(name) for name in names)
 
 
 class View(viewsets.GenericViewSet[Model]):

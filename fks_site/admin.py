@@ -7,14 +7,13 @@ from typing import Any
 from axes import admin as axes_admin
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
 from django.urls import URLPattern, path
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
 from fks_site import dashboard, performance, trading_switch
+from fks_site.users import GroupAdmin, UserAdmin
 
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
@@ -29,16 +28,6 @@ def _urls() -> list[URLPattern]:
 
 
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]  # Unfold's hook for further pages
-
-
-class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
-    form = UserChangeForm
-    add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
-
-
-class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):
-    """Django's own, in the site's dress."""
 
 
 class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):  # type: ignore[misc]

@@ -8,4 +8,6 @@ class FksSiteConfig(AppConfig):
     verbose_name = "FKS"
 
     def ready(self) -> None:
-        from fks_site import checks  # noqa: F401  (importing registers them)
+        from fks_site import checks, logins  # noqa: F401  (importing registers the checks)
+
+        logins.listen()

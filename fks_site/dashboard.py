@@ -22,6 +22,8 @@ from brokers.models import Account
 from execution.admin.search import first_id_at
 from execution.models import Difference, Fill, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, SignalState
+from risk import switch
+from risk.breakers import OPERATE
 from risk.models import CircuitBreaker, TradingState
 
 CACHE_KEY = "fks.dashboard"
@@ -189,8 +191,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     user = request.user
     return {
         "view": cached_view() if user.has_perms(LOOK) else None,
-        "may_switch": user.has_perm("risk.change_tradingstate"),
-        "may_break": user.has_perm("risk.change_circuitbreaker"),
+        "may_switch": user.has_perm(switch.HALT) or user.has_perm(switch.CHANGE),
+        "may_break": user.has_perm(OPERATE),
         "webhook": request.build_absolute_uri("/webhook/demo/SECRET"),
         "closed": CircuitBreaker.State.CLOSED,
     }

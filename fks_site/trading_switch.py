@@ -17,9 +17,11 @@ from execution import commands, halting
 from execution.halting import Mode
 from execution.models import Strategy
 from fks_site.dashboard import CACHE_KEY
+from risk import switch
 from risk.admin.confirm import Question, ReasonForm, ask
+from risk.models import TradingState
 
-PERMISSION = "risk.change_tradingstate"
+MAY_NOT_RELEASE = "You may halt; releasing needs another right."
 _MODES = [
     (Mode.HALT.value, "Halt: nothing is sent but stop losses, exits included"),
     (Mode.REDUCE_ONLY.value, "Reduce only: nothing but exits is sent"),
@@ -62,7 +64,7 @@ class SwitchForm(ReasonForm):
 
 def page(request: HttpRequest) -> HttpResponse:
     """Asks for mode, scope and reason; a POST with all of them switches."""
-    if not request.user.has_perm(PERMISSION):
+    if not any(request.user.has_perm(name) for name in (switch.HALT, switch.CHANGE)):
         raise PermissionDenied
     chosen = {name: request.GET[name] for name in ("mode", "target") if name in request.GET}
     initial = {"mode": Mode.HALT.value, "target": "global:"} | chosen
@@ -70,11 +72,11 @@ def page(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
+    mode = Mode(form.cleaned_data["mode"])
+    if not switch.may_change(request.user, mode.state, scope=TradingState.Scope(scope), key=key):
+        raise PermissionDenied(MAY_NOT_RELEASE)
     row = commands.switch_trading(
-        mode=form.cleaned_data["mode"],
-        scope=scope,
-        key=key,
-        reason=form.cleaned_data["reason"],
+        mode=mode, scope=scope, key=key, reason=form.cleaned_data["reason"]
     )
     cache.delete(CACHE_KEY)
     messages.success(request, f"Trading for {row}.")

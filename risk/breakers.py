@@ -17,6 +17,7 @@ from django.utils import timezone
 from risk import audit
 from risk.models import CircuitBreaker
 
+OPERATE = "risk.operate_circuitbreaker"
 PROBE_SECONDS = 30
 _State = CircuitBreaker.State
 

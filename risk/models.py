@@ -126,6 +126,9 @@ class CircuitBreaker(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["account"]
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("operate_circuitbreaker", "Can trip and reset circuit breakers")
+        ]
 
     def __str__(self) -> str:
         return f"breaker of {self.account.name}: {self.state}"
@@ -159,6 +162,9 @@ class TradingState(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["scope", "key"]
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("halt_tradingstate", "Can halt trading, not release it")
+        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["scope", "key"], name="trading_state_once_per_scope")
         ]

@@ -8,6 +8,7 @@ state can still commit: nothing that increases risk is claimed for sending after
 
 from __future__ import annotations
 
+from django.contrib.auth.models import AnonymousUser, PermissionsMixin
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -16,12 +17,37 @@ from risk import audit
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
+HALT, CHANGE = "risk.halt_tradingstate", "risk.change_tradingstate"
 FENCE_LOCK = 0x464B5301
 _STRICTNESS = {
     TradingState.State.ACTIVE: 0,
     TradingState.State.REDUCING: 1,
     TradingState.State.HALTED: 2,
 }
+
+
+def loosens(
+    state: TradingState.State,
+    *,
+    scope: TradingState.Scope = TradingState.Scope.GLOBAL,
+    key: str = "",
+) -> bool:
+    """Whether ``state`` would let through what the scope forbids now."""
+    row = TradingState.objects.filter(scope=scope, key=key).first()
+    now = TradingState.State(row.state) if row else TradingState.State.ACTIVE
+    return _STRICTNESS[state] < _STRICTNESS[now]
+
+
+def may_change(
+    user: PermissionsMixin | AnonymousUser,
+    state: TradingState.State,
+    *,
+    scope: TradingState.Scope,
+    key: str,
+) -> bool:
+    """Whether ``user`` may set ``state``: who may only halt may not release."""
+    held = {name for name in (HALT, CHANGE) if user.has_perm(name)}
+    return CHANGE in held or (HALT in held and not loosens(state, scope=scope, key=key))
 
 
 def change(

@@ -30,6 +30,7 @@ from tests.factories import (
     AccountFactory,
     OrderFactory,
     PositionFactory,
+    SignalFactory,
     StrategyFactory,
     allow_trading,
     webhook,
@@ -412,3 +413,40 @@ def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> 
     for name in ("worker", "beat"):
         Heartbeat.objects.create(name=name, at=timezone.now())
     assert {line[:4] for line in run("doctor").splitlines()} == {"ok  "}
+
+
+def test_a_signal_is_replayed_without_a_trace() -> None:
+    strategy, _ = webhook()
+    signal = SignalFactory.create(strategy=strategy, body='{"symbol": "BTCUSDT", "action": "buy"}')
+
+    replayed = printed("replay_signal", str(signal.pk))
+
+    assert replayed["signal_id"] == str(signal.pk)
+    assert replayed["alert"] == {"symbol": "BTCUSDT", "action": "buy"}
+    assert not Order.objects.exists()
+
+
+def test_an_alert_from_a_file_is_judged_like_one_that_came(tmp_path: Path) -> None:
+    strategy, _ = webhook(format="keyvalue")
+    (tmp_path / "alert").write_text("s=BTCUSDT b=long q=0.01")
+    arguments = ("--strategy", strategy.slug, "--file", str(tmp_path / "alert"))
+
+    assert printed("replay_signal", *arguments)["alert"] == {
+        "symbol": "BTCUSDT",
+        "action": "buy",
+        "quantity": "0.01",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "give a signal's id"),
+        (("x",), "is no signal id"),
+        (("00000000-0000-7000-8000-000000000000",), "there is no signal"),
+        (("--strategy", "x", "--file", "/nowhere"), "there is no strategy"),
+    ],
+)
+def test_what_cannot_be_replayed(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        run("replay_signal", *arguments)

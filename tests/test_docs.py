@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from risk.advice import ADVICE, advice
 from risk.rules import RULES, Rule, Start
+from risk.types import ReasonCode
 
+REASONS = (Path(settings.BASE_DIR) / "docs" / "reasons.md").read_text()
 LIMITS = (Path(settings.BASE_DIR) / "docs" / "limits.md").read_text()
 AT_FIRST = {Start.ENFORCE: "enforced", Start.OBSERVE: "observed", Start.UNSET: ""}
 
@@ -19,3 +22,14 @@ def test_the_page_on_limits_has_every_rule_as_it_is(rule: Rule) -> None:
     assert f"| `{rule.name}` | {' | '.join(map(str, told))} |" in LIMITS
     for one in rule.parameters:
         assert f"| `{rule.name}` | `{one.name}` | {one.default or '–'} | {one.help} |" in LIMITS
+
+
+@pytest.mark.parametrize("code", ReasonCode)
+def test_the_page_on_reasons_says_what_to_do_about_every_code(code: ReasonCode) -> None:
+    assert f"| `{code}` | {ADVICE[code]} |" in REASONS
+    assert advice(code.value) == ADVICE[code]
+
+
+@pytest.mark.parametrize("text", ["", "PLUGIN_WORD", "stale"])
+def test_what_is_no_code_has_no_advice(text: str) -> None:
+    assert advice(text) == ""

@@ -26,6 +26,7 @@ from risk.admin.audited import AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 GRACE = timedelta(hours=24)
+ROTATE = "execution.change_webhooksecret"
 
 
 class RouteInline(TabularInline):
@@ -116,8 +117,14 @@ class StrategyAdmin(AuditedAdmin):
         return rows.prefetch_related("routes__account")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The slug is part of the address its senders post to."""
-        return ("webhook_path",) if obj is None else ("webhook_path", "slug")
+        """The slug is part of the address its senders post to; who may post is security's word."""
+        fixed = ["webhook_path"] if obj is None else ["webhook_path", "slug"]
+        if obj is not None and not request.user.has_perm(ROTATE):
+            fixed += ["auth", "allowlist"]
+        return fixed
+
+    def has_rotate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm(ROTATE)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: its signals refer to it. Switch it off instead."""
@@ -133,7 +140,7 @@ class StrategyAdmin(AuditedAdmin):
     @asking_action(
         description="New secret",
         icon="key",
-        permission="change",
+        permission="rotate",
         danger=False,
     )
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:

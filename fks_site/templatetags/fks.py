@@ -15,9 +15,11 @@ from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
 from execution.models import Protection
 from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
+from risk.advice import advice
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
 
 register = template.Library()
+register.filter("advice", advice)
 
 _ICONS = {
     "success": "check_circle",

@@ -43,7 +43,7 @@ class AuditedAdmin(CarefulAdmin):
     ) -> Any:
         base = kwargs.pop("form", self.form)
         form = type(base.__name__, (base,), {REASON: reason_field()})
-        return super().get_form(request, obj, change, form=form, **kwargs)
+        return super().get_form(request, obj, change=change, form=form, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [name for name in super().get_fields(request, obj) if name != REASON]

@@ -56,7 +56,10 @@ class CircuitBreakerAdmin(AuditedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @asking_action(description="Trip", icon="power_off", permission="change")
+    def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm(breakers.OPERATE)
+
+    @asking_action(description="Trip", icon="power_off", permission="operate")
     def trip(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "Nothing is sent to the venue until the breaker is reset or a probe succeeds."
         return self._decide(request, object_id, breakers.trip, "Trip", text)
@@ -64,7 +67,7 @@ class CircuitBreakerAdmin(AuditedAdmin):
     @asking_action(
         description="Reset",
         icon="restart_alt",
-        permission="change",
+        permission="operate",
         danger=False,
     )
     def reset(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -36,7 +36,7 @@ POWERS = (
     "add_order",
     "change_order",
     "view_circuitbreaker",
-    "change_circuitbreaker",
+    "operate_circuitbreaker",
     "view_tradingstate",
     "change_tradingstate",
 )

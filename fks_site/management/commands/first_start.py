@@ -17,6 +17,7 @@ from brokers.types import Environment
 from execution.authentication import new_secret
 from execution.models import Strategy
 from execution.strategies import TRADINGVIEW, Created, create_strategy
+from fks_site import roles
 from risk import audit
 from risk.limits import first_limits
 from risk.models import AllowedNetwork, IPAllowlist, RiskLimit
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         with transaction.atomic(), audit.acting(audit.Actor("first start")):
             _allowlist()
             _limits()
+            roles.install()
             # The workers compare each account with its venue before they trade again.
             Account.objects.update(reconciled_at=None)
             password = _admin_user()

@@ -1,0 +1,122 @@
+"""Users and groups in the admin: every change has a reason and leaves an audit row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.models import User
+from django.db import models
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from fks_site.roles import RIGHTS
+from risk import audit
+from risk.admin.audited import REASON, AuditedAdmin
+
+
+class _MembershipAdmin(AuditedAdmin):
+    """Records what a row is a member of beside its columns: rights are many-to-many."""
+
+    memberships: tuple[str, ...] = ()
+
+    def save_related(
+        self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool
+    ) -> None:
+        before = self._members(form.instance)
+        super().save_related(request, form, formsets, change)
+        after = self._members(form.instance)
+        if before != after:
+            audit.record(
+                f"{self.audit_name}.rights_changed",
+                f"{self.audit_name} {form.instance}",
+                before=before,
+                after=after,
+                reason=form.cleaned_data[REASON],
+            )
+
+    def _members(self, row: models.Model) -> dict[str, list[str]]:
+        return {
+            name: sorted(str(one) for one in getattr(row, name).all()) for name in self.memberships
+        }
+
+
+class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
+    """Only a superuser makes another one, and nobody else changes rights of their own."""
+
+    audit_name = "user"
+    memberships = ("groups", "user_permissions")
+    form = UserChangeForm
+    add_form = UserCreationForm
+    add_fieldsets = auth_admin.UserAdmin.add_fieldsets  # Unfold's class would empty them
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "is_active", "roles", "is_superuser", "last_login")
+    list_filter = ("is_active", "groups", "is_superuser")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
+        rows: models.QuerySet[User] = super().get_queryset(request)
+        return rows.prefetch_related("groups")
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        base = self.add_form if obj is None else self.form
+        return super().get_form(request, obj, change, **{**kwargs, "form": base})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fixed = ["last_login", "date_joined"]
+        if not _is_superuser(request):
+            fixed += ["is_superuser", "user_permissions"]
+            if obj is not None and obj.pk == request.user.pk:
+                fixed += ["groups", "is_staff"]
+        return fixed
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.is_superuser and not _is_superuser(request):
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never: the audit trail names them. Make them inactive instead."""
+        return False
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        before = _password_of(id)
+        response = super().user_change_password(request, id, form_url)
+        if _password_of(id) != before:
+            name = User.objects.values_list("username", flat=True).get(pk=id)
+            audit.record("user.password_changed", f"user {name}")
+        return response
+
+    def roles(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all()) or "–"
+
+
+class GroupAdmin(_MembershipAdmin, auth_admin.GroupAdmin):
+    """The four roles are fixed; groups of one's own are not."""
+
+    audit_name = "group"
+    memberships = ("permissions",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.name in RIGHTS:
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.name in RIGHTS:
+            return False
+        return bool(super().has_delete_permission(request, obj))
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_authenticated and request.user.is_superuser
+
+
+def _password_of(user_id: str) -> str | None:
+    if not user_id.isdecimal():
+        return None
+    return User.objects.filter(pk=user_id).values_list("password", flat=True).first()
