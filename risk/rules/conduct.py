@@ -37,7 +37,7 @@ def repeated_execution(
     "reject_streak",
     label="rejections in a row",
     unit=Unit.TIMES,
-    default="5",
+    default="10",
     help="Entries of the strategy the venue rejected in a row, which halt the strategy until an "
     "operator resumes it.",
     needs=["rejects"],

@@ -11,7 +11,7 @@ from risk.arithmetic import shown, text
 from risk.prices import collar_bound
 from risk.rules.parameters import Parameter, one_of
 from risk.rules.registry import Start, Unit, compared, failed, known_equity, passed, rule
-from risk.types import Facts, Intent, Limit, ReasonCode, Size, Verdict
+from risk.types import Facts, Intent, Limit, LimitMode, ReasonCode, Size, Verdict
 
 WITH_LIMIT = (OrderType.LIMIT, OrderType.STOP_LIMIT)
 
@@ -72,7 +72,7 @@ def max_capital_share(
     unit=Unit.PRICE_FRACTION,
     default="0.05",
     help="How far beyond the market an entry may buy or sell. A market order goes out as an "
-    "immediate-or-cancel limit at the collar where the venue takes one.",
+    "immediate-or-cancel limit at the collar where the venue takes one, once this is enforced.",
     parameters=[
         Parameter(
             "market_orders",
@@ -81,7 +81,7 @@ def max_capital_share(
             "where the venue takes no such limit, allow or deny market orders",
         )
     ],
-    start=Start.ENFORCE,
+    start=Start.OBSERVE,
 )
 def price_collar(
     limit: Limit, intent: Intent, size: Size, facts: Facts, settings: Mapping[str, Any]
@@ -91,7 +91,8 @@ def price_collar(
     bound = collar_bound(intent.side, market, limit.value)
     if intent.type is OrderType.MARKET:
         if facts.caps_market_orders and bound > 0 and limit.value > 0:
-            return passed(limit, f"sent as a limit, immediate or cancel, within {text(bound)}")
+            sent = "sent" if limit.mode is LimitMode.ENFORCE else "would be sent"
+            return passed(limit, f"{sent} as a limit, immediate or cancel, within {text(bound)}")
         if settings["market_orders"] == "allow" and limit.value > 0:
             return passed(limit, "the venue takes no limit in place of a market order")
         return failed(limit, ReasonCode.PRICE_COLLAR, "a market order has no price to hold to")
