@@ -26,6 +26,7 @@ from execution.parsing import Unreadable
 from execution.pipeline import Step
 from execution.schema import Invalid
 from execution.states import OrderState
+from execution.watching import OWN_ALERT
 from execution.webhook_config import config_of
 from risk.types import Refusal
 
@@ -69,7 +70,7 @@ def from_a_web_process(strategy: Strategy, body: bytes, *, path_token: str = "")
 
 def replay(signal: Signal, ask: Callable[..., dict[str, Any]] = dry_run) -> dict[str, Any]:
     """What would become of a stored signal today: its body read anew, by today's settings."""
-    if signal.auth in Strategy.Auth.values or signal.auth == IMPORTED:
+    if signal.auth not in ("operator", OWN_ALERT):
         result = ask(signal.strategy, signal.body.encode())
         result.pop("authentication")
     else:  # an operator's or FKS's own: it never was a sender's body
@@ -173,7 +174,8 @@ def _authentication(
 
 def _in_a_process(strategy: Strategy, body: str) -> dict[str, Any]:
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "replay_signal"]
-    command += ["--strategy", strategy.slug, "--file", "-"]
+    command += ["--strategy", strategy.slug, "--file", "-", "--format", strategy.format]
+    command += ["--format-options", json.dumps(strategy.format_options)]
     try:
         finished = subprocess.run(  # noqa: S603
             command, input=body, capture_output=True, text=True, timeout=SECONDS, check=True

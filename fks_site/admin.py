@@ -12,6 +12,7 @@ from django.urls import URLPattern, path
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
+from execution.admin import lab
 from fks_site import dashboard, performance, trading_switch
 from fks_site.users import GroupAdmin, UserAdmin
 
@@ -21,6 +22,7 @@ admin.site.enable_nav_sidebar = True
 
 def _urls() -> list[URLPattern]:
     return [
+        *lab.urls(),
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
         path("performance/", admin.site.admin_view(performance.page), name="performance"),

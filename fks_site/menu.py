@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from brokers.types import Environment
+from execution.admin import lab
 from execution.admin.orders import STAGES
 from fks_site import dashboard, performance
 
@@ -42,6 +43,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 _PERFORMANCE = {"title": "Performance", "icon": "monitoring"}
+_LAB = {"title": "Payload lab", "icon": "science"}
 _COUNTED = ("execution.order", "execution.difference", "execution.protection")
 
 
@@ -53,6 +55,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
         if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
             items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
+        if title == "Set-up" and request.user.has_perms(lab.PERMISSIONS):
+            items.append(_LAB | {"link": reverse("admin:execution_lab")})
         if items:
             groups.append({"title": title, "separator": True, "items": items})
     return groups

@@ -19,6 +19,10 @@ def _script(_request: HttpRequest) -> str:
     return static("fks/fks.js")
 
 
+def _copy_script(_request: HttpRequest) -> str:
+    return static("fks/copy.js")
+
+
 def _favicon(_request: HttpRequest) -> str:
     return static("fks/favicon.svg")
 
@@ -36,7 +40,7 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT": "fks_site.menu.environment",
     "DASHBOARD_CALLBACK": "fks_site.dashboard.index_context",
     "STYLES": [_stylesheet],
-    "SCRIPTS": [_script],
+    "SCRIPTS": [_script, _copy_script],
     "LOGIN": {"redirect_after": reverse_lazy("admin:index")},
     "COMMAND": {
         "search_models": ["execution.signal", "execution.order", "execution.strategy"],

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
         *, description: str, label: Mapping[Any, str] | None = None
     ) -> Callable[[_Function], _Function]: ...
 
+    def action(
+        *, description: str, icon: str, permissions: list[str]
+    ) -> Callable[[_Function], _Function]: ...
+
 else:
     from unfold.admin import ModelAdmin, TabularInline
-    from unfold.decorators import display
+    from unfold.decorators import action, display
 
-__all__ = ["ModelAdmin", "TabularInline", "display"]
+__all__ = ["ModelAdmin", "TabularInline", "action", "display"]

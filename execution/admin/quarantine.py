@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from brokers.admin.base import ReadOnlyAdmin
-from brokers.admin.unfolded import display
+from brokers.admin.unfolded import action, display
 from brokers.display import moment_column
+from execution.admin import lab
+from execution.dry_run import from_a_web_process
 from execution.models import QuarantinedBody
+from execution.parsing import Unreadable
+from execution.schema import Invalid
+from execution.second_channel import take_out
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+
+ACCEPT = "execution.change_signal"
+"""The right to let an alert in that the webhook refused."""
 
 _HEAD = (moment_column("received_at", "received"), "strategy", "code", "detail", "address")
 
@@ -21,9 +36,61 @@ class QuarantinedBodyAdmin(ReadOnlyAdmin):
     list_select_related = ("strategy",)
     nothing_yet = "Every delivery could be read so far."
     search_fields = ("detail", "body")
+    actions_detail = ("try_again", "accept")
     fields = (*_HEAD, "shown_body")
     readonly_fields = (*_HEAD, "shown_body")
 
     @display(description="body as received, secret masked")
     def shown_body(self, row: QuarantinedBody) -> SafeString:
         return format_html('<pre class="fks-code">{}</pre>', row.body)
+
+    def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perms(lab.PERMISSIONS)
+
+    def has_accept_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm(ACCEPT)
+
+    @action(description="Try again", icon="science", permissions=["replay"])
+    def try_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """How today's format reads it, and what would become of it; nothing is stored."""
+        row = self._row(request, object_id)
+        asked = partial(from_a_web_process, row.strategy, row.body.encode())
+        place = f"quarantined={row.pk}"
+        return lab.replayed(request, f"Dry run of {row}", _page_of(row), place, asked)
+
+    @asking_action(description="Accept now", icon="move_to_inbox", permission="accept")
+    def accept(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self._row(request, object_id)
+        form = ReasonForm(request.POST or None)
+        if not form.is_valid():
+            return ask(request, self.admin_site, form, _question(row))
+        try:
+            accepted = take_out(row, reason=form.cleaned_data["reason"])
+        except (Unreadable, Invalid) as error:
+            messages.error(request, f"It still cannot be read: {error}")
+            return HttpResponseRedirect(_page_of(row))
+        if accepted.is_duplicate:
+            messages.warning(request, "It had been accepted before; this is its signal.")
+        return HttpResponseRedirect(
+            reverse("admin:execution_signal_change", args=[accepted.signal_id])
+        )
+
+    def _row(self, request: HttpRequest, object_id: str) -> QuarantinedBody:
+        row: QuarantinedBody | None = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        return row
+
+
+def _page_of(row: QuarantinedBody) -> str:
+    return reverse("admin:execution_quarantinedbody_change", args=[row.pk])
+
+
+def _question(row: QuarantinedBody) -> Question:
+    return Question(
+        title=f"Accept this alert for {row.strategy}?",
+        text="It is read by today's format and stored as a signal. Older than the strategy allows, it "
+        "is recorded and not traded; fresh, it trades like any other. Try it first.",
+        button="Accept it",
+        back=_page_of(row),
+    )

@@ -29,7 +29,7 @@ def by_id(term: str, **columns: str) -> Q:
     for column, kind in columns.items():
         if kind != "uuid":
             found |= Q(**{f"{column}__{kind}": term})
-        elif (identity := _uuid(term)) is not None:
+        elif (identity := uuid_of(term)) is not None:
             found |= Q(**{column: identity})
     return found
 
@@ -39,7 +39,8 @@ def few(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows[:MOST_IN_PALETTE] if request.path == reverse("admin:search") else rows
 
 
-def _uuid(term: str) -> UUID | None:
+def uuid_of(term: str) -> UUID | None:
+    """``term`` as a UUID, ``None`` when it is none."""
     try:
         return UUID(term)
     except ValueError:

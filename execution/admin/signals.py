@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
-from brokers.admin.unfolded import display
+from brokers.admin.unfolded import action, display
 from brokers.display import moment_column
+from execution.admin import lab
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import signal_story
+from execution.dry_run import from_a_web_process, replay
 from execution.models import Signal
 from execution.states import SIGNAL_COLORS
 
@@ -35,6 +39,7 @@ class SignalAdmin(ReadOnlyAdmin):
     search_fields = ("id", "symbol")
     nothing_yet = "Alerts posted to a strategy's webhook appear here."
     search_help_text = "Signal id or symbol"
+    actions_detail = ("replay",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -55,6 +60,19 @@ class SignalAdmin(ReadOnlyAdmin):
         return super().change_view(
             request, object_id, form_url, {**(extra_context or {}), "story": story}
         )
+
+    def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perms(lab.PERMISSIONS)
+
+    @action(description="Dry run today", icon="science", permissions=["replay"])
+    def replay(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What would become of the signal now."""
+        signal = self.get_object(request, unquote(object_id))
+        if signal is None:
+            raise Http404
+        back = reverse("admin:execution_signal_change", args=[signal.pk])
+        asked = partial(replay, signal, from_a_web_process)
+        return lab.replayed(request, f"Dry run of {signal}", back, f"signal={signal.pk}", asked)
 
     @display(description="action")
     def shown_action(self, signal: Signal) -> str:

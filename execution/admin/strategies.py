@@ -11,15 +11,17 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from brokers.admin.unfolded import TabularInline, display
+from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
+from execution.admin import lab
 from execution.authentication import new_secret
+from execution.messages import SECRET, curl, messages_for
 from execution.models import Route, Strategy, WebhookSecret
 from risk import audit
 from risk.admin.audited import AuditedAdmin
@@ -79,7 +81,7 @@ class StrategyAdmin(AuditedAdmin):
     list_filter = ("is_enabled", "auth")
     list_select_related = ("allowlist",)
     search_fields = ("slug", "note")
-    actions_detail = ("rotate",)
+    actions_detail = ("rotate", "messages", "lab")
     fieldsets = (
         (None, {"fields": ("slug", "is_enabled", "note")}),
         (
@@ -136,6 +138,34 @@ class StrategyAdmin(AuditedAdmin):
         if not _live(strategy).filter(profile=strategy.auth).exists():
             text = f"{strategy} has no {strategy.auth} secret: nobody can post. Make a new secret."
             messages.warning(request, text)
+
+    @action(description="Alert messages", icon="content_paste", permissions=["view"])
+    def messages(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What to paste into TradingView."""
+        strategy = self._strategy(request, object_id)
+        address = request.build_absolute_uri(f"/webhook/{strategy.slug}")
+        now = timezone.now().isoformat(timespec="seconds").replace("+00:00", "Z")
+        context = {
+            "title": f"Alert messages for {strategy}",
+            "strategy": strategy,
+            "address": address,
+            "texts": messages_for(strategy),
+            "secret": SECRET,
+            "curl": curl(strategy, address, now),
+            "back": _page_of(strategy),
+            "lab": _lab_of(strategy),
+        }
+        return lab.answer(request, "fks/messages.html", **context)
+
+    @action(description="Try an alert", icon="science", permissions=["view"])
+    def lab(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(_lab_of(self._strategy(request, object_id)))
+
+    def _strategy(self, request: HttpRequest, object_id: str) -> Strategy:
+        strategy: Strategy | None = self.get_object(request, unquote(object_id))
+        if strategy is None:
+            raise Http404
+        return strategy
 
     @asking_action(
         description="New secret",
@@ -197,6 +227,10 @@ def rotate(strategy: Strategy, *, at_once: bool, reason: str) -> str:
 def _live(strategy: Strategy) -> QuerySet[WebhookSecret]:
     unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
     return WebhookSecret.objects.filter(unexpired, strategy=strategy)
+
+
+def _lab_of(strategy: Strategy) -> str:
+    return f"{reverse('admin:execution_lab')}?strategy={strategy.slug}"
 
 
 def _page_of(strategy: Strategy) -> str:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.dry_run import dry_run, replay
+from execution.formats import FORMATS, option_problems
 from execution.models import Signal, Strategy
 
 
@@ -25,6 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("signal_id", nargs="?", help="a stored signal's id")
         parser.add_argument("--strategy", metavar="SLUG", help="judge --file as an alert to it")
         parser.add_argument("--file", metavar="FILE", help="an alert's body; - reads it from stdin")
+        parser.add_argument("--format", choices=sorted(FORMATS), help="try another format")
+        parser.add_argument("--format-options", metavar="JSON", help="try another mapping")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if bool(options["signal_id"]) == bool(options["strategy"] and options["file"]):
@@ -46,10 +49,23 @@ class Command(BaseCommand):
         strategy = Strategy.objects.filter(slug=options["strategy"]).first()
         if strategy is None:
             raise CommandError(f"there is no strategy {options['strategy']!r}")
+        strategy.format = options["format"] or strategy.format
+        if options["format_options"]:
+            strategy.format_options = _options(strategy.format, options["format_options"])
         content = _content(options["file"])
         if len(content) > settings.MAX_BODY_BYTES:
             raise CommandError(f"an alert has at most {settings.MAX_BODY_BYTES} bytes")
         return dry_run(strategy, content)
+
+
+def _options(format: str, text: str) -> Any:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CommandError(f"--format-options is not JSON: {error}") from error
+    if found := option_problems(format, options):
+        raise CommandError(found[0])
+    return options
 
 
 def _content(name: str) -> bytes:

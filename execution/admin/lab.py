@@ -1,0 +1,149 @@
+"""The payload lab: paste an alert and see all that FKS would make of it; nothing is stored or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
+
+from execution.admin.search import uuid_of
+from execution.dry_run import DryRunFailed, from_a_web_process
+from execution.formats import FORMATS, option_problems
+from execution.models import QuarantinedBody, Signal, Strategy
+
+Replay = Callable[[], dict[str, Any]]
+PERMISSIONS = ("execution.view_strategy", "execution.view_signal", "execution.view_order")
+MOST = 65_536
+_CODE = {"class": "fks-editor", "spellcheck": "false", "autocomplete": "off"}
+
+
+class LabForm(forms.Form):
+    """An alert, the strategy it is meant for, and settings to try that are not saved."""
+
+    strategy = forms.ModelChoiceField(
+        Strategy.objects.all(), widget=UnfoldAdminSelectWidget(), empty_label=None
+    )
+    body = forms.CharField(
+        label="Alert",
+        max_length=MOST,
+        strip=False,
+        widget=UnfoldAdminTextareaWidget(attrs={**_CODE, "rows": 12}),
+        help_text="The body as the sender posts it. Credentials in it are masked in the result.",
+    )
+    token = forms.CharField(
+        label="Token of the address",
+        required=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
+        help_text="If it is the last part of the address instead of a field of the body.",
+    )
+    format = forms.ChoiceField(
+        label="Try another format",
+        required=False,
+        choices=[("", "the strategy's"), *((name, one.label) for name, one in FORMATS.items())],
+        widget=UnfoldAdminSelectWidget(),
+    )
+    format_options = forms.JSONField(
+        label="Try other format options",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={**_CODE, "rows": 6}),
+        help_text="A mapping before it is saved; empty: the strategy's.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        strategy, options = cleaned.get("strategy"), cleaned.get("format_options")
+        if strategy is not None and options is not None:
+            name = cleaned.get("format") or strategy.format
+            for problem in option_problems(name, options):
+                self.add_error("format_options", problem)
+        return cleaned
+
+    def tried(self) -> Strategy:
+        """The strategy with the settings to try, in memory only."""
+        strategy: Strategy = self.cleaned_data["strategy"]
+        if self.cleaned_data["format"] and self.cleaned_data["format"] != strategy.format:
+            strategy.format, strategy.format_options = self.cleaned_data["format"], {}
+        if self.cleaned_data["format_options"] is not None:
+            strategy.format_options = self.cleaned_data["format_options"]
+        return strategy
+
+
+def urls() -> list[URLPattern]:
+    return [path("lab/", admin.site.admin_view(page), name="execution_lab")]
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """The form, and below it what would become of the alert."""
+    if not request.user.has_perms(PERMISSIONS):
+        raise PermissionDenied
+    form = LabForm(request.POST or None, initial=_initial(request))
+    result, failure = None, ""
+    if form.is_valid():
+        result, failure = run(form.tried(), form.cleaned_data["body"], form.cleaned_data["token"])
+        if result is not None:
+            form.data = {name: form.data[name] for name in form.fields if name in form.data}
+            form.data |= {"body": result["body"], "token": ""}
+    return answer(
+        request,
+        "fks/lab.html",
+        title="Payload lab",
+        form=form,
+        result=result,
+        failure=failure,
+    )
+
+
+def run(strategy: Strategy, body: str, token: str = "") -> tuple[dict[str, Any] | None, str]:
+    """The result, or a sentence why there is none."""
+    return _told(lambda: from_a_web_process(strategy, body.encode(), path_token=token))
+
+
+def _told(replay: Replay) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return replay(), ""
+    except DryRunFailed as error:
+        return None, str(error)
+    except DatabaseError:
+        return None, "the database did not answer in time; try again"
+
+
+def answer(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+    """A page of the admin that no cache keeps: it shows what an operator pasted."""
+    request.current_app = admin.site.name
+    response = TemplateResponse(request, template, {**admin.site.each_context(request), **context})
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def replayed(request: HttpRequest, title: str, back: str, lab: str, replay: Replay) -> HttpResponse:
+    """A page with the dry run of something stored."""
+    if not request.user.has_perms(PERMISSIONS):
+        raise PermissionDenied
+    result, failure = _told(replay)
+    lab = f"{reverse('admin:execution_lab')}?{lab}"
+    context = {"title": title, "back": back, "lab": lab, "result": result, "failure": failure}
+    return answer(request, "fks/dry_run_page.html", **context)
+
+
+def _initial(request: HttpRequest) -> dict[str, Any]:
+    """An alert that is stored already, when the address names one; else the strategy it names."""
+    if identity := uuid_of(request.GET.get("signal", "")):
+        row = Signal.objects.filter(pk=identity).first()
+        return {} if row is None else {"strategy": row.strategy_id, "body": row.body}
+    if (number := request.GET.get("quarantined", "")).isdigit():
+        kept = QuarantinedBody.objects.filter(pk=int(number[:18])).first()
+        return {} if kept is None else {"strategy": kept.strategy_id, "body": kept.body}
+    strategy = Strategy.objects.filter(slug=request.GET.get("strategy", "")).first()
+    return {} if strategy is None else {"strategy": strategy.pk}

@@ -1,0 +1,170 @@
+"""Alerts that reach FKS another way than by the webhook: a log or a mailbox of the sender's, and bodies
+taken out of quarantine. Each is stored once, and traded only if it is still fresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from execution import intake, masking, tasks
+from execution.alerts import Alert
+from execution.authentication import Delivery
+from execution.dry_run import IMPORTED
+from execution.formats import Format, format_of
+from execution.ids import uuid7
+from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
+from execution.parsing import Unreadable
+from execution.schema import Invalid
+from execution.webhook_config import config_of
+from risk import audit
+
+EARLY, LATE = timedelta(seconds=60), timedelta(seconds=180)
+"""How far a delivery may lie from the time the sender's log gives it: clocks, and four attempts."""
+REQUEUED = "quarantine"
+"""How a signal is marked that was taken out of quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One alert as the sender's log or mail has it. ``place`` says where, for people."""
+
+    place: str
+    at: datetime
+    bodies: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a file. ``imported`` are the signals stored now: those ``missed`` were too old to
+    trade, the others went to the workers.
+    """
+
+    read: int = 0
+    received_already: int = 0
+    imported: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+
+
+def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -> Report:
+    """Store every alert the webhook has not delivered. The same file again stores nothing more.
+
+    Raises DatabaseError.
+    """
+    report = Report()
+    config = config_of(strategy.slug)
+    reader = _Reader(format_of(strategy.format, strategy.format_options), config)
+    used: set[UUID] = set()
+    for one in sorted(logged, key=lambda entry: entry.at):
+        report.read += 1
+        try:
+            body, alert = reader.first(one.bodies)
+        except (Unreadable, Invalid) as error:
+            code = error.code if isinstance(error, Unreadable) else "INVALID"
+            report.unreadable.append({"place": one.place, "code": code, "detail": str(error)})
+            continue
+        known = _delivered(strategy, alert, one.at, used)
+        if known is not None:
+            used.add(known)
+            report.received_already += 1
+            continue
+        timed = replace(alert, sent_at=alert.sent_at or one.at)
+        key = hashlib.sha256(body.encode()).hexdigest()
+        stored = _store(strategy, timed, body, auth=IMPORTED, key=f"{one.at.isoformat()} {key}")
+        if stored.is_duplicate:
+            report.received_already += 1
+            continue
+        report.imported.append(str(stored.signal_id))
+        if now - (timed.sent_at or now) > timedelta(seconds=strategy.max_age):
+            report.missed.append(str(stored.signal_id))
+    return report
+
+
+def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
+    """Store a quarantined body as a signal, read by today's format; twice is once. Its age counts
+    from its arrival, unless it says itself when it was sent.
+
+    Raises Unreadable or Invalid when it still cannot be read, and DatabaseError.
+    """
+    strategy = row.strategy
+    reader = _Reader(format_of(strategy.format, strategy.format_options), None)
+    body, alert = reader.first((row.body.encode(),))
+    timed = replace(alert, sent_at=alert.sent_at or row.received_at)
+    with transaction.atomic():
+        accepted = _store(strategy, timed, body, auth=REQUEUED, key=f"quarantined {row.pk}")
+        audit.record(
+            "quarantine.accepted",
+            f"quarantined body {row.pk} of {strategy}",
+            after={"signal": str(accepted.signal_id), "is_duplicate": accepted.is_duplicate},
+            reason=reason,
+            correlation_id=str(accepted.signal_id),
+        )
+    return accepted
+
+
+class _Reader:
+    """Reads a body as the webhook would, credentials masked."""
+
+    def __init__(self, format: Format, config: Any) -> None:
+        self._format = format
+        self._secrets = config.secrets if config else ()
+
+    def first(self, bodies: tuple[bytes, ...]) -> tuple[str, Alert]:
+        """The first of ``bodies`` that is an alert. Raises what is wrong with the first."""
+        complaint: Unreadable | Invalid | None = None
+        for body in bodies:
+            try:
+                return self._read(body)
+            except (Unreadable, Invalid) as error:
+                complaint = complaint or error
+        raise complaint or Unreadable("EMPTY", "there is no text")
+
+    def _read(self, body: bytes) -> tuple[str, Alert]:
+        document = self._format.read(body)
+        delivery = Delivery(body, "", "", self._format)
+        credentials = masking.credentials_in(delivery, document, self._secrets)
+        alert = self._format.parse(masking.mask_document(document, credentials, self._format))
+        return masking.mask_body(delivery, document, credentials), alert
+
+
+def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) -> UUID | None:
+    """The signal this alert came as; each signal answers for one line of the log only."""
+    if alert.idempotency_key:
+        keys = IdempotencyKey.objects.filter(strategy=strategy, key=f"id:{alert.idempotency_key}")
+        return keys.values_list("signal_id", flat=True).first()
+    near = Signal.objects.filter(
+        strategy=strategy,
+        symbol=alert.symbol,
+        action=alert.action.value,
+        received_at__range=(at - EARLY, at + LATE),
+    ).exclude(auth__in=(IMPORTED, REQUEUED))
+    told = alert.to_json()
+    same = (row.pk for row in near.order_by("id") if row.alert == told and row.pk not in used)
+    return next(same, None)
+
+
+def _store(strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str) -> intake.Accepted:
+    accepted = intake.accept(
+        intake.Received(
+            strategy_id=strategy.pk,
+            dedupe_window=0,
+            raw=b"",
+            body=body,
+            alert=alert,
+            header_key=key,
+            address=None,
+            auth=auth,
+        ),
+        uuid7(),
+    )
+    if not accepted.is_duplicate:
+        signal_id = str(accepted.signal_id)
+        transaction.on_commit(lambda: tasks.nudge_signal(signal_id))
+    return accepted

@@ -1,0 +1,248 @@
+"""Alerts the webhook never got: found, stored once, traded only while they are fresh."""
+
+from __future__ import annotations
+
+import csv
+import json
+import mailbox
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from execution import tasks
+from execution.alert_log import BadLog, read_log
+from execution.models import Order, QuarantinedBody, Signal
+from execution.parsing import Unreadable
+from execution.second_channel import take_out
+from risk.models import AuditEvent
+from tests.execution.posting import post
+from tests.factories import webhook
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("new_process")]
+
+
+def at(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def alert(secret: str, number: int = 0, **fields: Any) -> str:
+    body = {"secret": secret, "symbol": "BTC/USDT", "action": "buy", "quantity": "0.001"}
+    return json.dumps(body | {"price": str(60000 + number)} | fields)
+
+
+def as_csv(path: Path, rows: Iterable[tuple[datetime, str]], **columns: str) -> Path:
+    names = {"message": "Description", "time": "Time"} | columns
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, ["Alert ID", "Ticker", "Name", *names.values()])
+        writer.writeheader()
+        for moment, body in rows:
+            writer.writerow({"Alert ID": "1", names["message"]: body, names["time"]: at(moment)})
+    return path
+
+
+def imported(slug: str, path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    call_command("import_alerts", slug, str(path))
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+@pytest.mark.parametrize("with_id", [True, False], ids=["with an id", "without one"])
+def test_one_alert_dropped_in_a_hundred_is_found_within_a_bar(
+    with_id: bool, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy, secret = webhook()
+    now = timezone.now()
+    bodies = [
+        alert(secret, number % 50, **({"id": f"alert {number}"} if with_id else {}))
+        for number in range(100)
+    ]
+    if not with_id:
+        strategy.dedupe_window = 0
+        strategy.save()
+    for number, body in enumerate(bodies):
+        if number != 37:
+            assert post(strategy.slug, body.encode()).status_code == 202
+    path = as_csv(tmp_path / "log.csv", ((now, body) for body in bodies))
+    nudged.clear()
+
+    report = imported(strategy.slug, path, capsys)
+
+    assert (report["read"], report["received_already"]) == (100, 99)
+    (found,) = report["imported"]
+    assert (report["missed"], report["unreadable"]) == ([], [])
+    signal = Signal.objects.get(pk=found)
+    assert (signal.auth, signal.address) == ("import", None)
+    assert signal.alert["price"] == "60037"
+    assert secret not in signal.body
+    assert nudged == [found]
+    assert Signal.objects.count() == 100
+
+
+def test_the_same_file_again_stores_nothing_more(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy, secret = webhook()
+    now = timezone.now()
+    rows = [(now, alert(secret, number)) for number in range(3)]
+    path = as_csv(tmp_path / "log.csv", rows)
+
+    first, second = (imported(strategy.slug, path, capsys) for _ in range(2))
+
+    assert len(first["imported"]) == 3
+    assert (second["imported"], second["received_already"]) == ([], 3)
+    assert Signal.objects.count() == 3
+
+
+def test_an_old_alert_is_recorded_as_missed_and_not_traded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    now = timezone.now()
+    close = alert(secret, action="close")
+    rows = [(now - timedelta(hours=5), alert(secret)), (now - timedelta(hours=4), close)]
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+    for signal_id in report["imported"]:
+        tasks.process_signal(signal_id)
+
+    assert len(report["missed"]) == 2
+    told = Signal.objects.order_by("id").values_list("state", "reason")
+    assert list(told) == [("expired", "STALE")] * 2
+    assert not Order.objects.exists()
+
+
+def test_a_fresh_one_trades_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    path = as_csv(tmp_path / "log.csv", [(timezone.now(), alert(secret))])
+
+    (signal_id,) = imported(strategy.slug, path, capsys)["imported"]
+    tasks.process_signal(signal_id)
+
+    assert Signal.objects.get().state == "executed"
+
+
+def test_two_alerts_alike_of_which_one_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    now = timezone.now()
+    post(strategy.slug, alert(secret).encode())
+    path = as_csv(tmp_path / "log.csv", [(now, alert(secret)), (now + timedelta(1), alert(secret))])
+    report = imported(strategy.slug, path, capsys)
+    assert (report["received_already"], len(report["imported"])) == (1, 1)
+
+
+def test_what_cannot_be_read_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    now = timezone.now()
+    rows = [(now, "BTCUSDT crossing 60000"), (now, alert(secret, quantity="NaN"))]
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+    told = [(one["place"], one["code"]) for one in report["unreadable"]]
+    assert told == [("line 2", "NOT_JSON"), ("line 3", "INVALID")]
+
+
+def test_a_mailbox(tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]) -> None:
+    strategy, secret = webhook()
+    body = alert(secret)
+    post(strategy.slug, body.encode())
+    box = mailbox.mbox(str(tmp_path / "mails"))
+    for number, text in enumerate((body, alert(secret, 5))):
+        mail = EmailMessage()
+        mail["Subject"], mail["From"] = f"Alert {number}", "noreply@tradingview.com"
+        mail["Date"] = timezone.now().strftime("%a, %d %b %Y %H:%M:%S +0000")
+        mail.set_content(f"Your alert was triggered\n\n{text}\n\nManage your alerts: …")
+        box.add(mail)
+    box.close()
+
+    report = imported(strategy.slug, tmp_path / "mails", capsys)
+
+    assert (report["read"], report["received_already"], len(report["imported"])) == (2, 1, 1)
+    assert Signal.objects.get(pk=report["imported"][0]).alert["price"] == "60005"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a,b\n1,2\n", "no column description or message"),
+        ("", "it has: none"),
+        ("Description,Time\n{},yesterday\n", "line 2: 'yesterday' is no ISO 8601 time"),
+    ],
+)
+def test_a_file_that_is_no_log(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(BadLog, match=sentence):
+        read_log(tmp_path / "log.csv")
+
+
+def test_what_cannot_be_imported(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="there is no strategy"):
+        call_command("import_alerts", "nobody", "x")
+    strategy, _ = webhook()
+    with pytest.raises(CommandError, match="cannot be read"):
+        call_command("import_alerts", strategy.slug, str(tmp_path / "nothing"))
+
+
+def test_names_of_columns_may_differ(tmp_path: Path) -> None:
+    now = datetime(2026, 3, 2, 14, 5, 7, tzinfo=UTC)
+    path = as_csv(tmp_path / "log.csv", [(now, "{}")], message="Message", time="Date")
+    (one,) = read_log(path)
+    assert (one.at, one.bodies) == (now, (b"{}",))
+
+
+class TestTakingOutOfQuarantine:
+    def quarantined(self, **strategy: Any) -> QuarantinedBody:
+        row, secret = webhook(**strategy)
+        assert post(row.slug, alert(secret, action="up").encode()).status_code == 400
+        return QuarantinedBody.objects.get()
+
+    def mend(self, row: QuarantinedBody) -> None:
+        row.strategy.format = "mapping"
+        rule = {"path": "action", "words": {"up": "buy"}}
+        fields = {"symbol": {"path": "symbol"}, "action": rule, "quantity": {"path": "quantity"}}
+        row.strategy.format_options = {"fields": fields}
+        row.strategy.save()
+
+    def test_what_can_be_read_by_now_becomes_a_signal_once(self, nudged: list[str]) -> None:
+        row = self.quarantined()
+        with pytest.raises(Exception, match="must be one of"):
+            take_out(row, reason="too early")
+        self.mend(row)
+
+        first, second = (take_out(row, reason="the mapping is mended") for _ in range(2))
+
+        assert (first.is_duplicate, second.is_duplicate) == (False, True)
+        assert first.signal_id == second.signal_id
+        assert nudged == [str(first.signal_id)]
+        assert Signal.objects.get().action == "buy"
+        event = AuditEvent.objects.filter(kind="quarantine.accepted").first()
+        assert event is not None
+        assert event.reason == "the mapping is mended"
+
+    def test_its_age_counts_from_its_arrival(self, nudged: list[str]) -> None:
+        row = self.quarantined()
+        self.mend(row)
+        QuarantinedBody.objects.update(received_at=timezone.now() - timedelta(hours=1))
+        row.refresh_from_db()
+
+        accepted = take_out(row, reason="late")
+        tasks.process_signal(str(accepted.signal_id))
+
+        signal = Signal.objects.get()
+        assert (signal.state, signal.reason) == ("expired", "STALE")
+
+    def test_what_is_no_text_stays(self, nudged: list[str]) -> None:
+        row = self.quarantined()
+        row.body = "{"
+        with pytest.raises(Unreadable):
+            take_out(row, reason="x")
+        assert not Signal.objects.exists()
