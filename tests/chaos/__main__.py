@@ -35,13 +35,14 @@ def main() -> int:
     """Exit status 1 when anything was lost, doubled, wrong or left unknown."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-    steps = Planner(options.seed).draw(options.orders, options.kills)
+    plan = Planner(options.seed)
+    plan.draw(options.orders, options.kills)
     with installation() as place, running_venue(options.seed, options.id_rule) as venue:
-        place.bring_up(steps, options.kills, venue, options.disable)
+        place.bring_up(plan.everything(options.kills), options.kills, venue, options.disable)
         from tests.chaos.report import as_json, table
         from tests.chaos.run import Run
 
-        run = Run(options, steps, place, venue)
+        run = Run(options, plan, place, venue)
         try:
             result = run.carry_out()
         finally:

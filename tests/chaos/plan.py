@@ -18,8 +18,12 @@ QUANTITIES = {"BTC": "0.0004", "ETH": "0.008", "SOL": "0.16", "BNB": "0.04"}
 PRICES = {"BTC": 60000, "ETH": 3000, "SOL": 150, "BNB": 600}
 PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
-CHANCES = 3
+CHANCES = 2
 """Orders that may meet the same planned kill: not each gets to its point."""
+ENCORES = 4
+"""Further orders for a cell, sent one after the other for as long as nothing has met it."""
+CANCEL_AFTER = 6
+"""Steps between an order and its cancel, in which it gets to the venue."""
 FAULTY_SHARE = 0.3
 """Of the orders nothing is planned for."""
 
@@ -74,12 +78,17 @@ def planned_strikes(kills: int) -> int:
     return round(kills * PLANNED_SHARE * len(CELLS) / (len(CELLS) - stalls))
 
 
+Cell = tuple[Point, str]
+
+
 @dataclass
 class Planner:
     """Draws the steps of a run in order."""
 
     seed: int
     steps: list[Step] = field(default_factory=list)
+    encores: dict[Cell, list[list[Step]]] = field(default_factory=dict)
+    _cancels: list[tuple[int, tuple[str, str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -99,11 +108,28 @@ class Planner:
                 self._cell(*next(left))
             else:
                 self._ordinary()
+            self._cancel_what_is_due()
         return self.steps
 
-    def _shuffled(self) -> list[tuple[Point, str]]:
+    def everything(self, kills: int) -> list[Step]:
+        """All that was drawn, and the encores after it."""
+        drawn = list(self.steps)
+        for cell in dict.fromkeys(islice(self._shuffled(), planned_strikes(kills))):
+            self.encores[cell] = [self._encore(*cell) for _ in range(ENCORES)]
+        everything, self.steps = self.steps, drawn
+        return everything
+
+    def _encore(self, point: Point, fault: str) -> list[Step]:
+        first = len(self.steps)
+        self._cell(point, fault)
+        self._cancels, due = [], self._cancels
+        for _, lane in due:
+            self._add(lane, {"action": "cancel"})
+        return self.steps[first:]
+
+    def _shuffled(self) -> list[Cell]:
         cells = list(CELLS)
-        self.random.shuffle(cells)
+        Random(self.seed).shuffle(cells)
         return cells
 
     def _cell(self, point: Point, fault: str) -> None:
@@ -111,7 +137,11 @@ class Planner:
         resting = point.startswith("C10") and point is not Point.RESENDING
         self._add(lane, _limit(lane, self.random) if resting else _market(lane), fault, point)
         if point is Point.CANCELED:
-            self._add(lane, {"action": "cancel"})
+            self._cancels.append((len(self.steps) + CANCEL_AFTER, lane))
+
+    def _cancel_what_is_due(self) -> None:
+        while self._cancels and self._cancels[0][0] <= len(self.steps):
+            self._add(self._cancels.pop(0)[1], {"action": "cancel"})
 
     def _ordinary(self) -> None:
         lane = self.random.choice(self.lanes)

@@ -6,7 +6,7 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -20,7 +20,7 @@ from execution import reconcile
 from risk.types import Refusal
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Installation
-from tests.chaos.plan import Step
+from tests.chaos.plan import ENCORES, Planner
 from tests.chaos.points import BACKGROUND, CELLS, HIDDEN_MS
 from tests.chaos.sender import Gate, Senders
 from tests.chaos.story import story
@@ -34,6 +34,7 @@ TROUBLES = 8
 """At least so many in a run."""
 KILLED_BY = 0.9
 """Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
+ENCORE_LIMIT_S = 15
 DRAIN_LIMIT_S = 60
 """In which what was accepted is dealt with while faults and kills go on."""
 SETTLE_LIMIT_S = 90
@@ -73,21 +74,23 @@ class Run:
     """Drives an installation whose zygote is up."""
 
     def __init__(
-        self, options: Namespace, steps: Sequence[Step], place: Installation, venue: RunningVenue
+        self, options: Namespace, plan: Planner, place: Installation, venue: RunningVenue
     ) -> None:
         self.options = options
-        self.steps = steps
+        self.plan = plan
+        self.steps = plan.steps
         self.place = place
         self.venue = venue
         self.fleet = Fleet(place.zygote, options.seed)
         self.gate = Gate()
-        self.senders = Senders(steps, place.port, place.paths, self.gate)
+        self.senders = Senders(place.port, place.paths, self.gate)
         self.market = MarketMaker(venue.control, options.seed)
         self.troubles = Troubles(
             self.fleet, place.postgres, place.valkey, place.urls.redis, Random(options.seed)
         )
         self.over = threading.Event()
         self.under_way = 0
+        self.sent = list(plan.steps)
 
     def carry_out(self) -> Result:
         """Everything, in order; the result holds what was found."""
@@ -95,6 +98,7 @@ class Run:
         started = time.monotonic()
         self._begin()
         self._make_trouble(started)
+        self._give_encores(started)
         self._lift()
         result.storm_s = time.monotonic() - started
         self._settle()
@@ -106,7 +110,7 @@ class Run:
         self.venue.control.set_fault_rates(*BACKGROUND)
         self.venue.control.set_visibility_delay(HIDDEN_MS)
         self.fleet.start()
-        self.senders.start()
+        self.senders.send(self.steps)
         self.market.thread.start()
         threading.Thread(target=self._hold_back, daemon=True).start()
 
@@ -130,6 +134,33 @@ class Run:
             if time.monotonic() > deadline + DRAIN_LIMIT_S:
                 return
             time.sleep(0.05)
+
+    def _give_encores(self, started: float) -> None:
+        """Orders for the cells that nothing has met yet, as long as there is time."""
+        for number in range(ENCORES):
+            met = self.place.fuses.cells()
+            encores = [
+                step
+                for cell, tries in self.plan.encores.items()
+                if cell not in met
+                for step in tries[number]
+            ]
+            if not encores or time.monotonic() > started + self.options.minutes * 60:
+                return
+            self.sent += encores
+            self.senders.send(step for step in encores if step.makes_an_order)
+            self._wait_for_the_senders()
+            self.senders.send(step for step in encores if not step.makes_an_order)
+            self._wait_for_the_senders()
+
+    def _wait_for_the_senders(self) -> None:
+        """Until nearly everything sent is dealt with, within the time such orders take."""
+        deadline = time.monotonic() + ENCORE_LIMIT_S
+        time.sleep(1)
+        while self.senders.busy or self.under_way:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
 
     def _hold_back(self) -> None:
         while not self.over.wait(0.3):
@@ -174,8 +205,8 @@ class Run:
             auditor.add("wrong", "no alert was acknowledged: nothing was tested")
         if self.under_way:
             auditor.add("unsettled", f"{self.under_way} still under way after {SETTLE_LIMIT_S} s")
-        auditor.alerts(self.steps, self.senders.acknowledged)
-        auditor.cancels(self.steps, self.senders.acknowledged)
+        auditor.alerts(self.sent, self.senders.acknowledged)
+        auditor.cancels(self.sent, self.senders.acknowledged)
         auditor.order_by_order()
         auditor.positions(ledgers)
         auditor.journals(self.troubles.halts)

@@ -8,7 +8,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from random import Random
@@ -38,15 +38,17 @@ class Gate:
 class Senders:
     """``acknowledged`` maps the index of a step to the id its acknowledgement named."""
 
-    def __init__(
-        self, steps: Sequence[Step], port: int, paths: Mapping[str, str], gate: Gate
-    ) -> None:
+    def __init__(self, port: int, paths: Mapping[str, str], gate: Gate) -> None:
         self.acknowledged: dict[int, str] = {}
         self.answers: Counter[str] = Counter()
         self.surprises: list[str] = []
         self._port = port
         self._paths = paths
         self._gate = gate
+        self._threads: list[threading.Thread] = []
+
+    def send(self, steps: Iterable[Step]) -> None:
+        """Send them in the background; those of a lane in their order."""
         parts: list[list[Step]] = [[] for _ in range(THREADS)]
         for step in steps:
             parts[zlib.crc32(repr(step.lane).encode()) % THREADS].append(step)
@@ -54,8 +56,6 @@ class Senders:
             threading.Thread(target=self._send_all, args=(part, Random(number)), daemon=True)
             for number, part in enumerate(parts)
         ]
-
-    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.chaos.fuses import STALL_S, Fuses
-from tests.chaos.plan import CHANCES, Planner, planned_strikes
+from tests.chaos.plan import CHANCES, ENCORES, Planner, planned_strikes
 from tests.chaos.points import CELLS, NO_FAULT, Point
 from tests.chaos.report import as_json
 from tests.chaos.run import Result
@@ -77,6 +77,19 @@ def test_enough_kills_plan_every_cell_more_than_once() -> None:
     assert sum(step.makes_an_order for step in steps) == 2000
 
 
+def test_every_planned_cell_has_encores_that_are_not_sent_at_first() -> None:
+    plan = Planner(1)
+    drawn = list(plan.draw(2000, 500))
+    everything = plan.everything(500)
+    assert set(plan.encores) == set(CELLS)
+    assert plan.steps == drawn == everything[: len(drawn)]
+    assert [step.index for step in everything] == list(range(len(everything)))
+    canceled = plan.encores[Point.CANCELED, NO_FAULT]
+    assert [[step.body["action"] for step in steps] for steps in canceled] == (
+        [["buy", "cancel"]] * ENCORES
+    )
+
+
 def test_a_cell_strikes_no_more_often_than_its_share(tmp_path: Path) -> None:
     steps = Planner(1).draw(2000, 500)
     fuses = Fuses(steps, tmp_path / "kills", planned_strikes(500))
@@ -92,7 +105,7 @@ def test_a_cell_strikes_no_more_often_than_its_share(tmp_path: Path) -> None:
     assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON"] * CHANCES
     with patch("tests.chaos.fuses.time.sleep"):
         fuses.strike(cut[0].index, Point.STALL_SIGNED)
-    assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON", NO_FAULT, NO_FAULT]
+    assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON", NO_FAULT]
 
 
 def test_figures_are_printed_as_json() -> None:
