@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 
@@ -18,7 +19,10 @@ KILL_WEIGHTS = {"worker": 20, "beat": 2, "web": 1}
 class Fleet:
     """Restarts at once whatever ends. Counts kills it made itself, not those of crash points."""
 
-    def __init__(self, channel: socket.socket, seed: int) -> None:
+    def __init__(
+        self, channel: socket.socket, seed: int, wanted: Mapping[str, int] = WANTED
+    ) -> None:
+        self._wanted = wanted
         self.random_kills: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
         self._channel = channel
@@ -30,7 +34,7 @@ class Fleet:
         threading.Thread(target=self._listen, name="fleet", daemon=True).start()
 
     def start(self) -> None:
-        for role, count in WANTED.items():
+        for role, count in self._wanted.items():
             for _ in range(count):
                 self._ask(role)
 
@@ -65,6 +69,11 @@ class Fleet:
             for pid in self._of(role):
                 self._signal(pid, signal.SIGTERM)
 
+    def pids(self) -> dict[int, str]:
+        """The processes that live, and what each is."""
+        with self._changed:
+            return dict(self._alive)
+
     def stop(self) -> None:
         self._keeping = False
         self._channel.close()
@@ -87,7 +96,7 @@ class Fleet:
                 pid = int(str(event["died"]))
                 self._alive.pop(pid, None)
                 self.deaths[role] += 1
-                if role not in WANTED:
+                if role not in self._wanted:
                     self._once[role] = int(str(event["status"]))
                 elif self._keeping:
                     self._ask(role)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from fks_site import addresses
 from fks_site.addresses import Urls
@@ -28,6 +29,9 @@ from tests.chaos.plan import (
 from tests.chaos.points import SETTLE, TIMEOUT
 from tests.e2e.product import free_port
 from tests.venues.client import RunningVenue
+
+if TYPE_CHECKING:
+    from tests.chaos.fuses import Fuses
 
 SENSITIVE = ("b24", "k04")
 """Accounts that keep the breaker of a new account; the others try again after a second."""
@@ -47,6 +51,13 @@ class Installation:
     def bring_up(
         self, steps: Sequence[Step], kills: int, venue: RunningVenue, disabled: str
     ) -> None:
+        """Everything for a storm."""
+        from tests.chaos.fuses import Fuses
+
+        self.fuses = Fuses(steps, self.var / "kills", planned_strikes(kills))
+        self.prepare(venue, self.fuses, disabled)
+
+    def prepare(self, venue: RunningVenue, fuses: Fuses | None = None, disabled: str = "") -> None:
         """Load the product, fork the zygote, then make the rows. Until the fork nothing of the
         product holds a connection or a thread.
         """
@@ -55,12 +66,10 @@ class Installation:
         django.setup()
         from django.core.management import call_command
 
-        from tests.chaos.fuses import Fuses
         from tests.chaos.zygote import Terms, fork_zygote, load_everything
 
         load_everything()
-        self.fuses = Fuses(steps, self.var / "kills", planned_strikes(kills))
-        terms = Terms(self.var, self.port, venue.base_url, self.fuses, disabled)
+        terms = Terms(self.var, self.port, venue.base_url, fuses, disabled)
         self.zygote: socket.socket = fork_zygote(terms)
         call_command("migrate", verbosity=0)
         self._limits()

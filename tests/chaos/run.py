@@ -39,7 +39,7 @@ DRAIN_LIMIT_S = 60
 """In which what was accepted is dealt with while faults and kills go on."""
 SETTLE_LIMIT_S = 90
 """In which everything must be resolved once the faults are lifted."""
-_UNDER_WAY = """
+UNDER_WAY = """
 SELECT (SELECT count(*) FROM execution_signal WHERE state = 'received')
      + (SELECT count(*) FROM execution_order
         WHERE state IN ('pending', 'submitting', 'unknown', 'canceling'))
@@ -171,7 +171,7 @@ class Run:
         """How much is not resolved; more than any limit while the database does not answer."""
         try:
             with psycopg.connect(self.place.urls.database, connect_timeout=2) as database:
-                row = database.execute(_UNDER_WAY).fetchone()
+                row = database.execute(UNDER_WAY).fetchone()
         except psycopg.Error:
             return 1 << 30
         return int(row[0]) if row else 0

@@ -48,7 +48,8 @@ class Terms:
     var: Path
     port: int
     venue: str
-    fuses: Fuses
+    fuses: Fuses | None
+    """``None``: nothing is wrapped, and no process dies."""
     disabled: str
 
 
@@ -203,7 +204,7 @@ class Zygote:
                 os.dup2(log, stream)
             sys.argv = [role]
             disable(self.terms.disabled)
-            if role in ("worker", "web"):
+            if role in ("worker", "web") and self.terms.fuses:
                 Crasher(self.terms.fuses, self.terms.venue).install()
             ROLES[role](self.terms, *arguments)
             status = 0
