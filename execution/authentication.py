@@ -22,9 +22,11 @@ from django.db import Error
 from django.utils import timezone
 
 from brokers import crypto
+from execution import standard_webhooks
 from execution.formats import FORMATS, Format
 from execution.models import Strategy, WebhookSecret
 from execution.parsing import legible
+from execution.standard_webhooks import SignedHead
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +50,14 @@ class LiveSecret:
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What a request presents. ``path_token`` is the last path segment, empty without one;
-    ``format`` says in which fields a token may stand.
+    ``format`` says in which fields a token may stand, ``head`` holds the headers of Standard Webhooks.
     """
 
     body: bytes = field(repr=False)
     path_token: str = field(repr=False)
     signature: str = field(repr=False)
     format: Format = FORMATS["fks"]
+    head: SignedHead | None = None
 
 
 def digest_of(token: str) -> bytes:
@@ -63,9 +66,13 @@ def digest_of(token: str) -> bytes:
 
 def new_secret(strategy: Strategy, profile: str, value: str = "") -> tuple[WebhookSecret, str]:
     """Store a new secret of ``strategy``; returns the row and the value, which is never shown
-    again.
+    again. Raises ValueError for a value that is no secret of the profile.
     """
-    value = value or secrets.token_urlsafe(TOKEN_BYTES)
+    if profile == Strategy.Auth.JWT:
+        raise ValueError("the profile jwt has no secret: users post with tokens of their own")
+    value = value or _fresh(profile)
+    if profile == Strategy.Auth.STANDARD:
+        standard_webhooks.key_of(value)
     row = WebhookSecret(strategy=strategy, profile=profile)
     if profile == Strategy.Auth.TOKEN:
         row.digest = digest_of(value).hex()
@@ -73,6 +80,12 @@ def new_secret(strategy: Strategy, profile: str, value: str = "") -> tuple[Webho
         row.sealed = crypto.encrypt({"key": value}, bound_to=_binding(strategy.pk, profile))
     row.save()
     return row, value
+
+
+def _fresh(profile: str) -> str:
+    if profile == Strategy.Auth.STANDARD:
+        return standard_webhooks.new_secret()
+    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def live(row: WebhookSecret) -> LiveSecret:
@@ -101,6 +114,8 @@ def verify(
     for secret in live_secrets:
         if secret.profile == Strategy.Auth.TOKEN:
             matches = bool(token) and hmac.compare_digest(secret.digest, token_digest)
+        elif secret.profile == Strategy.Auth.STANDARD:
+            matches = _standard_matches(delivery, secret.key)
         else:
             matches = _signature_matches(delivery, secret.key)
         if matches:
@@ -139,6 +154,13 @@ def _signature_matches(delivery: Delivery, key: bytes) -> bool:
     expected = hmac.new(key, delivery.body, hashlib.sha256).hexdigest()
     given = delivery.signature.strip().lower().removeprefix("sha256=")
     return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+
+
+def _standard_matches(delivery: Delivery, secret: bytes) -> bool:
+    if delivery.head is None or not secret:
+        return False
+    key = standard_webhooks.key_of(secret.decode())
+    return standard_webhooks.is_signed(delivery.head, key, delivery.body)
 
 
 def note_use(secret: LiveSecret) -> None:

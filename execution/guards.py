@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest
 
-from risk.allowlist import client_address
+from risk.allowlist import client_address, contains, networks, parse_address
 
 
 def client_ip(request: HttpRequest) -> str | None:
@@ -16,3 +16,9 @@ def client_ip(request: HttpRequest) -> str | None:
         settings.TRUSTED_PROXIES,
     )
     return None if address is None else str(address)
+
+
+def came_by_proxy(request: HttpRequest) -> bool:
+    """Whether the peer itself is a trusted proxy: only then do its headers say anything."""
+    peer = parse_address(request.META.get("REMOTE_ADDR", ""))
+    return contains(networks(settings.TRUSTED_PROXIES), peer)

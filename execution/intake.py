@@ -99,8 +99,11 @@ def accept(received: Received, signal_id: UUID | None = None) -> Accepted:
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:
     """The delivery's key and when it may be used again: never for a sender's own id or header, nor
     for a signed body: it carries its own time, so the same bytes later are a replay. A header is
-    not signed and cannot make a signed body another one.
+    not signed and cannot make a signed body another one; the id of Standard Webhooks is signed, and
+    names the delivery whatever the body says.
     """
+    if received.auth == Strategy.Auth.STANDARD and received.header_key:
+        return f"webhook:{digest_of(received.header_key).hex()}", None
     if received.alert.idempotency_key:
         return f"id:{received.alert.idempotency_key}", None
     key = f"body:{hashlib.sha256(received.raw).hexdigest()}"

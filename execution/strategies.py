@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
@@ -15,12 +16,18 @@ from brokers.models import Account
 from execution.authentication import new_secret
 from execution.models import Route, Strategy
 from execution.parsing import Unreadable, decimal_from
+from execution.standard_webhooks import MalformedSecret
 from risk import audit
 from risk.models import IPAllowlist
 
 TRADINGVIEW = "tradingview"
 NO_ALLOWLIST = "none"
-SECRET_NAMES = {Strategy.Auth.TOKEN: "token", Strategy.Auth.HMAC: "hmac_secret"}
+SECRET_NAMES = {
+    Strategy.Auth.TOKEN: "token",
+    Strategy.Auth.HMAC: "hmac_secret",
+    Strategy.Auth.STANDARD: "standard_secret",
+    Strategy.Auth.JWT: "",
+}
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
 _DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk", "max_drift"}
 _SECONDS_OPTIONS = {"max_age", "dedupe_window"}
@@ -39,6 +46,7 @@ OPTIONS = {
     "dedupe_window": "seconds in which the same body counts as one delivery",
     "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
     "allowlist": "name of an address allowlist, or none",
+    "senders": "jwt: users who may post, separated by commas, beside those who may post everywhere",
 }
 
 
@@ -48,7 +56,9 @@ class StrategyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new strategy and its secret, which nothing shows again. ``secret_name`` is for answers."""
+    """A new strategy and its secret, which nothing shows again. ``secret_name`` is for answers; both
+    are empty for the profile jwt, whose senders are users.
+    """
 
     strategy: Strategy
     secret_name: str
@@ -71,6 +81,7 @@ def create_strategy(
     if unknown:
         raise StrategyError(f"there is no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
     strategy = Strategy(slug=slug, auth=auth, format=format, allowlist=_allowlist(given, auth))
+    strategy.is_enabled = False
     _apply(strategy, given)
     try:
         strategy.full_clean()
@@ -78,10 +89,16 @@ def create_strategy(
             strategy.save()
             for name in accounts:
                 _add_route(strategy, name, sizing, given)
-            _, value = new_secret(strategy, auth, secret)
+            strategy.senders.set(_senders(given, auth))
+            value = "" if auth == Strategy.Auth.JWT else new_secret(strategy, auth, secret)[1]
+            strategy.is_enabled = True
+            strategy.full_clean()
+            strategy.save()
             audit.record("strategy.created", f"strategy {slug}", after=audit.snapshot(strategy))
     except ValidationError as error:
         raise StrategyError("; ".join(error.messages)) from error
+    except MalformedSecret as error:
+        raise StrategyError(str(error)) from None
     return Created(strategy, SECRET_NAMES[Strategy.Auth(auth)], value)
 
 
@@ -109,6 +126,17 @@ def _allowlist(given: Mapping[str, Any], auth: str) -> IPAllowlist | None:
         known = ", ".join(IPAllowlist.objects.values_list("name", flat=True))
         raise StrategyError(f"there is no allowlist {name!r}; known: {known}, {NO_ALLOWLIST}")
     return found
+
+
+def _senders(given: Mapping[str, Any], auth: str) -> list[User]:
+    names = [name.strip() for name in str(given.get("senders", "")).split(",") if name.strip()]
+    if names and auth != Strategy.Auth.JWT:
+        raise StrategyError("senders are for the profile jwt; the others have a secret")
+    users = list(User.objects.filter(username__in=names))
+    missing = sorted(set(names) - {user.username for user in users})
+    if missing:
+        raise StrategyError(f"there is no user {missing[0]!r}")
+    return users
 
 
 def _add_route(strategy: Strategy, name: str, sizing: str, given: Mapping[str, Any]) -> None:

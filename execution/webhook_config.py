@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from django.db.models import Q
-from django.utils import timezone
-
 from brokers import crypto
 from execution.authentication import LiveSecret, live
+from execution.bearer import senders_of
+from execution.certificates import PinnedCertificate, pinned
 from execution.formats import Format, format_of
 from execution.models import Strategy, WebhookSecret
 from risk.allowlist import Network, allowed_cidrs, networks
@@ -27,7 +26,9 @@ _SLUG = re.compile(r"[-a-zA-Z0-9_]{1,63}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """A strategy as the door sees it. ``networks`` is ``None`` when any address may post."""
+    """A strategy as the door sees it. ``networks`` is ``None`` when any address may post;
+    ``senders`` are the ids of the users who may post with a bearer token.
+    """
 
     strategy_id: int
     slug: str
@@ -35,6 +36,8 @@ class WebhookConfig:
     dedupe_window: int
     networks: tuple[Network, ...] | None
     secrets: tuple[LiveSecret, ...]
+    senders: frozenset[str]
+    certificate: PinnedCertificate | None
 
 
 _cache: dict[str, tuple[float, WebhookConfig]] = {}
@@ -71,9 +74,7 @@ def _load(slug: str) -> WebhookConfig | None:
     strategy = Strategy.objects.filter(slug=slug).first()
     if strategy is None:
         return None
-    rows = WebhookSecret.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), strategy=strategy
-    )
+    rows = strategy.live_secrets
     allowed = None
     if strategy.allowlist_id is not None:
         allowed = networks(allowed_cidrs(strategy.allowlist_id))
@@ -84,7 +85,15 @@ def _load(slug: str) -> WebhookConfig | None:
         dedupe_window=strategy.dedupe_window,
         networks=allowed,
         secrets=tuple(_opened(rows)),
+        senders=_senders(strategy),
+        certificate=pinned(strategy.client_fingerprints, strategy.client_issuer),
     )
+
+
+def _senders(strategy: Strategy) -> frozenset[str]:
+    if strategy.auth != Strategy.Auth.JWT:
+        return frozenset()
+    return frozenset(str(pk) for pk in senders_of(strategy).values_list("pk", flat=True))
 
 
 def _opened(rows: Iterable[WebhookSecret]) -> Iterator[LiveSecret]:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,20 +15,23 @@ from django.core.handlers.wsgi import LimitedStream
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-from execution import authentication, intake, masking, metrics, tasks, waiting
+from execution import authentication, bearer, intake, masking, metrics, tasks, waiting
 from execution.alerts import Alert
 from execution.authentication import SIGNATURE_HEADERS, Delivery
+from execution.certificates import is_presented
 from execution.formats import FORMATS, Format
-from execution.guards import client_ip
+from execution.guards import came_by_proxy, client_ip
 from execution.ids import uuid7
 from execution.models import Strategy
 from execution.parsing import Unreadable
 from execution.schema import Invalid
+from execution.standard_webhooks import SignedHead
 from execution.webhook_config import WebhookConfig, config_of
 from risk.allowlist import contains, parse_address
 
 logger = logging.getLogger(__name__)
 
+STANDARD_HEADERS = ("HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE")
 _LENGTH = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -102,15 +106,31 @@ def _receive(
     if len(body) > settings.MAX_BODY_BYTES:
         return _too_large()
     format = config.format if config else FORMATS["fks"]
-    delivery = Delivery(body, path_token, _signature(request), format)
+    delivery = Delivery(body, path_token, _signature(request), format, _signed_head(request))
     parsed = _parsed(body, format)
     document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
-    if config is None or secret is None:
+    profile = secret.profile if secret else _bearer_profile(request, config)
+    if config is None or not profile or not _has_certificate(request, config):
         return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
-    taken = _take(request, config, secret.profile, delivery, parsed, address, signal_id)
-    authentication.note_use(secret)
+    taken = _take(request, config, profile, delivery, parsed, address, signal_id)
+    if secret:
+        authentication.note_use(secret)
     return taken
+
+
+def _bearer_profile(request: HttpRequest, config: WebhookConfig | None) -> str:
+    token = bearer.token_in(request.META.get("HTTP_AUTHORIZATION", ""))
+    if config is None or bearer.sender(token, config.senders) is None:
+        return ""
+    return Strategy.Auth.JWT.value
+
+
+def _has_certificate(request: HttpRequest, config: WebhookConfig) -> bool:
+    """Whether the strategy's pinned certificate was shown to a proxy we trust, if it wants one."""
+    if config.certificate is None:
+        return True
+    return came_by_proxy(request) and is_presented(config.certificate, request.META)
 
 
 def _may_post(config: WebhookConfig, address: str | None) -> bool:
@@ -137,7 +157,7 @@ def _take(
         return "invalid", answer(parsed.code, detail, 400, place)
     try:
         masked = masking.mask_document(parsed, credentials, config.format)
-        alert = _alert(masked, config.format, profile)
+        alert = _alert(masked, delivery, profile)
     except Invalid as error:
         intake.quarantine(config.strategy_id, body, address, "INVALID", str(error))
         return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
@@ -148,7 +168,7 @@ def _take(
             raw=delivery.body,
             body=body,
             alert=alert,
-            header_key=request.META.get("HTTP_IDEMPOTENCY_KEY", ""),
+            header_key=_header_key(request, delivery, profile),
             address=address,
             auth=profile,
         ),
@@ -156,8 +176,10 @@ def _take(
     )
 
 
-def _alert(document: dict[str, Any], format: Format, profile: str) -> Alert:
-    alert = format.parse(document)
+def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
+    alert = delivery.format.parse(document)
+    if profile == Strategy.Auth.STANDARD and alert.sent_at is None and delivery.head:
+        return replace(alert, sent_at=delivery.head.sent_at)
     if profile == Strategy.Auth.HMAC and alert.sent_at is None:
         detail = "signed alerts need it"
         raise Invalid([{"field": "timestamp", "code": "REQUIRED", "detail": detail}])
@@ -171,6 +193,13 @@ def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpRespon
         return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
     tasks.nudge_signal(answered)
     return "accepted", _json({"status": "accepted", "signal_id": answered}, 202)
+
+
+def _header_key(request: HttpRequest, delivery: Delivery, profile: str) -> str:
+    if profile == Strategy.Auth.STANDARD and delivery.head:
+        return delivery.head.id
+    key: str = request.META.get("HTTP_IDEMPOTENCY_KEY", "")
+    return key
 
 
 def _declares_too_much(request: HttpRequest) -> bool:
@@ -198,6 +227,11 @@ def _body(request: HttpRequest) -> bytes:
 
 def _signature(request: HttpRequest) -> str:
     return next((request.META[name] for name in SIGNATURE_HEADERS if name in request.META), "")
+
+
+def _signed_head(request: HttpRequest) -> SignedHead | None:
+    given = [request.META.get(name, "") for name in STANDARD_HEADERS]
+    return SignedHead(*given) if all(given) else None
 
 
 def _parsed(body: bytes, format: Format) -> dict[str, Any] | Unreadable:

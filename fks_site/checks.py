@@ -128,3 +128,29 @@ def allowlists(
         )
         for slug, name in rows
     ]
+
+
+@register(Tags.database)
+def live_secrets(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None, **_: Any
+) -> list[CheckMessage]:
+    """An enabled strategy whose last secret has ended. Asked of a migrated database only."""
+    from django.db import ProgrammingError
+
+    from execution.models import Strategy
+
+    if not databases:
+        return []
+    try:
+        rows = list(Strategy.objects.filter(is_enabled=True).exclude(auth=Strategy.Auth.JWT))
+        mute = [row.slug for row in rows if not row.live_secrets.exists()]
+    except ProgrammingError:
+        return []
+    return [
+        Warning(
+            f"The strategy {slug!r} is enabled and has no live secret: nobody can post to it.",
+            hint="Make a new secret in the admin, or disable the strategy.",
+            id="fks.W003",
+        )
+        for slug in mute
+    ]

@@ -82,6 +82,7 @@ class StrategyAdmin(AuditedAdmin):
     list_select_related = ("allowlist",)
     search_fields = ("slug", "note")
     actions_detail = ("rotate", "messages", "lab")
+    filter_horizontal = ("senders",)
     fieldsets = (
         (None, {"fields": ("slug", "is_enabled", "note")}),
         (
@@ -93,6 +94,9 @@ class StrategyAdmin(AuditedAdmin):
                     "format",
                     "format_options",
                     "allowlist",
+                    "senders",
+                    "client_fingerprints",
+                    "client_issuer",
                     "max_age",
                     "max_drift",
                     "allows_delayed",
@@ -132,10 +136,17 @@ class StrategyAdmin(AuditedAdmin):
         """Never: its signals refer to it. Switch it off instead."""
         return False
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change and obj.auth != Strategy.Auth.JWT:
+            obj.is_enabled = False  # it has no secret yet
+        super().save_model(request, obj, form, change)
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         strategy: Strategy = form.instance
-        if not _live(strategy).filter(profile=strategy.auth).exists():
+        if strategy.auth == Strategy.Auth.JWT:
+            return
+        if not strategy.live_secrets.filter(profile=strategy.auth).exists():
             text = f"{strategy} has no {strategy.auth} secret: nobody can post. Make a new secret."
             messages.warning(request, text)
 
@@ -177,6 +188,9 @@ class StrategyAdmin(AuditedAdmin):
         strategy = self.get_object(request, unquote(object_id))
         if strategy is None:
             raise Http404
+        if strategy.auth == Strategy.Auth.JWT:
+            messages.error(request, "The profile jwt has no secret: users post with their tokens.")
+            return HttpResponseRedirect(_page_of(strategy))
         form = RotateForm(request.POST or None)
         if not form.is_valid():
             return ask(request, self.admin_site, form, _question(strategy))
@@ -213,7 +227,9 @@ def rotate(strategy: Strategy, *, at_once: bool, reason: str) -> str:
     now = timezone.now()
     end = now if at_once else now + GRACE
     with transaction.atomic():
-        _live(strategy).filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(expires_at=end)
+        strategy.live_secrets.filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(
+            expires_at=end
+        )
         row, value = new_secret(strategy, strategy.auth)
         audit.record(
             "secret.rotated",
@@ -222,11 +238,6 @@ def rotate(strategy: Strategy, *, at_once: bool, reason: str) -> str:
             reason=reason,
         )
     return value
-
-
-def _live(strategy: Strategy) -> QuerySet[WebhookSecret]:
-    unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    return WebhookSecret.objects.filter(unexpired, strategy=strategy)
 
 
 def _lab_of(strategy: Strategy) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from brokers.fields import MoneyField
 from brokers.models import Account, validate_name
+from execution.certificates import validate_fingerprints
 from execution.formats import option_problems
 from risk.models import IPAllowlist
 from risk.types import SizingMethod
+
+MUTE = "A strategy without a live secret cannot be enabled: nobody could post. Make one first."
 
 
 class Strategy(models.Model):
@@ -23,6 +28,8 @@ class Strategy(models.Model):
     class Auth(models.TextChoices):
         TOKEN = "token", "token in the body or path"
         HMAC = "hmac", "HMAC signature header"
+        STANDARD = "standard", "Standard Webhooks signature"
+        JWT = "jwt", "bearer token of a user"
 
     class Format(models.TextChoices):
         FKS = "fks", "FKS (canonical JSON)"
@@ -56,6 +63,25 @@ class Strategy(models.Model):
         null=True,
         blank=True,
         help_text="Addresses that may post; empty means any address.",
+    )
+    senders = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="sends_to",
+        help_text="Users who may post to this strategy with a bearer token (profile jwt), beside "
+        "those who may post to every one of them (permission “Can post alerts”).",
+    )
+    client_fingerprints = models.TextField(
+        blank=True,
+        validators=[validate_fingerprints],
+        help_text="SHA-1 or SHA-256 fingerprints of client certificates, as a trusted proxy passes "
+        "them on. With one, alerts need such a certificate besides their secret.",
+    )
+    client_issuer = models.CharField(
+        max_length=500,
+        blank=True,
+        help_text="Instead of fingerprints: the issuer's name, exactly as the proxy writes it, of a "
+        "certificate whose chain the proxy has verified.",
     )
     max_age = models.PositiveIntegerField(
         default=300, help_text="Seconds after which an alert is too old to open anything."
@@ -94,11 +120,21 @@ class Strategy(models.Model):
     class Meta:
         verbose_name_plural = "strategies"
         ordering: ClassVar[list[str]] = ["slug"]
+        permissions = (("post_alert", "Can post alerts"),)
 
     def __str__(self) -> str:
         return self.slug
 
+    @property
+    def live_secrets(self) -> models.QuerySet[WebhookSecret]:
+        """Its secrets that have not ended."""
+        unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
+        return WebhookSecret.objects.filter(unexpired, strategy_id=self.pk)
+
     def clean(self) -> None:
+        needs_secret = self.is_enabled and self.auth != self.Auth.JWT and not self._state.adding
+        if needs_secret and not self.live_secrets.exists():
+            raise ValidationError({"is_enabled": MUTE})
         if found := option_problems(self.format, self.format_options):
             raise ValidationError({"format_options": found})
 

@@ -8,9 +8,11 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.utils import timezone
 
+from execution.models import Strategy
 from risk.models import AllowedNetwork, IPAllowlist
-from tests.factories import StrategyFactory
+from tests.factories import StrategyFactory, webhook
 
 
 def ids(**options: Any) -> list[str]:
@@ -62,13 +64,26 @@ def test_an_error_stops_a_command(settings: Any) -> None:
 @pytest.mark.django_db
 def test_an_allowlist_that_admits_nobody() -> None:
     allowlist = IPAllowlist.objects.create(name="office")
-    StrategyFactory.create(slug="open")
+    webhook(slug="open")
     StrategyFactory.create(slug="idle", allowlist=allowlist, is_enabled=False)
     assert ids(databases=["default"]) == []
 
-    StrategyFactory.create(slug="closed", allowlist=allowlist)
+    webhook(slug="closed", allowlist=allowlist)
     assert ids() == []
     assert ids(databases=["default"]) == ["fks.W002"]
 
     AllowedNetwork.objects.create(allowlist=allowlist, cidr="192.0.2.0/24")
+    assert ids(databases=["default"]) == []
+
+
+@pytest.mark.django_db
+def test_an_enabled_strategy_nobody_can_post_to() -> None:
+    strategy, _ = webhook()
+    StrategyFactory.create(auth=Strategy.Auth.JWT)
+    assert ids(databases=["default"]) == []
+
+    strategy.secrets.update(expires_at=timezone.now())
+    assert ids(databases=["default"]) == ["fks.W003"]
+
+    Strategy.objects.filter(pk=strategy.pk).update(is_enabled=False)
     assert ids(databases=["default"]) == []

@@ -59,6 +59,7 @@ class Command(BaseCommand):
         except StrategyError as error:
             raise CommandError(str(error)) from error
         url = f"http://{options['http']}/webhook/{created.strategy.slug}"
+        secret = {created.secret_name: created.secret} if created.secret_name else {}
         self.stdout.write(
             json.dumps(
                 {
@@ -69,7 +70,7 @@ class Command(BaseCommand):
                     "allowlist": created.strategy.allowlist.name
                     if created.strategy.allowlist
                     else "none",
-                    created.secret_name: created.secret,
+                    **secret,
                 }
             )
         )

@@ -14,7 +14,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from execution import bearer, standard_webhooks
 from execution.authentication import live
+from execution.ids import uuid7
 from execution.models import Strategy
 
 
@@ -55,8 +57,7 @@ class Command(BaseCommand):
                 raise CommandError("give --token: only a digest of it is stored")
             alert["secret"] = token
         body = json.dumps(alert).encode()
-        if strategy.auth == Strategy.Auth.HMAC:
-            headers["X-Webhook-Signature"] = _signature(strategy, body)
+        headers |= _credentials(strategy, body)
         status, text = _post(url, body, headers)
         self.stdout.write(text)
         if status >= 400:
@@ -73,11 +74,29 @@ def _fields(pairs: list[str]) -> dict[str, str]:
     return fields
 
 
-def _signature(strategy: Strategy, body: bytes) -> str:
-    row = strategy.secrets.filter(profile=Strategy.Auth.HMAC).first()
+def _credentials(strategy: Strategy, body: bytes) -> dict[str, str]:
+    """The headers that prove ``body``; none for a token, which is in it."""
+    if strategy.auth == Strategy.Auth.HMAC:
+        key = _live_key(strategy)
+        return {"X-Webhook-Signature": hmac.new(key, body, hashlib.sha256).hexdigest()}
+    if strategy.auth == Strategy.Auth.STANDARD:
+        key = standard_webhooks.key_of(_live_key(strategy).decode())
+        id, now = f"msg_{uuid7().hex}", str(int(time.time()))
+        signature = standard_webhooks.signature(key, id, now, body)
+        return {"webhook-id": id, "webhook-timestamp": now, "webhook-signature": signature}
+    if strategy.auth == Strategy.Auth.JWT:
+        user = bearer.senders_of(strategy).order_by("pk").first()
+        if user is None:
+            raise CommandError(f"no active user may post to {strategy.slug}")
+        return {"Authorization": f"Bearer {bearer.token_for(user)}"}
+    return {}
+
+
+def _live_key(strategy: Strategy) -> bytes:
+    row = strategy.live_secrets.filter(profile=strategy.auth).first()
     if row is None:
-        raise CommandError(f"{strategy.slug} has no HMAC secret")
-    return hmac.new(live(row).key, body, hashlib.sha256).hexdigest()
+        raise CommandError(f"{strategy.slug} has no live {strategy.auth} secret")
+    return live(row).key
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
