@@ -254,6 +254,12 @@ def _sweep_accounts() -> None:
 
 
 @shared_task
+def forget_quiet_addresses() -> None:
+    """Keep the table of failed attempts small: whoever stopped knocking is dropped."""
+    ratelimit.forget_quiet_addresses()
+
+
+@shared_task
 def reconcile_all() -> None:
     """Nudge the reconciliation of every account in use."""
     for account_id in Account.objects.filter(is_active=True).values_list("pk", flat=True):

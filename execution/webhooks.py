@@ -27,6 +27,7 @@ from execution.parsing import Unreadable
 from execution.schema import Invalid
 from execution.standard_webhooks import SignedHead
 from execution.webhook_config import WebhookConfig, config_of
+from risk import ratelimit
 from risk.allowlist import contains, parse_address
 
 logger = logging.getLogger(__name__)
@@ -112,11 +113,20 @@ def _receive(
     secret = authentication.verify(delivery, document, config.secrets if config else ())
     profile = secret.profile if secret else _bearer_profile(request, config)
     if config is None or not profile or not _has_certificate(request, config):
-        return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
+        return _refused(address)
     taken = _take(request, config, profile, delivery, parsed, address, signal_id)
     if secret:
         authentication.note_use(secret)
     return taken
+
+
+def _refused(address: str | None) -> tuple[str, HttpResponse]:
+    wait = ratelimit.failed(address)
+    if not wait:
+        return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
+    response = answer("RATE_LIMITED", "too many failed attempts from this address", 429)
+    response["Retry-After"] = str(wait)
+    return "rate_limited", response
 
 
 def _bearer_profile(request: HttpRequest, config: WebhookConfig | None) -> str:

@@ -65,6 +65,7 @@ def configure(sender: Celery, **_: Any) -> None:
             "sweep": _every("sweep", 1.0),
             "reconcile": _every("reconcile_all", 60.0),
             "seal": _every("seal_audit", 5.0),
+            "addresses": _every("forget_quiet_addresses", 60.0),
         },
     )
 

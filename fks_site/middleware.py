@@ -1,4 +1,4 @@
-"""Two small middlewares: the short way for machines, and the name behind an operator's change."""
+"""Small middlewares: the short way for machines, the name behind a change, and failed logins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from django.urls import Resolver404, resolve
 from django.views import defaults
 
 from execution.guards import client_ip
-from risk import audit
+from risk import audit, ratelimit
+from risk.models import ClientAddress
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -62,3 +63,32 @@ def audit_actor(get_response: GetResponse) -> GetResponse:
             return get_response(request)
 
     return middleware
+
+
+LOGINS = {"/admin/login/": 200, "/api/token": 401, "/api/token/": 401}
+"""Where passwords are tried, and the status of a failure there: the admin shows its form again."""
+
+
+def count_failed_logins(get_response: GetResponse) -> GetResponse:
+    """Too many failed logins from one address, whatever the names, and none is tried any more."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        failure = LOGINS.get(request.path_info)
+        if request.method != "POST" or failure is None:
+            return get_response(request)
+        address, door = client_ip(request), ClientAddress.Door.LOGIN
+        wait = ratelimit.locked_for(address, door)
+        if wait:
+            return _come_back_later(wait)
+        response = get_response(request)
+        # 403 and 429: the name is locked for this address already.
+        if response.status_code in (failure, 403, 429):
+            ratelimit.failed(address, door)
+        return response
+
+    return middleware
+
+
+def _come_back_later(seconds: int) -> HttpResponse:
+    body = {"code": "RATE_LIMITED", "detail": "too many failed logins from this address"}
+    return JsonResponse(body, status=429, headers={"Retry-After": str(seconds)})

@@ -78,6 +78,8 @@ FIRST_START = {
     "risk_per_trade": Decimal(env.str("RISK_PER_TRADE", default="0.02")),
     "max_order_value": Decimal(env.str("MAX_ORDER_SIZE_USD", default="10000")),
     "max_position_value": Decimal(env.str("MAX_POSITION_SIZE_USD", default="1000")),
+    "rate_limit_requests": env.int("RATE_LIMIT_REQUESTS", default=100),
+    "rate_limit_window": env.int("RATE_LIMIT_WINDOW", default=60),
 }
 
 # --- application ----------------------------------------------------------------------------------
@@ -114,6 +116,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "fks_site.middleware.audit_actor",
+    "fks_site.middleware.count_failed_logins",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from risk.admin import accounts, allowlists, events, limits, switches
+from risk.admin import accounts, addresses, allowlists, events, limits, switches
 
-__all__ = ["accounts", "allowlists", "events", "limits", "switches"]
+__all__ = ["accounts", "addresses", "allowlists", "events", "limits", "switches"]

@@ -13,6 +13,7 @@ from django.test import Client
 
 from execution import authentication, webhook_config
 from execution.models import IdempotencyKey, QuarantinedBody, Signal
+from risk import ratelimit
 
 ALERT = {"symbol": "BTC/USDT", "action": "buy", "quantity": "0.01"}
 
@@ -42,6 +43,7 @@ def forget() -> None:
     """What a new web process knows: nothing."""
     webhook_config.forget()
     authentication._noted.clear()
+    ratelimit.forget()
 
 
 def tables_with(text: str) -> list[str]:

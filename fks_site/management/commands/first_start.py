@@ -20,7 +20,7 @@ from execution.strategies import TRADINGVIEW, Created, create_strategy
 from fks_site import roles
 from risk import audit
 from risk.limits import first_limits
-from risk.models import AllowedNetwork, IPAllowlist, RiskLimit
+from risk.models import AllowedNetwork, IPAllowlist, RateLimit, RiskLimit
 
 TRADINGVIEW_ADDRESSES = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
 THIS_MACHINE = ("127.0.0.0/8", "::1/128")
@@ -39,6 +39,7 @@ class Command(BaseCommand):
         settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
         with transaction.atomic(), audit.acting(audit.Actor("first start")):
             _allowlist()
+            _rate_limit()
             _limits()
             roles.install()
             # The workers compare each account with its venue before they trade again.
@@ -73,6 +74,14 @@ def _allowlist() -> None:
             )
             for one in THIS_MACHINE
         ]
+    )
+
+
+def _rate_limit() -> None:
+    given = settings.FIRST_START
+    RateLimit.objects.get_or_create(
+        pk=1,
+        defaults={"requests": given["rate_limit_requests"], "window": given["rate_limit_window"]},
     )
 
 
