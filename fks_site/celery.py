@@ -52,7 +52,7 @@ def configure(sender: Celery, **_: Any) -> None:
         task_default_queue=ORDERS,
         task_routes={
             f"execution.tasks.{name}": {"queue": SWEEPS}
-            for name in ("sweep", "reconcile_all", "seal_audit")
+            for name in ("sweep", "reconcile_all", "seal_audit", "forget_quiet_addresses")
         },
         task_serializer="json",
         accept_content=["json"],
