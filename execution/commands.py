@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
@@ -16,7 +17,8 @@ from brokers.models import Account
 from execution import cancels, dispatch, flatten, halting, manual, pipeline, tasks, waiting
 from execution.alerts import Alert
 from execution.models import Order, Signal
-from execution.states import TERMINAL, OrderState, SignalState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
+from execution.transitions import Event, move
 from risk import audit, breakers
 from risk.models import CircuitBreaker, TradingState
 from risk.types import ReasonCode
@@ -86,10 +88,56 @@ def cancel(order: Order, reason: str) -> None:
         pipeline.settle(order.signal_id)
 
 
-def _wake(task: Any, row_id: int | str) -> None:
+def ask_venue(order: Order, reason: str) -> None:
+    """Have a worker ask the venue about ``order`` now rather than when it is next due.
+
+    Raises Conflict where there is nothing to ask about: it has ended, or has not been sent.
+    """
+    if order.state not in AT_VENUE | UNRESOLVED:
+        raise Conflict("NOTHING_TO_ASK", f"the order is {order.get_state_display()}")
+    with transaction.atomic():
+        Order.objects.filter(pk=order.pk, state=order.state).update(next_check_at=timezone.now())
+        audit.record(
+            "order.asked_about",
+            f"order {order.pk}",
+            before={"state": order.state},
+            reason=reason,
+            correlation_id=str(order.signal_id or ""),
+        )
+    _wake(tasks.check_order, str(order.pk))
+
+
+def mark_ended(order: Order, reason: str) -> None:
+    """Take an operator's word that an order nobody could find is not at the venue.
+
+    It ends as NOT_PLACED, or as CANCELED where part of it had traded. Should the venue show it after
+    all, that is booked as a correction. Raises Conflict unless it waits for an operator.
+    """
+    if order.state != OrderState.NEEDS_OPERATOR:
+        raise Conflict("NOT_WAITING", f"the order is {order.get_state_display()}")
+    event, code = Event.PROVE_ABSENT, ReasonCode.NOT_PLACED
+    if order.filled_quantity:
+        event, code = Event.CANCEL, ReasonCode.CANCELED_BY_OPERATOR
+    with transaction.atomic():
+        if not move(order, event, detail=f"an operator's word: {reason}", reason=code.value):
+            raise Conflict("NOT_WAITING", f"the order is {order.get_state_display()} by now")
+        audit.record(
+            "order.marked_ended",
+            f"order {order.pk}",
+            before={"state": OrderState.NEEDS_OPERATOR.value},
+            after={"state": str(order.state)},
+            reason=reason,
+            correlation_id=str(order.signal_id or ""),
+        )
+    if order.signal_id is not None:
+        pipeline.settle(order.signal_id)
+    _wake(tasks.run_lane, order.account_id, order.symbol)
+
+
+def _wake(task: Any, *row: int | str) -> None:
     """Nudge ``task`` for a row whose work is noted already; the sweep finds it in any case."""
     try:
-        task.apply_async((row_id,), retry=False)
+        task.apply_async(row, retry=False)
     except (OperationalError, OSError) as error:
         logger.warning("queue unreachable, the sweep will find the row: %s", error)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Set
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
@@ -18,7 +19,7 @@ from execution import commands
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import order_stories
 from execution.models import Order
-from execution.states import ORDER_COLORS, UNRESOLVED, WORKING, OrderState
+from execution.states import AT_VENUE, ORDER_COLORS, UNRESOLVED, WORKING, OrderState
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 CANCEL = "execution.change_order"
@@ -64,8 +65,8 @@ class OrderAdmin(ReadOnlyAdmin):
     search_fields = ("id", "client_order_id", "broker_order_id", "symbol")
     nothing_yet = "A signal makes one order for each route of its strategy."
     search_help_text = "Order id, client id, broker id or symbol"
-    actions_row = ("cancel",)
-    actions_detail = ("cancel",)
+    actions_row = ("ask_venue", "cancel", "mark_ended")
+    actions_detail = ("ask_venue", "cancel", "mark_ended")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -98,20 +99,12 @@ class OrderAdmin(ReadOnlyAdmin):
         )
 
     def has_cancel_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Whether the user may cancel, and on an order's own page whether there is anything left."""
-        if not request.user.has_perm(CANCEL):
-            return False
-        if object_id is None or request.method == "POST":
-            return True
-        order = self.get_object(request, unquote(str(object_id)))
-        return order is not None and order.state in WORKING
+        return self._may(request, object_id, WORKING)
 
     @asking_action(description="Cancel order", icon="cancel", permission="cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        order = self.get_object(request, unquote(object_id))
-        if order is None:
-            raise Http404
-        back = reverse("admin:execution_order_change", args=[order.pk])
+        order = self._order(request, object_id)
+        back = _page_of(order)
         form = ReasonForm(request.POST or None)
         if order.state not in WORKING:
             messages.warning(request, f"This order has ended: {order.get_state_display()}.")
@@ -122,9 +115,78 @@ class OrderAdmin(ReadOnlyAdmin):
         messages.success(request, "The cancel is on its way; the journal shows how it ends.")
         return HttpResponseRedirect(back)
 
+    def has_ask_venue_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, object_id, AT_VENUE | UNRESOLVED)
+
+    def has_mark_ended_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, object_id, {OrderState.NEEDS_OPERATOR})
+
+    def _may(self, request: HttpRequest, object_id: Any, states: Set[OrderState]) -> bool:
+        """Whether the user may act on orders, and on an order's own page whether its state does."""
+        if not request.user.has_perm(CANCEL):
+            return False
+        if object_id is None or request.method == "POST":
+            return True
+        order = self.get_object(request, unquote(str(object_id)))
+        return order is not None and order.state in states
+
+    @asking_action(
+        description="Ask the venue now", icon="search", permission="ask_venue", danger=False
+    )
+    def ask_venue(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = self._order(request, object_id)
+        form = ReasonForm(request.POST or None)
+        if form.is_valid():
+            try:
+                commands.ask_venue(order, form.cleaned_data["reason"])
+            except commands.Conflict as conflict:
+                messages.warning(request, f"Not asked: {conflict.detail}.")
+            else:
+                messages.success(request, "A worker asks the venue; the journal shows the answer.")
+            return HttpResponseRedirect(_page_of(order))
+        text = "A worker asks for this order by its ids and books what the venue says."
+        question = Question(f"Ask about: {order}?", text, "Ask now", _page_of(order), False)
+        return ask(request, self.admin_site, form, question)
+
+    @asking_action(description="Mark as not at the venue", icon="block", permission="mark_ended")
+    def mark_ended(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = self._order(request, object_id)
+        form = ReasonForm(request.POST or None)
+        if order.state != OrderState.NEEDS_OPERATOR:
+            messages.warning(request, f"Nothing to mark: it is {order.get_state_display()}.")
+            return HttpResponseRedirect(_page_of(order))
+        if not form.is_valid():
+            return ask(request, self.admin_site, form, _mark_question(order))
+        try:
+            commands.mark_ended(order, form.cleaned_data["reason"])
+        except commands.Conflict as conflict:
+            messages.warning(request, f"Not marked: {conflict.detail}.")
+        else:
+            messages.success(request, "Marked: its symbol trades again.")
+        return HttpResponseRedirect(_page_of(order))
+
+    def _order(self, request: HttpRequest, object_id: str) -> Order:
+        order = self.get_object(request, unquote(object_id))
+        if order is None:
+            raise Http404
+        return cast(Order, order)
+
     @display(description="state", label=ORDER_COLORS)
     def shown_state(self, order: Order) -> tuple[str, str]:
         return order.state, order.get_state_display()
+
+
+def _page_of(order: Order) -> str:
+    return reverse("admin:execution_order_change", args=[order.pk])
+
+
+def _mark_question(order: Order) -> Question:
+    text = (
+        f"Look at the venue first: open orders, closed orders and trades, for {order.client_order_id}. "
+        "Should it be there after all, its fills are booked as corrections, and a new order in its "
+        "place has doubled it."
+    )
+    return Question(f"Not at the venue: {order}?", text, "It is not there", _page_of(order))
 
 
 def _question(order: Order, back: str) -> Question:

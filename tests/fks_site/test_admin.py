@@ -21,7 +21,7 @@ from unfold.admin import ModelAdmin
 
 from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential, SymbolAlias
-from execution import differences
+from execution import differences, tasks
 from execution.authentication import digest_of, new_secret
 from execution.ids import uuid7
 from execution.models import (
@@ -390,11 +390,58 @@ def test_what_cannot_be_canceled_is_not(admin_client: Client, sent: Any, state: 
     assert page_of(order, "cancel") not in admin_client.get(page_of(order)).content.decode()
 
 
+def test_a_lost_order_is_asked_about_at_once(admin_client: Client) -> None:
+    order = OrderFactory.create(state=OrderState.UNKNOWN, next_check_at=None)
+    before = timezone.now()
+    with patch.object(tasks.check_order, "apply_async") as asked:
+        admin_client.post(page_of(order, "ask_venue"), {"reason": "hurry"})
+    order.refresh_from_db()
+    assert order.next_check_at is not None
+    assert order.next_check_at >= before
+    asked.assert_called_once_with((str(order.pk),), retry=False)
+    event = recorded().get()
+    assert (event.kind, event.reason) == ("order.asked_about", "hurry")
+
+
+@pytest.mark.parametrize(
+    ("filled", "state", "reason"),
+    [
+        ("0", OrderState.NOT_PLACED, "NOT_PLACED"),
+        ("0.004", OrderState.CANCELED, "CANCELED_BY_OPERATOR"),
+    ],
+)
+def test_an_operators_word_ends_an_order_nobody_found(
+    admin_client: Client, filled: str, state: OrderState, reason: str
+) -> None:
+    order = OrderFactory.create(state=OrderState.NEEDS_OPERATOR, filled_quantity=Decimal(filled))
+    page = admin_client.get(page_of(order)).content.decode()
+    assert page_of(order, "mark_ended") in page
+    with patch.object(tasks.run_lane, "apply_async") as woken:
+        admin_client.post(page_of(order, "mark_ended"), {"reason": "not in their history"})
+    order.refresh_from_db()
+    assert (order.state, order.reason) == (state, reason)
+    assert order.journal.get().detail == "an operator's word: not in their history"
+    event = recorded().get(kind="order.marked_ended")
+    assert (event.before, event.after) == ({"state": "needs_operator"}, {"state": state.value})
+    woken.assert_called_once_with((order.account_id, order.symbol), retry=False)
+
+
+@pytest.mark.parametrize("state", [OrderState.UNKNOWN, OrderState.OPEN, OrderState.FILLED])
+def test_only_what_waits_for_an_operator_is_marked(admin_client: Client, state: str) -> None:
+    order = OrderFactory.create(state=state)
+    admin_client.post(page_of(order, "mark_ended"), {"reason": "surely"})
+    order.refresh_from_db()
+    assert order.state == state
+    assert not recorded().exists()
+    assert page_of(order, "mark_ended") not in admin_client.get(page_of(order)).content.decode()
+
+
 def test_who_may_only_look_cannot_act(viewer: Client, everything: None, sent: Any) -> None:
     order = OrderFactory.create(state=OrderState.OPEN)
     breaker, strategy = CircuitBreaker.objects.get(), Strategy.objects.latest("pk")
     form = {"reason": "please", "old": "now"}
-    assert viewer.post(page_of(order, "cancel"), form).status_code == 403
+    for act in ("cancel", "ask_venue", "mark_ended"):
+        assert viewer.post(page_of(order, act), form).status_code == 403
     assert viewer.post(page_of(breaker, "trip"), form).status_code == 403
     assert viewer.post(page_of(breaker, "reset"), form).status_code == 403
     assert viewer.post(page_of(strategy, "rotate"), form).status_code == 403
