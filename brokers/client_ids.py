@@ -22,12 +22,12 @@ def prefixed_hex(identity: str) -> str:
 
 
 def short_text(identity: str) -> str:
-    """The first 28 digits behind ``t-``: Gate takes 28 bytes after the prefix it demands."""
-    return f"t-{hex_digits(identity)[:28]}"
+    """The first 26 digits behind the ``t-`` that Gate demands; ccxt takes 28 characters in all."""
+    return f"t-{hex_digits(identity)[:26]}"
 
 
 CLIENT_ID_FORMS: Mapping[str, Callable[[str], str]] = {
     "hex": hex_digits,
     "0x hex": prefixed_hex,
-    "t- and 28 hex": short_text,
+    "t- and 26 hex": short_text,
 }

@@ -98,9 +98,10 @@ class ExchangeProfile:
     `credentials` ones are rejections, `ambiguous` and `throttled` ones prove nothing. `deadline` is
     the number of seconds after which the venue itself drops a late order. `absent` codes say that
     there is no such order; `errors` tells where an answer carries its code and message (paths, and
-    the codes that mean success); `lookup_param` is ccxt's name of the id in a question. Stops that
-    live in a list of their own have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our
-    names of the credentials to ccxt's.
+    the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
+    of the order book to ask for where the whole needs a key. Stops that live in a list of their own
+    have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
+    ccxt's.
     """
 
     id: str
@@ -130,7 +131,8 @@ class ExchangeProfile:
     ccxt_options: Mapping[str, object] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
     errors: Sequence[Mapping[str, Any]] = ()
-    lookup_param: str = "clientOrderId"
+    key_form: str = "text"
+    book_depth: int | None = None
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,7 +154,15 @@ _CODES = ("order_extras", "ambiguous", "throttled", "clock", "credentials", "ref
 _ENDPOINTS = ("order_endpoint", "cancel_endpoint", "stop_endpoint", "stop_cancel_endpoint")
 _ABILITIES = ("submit_timeout", "settle_window", "post_only", "reduce_only")
 _PLAIN = ("id", "market_type", "label", "tier", "client_id_param", "client_id_field", "keys")
-_OPTIONAL = ("one_in_flight", "deadline", "ccxt_options", "wire", "errors", "lookup_param")
+_OPTIONAL = (
+    "one_in_flight",
+    "deadline",
+    "ccxt_options",
+    "wire",
+    "errors",
+    "key_form",
+    "book_depth",
+)
 
 
 def _profile(row: dict[str, Any]) -> ExchangeProfile:

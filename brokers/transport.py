@@ -109,6 +109,11 @@ class Gate:
         finally:
             self._attempt = None
 
+    def expect(self, wire: Wire) -> None:
+        """Let the announced request leave only with these fields."""
+        if self._attempt is not None:
+            self._attempt.wire = wire
+
     def inspect(self, url: str, method: str, body: str | None) -> None:
         """Called with every request before it leaves. Raises RequestRefusedError."""
         self.status, self.body = None, ""
@@ -183,6 +188,8 @@ def _flat(value: Any, path: str) -> list[tuple[str, str]]:
         named = value if isinstance(value, _Pairs) else [(str(i), v) for i, v in enumerate(value)]
         prefix = f"{path}." if path else ""
         return [pair for name, member in named for pair in _flat(member, f"{prefix}{name}")]
+    if not path:
+        return []
     return [(path, value if isinstance(value, str) else json.dumps(value))]
 
 

@@ -219,22 +219,25 @@ def _settings(
 
 def _aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozenset[str]:
     """Point ``client`` where the account belongs; the origins it may talk to."""
-    live = _origins(client.urls["api"])
+    live = _origins(client)
     base_url = config.options.get("base_url")
     if base_url:
         target = checked_base_url(base_url)
-        client.urls = {"api": _moved(client.urls["api"], target)}
         client.hostname = urlsplit(target).netloc
-        if _origins(client.urls) != {target}:
+        names = client.urls.get("hostnames")
+        client.urls = {"api": _moved(client.urls["api"], target)}
+        if names is not None:
+            client.urls["hostnames"] = _every(names, client.hostname)
+        if _origins(client) != {target}:
             raise ConfigurationError("a URL of the exchange would not follow base_url")
     elif config.environment is Environment.SANDBOX:
         _enter_sandbox(client, profile)
         by_header = profile.sandbox is Sandbox.HEADER
         if by_header and not set(SANDBOX_HEADERS) & {name.lower() for name in client.headers}:
             raise ConfigurationError(f"{profile.label} set no header in sandbox mode")
-        if not by_header and live & _origins(client.urls["api"]):
+        if not by_header and live & _origins(client):
             raise ConfigurationError(f"{profile.label} stayed on its real host in sandbox mode")
-    return _origins(client.urls["api"])
+    return _origins(client)
 
 
 def _enter_sandbox(client: Any, profile: ExchangeProfile) -> None:
@@ -257,7 +260,20 @@ def _moved(urls: Any, target: str) -> Any:
     return target + urlsplit(urls).path
 
 
-def _origins(urls: Any) -> frozenset[str]:
-    if isinstance(urls, dict):
-        return frozenset[str]().union(*(_origins(url) for url in urls.values()))
-    return frozenset({origin(urls)})
+def _every(names: Any, host: str) -> Any:
+    if isinstance(names, dict):
+        return {name: _every(member, host) for name, member in names.items()}
+    return host
+
+
+def _origins(client: Any) -> frozenset[str]:
+    """Where ``client`` may send to, whichever of its host names fills a template."""
+    hosts = {client.hostname or "", *_leaves(client.urls.get("hostnames", {}))}
+    urls = _leaves(client.urls["api"])
+    return frozenset(origin(url.replace("{hostname}", host)) for url in urls for host in hosts)
+
+
+def _leaves(tree: Any) -> list[str]:
+    if isinstance(tree, dict):
+        return [leaf for member in tree.values() for leaf in _leaves(member)]
+    return [str(tree)]

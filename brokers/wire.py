@@ -1,8 +1,9 @@
 """The fields an order request must carry, read from the templates of an exchange's row.
 
-A template value is a text in which ``{id}`` (the venue's symbol), ``{side}``, ``{Side}``,
-``{SIDE}``, ``{client_id}``, ``{quantity}``, ``{price}`` and ``{stop}`` stand for the order's own; or
-a table ``{buy = ..., sell = ...}``. Nested tables describe the objects of a JSON body.
+A template value is a text in which ``{id}`` and ``{base_id}`` (the venue's names), ``{settle}``,
+``{side}``, ``{Side}``, ``{SIDE}``, ``{client_id}``, ``{reduce_only}``, ``{quantity}``, ``{price}``
+and ``{stop}`` stand for the order's own; or a table ``{buy = ..., sell = ...}``. Nested tables
+describe the objects of a JSON body.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ def kind_of(request: OrderRequest) -> str:
 
 
 def values_of(
-    request: OrderRequest, *, venue_symbol: str, client_id: str, quantity: Decimal
+    request: OrderRequest, market: Mapping[str, Any], client_id: str, quantity: Decimal
 ) -> dict[str, str | Decimal]:
     """What the placeholders stand for; ``quantity`` in the venue's own unit."""
     side = request.side.value
     found: dict[str, str | Decimal | None] = {
-        "id": venue_symbol,
+        "id": str(market["id"]),
+        "base_id": str(market["baseId"]),
+        "settle": str(market.get("settle") or ""),
+        "reduce_only": str(request.reduce_only).lower(),
         "side": side,
         "Side": side.capitalize(),
         "SIDE": side.upper(),
@@ -57,22 +61,33 @@ def fields(templates: Mapping[str, Any], request: OrderRequest, values: Values) 
     return told
 
 
+def cancel_fields(
+    templates: Mapping[str, Any], market: Mapping[str, Any], order_id: str, *, stop: bool
+) -> Wire:
+    """The fields of a request to cancel the order with that id of the venue's."""
+    values: dict[str, str | Decimal] = {
+        "id": str(market["id"]),
+        "base_id": str(market["baseId"]),
+        "settle": str(market.get("settle") or ""),
+        "order_id": order_id,
+    }
+    return dict(_filled(templates["cancel_stop" if stop else "cancel"], values, "", None))
+
+
 def parameters(
     templates: Mapping[str, Any], request: OrderRequest, values: Values
 ) -> dict[str, Any]:
-    """What the library must be told beside the usual parameters for ``request``."""
+    """What the library must be told beside the usual parameters; ``None`` takes one away."""
     extra = templates.get("params", {})
-    wanted = dict(extra.get("common", {})) | dict(extra.get(kind_of(request), {}))
     told: dict[str, Any] = {}
-    for name, template in wanted.items():
-        chosen = _chosen(template, request)
-        filled = _fill(chosen, values) if isinstance(chosen, str) else chosen
-        told[name] = f"{filled:f}" if isinstance(filled, Decimal) else filled
+    for name, template in extra.get(kind_of(request), {}).items():
+        filled = _fill(str(template), values)
+        told[name] = f"{filled:f}" if isinstance(filled, Decimal) else filled or None
     return told
 
 
 def _filled(
-    template: Mapping[str, Any], values: Values, path: str, request: OrderRequest
+    template: Mapping[str, Any], values: Values, path: str, request: OrderRequest | None
 ) -> Iterator[tuple[str, str | Decimal]]:
     for name, value in template.items():
         chosen = _chosen(value, request)
@@ -82,12 +97,18 @@ def _filled(
             yield f"{path}{name}", _fill(str(chosen), values)
 
 
-def _chosen(template: Any, request: OrderRequest) -> Any:
-    by_side = isinstance(template, Mapping) and set(template) == {"buy", "sell"}
-    return template[request.side.value] if by_side else template
+def _chosen(template: Any, request: OrderRequest | None) -> Any:
+    if request is not None and isinstance(template, Mapping) and set(template) == {"buy", "sell"}:
+        return template[request.side.value]
+    return template
 
 
 def _fill(text: str, values: Values) -> str | Decimal:
     """A lone placeholder keeps its type, so that numbers are compared as numbers."""
-    name = text[1:-1] if text.startswith("{") and text.endswith("}") else ""
-    return values.get(name, text)
+    lone = values.get(text[1:-1]) if text.startswith("{") else None
+    if lone is not None:
+        return lone
+    for name, value in values.items():
+        if isinstance(value, str):
+            text = text.replace(f"{{{name}}}", value)
+    return text

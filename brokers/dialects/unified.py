@@ -8,7 +8,8 @@ quantities are always in the base asset.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
@@ -18,7 +19,12 @@ from brokers import wire
 from brokers.decimals import plain
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.base import Dialect
-from brokers.errors import NotSupportedError, QueryFailedError, QuoteUnavailableError
+from brokers.errors import (
+    CredentialError,
+    NotSupportedError,
+    QueryFailedError,
+    QuoteUnavailableError,
+)
 from brokers.exchanges import ExchangeProfile, Lookup
 from brokers.outcome import VenueError
 from brokers.transport import LooseWire, Wire
@@ -42,7 +48,26 @@ SLIPPAGE = Decimal("0.01")
 """How far from the reference price a market order may reach where it is sent as a limit order."""
 LOOK_BACK = timedelta(days=1)
 """How far recent orders are scanned where the moment of submission is not known."""
+STOP = "stop-"
+"""What our broker order id begins with where stops live in a list of their own."""
+SECOND_LIST = {"trigger": True}
 ABSENT = VenueError(("absent",), "no such order was found")
+
+
+SECRET_NAMES = {
+    "text": "text",
+    "pem": "a private key in PEM form",
+    "base64": "base64 text",
+    "hex": "a private key of 64 hex digits",
+}
+SECRET_FORMS: Mapping[str, Callable[[str], object]] = {
+    "text": lambda _: True,
+    "pem": lambda secret: "PRIVATE KEY-----" in secret,
+    "base64": re.compile(
+        r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+    ).fullmatch,
+    "hex": re.compile(r"(0x)?[0-9a-fA-F]{64}").fullmatch,
+}
 
 
 class Unified(Dialect):
@@ -71,7 +96,10 @@ class Unified(Dialect):
 
     def arguments(self, request: OrderRequest, market: Market) -> dict[str, Any]:
         found = super().params(request)
-        return found | wire.parameters(self.profile.wire, request, self._values(request, market))
+        if request.reduce_only:
+            found["reduceOnly"] = True
+        found |= wire.parameters(self.profile.wire, request, self._values(request, market))
+        return {name: value for name, value in found.items() if value is not None}
 
     def wire(self, request: OrderRequest, market: Market) -> Wire | LooseWire:
         if self.profile.verified:
@@ -79,6 +107,11 @@ class Unified(Dialect):
         numbers = (self.amount(request, market), request.price)
         known = tuple(number for number in numbers if number is not None)
         return LooseWire(self._client_id(request.identity), known)
+
+    def check_secret(self, secret: str) -> None:
+        form = self.profile.key_form
+        if secret and not SECRET_FORMS[form](secret):
+            raise CredentialError(f"a {self.profile.label} secret is {SECRET_NAMES[form]}")
 
     def read_error(self, body: str) -> VenueError | None:
         try:
@@ -100,40 +133,49 @@ class Unified(Dialect):
         order_id = answer.get("id")
         if not isinstance(order_id, str) or not order_id:
             raise QueryFailedError("unreadable answer: no order id")
-        return order_id, None
+        waits = request.stop_price is not None and self.profile.stop_endpoint is not None
+        return (STOP + order_id if waits else order_id), None
 
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
-        found = self._find(client, ref)
+        found, stop = self._find(client, ref)
         if found is None:
             return None
         report = rows.report(found, market)
+        if stop:
+            report = replace(report, broker_order_id=STOP + report.broker_order_id)
         if not report.filled_quantity:
             return report
         began = found.get("timestamp")
         since = rows.moment(began) if began else (ref.submitted_at or datetime.now(UTC) - LOOK_BACK)
         trades = client.ask("fetch_my_trades", ref.symbol, _milliseconds(since))
-        ours = [t for t in rows.mappings(trades) if t.get("order") == report.broker_order_id]
+        ours = [t for t in rows.mappings(trades) if t.get("order") == found["id"]]
         return replace(report, fills=rows.fills(ours, market))
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         order_id = ref.broker_order_id
         if not order_id:
-            found = self._find(client, ref)
+            found = self.order(client, ref, market)
             if found is None:
                 raise VenueRefusedError(ABSENT)
-            order_id = str(found["id"])
-        client.ask("cancel_order", order_id, ref.symbol)
+            order_id = found.broker_order_id
+        stop = order_id.startswith(STOP)
+        theirs = order_id.removeprefix(STOP)
+        if self.profile.verified:
+            templates = self.profile.wire
+            client.gate.expect(wire.cancel_fields(templates, market, theirs, stop=stop))
+        client.ask("cancel_order", theirs, ref.symbol, dict(SECOND_LIST) if stop else {})
 
     def nothing_to_cancel(self, error: VenueError) -> bool:
         return error == ABSENT or error.has(self.profile.absent)
 
     def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
         symbol = None if market is None else market["symbol"]
-        listed = rows.mappings(client.ask("fetch_open_orders", symbol))
+        reports = self._listed(client, market, client.ask("fetch_open_orders", symbol))
         if self.profile.stop_endpoint is not None:
-            stops = client.ask("fetch_open_orders", symbol, None, None, {"trigger": True})
-            listed += rows.mappings(stops)
-        return [rows.report(one, market or client.market(str(one["symbol"]))) for one in listed]
+            stops = client.ask("fetch_open_orders", symbol, None, None, dict(SECOND_LIST))
+            waiting = self._listed(client, market, stops)
+            reports += [replace(r, broker_order_id=STOP + r.broker_order_id) for r in waiting]
+        return reports
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         trades = client.ask("fetch_my_trades", market["symbol"], _milliseconds(since))
@@ -153,7 +195,7 @@ class Unified(Dialect):
         return rows.instrument(market, self.profile.market_type)
 
     def quote(self, client: VenueClient, market: Market) -> Quote:
-        found = client.ask("fetch_order_book", market["symbol"])
+        found = client.ask("fetch_order_book", market["symbol"], self.profile.book_depth)
         bid, ask = rows.best(found, "bids"), rows.best(found, "asks")
         if bid is None or ask is None or not 0 < bid <= ask:
             raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
@@ -170,32 +212,51 @@ class Unified(Dialect):
         return Permissions(None, None, None, f"{self.profile.label} is not asked what a key may do")
 
     def _values(self, request: OrderRequest, market: Market) -> dict[str, str | Decimal]:
-        return wire.values_of(
-            request,
-            venue_symbol=str(market["id"]),
-            client_id=self._client_id(request.identity),
-            quantity=self.amount(request, market),
-        )
+        client_id = self._client_id(request.identity)
+        return wire.values_of(request, market, client_id, self.amount(request, market))
 
-    def _find(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any] | None:
-        """``None`` only where the venue says in its own words that there is no such order."""
-        if ref.broker_order_id:
-            return self._asked(client, ref.broker_order_id, ref.symbol, {})
+    def _listed(
+        self, client: VenueClient, market: Market | None, listed: object
+    ) -> list[OrderReport]:
+        found = rows.mappings(listed)
+        return [rows.report(one, market or client.market(str(one["symbol"]))) for one in found]
+
+    def _find(self, client: VenueClient, ref: OrderRef) -> tuple[Mapping[str, Any] | None, bool]:
+        """The order and whether it is in the list of stops; ``None`` only where the venue says in
+        its own words that there is no such order.
+        """
+        known = ref.broker_order_id
+        if known:
+            stop = known.startswith(STOP)
+            found = self._asked(client, known.removeprefix(STOP), ref.symbol, stop=stop)
+            if found is None and stop:
+                raise QueryFailedError("a stop has left its list; what it became is not known")
+            return found, stop
         if self.profile.lookup is Lookup.SCAN:
-            return self._scanned(client, ref)
-        wanted = {self.profile.lookup_param: self._client_id(ref.identity)}
-        return self._asked(client, None, ref.symbol, wanted)
+            return self._scanned(client, ref), False
+        for stop in (False, True) if self.profile.stop_endpoint is not None else (False,):
+            found = self._asked(client, None, ref.symbol, stop=stop, identity=ref.identity)
+            if found is not None:
+                return found, stop
+        return None, False
 
     def _asked(
-        self, client: VenueClient, order_id: str | None, symbol: str, wanted: dict[str, Any]
+        self,
+        client: VenueClient,
+        order_id: str | None,
+        symbol: str,
+        *,
+        stop: bool,
+        identity: str = "",
     ) -> Mapping[str, Any] | None:
-        second = [{"trigger": True}] if self.profile.stop_endpoint is not None else []
-        for params in [{}, *second]:
-            try:
-                return rows.mapping(client.ask("fetch_order", order_id, symbol, wanted | params))
-            except VenueRefusedError as refusal:
-                if not refusal.error.has(self.profile.absent):
-                    raise
+        wanted: dict[str, Any] = dict(SECOND_LIST) if stop else {}
+        if identity:
+            wanted["clientOrderId"] = self._client_id(identity)
+        try:
+            return rows.mapping(client.ask("fetch_order", order_id, symbol, wanted))
+        except VenueRefusedError as refusal:
+            if not refusal.error.has(self.profile.absent):
+                raise
         return None
 
     def _scanned(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any]:

@@ -1,0 +1,257 @@
+"""The wire table: the exact request each intent produces, through the plugin and its guard.
+
+``tests/brokers/wire/*.json`` were read by eye against each exchange's documentation. When an
+upgrade of ccxt changes a request, the guard refuses it and the test here says which. After reading
+the new request against the documentation, ``WRITE_WIRE=1`` writes the files anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import ccxt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from brokers import client_pool
+from brokers.errors import QueryFailedError
+from brokers.exchanges import PROFILES, ExchangeProfile, Lookup, profile_for
+from brokers.markets import MarketCache
+from brokers.plugins.ccxt import CcxtPlugin
+from brokers.transport import origin
+from brokers.types import (
+    AccountConfig,
+    Environment,
+    OrderRef,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Side,
+    TimeInForce,
+)
+from brokers.venue_client import VenueClient
+
+TABLE = Path(__file__).with_name("wire")
+IDENTITY = "0123456789abcdef0123456789abcdef"
+D = Decimal
+BY_REQUESTS = [profile for profile in PROFILES.values() if profile.tier == 2]
+IDS = {
+    "coinbase": "BTC-USDT",
+    "kucoin": "BTC-USDT",
+    "gate": "BTC_USDT",
+    "krakenfutures": "PF_XBTUSD",
+    "htx": "btcusdt",
+    "hyperliquid": "0",
+}
+QUOTES = {"krakenfutures": "USD", "hyperliquid": "USDC"}
+
+
+def symbol_of(profile: ExchangeProfile) -> str:
+    quote = QUOTES.get(profile.id, "USDT")
+    return f"BTC/{quote}" if profile.market_type == "spot" else f"BTC/{quote}:{quote}"
+
+
+def market_of(client: Any, profile: ExchangeProfile) -> dict[str, Any]:
+    """A market as the exchange's own list would make it, as far as requests depend on it."""
+    symbol, swap = symbol_of(profile), profile.market_type == "swap"
+    quote = QUOTES.get(profile.id, "USDT")
+    orders = ["LIMIT", "MARKET", "STOP", "STOP_MARKET"]
+    return dict(
+        client.safe_market_structure(
+            {
+                "id": IDS.get(profile.id, "BTCUSDT"),
+                "symbol": symbol,
+                "base": "BTC",
+                "quote": quote,
+                "settle": quote if swap else None,
+                "baseId": "0" if profile.id == "hyperliquid" else "BTC",
+                "quoteId": quote,
+                "settleId": quote if swap else None,
+                "type": profile.market_type,
+                "spot": not swap,
+                "swap": swap,
+                "contract": swap,
+                "linear": True if swap else None,
+                "inverse": False if swap else None,
+                "contractSize": 1.0 if swap else None,
+                "active": True,
+                "precision": {"amount": 0.001, "price": 0.1},
+                "info": {"orderTypes": orders},
+            }
+        )
+    )
+
+
+def secret_of(profile: ExchangeProfile) -> str:
+    if profile.key_form == "pem":
+        key = ec.generate_private_key(ec.SECP256R1())
+        return key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode()
+    return "12" * 32
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
+    """No request leaves; those that would have are noted as method and address."""
+    noted: list[tuple[str, str]] = []
+
+    def fetch(
+        self: Any, url: str, method: str = "GET", headers: object = None, body: object = None
+    ) -> None:
+        noted.append((method, f"{url} {body or ''}".strip()))
+        raise ccxt.NetworkError("nothing leaves in a test")
+
+    def load(client: VenueClient) -> VenueClient:
+        client.ccxt.set_markets([market_of(client.ccxt, client.profile)])
+        client.ccxt.options |= {"hip3TokensByName": {}, "cachedCurrenciesById": {}}
+        return client
+
+    monkeypatch.setattr(ccxt.Exchange, "fetch", fetch)
+    monkeypatch.setattr(client_pool, "MARKETS", MarketCache())
+    monkeypatch.setattr(client_pool, "load_markets", load)
+    return noted
+
+
+def plugin_of(profile: ExchangeProfile, **options: object) -> CcxtPlugin:
+    plugin = CcxtPlugin()
+    where = {"exchange": profile.id, "market_type": profile.market_type}
+    secrets = dict.fromkeys(profile.keys, "0x" + "1" * 40) | {"api_secret": secret_of(profile)}
+    base = {"base_url": "http://127.0.0.1:9"}
+    plugin.init(AccountConfig("1", "t", Environment.SANDBOX, where | base | options, secrets))
+    with plugin._pool.private() as client:
+        client.ccxt.accounts = [{"id": "77", "type": "spot", "code": None, "info": {}}]
+        client.ccxt.accountsById = {"77": client.ccxt.accounts[0]}
+    return plugin
+
+
+def intents(profile: ExchangeProfile) -> dict[str, OrderRequest]:
+    """Every kind of order the exchange is said to take, buying and selling."""
+    plain = OrderRequest(
+        IDENTITY, symbol_of(profile), Side.BUY, OrderType.MARKET, D("0.002"),
+        reference_price=D(60000),
+    )  # fmt: skip
+    priced = replace(plain, type=OrderType.LIMIT, price=D(50000))
+    found = {"market": plain, "limit": priced}
+    for until in (TimeInForce.IOC, TimeInForce.FOK):
+        found[until.value] = replace(priced, time_in_force=until)
+    found["post_only"] = replace(priced, post_only=True)
+    found["stop"] = replace(plain, type=OrderType.STOP, stop_price=D(65000))
+    found["stop_limit"] = replace(found["stop"], type=OrderType.STOP_LIMIT, price=D(66000))
+    found["reduce_only"] = replace(priced, reduce_only=True)
+    found["reduce_only stop_limit"] = replace(found["stop_limit"], reduce_only=True)
+    falling = {"stop_price": D(45000), "price": D(44000)}
+    for name, request in list(found.items()):
+        told = {k: v for k, v in falling.items() if getattr(request, k) and request.stop_price}
+        found[f"sell {name}"] = replace(request, side=Side.SELL, **told)  # type: ignore[arg-type]
+    able = profile.capabilities
+    return {
+        name: request
+        for name, request in found.items()
+        if request.type in able.order_types
+        and request.time_in_force in able.time_in_force
+        and (able.post_only or not request.post_only)
+        and (able.reduce_only or not request.reduce_only)
+    }
+
+
+def told(profile: ExchangeProfile, evidence: Any) -> dict[str, Any]:
+    """A request without what differs each time."""
+    volatile = profile.order_extras - {"newOrderRespType", "recvWindow", "account-id"}
+    request = evidence["request"]
+    fields = {k: v for k, v in request["fields"].items() if k not in volatile}
+    return {"method": request["method"], "path": request["path"], "fields": fields}
+
+
+@pytest.mark.parametrize("profile", BY_REQUESTS, ids=lambda p: p.label)
+def test_every_intent_produces_the_request_that_was_reviewed(
+    profile: ExchangeProfile, asked: list[tuple[str, str]]
+) -> None:
+    plugin = plugin_of(profile)
+    produced: dict[str, Any] = {}
+    for name, request in intents(profile).items():
+        asked.clear()
+        result = plugin.execute_order(request)
+        assert result.outcome is Outcome.UNKNOWN, f"{name}: {result.code} {result.detail}"
+        assert len(asked) == 1, f"{name} asks first: {asked}"
+        produced[name] = told(profile, result.evidence)
+    for known, name in (("1", "cancel"), ("stop-1", "cancel stop")):
+        if known == "1" or profile.stop_endpoint is not None:
+            canceled = plugin.cancel_order(OrderRef(IDENTITY, symbol_of(profile), known, None))
+            assert canceled.outcome is Outcome.UNKNOWN, canceled
+            produced[name] = told(profile, canceled.evidence)
+    compare(profile, produced)
+
+
+def compare(profile: ExchangeProfile, produced: dict[str, Any]) -> None:
+    path = TABLE / f"{profile.label.lower().replace(' ', '-')}.json"
+    if os.environ.get("WRITE_WIRE"):
+        path.write_text(json.dumps(produced, indent=1, sort_keys=True) + "\n")
+    assert produced == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.label)
+def test_a_live_account_reaches_its_exchange_and_nothing_else(
+    profile: ExchangeProfile, asked: list[tuple[str, str]]
+) -> None:
+    secrets = dict.fromkeys(profile.keys, "0x" + "1" * 40) | {"api_secret": secret_of(profile)}
+    where = {"exchange": profile.id, "market_type": profile.market_type}
+    plugin = CcxtPlugin()
+    plugin.init(AccountConfig("1", "t", Environment.LIVE, where, secrets))
+    assert plugin.health_check().ok is False
+    assert asked, "the guard kept a question in"
+    origins = plugin._pool._connect(private=False).gate.origins
+    assert {origin(address) for _, address in asked} <= origins
+    assert all(address.startswith("https://") and "{" not in address for address in origins)
+
+
+QUESTIONS: dict[str, Callable[[CcxtPlugin, str], object]] = {
+    "by client id": lambda p, s: p.fetch_order(OrderRef(IDENTITY, s, "", None)),
+    "by the venue's id": lambda p, s: p.fetch_order(OrderRef(IDENTITY, s, "7", None)),
+    "open orders": lambda p, s: p.open_orders(s),
+    "trades": lambda p, s: p.trades_since(s, datetime.now(UTC) - timedelta(hours=1)),
+    "balances": lambda p, _: p.balances(),
+    "quote": lambda p, s: p.fetch_data(s),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("profile", BY_REQUESTS, ids=lambda p: p.label)
+def test_every_question_passes_the_guard_and_names_its_order(
+    profile: ExchangeProfile, asked: list[tuple[str, str]], question: str
+) -> None:
+    plugin = plugin_of(profile)
+    asked.clear()
+    with pytest.raises(QueryFailedError):
+        QUESTIONS[question](plugin, symbol_of(profile))
+    assert asked, "the guard kept the question in"
+    assert "None" not in asked[0][1]
+    if question == "by client id" and profile.lookup is Lookup.BY_CLIENT_ID:
+        assert plugin.client_order_id(IDENTITY) in asked[0][1]
+
+
+def test_an_unverified_exchange_is_held_to_the_id_and_the_numbers(
+    asked: list[tuple[str, str]],
+) -> None:
+    profile = profile_for("mexc")
+    plugin = plugin_of(profile, unverified_venue=True)
+    request = intents(profile)["limit"]
+    result = plugin.execute_order(request)
+    assert result.outcome is Outcome.UNKNOWN
+    assert IDENTITY in str(result.evidence["request"]["fields"])
+    with plugin._pool.private() as client:
+        client.ccxt.options["timeDifference"] = 0
+        client.ccxt.amount_to_precision = lambda *_: "0.001"
+    refused = plugin.execute_order(request)
+    assert refused.outcome is Outcome.NOT_SENT
+    assert "without its number 0.002" in refused.detail
