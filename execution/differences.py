@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +14,8 @@ from brokers.decimals import decimal_text
 from brokers.models import Account
 from execution.models import Difference, Position
 from risk import audit
+
+logger = logging.getLogger(__name__)
 
 Kind, State = Difference.Kind, Difference.State
 
@@ -43,7 +46,7 @@ def note(
         known = {
             (row.kind, row.key): row
             for row in Difference.objects.filter(
-                account=account, state__in=(State.OPEN, State.IGNORED)
+                account=account, state__in=(*Difference.BLOCKING, State.IGNORED)
             )
         }
         for one in seen:
@@ -54,25 +57,31 @@ def note(
             row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, now
             if row._state.adding:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
+                logger.warning("difference: %s, %s", row, one.detail)
             row.save()
         for row in known.values():
             if row.kind == Kind.POSITION and row.symbol in left_out:
                 continue
-            _close(row, State.GONE, "the venue and the book agree again")
-    return list(Difference.objects.filter(account=account, state=State.OPEN).order_by("id"))
+            if row.state == State.CANCELING:
+                close(row, State.CANCELED, row.reason, by=row.resolved_by)
+            else:
+                close(row, State.GONE, "the venue and the book agree again")
+    blocking = Difference.objects.filter(account=account, state__in=Difference.BLOCKING)
+    return list(blocking.order_by("id"))
 
 
 def _outdated(row: Difference, seen: Seen) -> bool:
     """Close a difference that was ignored as something else than it is now."""
     if row.state != State.IGNORED or row.theirs == seen.theirs:
         return False
-    _close(row, State.GONE, "what the venue says has changed")
+    close(row, State.GONE, "what the venue says has changed")
     return True
 
 
 def blocks_entries(account_id: int, symbol: str) -> Difference | None:
     """The open difference that forbids opening anything in this symbol, if there is one."""
-    return Difference.objects.filter(account_id=account_id, symbol=symbol, state=State.OPEN).first()
+    rows = Difference.objects.filter(account_id=account_id, symbol=symbol)
+    return rows.filter(state__in=Difference.BLOCKING).first()
 
 
 def ignore(difference: Difference, *, reason: str) -> None:
@@ -81,8 +90,8 @@ def ignore(difference: Difference, *, reason: str) -> None:
     Raises ValueError when it is no longer open.
     """
     with transaction.atomic():
-        _lock(difference, State.OPEN)
-        _close(difference, State.IGNORED, reason)
+        lock(difference, State.OPEN)
+        close(difference, State.IGNORED, reason)
         audit.record("difference.ignored", str(difference), reason=reason)
 
 
@@ -98,14 +107,14 @@ def adopt(difference: Difference, *, reason: str) -> None:
         row = Position.objects.select_for_update().get(
             account_id=difference.account_id, symbol=difference.symbol
         )
-        _lock(difference, State.OPEN, State.IGNORED)
+        lock(difference, State.OPEN, State.IGNORED)
         if row.quantity != Decimal(difference.ours):
             raise ValueError("the position has moved since; wait for the next reconciliation")
         before, row.quantity = row.quantity, Decimal(difference.theirs)
         row.average_price = row.average_price if row.quantity else None
         row.updated_at = timezone.now()
         row.save()
-        _close(difference, State.ADOPTED, reason)
+        close(difference, State.ADOPTED, reason)
         audit.record(
             "difference.adopted",
             str(difference),
@@ -115,13 +124,53 @@ def adopt(difference: Difference, *, reason: str) -> None:
         )
 
 
-def _lock(difference: Difference, *states: Difference.State) -> None:
+def ask_flatten(difference: Difference, *, reason: str) -> None:
+    """Have a worker close at the venue what our book does not know of; only where that reduces.
+
+    Raises ValueError: an order, resolved already, or a venue that holds less than our book says.
+    """
+    if difference.kind != Kind.POSITION:
+        raise ValueError("an order is not flattened; cancel it at the venue")
+    ours, theirs = Decimal(difference.ours), Decimal(difference.theirs)
+    if theirs * (theirs - ours) <= 0 or ours * theirs < 0:
+        raise ValueError("the venue holds less than our book says; adopt what it holds")
+    _ask(difference, State.FLATTENING, reason)
+
+
+def ask_cancel(difference: Difference, *, reason: str) -> None:
+    """Have a worker cancel an order of somebody else at the venue.
+
+    Raises ValueError: a position, or resolved already.
+    """
+    if difference.kind != Kind.FOREIGN_ORDER:
+        raise ValueError("a position is not cancelled; adopt or flatten it")
+    _ask(difference, State.CANCELING, reason)
+
+
+def _ask(difference: Difference, state: Difference.State, reason: str) -> None:
+    with transaction.atomic():
+        lock(difference, State.OPEN)
+        difference.state, difference.reason = state, reason
+        difference.resolved_by = audit.current_actor().name
+        difference.save()
+        audit.record(f"difference.{state.value}", str(difference), reason=reason)
+
+
+def asked() -> list[int]:
+    """Differences a worker has to do something about at the venue."""
+    rows = Difference.objects.filter(state__in=(State.FLATTENING, State.CANCELING))
+    return list(rows.values_list("pk", flat=True))
+
+
+def lock(difference: Difference, *states: Difference.State) -> None:
+    """Lock the row; raises ValueError when it is in none of ``states`` any more."""
     difference.refresh_from_db(from_queryset=Difference.objects.select_for_update(of=("self",)))
     if difference.state not in states:
         raise ValueError(f"this difference is {difference.get_state_display()} already")
 
 
-def _close(row: Difference, state: Difference.State, reason: str) -> None:
+def close(row: Difference, state: Difference.State, reason: str, by: str = "") -> None:
+    """End a difference as resolved by ``by``, or by whoever acts now."""
     row.state, row.reason = state, reason
-    row.resolved_at, row.resolved_by = timezone.now(), audit.current_actor().name
+    row.resolved_at, row.resolved_by = timezone.now(), by or audit.current_actor().name
     row.save()

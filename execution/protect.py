@@ -25,6 +25,7 @@ from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
 from execution.states import AT_VENUE, TERMINAL, OrderState
+from risk import audit
 from risk.arithmetic import floor_to, text
 from risk.prices import round_price
 
@@ -169,10 +170,10 @@ def _note_coverage(case: _Case, stop: Decimal) -> None:
     at_venue = [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
     missing = case.wanted - sum((order.remaining for order in at_venue), ZERO)
     if missing <= 0:
-        plan.naked_since = plan.alarmed_at = None
+        plan.naked_since = None
         plan.detail = f"{text(case.wanted)} guarded at {text(stop)}"
     elif case.is_too_small(missing, stop):
-        plan.naked_since = plan.alarmed_at = None
+        plan.naked_since = None
         plan.detail = f"{text(missing)} is too small for an order at this venue and stays unguarded"
     else:
         plan.naked_since = plan.naked_since or timezone.now()
@@ -212,6 +213,8 @@ def _refusals_in_a_row(plan: Protection) -> list[Order]:
     stops = Order.objects.filter(
         _STOPS, account=plan.account, symbol=plan.symbol, signal=plan.entry.signal_id
     )
+    if plan.guard_again_at is not None:
+        stops = stops.filter(created_at__gt=plan.guard_again_at)
     refused: list[Order] = []
     for stop in stops.order_by("-id")[:MAX_REFUSALS]:
         if not _was_refused(stop):
@@ -275,6 +278,18 @@ def resume(account_id: int, symbol: str) -> None:
     Protection.objects.filter(
         account_id=account_id, symbol=symbol, suspended_until__isnull=False
     ).update(suspended_until=None, aligned_at=None)
+
+
+def guard_again(plan: Protection, *, reason: str) -> None:
+    """Forget the refusals so far: the stop is tried again at the next look. Audited.
+
+    Raises ValueError for a plan that has ended.
+    """
+    with transaction.atomic():
+        mine = Protection.objects.filter(pk=plan.pk, is_active=True)
+        if not mine.update(guard_again_at=timezone.now(), aligned_at=None):
+            raise ValueError("this protection has ended")
+        audit.record("protection.guard_again", str(plan), reason=reason)
 
 
 def due(before: datetime) -> list[tuple[int, str]]:

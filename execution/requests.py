@@ -196,5 +196,5 @@ class TradingStateChangeSerializer(StrictSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         state = attrs.pop("state", None)
         if ("mode" in attrs) == (state is not None):
-            raise serializers.ValidationError({"mode": ["give either mode or state"]})
+            raise OutOfBounds("give either mode or state", "MODE_OR_STATE")
         return {"mode": _MODE_OF.get(state, attrs.get("mode"))} | attrs

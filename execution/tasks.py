@@ -18,7 +18,9 @@ from django.utils import timezone
 from brokers.errors import BrokerError
 from brokers.models import Account
 from execution import (
+    alarms,
     cancels,
+    differences,
     dispatch,
     lanes,
     liveness,
@@ -26,12 +28,13 @@ from execution import (
     pipeline,
     protect,
     reconcile,
+    resolving,
     sweeping,
     watching,
     winding_down,
 )
 from execution.exclusive import Work, exclusive
-from execution.models import Order, Signal
+from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
@@ -39,6 +42,8 @@ from risk import ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
+
+Kind = alarms.Kind
 
 GUARD_EVERY = timedelta(seconds=3)
 _ASKED_BY = {
@@ -250,7 +255,9 @@ def _sweep_accounts() -> None:
         watch.apply_async((account_id,), retry=False, expires=5)
     for account_id in sweeping.accounts_to_wind_down():
         wind_down.apply_async((account_id,), retry=False, expires=5)
-    watching.alarm()
+    for difference_id in differences.asked():
+        resolve_difference.apply_async((difference_id,), retry=False, expires=5)
+    alarms.look()
 
 
 @shared_task
@@ -271,14 +278,40 @@ def reconcile_account(account_id: int) -> None:
     account = Account.objects.get(pk=account_id)
     try:
         with exclusive(Work.RECONCILE, account_id) as mine:
-            found = reconcile.reconcile_account(account) if mine else []
+            if not mine:
+                return
+            reconcile.reconcile_account(account)
     except (BrokerError, Refusal) as error:
-        logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
+        _cannot_compare(account, error)
         return
-    for difference in found:
-        logger.warning("%s: %s", difference, difference.detail)
+    alarms.clear(Kind.NOT_RECONCILED, account.name)
     for lane_account, symbol in sweeping.waiting_lanes(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
+
+
+def _cannot_compare(account: Account, error: Exception) -> None:
+    """Say it once for as long as it lasts: the sweep asks every second while the account waits."""
+    account.refresh_from_db()
+    if account.reconciled_at is None:
+        detail = f"it does not trade: {error}"
+        alarms.sound(alarms.Seen(Kind.NOT_RECONCILED, account.name, detail, account))
+    else:
+        logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
+
+
+@shared_task
+def resolve_difference(difference_id: int) -> None:
+    """Close or cancel at the venue what an operator wants gone there."""
+    row = Difference.objects.select_related("account").get(pk=difference_id)
+    try:
+        symbol = resolving.carry_out(difference_id)
+    except (BrokerError, Refusal, ValueError) as error:
+        logger.warning("%s cannot be resolved now: %s", row, error)
+        return
+    if symbol is not None:
+        run_lane.apply_async((row.account_id, symbol), retry=False)
+    elif row.state == Difference.State.CANCELING:
+        reconcile_account.apply_async((row.account_id,), retry=False)
 
 
 @shared_task

@@ -23,7 +23,7 @@ from execution import intake
 from execution.alerts import Action, Alert
 from execution.facts import venue_call
 from execution.models import Position, Protection, Strategy
-from risk import audit, switch
+from risk import switch
 from risk.arithmetic import shown, text
 from risk.models import TradingState
 from risk.types import Refusal
@@ -166,28 +166,3 @@ def _send(
         )
     )
     return [] if accepted.is_duplicate else [accepted.signal_id]
-
-
-def alarm() -> list[Protection]:
-    """Raise an alarm for every position unguarded for 5 s, once; returns their plans."""
-    rows = Protection.objects.filter(
-        is_active=True,
-        alarmed_at__isnull=True,
-        naked_since__lt=timezone.now() - ALARM_AFTER,
-    ).select_related("account", "entry")
-    return [plan for plan in rows if _raise_alarm(plan)]
-
-
-def _raise_alarm(plan: Protection) -> bool:
-    with transaction.atomic():
-        mine = Protection.objects.filter(pk=plan.pk, alarmed_at__isnull=True)
-        if not mine.update(alarmed_at=timezone.now()):
-            return False
-        audit.record(
-            "position.naked",
-            f"{plan.symbol} on {plan.account.name}",
-            reason=plan.detail,
-            correlation_id=str(plan.entry.signal_id or ""),
-        )
-    logger.error("naked position: %s on %s, %s", plan.symbol, plan.account.name, plan.detail)
-    return True

@@ -25,6 +25,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("risk.riskpolicy", "Limits", "speed"),
         ("risk.limithit", "Limit hits", "front_hand"),
         ("risk.circuitbreaker", "Breakers", "electric_bolt"),
+        ("execution.alarm", "Alarms", "notifications_active"),
         ("execution.difference", "Differences", "difference"),
         ("risk.tradingstate", "Trading states", "emergency_home"),
         ("risk.clientaddress", "Failed attempts", "lock_clock"),

@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 
 from brokers.models import Account
 from execution.guards import client_ip
-from execution.models import Fill, Heartbeat, Order, Position, Signal
+from execution.models import Alarm, Fill, Heartbeat, Order, Position, Signal
 from execution.rest import JsonAnswers
 from execution.states import UNRESOLVED, OrderState, SignalState
 from risk.allowlist import parse_address
@@ -87,7 +87,14 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
-            families = [*_orders(), *_signals(), *_accounts(), *_positions(), *_switches()]
+            families = [
+                *_orders(),
+                *_alarms(),
+                *_signals(),
+                *_accounts(),
+                *_positions(),
+                *_switches(),
+            ]
         except Error:
             logger.exception("the database could not be read for a scrape")
             families = []
@@ -120,6 +127,13 @@ def _orders() -> Iterator[GaugeMetricFamily]:
         "How long the oldest order of unknown outcome has been unknown.",
         {(): _age(unknown)},
     )
+
+
+def _alarms() -> Iterator[GaugeMetricFamily]:
+    rows = Alarm.objects.filter(cleared_at=None).order_by().values_list("kind")
+    raised = {(kind,): 0 for kind in Alarm.Kind.values}
+    raised |= {(kind,): count for kind, count in rows.annotate(Count("pk"))}
+    yield _gauge("fks_alarms", "Alarms raised now, by kind.", raised, "kind")
 
 
 def _signals() -> Iterator[GaugeMetricFamily]:

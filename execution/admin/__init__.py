@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from execution.admin import (
+    alarms,
     differences,
     fills,
     orders,
@@ -14,6 +15,7 @@ from execution.admin import (
 )
 
 __all__ = [
+    "alarms",
     "differences",
     "fills",
     "orders",

@@ -23,6 +23,10 @@ STATE_COLORS = {
     Difference.State.GONE: "success",
     Difference.State.ADOPTED: "info",
     Difference.State.IGNORED: "warning",
+    Difference.State.FLATTENING: "warning",
+    Difference.State.FLATTENED: "info",
+    Difference.State.CANCELING: "warning",
+    Difference.State.CANCELED: "info",
 }
 
 
@@ -42,8 +46,8 @@ class DifferenceAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("symbol", "key", "detail")
     nothing_yet = "The venues and our book agree."
-    actions_row = ("adopt", "ignore")
-    actions_detail = ("adopt", "ignore")
+    actions_row = ("adopt", "ignore", "flatten", "cancel")
+    actions_detail = ("adopt", "ignore", "flatten", "cancel")
     fields = (
         "account",
         "symbol",
@@ -79,6 +83,21 @@ class DifferenceAdmin(ReadOnlyAdmin):
     def ignore(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "Entries in this symbol pass again, until the venue says something else."
         return self._resolve(request, object_id, differences.ignore, "Ignore", text)
+
+    @asking_action(description="Flatten", icon="compress", permission="resolve")
+    def flatten(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = (
+            "A market order closes at the venue what our book does not know of; what our book "
+            "holds stays."
+        )
+        return self._resolve(request, object_id, differences.ask_flatten, "Flatten", text)
+
+    @asking_action(description="Cancel at the venue", icon="cancel", permission="resolve")
+    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = (
+            "Somebody else placed this order. The cancel is repeated until the venue has complied."
+        )
+        return self._resolve(request, object_id, differences.ask_cancel, "Cancel", text)
 
     def _resolve(
         self,

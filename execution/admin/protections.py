@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -15,7 +16,9 @@ from django.utils.safestring import SafeString
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
+from execution import protect
 from execution.models import Protection
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 GUARD_COLORS = {"guarded": "success", "unguarded": "danger", "ended": "default"}
 _COLUMNS = (
@@ -50,6 +53,36 @@ class ProtectionAdmin(ReadOnlyAdmin):
     nothing_yet = "An entry that names a stop loss or a take profit is guarded once it fills."
     fields = (*_COLUMNS, "entry_link", "detail")
     readonly_fields = fields
+    actions_row = ("guard_again",)
+    actions_detail = ("guard_again",)
+
+    def has_guard_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        """Whether the user may, and on a plan's own page whether its stop is missing."""
+        if not request.user.has_perm("execution.change_order"):
+            return False
+        if object_id is None or request.method == "POST":
+            return True
+        row = self.get_object(request, unquote(str(object_id)))
+        return row is not None and row.is_active and row.naked_since is not None
+
+    @asking_action(description="Guard again", icon="shield", permission="guard", danger=False)
+    def guard_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        back = reverse("admin:execution_protection_change", args=[row.pk])
+        form = ReasonForm(request.POST or None)
+        if not form.is_valid():
+            text = "The stop is tried at the venue again, as if it had never been refused."
+            question = Question(f"Guard again: {row}?", text, "Guard", back, is_dangerous=False)
+            return ask(request, self.admin_site, form, question)
+        try:
+            protect.guard_again(row, reason=form.cleaned_data["reason"])
+        except ValueError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, "The stop is tried again within seconds.")
+        return HttpResponseRedirect(back)
 
     @display(description="guard", label=GUARD_COLORS)
     def guard(self, row: Protection) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from execution.models.alarms import Alarm
 from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
     IMMEDIATE,
@@ -19,6 +20,7 @@ from execution.models.strategies import Route, Strategy, WebhookSecret
 __all__ = [
     "IMMEDIATE",
     "AccountDay",
+    "Alarm",
     "Difference",
     "Fill",
     "Heartbeat",

@@ -72,8 +72,10 @@ class Protection(models.Model):
         null=True, blank=True, help_text="An exit is under way and needs the coins the stop holds."
     )
     naked_since = models.DateTimeField(null=True, blank=True)
-    alarmed_at = models.DateTimeField(null=True, blank=True)
     aligned_at = models.DateTimeField(null=True, blank=True)
+    guard_again_at = models.DateTimeField(
+        null=True, blank=True, help_text="Refusals before this moment no longer count."
+    )
     detail = models.TextField(blank=True)
 
     class Meta:
@@ -103,8 +105,13 @@ class Difference(models.Model):
         GONE = "gone", "gone by itself"
         ADOPTED = "adopted", "adopted"
         IGNORED = "ignored", "ignored"
+        FLATTENING = "flattening", "being flattened"
         FLATTENED = "flattened", "flattened"
+        CANCELING = "canceling", "being cancelled at the venue"
         CANCELED = "canceled", "cancelled at the venue"
+
+    BLOCKING = (State.OPEN, State.FLATTENING, State.CANCELING)
+    """States in which entries in the symbol are refused."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
     symbol = models.CharField(max_length=60)
@@ -125,7 +132,7 @@ class Difference(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["account", "kind", "key"],
-                condition=Q(state__in=["open", "ignored"]),
+                condition=Q(state__in=["open", "ignored", "flattening", "canceling"]),
                 name="difference_once",
             )
         ]

@@ -116,7 +116,9 @@ def test_a_stop_the_venue_refuses_raises_an_alarm_and_its_price_closes(tmp_path:
 
         venue.control.fill("binance", entry, Decimal("0.01"))
         eventually(
-            lambda: query(product, "Protection.objects.get().alarmed_at is not None") == "True",
+            lambda: (
+                query(product, "Alarm.objects.filter(kind='naked_position').exists()") == "True"
+            ),
             seconds=20,
             what="the alarm",
         )

@@ -113,14 +113,14 @@ def test_a_late_fill_of_an_earlier_entry_changes_nothing_of_a_later_one(desk: De
 def test_after_a_close_the_next_entry_starts_afresh(desk: Desk) -> None:
     desk.buy(stop="58000", take_profit=TWO)
     desk.send("close")
-    Protection.objects.update(alarmed_at=timezone.now(), naked_since=timezone.now())
+    Protection.objects.update(naked_since=timezone.now())
 
     entry = desk.buy(stop="57000")
 
     assert Protection.objects.count() == 1
     plan = desk.plan()
     assert (plan.entry_id, plan.stop_price, plan.targets) == (entry.pk, Decimal(57000), [])
-    assert (plan.is_active, plan.alarmed_at, plan.naked_since) == (True, None, None)
+    assert (plan.is_active, plan.naked_since) == (True, None)
 
 
 def test_after_a_close_an_entry_without_a_word_is_not_guarded(desk: Desk) -> None:

@@ -343,3 +343,120 @@ def test_accounts_do_not_see_each_others_differences(long: Desk, scripted: Any) 
     venue_holds(long, "0.004")
     assert len(compare(long)) == 1
     assert differences.blocks_entries(Position.objects.last().account_id, SYMBOL) is None
+
+
+# --- flatten and cancel ---------------------------------------------------------------------------
+
+
+def margin(desk: Desk, quantity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A venue that keeps positions, and keeps this one."""
+    reports = [PositionReport(SYMBOL, Decimal(quantity), None)]
+    monkeypatch.setattr(ScriptedPlugin, "positions", lambda self: reports)
+    desk.script.capabilities = replace(
+        CAPABILITIES, short_selling=True, reduce_only=True, locks_balance=False
+    )
+
+
+def test_flattening_sells_what_our_book_does_not_know_of(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    margin(long, "0.03", monkeypatch)
+    (found,) = compare(long)
+    with audit.acting(audit.Actor("olivia")):
+        differences.ask_flatten(found, reason="a fat finger")
+    assert states() == [State.FLATTENING]
+    assert differences.blocks_entries(long.account.pk, SYMBOL) == found
+
+    Order.objects.update(updated_at=F("updated_at") - timedelta(seconds=5))
+    tasks.sweep()
+    tasks.sweep()
+
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    assert (close.side, close.quantity, close.reduce_only, close.state) == (
+        "sell",
+        Decimal("0.02"),
+        True,
+        OrderState.FILLED,
+    )
+    assert long.held() == Decimal("0.01")
+    found.refresh_from_db()
+    assert (found.state, found.resolved_by, found.reason) == (
+        State.FLATTENED,
+        "olivia",
+        "a fat finger",
+    )
+    margin(long, "0.01", monkeypatch)
+    clock.shift(10)
+    assert compare(long) == []
+
+
+@pytest.mark.parametrize("theirs", ["0.004", "0", "-0.01"])
+def test_what_would_open_something_is_not_flattened(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    margin(long, theirs, monkeypatch)
+    (found,) = compare(long)
+    with pytest.raises(ValueError, match="adopt what it holds"):
+        differences.ask_flatten(found, reason="test")
+    assert states() == [State.OPEN]
+
+
+def test_a_flattening_that_was_overtaken_closes_nothing(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margin(long, "0.03", monkeypatch)
+    (found,) = compare(long)
+    differences.ask_flatten(found, reason="test")
+    Position.objects.update(quantity=Decimal("0.03"))
+    tasks.resolve_difference(found.pk)
+    tasks.resolve_difference(found.pk)
+    assert states() == [State.GONE]
+    assert not Order.objects.filter(role=Order.Role.FLATTEN).exists()
+
+
+def test_a_foreign_order_is_canceled_at_the_venue_until_it_is_gone(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.build(account=desk.account)
+    foreign = report_of(order, VenueStatus.OPEN)
+    desk.script.reports["foreign"] = foreign
+    (found,) = compare(desk)
+    differences.ask_cancel(found, reason="not ours")
+    tasks.resolve_difference(found.pk)
+    tasks.resolve_difference(found.pk)  # not asked again at once
+    assert [ref.broker_order_id for ref in desk.script.canceled] == [foreign.broker_order_id]
+    assert states() == [State.CANCELING]
+    clock.shift(11)
+    tasks.sweep()
+    assert len(desk.script.canceled) == 2
+    desk.script.reports.clear()
+    assert compare(desk) == []
+    assert states() == [State.CANCELED]
+
+
+def test_a_position_is_not_canceled_nor_an_order_flattened(long: Desk) -> None:
+    venue_holds(long, "0.004")
+    long.script.reports["foreign"] = report_of(
+        OrderFactory.build(account=long.account), VenueStatus.OPEN
+    )
+    order, position = sorted(compare(long), key=lambda one: one.kind)
+    with pytest.raises(ValueError, match="cancel it at the venue"):
+        differences.ask_flatten(order, reason="test")
+    with pytest.raises(ValueError, match="adopt or flatten it"):
+        differences.ask_cancel(position, reason="test")
+
+
+def test_a_venue_that_does_not_answer_leaves_what_was_asked_for_standing(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margin(long, "0.03", monkeypatch)
+    (found,) = compare(long)
+    differences.ask_flatten(found, reason="test")
+    desk_failure = QueryFailedError("timeout")
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            "execution.resolving.plugin_for", lambda account: (_ for _ in ()).throw(desk_failure)
+        )
+        tasks.resolve_difference(found.pk)
+    assert states() == [State.FLATTENING]
+    assert long.held() == Decimal("0.01")

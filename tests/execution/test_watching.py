@@ -12,9 +12,9 @@ from django.db import connection
 
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
-from execution import tasks, watching
+from execution import alarms, tasks, watching
 from execution.exclusive import Work, exclusive
-from execution.models import Order, Protection, Signal, Strategy
+from execution.models import Alarm, Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import AuditEvent, TradingState
@@ -324,7 +324,7 @@ def test_a_halt_leaves_a_naked_position_to_the_alarm_and_the_close_to_later(
     desk.script.outcomes.extend([REFUSED] * 5)
     clock.shift(6)
     assert watch(desk, 57000) == []
-    assert len(watching.alarm()) == 1
+    assert len(alarms.look()) == 1
     switch.change(TradingState.State.ACTIVE, reason="test")
     desk.script.outcomes.clear()
     assert watch(desk) == ["all"]
@@ -357,16 +357,16 @@ def test_a_naked_position_raises_an_alarm_within_10_s_once(
     naked(desk)
     clock.shift(4)
     tasks.sweep()
-    assert not AuditEvent.objects.filter(kind="position.naked").exists()
+    assert not AuditEvent.objects.filter(kind="alarm.naked_position").exists()
     clock.shift(3)
     tasks.sweep()
     tasks.sweep()
-    (told,) = AuditEvent.objects.filter(kind="position.naked")
-    assert told.subject == f"{SYMBOL} on {desk.account.name}"
+    (told,) = AuditEvent.objects.filter(kind="alarm.naked_position")
+    assert told.subject == f"position without its stop: {SYMBOL} on {desk.account.name}"
     assert told.reason == "0.01 of 0.01 has no stop at the venue"
-    logged = [one for one in caplog.records if one.name == "execution.watching"]
+    logged = [one for one in caplog.records if one.name == "execution.alarms"]
     assert [(one.levelname, one.getMessage()) for one in logged] == [
-        ("ERROR", f"naked position: {SYMBOL} on {desk.account.name}, {told.reason}")
+        ("ERROR", f"alarm: {told.subject}, {told.reason}")
     ]
 
 
@@ -382,7 +382,7 @@ def test_it_is_raised_where_nothing_can_be_found_out_at_all(
     monkeypatch.setattr(ScriptedPlugin, "client_order_id", breaks)
     desk.fills(entry, part(1, "0.01"))
     clock.shift(6)
-    assert len(watching.alarm()) == 1
+    assert len(alarms.look()) == 1
 
 
 def test_a_position_guarded_again_and_naked_again_raises_a_second_one(
@@ -391,25 +391,26 @@ def test_a_position_guarded_again_and_naked_again_raises_a_second_one(
     desk.script.outcomes.extend([fill_whole, REFUSED, rest])
     desk.buy()
     clock.shift(6)
-    assert len(watching.alarm()) == 1
+    assert len(alarms.look()) == 1
     desk.guard()
-    assert desk.plan().alarmed_at is None
+    assert alarms.look() == []
+    assert Alarm.objects.get().cleared_at is not None
     desk.script.outcomes.append(REFUSED)
     Order.objects.filter(role=Order.Role.STOP_LOSS).update(
         state=OrderState.CANCELED, reason="CANCELED_BY_OPERATOR"
     )
     desk.guard()
     clock.shift(6)
-    assert len(watching.alarm()) == 1
+    assert len(alarms.look()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_alarms_at_once_are_one(desk: Desk, clock: time_machine.Coordinates) -> None:
     naked(desk)
     clock.shift(6)
-    raised = together(*[watching.alarm] * 4)
+    raised = together(*[alarms.look] * 4)
     assert sum(len(one) for one in raised) == 1
-    assert AuditEvent.objects.filter(kind="position.naked").count() == 1
+    assert AuditEvent.objects.filter(kind="alarm.naked_position").count() == 1
 
 
 def test_nobody_can_send_an_own_alert_by_hand(desk: Desk) -> None:

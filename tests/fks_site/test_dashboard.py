@@ -98,7 +98,7 @@ def test_the_fragment_asks_the_database_eight_times_at_most(
         order = OrderFactory.create(signal=SignalFactory.create(), state=OrderState.FILLED)
         FillFactory.create(order=order)
         PositionFactory.create(account=order.account)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         assert admin_client.get(reverse("admin:dashboard")).status_code == 200
 
 

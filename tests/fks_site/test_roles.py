@@ -140,15 +140,15 @@ def test_who_halts_and_who_releases(role: str) -> None:
     client = client_of(role)
     url = reverse("admin:trading")
 
-    def to(state: str) -> int:
-        given = {"state": state, "target": "global:", "reason": "a drill"}
+    def to(mode: str) -> int:
+        given = {"mode": mode, "target": "global:", "reason": "a drill"}
         return client.post(url, given).status_code
 
-    assert to("halted") == (302 if role in NOT_VIEWERS else 403)
+    assert to("halt") == (302 if role in NOT_VIEWERS else 403)
     switch.change(TradingState.State.HALTED, reason="by somebody else")
-    assert to("reducing") == (302 if role in OFFICER else 403)
+    assert to("reduce_only") == (302 if role in OFFICER else 403)
     switch.change(TradingState.State.HALTED, reason="by somebody else")
-    assert to("active") == (302 if role in OFFICER else 403)
+    assert to("resume") == (302 if role in OFFICER else 403)
 
 
 # --- the API --------------------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""Alarms: what an operator must look at, raised once, said once, cleared when it is over.
+
+``look`` reads what is wrong off the rows themselves, once a second, so that an alarm comes whatever
+became of the process that caused it. An alarm is a row, an audit row, an error in the log, a note on
+the home page and the gauge ``fks_alarms``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from brokers.models import Account
+from execution import flatten, halting
+from execution.models import Alarm, Order, Protection
+from execution.states import OrderState
+from risk import audit
+
+logger = logging.getLogger(__name__)
+
+Kind = Alarm.Kind
+NAKED_FOR = timedelta(seconds=5)
+LEFT_FOR = timedelta(seconds=10)
+SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.NAKED_POSITION, Kind.NOT_FLAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Something that is wrong now."""
+
+    kind: Alarm.Kind
+    key: str
+    detail: str
+    account: Account | None = None
+    symbol: str = ""
+
+
+def look() -> list[Alarm]:
+    """Raise alarms for what is wrong by our rows, clear those that are over; returns the new ones."""
+    seen = [*_needs_operator(), *_naked(), *_not_flat()]
+    keys = {(one.kind, one.key) for one in seen}
+    for alarm in Alarm.objects.filter(cleared_at=None, kind__in=SEEN_ON_ROWS):
+        if (alarm.kind, alarm.key) not in keys:
+            clear(Kind(alarm.kind), alarm.key)
+    return [alarm for alarm in map(sound, seen) if alarm is not None]
+
+
+def sound(seen: Seen) -> Alarm | None:
+    """Raise an alarm, audited and logged; ``None`` when it is raised already.
+
+    One whose explanation has changed says the new one, without being raised again.
+    """
+    with transaction.atomic():
+        alarm, is_new = Alarm.objects.get_or_create(
+            kind=seen.kind,
+            key=seen.key,
+            cleared_at=None,
+            defaults={
+                "account": seen.account,
+                "symbol": seen.symbol,
+                "detail": seen.detail,
+                "raised_at": timezone.now(),
+            },
+        )
+        if is_new:
+            audit.record(f"alarm.{seen.kind.value}", str(alarm)[:120], reason=seen.detail)
+        elif alarm.detail != seen.detail:
+            Alarm.objects.filter(pk=alarm.pk).update(detail=seen.detail)
+    if not is_new:
+        return None
+    logger.error("alarm: %s, %s", alarm, seen.detail)
+    return alarm
+
+
+def clear(kind: Alarm.Kind, key: str) -> None:
+    """End an alarm, if there is one, and say so once."""
+    alarm = Alarm.objects.filter(kind=kind, key=key, cleared_at=None).first()
+    if alarm is None:
+        return
+    mine = Alarm.objects.filter(pk=alarm.pk, cleared_at=None).update(cleared_at=timezone.now())
+    if mine:
+        logger.warning("alarm over: %s", alarm)
+
+
+def _needs_operator() -> Iterable[Seen]:
+    orders = Order.objects.filter(state=OrderState.NEEDS_OPERATOR).select_related("account")
+    for order in orders:
+        yield Seen(Kind.NEEDS_OPERATOR, str(order.pk), order.detail, order.account, order.symbol)
+
+
+def _naked() -> Iterable[Seen]:
+    plans = Protection.objects.filter(
+        is_active=True, naked_since__lt=timezone.now() - NAKED_FOR
+    ).select_related("account")
+    for plan in plans:
+        key = f"{plan.pk} since {plan.naked_since}"  # naked again is another alarm
+        yield Seen(Kind.NAKED_POSITION, key, plan.detail, plan.account, plan.symbol)
+
+
+def _not_flat() -> Iterable[Seen]:
+    since = timezone.now() - LEFT_FOR
+    for row in halting.flattening():
+        left = flatten.left_of(row)
+        if row.changed_at < since and left:
+            parts = [f"{position}" for position in left.positions]
+            parts += [f"order {order.pk}" for order in left.orders]
+            scope = f"{row.scope} {row.key}".strip()
+            yield Seen(Kind.NOT_FLAT, scope, f"left: {_listed(parts)}")
+
+
+def _listed(parts: Collection[str]) -> str:
+    shown = list(parts)[:5]
+    more = f" and {len(parts) - len(shown)} more" if len(parts) > len(shown) else ""
+    return ", ".join(shown) + more

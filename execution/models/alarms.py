@@ -1,0 +1,44 @@
+"""What an operator must look at."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from brokers.models import Account
+
+
+class Alarm(models.Model):
+    """One thing that is wrong, from when it was noticed until it is over."""
+
+    class Kind(models.TextChoices):
+        NEEDS_OPERATOR = "needs_operator", "order needs an operator"
+        NAKED_POSITION = "naked_position", "position without its stop"
+        NOT_FLAT = "not_flat", "the kill switch has something left"
+        NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
+
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    key = models.CharField(max_length=100, help_text="Tells it from others of its kind.")
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, null=True, blank=True, related_name="alarms"
+    )
+    symbol = models.CharField(max_length=60, blank=True)
+    detail = models.TextField()
+    raised_at = models.DateTimeField()
+    cleared_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["kind", "key"],
+                condition=Q(cleared_at__isnull=True),
+                name="alarm_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        where = f" on {self.account.name}" if self.account else ""
+        return f"{self.get_kind_display()}: {self.symbol or self.key}{where}"

@@ -1,0 +1,69 @@
+"""Doing at a venue what an operator wants done about a difference: flatten a position, cancel an order.
+
+For workers, which alone load broker SDKs; ``differences`` holds what was asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from brokers.models import Account
+from brokers.sessions import plugin_for
+from brokers.types import OrderRef
+from execution import differences, flatten
+from execution.facts import instrument_of
+from execution.models import Difference, Position
+from risk.arithmetic import floor_to
+
+CANCEL_AGAIN = timedelta(seconds=10)
+State = Difference.State
+
+
+def carry_out(difference_id: int) -> str | None:
+    """Do at the venue what was asked for; returns the symbol whose lane has a close to be sent.
+
+    Raises BrokerError or Refusal while the venue cannot be asked; may be repeated.
+    """
+    row = Difference.objects.select_related("account").filter(pk=difference_id).first()
+    if row is not None and row.state == State.CANCELING and _is_due(row):
+        plugin_for(row.account).cancel_order(OrderRef("", row.symbol, row.key, None))
+    if row is not None and row.state == State.FLATTENING:
+        return _flatten(row)
+    return None
+
+
+def _is_due(row: Difference) -> bool:
+    """A cancel is repeated every 10 s until the venue no longer shows the order."""
+    now = timezone.now()
+    due = Difference.objects.filter(pk=row.pk).filter(
+        Q(resolved_at=None) | Q(resolved_at__lt=now - CANCEL_AGAIN)
+    )
+    return bool(due.update(resolved_at=now))
+
+
+def _flatten(row: Difference) -> str | None:
+    """Take the venue's position into our book, and make the order that closes what came with it."""
+    account = row.account
+    plugin = plugin_for(account)
+    rules = instrument_of(account, plugin, row.symbol, is_exit=True)
+    with transaction.atomic():
+        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        position = Position.objects.select_for_update().get(account=account, symbol=row.symbol)
+        differences.lock(row, State.FLATTENING)
+        ours, theirs = Decimal(row.ours), Decimal(row.theirs)
+        quantity = floor_to(abs(theirs - ours), rules.quantity_step)
+        if position.quantity != ours or quantity == 0:
+            differences.close(row, State.GONE, "the position has moved since", by=row.resolved_by)
+            return None
+        position.quantity, position.updated_at = theirs, timezone.now()
+        position.save()
+        order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=quantity)
+        order.reference_price = position.average_price
+        flatten.save(order, f"difference {row.pk}")
+        differences.close(row, State.FLATTENED, row.reason, by=row.resolved_by)
+    return row.symbol

@@ -1,0 +1,109 @@
+"""Alarms: raised once, said once, cleared when it is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from brokers.errors import QueryFailedError
+from brokers.models import Account
+from execution import alarms, halting, protect, tasks
+from execution.models import Alarm, Order
+from execution.states import OrderState
+from risk.models import AuditEvent, TradingState
+from tests.brokers.scripted import fill_whole, script_of
+from tests.execution.guarding import Desk, clock, desk
+from tests.execution.test_protect import REFUSED
+from tests.factories import OrderFactory, PositionFactory
+
+__all__ = ["clock", "desk"]
+
+pytestmark = pytest.mark.django_db
+Accounts = Callable[..., Account]
+
+
+def test_an_order_that_needs_an_operator_is_alarmed_by_the_next_sweep(
+    scripted: Accounts, caplog: pytest.LogCaptureFixture, eager: None
+) -> None:
+    order = OrderFactory.create(
+        account=scripted(), state=OrderState.NEEDS_OPERATOR, detail="silent for 5 minutes"
+    )
+    tasks.sweep()
+    tasks.sweep()
+    alarm = Alarm.objects.get()
+    assert (alarm.kind, alarm.key, alarm.detail) == (
+        "needs_operator",
+        str(order.pk),
+        "silent for 5 minutes",
+    )
+    assert timezone.now() - alarm.raised_at < timedelta(seconds=5)
+    errors = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert [one.getMessage() for one in errors] == [f"alarm: {alarm}, silent for 5 minutes"]
+    assert AuditEvent.objects.filter(kind="alarm.needs_operator").count() == 1
+
+    Order.objects.update(state=OrderState.FILLED)
+    assert alarms.look() == []
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is not None
+
+
+def test_an_account_that_cannot_be_compared_is_said_once(
+    scripted: Accounts, caplog: pytest.LogCaptureFixture, eager: None
+) -> None:
+    account = scripted()
+    Account.objects.update(reconciled_at=None)
+    script_of(account).failure = QueryFailedError("timeout")
+    for _ in range(3):
+        tasks.reconcile_account(account.pk)
+    said = [one for one in caplog.records if account.name in one.getMessage()]
+    assert len(said) == 1
+    script_of(account).failure = None
+    tasks.reconcile_account(account.pk)
+    assert Alarm.objects.get().cleared_at is not None
+
+
+def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(
+    scripted: Accounts, clock: time_machine.Coordinates, eager: None
+) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    script_of(account).init_failure = QueryFailedError("no route to host")
+    halting.press(
+        halting.Mode.FLATTEN, scope=TradingState.Scope.ACCOUNT, key=account.name, reason="test"
+    )
+    assert alarms.look() == []
+    clock.shift(11)
+    (alarm,) = alarms.look()
+    assert (alarm.kind, alarm.detail) == (
+        "not_flat",
+        f"left: 0.5 BTC/USDT on {account.name}",
+    )
+    script_of(account).init_failure = None
+    for _ in range(2):
+        tasks.sweep()
+        clock.shift(2)
+    alarms.look()
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is not None
+
+
+def test_a_stop_refused_five_times_is_tried_again_when_an_operator_says_so(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole] + [REFUSED] * 5)
+    desk.buy()
+    for _ in range(8):
+        clock.shift(40)
+        desk.guard()
+    assert desk.live() == []
+    protect.guard_again(desk.plan(), reason="margin added")
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+    event = AuditEvent.objects.get(kind="protection.guard_again")
+    assert event.reason == "margin added"
