@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, JsonResponse
+from django.shortcuts import get_object_or_404
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins
@@ -141,7 +142,8 @@ class StrategyView(ReadView[Strategy]):
 
 
 class BreakerView(ReadView[CircuitBreaker]):
-    """Circuit breakers by their account's name. An account unused so far has none yet."""
+    """Circuit breakers, by their account's name or as ``venue:<name>``. One unused so far has none
+    yet."""
 
     http_method_names = ("get", "head", "post")
     queryset = CircuitBreaker.objects.select_related("account")
@@ -149,6 +151,14 @@ class BreakerView(ReadView[CircuitBreaker]):
     filterset_class = filters.BreakerFilter
     lookup_field = "account__name"
     lookup_url_kwarg = "name"
+
+    def get_object(self) -> CircuitBreaker:
+        prefix, _, venue = str(self.kwargs["name"]).partition("venue:")
+        if prefix or not venue:
+            return super().get_object()
+        breaker = get_object_or_404(self.get_queryset(), account=None, venue=venue)
+        self.check_object_permissions(self.request, breaker)
+        return breaker
 
     @extend_schema(request=requests.ReasonSerializer, responses=serializers.BreakerSerializer)
     @action(methods=["post"], detail=True, permission_classes=[MayOperate])

@@ -145,7 +145,7 @@ def _wake(task: Any, *row: int | str) -> None:
 def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
     """Close ``breaker``, with its audit row."""
     with transaction.atomic():
-        breakers.reset(breaker.account_id, reason)
+        breakers.reset(breaker, reason)
     breaker.refresh_from_db()
 
 

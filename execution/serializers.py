@@ -194,12 +194,15 @@ class StrategySerializer(Row[Strategy]):
 
 
 class BreakerSerializer(Row[CircuitBreaker]):
-    account = name_of()
+    """Of an account, or of a venue with all its accounts; ``name`` is how to address it."""
+
+    name = serializers.CharField(read_only=True)
+    account = name_of(allow_null=True)
 
     class Meta:
         model = CircuitBreaker
         fields = (
-            "account", "state", "failures", "successes", "failure_threshold",
+            "name", "account", "venue", "state", "failures", "successes", "failure_threshold",
             "success_threshold", "open_seconds", "opened_at", "last_error",
         )  # fmt: skip
 

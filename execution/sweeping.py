@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+from django.contrib.postgres.aggregates import BoolOr
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
@@ -43,7 +44,9 @@ def _due_orders() -> list[UUID]:
 
 
 def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
-    """Lanes with something to send: of one account, or of all where it was left behind."""
+    """Lanes with something to send, those with exits first: of one account, or of all where it was
+    left behind.
+    """
     now = timezone.now()
     of_account = Q(account_id=account_id)
     left_behind = Q(updated_at__lt=now - LEFT_BEHIND)
@@ -51,11 +54,12 @@ def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
         Order.objects.filter(left_behind if account_id is None else of_account)
         .filter(state=OrderState.PENDING)
         .exclude(next_check_at__gt=now)
-        .values_list("account_id", "symbol")
-        .distinct()
         .order_by()
+        .values_list("account_id", "symbol")
+        .annotate(has_exit=BoolOr(~Q(role=Order.Role.ENTRY)))
+        .order_by("-has_exit", "account_id", "symbol")
     )
-    return list(lanes[:BATCH])
+    return [(account, symbol) for account, symbol, _ in lanes[:BATCH]]
 
 
 def undecided_signals() -> list[UUID]:

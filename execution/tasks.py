@@ -26,6 +26,7 @@ from execution import (
     liveness,
     metrics,
     pipeline,
+    probing,
     protect,
     reconcile,
     resolving,
@@ -38,7 +39,7 @@ from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
-from risk import ratelimit, sealing
+from risk import breakers, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -253,6 +254,8 @@ def _sweep_accounts() -> None:
         guard.apply_async((account_id, symbol), retry=False, expires=10)
     for account_id in watching.watched_accounts():
         watch.apply_async((account_id,), retry=False, expires=5)
+    for account_id in breakers.due(timezone.now()):
+        probe_venue.apply_async((account_id,), retry=False, expires=5)
     for account_id in sweeping.accounts_to_wind_down():
         wind_down.apply_async((account_id,), retry=False, expires=5)
     for difference_id in differences.asked():
@@ -264,6 +267,14 @@ def _sweep_accounts() -> None:
 def forget_quiet_addresses() -> None:
     """Keep the table of failed attempts small: whoever stopped knocking is dropped."""
     ratelimit.forget_quiet_addresses()
+
+
+@shared_task
+def probe_venue(account_id: int) -> None:
+    """Ask a venue whose breaker was open; once it works again, exits go first."""
+    if probing.probe(account_id):
+        for lane_account, symbol in sweeping.waiting_lanes(account_id):
+            run_lane.apply_async((lane_account, symbol), retry=False)
 
 
 @shared_task

@@ -152,6 +152,13 @@ def _accounts() -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "fks_breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open.", levels, "account"
     )
+    of_venues = CircuitBreaker.objects.filter(account=None).values_list("venue", "state")
+    yield _gauge(
+        "fks_venue_breaker_state",
+        "Circuit breakers of whole venues: 0 closed, 1 half open, 2 open.",
+        {(venue,): BREAKER_LEVELS[CircuitBreaker.State(state)] for venue, state in of_venues},
+        "venue",
+    )
     venues = {account.venue for account in accounts}
     yield _gauge("active_exchanges", "Venues with an active account.", {(): len(venues)})
 

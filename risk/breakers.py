@@ -1,25 +1,35 @@
-"""Circuit breakers: one row per account, shared by all processes, changed by conditional UPDATEs
-only.
+"""Circuit breakers: one row per account and one per venue, shared by all processes, changed by
+conditional UPDATEs only.
 
 CLOSED lets everything through; ``failure_threshold`` failures in a row open it. OPEN lets nothing
 through until ``open_seconds`` have passed; then one caller at a time wins the probe (HALF_OPEN),
-and ``success_threshold`` good probes close it. A failed probe opens it again.
+and ``success_threshold`` good probes close it. A failed probe opens it again. A probe is always a
+question to the venue: no order is sent before the breakers of its account and venue are closed.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, F, PositiveIntegerField, Q, Value, When
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from brokers.models import Account
+from brokers.types import Environment
 from risk import audit
-from risk.models import CircuitBreaker
+from risk.models import BreakerEvent, CircuitBreaker
 
 OPERATE = "risk.operate_circuitbreaker"
 PROBE_SECONDS = 30
 _State = CircuitBreaker.State
+
+
+def venue_of(account: Account) -> str:
+    """The venue a breaker guards: a sandbox is another one than the exchange itself."""
+    is_sandbox = account.environment == Environment.SANDBOX
+    return f"{account.venue}-sandbox" if is_sandbox else account.venue
 
 
 def of_account(account_id: int) -> CircuitBreaker:
@@ -27,90 +37,139 @@ def of_account(account_id: int) -> CircuitBreaker:
     return CircuitBreaker.objects.get_or_create(account_id=account_id)[0]
 
 
+def of_venue(account: Account) -> CircuitBreaker:
+    """The breaker row of the account's venue, made on first use."""
+    return CircuitBreaker.objects.get_or_create(
+        venue=venue_of(account), account=None, defaults={"failure_threshold": 10}
+    )[0]
+
+
+def are_closed(account_id: int) -> bool:
+    """Whether an order may be sent: both breakers in its way are closed."""
+    return all(one.state == _State.CLOSED for one in _in_the_way(account_id))
+
+
 def admits(account_id: int) -> bool:
-    """Whether a call to the venue may be made now; winning the probe counts as a yes.
+    """Whether a question may be put to the venue now; winning the probe counts as a yes.
 
     Whoever gets a yes must report back with ``succeeded`` or ``failed``.
     """
-    breaker = of_account(account_id)
-    if breaker.state == _State.CLOSED:
-        return True
-    return _win_probe(breaker)
+    won: list[int] = []
+    for breaker in _in_the_way(account_id):
+        if breaker.state == _State.CLOSED:
+            continue
+        if not _win_probe(breaker):
+            CircuitBreaker.objects.filter(pk__in=won).update(probe_until=None)
+            return False
+        won.append(breaker.pk)
+    return True
 
 
-def _win_probe(breaker: CircuitBreaker) -> bool:
-    now = timezone.now()
-    waited_long_enough = Q(
-        state=_State.OPEN, opened_at__lte=now - timedelta(seconds=breaker.open_seconds)
-    )
-    probe_is_free = Q(state=_State.HALF_OPEN) & (
-        Q(probe_until__isnull=True) | Q(probe_until__lt=now)
-    )
-    won = CircuitBreaker.objects.filter(waited_long_enough | probe_is_free, pk=breaker.pk).update(
-        state=_State.HALF_OPEN,
-        probe_until=now + timedelta(seconds=PROBE_SECONDS),
-        successes=Case(
-            When(state=_State.OPEN, then=Value(0)),
-            default=F("successes"),
-            output_field=PositiveIntegerField(),
-        ),
-    )
-    return won == 1
+def due(now: datetime) -> set[int]:
+    """Active accounts through which a venue should be asked whether it works again."""
+    rows = [one for one in CircuitBreaker.objects.exclude(state=_State.CLOSED) if _is_due(one, now)]
+    accounts = {one.account_id for one in rows if one.account_id is not None}
+    venues = {one.venue for one in rows if one.account_id is None}
+    active = list(Account.objects.filter(is_active=True)) if rows else []
+    through = {venue_of(one): one.pk for one in active if venue_of(one) in venues}
+    return {one.pk for one in active if one.pk in accounts} | set(through.values())
 
 
 @transaction.atomic
 def succeeded(account_id: int) -> None:
-    """The venue answered: failures are forgotten; enough good probes close the breaker."""
-    rows = CircuitBreaker.objects.filter(account_id=account_id)
+    """The venue answered: failures are forgotten; enough good probes close a breaker."""
+    rows = CircuitBreaker.objects.filter(pk__in=[one.pk for one in _in_the_way(account_id)])
     rows.filter(state=_State.CLOSED, failures__gt=0).update(failures=0)
-    if rows.filter(state=_State.HALF_OPEN).update(successes=F("successes") + 1, probe_until=None):
-        closed = rows.filter(state=_State.HALF_OPEN, successes__gte=F("success_threshold")).update(
-            state=_State.CLOSED, failures=0, successes=0, opened_at=None, last_error=""
-        )
-        if closed:
-            _note(account_id, "breaker.closed", "probes succeeded")
+    half_open = rows.filter(state=_State.HALF_OPEN)
+    if not half_open.update(successes=F("successes") + 1, probe_until=None):
+        return
+    for breaker in half_open.filter(successes__gte=F("success_threshold")):
+        _change(breaker, half_open, _State.CLOSED, "breaker.closed", "probes succeeded")
 
 
 @transaction.atomic
 def failed(account_id: int, error: str) -> None:
-    """The venue failed: count it, and open the breaker at the threshold or after a failed probe."""
-    now = timezone.now()
-    rows = CircuitBreaker.objects.filter(account_id=account_id)
-    rows.filter(state=_State.CLOSED).update(failures=F("failures") + 1, last_error=error[:500])
-    opened = rows.filter(
-        Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
-    ).update(
-        state=_State.OPEN, opened_at=now, probe_until=None, successes=0, last_error=error[:500]
-    )
-    if opened:
-        _note(account_id, "breaker.opened", error)
+    """The venue failed: count it, and open a breaker at its threshold or after a failed probe."""
+    for breaker in _in_the_way(account_id):
+        row = CircuitBreaker.objects.filter(pk=breaker.pk)
+        row.filter(state=_State.CLOSED).update(failures=F("failures") + 1, last_error=error[:500])
+        opens = row.filter(
+            Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
+        )
+        _change(breaker, opens, _State.OPEN, "breaker.opened", error)
 
 
 @transaction.atomic
-def trip(account_id: int, reason: str) -> None:
+def trip(breaker: CircuitBreaker, reason: str) -> None:
     """An operator opens the breaker."""
-    of_account(account_id)
-    CircuitBreaker.objects.filter(account_id=account_id).update(
-        state=_State.OPEN, opened_at=timezone.now(), probe_until=None, last_error=reason[:500]
-    )
-    _note(account_id, "breaker.tripped", reason)
+    row = CircuitBreaker.objects.filter(pk=breaker.pk)
+    _change(breaker, row, _State.OPEN, "breaker.tripped", reason)
 
 
 @transaction.atomic
-def reset(account_id: int, reason: str) -> None:
+def reset(breaker: CircuitBreaker, reason: str) -> None:
     """An operator closes the breaker."""
-    of_account(account_id)
-    CircuitBreaker.objects.filter(account_id=account_id).update(
-        state=_State.CLOSED,
-        failures=0,
-        successes=0,
-        opened_at=None,
-        probe_until=None,
-        last_error="",
+    row = CircuitBreaker.objects.filter(pk=breaker.pk)
+    _change(breaker, row, _State.CLOSED, "breaker.reset", reason)
+
+
+def _in_the_way(account_id: int) -> Iterable[CircuitBreaker]:
+    """The account's breaker, then its venue's: locked in this order, they cannot lock each other up."""
+    account = Account.objects.get(pk=account_id)
+    rows = CircuitBreaker.objects.filter(
+        Q(account=account) | Q(account=None, venue=venue_of(account))
     )
-    _note(account_id, "breaker.reset", reason)
+    found = sorted(rows, key=lambda one: one.account_id is None)
+    return found if len(found) == 2 else [of_account(account_id), of_venue(account)]
 
 
-def _note(account_id: int, kind: str, reason: str) -> None:
-    name = CircuitBreaker.objects.values_list("account__name", flat=True).get(account_id=account_id)
-    audit.record(kind, f"breaker {name}", reason=reason)
+def _is_due(breaker: CircuitBreaker, now: datetime) -> bool:
+    if breaker.state == _State.HALF_OPEN:
+        return breaker.probe_until is None or breaker.probe_until < now
+    opened_at = breaker.opened_at or now
+    return opened_at + timedelta(seconds=breaker.open_seconds) <= now
+
+
+@transaction.atomic
+def _win_probe(breaker: CircuitBreaker) -> bool:
+    now = timezone.now()
+    row = CircuitBreaker.objects.filter(pk=breaker.pk)
+    probe_until = now + timedelta(seconds=PROBE_SECONDS)
+    waited_since = now - timedelta(seconds=breaker.open_seconds)
+    waited = row.filter(state=_State.OPEN, opened_at__lte=waited_since)
+    if waited.update(state=_State.HALF_OPEN, probe_until=probe_until, successes=0):
+        _remember(breaker, _State.HALF_OPEN, "the first probe")
+        return True
+    free = Q(probe_until__isnull=True) | Q(probe_until__lt=now)
+    return row.filter(free, state=_State.HALF_OPEN).update(probe_until=probe_until) == 1
+
+
+def _change(
+    breaker: CircuitBreaker,
+    rows: QuerySet[CircuitBreaker],
+    state: CircuitBreaker.State,
+    kind: str,
+    reason: str,
+) -> None:
+    """Open or close ``breaker`` if it is among ``rows`` at this moment, with its history."""
+    is_open = state == _State.OPEN
+    changes = {
+        "state": state,
+        "opened_at": timezone.now() if is_open else None,
+        "probe_until": None,
+        "successes": 0,
+        "last_error": reason[:500] if is_open else "",
+    } | ({} if is_open else {"failures": 0})
+    if rows.filter(pk=breaker.pk).update(**changes):
+        _remember(breaker, state, reason)
+        audit.record(kind, f"breaker {breaker.name}", reason=reason)
+
+
+def _remember(breaker: CircuitBreaker, state: CircuitBreaker.State, reason: str) -> None:
+    BreakerEvent.objects.create(
+        breaker=breaker,
+        at=timezone.now(),
+        to_state=state,
+        actor=audit.current_actor().name,
+        reason=reason[:500],
+    )

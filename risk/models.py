@@ -103,14 +103,19 @@ class LimitHit(models.Model):
 
 
 class CircuitBreaker(models.Model):
-    """The guard in front of one account's venue. Every change is a conditional UPDATE."""
+    """The guard in front of a venue: one per account, and one for all accounts there. Every change is
+    a conditional UPDATE.
+    """
 
     class State(models.TextChoices):
         CLOSED = "closed", "closed"
         OPEN = "open", "open"
         HALF_OPEN = "half_open", "half open"
 
-    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="breaker")
+    account = models.OneToOneField(
+        Account, on_delete=models.CASCADE, null=True, blank=True, related_name="breaker"
+    )
+    venue = models.CharField(max_length=60, blank=True, help_text="For all accounts there.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.CLOSED)
     failures = models.PositiveIntegerField(default=0, help_text="Failures in a row.")
     successes = models.PositiveIntegerField(default=0, help_text="Good probes in a row.")
@@ -126,13 +131,46 @@ class CircuitBreaker(models.Model):
     last_error = models.TextField(blank=True)
 
     class Meta:
-        ordering: ClassVar[list[str]] = ["account"]
         permissions: ClassVar[list[tuple[str, str]]] = [
             ("operate_circuitbreaker", "Can trip and reset circuit breakers")
         ]
+        ordering: ClassVar[list[str]] = ["venue", "account"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["venue"],
+                condition=models.Q(account__isnull=True),
+                name="breaker_once_per_venue",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(account__isnull=False, venue="")
+                | (models.Q(account__isnull=True) & ~models.Q(venue="")),
+                name="breaker_of_account_or_venue",
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"breaker of {self.account.name}: {self.state}"
+        return f"breaker of {self.name}: {self.state}"
+
+    @property
+    def name(self) -> str:
+        """The account's name, or ``venue:`` and the venue: no account's name holds a colon."""
+        return self.account.name if self.account else f"venue:{self.venue}"
+
+
+class BreakerEvent(models.Model):
+    """One change of a breaker's state. Append-only."""
+
+    breaker = models.ForeignKey(CircuitBreaker, on_delete=models.CASCADE, related_name="history")
+    at = models.DateTimeField()
+    to_state = models.CharField(max_length=10, choices=CircuitBreaker.State.choices)
+    actor = models.CharField(max_length=150)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.to_state} at {self.at}"
 
 
 class TradingState(models.Model):

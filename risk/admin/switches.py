@@ -16,6 +16,7 @@ from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from risk import breakers
+from risk.admin import breaker_chart
 from risk.admin.audited import AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
@@ -28,17 +29,18 @@ class CircuitBreakerAdmin(AuditedAdmin):
 
     audit_name = "breaker"
     list_display = (
-        "account",
+        "name",
         "shown_state",
         "shown_failures",
         moment_column("opened_at", "opened"),
         "short_error",
     )
     list_filter = ("state",)
-    nothing_yet = "An account's breaker is made with its first order."
+    nothing_yet = "The breakers of an account and of its venue are made with its first order."
+    change_form_after_template = "fks/breaker_history.html"
     list_select_related = ("account",)
     fields = (
-        "account",
+        "name",
         "state",
         "shown_failures",
         "last_error",
@@ -46,9 +48,21 @@ class CircuitBreakerAdmin(AuditedAdmin):
         "success_threshold",
         "open_seconds",
     )
-    readonly_fields = ("account", "state", "shown_failures", "last_error")
+    readonly_fields = ("name", "state", "shown_failures", "last_error")
     actions_row = ("trip", "reset")
     actions_detail = ("trip", "reset")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        breaker = self.get_object(request, unquote(object_id or ""))
+        history = None if breaker is None else breaker_chart.history_of(breaker)
+        context = {**(extra_context or {}), "history": history}
+        return super().changeform_view(request, object_id, form_url, context)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -61,7 +75,10 @@ class CircuitBreakerAdmin(AuditedAdmin):
 
     @asking_action(description="Trip", icon="power_off", permission="operate")
     def trip(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        text = "Nothing is sent to the venue until the breaker is reset or a probe succeeds."
+        text = (
+            "No order is sent until it is reset, or until questions to the venue are answered. "
+            "Exits wait and go first then; entries expire when they become too old."
+        )
         return self._decide(request, object_id, breakers.trip, "Trip", text)
 
     @asking_action(
@@ -78,7 +95,7 @@ class CircuitBreakerAdmin(AuditedAdmin):
         self,
         request: HttpRequest,
         object_id: str,
-        change: Callable[[int, str], None],
+        change: Callable[[CircuitBreaker, str], None],
         verb: str,
         text: str,
     ) -> HttpResponse:
@@ -88,11 +105,11 @@ class CircuitBreakerAdmin(AuditedAdmin):
         back = reverse("admin:risk_circuitbreaker_changelist")
         form = ReasonForm(request.POST or None)
         if not form.is_valid():
-            title = f"{verb} the breaker of {breaker.account.name}"
+            title = f"{verb} the breaker of {breaker.name}"
             return ask(request, self.admin_site, form, Question(title, text, verb, back))
         with transaction.atomic():
-            change(breaker.account_id, form.cleaned_data["reason"])
-        messages.success(request, f"{verb} of the breaker of {breaker.account.name}: done.")
+            change(breaker, form.cleaned_data["reason"])
+        messages.success(request, f"{verb} of the breaker of {breaker.name}: done.")
         return HttpResponseRedirect(back)
 
     @display(description="state", label=BREAKER_COLORS)

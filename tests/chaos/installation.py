@@ -84,7 +84,7 @@ class Installation:
 
     def _accounts(self, venue: RunningVenue) -> None:
         from brokers.accounts import create_account
-        from risk.breakers import of_account
+        from risk.breakers import of_account, of_venue
 
         for name in (*BINANCE, *KRAKEN):
             key = f"{name}key".ljust(64, "x")
@@ -103,9 +103,10 @@ class Installation:
                 credentials={"api_key": key, "api_secret": secret},
             )
             breaker = of_account(account.pk)
-            breaker.open_seconds = 1
             breaker.failure_threshold = 5 if name in SENSITIVE else 25
-            breaker.save()
+            for one in (breaker, of_venue(account)):
+                one.open_seconds = 1
+                one.save()
 
     def _strategies(self) -> None:
         from execution.strategies import create_strategy

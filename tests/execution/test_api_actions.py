@@ -463,16 +463,29 @@ def test_an_order_nobody_has(operator: Callable[..., Any]) -> None:
 
 
 def test_a_breaker_is_reset_with_a_reason(operator: Callable[..., Any], desk: Account) -> None:
-    breakers.trip(desk.pk, "maintenance")
+    breakers.trip(breakers.of_account(desk.pk), "maintenance")
     assert operator("/breakers/desk/reset", {}).status_code == 400
 
     answer = operator("/breakers/desk/reset", {"reason": "it is over"})
 
     assert answer.status_code == 200
     assert (answer.json()["account"], answer.json()["state"]) == ("desk", "closed")
-    assert CircuitBreaker.objects.get().state == "closed"
+    assert CircuitBreaker.objects.get(account=desk).state == "closed"
     event = AuditEvent.objects.get(kind="breaker.reset")
     assert (event.actor, event.reason) == ("olivia", "it is over")
+
+
+def test_a_venues_breaker_is_addressed_by_its_venue(
+    operator: Callable[..., Any], desk: Account
+) -> None:
+    breaker = breakers.of_venue(desk)
+    breakers.trip(breaker, "maintenance")
+    answer = operator(f"/breakers/{breaker.name}/reset", {"reason": "it is over"})
+    told = answer.json()
+    assert (told["name"], told["account"], told["venue"], told["state"]) == (
+        "venue:paper", None, "paper", "closed",
+    )  # fmt: skip
+    assert operator("/breakers/venue:mars/reset", {"reason": "typo"}).status_code == 404
 
 
 def test_a_breaker_nobody_has(operator: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
-from execution import dispatch, lanes
+from execution import dispatch, lanes, probing
 from execution.models import Order, Position
 from execution.states import OrderState
 from execution.transitions import Event, move
@@ -76,7 +76,7 @@ def journal_of(order: Order) -> list[str]:
 
 
 def open_breaker(account: Account, *, since: timedelta = timedelta(0)) -> None:
-    breakers.trip(account.pk, "test")
+    breakers.trip(breakers.of_account(account.pk), "test")
     CircuitBreaker.objects.filter(account=account).update(opened_at=timezone.now() - since)
 
 
@@ -331,6 +331,8 @@ def test_entries_expire_behind_an_open_breaker_and_exits_go_first_when_it_closes
     assert [order.pk for order in run(account)] == [old.pk]
     assert state_of(old) == S.EXPIRED
     open_breaker(account, since=timedelta(seconds=61))
+    assert run(account) == []
+    assert probing.probe(account.pk)
     run(account)
     assert script.identities() == [leaving.identity, fresh.identity]
     assert breakers.of_account(account.pk).state == CircuitBreaker.State.CLOSED
@@ -346,6 +348,7 @@ def test_ending_an_order_does_not_use_up_the_breakers_probe(
     assert state_of(denied) == S.DENIED
     switch.change(TradingState.State.ACTIVE, reason="test")
     leaving = exit_order(account)
+    assert probing.probe(account.pk)
     run(account)
     assert state_of(leaving) == S.FILLED
 

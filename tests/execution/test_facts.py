@@ -149,7 +149,7 @@ def test_a_read_reports_to_the_breaker_and_heeds_it(account: Account, script: Sc
     with pytest.raises(Refusal) as refused:
         read(account)
     assert refused.value.code is ReasonCode.BREAKER_OPEN
-    breakers.reset(account.pk, "test")
+    breakers.reset(breakers.of_account(account.pk), "test")
     script.failure = None
     read(account)
 

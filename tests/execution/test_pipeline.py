@@ -150,7 +150,7 @@ def test_an_exit_goes_on_without_a_venue_that_answers(
 def test_an_exit_waits_in_its_lane_while_the_breaker_is_open(route: Route) -> None:
     decide(signal_for(route.strategy, quantity="0.01"))
     dispatch.run_lane(route.account.pk, LANE)
-    breakers.trip(route.account.pk, "test")
+    breakers.trip(breakers.of_account(route.account.pk), "test")
     decide(signal_for(route.strategy, "close"))
     assert Order.objects.get(role="exit").state == S.PENDING
 
@@ -225,7 +225,7 @@ def test_a_code_of_the_plugins_own_is_named_in_the_text(route: Route, script: Sc
 
 
 def test_an_open_breaker_denies_entries(route: Route) -> None:
-    breakers.trip(route.account.pk, "test")
+    breakers.trip(breakers.of_account(route.account.pk), "test")
     signal = signal_for(route.strategy, quantity="0.01")
     decide(signal)
     assert denied(signal).reason == ReasonCode.BREAKER_OPEN

@@ -572,7 +572,7 @@ def test_old_trading_rules_serve_where_the_venue_does_not_answer(desk: Desk) -> 
     entry = desk.buy("0.01", order_type="limit", price="60000")
     desk.script.answers.append(report_of(entry, VenueStatus.FILLED, part(1, "0.01")))
     Instrument.objects.update(refreshed_at=timezone.now() - timedelta(hours=2))
-    breakers.trip(desk.account.pk, "test")
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
     tasks.check_order(str(entry.pk))
     (stop,) = Order.objects.filter(role=Order.Role.STOP_LOSS)
     assert (stop.state, stop.quantity) == (OrderState.PENDING, Decimal("0.01"))

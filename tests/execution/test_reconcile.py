@@ -437,7 +437,7 @@ def test_a_venue_that_does_not_answer_changes_nothing(account: Account, script: 
     order.refresh_from_db()
     account.refresh_from_db()
     assert (order.state, account.reconciled_at) == (S.UNKNOWN, None)
-    breakers.trip(account.pk, "test")
+    breakers.trip(breakers.of_account(account.pk), "test")
     with pytest.raises(Refusal):
         reconcile.reconcile_account(account)
 

@@ -232,7 +232,7 @@ def test_a_venue_that_fails_is_asked_once_a_round_and_a_missing_quote_does_not_e
     error = QuoteUnavailableError("one-sided")
     watch(desk)
     assert asked == ["BTC/USDT", "BTC/USDT", "ETH/USDT", "SOL/USDT"]
-    breakers.trip(desk.account.pk, "test")
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
     watch(desk)
     assert len(asked) == 4
 

@@ -578,8 +578,8 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
         "environment": "sandbox",
         "quote_currency": "USD",
         "options": '{"exchange": "kraken"}',
-        "day_zone": "UTC",
-        "day_starts": "00:00:00",
+        "day_zone": "America/New_York",
+        "day_starts": "17:00:00",
         "is_active": "on",
         "reason": "new venue",
     }

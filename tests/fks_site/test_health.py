@@ -65,7 +65,7 @@ def test_ready_when_everything_answers(client: Client, beating: None, path: str)
     account = Account.objects.create(name="desk", broker="paper")
     Account.objects.create(name="other", broker="paper")
     Account.objects.create(name="retired", broker="paper", is_active=False)
-    breakers.trip(account.pk, "maintenance of the venue")
+    breakers.trip(breakers.of_account(account.pk), "maintenance of the venue")
 
     response = client.get(path)
 

@@ -134,7 +134,7 @@ def test_accounts_and_their_breakers(value: Value) -> None:
         Account.objects.create(name=name, broker="ccxt", options=options)
     desk = AccountFactory.create(name="desk")
     AccountFactory.create(name="retired", is_active=False)
-    breakers.trip(desk.pk, "maintenance")
+    breakers.trip(breakers.of_account(desk.pk), "maintenance")
 
     assert value("active_exchanges") == 2
     assert value("fks_breaker_state", account="desk") == 2
@@ -173,7 +173,7 @@ def test_a_scrape_costs_the_same_however_much_there_is(
     for _ in range(3):
         FillFactory.create(order=OrderFactory.create())
 
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         client.get("/metrics")
 
 

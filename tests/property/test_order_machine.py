@@ -331,7 +331,7 @@ class OrderMachine(RuleBasedStateMachine):
     def come_to_rest(self) -> None:
         """The network heals and time passes: everything finds its place."""
         breakers.of_account(self.account.pk)
-        breakers.reset(self.account.pk, "test")
+        breakers.reset(breakers.of_account(self.account.pk), "test")
         for _ in range(40):
             self.the_sweep_comes(mood="well", seconds=WINDOW)
             if not self.under_way():

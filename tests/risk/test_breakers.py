@@ -8,8 +8,8 @@ from django.db import connection
 from django.utils import timezone
 
 from brokers.models import Account
-from risk import breakers
-from risk.models import AuditEvent, CircuitBreaker
+from risk import audit, breakers
+from risk.models import AuditEvent, BreakerEvent, CircuitBreaker
 
 State = CircuitBreaker.State
 
@@ -106,9 +106,9 @@ def test_a_probe_that_never_reported_frees_its_place(key):
 
 
 def test_an_operator_trips_and_resets_it(key):
-    breakers.trip(key, "maintenance")
+    breakers.trip(breakers.of_account(key), "maintenance")
     assert not breakers.admits(key)
-    breakers.reset(key, "done")
+    breakers.reset(breakers.of_account(key), "done")
     assert breakers.admits(key)
     kinds = list(AuditEvent.objects.order_by("pk").values_list("kind", "reason"))
     assert kinds == [("breaker.tripped", "maintenance"), ("breaker.reset", "done")]
@@ -117,7 +117,7 @@ def test_an_operator_trips_and_resets_it(key):
 @pytest.mark.django_db(transaction=True)
 def test_of_many_callers_one_wins_the_probe():
     key = Account.objects.create(name="desk", broker="paper").pk
-    breakers.trip(key, "test")
+    breakers.trip(breakers.of_account(key), "test")
     rewind(key, seconds=60)
     start, answers = Barrier(8), []
 
@@ -132,3 +132,119 @@ def test_of_many_callers_one_wins_the_probe():
     for thread in threads:
         thread.join(10)
     assert sorted(answers) == [False] * 7 + [True]
+
+
+# --- the venue's breaker --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(db) -> tuple[Account, Account]:
+    """Two accounts at one venue."""
+    return tuple(
+        Account.objects.create(name=name, broker="ccxt", options={"exchange": "kraken"})
+        for name in ("one", "two")
+    )
+
+
+def test_failures_of_all_its_accounts_open_a_venue(pair):
+    for count in range(10):
+        breakers.failed(pair[count % 2].pk, "timeout")
+        if count < 9:
+            assert CircuitBreaker.objects.get(venue="kraken").state == State.CLOSED
+        CircuitBreaker.objects.filter(venue="").update(failures=0)
+    assert CircuitBreaker.objects.get(venue="kraken").state == State.OPEN
+    assert [state(one.pk) for one in pair] == [State.CLOSED] * 2
+    assert not any(breakers.are_closed(one.pk) for one in pair)
+    assert not any(breakers.admits(one.pk) for one in pair)
+    event = AuditEvent.objects.get()
+    assert (event.kind, event.subject) == ("breaker.opened", "breaker venue:kraken")
+
+
+def test_a_success_of_any_account_speaks_for_the_venue(pair):
+    for _ in range(9):
+        breakers.failed(pair[0].pk, "timeout")
+    breakers.succeeded(pair[1].pk)
+    assert CircuitBreaker.objects.get(venue="kraken").failures == 0
+    assert state(pair[0].pk) == State.OPEN
+
+
+def test_a_sandbox_is_another_venue(pair):
+    Account.objects.filter(pk=pair[1].pk).update(environment="sandbox")
+    pair[1].refresh_from_db()
+    breakers.trip(breakers.of_venue(pair[0]), "maintenance")
+    assert not breakers.are_closed(pair[0].pk)
+    assert breakers.are_closed(pair[1].pk)
+    assert breakers.of_venue(pair[1]).name == "venue:kraken-sandbox"
+
+
+def test_a_probe_needs_both_and_gives_back_what_it_won(pair):
+    account = breakers.of_account(pair[0].pk)
+    venue = breakers.of_venue(pair[0])
+    breakers.trip(account, "test")
+    breakers.trip(venue, "test")
+    rewind(pair[0].pk, seconds=60)
+    assert not breakers.admits(pair[0].pk)
+    account.refresh_from_db()
+    assert (account.state, account.probe_until) == (State.HALF_OPEN, None)
+    CircuitBreaker.objects.update(opened_at=timezone.now() - timedelta(seconds=60))
+    assert breakers.admits(pair[0].pk)
+    assert not breakers.admits(pair[0].pk)
+    breakers.succeeded(pair[0].pk)
+    assert breakers.admits(pair[0].pk)
+    breakers.succeeded(pair[0].pk)
+    assert breakers.are_closed(pair[0].pk)
+    assert breakers.are_closed(pair[1].pk)
+
+
+def test_no_order_is_sent_before_the_breaker_is_closed(key):
+    open_it(key)
+    rewind(key, seconds=60)
+    assert breakers.admits(key)
+    assert not breakers.are_closed(key)
+    breakers.succeeded(key)
+    assert not breakers.are_closed(key)
+
+
+def test_its_thresholds_are_the_operators(key):
+    CircuitBreaker.objects.filter(account_id=key).update(
+        failure_threshold=2, success_threshold=1, open_seconds=10
+    )
+    for _ in range(2):
+        breakers.failed(key, "timeout")
+    rewind(key, seconds=9)
+    assert not breakers.admits(key)
+    rewind(key, seconds=10)
+    assert breakers.admits(key)
+    breakers.succeeded(key)
+    assert state(key) == State.CLOSED
+
+
+def test_what_is_due_for_a_question(pair):
+    now = timezone.now()
+    assert breakers.due(now) == set()
+    breakers.trip(breakers.of_venue(pair[0]), "test")
+    assert breakers.due(now) == set()
+    soon = now + timedelta(seconds=61)
+    assert len(breakers.due(soon)) == 1
+    breakers.trip(breakers.of_account(pair[0].pk), "test")
+    Account.objects.filter(pk=pair[1].pk).update(is_active=False)
+    assert breakers.due(soon) == {pair[0].pk}
+    Account.objects.update(is_active=False)
+    assert breakers.due(soon) == set()
+
+
+def test_its_history_tells_every_change(key):
+    open_it(key)
+    rewind(key, seconds=60)
+    for _ in range(2):
+        assert breakers.admits(key)
+        breakers.succeeded(key)
+    with audit.acting(audit.Actor("maria")):
+        breakers.trip(breakers.of_account(key), "maintenance")
+    history = BreakerEvent.objects.order_by("id").values_list("to_state", "actor", "reason")
+    assert list(history) == [
+        ("open", "system", "timeout"),
+        ("half_open", "system", "the first probe"),
+        ("closed", "system", "probes succeeded"),
+        ("open", "maria", "maintenance"),
+    ]
