@@ -136,6 +136,8 @@ TEXT_MESSAGES: Mapping[str, Mapping[tuple[str, str, str], str]] = {
         CLOSE: f'1,closelong,{{{{ticker}}}},timestamp={TIME},id="{ID}-close",secret={SECRET}',
     },
 }  # fmt: skip
+WITH_CONFIDENCE = frozenset({"fks", "keyvalue", "mapping"})
+"""Formats an alert can carry a confidence in."""
 EXAMPLES = {
     "{{exchange}}": "BINANCE",
     "{{ticker}}": "BTCUSDT",
@@ -150,17 +152,22 @@ def messages_for(strategy: Strategy) -> list[Message]:
     """What to paste; nothing for a mapping, whose sender writes as it likes."""
     if strategy.format in TEXT_MESSAGES:
         texts = TEXT_MESSAGES[strategy.format]
-        return [
-            Message(*kind, text=_without_secret(strategy, text)) for kind, text in texts.items()
-        ]
+        return [Message(*kind, text=_fitted(strategy, text)) for kind, text in texts.items()]
     if strategy.format not in JSON_MESSAGES:
         return []
     field, documents = JSON_MESSAGES[strategy.format]
-    secret = {field: SECRET} if strategy.auth == Strategy.Auth.TOKEN else {}
+    added = {field: SECRET} if strategy.auth == Strategy.Auth.TOKEN else {}
+    if strategy.format in WITH_CONFIDENCE and strategy.requires_confidence:
+        added = {"confidence": "1"} | added
     return [
-        Message(*kind, text=json.dumps(document | secret, indent=1))
+        Message(*kind, text=json.dumps(document | added, indent=1))
         for kind, document in documents.items()
     ]
+
+
+def lacks_confidence(strategy: Strategy) -> bool:
+    """Whether the strategy asks entries for a confidence and its format has no place for one."""
+    return strategy.requires_confidence and strategy.format not in WITH_CONFIDENCE
 
 
 def curl(strategy: Strategy, address: str, now: str) -> str:
@@ -172,7 +179,9 @@ def curl(strategy: Strategy, address: str, now: str) -> str:
     return shlex.join(["curl", "-X", "POST", address, "--data-binary", body])
 
 
-def _without_secret(strategy: Strategy, text: str) -> str:
+def _fitted(strategy: Strategy, text: str) -> str:
+    if strategy.format in WITH_CONFIDENCE and strategy.requires_confidence:
+        text = text.replace(" timestamp=", " confidence=1 timestamp=")
     if strategy.auth == Strategy.Auth.TOKEN:
         return text
     for start in (f" secret={SECRET}", f",secret={SECRET}", f"TOKEN={SECRET}\n"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,13 @@ MOST = 65_536
 _CODE = {"class": "fks-editor", "spellcheck": "false", "autocomplete": "off"}
 
 
+class OptionalJSON(forms.JSONField):
+    """A JSON field that is empty when nothing was given."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class LabForm(forms.Form):
     """An alert, the strategy it is meant for, and settings to try that are not saved."""
 
@@ -54,7 +62,7 @@ class LabForm(forms.Form):
         choices=[("", "the strategy's"), *((name, one.label) for name, one in FORMATS.items())],
         widget=UnfoldAdminSelectWidget(),
     )
-    format_options = forms.JSONField(
+    format_options = OptionalJSON(
         label="Try other format options",
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={**_CODE, "rows": 6}),
@@ -112,11 +120,35 @@ def run(strategy: Strategy, body: str, token: str = "") -> tuple[dict[str, Any] 
 
 def _told(replay: Replay) -> tuple[dict[str, Any] | None, str]:
     try:
-        return replay(), ""
+        return _shown(replay()), ""
     except DryRunFailed as error:
         return None, str(error)
     except DatabaseError:
         return None, "the database did not answer in time; try again"
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with a headline, and with lists and objects as JSON text."""
+    for name in ("alert", "unread"):
+        values = result.get(name) or {}
+        result[name] = {
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in values.items()
+        }
+    return result | {"headline": _headline(result)}
+
+
+def _headline(result: dict[str, Any]) -> str:
+    if result["error"]:
+        return "It would not be accepted"
+    if result["refusal"]:
+        return "It would be refused"
+    if result["waits"]:
+        return "It would wait"
+    sent = sum(order["would_be_sent"] for order in result["orders"])
+    if not result["orders"]:
+        return "No order would be made"
+    return f"{sent} of {len(result['orders'])} orders would be sent"
 
 
 def answer(request: HttpRequest, template: str, **context: Any) -> HttpResponse:

@@ -21,7 +21,7 @@ from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
 from execution.admin import lab
 from execution.authentication import new_secret
-from execution.messages import SECRET, curl, messages_for
+from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
 from risk import audit
 from risk.admin.audited import AuditedAdmin
@@ -162,6 +162,8 @@ class StrategyAdmin(AuditedAdmin):
             "address": address,
             "texts": messages_for(strategy),
             "secret": SECRET,
+            "placeholder": "{{plot_0}}",
+            "lacks_confidence": lacks_confidence(strategy),
             "curl": curl(strategy, address, now),
             "back": _page_of(strategy),
             "lab": _lab_of(strategy),

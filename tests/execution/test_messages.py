@@ -9,7 +9,7 @@ import pytest
 from execution.alerts import Action, Alert, MarketPosition
 from execution.formats import FORMATS, format_of
 from execution.masking import mask_document
-from execution.messages import SECRET, curl, messages_for
+from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Strategy
 
 OPTIONS = {"pineconnector": {"volume": "base", "targets": "price"}}
@@ -97,3 +97,19 @@ def test_a_mapping_has_no_message_of_its_own() -> None:
     strategy = strategy_of("mapping")
     assert messages_for(strategy) == []
     assert curl(strategy, "http://x", NOW) == "curl -X POST http://x --data-binary '{}'"
+
+
+@pytest.mark.parametrize("format", ["fks", "keyvalue"])
+def test_a_strategy_that_asks_for_a_confidence_gets_a_place_for_it(format: str) -> None:
+    strategy = strategy_of(format)
+    strategy.requires_confidence = True
+    for message in messages_for(strategy):
+        assert read(strategy, message.text).confidence == 1
+    assert not lacks_confidence(strategy)
+
+
+def test_a_format_without_a_place_for_a_confidence_says_so() -> None:
+    strategy = strategy_of("okx")
+    assert not lacks_confidence(strategy)
+    strategy.requires_confidence = True
+    assert lacks_confidence(strategy)
