@@ -76,6 +76,14 @@ class Installation:
         self._accounts(venue)
         self._strategies()
 
+    def servers(self) -> dict[int, str]:
+        """The pids of the running servers, by their names."""
+        return {
+            server._process.pid: server.name
+            for server in (self.postgres, self.valkey)
+            if server._process is not None
+        }
+
     def _limits(self) -> None:
         from risk.limits import set_limit
 

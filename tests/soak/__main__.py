@@ -29,7 +29,7 @@ def main() -> int:
         place.prepare(venue)
         from tests.soak.soak import Soak
 
-        soak = Soak(place.port, place.paths, place.zygote, place.urls, options)
+        soak = Soak(place.port, place.paths, place.zygote, place.urls, place.servers(), options)
         try:
             figures = soak.carry_out(venue)
         finally:

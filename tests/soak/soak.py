@@ -9,7 +9,7 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from statistics import median
@@ -74,6 +74,7 @@ class Soak:
         paths: dict[str, str],
         channel: socket.socket,
         urls: Urls,
+        servers: Mapping[int, str],
         options: Namespace,
     ) -> None:
         self.options = options
@@ -83,6 +84,7 @@ class Soak:
         self.acknowledged: dict[int, str] = {}
         self.answers: Counter[str] = Counter()
         self.answers_ms: list[float] = []
+        self._servers = servers
         self._port = port
         self._paths = paths
 
@@ -96,7 +98,7 @@ class Soak:
         for sender in senders:
             sender.start()
         while any(sender.is_alive() for sender in senders):
-            self.gauges.read(self.fleet.pids())
+            self.gauges.read({**self._servers, **self.fleet.pids()})
             time.sleep(SAMPLE_S)
         readings = self.gauges.readings
         bounds = out_of_bounds(readings, self.answers_ms, self.options.warm_up * 60)
@@ -130,7 +132,7 @@ class Soak:
     def _settle(self) -> None:
         deadline = time.monotonic() + SETTLE_LIMIT_S
         while time.monotonic() < deadline:
-            self.gauges.read(self.fleet.pids())
+            self.gauges.read({**self._servers, **self.fleet.pids()})
             if not self.gauges.readings.under_way[-1][1]:
                 break
             time.sleep(1)
