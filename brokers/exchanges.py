@@ -17,6 +17,7 @@ from brokers.capabilities import Capabilities, IdRule
 from brokers.client_ids import CLIENT_ID_FORMS
 from brokers.errors import NotSupportedError
 from brokers.library import LibraryExchange, library
+from brokers.limiter import CAUTIOUS, Limits
 from brokers.types import OrderType, TimeInForce
 
 MATRIX = Path(__file__).with_name("matrix.toml")
@@ -133,6 +134,7 @@ class ExchangeProfile:
     errors: Sequence[Mapping[str, Any]] = ()
     key_form: str = "text"
     book_depth: int | None = None
+    limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
 
@@ -179,6 +181,8 @@ def _profile(row: dict[str, Any]) -> ExchangeProfile:
     values: dict[str, Any] = {name: row.pop(name) for name in _PLAIN}
     values |= {name: row.pop(name) for name in _OPTIONAL if name in row}
     values |= {name: Endpoint.read(row.pop(name)) for name in _ENDPOINTS if name in row}
+    if "limits" in row:
+        values["limits"] = Limits.read(row.pop("limits"), row.pop("weights", {}))
     values |= {name: frozenset(row.pop(name)) for name in _CODES if name in row}
     return ExchangeProfile(
         capabilities=capabilities,

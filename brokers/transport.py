@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from brokers.errors import BrokerError
 from brokers.exchanges import Endpoint, ExchangeProfile
+from brokers.limiter import Limiter, Purpose
 
 Wire = Mapping[str, str | Decimal]
 """The fields an order request must carry: exact text, or a number in plain notation.
@@ -52,6 +53,16 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+class ThrottledError(RequestRefusedError):
+    """A request did not leave because the exchange has been asked enough for now."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, label: str, seconds: int) -> None:
+        super().__init__(f"{label} has been asked enough for now; again in {seconds} s")
+        self.seconds = seconds
+
+
 class TooLateError(RequestRefusedError):
     """An order did not leave because the claim on it had ended."""
 
@@ -70,6 +81,7 @@ class Attempt:
     left: list[Endpoint]
     wire: Wire | LooseWire | None
     send_before: datetime | None = None
+    is_cancel: bool = False
     sent: bool = False
     request: tuple[str, str] = ("", "")
     fields: dict[str, str] = field(default_factory=dict)
@@ -82,12 +94,17 @@ class Gate:
     """Lets out reads, and exactly the write that was announced; remembers the last answer."""
 
     def __init__(
-        self, profile: ExchangeProfile, origins: frozenset[str], secrets: tuple[str, ...]
+        self,
+        profile: ExchangeProfile,
+        origins: frozenset[str],
+        secrets: tuple[str, ...],
+        limiter: Limiter | None = None,
     ) -> None:
         self.origins = origins
         self.status: int | None = None
         self.body = ""
         self._profile = profile
+        self._limiter = limiter
         self._attempt: Attempt | None = None
         self._hidden = [
             form for secret in secrets if secret for form in {secret, quote(secret, safe="")}
@@ -103,7 +120,8 @@ class Gate:
         """Allow one request to each of ``endpoints`` within the block and before that moment,
         carrying ``wire`` if given.
         """
-        self._attempt = Attempt(list(endpoints), wire, send_before)
+        cancels = set(endpoints) <= set(self._profile.cancel_endpoints) and wire is None
+        self._attempt = Attempt(list(endpoints), wire, send_before, cancels)
         try:
             yield self._attempt
         finally:
@@ -121,6 +139,7 @@ class Gate:
             raise RequestRefusedError(f"{origin(url)} is not where this account talks to")
         path = urlsplit(url).path
         if self._profile.reads(method, path):
+            self._await_turn(Purpose.READ, method, path)
             return
         attempt = self._attempt
         if attempt is not None and attempt.request == (method, path):
@@ -133,10 +152,17 @@ class Gate:
             _look_over(attempt.wire, attempt.fields)
         elif attempt.wire is not None:
             _compare(attempt.wire, attempt.fields, self._profile.order_extras)
+        purpose = Purpose.CANCEL if attempt.is_cancel else Purpose.ORDER
+        self._await_turn(purpose, method, path)
         if attempt.send_before is not None and datetime.now(UTC) >= attempt.send_before:
             raise TooLateError("the claim on this order ended before it could be sent")
         attempt.left.remove(fitting[0])
         attempt.request, attempt.sent = (method, path), True
+
+    def _await_turn(self, purpose: Purpose, method: str, path: str) -> None:
+        seconds = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
+        if seconds:
+            raise ThrottledError(self._profile.label, seconds)
 
     def answered(
         self, url: str, method: str, status: int, headers: Mapping[str, str], body: str

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from brokers.errors import ConfigurationError, QueryFailedError, UnknownSymbolError
 from brokers.exchanges import ExchangeProfile, Sandbox
+from brokers.limiter import Limiter
 from brokers.outcome import Seen, VenueError
 from brokers.timing import LOOPBACK, timed
 from brokers.transport import Attempt, Gate, origin
@@ -152,8 +153,19 @@ def connect(
         _settings(profile, config, credentials)
     )
     client.session.max_redirects = 0
-    client.gate = Gate(profile, _aim(client, profile, config), tuple(credentials.values()))
+    origins = _aim(client, profile, config)
+    limiter = _limiter(profile, config, credentials)
+    client.gate = Gate(profile, origins, tuple(credentials.values()), limiter)
     return VenueClient(profile, client, client.gate, read_error)
+
+
+def _limiter(
+    profile: ExchangeProfile, config: AccountConfig, credentials: Mapping[str, str]
+) -> Limiter | None:
+    """A venue on this machine has no limits to keep."""
+    if urlsplit(str(config.options.get("base_url", ""))).hostname in LOOPBACK:
+        return None
+    return Limiter(profile.id, profile.limits, credentials.get("api_key", ""))
 
 
 def checked_base_url(value: str) -> str:

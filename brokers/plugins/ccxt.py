@@ -34,7 +34,7 @@ from brokers.errors import (
 from brokers.exchanges import ExchangeProfile, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
-from brokers.transport import Attempt, TooLateError
+from brokers.transport import Attempt, ThrottledError, TooLateError
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -254,6 +254,8 @@ class CcxtPlugin(ExecutionPlugin):
         if attempt.sent:
             return unknown(str(error))
         again = 1 if isinstance(error, TooLateError) else None
+        if isinstance(error, ThrottledError):
+            again = error.seconds
         return Verdict(Outcome.NOT_SENT, error.code, str(error), retry_after=again)
 
     def _heal(self, client: VenueClient, attempt: Attempt) -> None:

@@ -1,0 +1,199 @@
+"""How fast an exchange may be asked: token buckets shared by all workers through Valkey.
+
+A bucket per (exchange, our address) counts every request by its weight; one per (exchange, key)
+counts private questions, another orders. Cancels draw on a share nothing else may touch. With
+Valkey away each process counts for itself, in a quarter of the room.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+
+import redis
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+RESERVED = 0.2
+"""The share of each bucket that only cancels may use."""
+ALONE = 0.25
+"""The share of each bucket a process takes for itself while it cannot count with the others."""
+RETRY_VALKEY = 5.0
+VALKEY_TIMEOUT = 0.2
+
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local capacity, rate, weight, floor = ARGV[1] + 0, ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0
+local tokens = capacity
+if held[1] then tokens = math.min(capacity, held[1] + (now - held[2]) * rate) end
+local wait = 0
+if tokens - weight >= floor then tokens = tokens - weight
+else wait = math.ceil((weight + floor - tokens) / rate * 1000) end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(capacity / rate * 1000) + 1000)
+return wait
+"""
+
+
+class Purpose(StrEnum):
+    """What a request is for; each waits for its turn so many seconds at most."""
+
+    READ = "read"
+    ORDER = "order"
+    CANCEL = "cancel"
+
+    @property
+    def patience(self) -> float:
+        return 1.0 if self is Purpose.ORDER else 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``capacity`` units at once, refilled over ``seconds``."""
+
+    capacity: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """An exchange's limits: per address, and per key for questions and for orders."""
+
+    address: Rate
+    key: Rate
+    orders: Rate
+    weights: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, row: Mapping[str, list[int]], weights: Mapping[str, int]) -> Limits:
+        return cls(Rate(*row["address"]), Rate(*row["key"]), Rate(*row["orders"]), dict(weights))
+
+    def weight(self, method: str, path: str) -> int:
+        return self.weights.get(f"{method} {path}", 1)
+
+
+CAUTIOUS = Limits(Rate(10, 1), Rate(5, 1), Rate(5, 1))
+"""For exchanges whose limits nobody has written down."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+class Buckets:
+    """Token buckets by name, in Valkey or, while that is away, in this process."""
+
+    def __init__(
+        self, connect: Callable[[], redis.Redis], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._local: dict[str, _Bucket] = {}
+        self._away_until = 0.0
+
+    def take(self, name: str, rate: Rate, weight: int, *, reserved: bool) -> float:
+        """Take ``weight`` from the bucket; the seconds to wait where there is not enough."""
+        if self._clock() >= self._away_until:
+            try:
+                return self._shared(name, rate, weight, reserved=reserved)
+            except redis.RedisError as error:
+                self._away_until = self._clock() + RETRY_VALKEY
+                logger.warning("counting requests alone: %s", type(error).__name__)
+        return self._alone(name, rate, weight, reserved=reserved)
+
+    def _shared(self, name: str, rate: Rate, weight: int, *, reserved: bool) -> float:
+        floor = 0 if reserved else rate.capacity * RESERVED
+        asked = min(weight, rate.capacity * (1 - RESERVED))
+        per_second = rate.capacity / rate.seconds
+        wait = self._connect().eval(
+            _TAKE,
+            1,
+            f"fks:limit:{name}",
+            str(rate.capacity),
+            str(per_second),
+            str(asked),
+            str(floor),
+        )
+        return int(str(wait)) / 1000
+
+    def _alone(self, name: str, rate: Rate, weight: int, *, reserved: bool) -> float:
+        capacity = max(1.0, rate.capacity * ALONE)
+        per_second = capacity / rate.seconds
+        floor = 0.0 if reserved else capacity * RESERVED
+        asked = min(float(weight), capacity - floor)
+        with self._lock:
+            now = self._clock()
+            held = self._local.setdefault(name, _Bucket(capacity, now))
+            held.tokens = min(capacity, held.tokens + (now - held.at) * per_second)
+            held.at = now
+            if held.tokens - asked >= floor:
+                held.tokens -= asked
+                return 0.0
+            return (asked + floor - held.tokens) / per_second
+
+
+@cache
+def _valkey() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=VALKEY_TIMEOUT,
+        socket_connect_timeout=VALKEY_TIMEOUT,
+    )
+
+
+BUCKETS = Buckets(_valkey)
+
+
+class Limiter:
+    """The limits of one exchange as one account meets them. ``api_key`` is only kept as a digest."""
+
+    def __init__(
+        self,
+        exchange: str,
+        limits: Limits,
+        api_key: str,
+        buckets: Buckets = BUCKETS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._exchange = exchange
+        self._limits = limits
+        self._key = hashlib.sha256(api_key.encode()).hexdigest()[:16] if api_key else ""
+        self._buckets = buckets
+        self._sleep = sleep
+
+    def wait(self, purpose: Purpose, method: str, path: str) -> int:
+        """Wait for a turn; 0 when the request may leave, else the seconds to come back after."""
+        left = purpose.patience
+        for name, rate, weight in self._drawn(purpose, method, path):
+            while pause := self._buckets.take(
+                name, rate, weight, reserved=purpose is Purpose.CANCEL
+            ):
+                if pause > left:
+                    return max(1, math.ceil(pause))
+                self._sleep(pause)
+                left -= pause
+        return 0
+
+    def _drawn(self, purpose: Purpose, method: str, path: str) -> list[tuple[str, Rate, int]]:
+        limits, weight = self._limits, self._limits.weight(method, path)
+        host = socket.gethostname()
+        drawn = [(f"{self._exchange}:address:{host}", limits.address, weight)]
+        if purpose is not Purpose.READ:
+            drawn.append((f"{self._exchange}:orders:{self._key}", limits.orders, 1))
+        elif self._key:
+            drawn.append((f"{self._exchange}:key:{self._key}", limits.key, weight))
+        return drawn

@@ -1,0 +1,143 @@
+"""Requests are counted by address and by key, together with every other worker's."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+from django.conf import settings
+
+from brokers.exchanges import BINANCE_SPOT, PROFILES, ExchangeProfile
+from brokers.limiter import CAUTIOUS, Buckets, Limiter, Limits, Purpose, Rate
+from brokers.transport import Gate, ThrottledError
+
+TEN = Rate(10, 1000)
+SLOW = Limits(address=Rate(1000, 1000), key=Rate(10, 1000), orders=Rate(10, 1000))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def shared() -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        yield client
+
+
+def gone() -> redis.Redis:
+    return redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.1)
+
+
+def taken(buckets: Buckets, name: str, rate: Rate, *, reserved: bool = False) -> int:
+    count = 0
+    while not buckets.take(name, rate, 1, reserved=reserved):
+        count += 1
+    return count
+
+
+def test_two_workers_share_a_bucket_and_cancels_have_the_rest(shared: redis.Redis) -> None:
+    name, first, second = uuid.uuid4().hex, Buckets(lambda: shared), Buckets(lambda: shared)
+    assert [first.take(name, TEN, 1, reserved=False) for _ in range(4)] == [0, 0, 0, 0]
+    assert taken(second, name, TEN) == 4
+    assert 90 < first.take(name, TEN, 1, reserved=False) <= 100
+    assert taken(first, name, TEN, reserved=True) == 2
+    assert 90 < second.take(name, TEN, 1, reserved=True) <= 100
+
+
+def test_a_bucket_fills_up_with_time(shared: redis.Redis) -> None:
+    buckets, name = Buckets(lambda: shared), uuid.uuid4().hex
+    quick = Rate(10, 0.2)
+    assert taken(buckets, name, quick) >= 8
+    wait = buckets.take(name, quick, 1, reserved=False)
+    assert 0 <= wait <= 0.03
+
+
+def test_without_valkey_a_process_counts_alone_in_less_room() -> None:
+    clock = Clock()
+    buckets, rate = Buckets(gone, clock), Rate(40, 40)
+    assert taken(buckets, "a", rate) == 8
+    assert taken(buckets, "a", rate, reserved=True) == 2
+    assert taken(buckets, "b", rate) == 8
+    clock.now += 4
+    assert taken(buckets, "a", rate, reserved=True) == 1
+
+
+def test_it_counts_with_the_others_again_when_valkey_is_back(shared: redis.Redis) -> None:
+    clock, answers = Clock(), [gone()]
+    buckets, name = Buckets(lambda: answers[-1], clock), uuid.uuid4().hex
+    assert buckets.take(name, TEN, 1, reserved=False) == 0
+    answers.append(shared)
+    clock.now += 6
+    assert taken(buckets, name, TEN) == 8
+
+
+def test_weights_count_and_no_single_request_is_impossible(shared: redis.Redis) -> None:
+    buckets, name = Buckets(lambda: shared), uuid.uuid4().hex
+    assert buckets.take(name, TEN, 80, reserved=False) == 0
+    assert buckets.take(name, TEN, 1, reserved=False) > 0
+
+
+def limiter(shared: redis.Redis, key: str, naps: list[float]) -> Limiter:
+    return Limiter(uuid.uuid4().hex, SLOW, key, Buckets(lambda: shared), naps.append)
+
+
+def test_an_order_that_would_wait_too_long_is_not_sent_and_a_cancel_still_is(
+    shared: redis.Redis,
+) -> None:
+    naps: list[float] = []
+    gate = Gate(BINANCE_SPOT, frozenset({"https://v.example"}), (), limiter(shared, "k", naps))
+    url = "https://v.example/api/v3/order"
+    for number in range(9):
+        with gate.announce(BINANCE_SPOT.order_endpoint, wire={}) as attempt:
+            if number < 8:
+                gate.inspect(url, "POST", None)
+                continue
+            with pytest.raises(ThrottledError) as caught:
+                gate.inspect(url, "POST", None)
+            assert attempt.sent is False
+            assert (caught.value.code, caught.value.seconds) == ("RATE_LIMITED", 100)
+    with gate.announce(*BINANCE_SPOT.cancel_endpoints) as attempt:
+        gate.inspect(url, "DELETE", None)
+        assert attempt.sent is True
+    assert naps == []
+
+
+def test_a_short_wait_is_waited(shared: redis.Redis) -> None:
+    naps: list[float] = []
+    quick = Limits(address=Rate(1000, 1), key=Rate(10, 1), orders=Rate(10, 1))
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        time.sleep(seconds)
+
+    asked = Limiter(uuid.uuid4().hex, quick, "k", Buckets(lambda: shared), nap)
+    assert [asked.wait(Purpose.READ, "GET", "/x") for _ in range(9)] == [0] * 9
+    assert naps
+    assert all(0 < nap <= 0.2 for nap in naps)
+
+
+def test_keys_are_counted_apart_and_never_named(shared: redis.Redis) -> None:
+    exchange, buckets = uuid.uuid4().hex, Buckets(lambda: shared)
+    for key in ("one-key", "other-key"):
+        asked = Limiter(exchange, SLOW, key, buckets, [].append)
+        assert [asked.wait(Purpose.ORDER, "POST", "/o") for _ in range(8)] == [0] * 8
+    names = [name.decode() for name in shared.keys(f"fks:limit:{exchange}:*")]
+    assert len(names) == 3
+    assert not [name for name in names if "one-key" in name or "other-key" in name]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.label)
+def test_weights_name_endpoints_the_exchange_has(profile: ExchangeProfile) -> None:
+    limits = profile.limits
+    assert limits is CAUTIOUS or limits.orders.capacity >= 10
+    for named in limits.weights:
+        method, _, path = named.partition(" ")
+        assert profile.reads(method, path)
