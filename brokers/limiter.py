@@ -134,7 +134,7 @@ class Buckets:
         capacity = max(1.0, rate.capacity * ALONE)
         per_second = capacity / rate.seconds
         floor = 0.0 if reserved else capacity * RESERVED
-        asked = min(float(weight), capacity - floor)
+        asked = min(weight, capacity - floor)
         with self._lock:
             now = self._clock()
             held = self._local.setdefault(name, _Bucket(capacity, now))
