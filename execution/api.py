@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, JsonResponse
 from django.shortcuts import get_object_or_404
@@ -20,13 +21,21 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from brokers.models import Account
-from execution import commands, filters, requests, serializers
+from execution import commands, filters, halting, requests, serializers
 from execution.halting import Mode
 from execution.models import Fill, Order, OrderEvent, Position, Signal, Strategy
-from execution.rest import MayChange, MayOperate, MaySwitch, ReadView, View, acting, given
+from execution.rest import (
+    MayChange,
+    MayLookAndPost,
+    MayOperate,
+    MaySwitch,
+    ReadView,
+    View,
+    acting,
+    given,
+)
 from execution.waiting import seconds_preferred
-from risk import switch
-from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
+from risk.models import AuditEvent, CircuitBreaker, Proposal, RiskLimit, TradingState
 
 WAIT_SECONDS = 5.0
 MAX_KEY = 150
@@ -198,16 +207,51 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
 
     @extend_schema(
         request=requests.TradingStateChangeSerializer,
-        responses={200: serializers.TradingStateSerializer},
+        responses={
+            200: serializers.TradingStateSerializer,
+            202: OpenApiResponse(serializers.ProposedSerializer, "Waits for another person."),
+        },
     )
     def create(self, request: Request) -> Response:
         """Set the switch; in force everywhere when this is answered."""
         change = given(requests.TradingStateChangeSerializer, request.data).validated_data
-        target = {"scope": TradingState.Scope(change["scope"]), "key": change["key"]}
-        if not switch.may_change(request.user, Mode(change["mode"]).state, **target):
-            raise PermissionDenied("releasing needs the right to change the trading state")
+        mode, scope = Mode(change["mode"]), TradingState.Scope(change["scope"])
+        if not halting.may_press(request.user, mode, scope, change["key"]):
+            raise PermissionDenied("halting, releasing and doing away with orders are three rights")
         with acting(request):
-            row = commands.switch_trading(**change)
+            row, proposal = commands.switch_trading(**change)
+        if proposal is not None:
+            return Response({"status": "proposed", "proposal_id": str(proposal.pk)}, status=202)
+        return Response(self.get_serializer(row).data)
+
+
+class ProposalView(ReadView[Proposal]):
+    """What waits for another person's approval, and what became of it."""
+
+    http_method_names = ("get", "head", "post")
+    queryset = Proposal.objects.all()
+    serializer_class = serializers.ProposalSerializer
+    filterset_class = filters.ProposalFilter
+
+    @extend_schema(request=requests.ReasonSerializer, responses=serializers.ProposalSerializer)
+    @action(methods=["post"], detail=True, permission_classes=[MayLookAndPost])
+    def approve(self, request: Request, pk: str) -> Response:
+        """Make the proposed change: for another person with the right it takes."""
+        return self._decide(request, approve=True)
+
+    @extend_schema(request=requests.ReasonSerializer, responses=serializers.ProposalSerializer)
+    @action(methods=["post"], detail=True, permission_classes=[MayLookAndPost])
+    def reject(self, request: Request, pk: str) -> Response:
+        """End a proposal without its change; who made it may take it back."""
+        return self._decide(request, approve=False)
+
+    def _decide(self, request: Request, *, approve: bool) -> Response:
+        note = given(requests.ReasonSerializer, request.data).validated_data["reason"]
+        row, user = self.get_object(), request.user
+        if not isinstance(user, User):
+            raise PermissionDenied
+        with acting(request):
+            row = commands.decide(row, user, approve=approve, note=note)
         return Response(self.get_serializer(row).data)
 
 
@@ -236,6 +280,7 @@ VIEWS: dict[str, type[View[Any]]] = {
     "limits": LimitView,
     "audit": AuditView,
     "trading-state": TradingStateView,
+    "proposals": ProposalView,
 }
 router = Router()
 for name, view in VIEWS.items():

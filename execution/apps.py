@@ -7,3 +7,6 @@ class ExecutionConfig(AppConfig):
     name = "execution"
     verbose_name = "Execution"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from execution import proposable  # noqa: F401  (importing registers what can be proposed)

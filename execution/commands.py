@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -17,10 +18,11 @@ from brokers.models import Account
 from execution import cancels, dispatch, flatten, halting, manual, pipeline, tasks, waiting
 from execution.alerts import Alert
 from execution.models import Order, Signal
+from execution.proposable import RELEASE, release_payload
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
 from execution.transitions import Event, move
-from risk import audit, breakers
-from risk.models import CircuitBreaker, TradingState
+from risk import audit, breakers, proposals
+from risk.models import CircuitBreaker, Proposal, TradingState
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,12 @@ class Conflict(Refused):
     """The row's present state does not allow it."""
 
     status_code = 409
+
+
+class Forbidden(Refused):
+    """Another person may do it."""
+
+    status_code = 403
 
 
 def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signal, Order | None]:
@@ -149,8 +157,10 @@ def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
     breaker.refresh_from_db()
 
 
-def switch_trading(*, mode: str, scope: str, key: str, reason: str) -> TradingState:
-    """Press the kill switch, and wake workers for what it has to get rid of.
+def switch_trading(
+    *, mode: str, scope: str, key: str, reason: str
+) -> tuple[TradingState, Proposal | None]:
+    """Press the kill switch, or propose to release it; the row as it is now, and the proposal.
 
     In force when this returns; what is left is repeated by the sweep. Raises Refused for a key nobody
     has, lest a typo halts nothing.
@@ -160,7 +170,21 @@ def switch_trading(*, mode: str, scope: str, key: str, reason: str) -> TradingSt
         raise Refused("KEY_NOT_EXPECTED", "the global switch has no key")
     if not halting.is_known(where, key):
         raise Refused(f"UNKNOWN_{scope.upper()}", f"there is no {scope} {key!r}")
-    row = halting.press(halting.Mode(mode), scope=where, key=key, reason=reason)
+    payload = release_payload(halting.Mode(mode), where, key)
+    proposal = proposals.submit(RELEASE.name, payload, reason=reason)
+    row = TradingState.objects.get(scope=where, key=key)
+    if proposal is not None:
+        return row, proposal
     for account in flatten.left_of(row).accounts():
         _wake(tasks.wind_down, account.pk)
-    return row
+    return row, None
+
+
+def decide(proposal: Proposal, user: User, *, approve: bool, note: str) -> Proposal:
+    """Approve or reject a proposal. Raises Forbidden or Conflict with the code of what is wrong."""
+    act = proposals.approve if approve else proposals.reject
+    try:
+        return act(proposal.pk, user, note)
+    except proposals.NotDecided as error:
+        known = error.code in ("OWN_PROPOSAL", "NOT_ALLOWED")
+        raise (Forbidden if known else Conflict)(error.code, str(error)) from error

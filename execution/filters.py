@@ -15,7 +15,7 @@ from brokers.types import Environment
 from execution.alerts import Action
 from execution.models import Order, SideChoices, Strategy, TypeChoices
 from execution.states import OrderState, SignalState
-from risk.models import CircuitBreaker, RiskLimit, TradingState
+from risk.models import CircuitBreaker, Proposal, RiskLimit, TradingState
 
 PAGING = frozenset({"cursor", "page_size"})
 
@@ -146,6 +146,12 @@ class TradingStateFilter(StrictFilterSet):
     scope = filters.ChoiceFilter(choices=TradingState.Scope.choices)
     key = filters.CharFilter()
     state = filters.ChoiceFilter(choices=TradingState.State.choices)
+
+
+class ProposalFilter(StrictFilterSet):
+    state = filters.ChoiceFilter(choices=Proposal.State.choices)
+    kind = filters.CharFilter()
+    proposed_by = filters.CharFilter()
 
 
 class AuditFilter(StrictFilterSet):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -25,6 +26,7 @@ from risk.types import ReasonCode
 
 Scope, State = TradingState.Scope, TradingState.State
 WHO = "the kill switch"
+CHANGE_ORDER = "execution.change_order"
 
 
 class Mode(StrEnum):
@@ -42,6 +44,16 @@ class Mode(StrEnum):
         if self is Mode.RESUME:
             return State.ACTIVE
         return State.REDUCING if self is Mode.REDUCE_ONLY else State.HALTED
+
+
+def may_press(user: User | AnonymousUser, mode: Mode, scope: TradingState.Scope, key: str) -> bool:
+    """Whether ``user`` may: halting, releasing, and doing away with orders are three rights."""
+    if not (user.has_perm(switch.HALT) or user.has_perm(switch.CHANGE)):
+        return False
+    if mode in (Mode.CANCEL_ALL, Mode.FLATTEN) and not user.has_perm(CHANGE_ORDER):
+        return False
+    loosens = switch.loosens(mode.state, scope=scope, key=key)
+    return not loosens or user.has_perm(switch.CHANGE)
 
 
 @dataclass(frozen=True, slots=True)

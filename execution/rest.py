@@ -51,6 +51,12 @@ class MayOperate(MayView):
     perms_map = MayView.perms_map | {"POST": ["%(app_label)s.operate_%(model_name)s"]}
 
 
+class MayLookAndPost(MayView):
+    """The model's view permission; what a POST takes is for the view to ask."""
+
+    perms_map = MayView.perms_map | {"POST": ["%(app_label)s.view_%(model_name)s"]}
+
+
 class MaySwitch(MayView):
     """To POST, the right to halt at least; which state may be set is for the view to ask."""
 

@@ -21,7 +21,7 @@ from execution.models import (
     Signal,
     Strategy,
 )
-from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
+from risk.models import AuditEvent, CircuitBreaker, Proposal, RiskLimit, TradingState
 
 Model = TypeVar("Model", bound=models.Model)
 
@@ -259,6 +259,25 @@ class AuditEventSerializer(Row[AuditEvent]):
             "id", "at", "kind", "actor", "address", "correlation_id", "subject", "before",
             "after", "reason",
         )  # fmt: skip
+
+
+class ProposalSerializer(Row[Proposal]):
+    before = JsonObject(read_only=True)
+    after = JsonObject(read_only=True)
+
+    class Meta:
+        model = Proposal
+        fields = (
+            "id", "kind", "subject", "state", "before", "after", "reason", "proposed_by",
+            "proposed_at", "expires_at", "decided_by", "decided_at", "note",
+        )  # fmt: skip
+
+
+class ProposedSerializer(serializers.Serializer[dict[str, Any]]):
+    """A change that waits for another person."""
+
+    status = serializers.CharField(default="proposed")
+    proposal_id = serializers.UUIDField()
 
 
 class AcceptedSerializer(serializers.Serializer[dict[str, Any]]):

@@ -39,7 +39,7 @@ from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
-from risk import breakers, ratelimit, sealing
+from risk import breakers, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -327,7 +327,8 @@ def resolve_difference(difference_id: int) -> None:
 
 @shared_task
 def seal_audit() -> None:
-    """Link what was recorded since the last time into the audit chain."""
+    """Link what was recorded since the last time into the audit chain, proposals' ends included."""
+    proposals.expire()
     sealing.seal()
 
 

@@ -29,6 +29,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("execution.difference", "Differences", "difference"),
         ("risk.tradingstate", "Trading states", "emergency_home"),
         ("risk.clientaddress", "Failed attempts", "lock_clock"),
+        ("risk.proposal", "Proposals", "how_to_vote"),
         ("risk.auditevent", "Audit", "history"),
     ),
     "Set-up": (
@@ -43,6 +44,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("auth.user", "Users", "person"),
         ("auth.group", "Groups", "group"),
         ("axes.accessattempt", "Failed log-ins", "gpp_maybe"),
+        ("risk.safeguards", "Safeguards", "admin_panel_settings"),
     ),
 }
 _PERFORMANCE = {"title": "Performance", "icon": "monitoring"}

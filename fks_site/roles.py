@@ -52,6 +52,7 @@ RIGHTS: dict[str, frozenset[str]] = {
         "brokers.change_account",
         "brokers.add_exchangecredential",
         "brokers.change_exchangecredential",
+        "risk.change_safeguards",
         "risk.add_ipallowlist",
         "risk.change_ipallowlist",
         "risk.delete_ipallowlist",

@@ -21,7 +21,7 @@ from risk import switch
 from risk.admin.confirm import Question, ReasonForm, ask
 from risk.models import TradingState
 
-MAY_NOT_RELEASE = "You may halt; releasing needs another right."
+MAY_NOT = "Halting, releasing and doing away with orders are three rights, and you lack this one."
 _MODES = [
     (Mode.HALT.value, "Halt: nothing is sent but stop losses, exits included"),
     (Mode.REDUCE_ONLY.value, "Reduce only: nothing but exits is sent"),
@@ -73,13 +73,16 @@ def page(request: HttpRequest) -> HttpResponse:
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
     mode = Mode(form.cleaned_data["mode"])
-    if not switch.may_change(request.user, mode.state, scope=TradingState.Scope(scope), key=key):
-        raise PermissionDenied(MAY_NOT_RELEASE)
-    row = commands.switch_trading(
+    if not halting.may_press(request.user, mode, TradingState.Scope(scope), key):
+        raise PermissionDenied(MAY_NOT)
+    row, proposal = commands.switch_trading(
         mode=mode, scope=scope, key=key, reason=form.cleaned_data["reason"]
     )
     cache.delete(CACHE_KEY)
-    messages.success(request, f"Trading for {row}.")
+    if proposal is None:
+        messages.success(request, f"Trading for {row}.")
+    else:
+        messages.warning(request, "Another person has to approve this release before it holds.")
     return HttpResponseRedirect(reverse("admin:index"))
 
 

@@ -7,3 +7,6 @@ class RiskConfig(AppConfig):
     name = "risk"
     verbose_name = "Risk"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from risk import proposable  # noqa: F401  (importing registers what can be proposed)

@@ -92,7 +92,7 @@ def set_limit(
         # The policy's lock puts two changes of one limit in order, also while its row is missing.
         policy = RiskPolicy.objects.select_for_update(of=("self",)).get(pk=policy.pk)
         limit = RiskLimit.objects.filter(policy=policy, rule=rule).first()
-        before = None if limit is None else _state(limit)
+        before = None if limit is None else state_of(limit)
         limit = limit or RiskLimit(policy=policy, rule=rule)
         limit.value, limit.mode = plain(value), RiskLimit.Mode(mode.value)
         if parameters is not None:
@@ -102,7 +102,7 @@ def set_limit(
             "limit.changed",
             f"limit {rule} ({policy})",
             before=before,
-            after=_state(limit),
+            after=state_of(limit),
             reason=reason,
         )
     return limit
@@ -132,6 +132,7 @@ def _refuse_unit(rule: str, value: Decimal) -> None:
         raise ValueError(f"{rule} is on or off: its value is 1, and mode off switches it off")
 
 
-def _state(limit: RiskLimit) -> dict[str, str]:
+def state_of(limit: RiskLimit) -> dict[str, str]:
+    """What a limit says: its value, mode and parameters, as text."""
     state = {"value": text(limit.value), "mode": str(limit.mode)}
     return state | {name: str(value) for name, value in sorted(limit.parameters.items())}

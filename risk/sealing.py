@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from risk.models import AuditChain, AuditEvent
 
-SEAL_LOCK = 0x464B5303
+SEAL_LOCK = 0x464B5305
 BATCH = 500
 GENESIS = "0" * 64
 

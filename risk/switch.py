@@ -8,7 +8,6 @@ state can still commit: nothing that increases risk is claimed for sending after
 
 from __future__ import annotations
 
-from django.contrib.auth.models import AnonymousUser, PermissionsMixin
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -36,18 +35,6 @@ def loosens(
     row = TradingState.objects.filter(scope=scope, key=key).first()
     now = TradingState.State(row.state) if row else TradingState.State.ACTIVE
     return _STRICTNESS[state] < _STRICTNESS[now]
-
-
-def may_change(
-    user: PermissionsMixin | AnonymousUser,
-    state: TradingState.State,
-    *,
-    scope: TradingState.Scope,
-    key: str,
-) -> bool:
-    """Whether ``user`` may set ``state``: who may only halt may not release."""
-    held = {name for name in (HALT, CHANGE) if user.has_perm(name)}
-    return CHANGE in held or (HALT in held and not loosens(state, scope=scope, key=key))
 
 
 def change(

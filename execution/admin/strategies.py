@@ -23,8 +23,9 @@ from execution.admin import lab
 from execution.authentication import new_secret
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
-from risk import audit
-from risk.admin.audited import AuditedAdmin
+from execution.proposable import SENDERS
+from risk import audit, proposals
+from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 GRACE = timedelta(hours=24)
@@ -139,7 +140,17 @@ class StrategyAdmin(AuditedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change and obj.auth != Strategy.Auth.JWT:
             obj.is_enabled = False  # it has no secret yet
+        if change and "allowlist" in form.changed_data:
+            self._propose_senders(request, obj, form.cleaned_data[REASON])
         super().save_model(request, obj, form, change)
+
+    def _propose_senders(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
+        """Other senders may take another person: until then the stored allowlist stays."""
+        wanted = obj.allowlist.name if obj.allowlist else ""
+        payload = {"strategy": obj.slug, "allowlist": wanted}
+        if proposals.must_wait(SENDERS.name, payload):
+            self.note_proposal(request, proposals.submit(SENDERS.name, payload, reason=reason))
+            obj.allowlist = Strategy.objects.get(pk=obj.pk).allowlist
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

@@ -1,7 +1,7 @@
-"""The admin of limits, switches, allowlists and the audit trail, one file per noun."""
+"""The admin of limits, switches, proposals, allowlists and the audit trail, one file per noun."""
 
 from __future__ import annotations
 
-from risk.admin import accounts, addresses, allowlists, events, limits, switches
+from risk.admin import accounts, addresses, allowlists, events, limits, proposals, switches
 
-__all__ = ["accounts", "addresses", "allowlists", "events", "limits", "switches"]
+__all__ = ["accounts", "addresses", "allowlists", "events", "limits", "proposals", "switches"]

@@ -4,28 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest
 
 from brokers.admin.accounts import AccountAdmin
+from brokers.admin.base import changed_columns
 from brokers.admin.symbols import SymbolAliasAdmin
 from brokers.models import Account, SymbolAlias
-from risk import audit
+from risk import audit, proposals
 from risk.admin.audited import REASON, AuditedAdmin
+from risk.models import Safeguards
+from risk.proposable import account_values
 
 
 class AuditedAccountAdmin(AuditedAdmin, AccountAdmin):
     audit_name = "account"
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        reason = form.cleaned_data[REASON]
+        if change and self._must_wait(obj, form):
+            proposal = proposals.submit(
+                *_change(obj, form), reason=reason, secrets=form.credentials()
+            )
+            self.note_proposal(request, proposal)
+            return
+        if not change and _goes_live(obj) and obj.is_active:
+            obj.is_active = False
+            messages.warning(request, "It is switched off: going live takes another person.")
         super().save_model(request, obj, form, change)
         if form.credentials():
             audit.record(
                 "credential.changed",
                 f"credential of account {obj}",
                 after={"hint": obj.credential.hint},
-                reason=form.cleaned_data[REASON],
+                reason=reason,
             )
+
+    def _must_wait(self, account: Account, form: Any) -> bool:
+        return proposals.must_wait(*_change(account, form), form.credentials())
+
+
+def _change(account: Account, form: Any) -> tuple[str, dict[str, Any]]:
+    """What the form asks for, as a proposal has it."""
+    columns = changed_columns(account, form)
+    now = account_values(Account.objects.get(pk=account.pk), columns)
+    wanted = account_values(account, columns)
+    values = {name: value for name, value in wanted.items() if value != now[name]}
+    return "account", {"account": account.name, "values": values}
+
+
+def _goes_live(account: Account) -> bool:
+    return Safeguards.current().two_person and account.environment == Account.Environment.LIVE
 
 
 class AuditedSymbolAliasAdmin(AuditedAdmin, SymbolAliasAdmin):

@@ -10,7 +10,8 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
 from brokers.admin.unfolded import TabularInline, display
-from risk.admin.audited import AuditedAdmin
+from risk import proposals
+from risk.admin.audited import REASON, AuditedAdmin
 from risk.models import AllowedNetwork, IPAllowlist
 
 
@@ -34,6 +35,22 @@ class IPAllowlistAdmin(AuditedAdmin):
         rows: QuerySet[IPAllowlist] = super().get_queryset(request)
         return rows.annotate(size=Count("networks"))
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Networks that let more addresses in may take another person."""
+        payload = {"allowlist": form.instance.name, "networks": _wanted(formset)}
+        if not proposals.must_wait("allowlist", payload):
+            super().save_formset(request, form, formset, change)
+            return
+        reason = form.cleaned_data[REASON]
+        self.note_proposal(request, proposals.submit("allowlist", payload, reason=reason))
+        formset.new_objects = formset.changed_objects = formset.deleted_objects = []
+
     @display(description="networks")
     def size(self, row: Any) -> int:
         return int(row.size)
+
+
+def _wanted(formset: Any) -> dict[str, str]:
+    """The networks the form leaves, with their notes."""
+    rows = [row.cleaned_data for row in formset.forms if row not in formset.deleted_forms]
+    return {row["cidr"]: row.get("note", "") for row in rows if row.get("cidr")}

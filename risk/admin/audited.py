@@ -9,13 +9,16 @@ from django import forms
 from django.contrib import messages
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from brokers.admin.base import CarefulAdmin
 from risk import audit
+from risk.models import Proposal
 
 REASON = "reason"
 LONGEST_REASON = 500
+PROPOSED = "_fks_proposed"
 
 
 def reason_field(**attributes: str) -> forms.CharField:
@@ -53,6 +56,25 @@ class AuditedAdmin(CarefulAdmin):
         if obj is None or self.has_change_permission(request, obj):
             sets.append((None, {"fields": [REASON]}))
         return sets
+
+    def note_proposal(self, request: HttpRequest, proposal: Proposal | None) -> None:
+        """Remember for the answer that a part of the form waits for another person."""
+        if proposal is not None:
+            request.__dict__.setdefault(PROPOSED, []).append(proposal)
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        return self._proposed(request) or super().response_post_save_change(request, obj)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        return self._proposed(request) or super().response_post_save_add(request, obj)
+
+    def _proposed(self, request: HttpRequest) -> HttpResponse | None:
+        proposals: list[Proposal] = request.__dict__.get(PROPOSED, [])
+        if not proposals:
+            return None
+        text = "Another person has to approve this before it holds: "
+        messages.warning(request, text + "; ".join(str(row) for row in proposals))
+        return HttpResponseRedirect(reverse("admin:risk_proposal_changelist"))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = _stored(obj) if change else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
@@ -33,7 +34,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         event = self.get_object(request, unquote(object_id))
-        changes = [] if event is None else differences(event)
+        changes = [] if event is None else changed_lines(event.before, event.after)
         return super().change_view(
             request, object_id, form_url, {**(extra_context or {}), "changes": changes}
         )
@@ -43,9 +44,11 @@ class AuditEventAdmin(ReadOnlyAdmin):
         return Truncator(event.reason).chars(80)
 
 
-def differences(event: AuditEvent) -> list[dict[str, Any]]:
+def changed_lines(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
     """One line per column of ``before`` or ``after``."""
-    before, after = event.before or {}, event.after or {}
+    before, after = before or {}, after or {}
     return [
         {
             "column": name,

@@ -15,10 +15,11 @@ from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import TabularInline, display
 from brokers.decimals import decimal_text
 from brokers.display import EMPTY, moment_column
-from risk import hits, limits
+from risk import hits, limits, proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.colors import HIT_COLORS
-from risk.models import LimitHit, RiskLimit, RiskPolicy
+from risk.models import LimitHit, RiskLimit, RiskPolicy, Safeguards
+from risk.proposable import limit_payload
 from risk.rules import RULES
 from risk.types import LimitMode
 
@@ -117,16 +118,23 @@ class RiskPolicyAdmin(AuditedAdmin):
         policy: RiskPolicy = form.instance
         formset.save(commit=False)
         for row in (*formset.new_objects, *(row for row, _ in formset.changed_objects)):
-            limits.set_limit(
+            payload = limit_payload(
                 row.rule,
                 row.value,
-                account=policy.account,
+                account=policy.account.name if policy.account else "",
                 strategy=policy.strategy,
                 symbol=policy.symbol,
                 mode=LimitMode(row.mode),
                 parameters=row.parameters,
-                reason=form.cleaned_data[REASON],
             )
+            reason = form.cleaned_data[REASON]
+            self.note_proposal(request, proposals.submit("limit", payload, reason=reason))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Deleting a scope gives up its limits at once: not where that takes two."""
+        if Safeguards.current().two_person:
+            return False
+        return bool(super().has_delete_permission(request, obj))
 
     @display(description="limits")
     def shown_limits(self, policy: RiskPolicy) -> str:

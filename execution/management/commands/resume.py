@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from execution import halting
 from execution.management.commands.halt import add_scope, scope_of
-from risk import audit
+from execution.proposable import RELEASE, release_payload
+from risk import audit, proposals
 
 
 class Command(BaseCommand):
@@ -20,5 +21,9 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         scope, key = scope_of(options)
         with audit.acting(audit.Actor("command")):
-            row = halting.press(halting.Mode.RESUME, scope=scope, key=key, reason=options["reason"])
-        self.stdout.write(f"{row.key or 'everything'} is {row.get_state_display()} now.")
+            payload = release_payload(halting.Mode.RESUME, scope, key)
+            proposal = proposals.submit(RELEASE.name, payload, reason=options["reason"])
+        if proposal is None:
+            self.stdout.write(f"{key or 'everything'} is active now.")
+        else:
+            self.stdout.write(f"Proposed: another person has to approve it ({proposal.pk}).")

@@ -9,9 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers.models import Account
-from risk import audit
+from risk import audit, proposals
 from risk.arithmetic import text
-from risk.limits import set_limit
+from risk.proposable import limit_of, limit_payload
 from risk.rules import RULES
 from risk.types import LimitMode
 
@@ -38,29 +38,31 @@ class Command(BaseCommand):
         parser.add_argument("--reason", required=True)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        account = None
-        if options["account"]:
-            account = Account.objects.filter(name=options["account"]).first()
-            if account is None:
-                raise CommandError(f"there is no account {options['account']!r}")
+        name = options["account"]
+        if name and not Account.objects.filter(name=name).exists():
+            raise CommandError(f"there is no account {name!r}")
         try:
             value = Decimal(options["value"])
         except DecimalException as error:
             raise CommandError(f"{options['value']!r} is not a number") from error
         try:
             with audit.acting(audit.Actor("command")):
-                limit = set_limit(
+                payload = limit_payload(
                     options["rule"],
                     value,
-                    account=account,
+                    account=options["account"] or "",
                     strategy=options["strategy"],
                     symbol=options["symbol"],
                     mode=LimitMode(options["mode"]),
                     parameters=_parameters(options["parameter"]),
-                    reason=options["reason"],
                 )
+                proposal = proposals.submit("limit", payload, reason=options["reason"])
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if proposal is not None:
+            self.stdout.write(json.dumps({"status": "proposed", "proposal_id": str(proposal.pk)}))
+            return
+        limit = limit_of(payload)
         self.stdout.write(
             json.dumps(
                 {

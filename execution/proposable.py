@@ -1,0 +1,91 @@
+"""The changes of this floor that the two-person rule knows."""
+
+from __future__ import annotations
+
+from execution.halting import Mode, press
+from execution.models import Strategy
+from risk import audit, switch
+from risk.models import IPAllowlist, TradingState
+from risk.proposals import Kind, Payload, Secrets, Shown, register
+
+
+def release_payload(mode: Mode, scope: TradingState.Scope, key: str) -> Payload:
+    """A press of the kill switch, as a proposal has it."""
+    return {"mode": mode.value, "scope": scope.value, "key": key}
+
+
+def _before(payload: Payload) -> Shown:
+    """With the generation: whoever halted again meanwhile has not been asked."""
+    row = TradingState.objects.filter(scope=payload["scope"], key=payload["key"]).first()
+    return {"state": row.state, "generation": row.generation, "why": row.reason} if row else {}
+
+
+def _loosens(payload: Payload, _secrets: Secrets) -> bool:
+    scope = TradingState.Scope(payload["scope"])
+    return switch.loosens(Mode(payload["mode"]).state, scope=scope, key=payload["key"])
+
+
+def _press(payload: Payload, _secrets: Secrets, reason: str) -> None:
+    scope = TradingState.Scope(payload["scope"])
+    press(Mode(payload["mode"]), scope=scope, key=payload["key"], reason=reason)
+
+
+RELEASE = register(
+    Kind(
+        name="release",
+        label="Release the kill switch",
+        right=switch.CHANGE,
+        subject=lambda payload: f"trading for {payload['key'] or 'everything'}",
+        before=_before,
+        after=lambda payload: {"state": Mode(payload["mode"]).state.value},
+        loosens=_loosens,
+        apply=_press,
+    )
+)
+
+
+# --- who may post to a strategy -------------------------------------------------------------------
+
+
+def _strategy(payload: Payload) -> Strategy:
+    row = Strategy.objects.filter(slug=payload["strategy"]).select_related("allowlist").first()
+    if row is None:
+        raise ValueError(f"there is no strategy {payload['strategy']!r}")
+    return row
+
+
+def _allowlist(payload: Payload) -> Shown:
+    allowlist = _strategy(payload).allowlist
+    return {"allowlist": allowlist.name if allowlist else "none: any address"}
+
+
+def _opens(payload: Payload, _secrets: Secrets) -> bool:
+    """Another allowlist, or none any more; the first one only keeps addresses out."""
+    now = _strategy(payload).allowlist
+    return now is not None and now.name != payload["allowlist"]
+
+
+def _set_allowlist(payload: Payload, _secrets: Secrets, reason: str) -> None:
+    row, before = _strategy(payload), _allowlist(payload)
+    row.allowlist = None
+    if payload["allowlist"]:
+        row.allowlist = IPAllowlist.objects.filter(name=payload["allowlist"]).first()
+        if row.allowlist is None:
+            raise ValueError(f"there is no allowlist {payload['allowlist']!r}")
+    row.save(update_fields=["allowlist"])
+    after = _allowlist(payload)
+    audit.record("strategy.changed", f"strategy {row}", before=before, after=after, reason=reason)
+
+
+SENDERS = register(
+    Kind(
+        name="senders",
+        label="Let other addresses post to a strategy",
+        right="risk.change_ipallowlist",
+        subject=lambda payload: f"allowlist of strategy {payload['strategy']}",
+        before=_allowlist,
+        after=lambda payload: {"allowlist": payload["allowlist"] or "none: any address"},
+        loosens=_opens,
+        apply=_set_allowlist,
+    )
+)
