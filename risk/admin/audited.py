@@ -62,11 +62,13 @@ class AuditedAdmin(CarefulAdmin):
         if proposal is not None:
             request.__dict__.setdefault(PROPOSED, []).append(proposal)
 
-    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        return self._proposed(request) or super().response_post_save_change(request, obj)
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        return self._proposed(request) or super().response_change(request, obj)
 
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        return self._proposed(request) or super().response_post_save_add(request, obj)
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        return self._proposed(request) or super().response_add(request, obj, post_url_continue)
 
     def _proposed(self, request: HttpRequest) -> HttpResponse | None:
         proposals: list[Proposal] = request.__dict__.get(PROPOSED, [])
