@@ -407,6 +407,19 @@ def test_the_doctor_names_what_is_wrong(scripted: Accounts) -> None:
     assert "a worker has not been heard of" in out.getvalue()
 
 
+def test_the_doctor_finds_the_strategy_nobody_can_post_to(scripted: Accounts) -> None:
+    scripted()
+    StrategyFactory.create(slug="mute", auth="hmac")
+    expired, _ = webhook(slug="expired")
+    expired.secrets.update(expires_at=timezone.now())
+    StrategyFactory.create(slug="tokens", auth="jwt")
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("doctor", stdout=out)
+    named = [line.split()[1] for line in out.getvalue().splitlines() if "no live secret" in line]
+    assert named == ["expired", "mute"]
+
+
 def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> None:
     scripted()
     allow_trading()

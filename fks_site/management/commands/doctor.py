@@ -74,8 +74,9 @@ def _accounts() -> Findings:
 
 def _strategies() -> Findings:
     for strategy in Strategy.objects.filter(is_enabled=True):
-        if not strategy.secrets.exists():
-            yield f"strategy {strategy.slug} has no secret: nobody can post to it"
+        signs = strategy.auth != Strategy.Auth.JWT
+        if signs and not strategy.live_secrets.exists():
+            yield f"strategy {strategy.slug} has no live secret: nobody can post to it"
         if not strategy.routes.filter(is_enabled=True).exists():
             yield f"strategy {strategy.slug} has no enabled route: its alerts trade nowhere"
         if strategy.allowlist and not strategy.allowlist.networks.exists():
