@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, QuerySet
+from django.db.models import F, OuterRef, QuerySet
 from django.utils import timezone
 
 from brokers.aliases import aliases_on, suggestions, symbol_for
@@ -26,7 +26,7 @@ from brokers.types import Environment, Side
 from execution import facts, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
-from execution.models import IMMEDIATE, Order, Position, Route, Signal, Strategy
+from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
@@ -42,6 +42,7 @@ SIGNED_MAX_AGE = 300
 """Seconds a signature's timestamp is good for, whatever the strategy allows."""
 CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
 
 
@@ -141,8 +142,9 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
-    in_the_way = tuple(order for leg in legs for order in _in_the_way(leg, alert))
-    if in_the_way or any(_must_wait(leg, alert) for leg in legs):
+    alive = [(leg, _alive(leg)) for leg in legs]
+    in_the_way = tuple(order for leg, lane in alive for order in _in_the_way(leg, alert, lane))
+    if in_the_way or any(_must_wait(leg, alert, lane) for leg, lane in alive):
         return Decision(Step.WAIT, cancels=in_the_way)
     made = [_next_order(signal, alert, leg) for leg in legs]
     for order in made:
@@ -281,32 +283,41 @@ def _reduces(account: Account, symbol: str, alert: Alert) -> bool:
     return held != 0 and (held > 0) == (alert.action is Action.SELL)
 
 
-def _must_wait(leg: Leg, alert: Alert) -> bool:
+def _alive(leg: Leg) -> list[Order]:
+    """The lane's orders that have not ended, all as of one moment: of two questions each could miss
+    an order that is between their states."""
+    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+    return list(lane.exclude(state__in=TERMINAL).order_by("id"))
+
+
+def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
     if leg.market is None:
         return False
-    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
-    moving = lane.filter(Q(state__in=IN_FLIGHT) | (Q(state__in=AT_VENUE) & IMMEDIATE))
+    moving = [
+        order
+        for order in lane
+        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
+    ]
     if wants_flat(alert) or names_target(alert):
-        return moving.exists()
+        return bool(moving)
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
-    return moving.filter(side=side.opposite.value).exists()
+    return any(order.side == side.opposite.value for order in moving)
 
 
-def _in_the_way(leg: Leg, alert: Alert) -> list[UUID]:
+def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
     """Orders to cancel before an exit can be decided: entries that could open again what is being
     closed, resting exits that would sell it twice, and stops that hold the coins it needs."""
     if leg.market is None or not _reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
         return []
     found: list[UUID] = []
     if wants_flat(alert):
-        lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
-        entries = Q(role=Order.Role.ENTRY, state__in=CANCELABLE)
-        exits = Q(role=Order.Role.EXIT, state__in=RESTING) & ~IMMEDIATE
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
-        found += lane.filter(entries | exits if closes_all else entries).values_list(
-            "pk", flat=True
-        )
+        for order in lane:
+            entry = order.role == Order.Role.ENTRY and order.state in CANCELABLE
+            exits = order.role == Order.Role.EXIT and order.state in RESTING
+            if entry or (closes_all and exits and not order.is_immediate):
+                found.append(order.pk)
     if leg.market.plugin.capabilities.locks_balance:
         found += protect.suspend(leg.account, leg.symbol)
     return found
@@ -332,10 +343,11 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     is_known = True
     canceled = False
     for leg in legs:
+        alive = [order for order in _alive(leg) if order.role != Order.Role.STOP_LOSS]
+        working += [order.pk for order in alive if order.state in CANCELABLE]
+        is_known &= not any(order.state in NOWHERE_YET for order in alive)
         lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
         lane = lane.exclude(role=Order.Role.STOP_LOSS)
-        working += lane.filter(state__in=CANCELABLE).values_list("pk", flat=True)
-        is_known &= not lane.filter(state__in=(OrderState.SUBMITTING, OrderState.UNKNOWN)).exists()
         canceled |= lane.filter(
             reason=ReasonCode.CANCELED_BY_SIGNAL.value, updated_at__gte=signal.received_at
         ).exists()

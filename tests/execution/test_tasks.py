@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -224,6 +225,40 @@ def test_waiting_for_a_cancel_does_not_repeat_it_without_end(
     entry.refresh_from_db()
     assert entry.state == S.CANCELING
     assert len(script.canceled) <= 2
+
+
+def between_questions(order: Order, number: int, after: str) -> Callable[..., Any]:
+    """Another worker moves ``order`` right after the ``number``-th question about orders."""
+    left = [number]
+
+    def wrapper(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if sql.startswith("SELECT") and 'FROM "execution_order"' in sql:
+            left[0] -= 1
+            if left[0] == 0:
+                Order.objects.filter(pk=order.pk).update(state=after, broker_order_id="V1")
+        return answer
+
+    return wrapper
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("before", "after"), [(S.SUBMITTING, S.OPEN), (S.UNKNOWN, S.PENDING), (S.UNKNOWN, S.OPEN)]
+)
+@pytest.mark.parametrize("action", ["cancel", "close"])
+def test_an_order_on_its_move_is_not_overlooked(
+    account: Account, strategy: Strategy, number: int, before: str, after: str, action: str
+) -> None:
+    PositionFactory.create(account=account)
+    entry = OrderFactory.create(account=account, state=before, type="limit")
+    alert = {"symbol": LANE, "action": action}
+    signal = SignalFactory.create(strategy=strategy, action=action, alert=alert)
+    with connection.execute_wrapper(between_questions(entry, number, after)):
+        decision = pipeline.decide(signal)
+    signal.refresh_from_db()
+    assert (decision.step, signal.state) == (pipeline.Step.WAIT, SignalState.RECEIVED)
+    assert list(Order.objects.all()) == [entry]
 
 
 def test_asking_again_for_a_cancel_under_way_wakes_nobody(
