@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.exchanges import Endpoint, ExchangeProfile
+from brokers.margin import MarginTerms
 from brokers.order_form import WITH_LIMIT
 from brokers.outcome import VenueError
 from brokers.transport import LooseWire, Wire
@@ -34,6 +35,7 @@ class Dialect(ABC):
     """
 
     profile: ExchangeProfile
+    terms: MarginTerms = MarginTerms()
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         """ccxt's parameters for ``request``, beside symbol, type, side, amount and price."""
@@ -57,6 +59,13 @@ class Dialect(ABC):
     def arguments(self, request: OrderRequest, market: Market) -> dict[str, Any]:
         """ccxt's parameters for ``request`` in ``market``."""
         return self.params(request)
+
+    def prepare(self, client: VenueClient, market: Market) -> None:
+        """Set and check what ``terms`` ask for in ``market``.
+
+        Raises ConfigurationError when the account is not as it must be.
+        """
+        return
 
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         """Positions the venue keeps; none on spot."""

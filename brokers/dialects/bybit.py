@@ -12,8 +12,8 @@ from brokers.decimals import plain
 from brokers.dialects import bybit_rows
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
 from brokers.dialects.base import Dialect
-from brokers.errors import QueryFailedError, QuoteUnavailableError
-from brokers.exchanges import BYBIT_LINEAR, BYBIT_SPOT
+from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
+from brokers.exchanges import BYBIT_LINEAR, BYBIT_SPOT, Endpoint
 from brokers.outcome import VenueError
 from brokers.transport import Wire
 from brokers.types import (
@@ -32,6 +32,8 @@ from brokers.types import (
 from brokers.venue_client import Market, VenueClient
 
 PAGE = 100
+SET_LEVERAGE = Endpoint("POST", "/v5/position/set-leverage")
+MARGIN_MODES = {"cross": "REGULAR_MARGIN", "isolated": "ISOLATED_MARGIN"}
 LONGEST_SPAN = timedelta(days=7)
 """How far apart the bounds of a question for trades may be."""
 
@@ -217,6 +219,30 @@ class BybitLinear(BybitSpot):
         if request.reduce_only:
             found["reduceOnly"] = True
         return found
+
+    def prepare(self, client: VenueClient, market: Market) -> None:
+        wanted = MARGIN_MODES[self.terms.margin_mode]
+        account = row(row(client.call("privateGetV5AccountInfo")), "result")
+        if text(account, "marginMode") != wanted:
+            raise ConfigurationError(
+                f"the account is in {text(account, 'marginMode')}, not {wanted}: change it there"
+            )
+        leverage = self._leverage(client, market)
+        if self.terms.leverage is None or leverage == self.terms.leverage:
+            return
+        said = str(self.terms.leverage)
+        fields = {"category": self.category, "symbol": market["id"]}
+        fields |= {"buyLeverage": said, "sellLeverage": said}
+        with client.gate.announce(SET_LEVERAGE, wire=fields):
+            client.call("privatePostV5PositionSetLeverage", **fields)
+        if self._leverage(client, market) != self.terms.leverage:
+            raise ConfigurationError(f"{self.profile.label} kept another leverage than {said}")
+
+    def _leverage(self, client: VenueClient, market: Market) -> Decimal:
+        found = self._pages(client, "privateGetV5PositionList", symbol=market["id"])
+        if len(found) != 1 or str(found[0].get("positionIdx")) != "0":
+            raise ConfigurationError(f"{market['symbol']} is in hedge mode: FKS needs one-way mode")
+        return bybit_rows.amount(found[0], "leverage")
 
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         listed: list[PositionReport] = []

@@ -17,8 +17,8 @@ from brokers.decimals import plain
 from brokers.dialects import okx_rows
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
 from brokers.dialects.base import Dialect
-from brokers.errors import QueryFailedError, QuoteUnavailableError
-from brokers.exchanges import OKX_SPOT, OKX_SWAP
+from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
+from brokers.exchanges import OKX_SPOT, OKX_SWAP, Endpoint
 from brokers.outcome import VenueError
 from brokers.transport import Wire
 from brokers.types import (
@@ -38,6 +38,7 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 PAGE = 100
 RECENT = timedelta(days=2)
 """Younger trades are in the quick list (three days), older ones in the history (three months)."""
+SET_LEVERAGE = Endpoint("POST", "/api/v5/account/set-leverage")
 ALGO = "algo-"
 STOP = "conditional"
 MARKET_PRICE = "-1"
@@ -48,7 +49,11 @@ class OkxSpot(Dialect):
 
     profile = OKX_SPOT
     kind = "SPOT"
-    mode = "cash"
+
+    @property
+    def mode(self) -> str:
+        """How an order is paid for."""
+        return "cash"
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         found = super().params(request) | {"tdMode": self.mode}
@@ -277,7 +282,28 @@ class OkxSwap(OkxSpot):
 
     profile = OKX_SWAP
     kind = "SWAP"
-    mode = "cross"
+
+    @property
+    def mode(self) -> str:
+        return self.terms.margin_mode
+
+    def prepare(self, client: VenueClient, market: Market) -> None:
+        account = rows(member(row(client.call("privateGetAccountConfig")), "data"))
+        if len(account) != 1 or text(account[0], "posMode") != "net_mode":
+            raise ConfigurationError(f"{market['symbol']} is in hedge mode: FKS needs net mode")
+        wanted = self.terms.leverage
+        if wanted is None or self._leverage(client, market) == {wanted}:
+            return
+        fields = {"instId": market["id"], "lever": str(wanted), "mgnMode": self.mode}
+        with client.gate.announce(SET_LEVERAGE, wire=fields):
+            client.call("privatePostAccountSetLeverage", **fields)
+        if self._leverage(client, market) != {wanted}:
+            raise ConfigurationError(f"{self.profile.label} kept another leverage than {wanted}")
+
+    def _leverage(self, client: VenueClient, market: Market) -> set[Decimal]:
+        where = {"instId": market["id"], "mgnMode": self.mode}
+        answer = client.call("privateGetAccountLeverageInfo", **where)
+        return {number(found, "lever") for found in rows(member(row(answer), "data"))}
 
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         answer = client.call("privateGetAccountPositions", instType=self.kind)

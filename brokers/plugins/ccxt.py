@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import ClassVar, TypeVar
 
-from brokers import timing
+from brokers import margin, timing
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities
 from brokers.client_pool import ClientPool
@@ -89,6 +89,7 @@ class CcxtPlugin(ExecutionPlugin):
         "its operator answers for what it makes of an order",
         "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
         "machine; the account then never reaches the exchange's own host",
+        **margin.OPTION_FIELDS,
         **timing.OPTION_FIELDS,
     }
 
@@ -103,6 +104,8 @@ class CcxtPlugin(ExecutionPlugin):
             raise ConfigurationError(str(error), code=error.code) from error
         made = DIALECTS.get(profile)
         self._dialect = Unified(profile) if made is None else made()
+        self._dialect.terms = margin.margin_terms(config.options, profile)
+        self._prepared: set[str] = set()
         self._profile = profile
         self._capabilities = timing.timed(profile.capabilities, config.options)
         self._rehearses = config.environment is Environment.DRY_RUN
@@ -127,6 +130,7 @@ class CcxtPlugin(ExecutionPlugin):
                 market = client.market(request.symbol)
                 rules = self._dialect.instrument(market)
                 check_grid(request, rules)
+                self._prepare(client, request, market)
                 result = self._place(client, self._dialect.adapted(request, rules), market)
         except BrokerError as error:
             return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
@@ -218,6 +222,13 @@ class CcxtPlugin(ExecutionPlugin):
             raise CredentialError(f"{self._profile.label} needs {' and '.join(missing)}")
         self._dialect.check_secret(config.credentials.get("api_secret", ""))
 
+    def _prepare(self, client: VenueClient, request: OrderRequest, market: Market) -> None:
+        """Once per symbol: no position is opened on other terms than the account's."""
+        if request.reduce_only or request.symbol in self._prepared:
+            return
+        self._patiently(client, lambda: self._dialect.prepare(client, market))
+        self._prepared.add(request.symbol)
+
     def _place(self, client: VenueClient, request: OrderRequest, market: Market) -> ExecutionResult:
         """The one request that may leave; from here on only evidence counts."""
         dialect = self._dialect
@@ -287,14 +298,18 @@ class CcxtPlugin(ExecutionPlugin):
     def _ask(self, question: Callable[[VenueClient], T]) -> T:
         """Ask with the account's key. Raises QueryFailedError, whatever happened."""
         with self._pool.private() as client:
-            for attempt in range(1, READ_TRIES + 1):
-                try:
-                    return question(client)
-                except VenueRefusedError as refusal:
-                    if attempt == READ_TRIES or not refusal.error.has(self._profile.clock):
-                        raise
-                    self._pool.heal_clock(client)
-            raise AssertionError("the last try returns or raises")
+            return self._patiently(client, lambda: question(client))
+
+    def _patiently(self, client: VenueClient, question: Callable[[], T]) -> T:
+        """Ask again when the venue refused the time or the nonce of the question."""
+        for attempt in range(1, READ_TRIES + 1):
+            try:
+                return question()
+            except VenueRefusedError as refusal:
+                if attempt == READ_TRIES or not refusal.error.has(self._profile.clock):
+                    raise
+                self._pool.heal_clock(client)
+        raise AssertionError("the last try returns or raises")
 
 
 def _listed(client: VenueClient, symbol: str) -> Market:

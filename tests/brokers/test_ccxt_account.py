@@ -12,7 +12,7 @@ import pytest
 from brokers.errors import CredentialError, QueryFailedError
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import OrderRequest, Outcome, Permissions
-from tests.brokers.contract import CCXT_VENUES, KEYS, SYMBOL, SYMBOLS, ccxt_plugin, ref
+from tests.brokers.contract import CCXT_VENUES, KEYS, SWAPS, SYMBOL, SYMBOLS, ccxt_plugin, ref
 from tests.brokers.contract import order as plain_order
 from tests.venues.client import RunningVenue
 from tests.venues.faults import Action, Endpoint, Fault, When
@@ -38,6 +38,8 @@ def test_a_wrong_clock_is_healed_and_the_order_not_sent_twice(
 ) -> None:
     plugin, request = ccxt_plugin(exchange, venue.base_url), order(exchange)
     plugin.instrument(SYMBOLS[exchange])
+    # what is asked before the first order of a swap heals the clock already
+    plugin._prepared.add(SYMBOLS[exchange])
     venue.control.set_clock_offset(-60_000)
     result = plugin.execute_order(request)
     assert (result.outcome, result.retry_after) == (NOT_SENT, 1)
@@ -154,7 +156,8 @@ def test_a_foreign_key_is_refused(venue: RunningVenue, exchange: str) -> None:
     foreign = (KEYS[exchange][0][::-1], *KEYS[exchange][1:])
     plugin = ccxt_plugin(exchange, venue.base_url, credentials=foreign)
     result = plugin.execute_order(order(exchange))
-    assert (result.outcome, result.code) == (REJECTED, "CREDENTIALS_REFUSED")
+    refused = NOT_SENT if exchange in SWAPS else REJECTED
+    assert (result.outcome, result.code) == (refused, "CREDENTIALS_REFUSED")
     with pytest.raises(CredentialError):
         plugin.check_permissions()
     with pytest.raises(QueryFailedError) as caught:

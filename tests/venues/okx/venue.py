@@ -62,6 +62,7 @@ class Okx(Venue):
         self.clock = clock
         self.ledger = Ledger(HOUSES[kind], clock, id_rule)
         self.hedged = False
+        self.leverage: dict[tuple[str, str], str] = {}
         key = Credential(OKX_KEYS[kind], OKX_SECRET, permissions=self.default_permissions())
         key.passphrase = OKX_PASSPHRASE
         self.credentials = {key.key: key}
@@ -76,6 +77,8 @@ class Okx(Venue):
             ("GET", "market/ticker"): Route(self._ticker, public),
             ("GET", "account/config"): Route(self._config, query, READ),
             ("GET", "account/balance"): Route(self._balance, query, READ),
+            ("GET", "account/leverage-info"): Route(self._leverage_info, query, READ),
+            ("POST", "account/set-leverage"): Route(self._set_leverage, query, TRADE),
             ("GET", "account/positions"): Route(self._positions, query, READ),
             ("GET", "trade/order"): Route(self._order, query, READ),
             ("GET", "trade/orders-pending"): Route(self._pending, query, READ),
@@ -219,6 +222,23 @@ class Okx(Venue):
             held, entry, _ = position(self.ledger, request.key.account, item.symbol)
             total += held * entry
         return total
+
+    def _leverage_of(self, params: dict[str, str]) -> dict[str, str]:
+        instrument_of(params, self.kind)
+        where = params["instId"], params.get("mgnMode", "")
+        if where[1] not in ("cross", "isolated") or self.kind == SPOT:
+            raise OkxError(51000, "Parameter mgnMode error")
+        lever = self.leverage.get(where, "3")
+        return {"instId": where[0], "mgnMode": where[1], "posSide": "net", "lever": lever}
+
+    def _leverage_info(self, request: Request) -> Answer:
+        return result(self._leverage_of(request.params))
+
+    def _set_leverage(self, request: Request) -> Answer:
+        params = request.params
+        self._leverage_of(params)
+        self.leverage[params["instId"], params["mgnMode"]] = params["lever"]
+        return result(self._leverage_of(params))
 
     def _positions(self, request: Request) -> Answer:
         self.ledger.advance()
