@@ -119,18 +119,19 @@ class ExchangeCredential(models.Model):
         return f"credential of {self.account.name} ({self.hint or 'no key'})"
 
     @property
-    def _binding(self) -> str:
+    def binding(self) -> str:
+        """What the token is bound to: it opens in this row only."""
         return f"exchange credential of account {self.account_id}"
 
     def seal(self, values: dict[str, str]) -> None:
         """Encrypt ``values`` into the row; the caller saves it."""
-        self.sealed = crypto.encrypt(values, bound_to=self._binding)
+        self.sealed = crypto.encrypt(values, bound_to=self.binding)
         key = values.get("api_key", "")
         self.hint = f"…{key[-4:]}" if len(key) >= 12 else ""
 
     def reveal(self) -> dict[str, str]:
         """The plain values, for a plugin only. Raises crypto.DecryptionError."""
-        return crypto.decrypt(self.sealed, bound_to=self._binding)
+        return crypto.decrypt(self.sealed, bound_to=self.binding)
 
 
 class Instrument(models.Model):

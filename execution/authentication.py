@@ -96,6 +96,11 @@ def live(row: WebhookSecret) -> LiveSecret:
     return LiveSecret(row.pk, row.profile, bytes.fromhex(row.digest), key.encode(), row.expires_at)
 
 
+def binding_of(row: WebhookSecret) -> str:
+    """What the secret's token is bound to."""
+    return _binding(row.strategy_id, row.profile)
+
+
 def _binding(strategy_id: int, profile: str) -> str:
     return f"webhook secret of strategy {strategy_id}, {profile}"
 

@@ -65,6 +65,7 @@ CSRF_TRUSTED_ORIGINS = [
 TRUSTED_PROXIES = tuple(env.list("TRUSTED_PROXIES", default=[]))
 
 # --- what FKS may do ------------------------------------------------------------------------------
+RETENTION_DAYS = env.int("FKS_RETENTION_DAYS", default=90)
 FKS_LIVE_TRADING = env.bool("FKS_LIVE_TRADING", default=False)
 MAX_BODY_BYTES = 64 * 1024
 

@@ -98,7 +98,7 @@ def _propose(kind: Kind, payload: Payload, secrets: Secrets, reason: str) -> Pro
         expires_at=now + timedelta(hours=Safeguards.current().proposal_hours),
     )
     if secrets:
-        row.sealed = crypto.encrypt(dict(secrets), bound_to=_binding(row))
+        row.sealed = crypto.encrypt(dict(secrets), bound_to=binding(row))
     row.save(force_insert=True)
     audit.record(
         "proposal.made",
@@ -133,7 +133,7 @@ def approve(proposal_id: UUID, user: User, note: str) -> Proposal:
 
 def _apply(row: Proposal) -> None:
     why = f"{row.reason} (proposed by {row.proposed_by}: {row.pk})"
-    secrets = crypto.decrypt(row.sealed, bound_to=_binding(row)) if row.sealed else {}
+    secrets = crypto.decrypt(row.sealed, bound_to=binding(row)) if row.sealed else {}
     KINDS[row.kind].apply(row.payload, secrets, why)
 
 
@@ -187,5 +187,6 @@ def _end(row: Proposal, state: Proposal.State, who: str, note: str) -> None:
     )
 
 
-def _binding(row: Proposal) -> str:
+def binding(row: Proposal) -> str:
+    """What a proposal's secrets are bound to."""
     return f"proposal {row.pk}"
