@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
-.PHONY: run test lint bench chaos simulate soak lock runtime dev
+.PHONY: run test lint bench chaos race simulate soak lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
@@ -46,6 +46,11 @@ simulate: dev
 # Two hours of 1,000 orders a minute with faults; nothing may grow.
 soak: dev
 	@exec $(PY) -m tests.soak $(ARGS)
+
+# Fifty signals at once for room of ten, a hundred times.
+race: export FKS_RACE_ROUNDS := 100
+race: dev
+	@exec $(PY) -m pytest -q tests/execution/test_race.py $(ARGS)
 
 # Resolve what the requirements bring in and pin it below them.
 lock: dev

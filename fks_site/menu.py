@@ -24,6 +24,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Safety": (
         ("risk.riskpolicy", "Limits", "speed"),
         ("risk.limithit", "Limit hits", "front_hand"),
+        ("risk.riskreport", "Self-tests", "fact_check"),
         ("risk.circuitbreaker", "Breakers", "electric_bolt"),
         ("execution.alarm", "Alarms", "notifications_active"),
         ("execution.difference", "Differences", "difference"),

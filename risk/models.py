@@ -103,6 +103,23 @@ class LimitHit(models.Model):
         return f"{self.rule} {self.get_kind_display()}: {self.detail}"
 
 
+class RiskReport(models.Model):
+    """One run of the controls' self-test. Append-only."""
+
+    at = models.DateTimeField()
+    passed = models.BooleanField()
+    actor = models.CharField(max_length=150)
+    results = models.JSONField(
+        help_text="Per control: its scope, whether it passed, what was seen."
+    )
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+
+    def __str__(self) -> str:
+        return f"self-test of {self.at:%Y-%m-%d %H:%M} UTC: {'passed' if self.passed else 'failed'}"
+
+
 class CircuitBreaker(models.Model):
     """The guard in front of a venue: one per account, and one for all accounts there. Every change is
     a conditional UPDATE.

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from risk.admin import accounts, addresses, allowlists, events, limits, proposals, switches
+from risk.admin import (
+    accounts,
+    addresses,
+    allowlists,
+    events,
+    limits,
+    proposals,
+    reports,
+    switches,
+)
 
-__all__ = ["accounts", "addresses", "allowlists", "events", "limits", "proposals", "switches"]
+__all__ = [
+    "accounts",
+    "addresses",
+    "allowlists",
+    "events",
+    "limits",
+    "proposals",
+    "reports",
+    "switches",
+]
