@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -356,3 +357,59 @@ def test_unknown_fields_are_kept_and_nothing_else_can_be_set() -> None:
     assert alert.extras == {"account": "live", "extras": {"a": "b"}, "sent_at": "now"}
     assert alert == alert_with(**alert.extras)
     assert (alert.sent_at, alert.idempotency_key) == (None, "")
+
+
+PLACEHOLDERS: dict[str, tuple[str, str, str, Any]] = {
+    "{{ticker}}": ("symbol", "BTCUSDT.P", "symbol", "BTCUSDT.P"),
+    "{{exchange}}": ("symbol", "CME_MINI_DL:ES1!", "symbol", "CME_MINI_DL:ES1!"),
+    "{{close}}": ("price", "60123.45", "price", Decimal("60123.45")),
+    "{{plot_0}}": ("stop_loss", "37774.433333333334", "stop_loss", Decimal("37774.433333333334")),
+    "{{timenow}}": ("timestamp", "2026-03-02T14:05:07Z", "sent_at", FIRED),
+    "{{strategy.order.action}}": ("action", "SELL", "action", Action.SELL),
+    "{{strategy.order.contracts}}": ("quantity", "0.5", "quantity", Decimal("0.5")),
+    "{{strategy.order.price}}": ("price", "2987.1", "price", Decimal("2987.1")),
+    "{{strategy.order.id}}": ("id", "Long 1", "idempotency_key", "Long 1"),
+    "{{strategy.order.comment}}": ("comment", "Long TP", "comment", "Long TP"),
+    "{{strategy.market_position}}": (
+        "market_position", "flat", "market_position", MarketPosition.FLAT,
+    ),
+    "{{strategy.market_position_size}}": (
+        "market_position_size", "0", "market_position_size", Decimal(0),
+    ),
+    "{{strategy.prev_market_position}}": (
+        "prev_market_position", "Long", "prev_market_position", MarketPosition.LONG,
+    ),
+}  # fmt: skip
+"""What each placeholder is rendered as, in which field it belongs, and what is read."""
+ONLY_SHOWN = {
+    "{{open}}": "60100", "{{high}}": "60150.5", "{{low}}": "60090", "{{volume}}": "12.34567",
+    "{{time}}": "2026-03-02T10:00:00Z", "{{interval}}": "240", "{{syminfo.currency}}": "USDT",
+    "{{syminfo.basecurrency}}": "na", "{{plot_1}}": "NaN", "{{strategy.position_size}}": "-1.5",
+    "{{strategy.prev_market_position_size}}": "4", "{{strategy.order.alert_message}}": '{"a": 1}',
+}  # fmt: skip
+"""Placeholders without a field of their own: kept and shown."""
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+def test_a_rendered_placeholder(placeholder: str) -> None:
+    name, rendered, field, value = PLACEHOLDERS[placeholder]
+    assert getattr(alert_with(**{name: rendered}), field) == value
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+def test_a_placeholder_nobody_filled_in_never_becomes_a_trade_of_another_kind(
+    placeholder: str,
+) -> None:
+    """In an alert that is not a strategy's, TradingView leaves its placeholders as they are."""
+    name = PLACEHOLDERS[placeholder][0]
+    if name in ("id", "comment"):
+        assert alert_with(**{name: placeholder}).idempotency_key == ""
+    else:
+        assert [field for field, _ in complaints_with(**{name: placeholder})] == [name]
+
+
+@pytest.mark.parametrize("placeholder", ONLY_SHOWN)
+def test_a_placeholder_without_a_field_is_kept_and_shown(placeholder: str) -> None:
+    alert = alert_with(shown=ONLY_SHOWN[placeholder])
+    assert alert.extras == {"shown": ONLY_SHOWN[placeholder]}
+    assert alert == replace(alert_with(), extras=alert.extras)

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution.alert_log import BadLog, read_log
 from execution.alerts import Alert
+from execution.authentication import Delivery
 from execution.formats import FORMATS, format_of
 from execution.formats.mapping import TARGETS, problems
+from execution.masking import credentials_in, mask_body
 from execution.parsing import MAX_DIGITS, Unreadable
 from execution.schema import Invalid
 from execution.textual import TextDocument, read_commas, read_lines, read_words
@@ -120,6 +123,43 @@ def test_any_bytes(name: str, body: bytes) -> None:
 )
 def test_the_largest_bodies_take_no_time(name: str, body: bytes) -> None:
     assert isinstance(outcome(name, body), list)
+    assert kept_of(name, body) is not None
+
+
+def kept_of(name: str, body: bytes, token: str = "") -> str:
+    """What is stored of ``body``, told within a second."""
+    format = format_of(name, OPTIONS.get(name, {}))
+    delivery = Delivery(body, token, "", format=format)
+    started = time.process_time()
+    try:
+        document = format.read(body)
+    except Unreadable:
+        document = None
+    kept = mask_body(delivery, document, credentials_in(delivery, document, ()))
+    assert time.process_time() - started < 1
+    return kept
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+@FEW
+def test_a_token_is_kept_of_no_body_however_mangled(name: str, data: st.DataObject) -> None:
+    token = "canary-7f3e9a1c5b2d4860"
+    body = data.draw(mutated(name))
+    place = data.draw(st.integers(0, len(body)))
+    kept = kept_of(name, body[:place] + token.encode() + body[place:], token)
+    assert token not in kept
+
+
+@given(text=st.text(st.sampled_from('Description,Time"\n\r;2026-1 :Z{}'), max_size=80))
+@FEW
+def test_any_log_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_text(f"Description,Time\n{text}")
+    try:
+        assert all(one.at.tzinfo is not None for one in read_log(path))
+    except BadLog as refused:
+        assert str(refused)  # noqa: PT017
 
 
 @pytest.mark.parametrize("read", [read_lines, read_words, lambda b: read_commas(b, ("x", "y"))])
