@@ -49,7 +49,7 @@ def credentials_in(
     found = {
         value
         for value in presented(delivery, document)
-        if len(value) >= LEAST_LENGTH or digest_of(value) in known
+        if (len(value) >= LEAST_LENGTH and value.strip("*")) or digest_of(value) in known
     }
     return tuple(sorted(found, key=len, reverse=True))
 

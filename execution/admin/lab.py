@@ -164,6 +164,8 @@ def replayed(request: HttpRequest, title: str, back: str, lab: str, replay: Repl
     if not request.user.has_perms(PERMISSIONS):
         raise PermissionDenied
     result, failure = _told(replay)
+    if result is not None:
+        result.pop("authentication", None)  # it was proven when it came, and is masked since
     lab = f"{reverse('admin:execution_lab')}?{lab}"
     context = {"title": title, "back": back, "lab": lab, "result": result, "failure": failure}
     return answer(request, "fks/dry_run_page.html", **context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from django.urls import reverse
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
-from execution.models import Order
+from execution.models import Order, Signal
 from execution.states import OrderState, SignalState
 from risk.models import AuditEvent, TradingState
 from tests.factories import (
@@ -25,6 +26,7 @@ from tests.factories import (
     PositionFactory,
     SignalFactory,
     UserFactory,
+    webhook,
 )
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -237,4 +239,42 @@ def test_an_order_is_asked_about_before_it_is_canceled(
     dialog.get_by_role("link", name="Back").click()
     page.wait_for_url(f"**{_address(order)}")
     assert not AuditEvent.objects.exclude(kind__startswith="login.").exists()
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark"},
+        {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+    ],
+    ids=["light", "dark", "phone"],
+)
+def test_an_alert_is_tried_in_the_lab(
+    open_page: Any, complaints: list[str], device: dict[str, Any]
+) -> None:
+    strategy, secret = webhook()
+    page = open_page(**device)
+    page.goto(f"{reverse('admin:execution_lab')}?strategy={strategy.slug}")
+    alert = {"secret": secret, "symbol": "BTC/USDT", "action": "buy", "quantity": "0.01"}
+    page.get_by_label("Alert").fill(json.dumps(alert | {"comment": HOSTILE, HOSTILE: "1"}))
+    page.get_by_role("button", name="Try it").press("Enter")
+    expect(page.get_by_role("heading", name="1 of 1 orders would be sent")).to_be_visible()
+    assert secret not in page.content()
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert not Signal.objects.exists()
+    assert complaints == []
+
+
+def test_messages_are_copied_with_the_keyboard_alone(open_page: Any, complaints: list[str]) -> None:
+    strategy, _ = webhook()
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page.goto(reverse("admin:execution_strategy_messages", args=[strategy.pk]))
+    page.locator("[data-copy=copy-strategy]").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Copied.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert json.loads(copied)["action"] == "{{strategy.order.action}}"
     assert complaints == []

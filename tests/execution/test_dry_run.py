@@ -231,3 +231,10 @@ def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
     with pytest.raises(module.DryRunFailed):
         module._in_a_process(Strategy(slug="x"), "{}")
+
+
+def test_a_masked_text_is_not_masked_again(nudged: list[str]) -> None:
+    strategy, secret = webhook(format="octobot")
+    post(strategy.slug, f"SYMBOL=BTCUSDT\nSIGNAL=BUY\nTOKEN={secret}".encode())
+    signal = Signal.objects.get()
+    assert replay(signal)["body"] == signal.body

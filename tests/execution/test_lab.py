@@ -141,7 +141,9 @@ def test_a_quarantined_body_is_tried_again_and_accepted(admin: Client, nudged: l
     row = QuarantinedBody.objects.get()
     again = reverse("admin:execution_quarantinedbody_try_again", args=[row.pk])
     accept = reverse("admin:execution_quarantinedbody_accept", args=[row.pk])
-    assert "It would not be accepted" in text_of(admin.get(again))
+    page = text_of(admin.get(again))
+    assert "It would not be accepted" in page
+    assert "authenticated" not in page
     refused = admin.post(accept, {"reason": "too early"}, follow=True)
     assert "It still cannot be read" in refused.content.decode()
     strategy.format, strategy.format_options = "mapping", MAPPING
