@@ -31,15 +31,20 @@ AT_ONCE = 16
 def step(account: Account) -> tuple[list[Order], list[str]]:
     """Send the cancels that are due, then make the closes that are; returns the orders that changed
     and the symbols with a close to be sent."""
+    changed = _send_cancels(account)
     flatten.take_off_stops(account)
-    orders = cancels.due(account.pk)
+    changed += _send_cancels(account)
+    return changed, flatten.close_all(account)
+
+
+def _send_cancels(account: Account) -> list[Order]:
     changed = []
-    for order in orders:
+    for order in cancels.due(account.pk):
         before = order.state
         cancels.carry_out(order, ReasonCode(order.cancel_reason), order.cancel_asked_by)
         if order.state != before:
             changed.append(order)
-    return changed, flatten.close_all(account)
+    return changed
 
 
 def carry_out(row: TradingState, seconds: float = SECONDS) -> halting.Left:
