@@ -1,7 +1,8 @@
 """The kill switch under load: 1,000 queued orders, pressed at a random moment, many times over.
 
-``python -m benchmarks.kill_switch --trials 200`` runs the trials of ``tests/execution/test_kill_switch.py``
-on a throw-away PostgreSQL, half of them ``cancel_all``, half ``flatten``, and says what was seen.
+``python -m benchmarks.kill_switch --trials 200`` runs the trials of
+``tests/execution/test_kill_switch.py`` on a throw-away PostgreSQL, half of them ``cancel_all``, half
+``flatten``, and says what was seen.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEN = re.compile(
-    r"Seen\(sent=(\d+), sent_afterwards=(\d+), first_cancel=([\d.e-]+|None), all_done=([\d.e-]+), left=(\d+)"
+    r"(?:cancel_all|flatten): Seen\(sent=(\d+), sent_afterwards=(\d+), "
+    r"first_cancel=([\d.e-]+|None), all_done=([\d.e-]+), left=(\d+)"
 )
 
 

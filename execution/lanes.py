@@ -27,7 +27,7 @@ from risk.types import ReasonCode, Refusal
 
 LEASE_SLACK = timedelta(seconds=3)
 MAX_UNDER_WAY = 8
-_EXITS_FIRST = Case(
+EXITS_FIRST = Case(
     When(role__in=(Order.Role.FLATTEN, Order.Role.EXIT), then=Value(0)),
     When(role=Order.Role.STOP_LOSS, then=Value(1)),
     default=Value(2),
@@ -66,7 +66,7 @@ def _next(account_id: int, symbol: str) -> Order | None:
     waiting = lane.filter(state=OrderState.PENDING)
     if unresolved:
         waiting = waiting.exclude(role=Order.Role.ENTRY)
-    order = waiting.order_by(_EXITS_FIRST, "id").select_related("strategy").first()
+    order = waiting.order_by(EXITS_FIRST, "id").select_related("strategy").first()
     if order is None or order.next_check_at is None or order.next_check_at <= timezone.now():
         return order
     return None
@@ -89,7 +89,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 reason = reason or capabilities
             if reason is not None:
                 return order if _end_unsent(order, reason) else None
-            if isinstance(capabilities, Refusal) or _is_crowded(account.pk):
+            if isinstance(capabilities, Refusal) or _is_crowded(order):
                 return None
             if not breakers.are_closed(account.pk) or not throttle.lets_through(order):
                 return None
@@ -99,11 +99,12 @@ def claim_next(account: Account, symbol: str) -> Order | None:
         return None
 
 
-def _is_crowded(account_id: int) -> bool:
+def _is_crowded(order: Order) -> bool:
     """Whether the account has its share of placements under way: a venue that hangs must not hold
-    every thread of the workers. Claims of one moment may pass together; a few more do no harm."""
-    under_way = Order.objects.filter(account_id=account_id, state=OrderState.SUBMITTING)
-    return under_way.count() >= MAX_UNDER_WAY
+    every thread of the workers. Exits have as much again to themselves. Claims of one moment may pass
+    together; a few more do no harm."""
+    under_way = Order.objects.filter(account_id=order.account_id, state=OrderState.SUBMITTING)
+    return under_way.count() >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
 
 
 def _capabilities(account: Account) -> Capabilities | Refusal:

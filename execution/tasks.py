@@ -342,3 +342,16 @@ _nudger = Nudger(_publish)
 def nudge_signal(signal_id: str) -> None:
     """Wake a worker for ``signal_id`` without waiting for the queue."""
     _nudger.send(signal_id)
+
+
+def _publish_exits(signal_ids: list[str]) -> None:
+    for signal_id in signal_ids:
+        process_signal.apply_async((signal_id,), retry=False, queue="exits")
+
+
+_exit_nudger = Nudger(_publish_exits)
+
+
+def nudge_exit(signal_id: str) -> None:
+    """Wake a worker for a signal that closes something: before every entry that waits."""
+    _exit_nudger.send(signal_id)

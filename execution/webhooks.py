@@ -16,6 +16,7 @@ from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 from execution import authentication, bearer, intake, masking, metrics, tasks, waiting
+from execution.aims import wants_flat
 from execution.alerts import Alert
 from execution.authentication import SIGNATURE_HEADERS, Delivery
 from execution.certificates import is_presented
@@ -201,7 +202,9 @@ def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpRespon
     answered = str(accepted.signal_id)
     if accepted.is_duplicate:
         return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
-    tasks.nudge_signal(answered)
+    closes = wants_flat(received.alert) or received.alert.reduce_only
+    nudge = tasks.nudge_exit if closes else tasks.nudge_signal
+    nudge(answered)
     return "accepted", _json({"status": "accepted", "signal_id": answered}, 202)
 
 

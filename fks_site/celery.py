@@ -12,7 +12,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
 app = Celery("fks")
 
-ORDERS, SWEEPS = "orders", "sweeps"
+EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
+"""Queues. A worker takes from those it was given first while anything is in them."""
 NEVER = 1 << 62
 
 

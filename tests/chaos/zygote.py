@@ -66,7 +66,7 @@ def _worker(terms: Terms) -> None:
     from fks_site.celery import app
 
     options = ["--pool", "threads", "--concurrency", str(THREADS), "--loglevel", "WARNING"]
-    options += ["-Q", "orders,default,sweeps", "-n", f"worker{os.getpid()}@chaos"]
+    options += ["-Q", "exits,orders,default,sweeps", "-n", f"worker{os.getpid()}@chaos"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["--quiet", "worker", *options, *quiet])
 

@@ -62,6 +62,7 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     ids: list[str] = []
     monkeypatch.setattr(tasks, "nudge_signal", ids.append)
+    monkeypatch.setattr(tasks, "nudge_exit", ids.append)
     return ids
 
 
@@ -72,3 +73,4 @@ def worked_off(nudged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
     app.finalize()
     monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
+    monkeypatch.setattr(tasks, "nudge_exit", tasks.process_signal)

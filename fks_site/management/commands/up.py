@@ -149,7 +149,7 @@ class _Run:
             "worker": [
                 *celery,
                 *("worker", "--pool", "threads", "--concurrency", "32"),
-                *("-Q", "orders,sweeps", "--loglevel", "WARNING"),
+                *("-Q", "exits,orders,sweeps", "--loglevel", "WARNING"),
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             "beat": [*celery, "beat", "-s", str(schedule), "--pidfile=", "--loglevel", "WARNING"],
