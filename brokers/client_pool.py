@@ -80,8 +80,8 @@ class ClientPool:
 
     def heal_clock(self, client: VenueClient) -> None:
         """Adopt the venue's clock after it refused a timestamp. Raises QueryFailedError."""
-        if self._profile.one_in_flight:
-            return  # a nonce must never go back
+        if self._profile.rising_nonce:
+            return
         server = self._dialect.server_time(client)
         if server is None:
             return

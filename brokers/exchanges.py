@@ -102,7 +102,8 @@ class ExchangeProfile:
     the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
     of the order book to ask for where the whole needs a key. Stops that live in a list of their own
     have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
-    ccxt's.
+    ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
+    are too coarse for them.
     """
 
     id: str
@@ -120,6 +121,7 @@ class ExchangeProfile:
     read_endpoints: tuple[Endpoint, ...]
     keys: Mapping[str, str]
     one_in_flight: bool = False
+    rising_nonce: bool = False
     stop_endpoint: Endpoint | None = None
     stop_cancel_endpoint: Endpoint | None = None
     order_extras: frozenset[str] = frozenset()
@@ -158,6 +160,7 @@ _ABILITIES = ("submit_timeout", "settle_window", "post_only", "reduce_only")
 _PLAIN = ("id", "market_type", "label", "tier", "client_id_param", "client_id_field", "keys")
 _OPTIONAL = (
     "one_in_flight",
+    "rising_nonce",
     "deadline",
     "ccxt_options",
     "wire",

@@ -103,6 +103,7 @@ class Gate:
         self.origins = origins
         self.status: int | None = None
         self.body = ""
+        self.unreadable = False
         self._profile = profile
         self._limiter = limiter
         self._attempt: Attempt | None = None
@@ -169,6 +170,7 @@ class Gate:
     ) -> None:
         """Called with every answer, before anything is made of it."""
         self.status, self.body = status, body
+        self.unreadable = self.unreadable or not _is_json(body)
         attempt = self._attempt
         if attempt is not None and attempt.request == (method, urlsplit(url).path):
             attempt.status, attempt.body = status, body
@@ -190,6 +192,14 @@ class Gate:
             "status": attempt.status,
             "body": self.scrub(attempt.body[:BODY_HEAD]),
         }
+
+
+def _is_json(body: str) -> bool:
+    """Whether an answer is a whole JSON object or list."""
+    try:
+        return isinstance(json.loads(body), dict | list)
+    except ValueError:
+        return False
 
 
 def _fields(query: str, body: str | None) -> dict[str, str]:

@@ -72,16 +72,20 @@ class VenueClient:
 
         Raises as ``call`` does.
         """
-        self.gate.status, self.gate.body = None, ""
+        self.gate.status, self.gate.body, self.gate.unreadable = None, "", False
         self.ccxt.number = str
         try:
-            return getattr(self.ccxt, method)(*args)
+            found = getattr(self.ccxt, method)(*args)
         except QueryFailedError:
             raise
         except Exception as error:
             raise self._failure(error) from None
         finally:
             self.ccxt.number = float
+        # ccxt makes an empty list of an answer it could not read, and of some errors
+        if self.gate.unreadable or self._read_error(self.gate.body) is not None:
+            raise self._failure(QueryFailedError("unreadable"))
+        return found
 
     def market(self, symbol: str) -> Market:
         """ccxt's market of our symbol. Raises UnknownSymbolError."""
@@ -149,7 +153,7 @@ def connect(
         # at DEBUG these print keys, signatures and signed URLs
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))
-    client = _guarded_class(profile.id, increasing=profile.one_in_flight)(
+    client = _guarded_class(profile.id, increasing=profile.rising_nonce)(
         _settings(profile, config, credentials)
     )
     client.session.max_redirects = 0
