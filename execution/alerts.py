@@ -63,6 +63,7 @@ class Alert:
     market_position: MarketPosition | None = None
     market_position_size: Decimal | None = None
     prev_market_position: MarketPosition | None = None
+    prev_market_position_size: Decimal | None = None
     comment: str = ""
     account: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +123,7 @@ _NUMBERS = (
     "trailing_percent",
     "confidence",
     "market_position_size",
+    "prev_market_position_size",
 )
 _READERS: dict[str, Any] = {
     "action": Action,

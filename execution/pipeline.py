@@ -23,7 +23,7 @@ from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
 from brokers.types import Environment, Side
-from execution import facts, metrics, protect
+from execution import arrivals, facts, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.models import Order, Position, Route, Signal, Strategy
@@ -112,6 +112,8 @@ def decide(signal: Signal) -> Decision:
     legs = legs_of(signal, alert)
     if not legs:
         return _finish(signal, SignalState.DENIED, no_route())
+    if throttled := _throttled(signal, alert, legs):
+        return _finish(signal, SignalState.DENIED, throttled)
     with transaction.atomic():
         decision = decide_locked(signal, alert, legs)
     if decision.step is Step.DECIDED:
@@ -119,6 +121,18 @@ def decide(signal: Signal) -> Decision:
         metrics.stage_seconds["decide"].observe((now - started).total_seconds())
         metrics.processing_duration.observe((now - signal.received_at).total_seconds())
     return decision
+
+
+def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | None:
+    """Why the alert may open nothing: its strategy sends too many. What reduces always passes, and
+    what has begun is ended.
+    """
+    if alert.action is Action.CANCEL or signal.auth == OWN_ALERT:
+        return None
+    refusal = arrivals.over_limit(signal)
+    if refusal is None or any(_reduces(leg.account, leg.symbol, alert) for leg in legs):
+        return None
+    return None if own_orders(signal.pk).exists() else refusal
 
 
 def legs_of(signal: Signal, alert: Alert) -> list[Leg]:
@@ -146,6 +160,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     in_the_way = tuple(order for leg, lane in alive for order in _in_the_way(leg, alert, lane))
     if in_the_way or any(_must_wait(leg, alert, lane) for leg, lane in alive):
         return Decision(Step.WAIT, cancels=in_the_way)
+    _note_gap(signal, alert, legs)
     made = [_next_order(signal, alert, leg) for leg in legs]
     for order in made:
         if order and order.state == OrderState.DENIED:
@@ -160,6 +175,15 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         row = Signal.objects.filter(pk=signal.pk)
         row.update(finished_at=timezone.now())
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
+
+
+def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
+    """Before the first order of an alert: does the sender start from where we are?"""
+    if alert.prev_market_position is None or own_orders(signal.pk).exists():
+        return
+    fixed = all(leg.route.sizing == Route.Sizing.FIXED_QUANTITY for leg in legs)
+    held = [(leg.account.name, _held(leg.account, leg.symbol)) for leg in legs]
+    arrivals.note_gap(signal, arrivals.gap(alert, held, compares_size=fixed))
 
 
 def _next_order(signal: Signal, alert: Alert, leg: Leg) -> Order | None:

@@ -30,7 +30,8 @@ SECRET_NAMES = {
 }
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
 _DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk", "max_drift"}
-_SECONDS_OPTIONS = {"max_age", "dedupe_window"}
+_SECONDS_OPTIONS = {"max_age", "dedupe_window", "most_alerts_window"}
+_COUNT_OPTIONS = {"most_alerts", "expects_minutes"}
 _FRACTIONS = {"min_confidence", "risk_percent", "max_drift"}
 OPTIONS = {
     "quantity": "base quantity of an order when the alert names none (fixed_quantity)",
@@ -46,6 +47,10 @@ OPTIONS = {
     "dedupe_window": "seconds in which the same body counts as one delivery",
     "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
     "allowlist": "name of an address allowlist, or none",
+    "most_alerts": "how many alerts may open positions within most_alerts_window; 0 for no limit",
+    "most_alerts_window": "seconds",
+    "expects_minutes": "an alarm is raised after so many minutes without an alert",
+    "expects_market": "a market (XNYS) whose weekends and holidays do not count for that",
     "senders": "jwt: users who may post, separated by commas, beside those who may post everywhere",
 }
 
@@ -107,6 +112,9 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
         setattr(strategy, name, int(_number(name, given[name])))
     for name in _DECIMAL_OPTIONS & set(given):
         setattr(strategy, name, _number(name, given[name]))
+    for name in _COUNT_OPTIONS & set(given):
+        setattr(strategy, name, int(_number(name, given[name])) or None)
+    strategy.expects_market = str(given.get("expects_market", ""))
     strategy.allows_delayed = _flag(given.get("allows_delayed", False))
     strategy.format_options = json.loads(
         json.dumps(given.get("format_options", {}), default=_whole)

@@ -19,6 +19,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from execution import (
     alarms,
+    arrivals,
     cancels,
     differences,
     dispatch,
@@ -261,6 +262,12 @@ def _sweep_accounts() -> None:
     for difference_id in differences.asked():
         resolve_difference.apply_async((difference_id,), retry=False, expires=5)
     alarms.look()
+
+
+@shared_task
+def look_for_silence() -> None:
+    """Alarm for strategies whose expected alert is overdue."""
+    arrivals.look_for_silence()
 
 
 @shared_task

@@ -14,6 +14,9 @@ app = Celery("fks")
 
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
 """Queues. A worker takes from those it was given first while anything is in them."""
+SWEEPING = (
+    *("sweep", "reconcile_all", "seal_audit", "forget_quiet_addresses", "look_for_silence"),
+)
 NEVER = 1 << 62
 
 
@@ -53,7 +56,13 @@ def configure(sender: Celery, **_: Any) -> None:
         task_default_queue=ORDERS,
         task_routes={
             f"execution.tasks.{name}": {"queue": SWEEPS}
-            for name in ("sweep", "reconcile_all", "seal_audit", "forget_quiet_addresses")
+            for name in (
+                "sweep",
+                "reconcile_all",
+                "seal_audit",
+                "forget_quiet_addresses",
+                "look_for_silence",
+            )
         },
         task_serializer="json",
         accept_content=["json"],
@@ -66,6 +75,7 @@ def configure(sender: Celery, **_: Any) -> None:
             "sweep": _every("sweep", 1.0),
             "reconcile": _every("reconcile_all", 60.0),
             "seal": _every("seal_audit", 5.0),
+            "silence": _every("look_for_silence", 15.0),
             "addresses": _every("forget_quiet_addresses", 60.0),
         },
     )

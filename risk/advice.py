@@ -13,6 +13,7 @@ ADVICE: dict[R, str] = {
     R.CONFIDENCE_MISSING: "Send a confidence with each entry, or no longer require one.",
     R.POOR_REWARD_RISK: "Nothing, if the target is too near; else lower the strategy's minimum.",
     R.REWARD_RISK_MISSING: "Send a stop loss and a take profit, or no longer require them.",
+    R.THROTTLED: "The sender sends more than its strategy's limit; find out why, or raise the limit.",
     R.STRATEGY_DISABLED: "Enable the strategy on its page when it shall trade again.",
     R.NO_ROUTE: "Give the strategy an enabled route to an account.",
     R.NOTHING_TO_CLOSE: "Nothing: no position was held. If the venue holds one, look at Differences.",

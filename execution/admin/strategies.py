@@ -105,6 +105,19 @@ class StrategyAdmin(AuditedAdmin):
                 )
             },
         ),
+        (
+            "How its alerts come in",
+            {
+                "fields": (
+                    "most_alerts",
+                    "most_alerts_window",
+                    "expects_minutes",
+                    "expects_from",
+                    "expects_until",
+                    "expects_market",
+                )
+            },
+        ),
         ("Stop losses", {"fields": ("on_naked",)}),
         (
             "What an entry must bring",

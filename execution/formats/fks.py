@@ -44,6 +44,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
         market_position=fields.optional_choice("market_position", MarketPosition),
         market_position_size=fields.number("market_position_size", least=Decimal(0)),
         prev_market_position=fields.optional_choice("prev_market_position", MarketPosition),
+        prev_market_position_size=fields.number("prev_market_position_size", least=Decimal(0)),
         comment=fields.text("comment", most=1000),
         extras=fields.unread(),
     )

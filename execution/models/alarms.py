@@ -17,6 +17,8 @@ class Alarm(models.Model):
         NEEDS_OPERATOR = "needs_operator", "order needs an operator"
         NAKED_POSITION = "naked_position", "position without its stop"
         NOT_FLAT = "not_flat", "the kill switch has something left"
+        SILENT = "silent", "no alert where one was expected"
+        GAP = "gap", "an alert is missing"
         NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)

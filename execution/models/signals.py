@@ -30,6 +30,12 @@ class Signal(models.Model):
     )
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
+    gap = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the sender believed it held before, where our book says otherwise.",
+    )
     decided_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     tries = models.PositiveSmallIntegerField(

@@ -16,10 +16,19 @@ from brokers.fields import MoneyField
 from brokers.models import Account, validate_name
 from execution.certificates import validate_fingerprints
 from execution.formats import option_problems
+from risk import calendars
 from risk.models import IPAllowlist
 from risk.types import SizingMethod
 
 MUTE = "A strategy without a live secret cannot be enabled: nobody could post. Make one first."
+
+
+def validate_market(code: str) -> None:
+    """A market whose calendar is known."""
+    try:
+        calendars.market(code)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 class Strategy(models.Model):
@@ -114,6 +123,33 @@ class Strategy(models.Model):
         choices=OnNaked.choices,
         default=OnNaked.REPLACE,
         help_text="What to do when a stop loss is not at the venue although it should be.",
+    )
+    most_alerts = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        default=2000,
+        validators=[MinValueValidator(1)],
+        help_text="How many alerts may open positions in the time below; further ones are stored and "
+        "denied as THROTTLED. Exits and cancels never are. Empty: no limit.",
+    )
+    most_alerts_window = models.PositiveIntegerField(
+        default=180, validators=[MinValueValidator(1)], help_text="Seconds."
+    )
+    expects_minutes = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="An alarm is raised after so many minutes without an alert. Empty: never.",
+    )
+    expects_from = models.TimeField(
+        null=True, blank=True, help_text="UTC. Only time within these hours counts."
+    )
+    expects_until = models.TimeField(null=True, blank=True, help_text="UTC.")
+    expects_market = models.CharField(
+        max_length=20,
+        blank=True,
+        validators=[validate_market],
+        help_text="A market, e.g. XNYS: its weekends and holidays do not count.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

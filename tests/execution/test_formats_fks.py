@@ -48,7 +48,8 @@ READ = {
         market_position=MarketPosition.LONG,
         market_position_size=Decimal("1.5"),
         prev_market_position=MarketPosition.LONG,
-        extras={"prev_market_position_size": "4", "position_size": "-1.5"},
+        prev_market_position_size=Decimal(4),
+        extras={"position_size": "-1.5"},
     ),
     "strategy_flat": Alert(
         symbol="BTCUSDT",

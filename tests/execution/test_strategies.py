@@ -157,7 +157,7 @@ def test_a_name_is_given_once() -> None:
 def test_the_documented_options_are_the_accepted_ones() -> None:
     values: dict[str, Any] = dict.fromkeys(OPTIONS, "0.5")
     values |= {"max_age": "5", "dedupe_window": "5", "allows_delayed": True, "format_options": {}}
-    values["senders"] = ""
+    values |= {"senders": "", "expects_market": "XNYS", "most_alerts_window": "60"}
 
     strategy = make(options=values | {"allowlist": "none", "on_naked": "close"}).strategy
 

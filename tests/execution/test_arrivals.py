@@ -1,0 +1,250 @@
+"""Too many alerts, silence where one was expected, and alerts that must have got lost in between."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from execution import arrivals
+from execution.alerts import Action, Alert, MarketPosition
+from execution.ids import uuid7
+from execution.models import Alarm, Signal, Strategy
+from execution.pipeline import decide
+from execution.states import SignalState
+from tests.factories import (
+    PositionFactory,
+    RouteFactory,
+    SignalFactory,
+    StrategyFactory,
+    allow_trading,
+)
+
+pytestmark = pytest.mark.django_db
+
+MONDAY = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def strategy() -> Strategy:
+    allow_trading()
+    strategy: Strategy = StrategyFactory.create(most_alerts=3, most_alerts_window=60)
+    RouteFactory.create(strategy=strategy)
+    return strategy
+
+
+def decided(strategy: Strategy, **alert: Any) -> Signal:
+    base = {"symbol": "BTC/USDT", "action": "buy", "quantity": "0.01"} | alert
+    signal = SignalFactory.create(
+        id=uuid7(), strategy=strategy, alert=base, symbol=base["symbol"], action=base["action"]
+    )
+    decide(signal)
+    signal.refresh_from_db()
+    return signal
+
+
+def hold(strategy: Strategy, quantity: str) -> None:
+    account = strategy.routes.get().account
+    PositionFactory.create(account=account, quantity=Decimal(quantity))
+
+
+class TestThrottle:
+    def test_over_the_limit_an_entry_is_stored_and_denied(self, strategy: Strategy) -> None:
+        signals = [decided(strategy, symbol=f"{coin}/USDT") for coin in ("BTC", "ETH") * 3]
+
+        assert [signal.reason for signal in signals[:3]].count("THROTTLED") == 0
+        assert [signal.reason for signal in signals[3:]] == ["THROTTLED"] * 3
+        assert signals[3].state == SignalState.DENIED
+        assert signals[3].detail == f"{strategy.slug} has sent 3 alerts in 60 s already"
+        assert not signals[3].orders.exists()
+
+    def test_what_was_throttled_does_not_throttle_what_follows(self, strategy: Strategy) -> None:
+        for _ in range(6):
+            decided(strategy)
+        Signal.objects.exclude(reason="THROTTLED").update(
+            received_at=datetime.now(UTC) - timedelta(seconds=61)
+        )
+
+        assert decided(strategy).reason != "THROTTLED"
+
+    @pytest.mark.parametrize(
+        "alert",
+        [
+            {"action": "close"},
+            {"action": "cancel"},
+            {"action": "sell"},
+            {"market_position": "flat"},
+        ],
+        ids=str,
+    )
+    def test_exits_and_cancels_never_are(self, strategy: Strategy, alert: dict[str, str]) -> None:
+        hold(strategy, "0.05")
+        SignalFactory.create_batch(5, strategy=strategy, symbol="ETH/USDT")
+
+        assert decided(strategy, **alert).reason != "THROTTLED"
+        assert decided(strategy, action="buy").reason == "THROTTLED"
+
+    def test_each_strategy_counts_for_itself_and_none_is_no_limit(self, strategy: Strategy) -> None:
+        for _ in range(4):
+            decided(strategy)
+        other = StrategyFactory.create(most_alerts=None)
+        RouteFactory.create(strategy=other, account=strategy.routes.get().account)
+        SignalFactory.create_batch(5, strategy=other, symbol="ETH/USDT")
+
+        assert decided(other).reason != "THROTTLED"
+
+    def test_by_default_a_watchlist_alert_of_1000_passes(self) -> None:
+        strategy = Strategy()
+
+        assert (strategy.most_alerts or 0) >= 1000
+        assert strategy.most_alerts_window <= 180
+
+
+LONG, SHORT, FLAT = MarketPosition.LONG, MarketPosition.SHORT, MarketPosition.FLAT
+
+
+class TestGap:
+    @pytest.mark.parametrize(
+        ("side", "size", "held", "found"),
+        [
+            (None, None, "1", ""),
+            (FLAT, None, "0", ""),
+            (LONG, None, "1", ""),
+            (SHORT, None, "-1", ""),
+            (FLAT, None, "1", "the sender was flat before this alert, paper is long 1"),
+            (LONG, None, "0", "the sender was long before this alert, paper is flat"),
+            (LONG, None, "-2", "the sender was long before this alert, paper is short 2"),
+            (LONG, "1", "1", ""),
+            (LONG, "1", "0.996", ""),
+            (LONG, "1", "0.994", "the sender was long 1 before this alert, paper is long 0.994"),
+            (SHORT, "2", "-1", "the sender was short 2 before this alert, paper is short 1"),
+            (FLAT, "0", "0", ""),
+        ],
+    )
+    def test_what_is_one(
+        self, side: MarketPosition | None, size: str | None, held: str, found: str
+    ) -> None:
+        alert = Alert(
+            "BTC/USDT",
+            Action.BUY,
+            prev_market_position=side,
+            prev_market_position_size=None if size is None else Decimal(size),
+        )
+
+        assert arrivals.gap(alert, [("paper", Decimal(held))], compares_size=True) == found
+
+    def test_a_size_that_is_not_ours_is_not_compared(self) -> None:
+        alert = Alert(
+            "BTC/USDT",
+            Action.BUY,
+            prev_market_position=LONG,
+            prev_market_position_size=Decimal(5),
+        )
+
+        assert arrivals.gap(alert, [("paper", Decimal(1))], compares_size=False) == ""
+
+    def test_it_is_on_the_signal_and_alarmed_once(
+        self, strategy: Strategy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.ERROR)
+
+        signal = decided(strategy, prev_market_position="long", prev_market_position_size="0.01")
+
+        account = strategy.routes.get().account.name
+        assert signal.gap == f"the sender was long 0.01 before this alert, {account} is flat"
+        alarm = Alarm.objects.get(kind=Alarm.Kind.GAP)
+        assert (alarm.key, alarm.detail) == (f"{strategy.slug} BTC/USDT", signal.gap)
+        assert "an alert is missing" in caplog.text
+        arrivals.note_gap(signal, "again")
+        assert Alarm.objects.get() == alarm
+
+        arrivals.note_gap(signal, "")
+        alarm.refresh_from_db()
+        assert alarm.cleared_at is not None
+
+    def test_one_lost_alert_of_a_sequence_is_found_with_the_next(self, strategy: Strategy) -> None:
+        strategy.most_alerts = None
+        strategy.save()
+        hold(strategy, "0.01")
+
+        kept = decided(strategy, action="buy", prev_market_position="long")
+        found = decided(strategy, symbol="ETH/USDT", prev_market_position="long")
+
+        assert (kept.gap, found.gap != "") == ("", True)
+
+
+class TestSilence:
+    def expecting(self, **fields: Any) -> Strategy:
+        return StrategyFactory.create(expects_minutes=60, **fields)
+
+    def test_an_overdue_alert_is_alarmed_once_until_the_next_comes(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        strategy = self.expecting()
+        SignalFactory.create(strategy=strategy, received_at=MONDAY)
+
+        def raised(minutes: int) -> list[str]:
+            alarms = arrivals.look_for_silence(MONDAY + timedelta(minutes=minutes))
+            return [alarm.key for alarm in alarms]
+
+        assert raised(59) == []
+        assert raised(60) == [strategy.slug]
+        assert raised(61) == []
+        alarm = Alarm.objects.get()
+        assert (alarm.kind, alarm.detail) == (
+            Alarm.Kind.SILENT,
+            "no alert since 2026-03-02 14:00 UTC, one expected every 60 minutes",
+        )
+        assert strategy.slug in caplog.text
+
+        SignalFactory.create(strategy=strategy, received_at=MONDAY + timedelta(minutes=70))
+        assert raised(71) == []
+        alarm.refresh_from_db()
+        assert alarm.cleared_at is not None
+        assert raised(130) == [strategy.slug]
+
+    def test_who_is_not_expected_is_never_overdue(self) -> None:
+        StrategyFactory.create()
+        self.expecting(is_enabled=False)
+
+        assert arrivals.look_for_silence(datetime.now(UTC) + timedelta(days=30)) == []
+
+    def test_one_that_never_sent_counts_from_its_making(self) -> None:
+        strategy = self.expecting()
+
+        made = strategy.created_at
+        assert arrivals.look_for_silence(made + timedelta(minutes=59)) == []
+        (alarm,) = arrivals.look_for_silence(made + timedelta(minutes=61))
+        assert alarm.key == strategy.slug
+
+    @pytest.mark.parametrize(
+        ("since", "now", "minutes"),
+        [
+            ("2026-03-02 15:00", "2026-03-02 16:00", 60),
+            ("2026-03-02 20:30", "2026-03-02 23:00", 30),
+            ("2026-03-02 20:30", "2026-03-03 15:00", 60),
+            ("2026-03-06 20:30", "2026-03-09 15:00", 60),
+            ("2026-12-24 20:30", "2026-12-28 14:40", 40),
+        ],
+    )
+    def test_only_expected_hours_count(self, since: str, now: str, minutes: int) -> None:
+        strategy = Strategy(
+            expects_from=time(14, 30), expects_until=time(21), expects_market="XNYS"
+        )
+
+        def moment(text: str) -> datetime:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+        found = arrivals.expected_time(strategy, moment(since), moment(now))
+        assert found == timedelta(minutes=minutes)
+
+    def test_hours_past_midnight(self) -> None:
+        strategy = Strategy(expects_from=time(22), expects_until=time(2))
+        night = MONDAY.replace(hour=23)
+
+        assert arrivals.expected_time(strategy, night, night + timedelta(hours=10)) == timedelta(
+            hours=3
+        )
