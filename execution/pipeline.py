@@ -183,7 +183,8 @@ def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
         return
     fixed = all(leg.route.sizing == Route.Sizing.FIXED_QUANTITY for leg in legs)
     held = [(leg.account.name, _held(leg.account, leg.symbol)) for leg in legs]
-    arrivals.note_gap(signal, arrivals.gap(alert, held, compares_size=fixed))
+    if found := arrivals.gap(alert, held, compares_size=fixed):
+        Signal.objects.filter(pk=signal.pk).update(gap=found)
 
 
 def _next_order(signal: Signal, alert: Alert, leg: Leg) -> Order | None:

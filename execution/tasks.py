@@ -19,7 +19,6 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from execution import (
     alarms,
-    arrivals,
     cancels,
     differences,
     dispatch,
@@ -31,6 +30,7 @@ from execution import (
     protect,
     reconcile,
     resolving,
+    silence,
     sweeping,
     watching,
     winding_down,
@@ -266,8 +266,8 @@ def _sweep_accounts() -> None:
 
 @shared_task
 def look_for_silence() -> None:
-    """Alarm for strategies whose expected alert is overdue."""
-    arrivals.look_for_silence()
+    """Alarm for alerts that did not come."""
+    silence.look()
 
 
 @shared_task

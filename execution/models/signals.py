@@ -52,6 +52,7 @@ class Signal(models.Model):
                 condition=Q(state="received"),
             ),
             models.Index(fields=["state", "-id"], name="signal_by_state"),
+            models.Index(fields=["-id"], name="signal_with_gap", condition=~Q(gap="")),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,85 @@
+"""Alerts that did not come: alarms for strategies that are silent, and for gaps noted on signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+
+from django.db.models import Exists, Max, OuterRef
+from django.utils import timezone
+
+from execution import alarms
+from execution.alarms import Kind, Seen
+from execution.models import Alarm, Signal, Strategy
+from execution.states import SignalState
+from risk import calendars
+
+LONGEST_LOOK = timedelta(days=21)
+"""Silence longer than this is overdue whatever the hours: no market rests so long."""
+GAPS_OF = timedelta(days=7)
+_SATURDAY = 5
+
+
+def look(now: datetime | None = None) -> list[Alarm]:
+    """Raise alarms for what is missing, and end those that are over; returns the new ones."""
+    now = now or timezone.now()
+    return [*_settle(Kind.SILENT, _silent(now)), *_settle(Kind.GAP, _gaps(now))]
+
+
+def _settle(kind: Alarm.Kind, seen: Iterable[Seen]) -> list[Alarm]:
+    found = {one.key: one for one in seen}
+    for alarm in Alarm.objects.filter(kind=kind, cleared_at=None):
+        if alarm.key not in found:
+            alarms.clear(kind, alarm.key)
+    return [alarm for alarm in map(alarms.sound, found.values()) if alarm is not None]
+
+
+def _silent(now: datetime) -> Iterator[Seen]:
+    """Strategies whose expected alert is overdue."""
+    expecting = Strategy.objects.filter(is_enabled=True, expects_minutes__isnull=False)
+    for strategy in expecting.annotate(heard_at=Max("signals__received_at")):
+        since = strategy.heard_at or strategy.created_at
+        minutes = strategy.expects_minutes or 0
+        if expected_time(strategy, since, now) >= timedelta(minutes=minutes):
+            text = (
+                f"no alert since {since:%Y-%m-%d %H:%M} UTC, one expected every {minutes} minutes"
+            )
+            yield Seen(Kind.SILENT, strategy.slug, text)
+
+
+def _gaps(now: datetime) -> Iterator[Seen]:
+    """The newest gap of each strategy and symbol, until a later alert fits our book again."""
+    later = Signal.objects.filter(
+        strategy=OuterRef("strategy"), symbol=OuterRef("symbol"), pk__gt=OuterRef("pk")
+    ).exclude(state=SignalState.RECEIVED)
+    rows = Signal.objects.filter(~Exists(later), received_at__gt=now - GAPS_OF).exclude(gap="")
+    for signal in rows.select_related("strategy"):
+        key = f"{signal.strategy.slug} {signal.symbol}"
+        yield Seen(Kind.GAP, key, signal.gap, symbol=signal.symbol)
+
+
+def expected_time(strategy: Strategy, since: datetime, now: datetime) -> timedelta:
+    """How much of the time from ``since`` to ``now`` lies in the hours alerts are expected in."""
+    since = max(since, now - LONGEST_LOOK)
+    total = timedelta()
+    for opens, closes in _hours(strategy, since, now):
+        total += max(min(closes, now) - max(opens, since), timedelta())
+    return total
+
+
+def _hours(
+    strategy: Strategy, since: datetime, now: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """The expected hours of each day, a day early because hours may run past midnight."""
+    opens = strategy.expects_from or time.min
+    closes = strategy.expects_until or time.min
+    day = since.astimezone(UTC).date() - timedelta(days=1)
+    while day <= now.astimezone(UTC).date():
+        if _is_open(strategy.expects_market, day):
+            last = day if closes > opens else day + timedelta(days=1)
+            yield datetime.combine(day, opens, UTC), datetime.combine(last, closes, UTC)
+        day += timedelta(days=1)
+
+
+def _is_open(market: str, day: date) -> bool:
+    return not market or (day.weekday() < _SATURDAY and not calendars.is_holiday(market, day))
