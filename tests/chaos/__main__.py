@@ -8,7 +8,7 @@ import sys
 
 from tests.chaos.installation import installation
 from tests.chaos.plan import Planner
-from tests.chaos.points import CELLS
+from tests.chaos.points import CELLS, HIDDEN_MS
 from tests.chaos.venue import running_venue
 
 DISABLED = ("settle-window", "conditional-move")
@@ -24,6 +24,12 @@ def arguments() -> argparse.Namespace:
         choices=["forever", "open", "none"],
         default="none",
         help="among which of its orders the venue refuses a client id it knows (%(default)s)",
+    )
+    parser.add_argument(
+        "--hidden-ms",
+        type=int,
+        default=HIDDEN_MS,
+        help="for how long an order stays out of answers (%(default)s)",
     )
     parser.add_argument("--disable", choices=DISABLED, default="", help="take a safeguard out")
     parser.add_argument("--minutes", type=float, default=60, help="send no more alerts after this")

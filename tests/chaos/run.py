@@ -21,7 +21,7 @@ from risk.types import Refusal
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Installation
 from tests.chaos.plan import ENCORES, Planner
-from tests.chaos.points import BACKGROUND, CELLS, HIDDEN_MS
+from tests.chaos.points import BACKGROUND, CELLS
 from tests.chaos.sender import Gate, Senders
 from tests.chaos.story import story
 from tests.chaos.trouble import EVERY, MarketMaker, Troubles
@@ -108,7 +108,7 @@ class Run:
 
     def _begin(self) -> None:
         self.venue.control.set_fault_rates(*BACKGROUND)
-        self.venue.control.set_visibility_delay(HIDDEN_MS)
+        self.venue.control.set_visibility_delay(self.options.hidden_ms)
         self.fleet.start()
         self.senders.send(self.steps)
         self.market.thread.start()
@@ -228,9 +228,8 @@ class Run:
         fuses = self.place.fuses
         met = set(fuses.cells())
         result.cells = len(met & set(CELLS))
-        result.cells_missed = [
-            f"{point} x {fault}" for point, fault in CELLS if (point, fault) not in met
-        ]
+        missed = [cell for cell in self.plan.encores if cell not in met]
+        result.cells_missed = sorted(f"{point} x {fault}" for point, fault in missed)
         result.stalls = len(fuses.struck()) - fuses.kills()
         result.kills["at named points"] = fuses.kills()
         for role, count in self.fleet.random_kills.items():
