@@ -15,10 +15,12 @@ from decimal import Decimal
 from typing import ClassVar
 
 from brokers.capabilities import Capabilities
+from brokers.errors import NotSupportedError
 from brokers.types import (
     AccountConfig,
     BalanceReport,
     CancelResult,
+    Candle,
     ExecutionResult,
     FillReport,
     Health,
@@ -112,6 +114,13 @@ class ExecutionPlugin(ABC):
     @abstractmethod
     def check_permissions(self) -> Permissions:
         """What the credentials may do at the venue. Raises QueryFailedError or CredentialError."""
+
+    def candles(self, symbol: str, count: int) -> Sequence[Candle]:
+        """The last ``count`` candles of an hour, oldest first; the newest may be unfinished.
+
+        Raises QueryFailedError, or NotSupportedError where the venue has none.
+        """
+        raise NotSupportedError(f"{self.label} has no candles")
 
     def close(self) -> None:
         """Release connections; called when the account's configuration changed."""

@@ -247,6 +247,16 @@ class Permissions:
 
 
 @dataclass(frozen=True, slots=True)
+class Candle:
+    """Highest, lowest and last price of one stretch of time that began at ``at``."""
+
+    at: datetime
+    high: Decimal
+    low: Decimal
+    close: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     ok: bool
     detail: str

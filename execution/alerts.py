@@ -57,6 +57,7 @@ class Alert:
     post_only: bool = False
     reduce_only: bool = False
     confidence: Decimal | None = None
+    atr: Decimal | None = None
     sent_at: datetime | None = None
     max_age: int | None = None
     idempotency_key: str = ""
@@ -122,6 +123,7 @@ _NUMBERS = (
     "stop_loss",
     "trailing_percent",
     "confidence",
+    "atr",
     "market_position_size",
     "prev_market_position_size",
 )

@@ -25,11 +25,12 @@ from execution.book import same_money
 from execution.models import Order, Position, Strategy
 from execution.states import WORKING
 from risk import breakers
-from risk.arithmetic import is_positive
+from risk.arithmetic import average_true_range, is_positive
 from risk.book import Seen
 from risk.types import Facts, Limit, ReasonCode, Refusal
 
 INSTRUMENT_AGE = timedelta(hours=1)
+ATR_PERIOD = 14
 BALANCE_AGE = timedelta(seconds=90)
 
 
@@ -44,6 +45,7 @@ class Market:
     equity: Decimal | None
     to_account_currency: Decimal
     previous: Seen | None = None
+    atr: Decimal | None = None
 
 
 def refusal_of(error: BrokerError) -> Refusal:
@@ -89,6 +91,20 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     equity = _equity(account, plugin, instrument, quote, rate)
     previous = marks.note(account, symbol, quote, rate)
     return Market(account, plugin, instrument, quote, equity, rate, previous)
+
+
+def average_range(market: Market, alert: Alert) -> Decimal | None:
+    """The average true range the alert names, else the one of the venue's last hours; ``None`` when
+    neither is to be had: then nothing can be sized by it.
+    """
+    if alert.atr is not None:
+        return alert.atr
+    try:
+        with venue_call(market.account):
+            candles = market.plugin.candles(market.instrument.symbol, ATR_PERIOD + 2)
+    except (BrokerError, Refusal):
+        return None
+    return average_true_range(candles[:-1], ATR_PERIOD)
 
 
 def _quote(plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
@@ -255,6 +271,7 @@ def complete(market: Market, strategy: Strategy, limits: Sequence[Limit] = ()) -
         working_sell_quantity=lane["selling"] or Decimal(0),
         open_orders=lane["open_orders"] or 0,
         to_account_currency=market.to_account_currency,
+        atr=market.atr,
         caps_market_orders=OrderType.LIMIT in capabilities.order_types
         and TimeInForce.IOC in capabilities.time_in_force,
         book=book.gather(case, market.previous),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -263,6 +263,8 @@ def _leg(route: Route, alert: Alert) -> Leg:
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
         market = facts.read_market(account, symbol, alert, is_exit=_reduces(account, symbol, alert))
+        if route.sizing == Route.Sizing.ATR:
+            market = replace(market, atr=facts.average_range(market, alert))
         return Leg(route, symbol, market)
     except Refusal as refusal:
         return Leg(route, symbol, refusal=refusal)

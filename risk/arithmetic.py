@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import (
     ROUND_DOWN,
     ROUND_UP,
@@ -12,8 +13,10 @@ from decimal import (
     Overflow,
     localcontext,
 )
+from itertools import pairwise
 
 from brokers.decimals import decimal_text, plain
+from brokers.types import Candle
 
 ARITHMETIC = Context(
     prec=50,
@@ -59,3 +62,21 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
 def is_positive(value: Decimal | None) -> bool:
     """Whether ``value`` is a number above zero: neither missing nor NaN nor infinite."""
     return value is not None and value.is_finite() and value > 0
+
+
+def average_true_range(candles: Sequence[Candle], period: int) -> Decimal | None:
+    """The mean true range of the last ``period`` candles, which need one more before them.
+
+    The true range of a candle is its span, stretched to the close before it. ``None`` for too few
+    candles, or numbers that are none.
+    """
+    used = candles[-period - 1 :]
+    if len(used) <= period or not all(
+        is_positive(one.low) and is_positive(one.close) and one.high >= one.low for one in used
+    ):
+        return None
+    ranges = [
+        max(now.high, before.close) - min(now.low, before.close) for before, now in pairwise(used)
+    ]
+    with localcontext(ARITHMETIC):
+        return sum(ranges, Decimal(0)) / period

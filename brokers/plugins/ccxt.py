@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import ClassVar, TypeVar
+from decimal import Decimal, DecimalException
+from typing import Any, ClassVar, TypeVar
 
 from brokers import margin, timing
 from brokers.base import ExecutionPlugin
@@ -39,6 +39,7 @@ from brokers.types import (
     AccountConfig,
     BalanceReport,
     CancelResult,
+    Candle,
     Environment,
     ExecutionResult,
     FillReport,
@@ -174,6 +175,12 @@ class CcxtPlugin(ExecutionPlugin):
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         with self._pool.public() as client:
             return self._dialect.quote(client, client.market(symbol))
+
+    def candles(self, symbol: str, count: int) -> Sequence[Candle]:
+        with self._pool.public() as client:
+            _listed(client, symbol)
+            rows = client.ask("fetch_ohlcv", symbol, "1h", None, count)
+        return [_candle(row) for row in rows]
 
     def health_check(self) -> Health:
         try:
@@ -318,3 +325,13 @@ def _listed(client: VenueClient, symbol: str) -> Market:
         return client.market(symbol)
     except UnknownSymbolError as error:
         raise QueryFailedError(str(error), code=error.code) from error
+
+
+def _candle(row: Sequence[Any]) -> Candle:
+    """ccxt's list: milliseconds, open, high, low, close, volume; numbers as text."""
+    try:
+        milliseconds, _open, high, low, close = row[:5]
+        at = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+        return Candle(at, Decimal(str(high)), Decimal(str(low)), Decimal(str(close)))
+    except (ValueError, TypeError, DecimalException) as error:
+        raise QueryFailedError("the venue's candles cannot be read") from error

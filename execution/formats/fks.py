@@ -39,6 +39,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
         post_only=fields.flag("post_only"),
         reduce_only=fields.flag("reduce_only"),
         confidence=fields.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
+        atr=fields.optional_number("atr"),
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
         market_position=fields.optional_choice("market_position", MarketPosition),

@@ -77,6 +77,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
         post_only=post_only,
         reduce_only=only_reduces or fields.flag("reduce_only"),
         confidence=fields.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
+        atr=fields.optional_number("atr"),
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
         comment=fields.text("comment", most=1000),

@@ -26,6 +26,7 @@ from brokers.types import (
     AccountConfig,
     BalanceReport,
     CancelResult,
+    Candle,
     ExecutionResult,
     FillReport,
     Health,
@@ -79,6 +80,7 @@ class Script:
     capabilities: Capabilities = CAPABILITIES
     price: Decimal = PRICE
     unlisted: set[str] = field(default_factory=set)
+    hours: list[Candle] = field(default_factory=list)
     balances: dict[str, Decimal] = field(default_factory=lambda: {"USDT": Decimal(1_000_000)})
     sent: list[OrderRequest] = field(default_factory=list)
     asked: list[OrderRef] = field(default_factory=list)
@@ -217,6 +219,10 @@ class ScriptedPlugin(ExecutionPlugin):
             raise UnknownSymbolError(f"there is no {symbol} here")
         price = self.script.price
         return Quote(symbol, price, price, price, datetime.now(UTC))
+
+    def candles(self, symbol: str, count: int) -> Sequence[Candle]:
+        self.script.refuse_when_failing()
+        return self.script.hours[-count:]
 
     def health_check(self) -> Health:
         return Health(self.script.failure is None, "as scripted", latency_ms=1, clock_skew_ms=0)

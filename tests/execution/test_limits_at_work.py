@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from brokers.models import Account
-from brokers.types import OrderType, TimeInForce
+from brokers.types import Candle, OrderType, TimeInForce
 from execution import pipeline
 from execution.models import Order, Route, Signal
 from execution.states import OrderState
@@ -42,7 +43,8 @@ def put(rule: str, value: str, mode: LimitMode = LimitMode.ENFORCE, **parameters
 
 
 def order_for(route: Route, **alert: Any) -> Order:
-    fields = {"symbol": LANE, "action": "buy", "quantity": "0.01"} | alert
+    given = {"symbol": LANE, "action": "buy", "quantity": "0.01"} | alert
+    fields = {name: value for name, value in given.items() if value is not None}
     signal = SignalFactory.create(strategy=route.strategy, alert=fields, action=fields["action"])
     pipeline.decide(Signal.objects.select_related("strategy").get(pk=signal.pk))
     return Order.objects.get(signal=signal)
@@ -199,3 +201,48 @@ def test_an_observed_rule_halts_nothing(route: Route) -> None:
     put("repeated_execution", "0", LimitMode.OBSERVE)
     assert order_for(route).state == OrderState.PENDING
     assert not TradingState.objects.exists()
+
+
+# --- sizing by the average true range -------------------------------------------------------------
+
+
+def hours(*spans: str) -> list[Candle]:
+    """One candle per span around 60000, oldest first."""
+    return [
+        Candle(datetime(2026, 1, 1, one, tzinfo=UTC), D(60000) + D(span), D(60000), D(60000))
+        for one, span in enumerate(spans)
+    ]
+
+
+@pytest.fixture
+def by_range(route: Route) -> Route:
+    """Two percent of a million at risk, two ranges away."""
+    Route.objects.filter(pk=route.pk).update(
+        sizing="atr", quantity=None, percent=D("0.02"), atr_multiple=D(2)
+    )
+    route.refresh_from_db()
+    return route
+
+
+def test_the_range_the_alert_names_sizes_the_order(by_range: Route) -> None:
+    assert order_for(by_range, quantity=None, atr="1000").quantity == 10
+
+
+def test_without_one_the_venues_hours_do_and_the_unfinished_one_is_left_out(
+    by_range: Route, script: Script
+) -> None:
+    script.hours = hours("9", *["500"] * 7, *["1500"] * 7, "99999")
+    order = order_for(by_range, quantity=None)
+    assert order.quantity == 10
+    assert ["ATR × multiple", "1000 × 2"] in [
+        [one["label"], one["formula"]] for one in order.sizing
+    ]
+
+
+@pytest.mark.parametrize("spans", [[], ["500"] * 15, ["-1"] * 16])
+def test_too_few_hours_or_senseless_ones_size_nothing(
+    by_range: Route, script: Script, spans: list[str]
+) -> None:
+    script.hours = hours(*spans)
+    order = order_for(by_range, quantity=None)
+    assert outcome(order) == (OrderState.DENIED, ReasonCode.REFERENCE_UNAVAILABLE)
