@@ -35,6 +35,7 @@ class WebhookConfig:
     format: Format
     dedupe_window: int
     networks: tuple[Network, ...] | None
+    allowlist_id: int | None
     secrets: tuple[LiveSecret, ...]
     senders: frozenset[str]
     certificate: PinnedCertificate | None
@@ -84,6 +85,7 @@ def _load(slug: str) -> WebhookConfig | None:
         format=format_of(strategy.format, strategy.format_options),
         dedupe_window=strategy.dedupe_window,
         networks=allowed,
+        allowlist_id=strategy.allowlist_id,
         secrets=tuple(_opened(rows)),
         senders=_senders(strategy),
         certificate=pinned(strategy.client_fingerprints, strategy.client_issuer),

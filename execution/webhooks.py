@@ -28,8 +28,8 @@ from execution.parsing import Unreadable
 from execution.schema import Invalid
 from execution.standard_webhooks import SignedHead
 from execution.webhook_config import WebhookConfig, config_of
-from risk import ratelimit
-from risk.allowlist import contains, parse_address
+from risk import network_hits, ratelimit
+from risk.allowlist import matching, parse_address
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ def _receive(
     taken = _take(request, config, profile, delivery, parsed, address, signal_id)
     if secret:
         authentication.note_use(secret)
+    network_hits.write_if_due()
     return taken
 
 
@@ -145,7 +146,13 @@ def _has_certificate(request: HttpRequest, config: WebhookConfig) -> bool:
 
 
 def _may_post(config: WebhookConfig, address: str | None) -> bool:
-    return config.networks is None or contains(config.networks, parse_address(address or ""))
+    if config.networks is None or config.allowlist_id is None:
+        return True
+    network = matching(config.networks, parse_address(address or ""))
+    if network is None:
+        return False
+    network_hits.count(config.allowlist_id, network)
+    return True
 
 
 def _take(

@@ -14,9 +14,6 @@ app = Celery("fks")
 
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
 """Queues. A worker takes from those it was given first while anything is in them."""
-SWEEPING = (
-    *("sweep", "reconcile_all", "seal_audit", "forget_quiet_addresses", "look_for_silence"),
-)
 NEVER = 1 << 62
 
 

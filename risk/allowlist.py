@@ -38,6 +38,11 @@ def contains(nets: Iterable[Network], address: Address | None) -> bool:
     )
 
 
+def matching(nets: Iterable[Network], address: Address | None) -> Network | None:
+    """The first of ``nets`` in which ``address`` lies."""
+    return next((net for net in nets if contains((net,), address)), None)
+
+
 def client_address(
     remote_addr: str, forwarded_for: str, trusted: tuple[str, ...]
 ) -> Address | None:

@@ -264,6 +264,10 @@ class AllowedNetwork(models.Model):
     allowlist = models.ForeignKey(IPAllowlist, on_delete=models.CASCADE, related_name="networks")
     cidr = models.CharField(max_length=43, validators=[validate_network])
     note = models.CharField(max_length=200, blank=True)
+    hits = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Requests from here, written every half minute."
+    )
+    last_hit_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["cidr"]

@@ -10,6 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
 from brokers.admin.unfolded import TabularInline, display
+from brokers.display import moment_column
 from risk import proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.models import AllowedNetwork, IPAllowlist
@@ -17,7 +18,8 @@ from risk.models import AllowedNetwork, IPAllowlist
 
 class AllowedNetworkInline(TabularInline):
     model = AllowedNetwork
-    fields = ("cidr", "note")
+    fields = ("cidr", "note", "hits", moment_column("last_hit_at", "last used"))
+    readonly_fields = fields[2:]
     extra = 0
     hide_title = True
     verbose_name_plural = "networks: an address or CIDR each; without any, every address is refused"

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from ipaddress import ip_address
+import time
+from collections import Counter
+from ipaddress import ip_address, ip_network
 
 import pytest
 from django.core.exceptions import ValidationError
 
+from risk import network_hits
 from risk.allowlist import allowed_cidrs, client_address, contains, networks, parse_address
 from risk.models import AllowedNetwork, IPAllowlist, validate_network
 
@@ -103,3 +106,27 @@ def test_networks_an_operator_surely_did_not_mean(text, sentence):
 @pytest.mark.parametrize("text", ["52.89.214.238", "52.89.214.238/32", "2001:db8::/32"])
 def test_networks_that_can_be_allowed(text):
     validate_network(text)
+
+
+@pytest.mark.django_db
+def test_hits_are_counted_in_the_process_and_written_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries
+) -> None:
+    allowlist = IPAllowlist.objects.create(name="list")
+    row = AllowedNetwork.objects.create(allowlist=allowlist, cidr="192.0.2.0/24")
+    network = ip_network("192.0.2.0/24")
+    monkeypatch.setattr(network_hits, "_counts", Counter())
+    monkeypatch.setattr(network_hits, "_written_at", time.monotonic())
+
+    with django_assert_num_queries(0):
+        for _ in range(5):
+            network_hits.count(allowlist.pk, network)
+            network_hits.write_if_due()
+    monkeypatch.setattr(network_hits, "_written_at", time.monotonic() - 31)
+    with django_assert_num_queries(1):
+        network_hits.write_if_due()
+        network_hits.write_if_due()
+
+    row.refresh_from_db()
+    assert row.hits == 5
+    assert row.last_hit_at is not None
