@@ -20,7 +20,7 @@ ERRORS = {
     "503": "It could not be stored or passed on; send it again.",
 }
 STRICT = ("NewOrder", "OptionalReason", "Reason", "TradingStateChange")
-CREDENTIALS = ("TokenObtainPair", "TokenRefresh")
+CREDENTIALS = ("Token", "TokenRefresh")
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ERROR_SCHEMA = {
     "type": "object",

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import ClassVar
 from uuid import uuid4
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -486,3 +487,39 @@ class Proposal(models.Model):
 
     def __str__(self) -> str:
         return self.subject
+
+
+class SecondFactor(models.Model):
+    """A person's key for one-time codes, encrypted and bound to them."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="second_factor"
+    )
+    sealed = models.TextField(editable=False)
+    is_confirmed = models.BooleanField(default=False)
+    last_step = models.BigIntegerField(
+        default=0, help_text="The latest code used: none works twice."
+    )
+    failures = models.PositiveIntegerField(default=0)
+    locked_until = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"second factor of {self.user}"
+
+
+class RecoveryCode(models.Model):
+    """A code that opens once when the telephone is lost. Only its digest is stored."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="recovery_codes"
+    )
+    digest = models.CharField(max_length=64, editable=False)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user", "digest"], name="recovery_code_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"recovery code of {self.user}"

@@ -16,8 +16,9 @@ from brokers.models import ExchangeCredential
 from execution.authentication import binding_of
 from execution.models import WebhookSecret
 from risk import audit
-from risk.models import Proposal
+from risk.models import Proposal, SecondFactor
 from risk.proposals import binding
+from risk.second_factor import binding_of as binding_of_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ def stores() -> tuple[Store, ...]:
     return (
         Store("credentials", ExchangeCredential.objects.all(), lambda row: row.binding),
         Store("webhook secrets", WebhookSecret.objects.exclude(sealed=""), binding_of),
+        Store("second factors", SecondFactor.objects.all(), lambda row: binding_of_user(row.user)),
         Store("proposals", Proposal.objects.exclude(sealed=""), binding),
     )
 

@@ -1,0 +1,221 @@
+"""The second factor: set up, proved, used once, asked again, and nowhere to be got around."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django_otp.oath import totp
+
+from risk import second_factor, switch
+from risk.models import AuditEvent, RecoveryCode, Safeguards, SecondFactor, TradingState
+from tests.factories import PASSWORD, UserFactory
+from tests.threads import together
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/second-factor/"
+START = "2026-11-21T12:00:00Z"
+
+
+@pytest.fixture
+def clock() -> Iterator[Any]:
+    with time_machine.travel(START, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def olivia(clock: Any) -> User:
+    user: User = UserFactory.create(username="olivia", is_superuser=True)
+    return user
+
+
+def code_of(user: User) -> str:
+    sealed = SecondFactor.objects.get(user=user)
+    key = second_factor.crypto.decrypt(sealed.sealed, bound_to=second_factor.binding_of(user))[
+        "key"
+    ]
+    return f"{totp(base64.b32decode(key)):06}"
+
+
+def enrol(user: User, clock: Any) -> list[str]:
+    second_factor.begin(user)
+    codes = second_factor.confirm(user, code_of(user))
+    clock.shift(timedelta(seconds=30))
+    return codes
+
+
+def test_it_is_set_up_with_a_picture_and_a_first_code(olivia: User) -> None:
+    client = Client()
+    client.force_login(olivia)
+    assert client.get("/admin/").status_code == 200, "nobody is asked at first"
+    page = client.get(PAGE)
+    assert page["Cache-Control"] == "no-store"
+    assert 'src="data:image/svg+xml;base64,' in page.text
+    assert "This code is wrong" in client.post(PAGE, {"code": "000000"}).text
+    assert not second_factor.has_one(olivia)
+    done = client.post(PAGE, {"code": code_of(olivia)})
+    assert second_factor.has_one(olivia)
+    assert len(done.context["codes"]) == 10
+    assert client.get("/admin/").status_code == 200
+    assert AuditEvent.objects.get(kind="second_factor.set_up").actor == "olivia"
+
+
+def test_keys_and_recovery_codes_are_not_readable_in_the_database(olivia: User, clock: Any) -> None:
+    key = second_factor.begin(olivia)
+    codes = enrol(olivia, clock)
+    stored = str(list(SecondFactor.objects.values())) + str(list(RecoveryCode.objects.values()))
+    stored += str(list(AuditEvent.objects.values()))
+    assert not any(secret in stored for secret in (key, *codes))
+
+
+def test_whoever_has_one_gets_nowhere_without_it(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    client = Client()
+    client.force_login(olivia)
+    answer = client.get("/admin/execution/order/")
+    assert (answer.status_code, answer["Location"]) == (
+        302,
+        f"{PAGE}?next=%2Fadmin%2Fexecution%2Forder%2F",
+    )
+    assert client.get("/api/v1/orders").status_code == 401, "a half session is none for the API"
+    answer = client.post(answer["Location"], {"code": code_of(olivia)})
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/execution/order/")
+    assert client.get("/admin/execution/order/").status_code == 200
+    assert client.get("/api/v1/orders").status_code == 200
+
+
+def test_it_leads_nowhere_else(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    client = Client()
+    client.force_login(olivia)
+    answer = client.post(f"{PAGE}?next=https://evil.example/", {"code": code_of(olivia)})
+    assert answer["Location"] == "/admin/"
+
+
+def test_where_it_is_required_everybody_sets_it_up(olivia: User) -> None:
+    Safeguards.objects.create(second_factor=True)
+    client = Client()
+    client.force_login(olivia)
+    assert client.get("/admin/")["Location"].startswith(PAGE)
+    assert "Set up a second factor" in client.get(PAGE).text
+
+
+def test_a_code_works_once(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    code = code_of(olivia)
+    assert [second_factor.verify(olivia, code) for _ in range(2)] == [True, False]
+
+
+def test_a_clock_may_be_a_step_off_and_no_more(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    code = code_of(olivia)
+    clock.shift(timedelta(seconds=30))
+    assert second_factor.verify(olivia, code)
+    code = code_of(olivia)
+    clock.shift(timedelta(seconds=60))
+    assert not second_factor.verify(olivia, code)
+
+
+def test_five_wrong_codes_close_the_door_for_a_minute(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    for _ in range(5):
+        assert not second_factor.verify(olivia, "000000")
+    assert not second_factor.verify(olivia, code_of(olivia))
+    clock.shift(timedelta(seconds=61))
+    assert second_factor.verify(olivia, code_of(olivia))
+
+
+def test_a_recovery_code_opens_once(olivia: User, clock: Any) -> None:
+    first, *_ = enrol(olivia, clock)
+    assert [second_factor.verify(olivia, first.upper()) for _ in range(2)] == [True, False]
+    assert AuditEvent.objects.filter(kind="second_factor.recovered").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_code_that_two_requests_bring_opens_one() -> None:
+    user = UserFactory.create()
+    second_factor.begin(user)
+    SecondFactor.objects.update(is_confirmed=True)
+    code = code_of(user)
+    assert sorted(together(*[lambda: second_factor.verify(user, code)] * 4)) == [False] * 3 + [True]
+
+
+def test_tokens_take_a_code_too(olivia: User, clock: Any, client: Client) -> None:
+    given = {"username": "olivia", "password": PASSWORD}
+
+    def token(**more: str) -> Any:
+        return client.post("/api/token", given | more, content_type="application/json")
+
+    assert token().status_code == 200
+    enrol(olivia, clock)
+    answer = token()
+    assert (answer.status_code, answer.json()["code"]) == (401, "SECOND_FACTOR_REQUIRED")
+    assert token(code="000000").status_code == 401
+    assert token(code=code_of(olivia)).status_code == 200
+    olivia.second_factor.delete()
+    Safeguards.objects.create(second_factor=True)
+    assert token().status_code == 401, "who has none yet sets it up in the browser"
+
+
+def test_what_loosens_asks_again_and_halting_does_not(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    client = Client()
+    client.force_login(olivia)
+    client.post(PAGE, {"code": code_of(olivia)})
+    limits, trading = reverse("admin:risk_riskpolicy_add"), reverse("admin:trading")
+    assert client.get(limits).status_code == 200
+    clock.shift(timedelta(minutes=11))
+    assert client.get(limits)["Location"].startswith(PAGE)
+    clock.shift(timedelta(minutes=20))
+    client.get("/admin/")
+    halt = {"mode": "halt", "target": "global:", "reason": "a drill"}
+    assert client.post(trading, halt).status_code == 302
+    assert switch.standing(account="x", venue="x", symbol="x") is not None
+    assert client.post(trading, halt | {"mode": "resume"})["Location"].startswith(PAGE)
+    assert TradingState.objects.get().state == "halted"
+    client.post(PAGE, {"code": code_of(olivia)})
+    client.post(trading, halt | {"mode": "resume"})
+    assert TradingState.objects.get().state == "active"
+
+
+def test_a_session_ends_when_left_alone_and_after_eight_hours(olivia: User, clock: Any) -> None:
+    client = Client()
+    client.force_login(olivia)
+    assert client.get("/admin/").status_code == 200
+    for _ in range(6):
+        clock.shift(timedelta(minutes=6))
+        answer = client.get(reverse("admin:dashboard"))
+    assert answer.status_code == 401, "what the page polls by itself keeps no session alive"
+    client.force_login(olivia)
+    for _ in range(24):
+        assert client.get("/admin/").status_code == 200
+        clock.shift(timedelta(minutes=20, seconds=1))
+    assert client.get("/admin/").status_code == 302
+
+
+def test_cookies_stay_on_this_site(olivia: User, client: Client) -> None:
+    answer = client.post("/admin/login/", {"username": "olivia", "password": PASSWORD})
+    assert answer.cookies["sessionid"]["samesite"] == "Strict"
+    assert answer.cookies["sessionid"]["httponly"]
+
+
+def test_the_shell_halts_and_helps_whoever_is_locked_out(olivia: User, clock: Any) -> None:
+    enrol(olivia, clock)
+    call_command("halt", "--reason", "locked out")
+    assert TradingState.objects.get().state == "halted"
+    with pytest.raises(CommandError, match="there is no user 'nobody'"):
+        call_command("reset_second_factor", "nobody", "--reason", "x")
+    call_command("reset_second_factor", "olivia", "--reason", "lost her telephone")
+    assert not second_factor.has_one(olivia)
+    assert not RecoveryCode.objects.exists()
+    event = AuditEvent.objects.get(kind="second_factor.reset")
+    assert (event.actor, event.reason) == ("command", "lost her telephone")
