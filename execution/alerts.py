@@ -40,7 +40,8 @@ class Alert:
     """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1.
 
     ``max_age`` is how old, in seconds, the sender lets it become; the strategy's own limit holds too.
-    ``account`` names the account of an operator's own order; no sender can set it.
+    ``account`` names the account of an operator's own order, ``replaces`` the order it takes the place
+    of; no sender can set them.
     """
 
     symbol: str
@@ -67,6 +68,7 @@ class Alert:
     prev_market_position_size: Decimal | None = None
     comment: str = ""
     account: str = ""
+    replaces: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

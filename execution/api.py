@@ -115,6 +115,27 @@ class OrderView(ReadView[Order]):
             commands.cancel(order, reason.get("reason", ""))
         return Response(serializers.OrderSerializer(order).data, status=202)
 
+    @extend_schema(
+        request=requests.AmendSerializer,
+        parameters=[
+            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description=KEY_HELP)
+        ],
+        responses={202: serializers.AcceptedSerializer},
+    )
+    @action(methods=["post"], detail=True, permission_classes=[MayChange])
+    def amend(self, request: Request, pk: str) -> Response:
+        """Replace a working limit order: cancelled, seen cancelled, then placed anew."""
+        change = given(requests.AmendSerializer, request.data).validated_data
+        with acting(request):
+            signal = commands.amend(
+                self.get_object(),
+                price=change.get("price"),
+                quantity=change.get("quantity"),
+                key=request.headers.get("Idempotency-Key", "")[:MAX_KEY],
+                reason=change.get("reason", ""),
+            )
+        return Response({"status": "accepted", "signal_id": str(signal.pk)}, status=202)
+
 
 class FillView(ReadView[Fill]):
     """Trades, each booked once."""

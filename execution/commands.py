@@ -6,6 +6,7 @@ Nothing here talks to a venue: that is for the workers, which alone load broker 
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -15,8 +16,9 @@ from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
 from brokers.models import Account
+from brokers.types import OrderType, TimeInForce
 from execution import cancels, dispatch, flatten, halting, manual, pipeline, tasks, waiting
-from execution.alerts import Alert
+from execution.alerts import Action, Alert
 from execution.models import Order, Signal
 from execution.proposable import RELEASE, release_payload
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
@@ -140,6 +142,35 @@ def mark_ended(order: Order, reason: str) -> None:
     if order.signal_id is not None:
         pipeline.settle(order.signal_id)
     _wake(tasks.run_lane, order.account_id, order.symbol)
+
+
+def amend(
+    order: Order, *, price: Decimal | None, quantity: Decimal | None, key: str, reason: str
+) -> Signal:
+    """Have ``order`` replaced by one with another price or quantity; what is not given stays.
+
+    It is cancelled, seen cancelled, and only then placed anew, by the way of any manual order: with a
+    new identity, through every limit, and for ``quantity`` less what has traded. Raises Conflict for
+    an order that has no price or does not work.
+    """
+    if order.type not in (OrderType.LIMIT, OrderType.STOP_LIMIT):
+        raise Conflict("NOT_AMENDABLE", f"a {order.get_type_display()} order has no limit price")
+    if order.state not in (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED):
+        raise Conflict("NOT_WORKING", f"the order is not working: {order.get_state_display()}")
+    alert = Alert(
+        symbol=order.symbol,
+        account=order.account.name,
+        action=Action(order.side),
+        order_type=OrderType(order.type),
+        quantity=quantity or order.quantity,
+        price=price or order.price,
+        stop_price=order.stop_price,
+        time_in_force=TimeInForce(order.time_in_force),
+        post_only=order.post_only,
+        reduce_only=order.is_exit,
+        replaces=str(order.pk),
+    )
+    return Signal.objects.get(pk=manual.submit(alert, key=key, reason=reason).signal_id)
 
 
 def _wake(task: Any, *row: int | str) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import transaction
-from django.db.models import F, OuterRef, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from brokers.aliases import aliases_on, suggestions, symbol_for
@@ -82,8 +82,10 @@ def waiting_for(account_id: int, symbol: str) -> list[UUID]:
     """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
     lane; deciding on its behalf begins with the oldest.
     """
+    routed = Q(strategy__routes__account_id=account_id)
+    by_hand = Q(alert__account=Account.objects.values("name").get(pk=account_id)["name"])
     newest = (
-        Signal.objects.filter(state=SignalState.RECEIVED, strategy__routes__account_id=account_id)
+        Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
         .order_by("strategy_id", "symbol", "-id")
         .distinct("strategy_id", "symbol")
         .values_list("pk", "symbol")
@@ -156,6 +158,11 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
+    if alert.replaces:
+        first = _end_replaced(signal, alert)
+        if isinstance(first, Decision):
+            return first
+        alert = first
     alive = [(leg, _alive(leg)) for leg in legs]
     in_the_way = tuple(order for leg, lane in alive for order in _in_the_way(leg, alert, lane))
     if in_the_way or any(_must_wait(leg, alert, lane) for leg, lane in alive):
@@ -359,6 +366,20 @@ def _is_halted(leg: Leg) -> bool:
         strategy=leg.route.strategy.slug,
     )
     return standing is not None and standing.state == TradingState.State.HALTED
+
+
+def _end_replaced(signal: Signal, alert: Alert) -> Decision | Alert:
+    """An amended order is cancelled, seen cancelled, and only then placed anew with what is left: the
+    two never work at the same time. What traded meanwhile comes off the new one's quantity."""
+    old = Order.objects.get(pk=alert.replaces)
+    if old.state not in TERMINAL:
+        return Decision(Step.WAIT, cancels=(old.pk,))
+    left = (alert.quantity or Decimal(0)) - old.filled_quantity
+    if old.state != OrderState.CANCELED or left <= 0:
+        detail = f"the order ended before it could be amended: {old.get_state_display()}"
+        nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, detail, {"filled": old.filled_quantity})
+        return _finish(signal, SignalState.IGNORED, nothing)
+    return replace(alert, quantity=left)
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:

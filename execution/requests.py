@@ -177,6 +177,21 @@ class OptionalReasonSerializer(StrictSerializer):
     reason = _reason(required=False)
 
 
+class AmendSerializer(StrictSerializer):
+    """What a limit order is to become; what is left out stays."""
+
+    price = PositiveDecimal(required=False)
+    quantity = PositiveDecimal(
+        required=False, help_text="In all: what has traded counts toward it."
+    )
+    reason = _reason(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.keys() & {"price", "quantity"}:
+            raise OutOfBounds("give a price, a quantity or both", "NOTHING_TO_AMEND")
+        return attrs
+
+
 class TradingStateChangeSerializer(StrictSerializer):
     """Press the kill switch of everything, or of one account, strategy, venue or symbol.
 
