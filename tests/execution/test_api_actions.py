@@ -92,6 +92,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 ACTIONS = {
     "/orders": BUY,
     "/orders/{order}/cancel": {},
+    "/orders/{order}/amend": {"price": "50000"},
     "/breakers/desk/reset": {"reason": "the venue is back"},
     "/trading-state": {"state": "halted", "reason": "a drill"},
 }
