@@ -10,10 +10,11 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from brokers.accounts import set_credentials
+from brokers.accounts import check, set_credentials
 from brokers.admin.base import CarefulAdmin, changed_columns
 from brokers.admin.unfolded import display
 from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
+from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 
@@ -55,6 +56,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         if broker:
             self._refuse_unknown_options(broker, cleaned.get("options"))
             self._refuse_half_a_credential(broker, cleaned)
+            self._refuse_keys_that_cannot_work(broker, cleaned)
         return cleaned
 
     def credentials(self) -> dict[str, str]:
@@ -74,6 +76,18 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         if unknown:
             listed = ", ".join(known) or "none"
             self.add_error("options", f"{broker} has no option {unknown[0]!r}; known: {listed}")
+
+    def _refuse_keys_that_cannot_work(self, broker: str, cleaned: dict[str, Any]) -> None:
+        """What was typed must have the form the venue gives its keys; nothing is sent anywhere."""
+        typed = {n: cleaned.get(CREDENTIAL + n, "") for n in credential_names(broker)}
+        given = {name: value for name, value in typed.items() if value}
+        if not given or self.errors:
+            return
+        known = {n: cleaned.get(n, getattr(self.instance, n)) for n in ("environment", "options")}
+        try:
+            check(self.instance.name, broker=broker, credentials=given, **known)
+        except ConfigurationError as error:
+            self.add_error(None, str(error))
 
     def _refuse_half_a_credential(self, broker: str, cleaned: dict[str, Any]) -> None:
         wanted = credential_names(broker)

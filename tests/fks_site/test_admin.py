@@ -525,11 +525,11 @@ def test_a_difference_is_adopted_or_ignored_for_a_reason(
 
 
 def test_credentials_are_written_and_never_shown(admin_client: Client) -> None:
-    account = AccountFactory.create(broker="ccxt", options={"exchange": "kraken"})
+    account = AccountFactory.create(broker="ccxt", options={"exchange": "binance"})
     typed = {
         "credential_api_key": f"{CANARY}-abcd",
         "credential_api_secret": CANARY,
-        "options": '{"exchange": "kraken"}',
+        "options": '{"exchange": "binance"}',
     }
     answer = admin_client.post(page_of(account), _account_form(account, **typed), follow=True)
     assert CANARY not in answer.content.decode()
@@ -541,6 +541,20 @@ def test_credentials_are_written_and_never_shown(admin_client: Client) -> None:
     assert CANARY not in str(list(recorded().values()))
     event = recorded().get(kind="credential.changed")
     assert (event.after, event.reason) == ({"hint": "…abcd"}, "because")
+
+
+def test_credentials_without_the_exchanges_form_are_refused(admin_client: Client) -> None:
+    account = AccountFactory.create(broker="ccxt", options={"exchange": "kraken"})
+    typed = {
+        "credential_api_key": "key",
+        "credential_api_secret": f"{CANARY}!",
+        "options": '{"exchange": "kraken"}',
+    }
+    answer = admin_client.post(page_of(account), _account_form(account, **typed))
+    page = answer.content.decode()
+    assert "a Kraken API secret is base64 text" in page
+    assert CANARY not in page
+    assert not ExchangeCredential.objects.filter(account=account).exists()
 
 
 def test_a_rejected_form_does_not_give_the_credential_back(admin_client: Client) -> None:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
+from brokers.types import Permissions
 
 MAX_SKEW_MS = 1000
 
@@ -44,6 +45,8 @@ class Command(BaseCommand):
                 }
             )
         )
+        for warning in _warnings(permissions):
+            self.stderr.write(f"warning: {warning}")
         if permissions.withdraw:
             raise CommandError("this key may withdraw: make one that may only trade")
         if permissions.trade is False:
@@ -52,3 +55,15 @@ class Command(BaseCommand):
             raise CommandError(health.detail)
         if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
             raise CommandError(f"the clocks differ by {health.clock_skew_ms} ms")
+
+
+def _warnings(permissions: Permissions) -> list[str]:
+    """What an operator should look at."""
+    warnings = []
+    if permissions.withdraw is None:
+        warnings.append("the venue does not tell whether this key may withdraw: look there")
+    if permissions.ip_restricted is None:
+        warnings.append("the venue does not tell whether this key is bound to an address")
+    elif not permissions.ip_restricted:
+        warnings.append("this key works from any address: bind it to yours")
+    return warnings
