@@ -171,6 +171,6 @@ def _sentence(limit: RiskLimit) -> str:
 
 def _counted(counts: Counter[str]) -> str:
     """E.g. ``2 denied, 5 would have denied``; a dash for nothing."""
-    labels = dict(LimitHit.Kind.choices)
+    labels = dict(LimitHit.Kind.choices) | {LimitHit.Kind.WARNED.value: "passed above 80 %"}
     named = [f"{counts[kind]} {labels[kind]}" for kind in labels if counts[kind]]
     return ", ".join(named) or EMPTY

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from brokers.errors import QueryFailedError
 from brokers.plugins.ccxt import _candle
 from brokers.types import Candle
+from tests.brokers.contract import SYMBOL, ccxt_plugin
+from tests.venues.client import RunningVenue
 
 
 def test_a_candle_is_read_exactly() -> None:
@@ -26,3 +29,13 @@ def test_a_candle_is_read_exactly() -> None:
 def test_what_is_no_candle_is_no_answer(row: list[Any]) -> None:
     with pytest.raises(QueryFailedError):
         _candle(row)
+
+
+@pytest.mark.parametrize("exchange", ["binance", "kraken"])
+def test_the_hours_of_a_venue(venue: RunningVenue, exchange: str) -> None:
+    found = ccxt_plugin(exchange, venue.base_url).candles(SYMBOL, 16)
+    assert len(found) == 16
+    starts = [one.at for one in found]
+    hour = timedelta(hours=1)
+    assert all(later - earlier == hour for earlier, later in pairwise(starts))
+    assert all(one.low <= one.close <= one.high for one in found)

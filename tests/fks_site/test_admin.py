@@ -38,6 +38,7 @@ from execution.models import (
 )
 from execution.states import OrderState
 from execution.tasks import cancel_order
+from risk import breakers
 from risk.models import (
     AllowedNetwork,
     AuditEvent,
@@ -46,6 +47,7 @@ from risk.models import (
     LimitHit,
     RiskLimit,
     RiskPolicy,
+    RiskReport,
     TradingState,
 )
 from tests.factories import (
@@ -808,3 +810,31 @@ def test_the_menu_shows_what_the_user_may_see(client: Client) -> None:
 def test_a_log_in_without_a_destination_leads_home(client: Client, admin_user: User) -> None:
     page = client.get("/admin/login/").content.decode()
     assert 'name="next" value="/admin/"' in page
+
+
+def test_a_self_tests_report_is_shown(admin_client: Client) -> None:
+    report = RiskReport.objects.create(
+        at=timezone.now(),
+        passed=False,
+        actor="command",
+        results=[
+            {"control": "daily_loss", "scope": "everything", "passed": False, "detail": HOSTILE}
+        ],
+    )
+    assert (
+        "1, 1 failed"
+        in admin_client.get(reverse("admin:risk_riskreport_changelist")).content.decode()
+    )
+    page = admin_client.get(page_of(report)).content.decode()
+    assert "daily_loss" in page
+    assert HOSTILE not in page
+
+
+def test_a_breakers_history_is_shown(admin_client: Client) -> None:
+    account = AccountFactory.create()
+    for _ in range(5):
+        breakers.failed(account.pk, HOSTILE)
+    page = admin_client.get(page_of(breakers.of_account(account.pk))).content.decode()
+    assert "opened 1 time" in page
+    assert page.count("<rect") == 2
+    assert HOSTILE not in page
