@@ -662,6 +662,7 @@ def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
         "format": "fks",
         "max_age": 300,
         "dedupe_window": 60,
+        "most_alerts_window": 180,
         "on_naked": "close",
         "reason": "new idea",
         **_formset(
@@ -671,7 +672,9 @@ def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
         **_formset("secrets"),
     }
     answer = admin_client.post(reverse("admin:execution_strategy_add"), form, follow=True)
-    assert Strategy.objects.get().routes.get().account == account
+    strategy = Strategy.objects.get()
+    assert not strategy.is_enabled, "it has no secret yet"
+    assert strategy.routes.get().account == account
     assert "has no token secret" in answer.content.decode()
     kinds = recorded().order_by("id").values_list("kind", "subject", "reason")
     assert list(kinds) == [
