@@ -175,7 +175,7 @@ def _qr(text: str) -> str:
 
 
 def _shown(request: HttpRequest, **more: object) -> HttpResponse:
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    request.current_app = admin.site.name
     context = {**admin.site.each_context(request), "title": "Second factor", **more}
     response = TemplateResponse(request, "fks/second_factor.html", context)
     response["Cache-Control"] = "no-store"

@@ -150,9 +150,7 @@ class CircuitBreaker(models.Model):
     last_error = models.TextField(blank=True)
 
     class Meta:
-        permissions: ClassVar[list[tuple[str, str]]] = [
-            ("operate_circuitbreaker", "Can trip and reset circuit breakers")
-        ]
+        permissions = [("operate_circuitbreaker", "Can trip and reset circuit breakers")]
         ordering: ClassVar[list[str]] = ["venue", "account"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -220,9 +218,7 @@ class TradingState(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["scope", "key"]
-        permissions: ClassVar[list[tuple[str, str]]] = [
-            ("halt_tradingstate", "Can halt trading, not release it")
-        ]
+        permissions = [("halt_tradingstate", "Can halt trading, not release it")]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["scope", "key"], name="trading_state_once_per_scope")
         ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from django.db import models
 from django.db.models import Q
 
 from brokers.accounts import set_credentials
@@ -152,6 +153,10 @@ def account_values(account: Account, names: Iterable[str]) -> Shown:
     return {name: one if isinstance(one, plain) else str(one) for name, one in values.items()}
 
 
+def _columns() -> dict[str, models.Field[Any, Any]]:
+    return {field.name: field for field in Account._meta.concrete_fields}
+
+
 def _account(payload: Payload) -> Account:
     row = Account.objects.filter(name=payload["account"]).first()
     if row is None:
@@ -178,7 +183,7 @@ def _change_account(payload: Payload, secrets: Secrets, reason: str) -> None:
     row = _account(payload)
     before = audit.snapshot(row)
     for name, value in payload["values"].items():
-        setattr(row, name, Account._meta.get_field(name).to_python(value))
+        setattr(row, name, _columns()[name].to_python(value))
     if payload["values"]:
         row.save()
         audit.record(

@@ -33,7 +33,7 @@ LOCKED_FOR = timedelta(minutes=1)
 
 def has_one(user: User | AnonymousUser) -> bool:
     """Whether the person has set it up."""
-    return SecondFactor.objects.filter(user_id=user.pk, is_confirmed=True).exists()
+    return SecondFactor.objects.filter(user_id=user.pk or 0, is_confirmed=True).exists()
 
 
 def is_asked(user: User | AnonymousUser) -> bool:

@@ -56,7 +56,9 @@ class ProposalAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         row = self.get_object(request, unquote(object_id))
-        more = {} if row is None else {"changes": changed_lines(row.before, row.after)}
+        more: dict[str, Any] = (
+            {} if row is None else {"changes": changed_lines(row.before, row.after)}
+        )
         more |= {"kind": "" if row is None else proposals.KINDS[row.kind].label}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from execution.models import Order, Signal
 from execution.states import OrderState, SignalState
-from risk.models import AuditEvent, TradingState
+from risk import audit, proposals, switch
+from risk.models import AuditEvent, Safeguards, TradingState
 from tests.factories import (
     PASSWORD,
     AccountFactory,
@@ -277,4 +280,35 @@ def test_messages_are_copied_with_the_keyboard_alone(open_page: Any, complaints:
     expect(page.get_by_role("status")).to_have_text("Copied.")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert json.loads(copied)["action"] == "{{strategy.order.action}}"
+    assert complaints == []
+
+
+def test_a_second_factor_is_set_up(open_page: Any, complaints: list[str]) -> None:
+    page = open_page()
+    page.goto("/admin/second-factor/")
+    expect(page.get_by_role("img", name="QR code of the key below")).to_be_visible()
+    key = page.locator("#second-factor-key").inner_text()
+    page.get_by_label("Code").fill(f"{totp(base64.b32decode(key)):06}")
+    page.get_by_role("button", name="Go on").click()
+    assert len(page.locator("#recovery-codes").inner_text().split()) == 10
+    page.get_by_role("link", name="I have kept them").click()
+    expect(page.get_by_role("link", name="Halt")).to_be_visible()
+    assert complaints == []
+
+
+def test_another_person_approves_a_release(open_page: Any, complaints: list[str]) -> None:
+    Safeguards.objects.create(two_person=True)
+    switch.change(TradingState.State.HALTED, reason="a drill")
+    with audit.acting(audit.Actor("anna")):
+        payload = {"mode": "resume", "scope": "global", "key": ""}
+        row = proposals.submit("release", payload, reason="drill over")
+    assert row is not None
+    page = open_page()
+    page.goto(reverse("admin:risk_proposal_change", args=[row.pk]))
+    expect(page.get_by_role("cell", name="halted")).to_be_visible()
+    page.get_by_role("link", name="Approve").first.click()
+    page.get_by_label("Reason").fill("agreed")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("trading for everything: approved.")).to_be_visible()
+    assert TradingState.objects.get().state == TradingState.State.ACTIVE
     assert complaints == []

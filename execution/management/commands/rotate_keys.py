@@ -69,7 +69,8 @@ class Command(BaseCommand):
 def _seal_anew(row: Any, bound_to: str) -> int:
     """Replace the token unless somebody else has replaced it meanwhile."""
     token = crypto.encrypt(crypto.decrypt(row.sealed, bound_to=bound_to), bound_to=bound_to)
-    return type(row)._default_manager.filter(pk=row.pk, sealed=row.sealed).update(sealed=token)
+    same: models.QuerySet[Any] = type(row)._default_manager.filter(pk=row.pk, sealed=row.sealed)
+    return same.update(sealed=token)
 
 
 def _key_ids() -> Iterator[str]:
