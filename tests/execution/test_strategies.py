@@ -163,3 +163,35 @@ def test_the_documented_options_are_the_accepted_ones() -> None:
 
     assert strategy.allowlist is None
     assert strategy.on_naked == Strategy.OnNaked.CLOSE
+
+
+def test_a_mapping_comes_with_the_strategy() -> None:
+    fields = {"symbol": {"path": "pair"}, "action": {"path": "side"}, "quantity": {"constant": 2}}
+    options = {"format_options": {"fields": fields}, "max_drift": "0.005"}
+
+    strategy = make(format="mapping", options=options).strategy
+
+    strategy.refresh_from_db()
+    assert strategy.format_options == {"fields": fields}
+    assert strategy.max_drift == Decimal("0.005")
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "sentence"),
+    [
+        ("mapping", {}, '"fields" is an object'),
+        ("mapping", {"fields": {"symbol": {"path": "a"}}}, "action must be mapped"),
+        ("pineconnector", {"volume": "lots"}, "volume is one of base"),
+        ("fks", {"volume": "base"}, "the format fks has no options"),
+    ],
+)
+def test_format_options_that_make_no_sense(
+    format: str, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(StrategyError, match=sentence):
+        make(format=format, options={"format_options": options})
+
+
+def test_whether_delayed_data_are_traded_is_true_or_false() -> None:
+    with pytest.raises(StrategyError, match="allows_delayed is true or false"):
+        make(options={"allows_delayed": "yes"})
