@@ -14,7 +14,12 @@ from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 from brokers.types import AccountConfig, Environment
 
-QUOTE_BY_EXCHANGE = {"kraken": "USD", "coinbase": "USD", "krakenfutures": "USD"}
+QUOTE_BY_EXCHANGE = {
+    "kraken": "USD",
+    "coinbase": "USD",
+    "krakenfutures": "USD",
+    "hyperliquid": "USDC",
+}
 
 
 def create_account(
