@@ -150,7 +150,7 @@ class CircuitBreaker(models.Model):
     last_error = models.TextField(blank=True)
 
     class Meta:
-        permissions = [("operate_circuitbreaker", "Can trip and reset circuit breakers")]
+        permissions = (("operate_circuitbreaker", "Can trip and reset circuit breakers"),)
         ordering: ClassVar[list[str]] = ["venue", "account"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -218,7 +218,7 @@ class TradingState(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["scope", "key"]
-        permissions = [("halt_tradingstate", "Can halt trading, not release it")]
+        permissions = (("halt_tradingstate", "Can halt trading, not release it"),)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["scope", "key"], name="trading_state_once_per_scope")
         ]

@@ -19,8 +19,9 @@ from execution.api import VIEWS
 from execution.authentication import new_secret
 from execution.models import Order, Strategy
 from execution.states import OrderState
-from risk import audit, breakers, switch
-from risk.models import RiskLimit, TradingState
+from risk import audit, breakers, proposals, switch
+from risk.models import RiskLimit, Safeguards, TradingState
+from risk.proposable import limit_payload
 from tests.factories import (
     PASSWORD,
     AccountFactory,
@@ -87,6 +88,10 @@ def everything(client: Client) -> dict[str, Any]:
     breakers.of_account(account.pk)
     allow_trading()
     switch.change(TradingState.State.REDUCING, reason="a quiet day")
+    Safeguards.objects.update_or_create(pk=1, defaults={"two_person": True})
+    looser = limit_payload("max_order_value", Decimal(10**9))
+    proposal = proposals.submit("limit", looser, reason="more room")
+    assert proposal is not None
     return {
         "signals": str(signal.pk),
         "orders": str(order.pk),
@@ -97,6 +102,7 @@ def everything(client: Client) -> dict[str, Any]:
         "breakers": "desk",
         "limits": str(RiskLimit.objects.get(rule="max_order_value").pk),
         "audit": str(audit.record("test", "subject").pk),
+        "proposals": str(proposal.pk),
     }
 
 
@@ -146,7 +152,8 @@ def test_nothing_shows_a_secret(viewer: Call, everything: dict[str, Any]) -> Non
         assert b"sealed" not in text, path
 
 
-QUERIES = {"strategies": 6}  # two more: the routes and their accounts
+# Two more each: the routes and their accounts; what is left of the one switch that is set.
+QUERIES = {"strategies": 6, "trading-state": 6}
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -15,8 +15,8 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Instrument
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import arming, fills, halting, protect, tasks, watching, winding_down
-from execution.models import Order, Position, Signal, Strategy
+from execution import alarms, arming, fills, halting, protect, tasks, winding_down
+from execution.models import Alarm, Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import TradingState
@@ -370,7 +370,7 @@ def test_an_exit_that_cannot_get_through_raises_the_alarm_all_the_same(
     desk.send("close")
     desk.guard()
     clock.shift(6)
-    assert [plan.symbol for plan in watching.alarm()] == [SYMBOL]
+    assert [alarm.kind for alarm in alarms.look()] == [Alarm.Kind.NAKED_POSITION]
 
 
 def test_a_resting_exit_keeps_its_coins_and_the_rest_is_guarded(desk: Desk) -> None:

@@ -173,7 +173,7 @@ def test_a_scrape_costs_the_same_however_much_there_is(
     for _ in range(3):
         FillFactory.create(order=OrderFactory.create())
 
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         client.get("/metrics")
 
 

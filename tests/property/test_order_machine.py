@@ -330,8 +330,8 @@ class OrderMachine(RuleBasedStateMachine):
 
     def come_to_rest(self) -> None:
         """The network heals and time passes: everything finds its place."""
-        breakers.of_account(self.account.pk)
-        breakers.reset(breakers.of_account(self.account.pk), "test")
+        for breaker in (breakers.of_account(self.account.pk), breakers.of_venue(self.account)):
+            breakers.reset(breaker, "test")
         for _ in range(40):
             self.the_sweep_comes(mood="well", seconds=WINDOW)
             if not self.under_way():
