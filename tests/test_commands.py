@@ -44,7 +44,11 @@ APPS = ("brokers", "risk", "execution", "fks_site")
 def run(command: str, *arguments: str) -> str:
     """What the command prints; raises CommandError where the shell would see a failure."""
     out = io.StringIO()
-    call_command(command, *arguments, stdout=out)
+    try:
+        call_command(command, *arguments, stdout=out)
+    except CommandError as error:
+        error.add_note(out.getvalue())
+        raise
     return out.getvalue()
 
 
