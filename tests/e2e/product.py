@@ -115,9 +115,11 @@ class Product:
 
     def kill_everything(self) -> None:
         """``kill -9`` of all of it at once."""
-        for process in self.processes():
+        killed = self.processes()
+        for process in killed:
             with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(killed, timeout=10)
         if self._up is not None:
             self._up.wait(10)
             if self._up.stdout is not None:

@@ -89,6 +89,7 @@ class TestStandard:
             standard("nobody", secret, body),
             post(strategy.slug, body_of(secret=secret)),
             post(f"{strategy.slug}/{secret}", body),
+            post(f"{strategy.slug}/with/a/slash", body),
             post(strategy.slug, body, HTTP_WEBHOOK_ID="m", HTTP_WEBHOOK_TIMESTAMP=str(int(now))),
         ]
 

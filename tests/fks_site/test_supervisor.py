@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fks_site import processes, supervisor
@@ -187,8 +188,8 @@ def test_stopping_a_program_leaves_nothing_of_its_group(tmp_path: Path) -> None:
     process = processes.spawn([sys.executable, "-c", code], log=log, env=dict(os.environ))
     assert process.wait(10) == 3
     orphan = int(log.read_text())
-    os.kill(orphan, 0)
+    left = psutil.Process(orphan)
+    assert left.is_running()
     processes.stop(process, signal.SIGTERM, 1.0)
-    assert orphan not in [
-        one.pid for one in processes.psutil.process_iter() if one.status() != "zombie"
-    ]
+    _, alive = psutil.wait_procs([left], timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
