@@ -19,7 +19,7 @@ from brokers.models import Account
 from execution import flatten, halting
 from execution.models import Alarm, Order, Protection
 from execution.states import OrderState
-from risk import audit
+from risk import audit, sealing
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,16 @@ def clear(kind: Alarm.Kind, key: str) -> None:
     mine = Alarm.objects.filter(pk=alarm.pk, cleared_at=None).update(cleared_at=timezone.now())
     if mine:
         logger.warning("alarm over: %s", alarm)
+
+
+def look_at_audit() -> None:
+    """Recompute the whole audit chain; an alarm while it is not what was sealed."""
+    try:
+        sealing.verify()
+    except sealing.BrokenChain as broken:
+        sound(Seen(Kind.AUDIT_BROKEN, "audit chain", str(broken)))
+    else:
+        clear(Kind.AUDIT_BROKEN, "audit chain")
 
 
 def _needs_operator() -> Iterable[Seen]:

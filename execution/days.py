@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Sum
 
 from brokers.models import Account
-from execution.marks import marks_of
+from execution.marks import Mark, marks_of
 from execution.models import AccountDay, Fill, Position
 from risk.book import Day
 
@@ -49,13 +50,55 @@ def unrealised(account: Account, now: datetime) -> Decimal | None:
     rows = Position.objects.filter(account=account).exclude(quantity=0)
     held = list(rows.values_list("symbol", "quantity", "average_price"))
     marks = marks_of(((account.pk, symbol) for symbol, _, _ in held), now)
+    return _gain((marks.get((account.pk, symbol)), size, price) for symbol, size, price in held)
+
+
+def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
+    """What each account's day has come to, by account id and in its currency; writes nothing.
+
+    Open positions count where every price is known and the day has been looked at; else only what
+    was realised. A handful of queries, however many accounts.
+    """
+    days = {account.pk: day_of(account, now) for account in accounts}
+    booked = _realised_since({pk: began for pk, (_, began) in days.items()})
+    held = list(
+        Position.objects.filter(account__in=days)
+        .exclude(quantity=0)
+        .values_list("account_id", "symbol", "quantity", "average_price")
+    )
+    places = [*booked, *((pk, symbol) for pk, symbol, _, _ in held)]
+    marks = marks_of(places, now)
+    totals = dict.fromkeys(days, Decimal(0))
+    for (pk, symbol), result in booked.items():
+        mark = marks.get((pk, symbol))
+        totals[pk] += result * (mark.rate if mark else 1)
+    rows = AccountDay.objects.filter(account__in=days, day__in={day for day, _ in days.values()})
+    opened = {(row.account_id, row.day): row.opening_unrealised for row in rows}
+    for pk, (day, _) in days.items():
+        mine = [(marks.get((pk, symbol)), q, price) for a, symbol, q, price in held if a == pk]
+        if (pk, day) in opened and (change := _gain(mine)) is not None:
+            totals[pk] += change - opened[pk, day]
+    return totals
+
+
+def _gain(held: Iterable[tuple[Mark | None, Decimal, Decimal | None]]) -> Decimal | None:
     total = Decimal(0)
-    for symbol, quantity, average_price in held:
-        mark = marks.get((account.pk, symbol))
+    for mark, quantity, average_price in held:
         if mark is None or not mark.is_fresh or average_price is None:
             return None
         total += quantity * (mark.price - average_price) * mark.rate
     return total
+
+
+def _realised_since(began: Mapping[int, datetime]) -> dict[tuple[int, str], Decimal]:
+    """By account id and symbol; one query for each moment a day began at."""
+    found: dict[tuple[int, str], Decimal] = {}
+    for moment in set(began.values()):
+        accounts = [pk for pk, start in began.items() if start == moment]
+        rows = Fill.objects.filter(account__in=accounts, recorded_at__gte=moment).order_by()
+        sums = rows.values_list("account_id", "symbol").annotate(Sum("realised_pnl"))
+        found |= {(pk, symbol): result for pk, symbol, result in sums}
+    return found
 
 
 def _realised(account: Account, since: datetime, now: datetime) -> Decimal:

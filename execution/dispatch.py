@@ -19,7 +19,7 @@ from execution.models import Order
 from execution.orders import request_of
 from execution.states import OrderState
 from execution.transitions import Event, move
-from risk import audit, breakers
+from risk import breakers, correlation
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
         if order is None:
             break
         if order.state == OrderState.SUBMITTING:
-            place(order, account)
+            with correlation.concerning(order.signal_id):
+                place(order, account)
         handled.append(order)
     return handled
 
@@ -61,8 +62,7 @@ def place(order: Order, account: Account) -> None:
     metrics.stage_seconds["ack"].observe((timezone.now() - sent_at).total_seconds())
     metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
     metrics.order_executions.labels(account.venue, result.outcome.value).inc()
-    with audit.concerning(order.signal_id):
-        book(order, result)
+    book(order, result)
 
 
 def book(order: Order, result: ExecutionResult) -> None:

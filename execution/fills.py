@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -189,10 +190,20 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         at=report.at,
         recorded_at=timezone.now(),
     )
+    transaction.on_commit(partial(_tell, order, report))
     position.quantity = book.quantity
     position.average_price = book.average_price
     position.realised_pnl = book.realised_pnl
     position.fees = book.fees
+
+
+def _tell(order: Order, report: FillReport) -> None:
+    logger.info(
+        "filled %s at %s",
+        decimal_text(report.quantity),
+        decimal_text(report.price),
+        extra={"signal_id": order.signal_id or "", "order_id": order.pk, "symbol": order.symbol},
+    )
 
 
 def _totals(order: Order) -> tuple[Decimal, Decimal | None]:

@@ -119,6 +119,7 @@ def decide(signal: Signal) -> Decision:
     with transaction.atomic():
         decision = decide_locked(signal, alert, legs)
     if decision.step is Step.DECIDED:
+        logger.info("alert decided: %d lanes to send", len(decision.lanes))
         now = timezone.now()
         metrics.stage_seconds["decide"].observe((now - started).total_seconds())
         metrics.processing_duration.observe((now - signal.received_at).total_seconds())
@@ -416,6 +417,7 @@ def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Deci
         decided_at=now,
         finished_at=now,
     )
+    logger.info("alert %s: %s", state.value, refusal.code.value if refusal else "nothing to do")
     return Decision(Step.DECIDED)
 
 

@@ -40,7 +40,7 @@ from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
-from risk import breakers, proposals, ratelimit, sealing
+from risk import breakers, correlation, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -82,13 +82,14 @@ def process_signals(signal_ids: list[str]) -> None:
 def _decided(signal: Signal) -> pipeline.Decision | None:
     waited = timezone.now() - signal.received_at
     metrics.stage_seconds["queue"].observe(waited.total_seconds())
-    try:
-        return pipeline.decide(signal)
-    except Exception as error:
-        # The task boundary: a defect must not block the lane for ever, nor vanish.
-        logger.exception("deciding a signal failed", extra={"signal_id": signal.pk})
-        pipeline.fail(signal, error)
-        return None
+    with correlation.concerning(signal.pk):
+        try:
+            return pipeline.decide(signal)
+        except Exception as error:
+            # The task boundary: a defect must not block the lane for ever, nor vanish.
+            logger.exception("deciding a signal failed")
+            pipeline.fail(signal, error)
+            return None
 
 
 def _run_or_nudge(account_id: int, symbol: str, *, alone: bool) -> None:
@@ -120,7 +121,8 @@ def check_order(order_id: str) -> None:
     if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
         return
     state, filled = order.state, order.filled_quantity
-    reconcile.check_order(order)
+    with correlation.concerning(order.signal_id):
+        reconcile.check_order(order)
     order.refresh_from_db()
     if (order.state, order.filled_quantity) == (state, filled):
         return
@@ -137,7 +139,8 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
         return
     code = ReasonCode(order.cancel_reason or reason)
     before = order.state
-    cancels.carry_out(order, code, order.cancel_asked_by or _ASKED_BY.get(code, "an operator"))
+    with correlation.concerning(order.signal_id):
+        cancels.carry_out(order, code, order.cancel_asked_by or _ASKED_BY.get(code, "an operator"))
     # Waking those who wait for a cancel that changed nothing would make them ask for it again.
     if order.state != before:
         _after([order])
@@ -337,6 +340,12 @@ def seal_audit() -> None:
     """Link what was recorded since the last time into the audit chain, proposals' ends included."""
     proposals.expire()
     sealing.seal()
+
+
+@shared_task
+def verify_audit() -> None:
+    """Prove the audit chain; whoever changed it is named by an alarm."""
+    alarms.look_at_audit()
 
 
 def _publish(signal_ids: list[str]) -> None:

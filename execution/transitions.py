@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -13,6 +15,8 @@ from django.utils import timezone
 from execution.models import Order, OrderEvent
 from execution.states import TERMINAL, UNRESOLVED, OrderState
 from risk import audit
+
+logger = logging.getLogger(__name__)
 
 
 class Event(StrEnum):
@@ -166,10 +170,21 @@ def move(
                 reason=detail,
                 correlation_id=str(order.signal_id or ""),
             )
+    transaction.on_commit(partial(_tell, order, before, after, event))
     order.state = after
     for name, value in changes.items():
         setattr(order, name, value)
     return True
+
+
+def _tell(order: Order, before: OrderState, after: OrderState, event: Event) -> None:
+    logger.info(
+        "order %s → %s (%s)",
+        before.value,
+        after.value,
+        event.value,
+        extra={"signal_id": order.signal_id or "", "order_id": order.pk, "symbol": order.symbol},
+    )
 
 
 class Dated(Protocol):

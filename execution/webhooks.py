@@ -207,6 +207,9 @@ def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
 def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpResponse]:
     accepted = intake.accept(received, signal_id)
     answered = str(accepted.signal_id)
+    what = "repeated" if accepted.is_duplicate else "stored"
+    about = {"signal_id": answered, "symbol": received.alert.symbol}
+    logger.info("alert %s: %s", what, received.alert.action.value, extra=about)
     if accepted.is_duplicate:
         return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
     closes = wants_flat(received.alert) or received.alert.reduce_only

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import task_postrun, task_prerun
+from celery.signals import task_postrun, task_prerun, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
@@ -59,6 +59,7 @@ def configure(sender: Celery, **_: Any) -> None:
                 "seal_audit",
                 "forget_quiet_addresses",
                 "look_for_silence",
+                "verify_audit",
             )
         },
         task_serializer="json",
@@ -74,6 +75,7 @@ def configure(sender: Celery, **_: Any) -> None:
             "seal": _every("seal_audit", 5.0),
             "silence": _every("look_for_silence", 15.0),
             "addresses": _every("forget_quiet_addresses", 60.0),
+            "verify": _every("verify_audit", 3600.0),
         },
     )
 
@@ -91,6 +93,17 @@ def keep_good_connections(sender: Task[..., Any], **_: Any) -> None:
 
     if not sender.request.is_eager:
         close_old_connections()
+
+
+@worker_ready.connect
+def offer_metrics(**_: Any) -> None:
+    """On a host without a web process the worker is scraped itself."""
+    from django.conf import settings
+    from prometheus_client import start_http_server
+
+    if settings.WORKER_METRICS:
+        host, port = settings.WORKER_METRICS
+        start_http_server(port, host)
 
 
 app.autodiscover_tasks(["execution"])

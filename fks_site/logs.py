@@ -10,6 +10,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from risk import correlation
+
 # Each alternative ends where a secret begins; a quoted one ends at the same quote, plain or escaped.
 _SECRETS = re.compile(
     r"""(?ix)
@@ -49,18 +51,23 @@ class ScrubbingFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC), level, logger, message, and the error if there was one."""
+    """One JSON object per line: time (UTC), level, logger, process, message, the error if there was
+    one, and which signal (``correlation_id``) and order the line is about.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "process": record.process,
             "message": scrub(record.getMessage()),
         }
-        for name in ("signal_id", "order_id", "account"):
+        if signal_id := record.__dict__.get("signal_id") or correlation.current():
+            event["correlation_id"] = str(signal_id)
+        for name in ("order_id", "account", "symbol"):
             if name in record.__dict__:
-                event[name] = str(record.__dict__[name])
+                event[name] = scrub(str(record.__dict__[name]))
         if record.exc_info:
             event["error"] = scrub(self.formatException(record.exc_info))
         return json.dumps(event)

@@ -63,6 +63,16 @@ CSRF_TRUSTED_ORIGINS = [
     if host not in ("localhost", "127.0.0.1", "[::1]", "*")
 ]
 TRUSTED_PROXIES = tuple(env.list("TRUSTED_PROXIES", default=[]))
+METRICS_NETWORKS = tuple(env.list("FKS_METRICS_NETWORKS", default=[]))
+
+
+def _host_and_port(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]") or "127.0.0.1", int(port)) if port else None
+
+
+# Where a worker offers what it counted; `manage.py up` needs none, its web processes add all up.
+WORKER_METRICS = _host_and_port(env.str("FKS_WORKER_METRICS", default=""))
 
 # --- what FKS may do ------------------------------------------------------------------------------
 RETENTION_DAYS = env.int("FKS_RETENTION_DAYS", default=90)

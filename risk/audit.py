@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.utils import timezone
 
+from risk import correlation
 from risk.models import AuditEvent
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class Actor:
 
 SYSTEM = Actor("system")
 _actor: ContextVar[Actor] = ContextVar("audit_actor", default=SYSTEM)
-_correlation: ContextVar[str] = ContextVar("audit_correlation", default="")
 
 
 @contextmanager
@@ -40,16 +40,6 @@ def acting(actor: Actor) -> Iterator[None]:
         yield
     finally:
         _actor.reset(token)
-
-
-@contextmanager
-def concerning(signal_id: object) -> Iterator[None]:
-    """Everything recorded inside belongs to the story of this signal, from its alert to its fills."""
-    token = _correlation.set(str(signal_id or ""))
-    try:
-        yield
-    finally:
-        _correlation.reset(token)
 
 
 def current_actor() -> Actor:
@@ -76,7 +66,7 @@ def record(
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
         reason=reason,
-        correlation_id=correlation_id or _correlation.get(),
+        correlation_id=correlation_id or correlation.current(),
     )
 
 

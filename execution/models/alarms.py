@@ -20,6 +20,7 @@ class Alarm(models.Model):
         SILENT = "silent", "no alert where one was expected"
         GAP = "gap", "an alert is missing"
         NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
+        AUDIT_BROKEN = "audit_broken", "the audit trail was changed"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     key = models.CharField(max_length=100, help_text="Tells it from others of its kind.")

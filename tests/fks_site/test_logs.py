@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from fks_site.logs import JsonFormatter, ScrubbingFormatter, logging_config, scrub
+from risk import correlation
 
 CANARY = "canary-7f3e9a1c"
 
@@ -151,10 +153,16 @@ class TestJson:
         assert event == {
             "level": "warning",
             "logger": "fks",
+            "process": os.getpid(),
             "message": "stored it",
-            "signal_id": "7",
+            "correlation_id": "7",
             "order_id": "o",
         }
+
+    def test_what_runs_for_a_signal_names_it(self) -> None:
+        with correlation.concerning("0197-signal"):
+            assert self.event(record("asking"))["correlation_id"] == "0197-signal"
+        assert "correlation_id" not in self.event(record("asking"))
 
     def test_line_breaks_and_quotes_are_data(self) -> None:
         forged = 'x"}\n{"level": "critical"}\ud800\u2028'

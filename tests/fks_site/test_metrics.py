@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+import redis
+import time_machine
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 
-from brokers.models import Account
+from brokers.models import Account, Instrument
+from execution import days, tasks
 from execution import metrics as counted
-from execution.models import Heartbeat
+from execution.models import Difference, Heartbeat, Order, Protection
 from execution.states import OrderState, SignalState
-from fks_site import metrics
-from risk import breakers, switch
-from risk.models import TradingState
+from fks_site import gauges
+from risk import audit, breakers, limits, sealing, switch
+from risk.models import AuditEvent, CircuitBreaker, TradingState
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -88,6 +94,15 @@ def test_what_a_proxy_passes_on_is_not_local(
     settings.TRUSTED_PROXIES = trusted
 
     assert client.get("/metrics", headers={"X-Forwarded-For": forwarded}).status_code == 401
+
+
+def test_a_scraper_elsewhere_is_let_in_by_its_network(client: Client, settings: Any) -> None:
+    settings.METRICS_NETWORKS = ("192.0.2.0/28",)
+
+    assert client.get("/metrics", REMOTE_ADDR="192.0.2.7").status_code == 200
+    assert client.get("/metrics", REMOTE_ADDR="192.0.2.77").status_code == 401
+    passed_on = {"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "198.51.100.9"}
+    assert client.get("/metrics", **passed_on).status_code == 401
 
 
 def test_the_known_names_are_there(client: Client) -> None:
@@ -156,6 +171,196 @@ def test_positions_and_what_they_made(value: Value) -> None:
     assert value("fks_realised_pnl_today", account="desk") == -2
 
 
+def test_what_waits_to_be_sent(value: Value) -> None:
+    now = timezone.now()
+    assert value("fks_oldest_waiting_order_seconds") == 0
+    order = OrderFactory.create()
+    Order.objects.filter(pk=order.pk).update(created_at=now - timedelta(seconds=50))
+
+    assert value("fks_oldest_waiting_order_seconds") == pytest.approx(50, abs=10)
+
+
+def test_how_accounts_stand_with_their_venues(value: Value) -> None:
+    now = timezone.now()
+    AccountFactory.create(name="quiet", reconciled_at=None)
+    desk = AccountFactory.create(name="desk", reconciled_at=now - timedelta(seconds=70))
+    for number, state in enumerate(("open", "flattening", "ignored", "gone")):
+        Difference.objects.create(
+            account=desk,
+            symbol="BTC/USDT",
+            kind=Difference.Kind.POSITION,
+            key=str(number),
+            state=state,
+            detail="",
+            first_seen_at=now,
+            last_seen_at=now,
+        )
+
+    assert value("fks_account_reconciled", account="desk") == 1
+    assert value("fks_account_reconciled", account="quiet") == 0
+    assert value("fks_reconciliation_age_seconds", account="desk") == pytest.approx(70, abs=10)
+    assert value("fks_reconciliation_age_seconds", account="quiet") is None
+    assert value("fks_differences", account="desk") == 2
+    assert value("fks_differences", account="quiet") == 0
+
+
+def test_positions_without_their_stop(value: Value) -> None:
+    desk, now = AccountFactory.create(name="desk"), timezone.now()
+    entry = OrderFactory.create(account=desk)
+    for symbol, seconds in (("BTC/USDT", 8), ("ETH/USDT", 90), ("SOL/USDT", None)):
+        since = None if seconds is None else now - timedelta(seconds=seconds)
+        Protection.objects.create(account=desk, symbol=symbol, entry=entry, naked_since=since)
+
+    assert value("fks_unguarded_positions", account="desk") == 2
+    assert value("fks_unguarded_position_age_seconds", account="desk") == pytest.approx(90, abs=10)
+
+
+class TestDailyLoss:
+    def lose(self, account: Account, amount: str, hours_ago: int = 0) -> None:
+        at = timezone.now() - timedelta(hours=hours_ago)
+        FillFactory.create(
+            order=OrderFactory.create(account=account),
+            realised_pnl=-Decimal(amount),
+            recorded_at=at,
+        )
+
+    def test_the_strictest_limit_counts(self, value: Value) -> None:
+        desk = AccountFactory.create(name="desk")
+        limits.set_limit("daily_loss", Decimal(500), reason="test")
+        limits.set_limit("daily_loss", Decimal(200), account=desk, reason="test")
+        self.lose(desk, "120")
+        self.lose(desk, "500", hours_ago=25)
+        self.lose(AccountFactory.create(name="other"), "150")
+
+        assert value("fks_daily_loss_share", account="desk") == pytest.approx(0.6)
+        assert value("fks_daily_loss_share", account="other") == pytest.approx(0.3)
+
+    def test_a_gain_is_no_loss(self, value: Value) -> None:
+        limits.set_limit("daily_loss", Decimal(500), reason="test")
+        self.lose(AccountFactory.create(name="desk"), "-20")
+
+        assert value("fks_daily_loss_share", account="desk") == 0
+
+    def test_without_a_limit_there_is_no_share(self, value: Value) -> None:
+        self.lose(AccountFactory.create(name="desk"), "20")
+
+        assert value("fks_daily_loss_share", account="desk") is None
+
+    def test_it_is_what_the_rule_compares(self) -> None:
+        """The day of the gauges and the day of the risk rule are the same number."""
+        desk, now = AccountFactory.create(name="desk"), timezone.now()
+        Instrument.objects.create(
+            account=desk,
+            symbol="ETH/USDT",
+            venue_symbol="ETHUSDT",
+            base="ETH",
+            quote="USDT",
+            quantity_step=Decimal("0.01"),
+            price_tick=Decimal("0.01"),
+            refreshed_at=now,
+            last_price=Decimal(90),
+            last_rate=Decimal("1.1"),
+            last_price_at=now,
+        )
+        days.today(desk, now)
+        PositionFactory.create(
+            account=desk, symbol="ETH/USDT", quantity=2, average_price=Decimal(100)
+        )
+        self.lose(desk, "7")
+
+        assert days.today(desk, now).result == Decimal(-29)
+        assert days.results([desk], now) == {desk.pk: Decimal(-29)}
+
+
+def test_the_audit_trail(value: Value) -> None:
+    sealing.seal()
+    assert value("fks_audit_unsealed_events") == 0
+    with time_machine.travel(timezone.now() - timedelta(seconds=40)):
+        audit.record("drill", "subject")
+
+    assert value("fks_audit_unsealed_events") == 1
+    assert value("fks_audit_unsealed_age_seconds") == pytest.approx(40, abs=10)
+    assert (value("fks_database_bytes") or 0) > 1_000_000
+
+
+@contextmanager
+def unguarded_audit() -> Iterator[None]:
+    """As somebody who owns the database: with the guard switched off."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE risk_auditevent DISABLE TRIGGER risk_guard_audit")
+        yield
+        cursor.execute("ALTER TABLE risk_auditevent ENABLE TRIGGER risk_guard_audit")
+
+
+def test_a_changed_audit_event_is_an_alarm_until_it_is_put_right(value: Value) -> None:
+    event = audit.record("drill", "subject", reason="true")
+    sealing.seal()
+    assert value("fks_alarms", kind="audit_broken") == 0
+
+    with unguarded_audit():
+        AuditEvent.objects.filter(pk=event.pk).update(reason="forged")
+    tasks.verify_audit()
+    assert value("fks_alarms", kind="audit_broken") == 1
+
+    with unguarded_audit():
+        AuditEvent.objects.filter(pk=event.pk).update(reason="true")
+    sealing.seal()
+    tasks.verify_audit()
+    assert value("fks_alarms", kind="audit_broken") == 0
+
+
+def test_the_queues_and_the_disk(value: Value, settings: Any) -> None:
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.delete("sweeps", "exits", "orders")
+        client.rpush("orders", "a", "b")
+        try:
+            assert value("fks_queue_messages", queue="orders") == 2
+            assert value("fks_queue_messages", queue="exits") == 0
+            assert value("fks_valkey_up") == 1
+        finally:
+            client.delete("orders")
+    disk = shutil.disk_usage(settings.FKS_VAR)
+    assert value("fks_disk_bytes") == disk.total
+    assert 0 < (value("fks_disk_free_bytes") or 0) <= disk.total
+
+
+def test_without_valkey_the_rest_is_still_there(value: Value, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+
+    assert value("fks_valkey_up") == 0
+    assert value("fks_queue_messages") is None
+    assert value("fks_database_up") == 1
+
+
+ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
+FOREIGN = ("django_", "python_", "process_")
+"""Prefixes of what libraries count by themselves."""
+
+
+def test_the_catalogue_and_the_scrape_agree(client: Client, settings: Any) -> None:
+    """Every family is in docs/metrics.md with its type and labels, and nothing else is."""
+    counted.webhook_requests.labels("accepted").inc(0)
+    counted.order_executions.labels("binance", "accepted").inc(0)
+    AccountFactory.create(reconciled_at=timezone.now(), name="desk")
+    PositionFactory.create(account=AccountFactory.create(name="other"))
+    limits.set_limit("daily_loss", Decimal(500), reason="test")
+    CircuitBreaker.objects.create(venue="binance")
+    Heartbeat.objects.create(name="worker", at=timezone.now())
+
+    scraped = {}
+    for family in text_string_to_metric_families(client.get("/metrics").content.decode()):
+        if not family.name.startswith(FOREIGN) and not family.name.endswith("_created"):
+            labels = {name for sample in family.samples for name in sample.labels} - {"le"}
+            name = family.name + "_total" * (family.type == "counter")
+            scraped[name] = family.type, frozenset(labels)
+    text = (Path(settings.BASE_DIR) / "docs" / "metrics.md").read_text()
+    documented = {
+        name: (kind, frozenset(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in ROW.findall(text)
+    }
+    assert documented == scraped
+
+
 def test_switches_and_heartbeats(value: Value) -> None:
     AccountFactory.create(name="desk")
     scope = TradingState.Scope.ACCOUNT
@@ -173,7 +378,7 @@ def test_a_scrape_costs_the_same_however_much_there_is(
     for _ in range(3):
         FillFactory.create(order=OrderFactory.create())
 
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(20):
         client.get("/metrics")
 
 
@@ -183,7 +388,7 @@ def test_without_a_database_the_rest_is_still_there(
     def fail() -> None:
         raise OperationalError("the server closed the connection")
 
-    monkeypatch.setattr(metrics, "_signals", fail)
+    monkeypatch.setattr(gauges, "_signals", fail)
 
     answer = client.get("/metrics")
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 
-from risk import audit, sealing
+from risk import audit, correlation, sealing
 from risk.models import AuditChain, AuditEvent
 from risk.sealing import BrokenChain
 from tests.threads import together
@@ -147,7 +147,7 @@ def test_the_database_refuses_to_change_what_waits_for_its_seal() -> None:
 
 
 def test_what_is_recorded_for_a_signal_carries_its_id() -> None:
-    with audit.concerning("0197-signal"):
+    with correlation.concerning("0197-signal"):
         inside = audit.record("breaker.opened", "breaker paper")
         named = audit.record("order.corrected", "order", correlation_id="another")
     outside = audit.record("breaker.closed", "breaker paper")
