@@ -19,7 +19,8 @@ from brokers.models import Account
 from execution import flatten, halting
 from execution.models import Alarm, Order, Protection
 from execution.states import OrderState
-from risk import audit, sealing
+from risk import audit, notices, sealing
+from risk.channels import Event
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,18 @@ Kind = Alarm.Kind
 NAKED_FOR = timedelta(seconds=5)
 LEFT_FOR = timedelta(seconds=10)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.NAKED_POSITION, Kind.NOT_FLAT)
+
+TOLD = {
+    Kind.NAKED_POSITION: Event.NAKED_POSITION,
+    Kind.NOT_FLAT: Event.NOT_FLAT,
+    Kind.SILENT: Event.MISSED_ALERT,
+    Kind.GAP: Event.MISSED_ALERT,
+    Kind.NOT_RECONCILED: Event.NOT_RECONCILED,
+    Kind.LOGIN_NEEDED: Event.LOGIN_NEEDED,
+    Kind.CHANNEL_DOWN: Event.CHANNEL_DOWN,
+    Kind.AUDIT_BROKEN: Event.AUDIT_BROKEN,
+}
+"""An order that needs an operator is told with its move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,8 @@ def sound(seen: Seen) -> Alarm | None:
         )
         if is_new:
             audit.record(f"alarm.{seen.kind.value}", str(alarm)[:120], reason=seen.detail)
+            if seen.kind in TOLD:
+                notices.tell(TOLD[seen.kind], lambda: _news(alarm, f"{alarm}", seen.detail))
         elif alarm.detail != seen.detail:
             Alarm.objects.filter(pk=alarm.pk).update(detail=seen.detail)
     if not is_new:
@@ -82,7 +97,11 @@ def clear(kind: Alarm.Kind, key: str) -> None:
     alarm = Alarm.objects.filter(kind=kind, key=key, cleared_at=None).first()
     if alarm is None:
         return
-    mine = Alarm.objects.filter(pk=alarm.pk, cleared_at=None).update(cleared_at=timezone.now())
+    row = Alarm.objects.filter(pk=alarm.pk, cleared_at=None)
+    with transaction.atomic():
+        mine = row.update(cleared_at=timezone.now())
+        if mine:
+            notices.tell(Event.ALARM_OVER, lambda: _news(alarm, f"Over: {alarm}", ""))
     if mine:
         logger.warning("alarm over: %s", alarm)
 
@@ -95,6 +114,13 @@ def look_at_audit() -> None:
         sound(Seen(Kind.AUDIT_BROKEN, "audit chain", str(broken)))
     else:
         clear(Kind.AUDIT_BROKEN, "audit chain")
+
+
+def _news(alarm: Alarm, title: str, text: str) -> notices.News:
+    """A strategy's alarm has its name as the first word of its key."""
+    account = alarm.account.name if alarm.account else ""
+    strategy = alarm.key.partition(" ")[0] if alarm.kind in (Kind.SILENT, Kind.GAP) else ""
+    return notices.News(title, text, account=account, strategy=strategy, symbol=alarm.symbol)
 
 
 def _needs_operator() -> Iterable[Seen]:

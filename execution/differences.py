@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from django.db import transaction
 from django.utils import timezone
@@ -13,7 +14,8 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.models import Account
 from execution.models import Difference, Position
-from risk import audit
+from risk import audit, notices
+from risk.channels import Event
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def note(
             if row._state.adding:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
                 logger.warning("difference: %s, %s", row, one.detail)
+                notices.tell(Event.DRIFT, partial(_news, account, one))
             row.save()
         for row in known.values():
             if row.kind == Kind.POSITION and row.symbol in left_out:
@@ -68,6 +71,11 @@ def note(
                 close(row, State.GONE, "the venue and the book agree again")
     blocking = Difference.objects.filter(account=account, state__in=Difference.BLOCKING)
     return list(blocking.order_by("id"))
+
+
+def _news(account: Account, one: Seen) -> notices.News:
+    title = f"{one.symbol} on {account}: ours {one.ours}, the venue's {one.theirs}"
+    return notices.News(title, one.detail, account=account.name, symbol=one.symbol)
 
 
 def _outdated(row: Difference, seen: Seen) -> bool:

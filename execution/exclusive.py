@@ -19,6 +19,7 @@ class Work(IntEnum):
     WATCH = 0x464B5310
     RECONCILE = 0x464B5311
     WIND_DOWN = 0x464B5312
+    NOTIFY = 0x464B5313
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import differences, facts
+from execution import differences, facts, news
 from execution.aims import aim
 from execution.alerts import Action, Alert
 from execution.facts import Market
@@ -99,6 +99,8 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
         actor=f"strategy {signal.strategy.slug}",
         detail=order.detail,
     )
+    if order.state == OrderState.DENIED:
+        news.tell(order, OrderState.DENIED, order.detail, {})
     return order
 
 

@@ -15,7 +15,7 @@ from celery import shared_task
 from django.db import Error
 from django.utils import timezone
 
-from brokers.errors import BrokerError
+from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
 from execution import (
     alarms,
@@ -25,6 +25,7 @@ from execution import (
     lanes,
     liveness,
     metrics,
+    notify,
     pipeline,
     probing,
     protect,
@@ -33,6 +34,7 @@ from execution import (
     silence,
     sweeping,
     watching,
+    weekly,
     winding_down,
 )
 from execution.exclusive import Work, exclusive
@@ -265,6 +267,23 @@ def _sweep_accounts() -> None:
     for difference_id in differences.asked():
         resolve_difference.apply_async((difference_id,), retry=False, expires=5)
     alarms.look()
+    for channel_id in notify.due_channels():
+        tell_channel.apply_async((channel_id,), retry=False, expires=5)
+
+
+@shared_task
+def tell_channel(channel_id: int) -> None:
+    """Send a channel what waits for it.
+
+    One thread per channel: a service that hangs must not hold them all.
+    """
+    notify.deliver(channel_id)
+
+
+@shared_task
+def sum_up_the_week() -> None:
+    """On Mondays, for the channels that asked for it."""
+    weekly.look()
 
 
 @shared_task
@@ -306,6 +325,7 @@ def reconcile_account(account_id: int) -> None:
         _cannot_compare(account, error)
         return
     alarms.clear(Kind.NOT_RECONCILED, account.name)
+    alarms.clear(Kind.LOGIN_NEEDED, account.name)
     for lane_account, symbol in sweeping.waiting_lanes(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
 
@@ -313,7 +333,9 @@ def reconcile_account(account_id: int) -> None:
 def _cannot_compare(account: Account, error: Exception) -> None:
     """Say it once for as long as it lasts: the sweep asks every second while the account waits."""
     account.refresh_from_db()
-    if account.reconciled_at is None:
+    if isinstance(error, CredentialError):
+        alarms.sound(alarms.Seen(Kind.LOGIN_NEEDED, account.name, str(error), account))
+    elif account.reconciled_at is None:
         detail = f"it does not trade: {error}"
         alarms.sound(alarms.Seen(Kind.NOT_RECONCILED, account.name, detail, account))
     else:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from django.db import transaction
 from django.utils import timezone
 
+from execution import news
 from execution.models import Order, OrderEvent
 from execution.states import TERMINAL, UNRESOLVED, OrderState
 from risk import audit
@@ -161,6 +162,8 @@ def move(
             detail=detail,
             evidence=dict(evidence or {}),
         )
+        if after is not before or event is Event.FILL_PARTLY:
+            news.tell(order, after, detail, changes)
         if corrects:
             audit.record(
                 "order.corrected",

@@ -60,6 +60,8 @@ def configure(sender: Celery, **_: Any) -> None:
                 "forget_quiet_addresses",
                 "look_for_silence",
                 "verify_audit",
+                "sum_up_the_week",
+                "tell_channel",
             )
         },
         task_serializer="json",
@@ -74,6 +76,7 @@ def configure(sender: Celery, **_: Any) -> None:
             "reconcile": _every("reconcile_all", 60.0),
             "seal": _every("seal_audit", 5.0),
             "silence": _every("look_for_silence", 15.0),
+            "week": _every("sum_up_the_week", 300.0),
             "addresses": _every("forget_quiet_addresses", 60.0),
             "verify": _every("verify_audit", 3600.0),
         },

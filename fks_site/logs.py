@@ -90,13 +90,16 @@ def logging_config(style: str, *, debug: bool) -> dict[str, Any]:
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "json" if style == "json" else "console",
-            }
+            },
+            "nowhere": {"class": "logging.NullHandler"},
         },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {name: {"level": level} for name in ("brokers", "risk", "execution", "fks_site")}
         | {
             # ccxt logs signed requests at DEBUG; a request that failed is ours to report, once.
             "ccxt": {"level": "WARNING"},
+            # An address of a service is a secret; what it answered is ours to report, without it.
+            "apprise": {"level": "WARNING", "handlers": ["nowhere"], "propagate": False},
             "django.request": {"level": "ERROR"},
         },
     }

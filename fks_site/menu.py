@@ -38,6 +38,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("brokers.account", "Accounts", "account_balance"),
         ("risk.ipallowlist", "Allowlists", "shield"),
         ("risk.ratelimit", "Rate limit", "speed_camera"),
+        ("risk.channel", "Notifications", "campaign"),
         ("brokers.symbolalias", "Symbol aliases", "swap_horiz"),
         ("brokers.instrument", "Instruments", "straighten"),
     ),

@@ -18,7 +18,8 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import Environment
-from risk import audit
+from risk import audit, notices
+from risk.channels import Event
 from risk.models import BreakerEvent, CircuitBreaker
 
 OPERATE = "risk.operate_circuitbreaker"
@@ -163,6 +164,13 @@ def _change(
     if rows.filter(pk=breaker.pk).update(**changes):
         _remember(breaker, state, reason)
         audit.record(kind, f"breaker {breaker.name}", reason=reason)
+        event = Event.BREAKER_OPENED if is_open else Event.BREAKER_CLOSED
+        notices.tell(event, lambda: _news(breaker, state, reason))
+
+
+def _news(breaker: CircuitBreaker, state: CircuitBreaker.State, reason: str) -> notices.News:
+    account = breaker.account.name if breaker.account else ""
+    return notices.News(f"Breaker {breaker.name} is {state.value}", reason[:500], account=account)
 
 
 def _remember(breaker: CircuitBreaker, state: CircuitBreaker.State, reason: str) -> None:

@@ -6,13 +6,15 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Count
 from django.utils import timezone
 
-from risk import audit, switch
+from brokers.models import Account
+from risk import audit, notices, switch
+from risk.channels import Event
 from risk.models import LimitHit, TradingState
 from risk.rules import RULES
 from risk.types import LimitMode, ReasonCode, Verdict
@@ -20,6 +22,7 @@ from risk.types import LimitMode, ReasonCode, Verdict
 logger = logging.getLogger(__name__)
 
 GUARD = audit.Actor("risk rule")
+TELL_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class Place:
 def note(place: Place, verdicts: Sequence[Verdict]) -> None:
     """One row per limit that denied, would have denied, or has four fifths used up."""
     now = timezone.now()
+    for verdict in verdicts:
+        if verdict.rule in RULES and _kind(verdict) is LimitHit.Kind.WARNED:
+            _tell(place, verdict, now)
     LimitHit.objects.bulk_create(
         LimitHit(
             at=now,
@@ -50,6 +56,24 @@ def note(place: Place, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts
         if verdict.rule in RULES and (kind := _kind(verdict)) is not None
     )
+
+
+def _tell(place: Place, verdict: Verdict, now: datetime) -> None:
+    """A limit four fifths used, once an hour: every further order would say it again."""
+    earlier = LimitHit.objects.filter(
+        kind=LimitHit.Kind.WARNED, rule=verdict.rule, scope=verdict.scope, at__gt=now - TELL_EVERY
+    )
+    if not earlier.exists():
+        title = f"{verdict.rule} is 80 % used ({verdict.scope})"
+        about = {"strategy": place.strategy, "symbol": place.symbol}
+        notices.tell(
+            Event.LIMIT_NEAR,
+            lambda: notices.News(title, verdict.detail, account=_name(place.account_id), **about),
+        )
+
+
+def _name(account_id: int) -> str:
+    return Account.objects.values_list("name", flat=True).get(pk=account_id)
 
 
 def _kind(verdict: Verdict) -> LimitHit.Kind | None:

@@ -16,6 +16,8 @@ from django.db import models
 
 from brokers.fields import MoneyField
 from brokers.models import Account
+from risk.channels import Channel as Channel  # Django looks for an app's models here
+from risk.channels import Notice as Notice
 from risk.types import LimitMode
 
 

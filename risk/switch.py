@@ -12,7 +12,8 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from risk import audit
+from risk import audit, notices
+from risk.channels import Event
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
@@ -73,7 +74,22 @@ def change(
             | ({"flatten": True} if flatten else {}),
             reason=reason,
         )
+        resumes = state == TradingState.State.ACTIVE
+        event = Event.TRADING_RESUMED if resumes else Event.TRADING_SWITCHED
+        notices.tell(event, lambda: _news(row))
     return row
+
+
+def _news(row: TradingState) -> notices.News:
+    where = f"{row.get_scope_display()} {row.key}".strip() if row.key else "everything"
+    flat = ", close what is open" if row.flatten else ""
+    return notices.News(
+        f"Trading is {row.get_state_display()} for {where}{flat}",
+        f"{row.changed_by}: {row.reason}",
+        account=row.key if row.scope == TradingState.Scope.ACCOUNT else "",
+        strategy=row.key if row.scope == TradingState.Scope.STRATEGY else "",
+        symbol=row.key if row.scope == TradingState.Scope.SYMBOL else "",
+    )
 
 
 def fence() -> None:

@@ -30,6 +30,7 @@ BOUNDARIES = {
     "brokers/plugins/ccxt.py",
     "brokers/venue_client.py",
     "execution/dispatch.py",
+    "execution/notify.py",
     "execution/pipeline.py",
     "execution/reconcile.py",
     "execution/tasks.py",
@@ -77,7 +78,7 @@ def test_a_web_process_loads_no_venues_sdk() -> None:
     script = (
         "import sys, fks_site.asgi; from django.urls import get_resolver;"
         "get_resolver().url_patterns;"
-        "print(sorted({'ccxt', 'holidays', 'numpy', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'apprise', 'ccxt', 'holidays', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     finished = in_a_process("-W", "ignore", "-c", script)
     assert (finished.returncode, finished.stdout.strip()) == (0, "[]"), finished.stderr

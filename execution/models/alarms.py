@@ -21,6 +21,8 @@ class Alarm(models.Model):
         GAP = "gap", "an alert is missing"
         NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
         AUDIT_BROKEN = "audit_broken", "the audit trail was changed"
+        LOGIN_NEEDED = "login_needed", "the venue refuses the log-in"
+        CHANNEL_DOWN = "channel_down", "notifications do not arrive"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     key = models.CharField(max_length=100, help_text="Tells it from others of its kind.")

@@ -109,6 +109,7 @@ def test_without_apply_it_only_counts(capsys: pytest.CaptureFixture[str]) -> Non
         "alert texts": 1,
         "quarantined bodies": 0,
         "idempotency keys": 0,
+        "notifications": 0,
         "sessions": 0,
     }
     signal.refresh_from_db()

@@ -50,6 +50,7 @@ ADD = {
     "strategy": OFFICER,
     "symbolalias": OFFICER,
     "account": SECURITY,
+    "channel": {SECURITY_ADMIN},
     "ipallowlist": SECURITY,
     "user": SECURITY,
 }

@@ -16,6 +16,7 @@ from django.utils import timezone
 from execution.models import IdempotencyKey, Order, QuarantinedBody, Signal
 from execution.states import TERMINAL, SignalState
 from risk import audit
+from risk.models import Notice
 
 BATCH = 1000
 LEAST_DAYS = 7
@@ -41,6 +42,10 @@ def ended_sessions(_before: datetime) -> QuerySet[Any]:
     return Session.objects.filter(expire_date__lt=timezone.now())
 
 
+def old_notices(before: datetime) -> QuerySet[Any]:
+    return Notice.objects.filter(at__lt=before).exclude(state=Notice.State.WAITING)
+
+
 def _empty(rows: QuerySet[Any]) -> int:
     return rows.update(body="")
 
@@ -53,13 +58,15 @@ SORTS: dict[str, tuple[Callable[[datetime], QuerySet[Any]], Callable[[QuerySet[A
     "alert texts": (old_bodies, _empty),
     "quarantined bodies": (old_quarantine, _delete),
     "idempotency keys": (ended_keys, _delete),
+    "notifications": (old_notices, _delete),
     "sessions": (ended_sessions, _delete),
 }
 
 
 class Command(BaseCommand):
     help = (
-        "Forget old texts of alerts, quarantined bodies, ended idempotency keys and sessions. Orders, "
+        "Forget old texts of alerts, quarantined bodies, notifications, ended idempotency keys and "
+        "sessions. Orders, "
         "fills, journals and the audit trail stay. Without --apply it only counts. Prints JSON."
     )
 

@@ -16,7 +16,7 @@ from brokers.models import ExchangeCredential
 from execution.authentication import binding_of
 from execution.models import WebhookSecret
 from risk import audit
-from risk.models import Proposal, SecondFactor
+from risk.models import Channel, Proposal, SecondFactor
 from risk.proposals import binding
 from risk.second_factor import binding_of as binding_of_user
 
@@ -36,6 +36,7 @@ def stores() -> tuple[Store, ...]:
         Store("credentials", ExchangeCredential.objects.all(), lambda row: row.binding),
         Store("webhook secrets", WebhookSecret.objects.exclude(sealed=""), binding_of),
         Store("second factors", SecondFactor.objects.all(), lambda row: binding_of_user(row.user)),
+        Store("channels", Channel.objects.all(), lambda row: row.binding),
         Store("proposals", Proposal.objects.exclude(sealed=""), binding),
     )
 

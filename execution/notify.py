@@ -1,0 +1,153 @@
+"""Sending what was put down for people: gathered, at a channel's pace, tried again until it arrives.
+
+A message may come twice when a worker dies between sending it and noting that; none is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from urllib.parse import unquote
+
+from django.utils import timezone
+
+from brokers import crypto
+from execution import alarms
+from execution.exclusive import Work, exclusive
+from execution.models import Alarm
+from risk.channels import Channel, Event, Notice, Severity
+
+logger = logging.getLogger(__name__)
+
+State = Notice.State
+LINES = 10
+"""Events spelled out in one message; further ones are counted. Discord takes 2,000 characters."""
+LINE = 180
+BATCH = 500
+ALARM_GAP = timedelta(seconds=3)
+"""Between two messages with alarms in them: whatever else is alarming goes into the next one."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+GIVE_UP_AFTER = timedelta(hours=24)
+DOWN_AFTER = 3
+"""Tries after which an alarm says that nothing arrives there."""
+_TYPES = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.ALARM: "failure"}
+_SECRETIVE = re.compile(r"[^A-Za-z0-9_.~-]+")
+
+
+class NotDeliveredError(Exception):
+    """The service did not take the message; the text says why, without the channel's address."""
+
+
+def due_channels() -> list[int]:
+    """Channels with something to send now."""
+    due = Notice.objects.filter(state=State.WAITING, due_at__lte=timezone.now())
+    return sorted(set(due.order_by().values_list("channel_id", flat=True).distinct()))
+
+
+def deliver(channel_id: int) -> int:
+    """Send what waits for a channel as one message; returns how many events it told.
+
+    Once at a time per channel. Never raises for what a service does.
+    """
+    with exclusive(Work.NOTIFY, channel_id) as mine:
+        return _deliver(channel_id) if mine else 0
+
+
+def _deliver(channel_id: int) -> int:
+    now = timezone.now()
+    waiting = Notice.objects.filter(channel_id=channel_id, state=State.WAITING)
+    channel = Channel.objects.filter(pk=channel_id, is_active=True).first()
+    if channel is None:
+        waiting.exclude(event=Event.TEST).update(state=State.DROPPED)
+        channel = Channel.objects.filter(pk=channel_id).first()
+    rows = list(waiting.order_by("-severity", "id")[:BATCH])
+    if channel is None or not any(row.due_at <= now for row in rows):
+        return 0
+    if _must_wait(channel, rows, now):
+        return 0
+    title, body = compose(rows)
+    try:
+        send(channel, title, body, Severity(rows[0].severity))
+    except NotDeliveredError as error:
+        _note_failure(channel, rows, str(error))
+        return 0
+    sent = Notice.objects.filter(pk__in=[row.pk for row in rows])
+    sent.update(state=State.SENT, sent_at=timezone.now(), error="")
+    alarms.clear(Alarm.Kind.CHANNEL_DOWN, channel.name)
+    return len(rows)
+
+
+def _must_wait(channel: Channel, rows: Sequence[Notice], now: datetime) -> bool:
+    """Whether the channel has had its messages of this minute; alarms only keep a short distance."""
+    recent = Notice.objects.filter(channel=channel, sent_at__gt=now - timedelta(minutes=1))
+    rows_sent = recent.order_by("-sent_at").values_list("sent_at", flat=True).distinct()
+    times = [at for at in rows_sent if at is not None]
+    if any(row.event == Event.TEST for row in rows):
+        return False
+    if rows[0].severity >= Severity.ALARM:
+        return bool(times) and now - times[0] < ALARM_GAP
+    return len(times) >= channel.per_minute
+
+
+def compose(rows: Sequence[Notice]) -> tuple[str, str]:
+    """Title and text of one message about ``rows``, the worst first."""
+    if len(rows) == 1:
+        return f"FKS: {rows[0].title}", _body(rows[0])
+    worst = Severity(rows[0].severity).label
+    lines = [f"• {row.title}{' – ' if row.text else ''}{row.text}"[:LINE] for row in rows[:LINES]]
+    if rest := rows[LINES:]:
+        counts = Counter(Event(row.event).label for row in rest).most_common()
+        lines.append("and " + ", ".join(f"{count} × {label}" for label, count in counts))
+    return f"FKS: {len(rows)} events, worst: {worst}", "\n".join(lines)
+
+
+def _body(row: Notice) -> str:
+    return f"{row.text}\n{row.at:%Y-%m-%d %H:%M:%S} UTC".strip()
+
+
+def send(channel: Channel, title: str, body: str, severity: Severity) -> None:
+    """One message to the channel's service. Raises NotDeliveredError."""
+    import apprise  # workers only: a web process never sends
+
+    try:
+        address = channel.reveal()
+    except crypto.DecryptionError as error:
+        raise NotDeliveredError(str(error)) from error
+    service = apprise.Apprise()
+    if not service.add(address):
+        raise NotDeliveredError("no service is known by this address")
+    try:
+        result = service.notify(title=title, body=body, notify_type=_TYPES[severity])
+    except Exception as error:
+        # The boundary to foreign code: over a hundred services, each with its own ways to fail.
+        raise NotDeliveredError(without_address(repr(error), address)) from error
+    if not result:
+        said = " ".join(entry.message for entry in result.logs())
+        raise NotDeliveredError(without_address(said, address)[:500] or "the service said no")
+
+
+def without_address(text: str, address: str) -> str:
+    """``text`` with every longer piece of ``address`` masked: a token may be any of them."""
+    pieces = {*_SECRETIVE.split(address), *_SECRETIVE.split(unquote(address))}
+    for piece in sorted(pieces, key=len, reverse=True):
+        if len(piece) >= 6:
+            text = text.replace(piece, "***")
+    return text
+
+
+def _note_failure(channel: Channel, rows: Sequence[Notice], error: str) -> None:
+    """Try again after a growing pause; say once that nothing arrives, on the channels that work."""
+    now = timezone.now()
+    logger.warning("nothing arrives at the channel %s: %s", channel, error)
+    for row in rows:
+        pause = min(FIRST_PAUSE * 2 ** min(row.tries, 10), LONGEST_PAUSE)
+        gives_up = row.event == Event.TEST or now - row.at > GIVE_UP_AFTER
+        row.tries += 1
+        row.state = State.FAILED if gives_up else State.WAITING
+        row.due_at, row.error = now + pause, error
+    Notice.objects.bulk_update(rows, ["tries", "state", "due_at", "error"])
+    if max(row.tries for row in rows) >= DOWN_AFTER:
+        alarms.sound(alarms.Seen(Alarm.Kind.CHANNEL_DOWN, channel.name, error))

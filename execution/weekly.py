@@ -1,0 +1,64 @@
+"""The weekly summary: what the past week brought, told on Monday morning to channels that asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+
+from django.db import transaction
+from django.db.models import Count, Q, Sum
+from django.utils import timezone
+
+from brokers.decimals import decimal_text
+from execution.models import Alarm, Fill, Order, Signal
+from execution.states import OrderState
+from risk import notices
+from risk.channels import Channel, Event
+
+HOUR = time(7, tzinfo=UTC)
+MOST_REASONS = 3
+
+
+def look() -> int:
+    """Write this week's summary for every channel that has not had it; returns for how many."""
+    now = timezone.now()
+    monday = datetime.combine(now.date() - timedelta(days=now.weekday()), HOUR)
+    if now < monday:
+        return 0
+    told = 0
+    asked = Channel.objects.filter(is_active=True, weekly_summary=True)
+    for channel in asked.filter(Q(summarised_at=None) | Q(summarised_at__lt=monday)):
+        news = summary(monday - timedelta(days=7), monday)
+        with transaction.atomic():
+            mine = Channel.objects.filter(pk=channel.pk, summarised_at=channel.summarised_at)
+            if mine.update(summarised_at=now):
+                notices.write(Event.WEEKLY_SUMMARY, news, [channel])
+                told += 1
+    return told
+
+
+def summary(since: datetime, until: datetime) -> notices.News:
+    """The week in a few lines: results by account, alerts, orders, refusals, alarms."""
+    orders = Order.objects.filter(created_at__gte=since, created_at__lt=until).order_by()
+    alerts = Signal.objects.filter(received_at__gte=since, received_at__lt=until).count()
+    alarms = Alarm.objects.filter(raised_at__gte=since, raised_at__lt=until).count()
+    states = dict(orders.values_list("state").annotate(count=Count("pk")))
+    filled = states.get(OrderState.FILLED, 0)
+    lines = [*_results(since, until)]
+    lines.append(f"{alerts} alerts, {sum(states.values())} orders, {filled} filled")
+    refused = orders.filter(state__in=(OrderState.DENIED, OrderState.REJECTED))
+    reasons = refused.values_list("reason").annotate(count=Count("pk")).order_by("-count", "reason")
+    for reason, count in reasons[:MOST_REASONS]:
+        lines.append(f"refused {count} × {reason}")
+    lines.append(f"{alarms} alarms")
+    return notices.News(f"Week to {until:%Y-%m-%d}", "\n".join(lines))
+
+
+def _results(since: datetime, until: datetime) -> list[str]:
+    fills = Fill.objects.filter(recorded_at__gte=since, recorded_at__lt=until).order_by()
+    rows = fills.values_list("account__name", "account__quote_currency").annotate(
+        result=Sum("realised_pnl"), count=Count("pk")
+    )
+    return [
+        f"{name}: {'+' if result > 0 else ''}{decimal_text(result)} {currency} in {count} fills"
+        for name, currency, result, count in rows.order_by("account__name")
+    ] or ["no fills"]
