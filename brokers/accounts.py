@@ -33,8 +33,8 @@ def create_account(
 ) -> Account:
     """A new account with its sealed credentials, in one transaction.
 
-    ``quote_currency`` defaults to the exchange's usual one. Raises ConfigurationError with a sentence
-    for the operator.
+    ``quote_currency`` defaults to the exchange's or the broker's usual one. Raises
+    ConfigurationError with a sentence for the operator.
     """
     check(name, broker=broker, environment=environment, options=options, credentials=credentials)
     account = Account(
@@ -43,7 +43,8 @@ def create_account(
         environment=environment,
         options=dict(options),
         quote_currency=quote_currency
-        or QUOTE_BY_EXCHANGE.get(str(options.get("exchange", "")), "USDT"),
+        or QUOTE_BY_EXCHANGE.get(str(options.get("exchange", "")))
+        or registry().get(broker).quote_currency,
     )
     try:
         account.full_clean()

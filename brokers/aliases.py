@@ -9,6 +9,7 @@ from django.db.models import F, Q
 
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account, Instrument, SymbolAlias
+from brokers.registry import registry
 from brokers.symbols import resolve, squashed
 
 MOST_SUGGESTIONS = 3
@@ -23,12 +24,22 @@ def aliases_on(today: date, account_id: int) -> list[tuple[str, str]]:
 def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool = False) -> str:
     """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError."""
     try:
-        return resolve(text, aliases_on(today, account.pk), allows_delayed=allows_delayed)
+        return resolve(
+            text,
+            aliases_on(today, account.pk),
+            allows_delayed=allows_delayed,
+            shares=trades_shares(account),
+        )
     except UnknownSymbolError as error:
         same = [row for row in _rows(account.pk) if row.alias.upper() == text.strip().upper()]
         if same:
             raise UnknownSymbolError(f"{error}: {same[0]} is not valid on {today}") from error
         raise
+
+
+def trades_shares(account: Account) -> bool:
+    """Whether a lone ticker is a share on ``account``."""
+    return registry().get(account.broker).trades_shares(account.options)
 
 
 def _rows(account_id: int) -> list[SymbolAlias]:

@@ -9,10 +9,10 @@ to call from several threads.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from brokers.capabilities import Capabilities
 from brokers.errors import NotSupportedError
@@ -46,6 +46,8 @@ class ExecutionPlugin(ABC):
     """Those of them that only some accounts need."""
     option_fields: ClassVar[dict[str, str]] = {}
     """Option name to a sentence of help; options not listed are refused."""
+    quote_currency: ClassVar[str] = "USDT"
+    """What limits of a new account are counted in, unless its operator says otherwise."""
 
     @abstractmethod
     def init(self, config: AccountConfig) -> None:
@@ -114,6 +116,11 @@ class ExecutionPlugin(ABC):
     @abstractmethod
     def check_permissions(self) -> Permissions:
         """What the credentials may do at the venue. Raises QueryFailedError or CredentialError."""
+
+    @classmethod
+    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a lone ticker (``NASDAQ:AAPL``) is a share for dollars on such an account."""
+        return False
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         """The last ``count`` candles of an hour, oldest first; the newest may be unfinished.

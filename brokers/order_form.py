@@ -16,6 +16,10 @@ def check_form(request: OrderRequest, capabilities: Capabilities, venue: str) ->
     prices = {
         "price": (request.price, request.type in WITH_LIMIT),
         "stop price": (request.stop_price, request.type in WITH_STOP),
+        "trailing percent": (
+            request.trailing_percent,
+            request.type is OrderType.TRAILING_STOP,
+        ),
     }
     for name, (value, needed) in prices.items():
         if (value is not None) is not needed:

@@ -52,6 +52,7 @@ def registry() -> PluginRegistry:
     plugins = PluginRegistry(
         default="paper",
         builtin={
+            "alpaca": "brokers.plugins.alpaca:AlpacaPlugin",
             "ccxt": "brokers.plugins.ccxt:CcxtPlugin",
             "paper": "brokers.plugins.paper:PaperPlugin",
         },

@@ -33,19 +33,27 @@ _PAIR = re.compile(r"^([A-Z0-9]{1,20})[/\-_]([A-Z0-9]{2,10})$")
 _JOINED = re.compile(r"^[A-Z0-9]{4,30}$")
 _CONTRACT = re.compile(r"^[A-Z0-9]{1,20}/[A-Z0-9]{2,10}:[A-Z0-9]{2,10}(?:-\d{6})?$")
 _SWAP = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})-SWAP$")
+_SHARE = re.compile(r"^[A-Z]{1,5}([.\-][A-Z]{1,2})?$")
+SHARE_EXCHANGES = frozenset({"", "NASDAQ", "NYSE", "AMEX", "NYSEARCA", "BATS", "CBOE", "OTC"})
+"""How TradingView names where US shares are listed."""
 _FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:\.[A-Z]{1,6})?$")
 
 
 def resolve(
-    text: str, aliases: Iterable[tuple[str, str]] = (), *, allows_delayed: bool = False
+    text: str,
+    aliases: Iterable[tuple[str, str]] = (),
+    *,
+    allows_delayed: bool = False,
+    shares: bool = False,
 ) -> str:
     """The unified symbol (``BTC/USDT``) for ``text``; ``aliases`` (alias, symbol) come first, those
     of the whole text before those of the ticker alone.
 
     Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT``, Kraken's ``XBT``,
     linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
-    broker's suffix (``EURUSD.m``). Raises UnknownSymbolError, and DelayedDataError for exchanges
-    whose data come late; continuous futures (``ES1!``) need an alias that says which contract.
+    broker's suffix (``EURUSD.m``); with ``shares`` a US ticker (``NASDAQ:AAPL``, ``BRK.B``) is that
+    share for dollars. Raises UnknownSymbolError, and DelayedDataError for exchanges whose data come
+    late; continuous futures (``ES1!``) need an alias that says which contract.
     """
     wanted = text.strip().upper()
     known = [(alias.strip().upper(), symbol) for alias, symbol in aliases]
@@ -62,6 +70,12 @@ def resolve(
         raise UnknownSymbolError(
             f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
+    if (
+        shares
+        and exchange.removesuffix("_DLY").removesuffix("_DL") in SHARE_EXCHANGES
+        and _SHARE.match(ticker)
+    ):
+        return f"{ticker.replace('-', '.')}/USD"
     found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
     if not found:
         raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
@@ -77,6 +91,11 @@ def _split(wanted: str) -> tuple[str, str]:
     """Exchange and ticker; the colon of ``BTC/USDT:USDT`` belongs to the ticker."""
     exchange, _, ticker = wanted.partition(":")
     return ("", wanted) if not ticker or "/" in exchange else (exchange, ticker)
+
+
+def _is_share(exchange: str, ticker: str) -> bool:
+    listed = exchange.removesuffix("_DLY").removesuffix("_DL") in SHARE_EXCHANGES
+    return listed and _SHARE.match(ticker) is not None
 
 
 def _perpetual(ticker: str) -> str:

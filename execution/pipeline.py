@@ -18,7 +18,7 @@ from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from brokers.aliases import aliases_on, suggestions, symbol_for
+from brokers.aliases import aliases_on, suggestions, symbol_for, trades_shares
 from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
@@ -91,13 +91,16 @@ def waiting_for(account_id: int, symbol: str) -> list[UUID]:
         .values_list("pk", "symbol")
     )
     found = list(newest)
-    aliases = aliases_on(timezone.now().date(), account_id) if found else []
-    return [pk for pk, named in found if _means(named, aliases, symbol)]
+    if not found:
+        return []
+    aliases = aliases_on(timezone.now().date(), account_id)
+    shares = trades_shares(Account.objects.get(pk=account_id))
+    return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
 
 
-def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str) -> bool:
+def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, shares: bool) -> bool:
     try:
-        return resolve(named, aliases, allows_delayed=True) == symbol
+        return resolve(named, aliases, allows_delayed=True, shares=shares) == symbol
     except UnknownSymbolError:
         return False
 

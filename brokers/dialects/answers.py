@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -60,6 +61,21 @@ def moment(value: Row, name: str, *, per_second: int = 1) -> datetime:
         return datetime.fromtimestamp(float(seconds), UTC)
     except (InvalidOperation, ValueError, OverflowError):
         raise QueryFailedError(f"unreadable answer: {name} is no time") from None
+
+
+def iso_moment(value: Row, name: str) -> datetime:
+    """A UTC time from ISO 8601 text with its zone; digits beyond microseconds are cut off.
+
+    Raises QueryFailedError.
+    """
+    said = re.sub(r"(\.\d{6})\d+", r"\1", text(value, name))
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError:
+        raise QueryFailedError(f"unreadable answer: {name} is no time") from None
+    if at.tzinfo is None:
+        raise QueryFailedError(f"unreadable answer: {name} has no time zone")
+    return at.astimezone(UTC)
 
 
 def distinct(fills: Iterable[FillReport]) -> tuple[FillReport, ...]:

@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError
 
 from brokers.base import ExecutionPlugin
+from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.plugins.paper import PaperPlugin
 from brokers.types import (
@@ -23,6 +24,8 @@ from brokers.types import (
 )
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import (
+    ALPACA_KEY,
+    ALPACA_SECRET,
     BINANCE_KEY,
     BINANCE_SECRET,
     BYBIT_KEYS,
@@ -49,6 +52,7 @@ CCXT_VENUES = tuple(KEYS)
 """The venues of `tests/venues/` by their own names."""
 SWAPS = frozenset({"bybit-linear", "okx-swap"})
 SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
+SYMBOLS["alpaca"] = "BRK.A/USD"
 
 
 def order(**changes: object) -> OrderRequest:
@@ -96,12 +100,16 @@ class Rig(ABC):
 
     plugin: ExecutionPlugin
     symbol: str = SYMBOL
+    lot: Decimal = Decimal("0.002")
+    """What the suite trades; half of it must be an order as well."""
+    tells_fees = True
+    tells_withdrawal = True
 
     def order(self, **changes: object) -> OrderRequest:
-        return order(**{"symbol": self.symbol} | changes)
+        return order(**{"symbol": self.symbol, "quantity": self.lot} | changes)
 
     def limit(self, price: str = "50000", **changes: object) -> OrderRequest:
-        return limit(price, **{"symbol": self.symbol} | changes)
+        return limit(price, **{"symbol": self.symbol, "quantity": self.lot} | changes)
 
     def unaffordable(self) -> OrderRequest:
         """An order the venue refuses."""
@@ -150,6 +158,27 @@ class CcxtRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.venue.control.fill(self.exchange, broker_order_id, request.quantity / 2)
+
+
+def alpaca_plugin(
+    base_url: str, environment: Environment = Environment.SANDBOX, **more: object
+) -> AlpacaPlugin:
+    plugin = AlpacaPlugin()
+    keys = {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET}
+    options = {"base_url": base_url, **more}
+    plugin.init(AccountConfig("1", "alpaca", environment, options, keys))
+    return plugin
+
+
+class AlpacaRig(CcxtRig):
+    """Shares: traded whole, without commission."""
+
+    lot = Decimal(2)
+    tells_fees = False
+    tells_withdrawal = False
+
+    def connect(self) -> ExecutionPlugin:
+        return alpaca_plugin(self.venue.base_url)
 
 
 class PaperRig(Rig):

@@ -106,3 +106,33 @@ def test_delayed_data_are_refused_unless_they_are_allowed(text: str) -> None:
 @pytest.mark.parametrize("quote", QUOTES)
 def test_no_quote_asset_hides_behind_another(quote: str) -> None:
     assert resolve(f"XYZW{quote}") == f"XYZW/{quote}"
+
+
+@pytest.mark.parametrize(
+    ("text", "symbol"),
+    [
+        ("AAPL", "AAPL/USD"),
+        ("NASDAQ:AAPL", "AAPL/USD"),
+        ("NYSE:BRK.B", "BRK.B/USD"),
+        ("brk-b", "BRK.B/USD"),
+        ("AMEX:SPY", "SPY/USD"),
+        ("BINANCE:BTCUSDT", "BTC/USDT"),
+        ("AAPL/USD", "AAPL/USD"),
+    ],
+)
+def test_a_lone_ticker_is_a_share_where_shares_trade(text: str, symbol: str) -> None:
+    assert resolve(text, shares=True) == symbol
+
+
+@pytest.mark.parametrize("text", ["AAPL", "NASDAQ:AAPL"])
+def test_elsewhere_a_lone_ticker_is_nothing(text: str) -> None:
+    with pytest.raises(UnknownSymbolError):
+        resolve(text)
+
+
+def test_shares_of_another_exchange_and_delayed_ones_are_refused() -> None:
+    with pytest.raises(UnknownSymbolError):
+        resolve("TSX:SHOP", shares=True)
+    with pytest.raises(DelayedDataError):
+        resolve("NASDAQ_DLY:AAPL", shares=True)
+    assert resolve("NASDAQ_DLY:AAPL", shares=True, allows_delayed=True) == "AAPL/USD"

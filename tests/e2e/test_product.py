@@ -14,13 +14,21 @@ import pytest
 
 from tests.e2e.product import ROOT, Product, eventually, running_product
 from tests.venues.client import RunningVenue, running_venue
-from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET, KRAKEN_KEY, KRAKEN_SECRET
+from tests.venues.credentials import (
+    ALPACA_KEY,
+    ALPACA_SECRET,
+    BINANCE_KEY,
+    BINANCE_SECRET,
+    KRAKEN_KEY,
+    KRAKEN_SECRET,
+)
 from tests.venues.faults import Action, Fault
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 KEYS = {
     "binance": {"api_key": BINANCE_KEY, "api_secret": BINANCE_SECRET},
+    "alpaca": {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET},
     "kraken": {"api_key": KRAKEN_KEY, "api_secret": KRAKEN_SECRET},
 }
 
@@ -186,6 +194,41 @@ def test_orders_reach_an_exchange_with_our_id_and_are_followed_to_their_fills(
         assert closed["orders"][0]["status"] == "filled"
 
 
+def test_a_share_is_bought_and_sold_at_alpaca(tmp_path: Path) -> None:
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _strategy_at(product, venue, "alpaca", KEYS["alpaca"])
+        wait = {"Prefer": "wait=10"}
+        body = {"symbol": "NASDAQ:AAPL", "action": "buy", "quantity": "3", "stop_loss": "240"}
+
+        _, bought = product.post(path, body, wait)
+
+        assert bought["status"] == "executed", bought
+        (order,) = bought["orders"]
+        assert (order["symbol"], order["filled_quantity"]) == ("AAPL/USD", "3")
+        assert query(product, "Position.objects.get().quantity") == "Decimal('3')"
+        eventually(
+            lambda: (
+                [one.type for one in venue.control.ledger("alpaca").orders] == ["market", "stop"]
+            ),
+            seconds=20,
+            what="the stop loss at the venue",
+        )
+        assert product.manage("check_account", "alpaca")["healthy"] is True
+
+        _, closed = product.post(path, {"symbol": "AAPL", "action": "close", "id": "2"}, wait)
+        assert closed["status"] == "executed", closed
+        assert query(product, "Position.objects.get().quantity") == "Decimal('0')"
+        eventually(
+            lambda: (
+                [one.status for one in venue.control.ledger("alpaca").orders]
+                == ["filled", "canceled", "filled"]
+            ),
+            seconds=20,
+            what="the stop loss canceled",
+        )
+        assert query(product, "Difference.objects.count()") == "0"
+
+
 def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(tmp_path: Path) -> None:
     with running_venue() as venue, running_product(tmp_path / "var") as product:
         path = _exchange_strategy(product, venue, "binance")
@@ -233,5 +276,26 @@ def _exchange_strategy(product: Product, venue: RunningVenue, exchange: str) -> 
     product.manage("set_limit", "max_position_value", "100000", "--reason=test")
     created = product.manage(
         "add_strategy", "test", f"--accounts={exchange}", '--options={"allowlist": "none"}'
+    )
+    return f"/webhook/test/{created['token']}"
+
+
+def _strategy_at(
+    product: Product, venue: RunningVenue, broker: str, credentials: dict[str, str], **more: str
+) -> str:
+    """As ``_exchange_strategy``, at a broker with a plugin of its own."""
+    options = {"base_url": venue.base_url, **more}
+    product.manage(
+        "add_account",
+        broker,
+        f"--broker={broker}",
+        "--environment=sandbox",
+        f"--options={json.dumps(options)}",
+        "--credentials-file=-",
+        stdin=json.dumps(credentials),
+    )
+    product.manage("set_limit", "max_position_value", "100000", "--reason=test")
+    created = product.manage(
+        "add_strategy", "test", f"--accounts={broker}", '--options={"allowlist": "none"}'
     )
     return f"/webhook/test/{created['token']}"

@@ -174,6 +174,10 @@ class VenueControl:
         """Keep a long and a short position per symbol apart, where the venue trades contracts."""
         self._post("hedge_mode", venue=venue, hedged=hedged)
 
+    def set_market_hours(self, venue: str, *, is_open: bool) -> None:
+        """Open or close the market; orders placed while it is closed wait."""
+        self._post("market_hours", venue=venue, open=is_open)
+
     def set_id_rule(self, rule: str) -> None:
         self._post("id_rule", rule=rule)
 

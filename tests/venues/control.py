@@ -83,6 +83,7 @@ class Control:
             "keys": self._keys,
             "id_rule": self._id_rule,
             "hedge_mode": self._hedge_mode,
+            "market_hours": self._market_hours,
             "reset": self._reset,
         }
 
@@ -214,6 +215,13 @@ class Control:
         if not hasattr(venue, "hedged"):
             raise ValueError(f"{venue.name} has no positions")
         venue.hedged = bool(payload["hedged"])
+        return {}
+
+    def _market_hours(self, payload: Payload) -> object:
+        venue = self._venue(payload)
+        if not hasattr(venue, "is_open"):
+            raise ValueError(f"{venue.name} never closes")
+        venue.is_open = bool(payload["open"])
         return {}
 
     def _id_rule(self, payload: Payload) -> object:

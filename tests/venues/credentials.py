@@ -18,6 +18,8 @@ OKX_KEYS = {
     "SWAP": "0badc0de-0000-4000-8000-loopback0001",
 }
 OKX_SECRET = "TESTONLY" * 4
+ALPACA_KEY = "PKLOOPBACKLOOPBACK00"
+ALPACA_SECRET = "testonly" * 5
 OKX_PASSPHRASE = "loopback-Passphrase-1"
 
 

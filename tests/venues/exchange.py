@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from tests.venues.alpaca.venue import Alpaca
 from tests.venues.binance.venue import Binance
 from tests.venues.bybit.venue import Bybit
 from tests.venues.clock import Clock
@@ -38,6 +39,7 @@ class Exchange:
 
     def _open(self) -> dict[str, Venue]:
         found: list[Venue] = [
+            Alpaca(self.clock),
             Binance(self.clock, self.id_rule),
             Kraken(self.clock, self.id_rule),
             Bybit(self.clock, "linear"),

@@ -1,0 +1,418 @@
+"""Alpaca: US shares or crypto, over its own REST interface (docs.alpaca.markets).
+
+The vendor's library is not used: it retries a placement by itself and knows no timeout. One account
+of FKS trades one market, shares or crypto, because they differ in almost every rule.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from urllib.parse import quote as escaped
+from urllib.parse import urlsplit
+
+from brokers import alpaca_answers as answers
+from brokers import timing
+from brokers.alpaca_answers import ASSET_CLASS, CRYPTO, STOCKS
+from brokers.base import ExecutionPlugin
+from brokers.capabilities import Capabilities, IdRule
+from brokers.client_ids import hex_digits
+from brokers.decimals import decimal_text
+from brokers.dialects.answers import number, row, rows, text
+from brokers.errors import (
+    BrokerError,
+    CredentialError,
+    NotSupportedError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
+from brokers.limiter import Limiter, Limits, Purpose, Rate
+from brokers.options import basis_points, choice, flag
+from brokers.order_form import check_form, check_grid
+from brokers.outcome import unknown
+from brokers.timing import LOOPBACK
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    CancelResult,
+    Environment,
+    ExecutionResult,
+    FillReport,
+    Health,
+    Instrument,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Permissions,
+    PositionReport,
+    Quote,
+    TimeInForce,
+)
+from brokers.venue_client import checked_base_url
+from brokers.venue_http import RefusedError, VenueHttp, before_words
+
+LIVE, PAPER = "https://api.alpaca.markets", "https://paper-api.alpaca.markets"
+DATA = "https://data.alpaca.markets"
+LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
+"""200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
+INSTRUMENT_AGE = 3600
+"""Seconds the rules of an asset are kept."""
+PAGE = 100
+MOST_PAGES = 50
+MOST_ORDERS = 500
+NO_ORDER = "40410000"
+IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
+STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
+
+_STOCKS = Capabilities(
+    order_types=frozenset(OrderType),
+    time_in_force=frozenset(TimeInForce),
+    id_rule=IdRule.FOREVER,
+    submit_timeout=10,
+    settle_window=30,
+)
+_CRYPTO = Capabilities(
+    order_types=frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_LIMIT}),
+    time_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC}),
+    id_rule=IdRule.FOREVER,
+    submit_timeout=10,
+    settle_window=30,
+)
+
+
+class AlpacaPlugin(ExecutionPlugin):
+    """One market of one account at Alpaca."""
+
+    name: ClassVar[str] = "alpaca"
+    label: ClassVar[str] = "Alpaca: US shares, crypto"
+    quote_currency: ClassVar[str] = "USD"
+    credential_fields: ClassVar[tuple[str, ...]] = ("api_key", "api_secret")
+    option_fields: ClassVar[dict[str, str]] = {
+        "market": "stocks (the default) or crypto",
+        "fractional": "true trades parts of a share; such orders are good for the day only",
+        "shorting": "true lets the account sell shares it does not hold",
+        "outside_hours": "refuse (the default) sends no market order while the stock market is "
+        "closed, queue leaves it with Alpaca for the next opening",
+        "feed": "Where share prices come from: iex (the default), sip or delayed_sip, as subscribed",
+        "crypto_fee_bps": "What a crypto trade costs in basis points (25): Alpaca does not tell",
+        "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
+        "machine; the account then never reaches Alpaca's own hosts",
+        **timing.OPTION_FIELDS,
+    }
+
+    def init(self, config: AccountConfig) -> None:
+        """Check the configuration without any request."""
+        options = config.options
+        self._market = choice(options, "market", STOCKS, (STOCKS, CRYPTO))
+        self._feed = choice(options, "feed", "iex", ("iex", "sip", "delayed_sip"))
+        outside = choice(options, "outside_hours", "refuse", ("refuse", "queue"))
+        self._waits_for_opening = self._market == STOCKS and outside == "refuse"
+        self._fractional = flag(options, "fractional")
+        self._crypto_fee = basis_points(options, "crypto_fee_bps", "25")
+        self._rehearses = config.environment is Environment.DRY_RUN
+        plain = _STOCKS if self._market == STOCKS else _CRYPTO
+        self._capabilities = timing.timed(
+            replace(plain, short_selling=self._market == STOCKS and flag(options, "shorting")),
+            options,
+        )
+        self._trading, self._data = _hosts(config)
+        self._http = self._connection(config)
+        self._clock_lock = threading.Lock()
+        self._opening: tuple[bool, datetime] | None = None
+        self._instruments: dict[str, tuple[float, Instrument]] = {}
+
+    def _connection(self, config: AccountConfig) -> VenueHttp:
+        names = self.credential_fields
+        missing = [name for name in names if not config.credentials.get(name)]
+        if missing:
+            raise CredentialError(f"Alpaca needs {' and '.join(missing)}")
+        key, secret = (config.credentials[name] for name in names)
+        if not (key + secret).isascii() or any(letter.isspace() for letter in key + secret):
+            raise CredentialError("a key of Alpaca has no spaces and no letters beyond ASCII")
+        is_local = urlsplit(self._trading).hostname in LOOPBACK
+        limiter = None if is_local else Limiter("alpaca", LIMITS, key)
+        headers = {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
+        patience = self._capabilities.submit_timeout
+        return VenueHttp("Alpaca", headers, (key, secret), patience, limiter)
+
+    @classmethod
+    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
+        return str(options.get("market", STOCKS)) == STOCKS
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def client_order_id(self, identity: str) -> str:
+        return hex_digits(identity)
+
+    def execute_order(self, request: OrderRequest) -> ExecutionResult:
+        try:
+            body = self._order_form(request)
+        except BrokerError as error:
+            again = 1 if isinstance(error, QueryFailedError) else None
+            return ExecutionResult(
+                Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
+            )
+        url = f"{self._trading}/v2/orders"
+        reply = self._http.act("POST", url, body, Purpose.ORDER, request.send_before)
+        evidence = self._http.evidence("POST", url, body, reply)
+        if answers.is_placed(reply, body["client_order_id"]):
+            return ExecutionResult(Outcome.ACCEPTED, str(reply.member("id")), evidence=evidence)
+        verdict = answers.judged(reply)
+        return ExecutionResult(
+            verdict.outcome,
+            code=verdict.code,
+            detail=self._http.scrub(verdict.detail),
+            evidence=evidence,
+            retry_after=verdict.retry_after,
+        )
+
+    def _order_form(self, request: OrderRequest) -> dict[str, str]:
+        """The body of the order, every number as text. Raises BrokerError when it may not leave."""
+        if self._rehearses:
+            raise NotSupportedError("a dry-run account of Alpaca only reads; rehearse on paper")
+        check_form(request, self.capabilities, "Alpaca")
+        rules = self.instrument(request.symbol)
+        check_grid(request, rules)
+        body = {
+            "symbol": rules.venue_symbol,
+            "qty": decimal_text(request.quantity),
+            "side": request.side.value,
+            "type": request.type.value,
+            "time_in_force": self._time_in_force(request).value,
+            "client_order_id": hex_digits(request.identity),
+        }
+        numbers = {
+            "limit_price": request.price,
+            "stop_price": request.stop_price,
+            "trail_percent": request.trailing_percent,
+        }
+        body |= {name: decimal_text(one) for name, one in numbers.items() if one is not None}
+        if self._waits_for_opening and request.type in IMMEDIATE - STOPS and not self._is_open():
+            raise BrokerError(
+                "the stock market is closed; the option outside_hours can queue such orders",
+                code="TRADING_HOURS",
+            )
+        return body
+
+    def _time_in_force(self, request: OrderRequest) -> TimeInForce:
+        """Market orders in shares, and stops for parts of one, are good for the day: Alpaca takes
+        parts only so (docs.alpaca.markets, Fractional Trading). Raises NotSupportedError."""
+        asked = request.time_in_force
+        if self._market != STOCKS or asked is not TimeInForce.GTC:
+            return asked
+        in_parts = request.quantity % 1 != 0
+        if request.type is OrderType.MARKET or (in_parts and request.type in STOPS):
+            return TimeInForce.DAY
+        if in_parts:
+            raise NotSupportedError("orders for parts of a share are good for the day only")
+        return asked
+
+    def _is_open(self) -> bool:
+        """Whether the stock market is open; asked once for each change. Raises QueryFailedError."""
+        with self._clock_lock:
+            if self._opening is None or datetime.now(UTC) >= self._opening[1]:
+                found = answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
+                self._opening = found[:2]
+            return self._opening[0]
+
+    def cancel_order(self, ref: OrderRef) -> CancelResult:
+        try:
+            found = self._find(ref)
+        except BrokerError as error:
+            return CancelResult(Outcome.NOT_SENT, error.code, str(error))
+        if found is None:
+            return CancelResult(Outcome.REJECTED, "VENUE_REJECTED", "Alpaca knows no such order")
+        url = f"{self._trading}/v2/orders/{escaped(text(found, 'id'), safe='')}"
+        reply = self._http.act("DELETE", url, None, Purpose.CANCEL)
+        evidence = self._http.evidence("DELETE", url, None, reply)
+        if reply.status in (200, 204):
+            return CancelResult(Outcome.ACCEPTED, evidence=evidence)
+        if reply.status in (404, 422) and reply.member("message"):
+            said = self._http.scrub(str(reply.member("message")))
+            return CancelResult(Outcome.REJECTED, "VENUE_REJECTED", said, evidence)
+        verdict = before_words(reply) or unknown(f"HTTP {reply.status}")
+        return CancelResult(verdict.outcome, verdict.code, verdict.detail, evidence)
+
+    def fetch_order(self, ref: OrderRef) -> OrderReport | None:
+        found = self._find(ref)
+        if found is None:
+            return None
+        order_id = text(found, "id")
+        fills: tuple[FillReport, ...] = ()
+        if number(found, "filled_qty"):
+            asked = {"order_id": order_id, "direction": "asc"}
+            trades = self._activities(asked)
+            fills = tuple(
+                self._fill(one, ref.symbol) for one in trades if one.get("order_id") == order_id
+            )
+        return answers.order(found, ref.symbol, fills)
+
+    def _find(self, ref: OrderRef) -> Mapping[str, Any] | None:
+        """The order by its id there, else by ours; ``None`` only on Alpaca's own word."""
+        url = f"{self._trading}/v2/orders:by_client_order_id"
+        params = {"client_order_id": hex_digits(ref.identity)}
+        if ref.broker_order_id:
+            url = f"{self._trading}/v2/orders/{escaped(ref.broker_order_id, safe='')}"
+            params = {}
+        try:
+            found = row(self._http.ask(url, params))
+        except RefusedError as refused:
+            if refused.reply.status == 404 and refused.reply.member("code") == NO_ORDER:
+                return None
+            raise
+        if text(found, "client_order_id") != hex_digits(ref.identity):
+            raise QueryFailedError("Alpaca answered with another order")
+        return found
+
+    def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
+        params = {"status": "open", "limit": str(MOST_ORDERS), "nested": "false"}
+        if symbol:
+            params["symbols"] = self._venue_symbol(symbol)
+        found = rows(self._http.ask(f"{self._trading}/v2/orders", params))
+        if len(found) >= MOST_ORDERS:
+            raise QueryFailedError(f"Alpaca lists no more than {MOST_ORDERS} open orders at once")
+        ours = [one for one in found if one.get("asset_class") == ASSET_CLASS[self._market]]
+        return [answers.order(one, self._symbol(one)) for one in ours]
+
+    def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
+        after = since.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        found = self._activities({"after": after, "direction": "asc"})
+        mine = [self._fill(one, symbol) for one in found if self._is_of(one, symbol)]
+        return [one for one in mine if one.at >= since]
+
+    def _activities(self, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        """Every fill that fits, page by page. Raises QueryFailedError when there is no end to it."""
+        url, found = f"{self._trading}/v2/account/activities/FILL", []
+        asked = {**params, "page_size": str(PAGE)}
+        for _ in range(MOST_PAGES):
+            page = rows(self._http.ask(url, asked))
+            found += page
+            if len(page) < PAGE:
+                return found
+            asked["page_token"] = text(page[-1], "id")
+        raise QueryFailedError(f"Alpaca lists more than {MOST_PAGES * PAGE} trades")
+
+    def _is_of(self, activity: Mapping[str, Any], symbol: str) -> bool:
+        said = text(activity, "symbol")
+        return said.replace("/", "") == self._venue_symbol(symbol).replace("/", "")
+
+    def _fill(self, activity: Mapping[str, Any], symbol: str) -> FillReport:
+        return answers.fill(activity, symbol, self._market, self._crypto_fee)
+
+    def positions(self) -> Sequence[PositionReport]:
+        """Shares held or owed; coins are balances."""
+        if self._market == CRYPTO:
+            return ()
+        return [answers.position(one, self._market) for one in self._holdings()]
+
+    def _holdings(self) -> list[Mapping[str, Any]]:
+        found = rows(self._http.ask(f"{self._trading}/v2/positions"))
+        return [one for one in found if one.get("asset_class") == ASSET_CLASS[self._market]]
+
+    def balances(self) -> Sequence[BalanceReport]:
+        """Dollars, and each holding by its ticker; what is owed is negative."""
+        account = row(self._http.ask(f"{self._trading}/v2/account"))
+        cash, power = number(account, "cash"), number(account, "non_marginable_buying_power")
+        found = [BalanceReport(text(account, "currency"), cash, max(Decimal(0), min(cash, power)))]
+        for one in self._holdings():
+            held = answers.position(one, self._market)
+            free = number(one, "qty_available") if held.quantity > 0 else held.quantity
+            found.append(BalanceReport(held.symbol.partition("/")[0], held.quantity, free))
+        return [one for one in found if one.total]
+
+    def instrument(self, symbol: str) -> Instrument:
+        """The rules of ``symbol``, read again after an hour."""
+        venue_symbol = self._venue_symbol(symbol)
+        known = self._instruments.get(symbol)
+        if known is not None and time.monotonic() - known[0] < INSTRUMENT_AGE:
+            return known[1]
+        url = f"{self._trading}/v2/assets/{escaped(venue_symbol, safe='')}"
+        with _listed(symbol):
+            asset = row(self._http.ask(url))
+        rules = answers.instrument(asset, symbol, self._market, fractional=self._fractional)
+        self._instruments[symbol] = (time.monotonic(), rules)
+        return rules
+
+    def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
+        venue_symbol = self._venue_symbol(symbol)
+        with _listed(symbol):
+            if self._market == STOCKS:
+                url = f"{self._data}/v2/stocks/{escaped(venue_symbol, safe='')}/snapshot"
+                return answers.quote(row(self._http.ask(url, {"feed": self._feed})), symbol)
+            url = f"{self._data}/v1beta3/crypto/us/snapshots"
+            found = row(row(self._http.ask(url, {"symbols": venue_symbol})), "snapshots")
+        if venue_symbol not in found:
+            raise QuoteUnavailableError(f"Alpaca has no price of {symbol}")
+        return answers.quote(row(found, venue_symbol), symbol)
+
+    def _venue_symbol(self, symbol: str) -> str:
+        """``AAPL/USD`` is AAPL there. Raises UnknownSymbolError for what is not of this market."""
+        base, _, quote = symbol.partition("/")
+        if not base or not quote or (self._market == STOCKS and quote != "USD"):
+            raise UnknownSymbolError(f"{symbol} is not traded for dollars at Alpaca")
+        return base if self._market == STOCKS else symbol
+
+    def _symbol(self, answer: Mapping[str, Any]) -> str:
+        return answers.symbol_of(text(answer, "symbol"), self._market)
+
+    def health_check(self) -> Health:
+        try:
+            asked, started = datetime.now(UTC), time.monotonic()
+            is_open, _, at = answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
+            taken = time.monotonic() - started
+        except BrokerError as error:
+            return Health(False, str(error))
+        hours = "open" if is_open else "closed"
+        skew = round((at - asked).total_seconds() * 1000 - taken * 500)
+        detail = f"Alpaca answers; the stock market is {hours}"
+        return Health(True, detail, round(taken * 1000), skew)
+
+    def check_permissions(self) -> Permissions:
+        try:
+            account = row(self._http.ask(f"{self._trading}/v2/account"))
+        except QueryFailedError as error:
+            if error.code == CredentialError.code:
+                raise CredentialError(str(error)) from error
+            raise
+        blocks = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+        blocked = [name for name in blocks if account.get(name) is not False]
+        status = "status" if self._market == STOCKS else "crypto_status"
+        may_trade = not blocked and account.get(status) == "ACTIVE"
+        detail = f"account {account.get(status)}, {', '.join(blocked) or 'not blocked'}"
+        # a key may ask for crypto transfers (Crypto Funding), unless the account blocks them
+        may_withdraw = False if account.get("transfers_blocked") is True else None
+        return Permissions(may_trade, may_withdraw, None, detail)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@contextmanager
+def _listed(symbol: str) -> Iterator[None]:
+    """What Alpaca does not know is no symbol of it; every other refusal stays a question unanswered."""
+    try:
+        yield
+    except RefusedError as refused:
+        if refused.reply.status in (400, 404, 422):
+            raise UnknownSymbolError(f"Alpaca does not list {symbol}") from refused
+        raise
+
+
+def _hosts(config: AccountConfig) -> tuple[str, str]:
+    """Where orders and where prices are asked for; only ``live`` ever names the live host."""
+    base_url = config.options.get("base_url")
+    if base_url:
+        target = checked_base_url(str(base_url))
+        return target, target
+    return (LIVE if config.environment is Environment.LIVE else PAPER), DATA

@@ -1,0 +1,242 @@
+"""HTTP to a broker without an SDK: questions, which may be asked again, and acts, which never are.
+
+One request leaves per ``act``, with every timeout named, no redirect followed and no retry below it;
+what was seen of it comes back as a ``Reply`` and is judged by the plugin. httpx is used because it
+tells "never connected" from "cut afterwards" by the class of its errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from brokers.errors import CredentialError, QueryFailedError
+from brokers.limiter import Limiter, Purpose
+from brokers.outcome import THROTTLE_STATUSES, Verdict, unknown
+from brokers.timing import LOOPBACK
+from brokers.types import Outcome
+
+if TYPE_CHECKING:
+    import httpx
+
+BODY_LIMIT = 16 << 20
+BODY_HEAD = 2000
+ASK_TRIES = 3
+ASK_PAUSE = 0.2
+PASSING = frozenset({500, 502, 503, 504})
+"""Statuses after which a question is asked again."""
+NEVER_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+"""Classes of httpx that prove that no byte of the request left."""
+MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was seen of one request.
+
+    ``sent`` is false only with proof; ``status`` and ``body`` are there only once the whole answer
+    was. ``failure`` names what went wrong on the way; ``code`` says why nothing was sent.
+    """
+
+    sent: bool
+    status: int | None = None
+    body: str = ""
+    retry_after: int | None = None
+    failure: str = ""
+    code: str = "VENUE_UNREACHABLE"
+
+    def json(self) -> Any:
+        """The answer with every number as its text; ``None`` when it is no JSON."""
+        try:
+            return json.loads(self.body, parse_float=str, parse_int=str)
+        except ValueError:
+            return None
+
+    def member(self, name: str) -> Any:
+        """A member of an answer that is an object; ``None`` where there is none."""
+        answer = self.json()
+        return answer.get(name) if isinstance(answer, dict) else None
+
+
+class RefusedError(QueryFailedError):
+    """The venue answered a question with a refusal in its own words."""
+
+    def __init__(self, label: str, reply: Reply, said: str) -> None:
+        code = CredentialError.code if reply.status in (401, 403) else None
+        super().__init__(f"{label}: HTTP {reply.status} {said}".rstrip(), code=code)
+        self.reply = reply
+
+
+class _TooMuchError(Exception):
+    """The answer did not end within its time or size."""
+
+
+class VenueHttp:
+    """The connections of one account to one venue; safe for threads and for a fork."""
+
+    def __init__(
+        self,
+        label: str,
+        headers: Mapping[str, str],
+        secrets: tuple[str, ...],
+        patience: int,
+        limiter: Limiter | None,
+    ) -> None:
+        """``patience``: seconds for connecting, for each wait on the socket and for the whole."""
+        self.label = label
+        self._headers = dict(headers)
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._patience = patience
+        self._limiter = limiter
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[int, bool], httpx.Client] = {}
+
+    def ask(self, url: str, params: Mapping[str, str] | None = None) -> Any:
+        """The JSON of an answer with status 200, numbers as text; asked again after a bad moment.
+
+        Raises RefusedError when the venue said no, QueryFailedError when nobody knows.
+        """
+        reply = Reply(sent=False)
+        for attempt in range(ASK_TRIES):
+            if attempt:
+                time.sleep(ASK_PAUSE)
+            reply = self._request("GET", url, params, None, Purpose.READ)
+            if reply.status is not None and reply.status not in PASSING:
+                break
+            if reply.code == "RATE_LIMITED":
+                break
+        return self._answer(reply)
+
+    def _answer(self, reply: Reply) -> Any:
+        if reply.status in THROTTLE_STATUSES or reply.code == "RATE_LIMITED":
+            raise QueryFailedError(f"{self.label}: asked too often", code="RATE_LIMITED")
+        answer = reply.json()
+        if reply.status == 200 and isinstance(answer, dict | list):
+            return answer
+        if reply.status is None or reply.status >= 500 or not isinstance(answer, dict):
+            seen = f"HTTP {reply.status}" if reply.status else f"no answer ({reply.failure})"
+            raise QueryFailedError(f"{self.label}: {seen}")
+        said = answer.get("message") or answer.get("errorMessage") or ""
+        raise RefusedError(self.label, reply, self.scrub(str(said)))
+
+    def act(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        purpose: Purpose,
+        send_before: datetime | None = None,
+    ) -> Reply:
+        """Send one request, once. Never raises for anything the venue or network does."""
+        return self._request(method, url, None, body, purpose, send_before)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+        purpose: Purpose,
+        send_before: datetime | None = None,
+    ) -> Reply:
+        path = urlsplit(url).path
+        wait = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
+        if wait:
+            return Reply(
+                False, retry_after=wait, failure="asked enough for now", code="RATE_LIMITED"
+            )
+        if send_before is not None and datetime.now(UTC) >= send_before:
+            late = "the claim on this order ended before it could be sent"
+            return Reply(False, retry_after=1, failure=late)
+        import httpx
+
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        client = self._client(loopback=urlsplit(url).hostname in LOOPBACK)
+        try:
+            with client.stream(
+                method, url, params=params, content=content, headers=headers
+            ) as response:
+                text = self._read(response)
+        except (httpx.HTTPError, _TooMuchError) as error:
+            name = type(error).__name__
+            return Reply(name not in NEVER_CONNECTED, failure=name)
+        after = response.headers.get("Retry-After", "")
+        patience = int(after) if after.isdigit() else None
+        return Reply(True, response.status_code, text, patience)
+
+    def _read(self, response: httpx.Response) -> str:
+        """The whole body; an answer that drips or never ends is none."""
+        deadline, parts, size = time.monotonic() + self._patience, [], 0
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > BODY_LIMIT or time.monotonic() > deadline:
+                raise _TooMuchError
+        return b"".join(parts).decode(errors="replace")
+
+    def _client(self, *, loopback: bool) -> httpx.Client:
+        """One per process: connections shared over a fork would mix up answers. A venue on this
+        machine is never reached through a proxy."""
+        import httpx
+
+        key = (os.getpid(), loopback)
+        with self._lock:
+            if key not in self._clients:
+                self._clients[key] = httpx.Client(
+                    headers=self._headers,
+                    timeout=httpx.Timeout(self._patience),
+                    follow_redirects=False,
+                    trust_env=not loopback,
+                )
+            return self._clients[key]
+
+    def close(self) -> None:
+        """Close what is open; the next request opens anew."""
+        with self._lock:
+            clients = [one for (pid, _), one in self._clients.items() if pid == os.getpid()]
+            self._clients.clear()
+        for client in clients:
+            client.close()
+
+    def scrub(self, text: str) -> str:
+        """``text`` without the account's secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def evidence(
+        self, method: str, url: str, body: Mapping[str, Any] | None, reply: Reply
+    ) -> dict[str, Any]:
+        """What was seen of one act, ready for JSON, without secrets."""
+        return {
+            "sent": reply.sent,
+            "request": {"method": method, "path": urlsplit(url).path, "fields": body or {}},
+            "status": reply.status,
+            "body": self.scrub(reply.body[:BODY_HEAD]),
+        }
+
+
+def before_words(reply: Reply) -> Verdict | None:
+    """The end of a placement that the venue said nothing readable about; ``None`` when it spoke.
+
+    NOT_SENT needs proof that nothing left; all else may be at the venue.
+    """
+    if not reply.sent:
+        return Verdict(Outcome.NOT_SENT, reply.code, reply.failure, reply.retry_after)
+    if reply.status is None:
+        return unknown("no answer", reply.failure)
+    if reply.status in THROTTLE_STATUSES:
+        # a gateway that counts requests may answer for an engine that has the order already
+        said = f"the order may exist: rate limit, HTTP {reply.status}"
+        return Verdict(Outcome.UNKNOWN, "RATE_LIMITED", said)
+    if reply.status >= 500 or reply.status == 408 or not isinstance(reply.json(), dict):
+        return unknown(f"HTTP {reply.status}")
+    return None

@@ -1,0 +1,407 @@
+"""What Alpaca's answers come to, and what leaves for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers.errors import (
+    ConfigurationError,
+    CredentialError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
+from brokers.plugins import alpaca
+from brokers.plugins.alpaca import AlpacaPlugin
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    Environment,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    PositionReport,
+    Side,
+    TimeInForce,
+    VenueStatus,
+)
+from tests.brokers.contract import alpaca_plugin, order, ref
+from tests.venues.client import RunningVenue
+from tests.venues.credentials import ALPACA_KEY, ALPACA_SECRET
+from tests.venues.faults import Action, Endpoint, Fault, When
+
+APPLE, BITCOIN = "AAPL/USD", "BTC/USD"
+D = Decimal
+ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+NOT_SENT, UNKNOWN = Outcome.NOT_SENT, Outcome.UNKNOWN
+
+
+def shares(**changes: object) -> OrderRequest:
+    return order(**{"symbol": APPLE, "quantity": D(3)} | changes)
+
+
+def coins(**changes: object) -> OrderRequest:
+    return order(**{"symbol": BITCOIN, "quantity": D("0.002")} | changes)
+
+
+def sent(venue: RunningVenue) -> list[dict[str, str]]:
+    return [one.params for one in venue.control.requests() if one.endpoint == "order"]
+
+
+def answered(venue: RunningVenue) -> list[dict[str, str]]:
+    """As ``sent``, once the venue has let go of the request it holds."""
+    deadline = time.monotonic() + 10
+    while not sent(venue) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return sent(venue)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "code", "placed"),
+    [
+        (Fault(Action.CODE, When.BEFORE, code="40310000"), REJECTED, "VENUE_REJECTED", 0),
+        (Fault(Action.CODE, When.BEFORE, code="42210000"), REJECTED, "VENUE_REJECTED", 0),
+        (Fault(Action.CODE, When.BEFORE, code="40110000"), REJECTED, "CREDENTIALS_REFUSED", 0),
+        (Fault(Action.CODE, code="40010001"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CODE, code="42910000"), UNKNOWN, "RATE_LIMITED", 1),
+        (Fault(Action.CODE, code="50010000"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.STATUS, status=429), UNKNOWN, "RATE_LIMITED", 1),
+        (Fault(Action.STATUS, status=502), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.STATUS, status=504), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.STATUS, status=403), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.DROP), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.HANG, seconds=3), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.TRUNCATE), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CUT_JSON), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.EMPTY), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.HTML), UNKNOWN, "VENUE_UNREACHABLE", 1),
+    ],
+    ids=lambda value: (
+        f"{value.label}{value.code or value.status}" if isinstance(value, Fault) else str(value)
+    ),
+)
+def test_only_evidence_ends_a_placement(
+    venue: RunningVenue, fault: Fault, outcome: Outcome, code: str, placed: int
+) -> None:
+    plugin, request = alpaca_plugin(venue.base_url, submit_timeout=1), shares()
+    venue.control.queue_faults(fault)
+    result = plugin.execute_order(request)
+    assert (result.outcome, result.code) == (outcome, code)
+    assert len(venue.control.ledger("alpaca").orders) == placed
+    assert len(answered(venue)) == 1
+    found = plugin.fetch_order(ref(request))
+    assert (found is not None) is bool(placed)
+
+
+def test_the_body_is_text_in_plain_notation_and_carries_our_id(venue: RunningVenue) -> None:
+    request = shares(type=OrderType.STOP_LIMIT, price=D("250.50"), stop_price=D("260"))
+    assert alpaca_plugin(venue.base_url).execute_order(request).outcome is ACCEPTED
+    assert sent(venue) == [
+        {
+            "symbol": "AAPL",
+            "qty": "3",
+            "side": "buy",
+            "type": "stop_limit",
+            "time_in_force": "gtc",
+            "client_order_id": request.identity,
+            "limit_price": "250.5",
+            "stop_price": "260",
+        }
+    ]
+
+
+def test_secrets_are_nowhere_in_the_evidence(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    results = [plugin.execute_order(shares())]
+    venue.control.queue_faults(Fault(Action.CODE, code="40310000"))
+    results.append(plugin.execute_order(shares()))
+    for result in results:
+        assert ALPACA_SECRET not in repr(result)
+        assert ALPACA_KEY not in json.dumps(result.evidence)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "wanted"),
+    [
+        ({}, {"quantity": D("0.5")}, NOT_SENT),
+        ({"fractional": True}, {"quantity": D("0.5")}, "day"),
+        ({"fractional": True}, {"quantity": D("1E-9")}, "day"),
+        ({}, {}, "day"),
+        ({}, {"type": OrderType.LIMIT, "price": D(200)}, "gtc"),
+        (
+            {"fractional": True},
+            {"type": OrderType.LIMIT, "price": D(200), "quantity": D("0.5")},
+            NOT_SENT,
+        ),
+        (
+            {"fractional": True},
+            {"type": OrderType.STOP, "stop_price": D(300), "quantity": D("0.5")},
+            "day",
+        ),
+        ({}, {"type": OrderType.TRAILING_STOP, "trailing_percent": D("1.5")}, "gtc"),
+        ({}, {"type": OrderType.TRAILING_STOP}, NOT_SENT),
+        ({}, {"type": OrderType.LIMIT, "price": D("200.001")}, NOT_SENT),
+        ({}, {"symbol": "AAPL/EUR"}, NOT_SENT),
+        ({}, {"symbol": BITCOIN}, NOT_SENT),
+        ({"market": "crypto"}, {"symbol": APPLE}, NOT_SENT),
+    ],
+    ids=str,
+)
+def test_terms_of_shares(
+    venue: RunningVenue, options: dict[str, object], changes: dict[str, object], wanted: object
+) -> None:
+    request = shares(**changes)
+    result = alpaca_plugin(venue.base_url, **options).execute_order(request)
+    if wanted is NOT_SENT:
+        assert (result.outcome, sent(venue)) == (NOT_SENT, [])
+    else:
+        assert (result.outcome, sent(venue)[0]["time_in_force"]) == (ACCEPTED, wanted)
+
+
+def test_a_market_order_outside_hours_is_refused_or_queued_as_the_account_says(
+    venue: RunningVenue,
+) -> None:
+    venue.control.set_market_hours("alpaca", is_open=False)
+    request = shares()
+    refused = alpaca_plugin(venue.base_url).execute_order(request)
+    assert (refused.outcome, refused.code) == (NOT_SENT, "TRADING_HOURS")
+    assert sent(venue) == []
+
+    plugin = alpaca_plugin(venue.base_url, outside_hours="queue")
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, D(0))
+
+
+def test_limit_orders_and_crypto_do_not_wait_for_the_opening(venue: RunningVenue) -> None:
+    venue.control.set_market_hours("alpaca", is_open=False)
+    limit = shares(type=OrderType.LIMIT, price=D(200))
+    assert alpaca_plugin(venue.base_url).execute_order(limit).outcome is ACCEPTED
+    assert alpaca_plugin(venue.base_url, market="crypto").execute_order(coins()).outcome is ACCEPTED
+
+
+def test_the_clock_is_asked_once_and_a_market_order_needs_its_answer(venue: RunningVenue) -> None:
+    venue.control.queue_faults(*[Fault(Action.STATUS, endpoint=Endpoint.ANY, status=503)] * 3)
+    plugin = alpaca_plugin(venue.base_url)
+    first = plugin.execute_order(shares())
+    assert (first.outcome, first.code, first.retry_after) == (NOT_SENT, "VENUE_UNREACHABLE", 1)
+    assert sent(venue) == []
+    assert [plugin.execute_order(shares()).outcome for _ in range(3)] == [ACCEPTED] * 3
+    asked = [one.path for one in venue.control.requests() if one.path == "/v2/clock"]
+    assert len(asked) == 1
+
+
+def test_crypto_is_an_account_of_its_own(venue: RunningVenue) -> None:
+    plugin, request = alpaca_plugin(venue.base_url, market="crypto"), coins()
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    (fill,) = report.fills
+    assert (fill.fee, fill.fee_currency) == (D("0.000005"), "BTC")
+    assert sent(venue)[0]["time_in_force"] == "gtc"
+    assert plugin.positions() == ()
+    assert BalanceReport("BTC", D("0.002"), D("0.002")) in plugin.balances()
+    sold = coins(side=Side.SELL, quantity=D("0.001"))
+    plugin.execute_order(sold)
+    report = plugin.fetch_order(ref(sold))
+    assert report is not None
+    assert report.fills[0].fee_currency == "USD"
+    assert report.fills[0].fee == report.fills[0].price * D("0.001") * D("0.0025")
+    stop = coins(type=OrderType.STOP, stop_price=D(70000))
+    assert plugin.execute_order(stop).code == "NOT_SUPPORTED"
+
+
+def test_each_market_sees_its_own_orders_and_holdings(venue: RunningVenue) -> None:
+    stocks = alpaca_plugin(venue.base_url)
+    crypto = alpaca_plugin(venue.base_url, market="crypto")
+    stocks.execute_order(shares())
+    stocks.execute_order(shares(type=OrderType.LIMIT, price=D(200)))
+    crypto.execute_order(coins())
+    crypto.execute_order(coins(type=OrderType.LIMIT, price=D(50000)))
+    assert [one.symbol for one in stocks.open_orders()] == [APPLE]
+    assert [one.symbol for one in crypto.open_orders()] == [BITCOIN]
+    assert stocks.positions() == [PositionReport(APPLE, D(3), D("250.01"))]
+    names = [{one.currency for one in plugin.balances()} for plugin in (stocks, crypto)]
+    assert names == [{"USD", "AAPL"}, {"USD", "BTC"}]
+
+
+def test_every_trade_is_found_however_many_pages_there_are(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alpaca, "PAGE", 2)
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    plugin = alpaca_plugin(venue.base_url)
+    for _ in range(5):
+        plugin.execute_order(shares())
+    assert len({one.trade_id for one in plugin.trades_since(APPLE, start)}) == 5
+    assert plugin.trades_since("BRK.A/USD", start) == []
+    monkeypatch.setattr(alpaca, "MOST_PAGES", 2)
+    with pytest.raises(QueryFailedError, match="more than"):
+        plugin.trades_since(APPLE, start)
+
+
+QUERIES: dict[str, Callable[[AlpacaPlugin], Any]] = {
+    "fetch_order": lambda plugin: plugin.fetch_order(ref(shares())),
+    "open_orders": lambda plugin: plugin.open_orders(),
+    "trades_since": lambda plugin: plugin.trades_since(APPLE, datetime.now(UTC)),
+    "balances": lambda plugin: plugin.balances(),
+    "positions": lambda plugin: plugin.positions(),
+    "check_permissions": lambda plugin: plugin.check_permissions(),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_bad_answer_is_no_answer_and_a_bad_moment_is_asked_again(
+    venue: RunningVenue, query: str
+) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    for action in (Action.CUT_JSON, Action.EMPTY, Action.HTML):
+        venue.control.queue_faults(Fault(action, endpoint=Endpoint.ANY))
+        with pytest.raises(QueryFailedError):
+            QUERIES[query](plugin)
+    venue.control.queue_faults(Fault(Action.STATUS, endpoint=Endpoint.ANY, status=429))
+    with pytest.raises(QueryFailedError) as throttled:
+        QUERIES[query](plugin)
+    assert throttled.value.code == "RATE_LIMITED"
+    venue.control.queue_faults(
+        Fault(Action.DROP, endpoint=Endpoint.ANY),
+        Fault(Action.STATUS, endpoint=Endpoint.ANY, status=503),
+    )
+    QUERIES[query](plugin)
+    assert venue.control.pending_faults() == []
+    venue.control.queue_faults(*[Fault(Action.DROP, endpoint=Endpoint.ANY)] * 3)
+    with pytest.raises(QueryFailedError):
+        QUERIES[query](plugin)
+
+
+def test_a_404_of_something_else_is_not_an_absent_order(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    venue.control.queue_faults(Fault(Action.STATUS, endpoint=Endpoint.ANY, status=404))
+    with pytest.raises(QueryFailedError):
+        plugin.fetch_order(ref(shares()))
+
+
+def test_a_cancel_is_never_repeated_and_never_guessed(venue: RunningVenue) -> None:
+    plugin, request = alpaca_plugin(venue.base_url), shares(type=OrderType.LIMIT, price=D(200))
+    placed = plugin.execute_order(request)
+    venue.control.queue_faults(Fault(Action.DROP, When.BEFORE, Endpoint.CANCEL))
+    result = plugin.cancel_order(ref(request, placed.broker_order_id))
+    assert (result.outcome, result.evidence["sent"]) == (UNKNOWN, True)
+    deletes = [one for one in venue.control.requests() if one.method == "DELETE"]
+    assert len(deletes) == 1
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.OPEN
+
+
+def test_an_order_past_its_claim_is_not_sent(venue: RunningVenue) -> None:
+    late = shares(send_before=datetime.now(UTC) - timedelta(seconds=1))
+    result = alpaca_plugin(venue.base_url).execute_order(late)
+    assert (result.outcome, result.retry_after, sent(venue)) == (NOT_SENT, 1, [])
+
+
+def test_nobody_listening_means_nothing_was_sent() -> None:
+    plugin = alpaca_plugin("http://127.0.0.1:9", market="crypto")
+    assert plugin.execute_order(coins()).outcome is NOT_SENT
+    assert plugin.health_check().ok is False
+    assert plugin.cancel_order(ref(coins())).outcome is NOT_SENT
+
+
+def test_only_the_live_environment_reaches_the_live_host() -> None:
+    hosts = {}
+    for environment in Environment:
+        plugin = AlpacaPlugin()
+        keys = {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET}
+        plugin.init(AccountConfig("1", "a", environment, {}, keys))
+        hosts[environment.value] = (plugin._trading, plugin._data)
+        plugin.close()
+    paper = ("https://paper-api.alpaca.markets", "https://data.alpaca.markets")
+    assert hosts == {
+        "dry_run": paper,
+        "sandbox": paper,
+        "live": ("https://api.alpaca.markets", "https://data.alpaca.markets"),
+    }
+
+
+def test_a_dry_run_reads_and_places_nothing(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url, Environment.DRY_RUN)
+    assert plugin.fetch_data(APPLE).last == D(250)
+    result = plugin.execute_order(shares())
+    assert (result.outcome, result.code, sent(venue)) == (NOT_SENT, "NOT_SUPPORTED", [])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"market": "options"}, "stocks, crypto"),
+        ({"fractional": "yes"}, "true or false"),
+        ({"feed": "live"}, "iex"),
+        ({"crypto_fee_bps": "NaN"}, "crypto_fee_bps"),
+        ({"base_url": "http://example.com"}, "http only to this machine"),
+        ({"submit_timeout": 0}, "submit_timeout"),
+        ({"outside_hours": True}, "refuse, queue"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        alpaca_plugin(**{"base_url": "http://127.0.0.1:9"} | options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("keys", [{}, {"api_key": "K"}, {"api_key": "K", "api_secret": "a b"}])
+def test_half_a_key_is_refused(keys: dict[str, str]) -> None:
+    with pytest.raises(CredentialError):
+        AlpacaPlugin().init(AccountConfig("1", "a", Environment.SANDBOX, {}, keys))
+
+
+def test_the_account_is_asked_whether_it_may_trade_and_withdraw(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    venue.control.set_permissions("alpaca", {"transfers_blocked": True})
+    assert plugin.check_permissions().withdraw is False
+    venue.control.set_permissions("alpaca", {"trading_blocked": True})
+    permissions = plugin.check_permissions()
+    assert permissions.trade is False
+    assert "trading_blocked" in permissions.detail
+    assert plugin.execute_order(shares()).outcome is REJECTED
+
+
+def test_a_wrong_key_is_named(venue: RunningVenue) -> None:
+    plugin = AlpacaPlugin()
+    keys = {"api_key": ALPACA_KEY, "api_secret": "another"}
+    options = {"base_url": venue.base_url, "market": "crypto"}
+    plugin.init(AccountConfig("1", "a", Environment.SANDBOX, options, keys))
+    with pytest.raises(CredentialError):
+        plugin.check_permissions()
+    with pytest.raises(QueryFailedError) as refused:
+        plugin.balances()
+    assert refused.value.code == "CREDENTIALS_REFUSED"
+
+
+def test_no_price_is_no_quote(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    venue.control.set_depth("alpaca", APPLE, bids=[], asks=[])
+    with pytest.raises(QuoteUnavailableError):
+        plugin.fetch_data(APPLE)
+    with pytest.raises(UnknownSymbolError):
+        plugin.fetch_data("NOSUCH/USD")
+    crypto = alpaca_plugin(venue.base_url, market="crypto")
+    with pytest.raises(QuoteUnavailableError):
+        crypto.fetch_data("ZZZ/USD")
+
+
+def test_immediate_orders_leave_nothing_behind(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    for term in (TimeInForce.IOC, TimeInForce.FOK):
+        request = shares(type=OrderType.LIMIT, price=D(200), time_in_force=term)
+        assert plugin.execute_order(request).outcome is ACCEPTED
+        report = plugin.fetch_order(ref(request))
+        assert report is not None
+        assert (report.status, report.filled_quantity) == (VenueStatus.CANCELED, D(0))

@@ -1,0 +1,1 @@
+"""An imitation of Alpaca: shares and crypto of one account."""
