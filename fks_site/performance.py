@@ -11,7 +11,6 @@ from typing import Any, cast
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import (
-    Aggregate,
     Avg,
     Case,
     Count,
@@ -36,6 +35,7 @@ from execution.models import Fill, Order
 from execution.performance import Figures, Traded
 from execution.states import OrderState
 from fks_site import charts
+from fks_site.account_figures import Percentile
 from fks_site.trade_filter import TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
@@ -45,17 +45,6 @@ CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
     "realised_pnl", "trade_id", "order_id", "broker_order_id",
 )  # fmt: skip
-
-
-class Percentile(Aggregate):
-    """PostgreSQL's ``percentile_cont`` of an ordered set; ``share`` from 0 to 1."""
-
-    function = "PERCENTILE_CONT"
-    template = "%(function)s(%(share)s) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = DurationField()
-
-    def __init__(self, expression: Any, share: Decimal, **extra: Any) -> None:
-        super().__init__(expression, share=share, **extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +67,10 @@ class Report:
     drawdown: Decimal
     line: charts.Line | None
     groups: dict[str, list[Row]]
+
+    @property
+    def is_loss(self) -> bool:
+        return self.realised < 0
 
 
 def page(request: HttpRequest) -> HttpResponseBase:

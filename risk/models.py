@@ -4,6 +4,7 @@ done.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from ipaddress import ip_network
 from typing import ClassVar
@@ -174,6 +175,13 @@ class CircuitBreaker(models.Model):
     def name(self) -> str:
         """The account's name, or ``venue:`` and the venue: no account's name holds a colon."""
         return self.account.name if self.account else f"venue:{self.venue}"
+
+    @property
+    def next_probe_at(self) -> datetime | None:
+        """When a caller may ask whether the venue works again; ``None`` unless it is open."""
+        if self.state != self.State.OPEN or self.opened_at is None:
+            return None
+        return self.opened_at + timedelta(seconds=self.open_seconds)
 
 
 class BreakerEvent(models.Model):

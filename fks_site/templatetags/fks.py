@@ -104,6 +104,17 @@ def age(seconds: int | None) -> str:
     return f"{seconds} s"
 
 
+@register.inclusion_tag("fks/used_bar.html")
+def used_bar(result: Decimal, limit: Decimal | None) -> dict[str, Any]:
+    """How much of a loss limit a result has used up, as a bar with its numbers."""
+    if limit is None:
+        return {"limit": None}
+    lost = max(-result, Decimal(0))
+    share = min(lost / limit, Decimal(1)) if limit else Decimal(1)
+    tone = "danger" if share >= 1 else "warning" if share >= Decimal("0.8") else "success"
+    return {"limit": limit, "lost": lost, "share": int(share * 100), "tone": tone}
+
+
 @register.inclusion_tag("fks/pill.html")
 def order_pill(state: str) -> dict[str, Any]:
     """An order's state as a coloured word with an icon."""

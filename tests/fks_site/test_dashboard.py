@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
@@ -15,11 +17,13 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from execution import differences
 from execution.admin.search import first_id_at
+from execution.days import day_of
 from execution.ids import uuid7
 from execution.models import Protection
 from execution.states import OrderState, SignalState
-from fks_site import dashboard
-from risk.models import AuditEvent, TradingState
+from fks_site import account_figures, dashboard
+from risk import breakers
+from risk.models import AuditEvent, RiskLimit, RiskPolicy, TradingState
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -213,3 +217,97 @@ def test_the_switch_asks_strangers_to_log_in(client: Client) -> None:
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/admin/login/")
     assert not TradingState.objects.exists()
+
+
+# --- figures of accounts --------------------------------------------------------------------------
+
+
+def of_today(**columns: Any) -> Any:
+    """The home page's one account, with a loss of 450 booked 30 minutes ago."""
+    account = AccountFactory.create(**columns)
+    order = OrderFactory.create(account=account, state=OrderState.FILLED)
+    booked = timezone.now() - timedelta(minutes=30)
+    FillFactory.create(order=order, realised_pnl=Decimal(-450), recorded_at=booked)
+    return account
+
+
+def limit(value: str, mode: str = "enforce", **policy: Any) -> None:
+    row, _ = RiskPolicy.objects.get_or_create(**({"account": None} | policy))
+    RiskLimit.objects.create(policy=row, rule="daily_loss", value=Decimal(value), mode=mode)
+
+
+def test_the_days_loss_stands_against_the_tightest_limit_in_force(admin_client: Client) -> None:
+    with time_machine.travel(datetime(2026, 3, 10, 12, tzinfo=UTC), tick=True):
+        account = of_today()
+        limit("1000")
+        limit("500", account=account)
+        limit("10", mode="observe", account=AccountFactory.create(name="other"))
+        limit("20", strategy="trend")
+        (row,) = [one for one in dashboard.gather(timezone.now()).accounts if one.pk == account.pk]
+        assert (row.realised, row.daily_limit) == (Decimal(-450), Decimal(500))
+        admin_client.get(reverse("admin:second_factor"))
+        page = admin_client.get(reverse("admin:dashboard")).content.decode()
+    assert '<progress max="100" value="90"' in page
+    assert "fks-used-warning" in page
+
+
+@pytest.mark.parametrize(
+    ("zone", "starts", "is_counted"),
+    [("UTC", "00:00", True), ("UTC", "11:45", False), ("America/New_York", "00:00", True),
+     ("America/New_York", "07:45", False), ("Asia/Tokyo", "21:00", False)],
+)  # fmt: skip
+def test_a_day_is_the_accounts_own(zone: str, starts: str, is_counted: bool) -> None:
+    with time_machine.travel(datetime(2026, 3, 10, 12, tzinfo=UTC), tick=True):
+        account = of_today(day_zone=zone, day_starts=time.fromisoformat(starts))
+        (row,) = dashboard.gather(timezone.now()).accounts
+        assert row.began == day_of(account, timezone.now())[1]
+        assert row.realised == (-450 if is_counted else 0)
+
+
+def test_how_long_the_venue_takes_to_answer() -> None:
+    account = AccountFactory.create()
+    now = timezone.now()
+    for number in range(1, 22):
+        sent = now - timedelta(minutes=number)
+        OrderFactory.create(
+            account=account,
+            submitted_at=sent,
+            acknowledged_at=sent + timedelta(milliseconds=10 * number),
+        )
+    old = now - timedelta(hours=2)
+    OrderFactory.create(account=account, submitted_at=old, acknowledged_at=now)
+    (row,) = dashboard.gather(now).accounts
+    assert row.answer_p95 == timedelta(milliseconds=200)
+
+
+def test_a_breaker_is_tripped_and_reset_from_here(admin_client: Client, viewer: Client) -> None:
+    account = AccountFactory.create(name="main")
+    breaker = breakers.of_account(account.pk)
+    venue = breakers.of_venue(account)
+    page = admin_client.get(reverse("admin:dashboard")).content.decode()
+    trip = reverse("admin:risk_circuitbreaker_trip", args=[venue.pk])
+    assert f'href="{trip}"' in page
+    breakers.trip(venue, "maintenance")
+    cache.clear()
+    page = admin_client.get(reverse("admin:dashboard")).content.decode()
+    reset = reverse("admin:risk_circuitbreaker_reset", args=[venue.pk])
+    assert f'href="{reset}"' in page
+    assert "maintenance" in page
+    assert f"operate-breaker-{breaker.pk}" in page
+    looked = viewer.get(reverse("admin:dashboard")).content.decode()
+    assert "maintenance" in looked
+    assert "operate-breaker" not in looked
+
+
+def test_the_home_page_draws_what_thirty_days_have_brought(admin_client: Client) -> None:
+    order = OrderFactory.create(state=OrderState.FILLED)
+    for days, result in ((40, 1000), (3, 5), (2, -2), (1, 4)):
+        at = timezone.now() - timedelta(days=days)
+        FillFactory.create(order=order, realised_pnl=Decimal(result), recorded_at=at)
+    (curve,) = account_figures.curves()
+    assert (curve.currency, curve.total, curve.is_loss) == ("USDT", Decimal(7), False)
+    assert curve.line is not None
+    assert (curve.line.first.total, curve.line.last.total) == (5, 7)
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "Realised in 30 days" in page
+    assert curve.line.path in page

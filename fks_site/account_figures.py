@@ -1,0 +1,125 @@
+"""Figures of accounts that PostgreSQL works out beside their rows, and the curves of the home page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import (
+    Aggregate,
+    DateTimeField,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+)
+from django.db.models.functions import TruncDay
+from django.utils import timezone
+
+from brokers.fields import MoneyField
+from execution.models import Fill, Order
+from execution.performance import Point
+from fks_site import charts
+from risk.models import RiskLimit
+
+ANSWERS_OF = timedelta(hours=1)
+DAYS = 30
+CURVES_KEY, CURVES_SECONDS = "fks.curves", 60
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's ``percentile_cont`` of an ordered set; ``share`` from 0 to 1."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(%(share)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = DurationField()
+
+    def __init__(self, expression: Any, share: Decimal, **extra: Any) -> None:
+        super().__init__(expression, share=share, **extra)
+
+
+def day_began(now: datetime) -> Func:
+    """When the account's own day began, by its zone and starting hour; annotates accounts."""
+    starts = F("day_starts")
+    local = Func(F("day_zone"), Value(now, DateTimeField()), function="TIMEZONE")
+    shifted = Func(local, starts, template="(%(expressions)s)", arg_joiner=" - ")
+    midnight = Func(Value("day"), shifted, function="DATE_TRUNC")
+    began = Func(midnight, starts, template="(%(expressions)s)", arg_joiner=" + ")
+    return Func(F("day_zone"), began, function="TIMEZONE", output_field=DateTimeField())
+
+
+def daily_limit() -> Subquery:
+    """The tightest daily loss limit in force for a whole account; annotates accounts."""
+    whole = RiskLimit.objects.filter(
+        Q(policy__account=OuterRef("pk")) | Q(policy__account=None),
+        policy__strategy="",
+        policy__symbol="",
+        rule="daily_loss",
+        mode=RiskLimit.Mode.ENFORCE,
+    )
+    return Subquery(whole.order_by("value").values("value")[:1], output_field=MoneyField())
+
+
+def answer_p95(now: datetime) -> Subquery:
+    """How long the venue took to answer the slowest twentieth of the last hour's orders."""
+    lasted = ExpressionWrapper(
+        F("acknowledged_at") - F("submitted_at"), output_field=DurationField()
+    )
+    answered = Order.objects.filter(
+        account=OuterRef("pk"), submitted_at__gte=now - ANSWERS_OF, acknowledged_at__isnull=False
+    )
+    grouped = answered.order_by().values("account")
+    p95 = grouped.annotate(p95=Percentile(lasted, Decimal("0.95"))).values("p95")
+    return Subquery(p95, output_field=DurationField())
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What the accounts in one currency have realised, day after day."""
+
+    currency: str
+    total: Decimal
+    line: charts.Line | None
+
+    @property
+    def is_loss(self) -> bool:
+        return self.total < 0
+
+
+def curves() -> list[Curve]:
+    """One per currency, of the last thirty days; at most a minute old."""
+    known: list[Curve] | None = cache.get(CURVES_KEY)
+    if known is None:
+        known = _curves(timezone.now())
+        cache.set(CURVES_KEY, known, CURVES_SECONDS)
+    return known
+
+
+def _curves(now: datetime) -> list[Curve]:
+    rows = (
+        Fill.objects.filter(recorded_at__gte=now - timedelta(days=DAYS))
+        .order_by()
+        .annotate(day=TruncDay("recorded_at"))
+        .values_list("account__quote_currency", "day")
+        .annotate(result=Sum("realised_pnl"))
+        .order_by("account__quote_currency", "day")
+    )
+    days: dict[str, list[tuple[datetime, Decimal]]] = {}
+    for currency, day, result in rows:
+        days.setdefault(currency, []).append((day, result))
+    return [_curve(currency, results) for currency, results in days.items()]
+
+
+def _curve(currency: str, results: list[tuple[datetime, Decimal]]) -> Curve:
+    totals = list(accumulate(result for _, result in results))
+    points = [Point(day, total) for (day, _), total in zip(results, totals, strict=True)]
+    return Curve(currency, totals[-1], charts.line(points))
