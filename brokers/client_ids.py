@@ -3,6 +3,7 @@ compare: the same identity always gives the same text."""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 
@@ -24,6 +25,13 @@ def prefixed_hex(identity: str) -> str:
 def short_text(identity: str) -> str:
     """The first 26 digits behind the ``t-`` that Gate demands; ccxt takes 28 characters in all."""
     return f"t-{hex_digits(identity)[:26]}"
+
+
+def letters_and_digits(identity: str) -> str:
+    """``fks`` and all 128 bits in base 32, lower case: 29 characters, the most MetaTrader 5 takes in a
+    comment, and a file name everywhere."""
+    text = base64.b32encode(bytes.fromhex(hex_digits(identity))).decode()
+    return f"fks{text.rstrip('=').lower()}"
 
 
 CLIENT_ID_FORMS: Mapping[str, Callable[[str], str]] = {

@@ -53,6 +53,7 @@ def registry() -> PluginRegistry:
         default="paper",
         builtin={
             "alpaca": "brokers.plugins.alpaca:AlpacaPlugin",
+            "bridge": "brokers.plugins.bridge:BridgePlugin",
             "ccxt": "brokers.plugins.ccxt:CcxtPlugin",
             "paper": "brokers.plugins.paper:PaperPlugin",
         },

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.brokers.terminals import mt5
+from tests.brokers.terminals.rigs import Mt5Rig, mt5_agent
 from tests.venues.client import RunningVenue, running_venue
 
 
@@ -19,3 +22,15 @@ def venue_process() -> Iterator[RunningVenue]:
 def venue(venue_process: RunningVenue) -> RunningVenue:
     venue_process.control.reset()
     return venue_process
+
+
+@pytest.fixture
+def mt5_rig(tmp_path: Path) -> Iterator[Mt5Rig]:
+    terminal = mt5.Mt5Terminal()
+    with mt5.running(terminal) as address:
+        agent = mt5_agent(tmp_path, terminal, address)
+        agent.start()
+        try:
+            yield Mt5Rig(terminal, agent)
+        finally:
+            agent.kill()

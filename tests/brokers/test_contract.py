@@ -16,13 +16,16 @@ from tests.brokers.contract import CCXT_VENUES, AlpacaRig, CcxtRig, PaperRig, Ri
 
 ZERO = Decimal(0)
 
-
-VENUES = [*CCXT_VENUES, "alpaca", pytest.param("paper", marks=pytest.mark.django_db)]
+TERMINALS = ("mt5",)
+"""Venues behind a bridge agent."""
+VENUES = [*CCXT_VENUES, "alpaca", pytest.param("paper", marks=pytest.mark.django_db), *TERMINALS]
 
 
 @pytest.fixture(params=VENUES)
 def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rig:
     name: str = request.param
+    if name in TERMINALS:
+        return request.getfixturevalue(f"{name}_rig")  # type: ignore[no-any-return]
     if name == "paper":
         return PaperRig("7", monkeypatch)
     if name == "alpaca":

@@ -1,0 +1,35 @@
+"""The drivers by name, each imported only where it is used: its vendor's package exists only there."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from brokers.bridge.driver import Driver, Memory
+from brokers.bridge.journal import Journal
+from brokers.bridge.settings import Settings
+
+CLASSES = {
+    "mt5": "brokers.bridge.drivers.mt5:Mt5Driver",
+    "nt8": "brokers.bridge.drivers.nt8:Nt8Driver",
+}
+
+
+def make(settings: Settings, journal: Journal) -> dict[str, Driver]:
+    """One driver per allowed account. Raises SettingsError or ConfigurationError."""
+    module, _, name = CLASSES[settings.driver].partition(":")
+    driver: Any = getattr(import_module(module), name)
+    return {
+        account: driver(account, settings.instruments, settings.terms, _memory(journal, account))
+        for account in settings.accounts
+    }
+
+
+def _memory(journal: Journal, account: str) -> Memory:
+    return Memory(
+        find=partial(journal.find, account),
+        by_client_id=partial(journal.by_client_id, account),
+        since=partial(journal.since, account),
+        note=partial(journal.note, account),
+    )

@@ -1,0 +1,190 @@
+"""Hedging accounts: every position is a ticket of its own, and an opposite order only opens another.
+
+So FKS keeps at most one ticket per symbol there. An exit names the ticket; a stop or target that only
+reduces is attached to the ticket (its SL and TP), where the server drops it together with the position.
+An attached level has no order of its own at the terminal: the journal remembers which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from brokers.bridge.driver import Memory
+from brokers.bridge.drivers import mt5_reports as reports
+from brokers.bridge.drivers import mt5_terms as terms
+from brokers.bridge.drivers.mt5_terminal import Terminal
+from brokers.bridge.drivers.mt5_terms import decimal
+from brokers.bridge.journal import Entry
+from brokers.client_ids import letters_and_digits
+from brokers.errors import NotSupportedError
+from brokers.types import (
+    CancelResult,
+    ExecutionResult,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Side,
+    VenueStatus,
+)
+
+LEVELS = {OrderType.STOP: "sl", OrderType.LIMIT: "tp"}
+REASONS = {"sl": 4, "tp": 5}
+"""ENUM_DEAL_REASON: why a deal closed a position."""
+AGO = timedelta(days=1)
+
+
+class Guard:
+    """Tickets and what is attached to them."""
+
+    def __init__(self, terminal: Terminal, memory: Memory) -> None:
+        self._terminal = terminal
+        self._memory = memory
+
+    def ticket_for(self, request: OrderRequest, name: str, lots: Decimal) -> dict[str, Any]:
+        """The fields that tie ``request`` to a ticket; none for an entry.
+
+        Raises NotSupportedError for a second ticket in the symbol, and for an exit no ticket covers.
+        """
+        tickets = self._terminal.rows("positions_get", symbol=name)
+        if not request.reduce_only:
+            if tickets or self._terminal.rows("orders_get", symbol=name):
+                raise NotSupportedError(
+                    "a hedging account gets one ticket per symbol: close what is there first, or "
+                    "use a netting account"
+                )
+            return {}
+        wanted = 0 if request.side is Side.SELL else 1
+        covering = [t for t in tickets if t.type == wanted and decimal(t.volume) >= lots]
+        if len(covering) != 1:
+            raise NotSupportedError(
+                f"no single ticket of {name} covers {lots:f} lots: {len(covering)} would"
+            )
+        if request.type is OrderType.MARKET:
+            return {"position": covering[0].ticket}
+        return self._attached(request, covering[0], name, lots)
+
+    def _attached(
+        self, request: OrderRequest, ticket: Any, name: str, lots: Decimal
+    ) -> dict[str, Any]:
+        level = LEVELS.get(request.type)
+        price = request.price if level == "tp" else request.stop_price
+        if level is None or price is None:
+            raise NotSupportedError("only a stop or a limit price can be attached to a position")
+        if decimal(ticket.volume) != lots:
+            raise NotSupportedError(
+                f"an attached {level} guards the whole ticket of {ticket.volume} lots"
+            )
+        if getattr(ticket, level):
+            raise NotSupportedError(f"the ticket has its {level} already: cancel that first")
+        levels = {**_levels(ticket), level: terms.number(price)}
+        return {"action": terms.SLTP, "symbol": name, "position": ticket.ticket, **levels}
+
+    def remember(self, request: OrderRequest, fields: Mapping[str, Any]) -> None:
+        """Before a level is attached: which one it is, and to what."""
+        level = LEVELS[request.type]
+        note = {"ticket": fields["position"], "level": level, "price": str(fields[level])}
+        self._memory.note(request.identity, note)
+
+    def placed(
+        self,
+        request: OrderRequest,
+        fields: Mapping[str, Any],
+        answer: Any,
+        outcome: Outcome,
+        said: str,
+        evidence: Mapping[str, Any],
+    ) -> ExecutionResult:
+        """The end of attaching a level; it is proven by reading the ticket back."""
+        entry = self._memory.find(request.identity)
+        took = answer is not None and answer.retcode in terms.ACCEPTED
+        if entry is not None and (took or outcome is Outcome.UNKNOWN) and self._is_set(entry):
+            return ExecutionResult(
+                Outcome.ACCEPTED, _id(entry), detail=f"attached: {said}", evidence=evidence
+            )
+        if took:
+            outcome = Outcome.UNKNOWN
+        code = "VENUE_REJECTED" if outcome is Outcome.REJECTED else "VENUE_UNREACHABLE"
+        return ExecutionResult(outcome, code=code, detail=said, evidence=evidence)
+
+    def cancel(self, entry: Entry) -> CancelResult:
+        ticket = self._ticket(entry)
+        if ticket is None or not self._is_set(entry):
+            return CancelResult(Outcome.REJECTED, "NOTHING_TO_CANCEL", "nothing is attached")
+        level = entry.notes["level"]
+        levels = {**_levels(ticket), level: terms.number(Decimal(0))}
+        fields = {
+            "action": terms.SLTP,
+            "symbol": ticket.symbol,
+            "position": ticket.ticket,
+            **levels,
+        }
+        answer, error = self._terminal.request("order_send", fields)
+        outcome, said = terms.judge(answer, error)
+        if answer is not None and answer.retcode in terms.ACCEPTED:
+            outcome = Outcome.ACCEPTED
+        return CancelResult(outcome, "", said, terms.evidence(fields, answer, error))
+
+    def report(self, entry: Entry, units: Decimal, currency: str) -> OrderReport | None:
+        """Working while the ticket shows it; filled by the deal that names it as its reason."""
+        request, level = entry.request, entry.notes["level"]
+        if self._is_set(entry):
+            return self._as(entry, VenueStatus.OPEN)
+        deals = [
+            deal
+            for deal in self._terminal.history("history_deals_get", entry.sent_at - AGO)
+            if deal.position_id == entry.notes["ticket"] and deal.reason == REASONS[level]
+        ]
+        if not deals:
+            known = entry.result is not None and entry.result.outcome is Outcome.ACCEPTED
+            return self._as(entry, VenueStatus.CANCELED) if known else None
+        fills = tuple(reports.fill(d, units, currency, self._terminal.clock) for d in deals)
+        filled = sum((one.quantity for one in fills), Decimal(0))
+        whole = filled >= request.quantity
+        status = VenueStatus.FILLED if whole else VenueStatus.PARTIALLY_FILLED
+        return self._as(entry, status, fills)
+
+    def working(self, symbol: str | None) -> Sequence[OrderReport]:
+        """Attached levels the tickets still show."""
+        found: list[OrderReport] = []
+        for ticket in self._terminal.rows("positions_get"):
+            since = self._terminal.clock.utc(ticket.time_msc) - AGO
+            for entry in self._memory.since(since):
+                is_its = entry.notes.get("ticket") == ticket.ticket
+                if is_its and symbol in (None, entry.request.symbol) and self._is_set(entry):
+                    found.append(self._as(entry, VenueStatus.OPEN))
+        return found
+
+    def _as(self, entry: Entry, status: VenueStatus, fills: tuple[Any, ...] = ()) -> OrderReport:
+        request = entry.request
+        return OrderReport(
+            broker_order_id=_id(entry),
+            client_order_id=letters_and_digits(request.identity),
+            symbol=request.symbol,
+            side=request.side,
+            status=status,
+            quantity=request.quantity,
+            filled_quantity=sum((one.quantity for one in fills), Decimal(0)),
+            average_price=reports.average(fills),
+            fills=fills,
+        )
+
+    def _ticket(self, entry: Entry) -> Any:
+        rows = self._terminal.rows("positions_get", ticket=entry.notes["ticket"])
+        return rows[0] if rows else None
+
+    def _is_set(self, entry: Entry) -> bool:
+        ticket = self._ticket(entry)
+        shown = 0 if ticket is None else getattr(ticket, entry.notes["level"])
+        return decimal(shown) == Decimal(entry.notes["price"])
+
+
+def _id(entry: Entry) -> str:
+    return f"{entry.notes['ticket']}-{entry.notes['level']}"
+
+
+def _levels(ticket: Any) -> dict[str, Any]:
+    return {name: terms.number(decimal(getattr(ticket, name))) for name in REASONS}

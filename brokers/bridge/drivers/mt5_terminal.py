@@ -1,0 +1,127 @@
+"""The connection to one MetaTrader 5 terminal: every call of the vendor's package goes through here.
+
+The package keeps one connection per process and its last error beside it, so calls go one at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from brokers.bridge.driver import Listed
+from brokers.bridge.drivers.mt5_clock import ServerClock
+from brokers.errors import (
+    ConfigurationError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
+
+DAY = timedelta(days=1)
+"""History is asked for a day more on both ends: its times are the server's, not UTC."""
+FRESH = 10.0
+"""Seconds between two looks at a price within which a change happened just now."""
+PATIENCE = 3.0
+"""Seconds to wait for a first price to move."""
+OK = 1
+
+
+class Terminal:
+    """Raises QueryFailedError wherever the terminal gives no answer."""
+
+    def __init__(self, path: str | None) -> None:
+        self.clock = ServerClock()
+        self._path = path
+        self._lock = threading.RLock()
+        self._package: Any = None
+        self._looks: dict[str, tuple[float, int]] = {}
+
+    @contextmanager
+    def package(self) -> Iterator[Any]:
+        """The package, connected, for this thread alone."""
+        with self._lock:
+            if self._package is None:
+                try:
+                    self._package = importlib.import_module("MetaTrader5")
+                except ImportError as error:
+                    raise ConfigurationError(
+                        "the package MetaTrader5 is not installed here (Windows only)"
+                    ) from error
+            if self._package.terminal_info() is None:
+                paths = [self._path] if self._path else []
+                if not self._package.initialize(*paths):
+                    code, text = self._package.last_error()
+                    raise QueryFailedError(f"MetaTrader does not answer: {text} ({code})")
+            yield self._package
+
+    def close(self) -> None:
+        with self._lock:
+            if self._package is not None:
+                self._package.shutdown()
+
+    def ask(self, function: str, *arguments: object, **named: object) -> Any:
+        """One answer of the package."""
+        with self.package() as package:
+            answer = getattr(package, function)(*arguments, **named)
+            if answer is None:
+                code, text = package.last_error()
+                raise QueryFailedError(f"MetaTrader's {function}: {text} ({code})")
+            return answer
+
+    def rows(self, function: str, *arguments: object, **named: object) -> Sequence[Any]:
+        """A list of the package; "nothing found" is an empty one, an error is none."""
+        with self.package() as package:
+            answer = getattr(package, function)(*arguments, **named)
+            if answer is None:
+                code, text = package.last_error()
+                if code == OK:
+                    return ()
+                raise QueryFailedError(f"MetaTrader's {function}: {text} ({code})")
+            return tuple(answer)
+
+    def history(self, function: str, since: datetime) -> Sequence[Any]:
+        """Orders or deals; dates are positional, other forms are refused by the package."""
+        return self.rows(function, since.astimezone(UTC) - DAY, datetime.now(UTC) + DAY)
+
+    def request(self, function: str, fields: Mapping[str, Any]) -> tuple[Any, tuple[int, str]]:
+        """The answer to a trade request, or ``None``, and the package's error beside it."""
+        with self.package() as package:
+            answer = getattr(package, function)(dict(fields))
+            return answer, package.last_error()
+
+    def symbol(self, listed: Listed) -> Any:
+        """The terminal's row of an instrument, selected. Raises UnknownSymbolError."""
+        with self.package() as package:
+            found = package.symbol_info(listed.venue_symbol)
+            if found is None or not (found.visible or package.symbol_select(found.name, True)):
+                raise UnknownSymbolError(f"the terminal does not list {listed.venue_symbol!r}")
+            return found
+
+    def tick(self, venue_symbol: str) -> Any:
+        """The newest price. The first ones also teach the server's clock.
+
+        Raises QuoteUnavailableError while nothing moves: then nobody knows how old the price is.
+        """
+        end = time.monotonic() + PATIENCE
+        tick = self._look(venue_symbol)
+        while self.clock.offset is None:
+            if time.monotonic() >= end:
+                raise QuoteUnavailableError(f"{venue_symbol} does not move: is its market open?")
+            time.sleep(0.05)
+            tick = self._look(venue_symbol)
+        if not (tick.bid > 0 and tick.ask > 0):
+            raise QuoteUnavailableError(f"{venue_symbol} has no price")
+        return tick
+
+    def _look(self, venue_symbol: str) -> Any:
+        tick = self.ask("symbol_info_tick", venue_symbol)
+        now, (before, last) = time.monotonic(), self._looks.get(venue_symbol, (0.0, 0))
+        self._looks[venue_symbol] = (now, tick.time_msc)
+        if last and tick.time_msc != last and now - before < FRESH:
+            self.clock.learn(tick.time_msc, datetime.now(UTC))
+        return tick

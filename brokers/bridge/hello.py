@@ -1,0 +1,20 @@
+"""The handshake of both ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brokers.capabilities import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How the agent introduces itself and the terminal it is on."""
+
+    protocol: int
+    version: str
+    driver: str
+    account: str
+    is_live: bool
+    dry_run: bool
+    capabilities: Capabilities

@@ -1,0 +1,265 @@
+"""The MetaTrader 5 driver over a real agent process and an imitation of the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brokers.bridge.drivers import mt5_terms
+from brokers.bridge.drivers.mt5_clock import ServerClock
+from brokers.errors import QuoteUnavailableError
+from brokers.types import OrderType, Outcome, Side, VenueStatus
+from tests.brokers.contract import limit, order, ref
+from tests.brokers.terminals import mt5, mt5_surface
+from tests.brokers.terminals.mt5 import C
+from tests.brokers.terminals.rigs import BTC, Mt5Rig, mt5_agent
+
+EURUSD = '[instruments."EUR/USD"]\nsymbol = "EURUSD.m"\nmax_quantity = "1000000"\n'
+
+
+@pytest.fixture
+def hedging(tmp_path: Path) -> Iterator[Mt5Rig]:
+    terminal = mt5.Mt5Terminal(margin_mode=2)
+    terminal.symbols["EURUSD.m"] = mt5.Symbol(
+        "EURUSD.m", 1.08, 0.0001, 100000.0, 0.01, 5, "USD", exemode=1, filling=0, selected=False
+    )
+    with mt5.running(terminal) as address:
+        agent = mt5_agent(tmp_path, terminal, address, instruments=BTC + EURUSD)
+        agent.start()
+        yield Mt5Rig(terminal, agent)
+        agent.kill()
+
+
+def close(quantity: str = "0.002", **changes: Any) -> Any:
+    told = {"side": Side.SELL, "reduce_only": True, "quantity": Decimal(quantity)} | changes
+    return order(**told)
+
+
+def stop(price: int = 55000, **changes: Any) -> Any:
+    return close(type=OrderType.STOP, stop_price=Decimal(price), **changes)
+
+
+def test_units_become_lots_and_come_back_as_units(hedging: Mt5Rig) -> None:
+    rules = hedging.plugin.instrument("EUR/USD")
+    assert (rules.quantity_step, rules.price_tick) == (Decimal(1000), Decimal("0.00001"))
+    assert (rules.base, rules.quote) == ("EUR", "USD")
+    request = order(symbol="EUR/USD", quantity=Decimal(3000), reference_price=None)
+    result = hedging.plugin.execute_order(request)
+    sent = hedging.terminal.sent[0]
+    assert (sent["volume"], sent["price"], sent["type_filling"]) == (0.03, 1.0801, mt5_terms.FOK)
+    assert (sent["symbol"], len(sent["comment"])) == ("EURUSD.m", 29)
+    report = hedging.plugin.fetch_order(ref(request, result.broker_order_id))
+    assert report is not None
+    assert report.quantity == report.filled_quantity == Decimal(3000)
+    assert [p.quantity for p in hedging.plugin.positions()] == [Decimal(3000)]
+
+
+def test_a_hedging_account_keeps_one_ticket_per_symbol(hedging: Mt5Rig) -> None:
+    assert hedging.plugin.capabilities.reduce_only
+    assert hedging.plugin.execute_order(order()).outcome is Outcome.ACCEPTED
+    second = hedging.plugin.execute_order(order())
+    assert (second.outcome, second.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+    assert "one ticket per symbol" in second.detail
+
+
+def test_an_exit_of_a_hedging_account_names_its_ticket(hedging: Mt5Rig) -> None:
+    entry = hedging.plugin.execute_order(order())
+    too_much = hedging.plugin.execute_order(close("0.003"))
+    assert too_much.outcome is Outcome.NOT_SENT
+    request = close("0.001")
+    assert hedging.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    assert hedging.terminal.sent[-1]["position"] == int(entry.broker_order_id)
+    assert [p.quantity for p in hedging.plugin.positions()] == [Decimal("0.001")]
+    found = hedging.plugin.fetch_order(ref(request))
+    assert found is not None
+    assert (found.status, found.side) == (VenueStatus.FILLED, Side.SELL)
+
+
+def test_a_stop_is_attached_to_the_ticket_and_cancelled_there(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    request = stop()
+    result = hedging.plugin.execute_order(request)
+    assert (result.outcome, result.broker_order_id) == (Outcome.ACCEPTED, f"{ticket}-sl")
+    assert hedging.terminal.held[ticket]["sl"] == 55000.0
+    second = hedging.plugin.execute_order(stop(54000))
+    assert second.outcome is Outcome.NOT_SENT
+    named = ref(request, result.broker_order_id)
+    assert [o.client_order_id for o in hedging.plugin.open_orders()] == [
+        hedging.plugin.client_order_id(request.identity)
+    ]
+    assert hedging.plugin.cancel_order(named).outcome is Outcome.ACCEPTED
+    assert hedging.plugin.cancel_order(named).outcome is Outcome.REJECTED
+    assert hedging.terminal.held[ticket]["sl"] == 0.0
+    report = hedging.plugin.fetch_order(named)
+    assert report is not None
+    assert report.status is VenueStatus.CANCELED
+
+
+def test_an_attached_stop_and_target_live_side_by_side_and_one_fills(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    guard, target = stop(), close(type=OrderType.LIMIT, price=Decimal(70000))
+    for request in (guard, target):
+        assert hedging.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    held = hedging.terminal.held[ticket]
+    assert (held["sl"], held["tp"]) == (55000.0, 70000.0)
+    hedging.terminal.stop_out(ticket)
+    filled, gone = (hedging.plugin.fetch_order(ref(one)) for one in (guard, target))
+    assert filled is not None
+    assert gone is not None
+    assert (filled.status, filled.filled_quantity) == (VenueStatus.FILLED, Decimal("0.002"))
+    assert filled.average_price == Decimal(55000)
+    assert (gone.status, gone.filled_quantity) == (VenueStatus.CANCELED, Decimal(0))
+    assert hedging.plugin.positions() == []
+
+
+def test_an_attached_stop_whose_answer_was_lost_is_read_back(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    hedging.terminal.faults.append("after")
+    result = hedging.plugin.execute_order(stop())
+    assert (result.outcome, hedging.terminal.held[ticket]["sl"]) == (Outcome.ACCEPTED, 55000.0)
+
+
+def test_a_comment_the_server_shortens_still_finds_the_order(mt5_rig: Mt5Rig) -> None:
+    mt5_rig.terminal.comment_length = 16
+    request = limit()
+    mt5_rig.plugin.execute_order(request)
+    assert mt5_rig.plugin.fetch_order(ref(request)) is not None
+    assert mt5_rig.plugin.fetch_order(ref(limit())) is None
+
+
+def test_orders_of_one_millisecond_have_magics_of_their_own() -> None:
+    one, other = ("0199a1b2c3d47" + tail * 19 for tail in "ab")
+    assert mt5_terms.magic_of(one) != mt5_terms.magic_of(other)
+    assert mt5_terms.magic_of("f" * 32) < 2**53
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (10004, Outcome.REJECTED),
+        (10018, Outcome.REJECTED),
+        (10030, Outcome.REJECTED),
+        (10045, Outcome.REJECTED),
+        (10011, Outcome.UNKNOWN),
+        (10012, Outcome.UNKNOWN),
+        (10023, Outcome.UNKNOWN),
+        (10028, Outcome.UNKNOWN),
+        (10031, Outcome.UNKNOWN),
+        (10036, Outcome.UNKNOWN),
+        (10009, Outcome.UNKNOWN),
+        (12345, Outcome.UNKNOWN),
+        ((-2, "Invalid argument"), Outcome.NOT_SENT),
+        ((-8, "Auto trading disabled"), Outcome.NOT_SENT),
+        ((-10004, "No IPC"), Outcome.NOT_SENT),
+        ((-10001, "IPC send failed"), Outcome.UNKNOWN),
+        ((-10002, "IPC recv failed"), Outcome.UNKNOWN),
+        ((-10005, "IPC timeout"), Outcome.UNKNOWN),
+        ((-1, "Fail"), Outcome.UNKNOWN),
+    ],
+)
+def test_answers_by_consequence(mt5_rig: Mt5Rig, fault: Any, outcome: Outcome) -> None:
+    """10009 without a ticket proves nothing."""
+    mt5_rig.terminal.faults.append(fault)
+    assert mt5_rig.plugin.execute_order(limit()).outcome is outcome
+
+
+def test_every_return_code_of_the_package_is_judged_on_purpose() -> None:
+    known = {value for name, value in C.items() if name.startswith("TRADE_RETCODE_")}
+    open_fate = {10011, 10012, 10023, 10028, 10031, 10036, 10039}
+    judged = mt5_terms.ACCEPTED | mt5_terms.REJECTED | open_fate
+    assert known <= judged
+    assert not mt5_terms.ACCEPTED & mt5_terms.REJECTED
+    assert not mt5_terms.REJECTED & open_fate
+
+
+@pytest.mark.parametrize(
+    ("exemode", "flags", "filling"),
+    [(0, 0, 0), (1, 0, 0), (2, 1, 0), (2, 2, 1), (2, 3, 0), (3, 0, 2), (3, 2, 1), (2, 0, None)],
+)
+def test_filling_follows_the_symbol(
+    mt5_rig: Mt5Rig, exemode: int, flags: int, filling: int | None
+) -> None:
+    symbol = mt5_rig.terminal.symbols["BTCUSDT"]
+    symbol.exemode, symbol.filling = exemode, flags
+    result = mt5_rig.plugin.execute_order(order())
+    if filling is None:
+        assert (result.outcome, result.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+    else:
+        assert result.outcome is Outcome.ACCEPTED
+        assert mt5_rig.terminal.sent[0]["type_filling"] == filling
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"connected": False}, "not connected"),
+        ({"trade_allowed": False}, "algorithmic trading is switched off"),
+        ({"tradeapi_disabled": True}, "through the package is switched off"),
+        ({"account": {"trade_allowed": False}}, "may not trade"),
+        ({"account": {"trade_expert": False}}, "by programs"),
+    ],
+)
+def test_a_terminal_that_may_not_trade_gets_no_order(
+    mt5_rig: Mt5Rig, flags: dict[str, Any], sentence: str
+) -> None:
+    mt5_rig.terminal.flags = flags
+    result = mt5_rig.plugin.execute_order(limit())
+    assert (result.outcome, mt5_rig.terminal.sent) == (Outcome.NOT_SENT, [])
+    assert sentence in result.detail
+
+
+def test_a_position_of_an_order_no_list_shows_leaves_the_question_open(mt5_rig: Mt5Rig) -> None:
+    request = order()
+    mt5_rig.plugin.execute_order(request)
+    mt5_rig.terminal.past.clear()
+    assert not mt5_rig.plugin.capabilities.post_only
+    with pytest.raises(Exception, match="but not the order"):
+        mt5_rig.plugin.fetch_order(ref(request))
+
+
+def test_server_times_become_utc(mt5_rig: Mt5Rig) -> None:
+    quote = mt5_rig.plugin.fetch_data("BTC/USDT")
+    assert abs(quote.at - datetime.now(UTC)) < timedelta(seconds=5)
+    request = order()
+    mt5_rig.plugin.execute_order(request)
+    report = mt5_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert abs(report.fills[0].at - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_price_that_does_not_move_is_no_price(mt5_rig: Mt5Rig) -> None:
+    mt5_rig.terminal.frozen = True
+    with pytest.raises(QuoteUnavailableError, match="does not move"):
+        mt5_rig.plugin.fetch_data("BTC/USDT")
+
+
+@pytest.mark.parametrize(("minutes", "learned"), [(180, 180), (-300, -300), (345, 345), (7, None)])
+def test_the_clock_learns_whole_quarters_only(minutes: int, learned: int | None) -> None:
+    clock, now = ServerClock(), datetime(2026, 11, 20, 12, tzinfo=UTC)
+    there = now + timedelta(minutes=minutes, seconds=2)
+    clock.learn(int(there.timestamp() * 1000), now)
+    assert clock.offset == (None if learned is None else timedelta(minutes=learned))
+
+
+def test_numbers_that_are_no_floats_are_refused() -> None:
+    with pytest.raises(Exception, match="exactly"):
+        mt5_terms.number(Decimal("0.1234567890123456789"))
+
+
+def test_the_imitation_has_the_wheels_surface() -> None:
+    """For who has the vendor's wheel: `FKS_MT5_WHEEL=metatrader5-….whl`."""
+    wheel = os.environ.get("FKS_MT5_WHEEL")
+    if not wheel:
+        pytest.skip("FKS_MT5_WHEEL names no wheel of the vendor")
+    surface, words = mt5_surface.load(), mt5_surface.words(Path(wheel))
+    assert surface["constants"] == mt5_surface.constants(Path(wheel))
+    missing = {name for row in surface["rows"].values() for name in row} - words
+    assert missing == set()
+    asked = {"initialize", "shutdown", "last_error", "order_check", "order_send", "symbol_select"}
+    assert asked <= words

@@ -1,0 +1,1 @@
+"""Imitations of trading terminals, and bridge agents of our own beside them."""

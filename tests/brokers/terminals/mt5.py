@@ -1,0 +1,408 @@
+"""A MetaTrader 5 terminal with its trade server, for tests: a book, a clock three hours ahead, faults.
+
+It outlives the agents that connect to it, as the real one does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, Listener
+from typing import Any
+
+from tests.brokers.terminals.mt5_surface import load
+
+SURFACE = load()
+C: dict[str, int] = SURFACE["constants"]
+OK = (1, "Success")
+TIMEOUT = (-10005, "IPC timeout")
+AHEAD = 3 * 3600
+"""The server's clock against UTC, seconds."""
+BUYS = {0, 2, 4, 6}
+Row = dict[str, Any]
+
+
+@dataclass
+class Symbol:
+    name: str
+    bid: float
+    spread: float
+    contract: float
+    step: float
+    digits: int
+    profit: str
+    exemode: int = 2
+    filling: int = 1
+    selected: bool = True
+
+
+def btc() -> Symbol:
+    return Symbol("BTCUSDT", 60000.0, 1.0, 1.0, 0.001, 2, "USDT")
+
+
+@dataclass
+class Mt5Terminal:
+    """``faults`` are used up by order_send: `before` and `after` lose request or answer, `hang`
+    never answers, a number is the server's return code, a tuple the package's error."""
+
+    login: int = 5012345
+    trade_mode: int = 0
+    margin_mode: int = 0
+    symbols: dict[str, Symbol] = field(default_factory=lambda: {"BTCUSDT": btc()})
+    faults: deque[Any] = field(default_factory=deque)
+    flags: Row = field(default_factory=dict)
+    """Fields of terminal_info and account_info that are unlike the usual."""
+    comment_length: int = 31
+    balance: float = 1_000_000.0
+    frozen: bool = False
+    """No price moves."""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._tickets = itertools.count(1001)
+        self.orders: dict[int, Row] = {}
+        self.past: dict[int, Row] = {}
+        self.deals: list[Row] = []
+        self.held: dict[int, Row] = {}
+        self.sent: list[Row] = []
+        self._stopped_at = self._now_ms()
+
+    # --- a hand on the venue ---
+
+    def placed(self, magic: int) -> int:
+        with self._lock:
+            rows = [*self.orders.values(), *self.past.values()]
+            return sum(row["magic"] == magic for row in rows)
+
+    def fill(self, ticket: int, volume: float) -> None:
+        """So much of a waiting order is executed at its price."""
+        with self._lock:
+            order = self.orders[ticket]
+            order["volume_current"] = round(order["volume_current"] - volume, 8)
+            self._trade(order, volume, order["price_open"])
+            order["state"] = C["ORDER_STATE_PARTIAL"]
+            if order["volume_current"] == 0:
+                self._end(order, C["ORDER_STATE_FILLED"])
+
+    def stop_out(self, ticket: int) -> None:
+        """The price meets a position's SL."""
+        with self._lock:
+            held = self.held[ticket]
+            self._close(held, held["sl"], reason=C["DEAL_REASON_SL"])
+
+    # --- what the package asks ---
+
+    def terminal_info(self) -> Any:
+        row = _blank("TerminalInfo", connected=True, trade_allowed=True, build=5430, name="Test")
+        return "TerminalInfo", {**row, **{k: v for k, v in self.flags.items() if k in row}}
+
+    def account_info(self) -> Any:
+        row = _blank(
+            "AccountInfo",
+            login=self.login,
+            trade_mode=self.trade_mode,
+            margin_mode=self.margin_mode,
+            trade_allowed=True,
+            trade_expert=True,
+            balance=self.balance,
+            equity=self.balance,
+            margin_free=self.balance,
+            currency="USDT",
+        )
+        return "AccountInfo", {**row, **self.flags.get("account", {})}
+
+    def symbol_info(self, name: str) -> Any:
+        found = self.symbols.get(name)
+        if found is None:
+            return None
+        return "SymbolInfo", _blank(
+            "SymbolInfo",
+            name=name,
+            visible=found.selected,
+            digits=found.digits,
+            point=10.0**-found.digits,
+            trade_tick_size=10.0**-found.digits,
+            trade_contract_size=found.contract,
+            volume_min=found.step,
+            volume_max=1000.0,
+            volume_step=found.step,
+            currency_profit=found.profit,
+            currency_base=name[:3],
+            trade_exemode=found.exemode,
+            filling_mode=found.filling,
+            bid=found.bid,
+            ask=found.bid + found.spread,
+        )
+
+    def symbol_info_tick(self, name: str) -> Any:
+        found = self.symbols[name]
+        now = self._stopped_at if self.frozen else self._now_ms()
+        return "Tick", _blank(
+            "Tick",
+            time=now // 1000,
+            time_msc=now,
+            bid=found.bid,
+            ask=round(found.bid + found.spread, found.digits),
+        )
+
+    def symbol_select(self, name: str, enable: bool) -> bool:
+        if name not in self.symbols:
+            return False
+        self.symbols[name].selected = enable
+        return True
+
+    def orders_get(self, **named: Any) -> Any:
+        return [("TradeOrder", dict(row)) for row in _picked(self.orders.values(), named)]
+
+    def positions_get(self, **named: Any) -> Any:
+        return [("TradePosition", dict(row)) for row in _picked(self.held.values(), named)]
+
+    def history_orders_get(self, *dates: float, **named: Any) -> Any:
+        rows = _picked(self.past.values(), named)
+        return [("TradeOrder", dict(row)) for row in rows if _within(row["time_setup"], dates)]
+
+    def history_deals_get(self, *dates: float, **named: Any) -> Any:
+        return [
+            ("TradeDeal", dict(row))
+            for row in _picked(self.deals, named)
+            if _within(row["time"], dates)
+        ]
+
+    def order_check(self, request: Row) -> Any:
+        code = self._verdict(request)
+        comment = "Done" if code == 0 else "No money"
+        row = _blank("OrderCheckResult", retcode=code, comment=comment, request=request)
+        return "OrderCheckResult", row
+
+    def order_send(self, request: Row) -> Any:
+        fault = self.faults.popleft() if self.faults else None
+        if fault == "before":
+            raise _IpcError(TIMEOUT)
+        if isinstance(fault, tuple):
+            raise _IpcError(fault)
+        if isinstance(fault, int):
+            return self._answer(request, fault)
+        self.sent.append(request)
+        answer = self._acted(request)
+        if fault == "hang":
+            raise _SilenceError
+        if fault == "after":
+            raise _IpcError(TIMEOUT)
+        return answer
+
+    def _acted(self, request: Row) -> Any:
+        action = request["action"]
+        if action == C["TRADE_ACTION_REMOVE"]:
+            order = self.orders.get(request["order"])
+            if order is None:
+                return self._answer(request, C["TRADE_RETCODE_INVALID"])
+            self._end(order, C["ORDER_STATE_CANCELED"])
+            return self._answer(request, C["TRADE_RETCODE_DONE"], order["ticket"])
+        if action == C["TRADE_ACTION_SLTP"]:
+            held = self.held.get(request["position"])
+            if held is None:
+                return self._answer(request, C["TRADE_RETCODE_POSITION_CLOSED"])
+            held["sl"], held["tp"] = request.get("sl", 0.0), request.get("tp", 0.0)
+            return self._answer(request, C["TRADE_RETCODE_DONE"])
+        code = self._verdict(request)
+        if code:
+            return self._answer(request, code)
+        return self._taken(request)
+
+    def _taken(self, request: Row) -> Any:
+        now = self._now_ms()
+        order = _blank(
+            "TradeOrder",
+            ticket=next(self._tickets),
+            time_setup=now // 1000,
+            time_setup_msc=now,
+            type=request["type"],
+            type_time=request["type_time"],
+            type_filling=request["type_filling"],
+            state=C["ORDER_STATE_PLACED"],
+            magic=request.get("magic", 0),
+            volume_initial=request["volume"],
+            volume_current=request["volume"],
+            price_open=request["price"],
+            price_stoplimit=request.get("stoplimit", 0.0),
+            symbol=request["symbol"],
+            comment=request.get("comment", "")[: self.comment_length],
+        )
+        self.orders[order["ticket"]] = order
+        if request["action"] == C["TRADE_ACTION_PENDING"]:
+            return self._answer(request, C["TRADE_RETCODE_DONE"], order["ticket"])
+        symbol = self.symbols[request["symbol"]]
+        price = symbol.bid + (symbol.spread if order["type"] in BUYS else 0.0)
+        order["volume_current"] = 0.0
+        if "position" in request:
+            self._close(self.held[request["position"]], price, order=order)
+        else:
+            self._trade(order, request["volume"], price)
+        self._end(order, C["ORDER_STATE_FILLED"])
+        deal = self.deals[-1]["ticket"]
+        return self._answer(request, C["TRADE_RETCODE_DONE"], order["ticket"], deal)
+
+    def _verdict(self, request: Row) -> int:
+        if request["action"] not in (C["TRADE_ACTION_DEAL"], C["TRADE_ACTION_PENDING"]):
+            return 0
+        symbol = self.symbols[request["symbol"]]
+        is_market = request["action"] == C["TRADE_ACTION_DEAL"]
+        allowed = {0: symbol.filling & 1, 1: symbol.filling & 2, 2: symbol.exemode == 3}
+        if is_market and symbol.exemode in (0, 1):
+            allowed = {0: 1}
+        if is_market and not allowed.get(request["type_filling"]):
+            return C["TRADE_RETCODE_INVALID_FILL"]
+        value = request["volume"] * symbol.contract * request["price"]
+        return C["TRADE_RETCODE_NO_MONEY"] if value > self.balance * 20 else 0
+
+    def _trade(self, order: Row, volume: float, price: float) -> None:
+        buys = order["type"] in BUYS
+        held = None
+        if self.margin_mode != 2:
+            rows = (row for row in self.held.values() if row["symbol"] == order["symbol"])
+            held = next(rows, None)
+        if held is None:
+            held = self._opened(order, volume, price)
+        else:
+            sign = 1 if held["type"] == 0 else -1
+            after = round(sign * held["volume"] + (volume if buys else -volume), 8)
+            held["volume"], held["type"] = abs(after), 0 if after > 0 else 1
+            if not after:
+                del self.held[held["ticket"]]
+        self._deal(order, held, volume, price, 0)
+
+    def _opened(self, order: Row, volume: float, price: float) -> Row:
+        now = self._now_ms()
+        held = _blank(
+            "TradePosition",
+            ticket=order["ticket"],
+            identifier=order["ticket"],
+            time=now // 1000,
+            time_msc=now,
+            type=0 if order["type"] in BUYS else 1,
+            magic=order["magic"],
+            comment=order["comment"],
+            symbol=order["symbol"],
+            volume=volume,
+            price_open=price,
+        )
+        self.held[held["ticket"]] = held
+        return held
+
+    def _close(self, held: Row, price: float, order: Row | None = None, reason: int = 3) -> None:
+        side = 1 if held["type"] == 0 else 0
+        volume = held["volume"] if order is None else order["volume_initial"]
+        closing = order or _blank("TradeOrder", ticket=next(self._tickets), type=side)
+        self._deal({**closing, "symbol": held["symbol"]}, held, volume, price, reason)
+        held["volume"] = round(held["volume"] - volume, 8)
+        if held["volume"] == 0:
+            del self.held[held["ticket"]]
+
+    def _deal(self, order: Row, held: Row, volume: float, price: float, reason: int) -> None:
+        now = self._now_ms()
+        self.deals.append(
+            _blank(
+                "TradeDeal",
+                ticket=next(self._tickets),
+                order=order["ticket"],
+                time=now // 1000,
+                time_msc=now,
+                type=0 if order["type"] in BUYS else 1,
+                magic=held["magic"],
+                position_id=held["identifier"],
+                reason=reason,
+                volume=volume,
+                price=price,
+                commission=-round(volume * price * 0.0004, 4),
+                symbol=order["symbol"],
+                comment=order["comment"],
+            )
+        )
+
+    def _end(self, order: Row, state: int) -> None:
+        order["state"], order["time_done_msc"] = state, self._now_ms()
+        del self.orders[order["ticket"]]
+        self.past[order["ticket"]] = order
+
+    def _answer(self, request: Row, code: int, order: int = 0, deal: int = 0) -> Any:
+        return "OrderSendResult", _blank(
+            "OrderSendResult",
+            retcode=code,
+            order=order,
+            deal=deal,
+            comment="Request executed" if order else "",
+            request=request,
+        )
+
+    @staticmethod
+    def _now_ms() -> int:
+        return int((time.time() + AHEAD) * 1000)
+
+    # --- the pipe ---
+
+    def serve(self, connection: Connection) -> None:
+        while True:
+            try:
+                name, arguments, named = connection.recv()
+                with self._lock:
+                    try:
+                        answer = getattr(self, name)(*arguments, **named)
+                        said = (answer, OK)
+                    except _IpcError as error:
+                        said = (None, error.args[0])
+                connection.send(said)
+            except _SilenceError:
+                continue
+            except (EOFError, OSError):
+                return
+
+
+class _IpcError(Exception):
+    pass
+
+
+class _SilenceError(Exception):
+    """The order is taken and nothing is ever said of it."""
+
+
+def _blank(kind: str, /, **values: Any) -> Row:
+    texts = {"comment", "symbol", "external_id", "name", "currency", "server", "company", "path"}
+    row: Row = {key: "" if key in texts else 0 for key in SURFACE["rows"][kind]}
+    return {**row, **values}
+
+
+def _picked(rows: Any, named: Row) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in named.items())]
+
+
+def _within(at: float, dates: tuple[float, ...]) -> bool:
+    return not dates or dates[0] <= at <= dates[1]
+
+
+@contextmanager
+def running(terminal: Mt5Terminal) -> Iterator[str]:
+    """The terminal on a pipe of its own; yields its address."""
+    listener = Listener(("127.0.0.1", 0), authkey=b"terminal")
+    stopped = threading.Event()
+
+    def accept() -> None:
+        while not stopped.is_set():
+            try:
+                connection = listener.accept()
+            except (OSError, EOFError, AuthenticationError):
+                continue
+            threading.Thread(target=terminal.serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    host, port = listener.address
+    try:
+        yield f"{host}:{port}"
+    finally:
+        stopped.set()
+        listener.close()
