@@ -55,6 +55,7 @@ def registry() -> PluginRegistry:
             "alpaca": "brokers.plugins.alpaca:AlpacaPlugin",
             "bridge": "brokers.plugins.bridge:BridgePlugin",
             "ccxt": "brokers.plugins.ccxt:CcxtPlugin",
+            "oanda": "brokers.plugins.oanda:OandaPlugin",
             "paper": "brokers.plugins.paper:PaperPlugin",
         },
     )

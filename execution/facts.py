@@ -199,7 +199,10 @@ def _equity(
         totals = balances_of(account, plugin)
     except (BrokerError, Refusal):
         return None
-    return _cash(account, totals) + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+    cash = _cash(account, totals)
+    if same_money(instrument.base, account.quote_currency):
+        return cash
+    return cash + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
 
 
 def _cash(account: Account, totals: Mapping[str, Decimal]) -> Decimal:

@@ -13,6 +13,7 @@ from django.db import OperationalError
 from brokers.base import ExecutionPlugin
 from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
+from brokers.plugins.oanda import OandaPlugin
 from brokers.plugins.paper import PaperPlugin
 from brokers.types import (
     AccountConfig,
@@ -32,11 +33,13 @@ from tests.venues.credentials import (
     BYBIT_SECRET,
     KRAKEN_KEY,
     KRAKEN_SECRET,
+    OANDA_TOKEN,
     OKX_KEYS,
     OKX_PASSPHRASE,
     OKX_SECRET,
 )
 from tests.venues.faults import Action, Fault, When
+from tests.venues.oanda.rules import ACCOUNT as OANDA_ACCOUNT
 
 SYMBOL = "BTC/USDT"
 PERPETUAL = "BTC/USDT:USDT"
@@ -52,7 +55,7 @@ CCXT_VENUES = tuple(KEYS)
 """The venues of `tests/venues/` by their own names."""
 SWAPS = frozenset({"bybit-linear", "okx-swap"})
 SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
-SYMBOLS["alpaca"] = "BRK.A/USD"
+SYMBOLS |= {"alpaca": "BRK.A/USD", "oanda": "JP225/USD"}
 
 
 def order(**changes: object) -> OrderRequest:
@@ -179,6 +182,28 @@ class AlpacaRig(CcxtRig):
 
     def connect(self) -> ExecutionPlugin:
         return alpaca_plugin(self.venue.base_url)
+
+
+def oanda_plugin(
+    base_url: str, environment: Environment = Environment.SANDBOX, **more: object
+) -> OandaPlugin:
+    plugin = OandaPlugin()
+    options = {"base_url": base_url, "account": OANDA_ACCOUNT, **more}
+    plugin.init(AccountConfig("1", "oanda", environment, options, {"api_key": OANDA_TOKEN}))
+    return plugin
+
+
+class OandaRig(CcxtRig):
+    """An index CFD: margin, so that only its size can be too much."""
+
+    lot = Decimal(2)
+    tells_fees = False
+
+    def connect(self) -> ExecutionPlugin:
+        return oanda_plugin(self.venue.base_url)
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        pytest.skip("an order at OANDA ends with its first fill")
 
 
 class PaperRig(Rig):

@@ -12,13 +12,19 @@ import pytest
 
 from brokers.errors import UnknownSymbolError
 from brokers.types import OrderReport, OrderType, Outcome, Side, TimeInForce, VenueStatus
-from tests.brokers.contract import CCXT_VENUES, AlpacaRig, CcxtRig, PaperRig, Rig, ref
+from tests.brokers.contract import CCXT_VENUES, AlpacaRig, CcxtRig, OandaRig, PaperRig, Rig, ref
 
 ZERO = Decimal(0)
 
 TERMINALS = ("mt5",)
 """Venues behind a bridge agent."""
-VENUES = [*CCXT_VENUES, "alpaca", pytest.param("paper", marks=pytest.mark.django_db), *TERMINALS]
+VENUES = [
+    *CCXT_VENUES,
+    "alpaca",
+    "oanda",
+    pytest.param("paper", marks=pytest.mark.django_db),
+    *TERMINALS,
+]
 
 
 @pytest.fixture(params=VENUES)
@@ -28,9 +34,8 @@ def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rig:
         return request.getfixturevalue(f"{name}_rig")  # type: ignore[no-any-return]
     if name == "paper":
         return PaperRig("7", monkeypatch)
-    if name == "alpaca":
-        return AlpacaRig(name, request.getfixturevalue("venue"))
-    return CcxtRig(name, request.getfixturevalue("venue"))
+    kind = {"alpaca": AlpacaRig, "oanda": OandaRig}.get(name, CcxtRig)
+    return kind(name, request.getfixturevalue("venue"))
 
 
 def found(rig: Rig, request: object, broker_order_id: str = "") -> OrderReport:
@@ -211,7 +216,8 @@ def test_stops_wait(rig: Rig) -> None:
         stop_price=Decimal(55000),
         price=Decimal(54000),
     )
-    for request in (stop, both):
+    known = rig.plugin.capabilities.order_types
+    for request in (one for one in (stop, both) if one.type in known):
         assert rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
         report = found(rig, request)
         assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, ZERO)

@@ -21,14 +21,17 @@ from tests.venues.credentials import (
     BINANCE_SECRET,
     KRAKEN_KEY,
     KRAKEN_SECRET,
+    OANDA_TOKEN,
 )
 from tests.venues.faults import Action, Fault
+from tests.venues.oanda.rules import ACCOUNT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 KEYS = {
     "binance": {"api_key": BINANCE_KEY, "api_secret": BINANCE_SECRET},
     "alpaca": {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET},
+    "oanda": {"api_key": OANDA_TOKEN},
     "kraken": {"api_key": KRAKEN_KEY, "api_secret": KRAKEN_SECRET},
 }
 
@@ -221,6 +224,39 @@ def test_a_share_is_bought_and_sold_at_alpaca(tmp_path: Path) -> None:
         eventually(
             lambda: (
                 [one.status for one in venue.control.ledger("alpaca").orders]
+                == ["filled", "canceled", "filled"]
+            ),
+            seconds=20,
+            what="the stop loss canceled",
+        )
+        assert query(product, "Difference.objects.count()") == "0"
+
+
+def test_a_currency_is_sold_short_and_bought_back_at_oanda(tmp_path: Path) -> None:
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _strategy_at(product, venue, "oanda", KEYS["oanda"], account=ACCOUNT)
+        wait = {"Prefer": "wait=10"}
+        body = {"symbol": "OANDA:EURUSD", "action": "sell", "quantity": "1000", "stop_loss": "1.2"}
+
+        _, sold = product.post(path, body, wait)
+
+        assert sold["status"] == "executed", sold
+        assert query(product, "Position.objects.get().quantity") == "Decimal('-1000')"
+        eventually(
+            lambda: (
+                [one.type for one in venue.control.ledger("oanda").orders] == ["MARKET", "STOP"]
+            ),
+            seconds=20,
+            what="the stop loss at the venue",
+        )
+        assert product.manage("check_account", "oanda")["may_withdraw"] is False
+
+        _, closed = product.post(path, {"symbol": "EURUSD", "action": "close", "id": "2"}, wait)
+        assert closed["status"] == "executed", closed
+        assert query(product, "Position.objects.get().quantity") == "Decimal('0')"
+        eventually(
+            lambda: (
+                [one.status for one in venue.control.ledger("oanda").orders]
                 == ["filled", "canceled", "filled"]
             ),
             seconds=20,

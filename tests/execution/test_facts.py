@@ -61,6 +61,16 @@ def test_equity_is_cash_and_the_traded_coin_only(account: Account, script: Scrip
     assert read(account).equity == 750
 
 
+def test_what_an_account_is_counted_in_is_not_counted_twice(
+    account: Account, script: Script
+) -> None:
+    """USD/JPY on an account in dollars: its dollars are cash, and no coin it has bought."""
+    Account.objects.filter(pk=account.pk).update(quote_currency="BTC")
+    account.refresh_from_db()
+    script.balances = {"BTC": D(3)}
+    assert read(account).equity == 3
+
+
 def test_equity_is_not_known_while_the_venue_is_silent(
     account: Account, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ OKX_KEYS = {
 OKX_SECRET = "TESTONLY" * 4
 ALPACA_KEY = "PKLOOPBACKLOOPBACK00"
 ALPACA_SECRET = "testonly" * 5
+OANDA_TOKEN = "loopback0oanda0token-testonly"
 OKX_PASSPHRASE = "loopback-Passphrase-1"
 
 

@@ -13,6 +13,7 @@ from tests.venues.faults import Action, Fault, FaultScript, When
 from tests.venues.house import IdRule
 from tests.venues.journal import Journal
 from tests.venues.kraken.venue import Kraken
+from tests.venues.oanda.venue import Oanda
 from tests.venues.okx.venue import Okx
 from tests.venues.venue import HTML, Answer, Request, Venue, page
 
@@ -41,6 +42,7 @@ class Exchange:
         found: list[Venue] = [
             Alpaca(self.clock),
             Binance(self.clock, self.id_rule),
+            Oanda(self.clock),
             Kraken(self.clock, self.id_rule),
             Bybit(self.clock, "linear"),
             Bybit(self.clock, "spot"),

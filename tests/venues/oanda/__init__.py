@@ -1,0 +1,1 @@
+"""An imitation of an OANDA v20 account that nets."""
