@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
@@ -28,7 +29,8 @@ class DecryptionError(Exception):
 @dataclass(frozen=True, slots=True)
 class _Key:
     id: str
-    cipher: AESGCM
+    raw: bytes = field(repr=False)
+    cipher: AESGCM = field(repr=False)
 
 
 @lru_cache(maxsize=4)
@@ -38,7 +40,7 @@ def _keys(encoded: tuple[str, ...]) -> tuple[_Key, ...]:
         raw = base64.urlsafe_b64decode(text)
         if len(raw) != 32:
             raise ValueError("each of CREDENTIAL_KEYS must be 32 bytes, base64url encoded")
-        keys.append(_Key(hashlib.sha256(b"fks key id" + raw).hexdigest()[:8], AESGCM(raw)))
+        keys.append(_Key(hashlib.sha256(b"fks key id" + raw).hexdigest()[:8], raw, AESGCM(raw)))
     if not keys:
         raise ValueError("CREDENTIAL_KEYS is empty: credentials cannot be stored or read")
     return tuple(keys)
@@ -51,6 +53,13 @@ def _configured() -> tuple[_Key, ...]:
 def current_key_id() -> str:
     """Id of the key that encrypts now; rows with another id are due for ``rotate_keys``."""
     return _configured()[0].id
+
+
+def derived_keys(purpose: bytes) -> dict[str, bytes]:
+    """Keys of 32 bytes for another purpose, by the id of the key each is derived from; the one to
+    encrypt with first.
+    """
+    return {key.id: hmac.digest(key.raw, purpose, "sha256") for key in _configured()}
 
 
 def encrypt(values: dict[str, str], *, bound_to: str) -> str:

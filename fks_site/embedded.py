@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -21,7 +22,7 @@ import psycopg
 import redis
 from psycopg import sql
 
-from fks_site import addresses, processes
+from fks_site import addresses, preflight, processes
 from fks_site.addresses import ROLE
 from fks_site.processes import Account, StartError
 
@@ -84,14 +85,15 @@ class _Server:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_TIMEOUT
-        while not self._answers():
+        while not self.answers():
             if self.exit_status() is not None or time.monotonic() > deadline:
                 raise StartError(
                     "SERVER_NOT_READY", f"{self.name} did not start: {_last_words(self.log)}"
                 )
             time.sleep(0.02)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether a client is served now."""
         raise NotImplementedError
 
 
@@ -166,7 +168,7 @@ class Postgres(_Server):
             autocommit=True,
         )
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             self._connect().close()
         except psycopg.OperationalError:
@@ -203,6 +205,26 @@ class Postgres(_Server):
         socket.with_name(socket.name + ".lock").unlink(missing_ok=True)
 
 
+@contextmanager
+def database_at_hand(var: Path) -> Iterator[None]:
+    """For commands that may run beside ``manage.py up`` or without it: the embedded PostgreSQL answers
+    inside. Nothing is done where ``DATABASE_URL`` names a server.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    postgres = Postgres(var)
+    if preflight.given("DATABASE_URL") or postgres.answers():
+        yield
+        return
+    with preflight.sole_run(var):
+        postgres.start()
+        try:
+            yield
+        finally:
+            postgres.stop()
+
+
 class Valkey(_Server):
     """The embedded Valkey: a queue of nudges and rate-limit buckets, all of which may be lost."""
 
@@ -235,7 +257,7 @@ class Valkey(_Server):
         """Returns when it has ended."""
         self._stop(signal.SIGTERM)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with redis.Redis.from_url(addresses.urls(self.var).redis) as client:
             try:
                 return bool(client.ping())

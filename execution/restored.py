@@ -1,0 +1,66 @@
+"""After the database went back in time: nothing is sent before accounts are compared with venues.
+
+What happened between the backup and now is at the venues and not in our rows. Whatever was on its way
+may have been sent meanwhile, so it counts as unknown and is looked for by its id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from brokers.models import Account
+from execution.models import Heartbeat, Order, Signal
+from execution.states import OrderState, SignalState
+from execution.transitions import Event, move
+from risk import audit, switch
+from risk.models import TradingState
+from risk.types import ReasonCode
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much was held back."""
+
+    orders: int
+    signals: int
+    accounts: int
+
+
+def hold_everything(made_at: str) -> Held:
+    """Halt trading and hold back what a backup of ``made_at`` would repeat; in the transaction that
+    restores it.
+    """
+    reason = f"restored from a backup of {made_at}: compare the books before trading resumes"
+    Heartbeat.objects.all().delete()
+    accounts = Account.objects.update(reconciled_at=None)
+    orders = _doubt_orders()
+    signals = Signal.objects.filter(state=SignalState.RECEIVED).update(
+        state=SignalState.EXPIRED,
+        reason=ReasonCode.STALE.value,
+        detail="it was undecided when the backup was made; what became of it is not known here",
+        decided_at=timezone.now(),
+        finished_at=timezone.now(),
+    )
+    switch.change(TradingState.State.HALTED, reason=reason)
+    audit.record("backup.restored", "database", after={"made_at": made_at}, reason=reason)
+    return Held(orders, signals, accounts)
+
+
+def _doubt_orders() -> int:
+    on_their_way = Order.objects.filter(state__in=(OrderState.PENDING, OrderState.SUBMITTING))
+    doubted = list(on_their_way.order_by("state", "id"))
+    # Those that were being sent first: a lane holds one such order at a time.
+    for order in sorted(doubted, key=lambda one: one.state != OrderState.SUBMITTING):
+        now = timezone.now()
+        if order.state == OrderState.PENDING:
+            move(order, Event.CLAIM, attempt=order.attempt + 1, submitted_at=now)
+        move(
+            order,
+            Event.LOSE_SIGHT,
+            detail="restored from a backup: it may have been sent since",
+            reason=ReasonCode.VENUE_UNREACHABLE.value,
+            next_check_at=now,
+        )
+    return len(doubted)
