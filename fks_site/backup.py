@@ -55,23 +55,27 @@ def write(path: Path, *, encrypted: bool) -> Contents:
 
     Raises FileExistsError. A failure leaves no file.
     """
-    draft = path.with_name(path.name + ".part")
-    with path.open("xb"), draft.open("wb") as file:
-        draft.chmod(0o600)
-        try:
-            if encrypted:
-                sealing = SealingWriter(file)
-                contents = _write(cast(IO[bytes], sealing), encrypted=True)
-                sealing.finish()
-            else:
-                contents = _write(file, encrypted=False)
+    draft, done = path.with_name(path.name + ".part"), False
+    path.open("xb").close()
+    try:
+        with draft.open("wb") as file:
+            draft.chmod(0o600)
+            contents = _write_sealed(file) if encrypted else _write(file, encrypted=False)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            draft.unlink()
+        draft.replace(path)
+        done = True
+    finally:
+        if not done:
+            draft.unlink(missing_ok=True)
             path.unlink()
-            raise
-    draft.replace(path)
+    return contents
+
+
+def _write_sealed(file: IO[bytes]) -> Contents:
+    sealing = SealingWriter(file)
+    contents = _write(cast(IO[bytes], sealing), encrypted=True)
+    sealing.finish()
     return contents
 
 
