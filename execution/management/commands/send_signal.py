@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import os
 import time
 import urllib.error
@@ -14,10 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from execution import bearer, standard_webhooks
-from execution.authentication import live
-from execution.ids import uuid7
 from execution.models import Strategy
+from execution.signing import CannotSign, signer_of
 
 
 class Command(BaseCommand):
@@ -51,14 +46,12 @@ class Command(BaseCommand):
         headers = {"Content-Type": "application/json"}
         if options["wait"]:
             headers["Prefer"] = f"wait={options['wait']}"
-        if strategy.auth == Strategy.Auth.TOKEN:
-            token = options["token"] or os.environ.get("FKS_WEBHOOK_TOKEN")
-            if not token:
-                raise CommandError("give --token: only a digest of it is stored")
-            alert["secret"] = token
-        body = json.dumps(alert).encode()
-        headers |= _credentials(strategy, body)
-        status, text = _post(url, body, headers)
+        token = options["token"] or os.environ.get("FKS_WEBHOOK_TOKEN", "")
+        try:
+            body, proof = signer_of(strategy, token).sign(alert)
+        except CannotSign as error:
+            raise CommandError(str(error)) from None
+        status, text = _post(url, body, headers | proof)
         self.stdout.write(text)
         if status >= 400:
             raise CommandError(f"the server answered {status}")
@@ -72,31 +65,6 @@ def _fields(pairs: list[str]) -> dict[str, str]:
             raise CommandError(f"--field wants NAME=VALUE, not {pair!r}")
         fields[name] = value
     return fields
-
-
-def _credentials(strategy: Strategy, body: bytes) -> dict[str, str]:
-    """The headers that prove ``body``; none for a token, which is in it."""
-    if strategy.auth == Strategy.Auth.HMAC:
-        key = _live_key(strategy)
-        return {"X-Webhook-Signature": hmac.new(key, body, hashlib.sha256).hexdigest()}
-    if strategy.auth == Strategy.Auth.STANDARD:
-        key = standard_webhooks.key_of(_live_key(strategy).decode())
-        id, now = f"msg_{uuid7().hex}", str(int(time.time()))
-        signature = standard_webhooks.signature(key, id, now, body)
-        return {"webhook-id": id, "webhook-timestamp": now, "webhook-signature": signature}
-    if strategy.auth == Strategy.Auth.JWT:
-        user = bearer.senders_of(strategy).order_by("pk").first()
-        if user is None:
-            raise CommandError(f"no active user may post to {strategy.slug}")
-        return {"Authorization": f"Bearer {bearer.token_for(user)}"}
-    return {}
-
-
-def _live_key(strategy: Strategy) -> bytes:
-    row = strategy.live_secrets.filter(profile=strategy.auth).first()
-    if row is None:
-        raise CommandError(f"{strategy.slug} has no live {strategy.auth} secret")
-    return live(row).key
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
