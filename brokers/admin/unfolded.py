@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     ) -> Callable[[_Function], _Function]: ...
 
 else:
-    from unfold.admin import ModelAdmin, TabularInline
+    from unfold.admin import ModelAdmin
+    from unfold.admin import TabularInline as UnfoldTabularInline
     from unfold.decorators import action, display
+
+    class TabularInline(UnfoldTabularInline):
+        """Its cells have no labels of their own: the column's name is read out instead."""
+
+        def get_formset(self, request: Any, obj: Any = None, **kwargs: Any) -> Any:
+            formset = super().get_formset(request, obj, **kwargs)
+            for name, field in formset.form.base_fields.items():
+                widget = getattr(field.widget, "widget", field.widget)
+                widget.attrs.setdefault("aria-label", str(field.label or name))
+            return formset
+
 
 __all__ = ["ModelAdmin", "TabularInline", "action", "display"]

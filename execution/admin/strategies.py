@@ -15,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget
 
 from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
@@ -83,7 +83,6 @@ class StrategyAdmin(AuditedAdmin):
     list_select_related = ("allowlist",)
     search_fields = ("slug", "note")
     actions_detail = ("rotate", "messages", "lab")
-    filter_horizontal = ("senders",)
     fieldsets = (
         (None, {"fields": ("slug", "is_enabled", "note")}),
         (
@@ -131,6 +130,10 @@ class StrategyAdmin(AuditedAdmin):
             },
         ),
     )
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Strategy]:
         rows: QuerySet[Strategy] = super().get_queryset(request)

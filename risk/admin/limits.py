@@ -39,12 +39,14 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
             choices.append((stored, f"{stored} (no such rule)"))
         self.fields["rule"] = forms.ChoiceField(
             choices=[("", "Select value"), *choices],
-            widget=UnfoldAdminSelectWidget(),
+            widget=UnfoldAdminSelectWidget(attrs={"aria-label": "Rule"}),
             disabled=self.instance.pk is not None,
         )
         self.fields["parameters"] = forms.CharField(
             required=False,
-            widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "name=text; name=text"}),
+            widget=UnfoldAdminTextInputWidget(
+                attrs={"aria-label": "Parameters", "placeholder": "name=text; name=text"}
+            ),
         )
         told = self.instance.parameters
         self.initial["parameters"] = "; ".join(f"{name}={text}" for name, text in told.items())

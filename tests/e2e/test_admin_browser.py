@@ -183,11 +183,11 @@ def _with_clock(page: Page) -> Page:
 def test_the_home_page_follows_without_a_reload(open_page: Any, complaints: list[str]) -> None:
     page = _with_clock(open_page())
     page.evaluate("window.loadedOnce = true")
-    expect(page.locator("#card-unresolved dd")).to_have_text("0")
+    expect(page.locator("#card-unresolved .fks-card-value")).to_have_text("0")
     OrderFactory.create(state=OrderState.NEEDS_OPERATOR)
     cache.clear()
     page.clock.run_for(POLL)
-    expect(page.locator("#card-unresolved dd")).to_have_text("1")
+    expect(page.locator("#card-unresolved .fks-card-value")).to_have_text("1")
     expect(page.locator("#card-unresolved")).to_have_class("fks-card fks-card-alarm")
     assert page.evaluate("window.loadedOnce") is True
     assert complaints == []
