@@ -23,7 +23,7 @@ from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
 from brokers.types import Environment, Side
-from execution import arrivals, facts, metrics, protect
+from execution import arrivals, bulkheads, facts, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.models import Order, Position, Route, Signal, Strategy
@@ -106,7 +106,10 @@ def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, share
 
 
 def decide(signal: Signal) -> Decision:
-    """Decide ``signal`` once. Safe to call twice and concurrently: the row's lock lets one through."""
+    """Decide ``signal`` once. Safe to call twice and concurrently: the row's lock lets one through.
+
+    Raises Crowded when too many of an account's alerts are being looked at already.
+    """
     started = timezone.now()
     alert = Alert.from_json(signal.alert)
     try:
@@ -114,7 +117,10 @@ def decide(signal: Signal) -> Decision:
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _finish(signal, state, refusal)
-    legs = legs_of(signal, alert)
+    routes = _routes(signal.strategy, alert)
+    leaves = wants_flat(alert) or alert.reduce_only
+    with bulkheads.place([route.account_id for route in routes], is_exit=leaves):
+        legs = [_leg(route, alert) for route in routes]
     if not legs:
         return _finish(signal, SignalState.DENIED, no_route())
     if throttled := _throttled(signal, alert, legs):

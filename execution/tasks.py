@@ -7,18 +7,21 @@ the rows say what is to be done, and ``sweep`` finds what was left behind.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.db import Error
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
 from execution import (
     alarms,
+    bulkheads,
     cancels,
     differences,
     dispatch,
@@ -37,6 +40,7 @@ from execution import (
     weekly,
     winding_down,
 )
+from execution.bulkheads import Crowded
 from execution.exclusive import Work, exclusive
 from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
@@ -49,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 Kind = alarms.Kind
 
+EXITS, ORDERS = "exits", "orders"
+"""Queues; workers look into the first one first."""
 GUARD_EVERY = timedelta(seconds=3)
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
@@ -63,7 +69,11 @@ def process_signal(signal_id: str) -> None:
         signal = pipeline.oldest_undecided(UUID(signal_id))
         if signal is None:
             return
-        decision = _decided(signal)
+        try:
+            decision = _decided(signal)
+        except Crowded as crowded:
+            _later(crowded, process_signal, signal_id)
+            return
         if decision is None:
             return
         _cancel(decision.cancels)
@@ -87,11 +97,23 @@ def _decided(signal: Signal) -> pipeline.Decision | None:
     with correlation.concerning(signal.pk):
         try:
             return pipeline.decide(signal)
+        except Crowded:
+            raise
         except Exception as error:
             # The task boundary: a defect must not block the lane for ever, nor vanish.
             logger.exception("deciding a signal failed")
             pipeline.fail(signal, error)
             return None
+
+
+def _later(crowded: Crowded, task: Task[..., None], *arguments: object) -> None:
+    """Do it once the account's venue holds fewer threads; a lost message is the sweep's to find."""
+
+    def wake() -> None:
+        with suppress(OperationalError):
+            task.apply_async(arguments, retry=False, queue=EXITS if crowded.is_exit else ORDERS)
+
+    bulkheads.park(crowded, f"{task.name} {arguments}", wake)
 
 
 def _run_or_nudge(account_id: int, symbol: str, *, alone: bool) -> None:
@@ -123,8 +145,12 @@ def check_order(order_id: str) -> None:
     if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
         return
     state, filled = order.state, order.filled_quantity
-    with correlation.concerning(order.signal_id):
-        reconcile.check_order(order)
+    try:
+        with _asking_about(order):
+            reconcile.check_order(order)
+    except Crowded as crowded:
+        _later(crowded, check_order, order_id)
+        return
     order.refresh_from_db()
     if (order.state, order.filled_quantity) == (state, filled):
         return
@@ -141,11 +167,27 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
         return
     code = ReasonCode(order.cancel_reason or reason)
     before = order.state
-    with correlation.concerning(order.signal_id):
-        cancels.carry_out(order, code, order.cancel_asked_by or _ASKED_BY.get(code, "an operator"))
+    try:
+        with _asking_about(order):
+            asked_by = order.cancel_asked_by or _ASKED_BY.get(code, "an operator")
+            cancels.carry_out(order, code, asked_by)
+    except Crowded as crowded:
+        _later(crowded, cancel_order, order_id, reason)
+        return
     # Waking those who wait for a cancel that changed nothing would make them ask for it again.
     if order.state != before:
         _after([order])
+
+
+@contextmanager
+def _asking_about(order: Order) -> Iterator[None]:
+    """A place at the account's venue; what is logged meanwhile names the order's signal."""
+    leaves = order.role != Order.Role.ENTRY
+    with (
+        bulkheads.place([order.account_id], is_exit=leaves),
+        correlation.concerning(order.signal_id),
+    ):
+        yield
 
 
 @shared_task
@@ -185,7 +227,11 @@ def guard(account_id: int, symbol: str) -> None:
     """Bring a position's stop in line with it."""
     account = Account.objects.get(pk=account_id)
     try:
-        todo = protect.align(account, symbol)
+        with bulkheads.place([account_id], is_exit=True):
+            todo = protect.align(account, symbol)
+    except Crowded as crowded:
+        _later(crowded, guard, account_id, symbol)
+        return
     except Error:
         raise
     except Exception as error:
@@ -384,7 +430,7 @@ def nudge_signal(signal_id: str) -> None:
 
 def _publish_exits(signal_ids: list[str]) -> None:
     for signal_id in signal_ids:
-        process_signal.apply_async((signal_id,), retry=False, queue="exits")
+        process_signal.apply_async((signal_id,), retry=False, queue=EXITS)
 
 
 _exit_nudger = Nudger(_publish_exits)
