@@ -267,6 +267,7 @@ class PaperOrder(models.Model):
     stop_price = MoneyField(null=True)
     status = models.CharField(max_length=20)
     filled_quantity = MoneyField(default=Decimal(0))
+    waits_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
 
     class Meta:
@@ -298,6 +299,18 @@ class PaperFill(models.Model):
 
     def __str__(self) -> str:
         return self.trade_id
+
+
+class PaperScript(models.Model):
+    """How far a paper account's script of faults has run: orders counted, and an outage's end."""
+
+    account_key = models.CharField(max_length=40, unique=True)
+    script = models.CharField(max_length=64, default="")
+    orders = models.PositiveIntegerField(default=0)
+    down_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.orders} orders of account {self.account_key}"
 
 
 class PaperBalance(models.Model):

@@ -12,16 +12,17 @@ threads and processes may call at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import DataError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from brokers import paper_market, paper_statements
 from brokers.errors import QuoteUnavailableError
 from brokers.models import PaperBalance, PaperFill, PaperOrder, PaperPrice
+from brokers.paper_faults import Fault
 from brokers.paper_market import Match, OrderTerms, VenueRefusal, match
 from brokers.paper_statements import ID_PREFIX
 from brokers.paper_terms import Terms
@@ -49,14 +50,15 @@ class PaperBook:
         self._key = account_key
         self._terms = terms
 
-    def place(self, request: OrderRequest) -> OrderReport:
+    def place(self, request: OrderRequest, fault: Fault | None = None) -> OrderReport:
         """Take an order, or find the one of that identity, and fill what can be filled at once.
 
+        With ``fault`` (a partial fill) only its share is filled, the rest when its time has come.
         Raises VenueRefusal; must not be called inside a transaction, which could undo the answer.
         """
         try:
             with transaction.atomic(durable=True):
-                order = self._take(request)
+                order = self._take(request, fault)
         except DataError as error:  # a statement failed, so nothing was committed
             raise VenueRefusal("the numbers of this order do not fit the book") from error
         return paper_statements.order_report(order)
@@ -135,7 +137,7 @@ class PaperBook:
             return None
         return paper_market.quote(symbol, price, self._terms.spread_bps, timezone.now())
 
-    def _take(self, request: OrderRequest) -> PaperOrder:
+    def _take(self, request: OrderRequest, fault: Fault | None) -> PaperOrder:
         order, is_new = PaperOrder.objects.get_or_create(
             account_key=self._key,
             identity=request.identity,
@@ -151,21 +153,30 @@ class PaperBook:
             },
         )
         if is_new:
-            self._receive(order, request)
+            self._receive(order, request, fault)
         return order
 
-    def _receive(self, order: PaperOrder, request: OrderRequest) -> None:
+    def _receive(self, order: PaperOrder, request: OrderRequest, fault: Fault | None) -> None:
         """What happens to a new order at once."""
+        whole = request.time_in_force is TimeInForce.FOK
+        share = Decimal(1) if fault is None or whole else fault.share
+        if fault is not None and share < 1:
+            order.waits_until = timezone.now() + timedelta(seconds=fault.seconds)
+            order.save(update_fields=["waits_until"])
         if request.type is OrderType.MARKET:
-            self._fill(order, self._price_to_take(request))
+            self._fill(order, self._price_to_take(request), share)
+            self._expire_rest(order, request)
             return
         market = self._market(request.symbol)
         if market is not None:
-            self._advance(order, market, arriving=True)
-        filled = order.status == VenueStatus.FILLED
-        if request.post_only and filled:
+            self._advance(order, market, arriving=True, share=share)
+        if request.post_only and order.filled_quantity:
             raise VenueRefusal("the market is already at the price of this post-only order")
-        if request.time_in_force in (TimeInForce.IOC, TimeInForce.FOK) and not filled:
+        self._expire_rest(order, request)
+
+    def _expire_rest(self, order: PaperOrder, request: OrderRequest) -> None:
+        immediate = request.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+        if immediate and order.status != VenueStatus.FILLED:
             order.status = VenueStatus.EXPIRED.value
             order.save(update_fields=["status"])
 
@@ -183,7 +194,8 @@ class PaperBook:
 
     def _match_working(self, symbol: str, market: Quote | None = None) -> None:
         """Fill the resting orders of ``symbol`` that the market has reached, one by one."""
-        rows = self._working_rows(symbol)
+        waits = Q(waits_until__gt=timezone.now())
+        rows = self._working_rows(symbol).exclude(waits)
         resting = list(rows.order_by("pk"))
         market = (market or self._market(symbol)) if resting else None
         if market is None:
@@ -206,37 +218,53 @@ class PaperBook:
         )
         return match(terms, market, arriving=arriving)
 
-    def _advance(self, order: PaperOrder, market: Quote, *, arriving: bool) -> None:
+    def _advance(
+        self,
+        order: PaperOrder,
+        market: Quote,
+        *,
+        arriving: bool,
+        share: Decimal = Decimal(1),
+    ) -> None:
         """Trigger and fill one order as far as the market allows."""
         result = self._match(order, market, arriving=arriving)
         if result.type != order.type:
             order.type = result.type.value
             order.save(update_fields=["type"])
         if result.price is not None:
-            self._fill(order, result.price)
+            self._fill(order, result.price, share)
 
-    def _fill(self, order: PaperOrder, price: Decimal) -> None:
-        """Fill the whole order at ``price``, an order that meets the market in several trades."""
+    def _fill(self, order: PaperOrder, price: Decimal, share: Decimal = Decimal(1)) -> None:
+        """Fill ``share`` of what is left at ``price``, an order that meets the market in several
+        trades."""
+        left = order.quantity - order.filled_quantity
+        quantity = left if share == 1 else paper_market.part(left, share)
+        if not quantity:
+            return
+        before = order.fills.count() if order.filled_quantity else 0
         rests = order.type == OrderType.LIMIT
         instrument = paper_market.instrument(order.symbol)
         fills = [
             PaperFill(
                 order=order,
                 trade_id=f"{ID_PREFIX}{order.pk}-{number}",
-                quantity=quantity,
+                quantity=piece,
                 price=price,
-                fee=paper_market.fee(quantity, price, self._terms.fee_bps),
+                fee=paper_market.fee(piece, price, self._terms.fee_bps),
                 fee_currency=instrument.quote,
                 at=timezone.now(),
             )
-            for number, quantity in enumerate(
-                paper_market.split(order.quantity, 1 if rests else self._terms.partial_fills), 1
+            for number, piece in enumerate(
+                paper_market.split(quantity, 1 if rests else self._terms.partial_fills), before + 1
             )
         ]
         PaperFill.objects.bulk_create(fills)
-        order.status, order.filled_quantity = VenueStatus.FILLED.value, order.quantity
+        order.filled_quantity += quantity
+        whole = order.filled_quantity == order.quantity
+        status = VenueStatus.FILLED if whole else VenueStatus.PARTIALLY_FILLED
+        order.status = status.value
         order.save(update_fields=["status", "filled_quantity"])
-        received = order.quantity * Side(order.side).sign
+        received = quantity * Side(order.side).sign
         paid = paper_market.value(received, price) + sum(fill.fee for fill in fills)
         self._pay({instrument.base: received, instrument.quote: -paid})
 

@@ -106,6 +106,8 @@ def match(order: OrderTerms, market: Quote, *, arriving: bool) -> Match:
     already there fills as a taker: at the market with slippage, never beyond its limit.
     """
     taken_at = taker_price(market.worst(order.side), order.side, order.slippage_bps)
+    if order.type is OrderType.MARKET:
+        return Match(order.type, taken_at)
     if order.type in _WITH_STOP:
         if not _triggered(order, market.last):
             return Match(order.type, None)
@@ -134,6 +136,12 @@ def split(quantity: Decimal, trades: int) -> list[Decimal]:
         if part == 0 or trades == 1:
             return [quantity]
         return [*([part] * (trades - 1)), quantity - part * (trades - 1)]
+
+
+def part(quantity: Decimal, share: Decimal) -> Decimal:
+    """``share`` of ``quantity`` on the grid, rounded down."""
+    with localcontext(_CONTEXT):
+        return (quantity * share).quantize(STEP, ROUND_FLOOR)
 
 
 def fee(quantity: Decimal, price: Decimal, fee_bps: Decimal) -> Decimal:

@@ -9,6 +9,7 @@ from decimal import Decimal, DecimalException
 from typing import Any
 
 from brokers.errors import ConfigurationError, UnknownSymbolError
+from brokers.paper_faults import Fault, faults
 from brokers.paper_market import instrument, usable_price
 
 OPTIONS = {
@@ -19,6 +20,8 @@ OPTIONS = {
     "fee_bps": "Fee in basis points of a trade's value, paid in the quote asset (10).",
     "partial_fills": "Into how many equal trades a market order is filled (1).",
     "seed": "Varies slippage from half to one and a half times, the same way for the same orders.",
+    "faults": 'What goes wrong with which order: [{"fault": "lost_answer", "order": 3}]; the page on '
+    "the paper broker lists them.",
 }
 
 
@@ -33,6 +36,7 @@ class Terms:
     fee_bps: Decimal
     partial_fills: int
     seed: str
+    faults: tuple[Fault, ...]
 
     def slippage_of(self, identity: str) -> Decimal:
         """The slippage of one order in basis points."""
@@ -58,6 +62,7 @@ def terms(options: Mapping[str, Any]) -> Terms:
         fee_bps=_basis_points("fee_bps", options.get("fee_bps", 10)),
         partial_fills=_count("partial_fills", options.get("partial_fills", 1)),
         seed=str(options.get("seed", "")),
+        faults=faults(options.get("faults", [])),
     )
 
 

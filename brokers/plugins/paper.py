@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from brokers import paper_market, paper_terms
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule
 from brokers.errors import BrokerError, NotSupportedError, QueryFailedError
+from brokers.paper_faults import Fault, FaultScript, Trouble
 from brokers.paper_market import VenueRefusal
 from brokers.types import (
     AccountConfig,
@@ -61,11 +62,14 @@ class PaperPlugin(ExecutionPlugin):
     option_fields: ClassVar[dict[str, str]] = paper_terms.OPTIONS
 
     _book: PaperBook
+    _script: FaultScript
 
     def init(self, config: AccountConfig) -> None:
         from brokers.paper_book import PaperBook
 
-        self._book = PaperBook(config.key, paper_terms.terms(config.options))
+        terms = paper_terms.terms(config.options)
+        self._book = PaperBook(config.key, terms)
+        self._script = FaultScript(config.key, terms.faults)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,11 +81,15 @@ class PaperPlugin(ExecutionPlugin):
     def execute_order(self, request: OrderRequest) -> ExecutionResult:
         """Fills market orders at once, at ``reference_price`` or the current price, with slippage.
 
-        A second order of the same identity is answered with the first.
+        A second order of the same identity is answered with the first. What the account's script
+        of faults has for this order happens to it.
         """
         try:
             self._refuse_impossible(request)
-            report = self._book.place(request)
+            fault, spoiled = self._meet_trouble(request)
+            if spoiled is not None:
+                return spoiled
+            report = self._book.place(request, fault)
         except VenueRefusal as error:
             return ExecutionResult(Outcome.REJECTED, code=error.code, detail=str(error))
         except BrokerError as error:
@@ -95,8 +103,32 @@ class PaperPlugin(ExecutionPlugin):
             evidence=_evidence(request, report),
         )
 
+    def _meet_trouble(self, request: OrderRequest) -> tuple[Fault | None, ExecutionResult | None]:
+        """What strikes this order, and its end where it ends there. Raises django.db.Error."""
+        if self._script.is_down(_now()):
+            return None, _not_sent("VENUE_UNREACHABLE", "the paper venue is down", 1)
+        fault = self._script.next(request.symbol, _now())
+        match fault.trouble if fault is not None else None:
+            case Trouble.REJECT:
+                raise VenueRefusal("refused, as the script of faults has it")
+            case Trouble.LOST_ANSWER:
+                self._book.place(request)
+                return None, ExecutionResult(Outcome.UNKNOWN, detail="the answer was lost")
+            case Trouble.LOST_REQUEST:
+                return None, ExecutionResult(Outcome.UNKNOWN, detail="the request was lost")
+            case Trouble.OUTAGE:
+                return None, _not_sent("VENUE_UNREACHABLE", "the paper venue is down", 1)
+            case Trouble.THROTTLED if fault is not None:
+                return None, _not_sent("RATE_LIMITED", "asked too often", fault.seconds)
+            case Trouble.LATE if fault is not None:
+                time.sleep(fault.seconds)
+                return None, None
+        return fault, None
+
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         try:
+            if self._script.is_down(_now()):
+                return CancelResult(Outcome.NOT_SENT, "VENUE_UNREACHABLE", "the venue is down")
             canceled = self._book.cancel(ref)
         except DatabaseFailure as error:
             return CancelResult(Outcome.UNKNOWN, detail=_silence(error))
@@ -107,24 +139,24 @@ class PaperPlugin(ExecutionPlugin):
         )
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
-        with _asking():
+        with self._asking():
             return self._book.find(ref)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
-        with _asking():
+        with self._asking():
             return self._book.working(symbol)
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
-        with _asking():
+        with self._asking():
             return self._book.trades_since(symbol, since)
 
     def positions(self) -> Sequence[PositionReport]:
-        with _asking():
+        with self._asking():
             return self._book.positions()
 
     def balances(self) -> Sequence[BalanceReport]:
         """Every currency the account owns or owes; what a short sold is negative."""
-        with _asking():
+        with self._asking():
             return self._book.balances()
 
     def instrument(self, symbol: str) -> Instrument:
@@ -133,15 +165,15 @@ class PaperPlugin(ExecutionPlugin):
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         """The configured price, else ``hint`` (then remembered), else the last one remembered."""
         paper_market.instrument(symbol)
-        with _asking():
+        with self._asking():
             return self._book.quote(symbol, hint)
 
     def health_check(self) -> Health:
         start = time.perf_counter()
         try:
-            self._book.balances()
-        except DatabaseFailure as error:
-            return Health(ok=False, detail=_silence(error))
+            self.balances()
+        except QueryFailedError as error:
+            return Health(ok=False, detail=str(error))
         elapsed = round((time.perf_counter() - start) * 1000)
         return Health(ok=True, detail="the paper venue answers", latency_ms=elapsed)
 
@@ -149,6 +181,15 @@ class PaperPlugin(ExecutionPlugin):
         return Permissions(
             trade=True, withdraw=False, ip_restricted=None, detail="a paper account has no key"
         )
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            if self._script.is_down(_now()):
+                raise QueryFailedError("the paper venue is down, as its script of faults has it")
+            yield
+        except DatabaseFailure as error:
+            raise QueryFailedError(_silence(error)) from error
 
     def _refuse_impossible(self, request: OrderRequest) -> None:
         """Raise BrokerError for an order this venue cannot even read."""
@@ -164,12 +205,12 @@ class PaperPlugin(ExecutionPlugin):
             raise BrokerError(fault, code="NOT_SUPPORTED")
 
 
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseFailure as error:
-        raise QueryFailedError(_silence(error)) from error
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _not_sent(code: str, detail: str, retry_after: int) -> ExecutionResult:
+    return ExecutionResult(Outcome.NOT_SENT, code=code, detail=detail, retry_after=retry_after)
 
 
 def _silence(error: DatabaseFailure) -> str:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from django.db import OperationalError
 
 from brokers.base import ExecutionPlugin
 from brokers.plugins.alpaca import AlpacaPlugin
@@ -207,18 +206,24 @@ class OandaRig(CcxtRig):
 
 
 class PaperRig(Rig):
-    """The paper venue lives in the database: what gets lost is the connection to it."""
+    """The paper venue lives in the database; its own script of faults makes it fail."""
 
-    def __init__(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, key: str) -> None:
         self.key = key
-        self.monkeypatch = monkeypatch
         self.plugin = self.paper = self.connect()
 
     def connect(self) -> PaperPlugin:
         plugin = PaperPlugin()
-        options = {"prices": {SYMBOL: "60000"}, "balance": {"USDT": "1000000"}}
-        plugin.init(AccountConfig(self.key, "paper", Environment.DRY_RUN, options))
+        plugin.init(self._config())
         return plugin
+
+    def _config(self, *faults: dict[str, object]) -> AccountConfig:
+        options = {
+            "prices": {SYMBOL: "60000"},
+            "balance": {"USDT": "1000000"},
+            "faults": list(faults),
+        }
+        return AccountConfig(self.key, "paper", Environment.DRY_RUN, options)
 
     def unaffordable(self) -> OrderRequest:
         """The paper venue looks at no balance before a limit order fills."""
@@ -228,21 +233,10 @@ class PaperRig(Rig):
         return int(self.connect().fetch_order(ref(request)) is not None)
 
     def lose_the_answer(self) -> None:
-        self._lose(arrives=True)
+        self.paper.init(self._config({"fault": "lost_answer", "order": 1}))
 
     def lose_the_request(self) -> None:
-        self._lose(arrives=False)
+        self.paper.init(self._config({"fault": "lost_request", "order": 1}))
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
-        pytest.skip("the paper venue fills an order whole")
-
-    def _lose(self, *, arrives: bool) -> None:
-        place = self.paper._book.place
-
-        def lost(request: OrderRequest) -> None:
-            self.monkeypatch.undo()
-            if arrives:
-                place(request)
-            raise OperationalError("connection lost")
-
-        self.monkeypatch.setattr(self.paper._book, "place", lost)
+        pytest.skip("a resting order at the paper venue is filled whole")

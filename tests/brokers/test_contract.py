@@ -22,18 +22,18 @@ VENUES = [
     *CCXT_VENUES,
     "alpaca",
     "oanda",
-    pytest.param("paper", marks=pytest.mark.django_db),
+    pytest.param("paper", marks=pytest.mark.django_db(transaction=True)),
     *TERMINALS,
 ]
 
 
 @pytest.fixture(params=VENUES)
-def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rig:
+def rig(request: pytest.FixtureRequest) -> Rig:
     name: str = request.param
     if name in TERMINALS:
         return request.getfixturevalue(f"{name}_rig")  # type: ignore[no-any-return]
     if name == "paper":
-        return PaperRig("7", monkeypatch)
+        return PaperRig("7")
     kind = {"alpaca": AlpacaRig, "oanda": OandaRig}.get(name, CcxtRig)
     return kind(name, request.getfixturevalue("venue"))
 

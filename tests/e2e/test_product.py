@@ -265,6 +265,43 @@ def test_a_currency_is_sold_short_and_bought_back_at_oanda(tmp_path: Path) -> No
         assert query(product, "Difference.objects.count()") == "0"
 
 
+def test_a_rehearsal_against_trouble_ends_with_every_order_accounted_for(tmp_path: Path) -> None:
+    faults = [
+        {"fault": "lost_answer", "order": 1},
+        {"fault": "partial", "order": 2, "seconds": 2},
+        {"fault": "reject", "order": 3},
+        {"fault": "outage", "order": 4, "seconds": 4},
+        {"fault": "lost_request", "order": 6},
+    ]
+    options = {"prices": {"BTC/USDT": "60000"}, "faults": faults}
+    with running_product(tmp_path / "var") as product:
+        product.manage("add_account", "hard", "--broker=paper", f"--options={json.dumps(options)}")
+        created = product.manage(
+            "add_strategy", "test", "--accounts=hard", '--options={"allowlist": "none"}'
+        )
+        for number in range(5):
+            body = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001", "id": str(number)}
+            product.post(f"/webhook/test/{created['token']}", body)
+            eventually(
+                lambda: (
+                    query(
+                        product,
+                        "Order.objects.exclude(state__in=['filled', 'rejected', 'not_placed']).count()",
+                    )
+                    == "0"
+                ),
+                seconds=60,
+                what=f"order {number} ended",
+            )
+
+        states = query(
+            product, "list(Order.objects.order_by('id').values_list('state', flat=True))"
+        )
+        assert states == "['filled', 'filled', 'rejected', 'filled', 'filled']"
+        assert query(product, "Position.objects.get().quantity") == "Decimal('0.004')"
+        assert query(product, "PaperOrder.objects.count()") == "4"
+
+
 def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(tmp_path: Path) -> None:
     with running_venue() as venue, running_product(tmp_path / "var") as product:
         path = _exchange_strategy(product, venue, "binance")
