@@ -467,3 +467,11 @@ def test_an_alert_from_a_file_is_judged_like_one_that_came(tmp_path: Path) -> No
 def test_what_cannot_be_replayed(arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(CommandError, match=sentence):
         run("replay_signal", *arguments)
+
+
+# --- serve ----------------------------------------------------------------------------------------
+
+
+def test_a_worker_serves_only_queues_that_exist() -> None:
+    with pytest.raises(CommandError, match="there is no queue everything"):
+        run("serve", "worker", "--queues", "exits,everything")

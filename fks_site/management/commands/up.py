@@ -14,15 +14,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fks_site import addresses, preflight, processes
+from fks_site import addresses, preflight, processes, programs
 from fks_site.embedded import Postgres, Valkey
 from fks_site.processes import StartError
 from fks_site.supervisor import Program, Stopped, Supervisor
 
 READY_TIMEOUT = 60.0  # seconds
-_CONNECTIONS = 448  # of each web process: with its other files, below the usual limit of 1024
-_HEAD_MILLISECONDS = 10_000  # for a request's head, and for how long a connection may idle
-_HEAD_BYTES = 65_536
 _MARK = "FKS_UP_VAR"  # in every child's environment: which run it belongs to
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -107,11 +104,11 @@ class _Run:
         if news.strip():
             self.say(f"\n{news.rstrip()}\n\n")
         self._share_metrics()
-        programs = [self._program(*item) for item in self._programs().items()]
-        for program in programs:
+        started = [self._program(*item) for item in self._programs().items()]
+        for program in started:
             supervisor.start(program)
         with self._step("web, worker, beat"):
-            self._wait_until_ready(supervisor, programs)
+            self._wait_until_ready(supervisor, started)
         self.say(f"FKS runs at http://{self._address()}/admin/ and stops on Ctrl-C.")
 
     @contextmanager
@@ -144,24 +141,10 @@ class _Run:
         """Module and arguments of each program; they stop in the reverse order."""
         schedule = self.var / "beat" / "schedule"
         processes.make_directory(schedule.parent)
-        celery = ["celery", "-A", "fks_site"]
         return {
-            "worker": [
-                *celery,
-                *("worker", "--pool", "threads", "--concurrency", "32"),
-                *("-Q", "exits,orders,sweeps", "--loglevel", "WARNING"),
-                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ],
-            "beat": [*celery, "beat", "-s", str(schedule), "--pidfile=", "--loglevel", "WARNING"],
-            "web": [
-                *("granian", "fks_site.asgi:application", "--interface", "asginl", "--no-ws"),
-                *("--host", self.host, "--port", str(self.port), "--http", "1"),
-                *("--workers", "2", "--backpressure", str(_CONNECTIONS)),
-                *("--http1-header-read-timeout", str(_HEAD_MILLISECONDS)),
-                *("--http1-buffer-size", str(_HEAD_BYTES)),
-                *("--respawn-failed-workers", "--respawn-interval", "1"),
-                *("--workers-kill-timeout", "10", "--log-level", "warning"),
-            ],
+            "worker": programs.worker(),
+            "beat": programs.beat(schedule),
+            "web": programs.web(self.host, self.port),
         }
 
     def _program(self, name: str, arguments: list[str]) -> Program:
@@ -180,7 +163,7 @@ class _Run:
     def _address(self) -> str:
         return f"{_bracketed(_EVERY_ADDRESS.get(self.host, self.host))}:{self.port}"
 
-    def _wait_until_ready(self, supervisor: Supervisor, programs: list[Program]) -> None:
+    def _wait_until_ready(self, supervisor: Supervisor, started: list[Program]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT
         try:
             while (answer := self._ask_ready()) is not None:
@@ -190,7 +173,7 @@ class _Run:
                 supervisor.pause(0.25)
         except Stopped:
             # They have done no work yet, and while they load they do not hear a SIGTERM.
-            for program in programs:
+            for program in started:
                 program.kill()
             raise
 

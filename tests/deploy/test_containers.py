@@ -1,0 +1,211 @@
+"""Dockerfile, compose and Kubernetes: well formed, locked down, and starting what exists.
+
+No container engine runs here; the programs themselves are run as plain processes by deploy/drill.py.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import compose_spec
+import kubernetes_validate
+import pytest
+import yaml
+from django.core.management import load_command_class
+
+from fks_site.programs import QUEUES
+from tests.e2e.product import ROOT
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+VERSIONS = ("1.33", "1.37")
+COMPOSE = (ROOT / "compose.yaml").read_text()
+
+
+def manifests() -> Iterator[dict[str, Any]]:
+    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    for name in kustomization["resources"]:
+        yield from yaml.safe_load_all((FOLDER / name).read_text())
+
+
+MANIFESTS = list(manifests())
+PODS = {
+    one["metadata"]["name"]: one["spec"]["template"]["spec"]
+    for one in MANIFESTS
+    if one["kind"] in ("Deployment", "Job")
+}
+DEPLOYMENTS = {one["metadata"]["name"]: one for one in MANIFESTS if one["kind"] == "Deployment"}
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    return {one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == kind}
+
+
+def title(one: dict[str, Any]) -> str:
+    return f"{one['kind']}-{one['metadata']['name']}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=title)
+def test_manifests_fit_the_schema(manifest: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_schema_would_have_noticed() -> None:
+    wrong = {**DEPLOYMENTS["web"], "spec": {**DEPLOYMENTS["web"]["spec"], "replicaz": 2}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+def test_every_file_of_the_folder_is_applied() -> None:
+    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    assert {*kustomization["resources"], "kustomization.yaml"} == {
+        path.name for path in FOLDER.iterdir()
+    }
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_pods_may_do_next_to_nothing(name: str) -> None:
+    pod = PODS[name]
+    [container] = pod["containers"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"] == {
+        "requests": {"cpu": "200m", "memory": "512Mi"},
+        "limits": {"cpu": "1", "memory": "1Gi"},
+    }
+    [secrets] = [v["secret"] for v in pod["volumes"] if "secret" in v]
+    assert secrets == {"secretName": "fks", "defaultMode": 0o440}
+
+
+def test_rolling_updates_lose_nothing() -> None:
+    for name, one in DEPLOYMENTS.items():
+        rolling = one["spec"]["strategy"]["rollingUpdate"]
+        assert rolling == {"maxUnavailable": 0, "maxSurge": 1}, name
+        assert PODS[name]["terminationGracePeriodSeconds"] > 30, name
+    assert "preStop" in PODS["web"]["containers"][0]["lifecycle"]
+
+
+def test_each_role_scales_and_keeps_one() -> None:
+    scalers = of_kind("HorizontalPodAutoscaler")
+    assert {(s["minReplicas"], s["maxReplicas"]) for s in scalers.values()} == {(2, 10)}
+    assert set(scalers) == {"web", "worker-orders"}
+    for name, one in DEPLOYMENTS.items():
+        assert name in scalers or one["spec"]["replicas"] == 2
+    assert set(of_kind("PodDisruptionBudget")) == set(DEPLOYMENTS)
+
+
+def test_what_is_not_allowed_is_forbidden() -> None:
+    policies = of_kind("NetworkPolicy")
+    assert policies["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    [rule] = policies["venues"]["egress"]
+    assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
+
+
+def commands() -> Iterator[list[str]]:
+    for pod in PODS.values():
+        yield pod["containers"][0]["args"]
+    for service in yaml.safe_load(COMPOSE)["services"].values():
+        if str(service.get("image", "")).startswith("fks"):
+            yield service.get("command", ["serve", "web"])
+    [default] = re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    yield yaml.safe_load(default)
+
+
+@pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
+def test_what_containers_start_exists(arguments: list[str]) -> None:
+    name, *options = arguments
+    app = "django.core" if name == "migrate" else "fks_site"
+    parser = load_command_class(app, name).create_parser("manage.py", name)
+    found = vars(parser.parse_args(options))
+    assert set(found.get("queues", QUEUES[0]).split(",")) <= set(QUEUES)
+
+
+def test_every_queue_has_workers() -> None:
+    for source in (PODS.values(), yaml.safe_load(COMPOSE)["services"].values()):
+        text = str(list(source))
+        served = set(",".join(re.findall(r"'--queues', '([a-z,]+)'", text)).split(","))
+        assert served == set(QUEUES)
+
+
+def test_compose_fits_its_specification() -> None:
+    text = COMPOSE.replace("${FKS_HOST:?the name FKS is reached by}", "fks.example")
+    merged = yaml.safe_dump(yaml.safe_load(text))
+    spec = compose_spec.PyCompose.from_yaml(merged)
+    spec.validate()
+    assert {"postgres", "valkey", "web", "beat", "nginx", "prometheus", "grafana"} <= set(
+        spec.service_names()
+    )
+
+
+def test_compose_locks_its_containers_down_too() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    for name, service in services.items():
+        if str(service["image"]).startswith("fks"):
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+    published = {name: s["ports"] for name, s in services.items() if "ports" in s}
+    assert published == {"nginx": ["443:8443"], "grafana": ["127.0.0.1:3000:3000"]}
+
+
+def test_files_that_are_mounted_exist() -> None:
+    mounted = re.findall(r"- (\./[^:]+):", COMPOSE)
+    assert len(mounted) >= 6
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
+
+
+def test_the_image_is_small_and_not_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    stages = text.split("\nFROM ")
+
+    assert len(stages) == 3  # what stands before the first is a comment
+    assert "\nUSER 10001:10001\n" in stages[-1]
+    assert "HEALTHCHECK" in stages[-1]
+    assert "apt-get" not in text
+    assert not re.search(r"^FROM \S+:latest|^FROM [^:\s]+(\s|$)", text, re.MULTILINE)
+    copied = re.findall(r"^COPY --chown=root:root (\S+)", text, re.MULTILINE)
+    allowed = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(copied) | {"requirements.txt"} == set(allowed)
+    left_out = re.search(r"grep -vE '\^\(([^)]*)\)=='", text)
+    assert left_out is not None
+    pinned = (ROOT / "requirements.txt").read_text()
+    assert all(f"\n{name}==" in pinned for name in left_out[1].split("|"))
+
+
+def test_nginx_understands_its_configuration(tmp_path: Path) -> None:
+    if shutil.which("nginx") is None or shutil.which("openssl") is None:
+        pytest.skip("nginx or openssl is not installed here (Debian: apt-get install nginx)")
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", "/CN=fks.example", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    site = (ROOT / "deploy/nginx/fks.conf").read_text()
+    site = site.replace("/run/secrets/tls_certificate", str(certificate))
+    site = site.replace("/run/secrets/tls_key", str(key)).replace("web:8000", "127.0.0.1:8000")
+    # http2 as a line of its own is of nginx 1.25; Debian's is older.
+    site = site.replace("    http2 on;\n", "")
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {site} }}")
+    done = subprocess.run(
+        ["nginx", "-t", "-q", "-e", str(tmp_path / "log"), "-c", str(config)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
