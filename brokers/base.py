@@ -104,7 +104,8 @@ class ExecutionPlugin(ABC):
 
     @abstractmethod
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
-        """A fresh quote. ``hint`` is the alert's own price; only rehearsal venues may use it.
+        """A fresh quote. ``hint`` is the alert's own price; only rehearsal venues may use it,
+        and venues that tell no prices where the account's operator asked for it.
 
         Raises QuoteUnavailableError, UnknownSymbolError or QueryFailedError.
         """

@@ -65,7 +65,7 @@ class BridgePlugin(ExecutionPlugin):
     """One account at one terminal."""
 
     name: ClassVar[str] = "bridge"
-    label: ClassVar[str] = "MetaTrader 5, NinjaTrader 8 or Interactive Brokers (bridge agent)"
+    label: ClassVar[str] = "MetaTrader 5 or NinjaTrader 8 (bridge agent)"
     credential_fields: ClassVar[tuple[str, ...]] = ("bridge_key",)
     option_fields: ClassVar[dict[str, str]] = {
         "url": "Where the agent listens: http://127.0.0.1:8811, or https:// with certificate_sha256",

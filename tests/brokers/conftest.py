@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.terminals import mt5
-from tests.brokers.terminals.rigs import Mt5Rig, mt5_agent
+from tests.brokers.terminals import mt5, nt8
+from tests.brokers.terminals.rigs import Mt5Rig, Nt8Rig, mt5_agent, nt8_agent
 from tests.venues.client import RunningVenue, running_venue
 
 
@@ -32,5 +32,16 @@ def mt5_rig(tmp_path: Path) -> Iterator[Mt5Rig]:
         agent.start()
         try:
             yield Mt5Rig(terminal, agent)
+        finally:
+            agent.kill()
+
+
+@pytest.fixture
+def nt8_rig(tmp_path: Path) -> Iterator[Nt8Rig]:
+    with nt8.running(nt8.Nt8Simulator(tmp_path)) as simulator:
+        agent = nt8_agent(tmp_path, simulator)
+        agent.start()
+        try:
+            yield Nt8Rig(simulator, agent)
         finally:
             agent.kill()

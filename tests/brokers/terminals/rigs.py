@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from brokers.base import ExecutionPlugin
+from brokers.bridge.client import BridgeClient, BridgeError
 from brokers.bridge.drivers.mt5_terms import magic_of
 from brokers.types import OrderRequest
 from tests.brokers.contract import Rig
 from tests.brokers.terminals.agent import RunningAgent
 from tests.brokers.terminals.mt5 import Mt5Terminal
+from tests.brokers.terminals.nt8 import Nt8Simulator
 
 BTC = '[instruments."BTC/USDT"]\nsymbol = "BTCUSDT"\nmax_quantity = "1000"\n'
 
@@ -47,3 +50,65 @@ class Mt5Rig(Rig):
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         half = request.quantity / Decimal(2)
         self.terminal.fill(int(broker_order_id), float(half))
+
+
+class LossyClient(BridgeClient):
+    """Loses the next placement, on its way there or on its way back."""
+
+    arrives: bool | None = None
+
+    def ask(self, call: str, told: dict[str, Any], seconds: float) -> Any:
+        arrives, lossy = LossyClient.arrives, call == "execute_order"
+        if not lossy or arrives is None:
+            return BridgeClient.ask(self, call, told, seconds)
+        LossyClient.arrives = None
+        if arrives:
+            BridgeClient.ask(self, call, told, seconds)
+        raise BridgeError("lost", sent=True)
+
+
+def nt8_agent(folder: Path, simulator: Nt8Simulator, **more: str) -> RunningAgent:
+    folders = "".join(
+        f'{name} = "{simulator.root / name}"\n' for name in ("incoming", "outgoing", "log")
+    )
+    table = more.pop(
+        "table",
+        'demo_accounts = ["Sim101"]\nbalance = "50000"\ncurrency = "USDT"\ncommission = "1.5"\n'
+        'connection = "Feed"\ntimes_in_force = ["gtc"]\ntrust_alert_prices = true\n'
+        "take_seconds = 1\nanswer_seconds = 2\n",
+    )
+    terms = 'tick = "0.01"\nmultiplier = "0.001"\n'
+    return RunningAgent(
+        folder, "nt8", simulator.account, BTC + terms, table=folders + table, **more
+    )
+
+
+class Nt8Rig(Rig):
+    """A contract is a thousandth of a coin here: 2 of them are the suite's 0.002."""
+
+    def __init__(self, simulator: Nt8Simulator, agent: RunningAgent) -> None:
+        self.simulator = simulator
+        self.agent = agent
+        self.plugin = self.connect()
+
+    def connect(self) -> ExecutionPlugin:
+        plugin = self.agent.plugin()
+        client = plugin._client
+        plugin._client = LossyClient(client.url, client.key)
+        plugin.fetch_data(self.symbol, Decimal(60000))
+        return plugin
+
+    def placed(self, request: OrderRequest) -> int:
+        name = f";{self.plugin.client_order_id(request.identity)};"
+        rejected = self.simulator.orders.get(name.strip(";"), {}).get("state") == "REJECTED"
+        taken = [line for line in self.simulator.lines if line.startswith("PLACE") and name in line]
+        return 0 if rejected else len(taken)
+
+    def lose_the_answer(self) -> None:
+        LossyClient.arrives = True
+
+    def lose_the_request(self) -> None:
+        LossyClient.arrives = False
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.simulator.fill(broker_order_id, request.quantity * 500)

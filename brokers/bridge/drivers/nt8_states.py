@@ -1,0 +1,108 @@
+"""What is known of each order: NinjaTrader's state files, copied into the journal as they change.
+
+The platform forgets its files at a restart, and tells only cumulative fills. A fill here is the
+difference between two states, priced so that the average comes out; its time is when it was seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from brokers.bridge.driver import Memory
+from brokers.bridge.drivers import nt8_lines as lines
+from brokers.bridge.drivers.nt8_folders import Folders
+from brokers.bridge.journal import Entry
+from brokers.decimals import plain
+from brokers.types import FillReport
+
+MEMORY = timedelta(days=90)
+LOOK_EVERY = 0.5
+
+
+class States:
+    """Reads, remembers, and follows in the background until stopped."""
+
+    def __init__(self, account: str, folders: Folders, memory: Memory) -> None:
+        self._account = account
+        self._folders = folders
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._seen: dict[str, str] = {}
+        self._stopped = threading.Event()
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def entries(self) -> Sequence[Entry]:
+        return self._memory.since(datetime.now(UTC) - MEMORY)
+
+    def now(self, identity: str) -> tuple[lines.State | None, bool]:
+        """The newest state known of an order, and whether NinjaTrader still tells it."""
+        with self._lock:
+            entry = self._memory.find(identity)
+            if entry is None:
+                return None, False
+            kept = lines.state(str(entry.notes.get("state", "")))
+            told = self._folders.state_file(self._account, entry.client_id)
+            state = None if told is None else lines.state(told)
+            if state is None:
+                return kept, False
+            if kept is None or _is_news(kept, state):
+                self._remember(entry, kept, state)
+                return state, True
+            return kept, True
+
+    def fills(self, entry: Entry, units: Decimal, fee: Decimal, currency: str) -> list[FillReport]:
+        """``units`` per contract; ``fee`` per contract."""
+        return [
+            FillReport(
+                trade_id=f"{entry.client_id}-{row['total']}",
+                quantity=plain(Decimal(row["contracts"]) * units),
+                price=Decimal(row["price"]),
+                fee=plain(Decimal(row["contracts"]) * fee),
+                fee_currency=currency,
+                at=datetime.fromisoformat(row["at"]),
+            )
+            for row in entry.notes.get("fills", [])
+        ]
+
+    def _remember(self, entry: Entry, kept: lines.State | None, state: lines.State) -> None:
+        rows: list[dict[str, Any]] = list(entry.notes.get("fills", []))
+        before = kept.filled if kept else Decimal(0)
+        spent = before * kept.average if kept else Decimal(0)
+        new = state.filled - before
+        if new > 0:
+            price = plain((state.filled * state.average - spent) / new)
+            row = {"contracts": new, "price": price, "total": state.filled}
+            told = {name: format(plain(value), "f") for name, value in row.items()}
+            rows.append({**told, "at": datetime.now(UTC).isoformat()})
+        text = f"{state.word};{state.filled:f};{state.average:f}"
+        self._memory.note(entry.request.identity, {"state": text, "fills": rows})
+
+    def _follow(self) -> None:
+        """Copy every state of ours that changed, before a restart of the platform removes it."""
+        while not self._stopped.wait(LOOK_EVERY):
+            for path in self._folders.outgoing.glob("*fks*.txt"):
+                client_id = path.stem.removeprefix(f"{self._account}_")
+                try:
+                    stamp = str(path.stat().st_mtime_ns)
+                except OSError:
+                    continue
+                if self._seen.get(client_id) == stamp:
+                    continue
+                entry = self._memory.by_client_id(client_id)
+                if entry is not None:
+                    self.now(entry.request.identity)
+                self._seen[client_id] = stamp
+
+
+def _is_news(kept: lines.State, state: lines.State) -> bool:
+    """Later than what is kept: an end is not undone, fills are not taken back."""
+    if state == kept or state.filled < kept.filled:
+        return False
+    return kept.status not in lines.ENDED or state.filled > kept.filled
