@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "selftest":
             command.add_argument("--account", required=True)
             command.add_argument("--symbol", required=True, help="as the settings list it")
+            command.add_argument("--price", help="about now, for a terminal that tells none")
     return parser
 
 
@@ -105,7 +106,7 @@ def _serve(told: argparse.Namespace) -> int:
 
 
 def _selftest(told: argparse.Namespace) -> int:
-    return selftest.run(settings.read(told.path), told.account, told.symbol, _say)
+    return selftest.run(settings.read(told.path), told.account, told.symbol, told.price, _say)
 
 
 def _pack(told: argparse.Namespace) -> int:

@@ -39,21 +39,33 @@ SECONDS = 60
 Say = Callable[[str], None]
 
 
-def run(settings: Settings, account: str, symbol: str, say: Say) -> int:
-    """0 when every step did what it must. Raises BridgeError or BridgeRefusal."""
+def run(settings: Settings, account: str, symbol: str, price: str | None, say: Say) -> int:
+    """0 when every step did what it must. ``price`` is for terminals that tell none.
+
+    Raises BridgeError or BridgeRefusal.
+    """
     scheme = "http" if settings.certificate is None else "https"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    test = _Test(settings, f"{scheme}://{host}:{settings.port}", account, symbol, say)
+    test = _Test(settings, f"{scheme}://{host}:{settings.port}", account, symbol, price, say)
     return test.run()
 
 
 class _Test:
-    def __init__(self, settings: Settings, url: str, account: str, symbol: str, say: Say) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        account: str,
+        symbol: str,
+        price: str | None,
+        say: Say,
+    ) -> None:
         pin = ""
         if settings.certificate is not None:
             pin = fingerprint(settings.certificate.read_text(encoding="ascii"))
         self._client = BridgeClient(url, settings.key, pin, vpn=True)
         self._account, self._symbol, self._say = account, symbol, say
+        self._price = price
 
     def run(self) -> int:
         hello: Hello = self._ask("hello", Hello)
@@ -70,7 +82,7 @@ class _Test:
 
     def _far_order(self) -> OrderRequest:
         rules: Instrument = self._ask("instrument", Instrument, symbol=self._symbol)
-        quote: Quote = self._ask("quote", Quote, symbol=self._symbol, hint=None)
+        quote: Quote = self._ask("quote", Quote, symbol=self._symbol, hint=self._price)
         steps = (quote.bid * FAR / rules.price_tick).to_integral_value(ROUND_FLOOR)
         return OrderRequest(
             identity=uuid.uuid4().hex,

@@ -305,3 +305,11 @@ def test_moving_files_in_works_as_well(tmp_path: Path) -> None:
 def test_what_the_files_do_not_tell_must_be_written_down(options: dict[str, Any]) -> None:
     with pytest.raises(BrokerError):
         terms_of("Sim101", {}, options)
+
+
+def test_the_selftest_runs_with_a_price_by_hand(nt8_rig: Nt8Rig) -> None:
+    arguments = (str(nt8_rig.agent.file), "--account", "Sim101", "--symbol", "BTC/USDT")
+    done = nt8_rig.agent.command("selftest", *arguments, "--price", "60000")
+    assert (done.returncode, done.stdout.count("ok  ")) == (0, 5), done.stdout + done.stderr
+    states = [one["state"] for one in nt8_rig.simulator.orders.values()]
+    assert states == ["CANCELLED"]
