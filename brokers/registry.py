@@ -33,17 +33,46 @@ class PluginRegistry:
         self._paths[name] = path
 
     def get(self, name: str | None = None) -> type[ExecutionPlugin]:
-        """The plugin class called ``name`` (the default one without a name)."""
-        path = self._paths.get(name or self.default)
+        """The plugin class called ``name`` (the default one without a name).
+
+        Raises ConfigurationError for a name nobody has, and for a package that cannot be used.
+        """
+        name = name or self.default
+        path = self._paths.get(name)
         if path is None:
             known = ", ".join(self.names())
             raise ConfigurationError(f"there is no broker plugin {name!r}; known: {known}")
         module, _, attribute = path.partition(":")
-        plugin: type[ExecutionPlugin] = getattr(import_module(module), attribute)
+        try:
+            plugin = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise ConfigurationError(
+                f"the broker plugin {name!r} cannot be loaded: {error}"
+            ) from error
+        if not (isinstance(plugin, type) and issubclass(plugin, ExecutionPlugin)):
+            raise ConfigurationError(f"the broker plugin {name!r} is no ExecutionPlugin")
+        if plugin.name != name:
+            raise ConfigurationError(f"the broker plugin {name!r} calls itself {plugin.name!r}")
         return plugin
 
     def __iter__(self) -> Iterator[type[ExecutionPlugin]]:
-        return (self.get(name) for name in self.names())
+        """Those that can be used; ``broken`` tells of the others."""
+        return (self.get(name) for name in self.usable())
+
+    def usable(self) -> list[str]:
+        """The names whose plugins can be loaded."""
+        unusable = self.broken()
+        return [name for name in self.names() if name not in unusable]
+
+    def broken(self) -> dict[str, str]:
+        """Why a plugin cannot be used, by name: a third party's package may not fit this FKS."""
+        found = {}
+        for name in self.names():
+            try:
+                self.get(name)
+            except ConfigurationError as error:
+                found[name] = str(error)
+        return found
 
 
 @cache

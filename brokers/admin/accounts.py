@@ -24,8 +24,8 @@ ADD_HELP_DONE = "If its broker asks for credentials, enter them here."
 
 
 def credential_names(broker: str) -> tuple[str, ...]:
-    """What ``broker`` asks for; nothing when its plugin is not installed."""
-    known = broker in registry().names()
+    """What ``broker`` asks for; nothing when its plugin is not installed or does not load."""
+    known = broker in registry().usable()
     return registry().get(broker).credential_fields if known else ()
 
 
@@ -53,7 +53,9 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         broker = cleaned.get("broker") or self.instance.broker
-        if broker:
+        if broker in registry().broken():
+            self.add_error("broker", registry().broken()[broker])
+        elif broker:
             self._refuse_unknown_options(broker, cleaned.get("options"))
             self._refuse_half_a_credential(broker, cleaned)
             self._refuse_keys_that_cannot_work(broker, cleaned)
@@ -98,7 +100,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _options_help(broker: str) -> str:
-    if broker not in registry().names():
+    if broker not in registry().usable():
         return "A JSON object of the broker's options."
     options = registry().get(broker).option_fields
     return "A JSON object. " + " ".join(f"{name}: {text}" for name, text in options.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pkgutil
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,9 +28,19 @@ VENUES = [
 ]
 
 
-@pytest.fixture(params=VENUES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every venue of ours, or the one rig that ``--rig`` names."""
+    if "rig" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--rig")
+        venues = VENUES if named is None else [pytest.param(named, id=named.partition(":")[2])]
+        metafunc.parametrize("rig", venues, indirect=True)
+
+
+@pytest.fixture
 def rig(request: pytest.FixtureRequest) -> Rig:
     name: str = request.param
+    if ":" in name:
+        return pkgutil.resolve_name(name)(request.getfixturevalue("tmp_path"))  # type: ignore[no-any-return]
     if name in TERMINALS:
         return request.getfixturevalue(f"{name}_rig")  # type: ignore[no-any-return]
     if name == "paper":

@@ -43,3 +43,21 @@ def test_a_third_party_registers_by_entry_point(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "entry_points", lambda group: [entry] * (group == "fks.brokers"))
     plugins = registry.__wrapped__()
     assert plugins.get("scripted").label == "Scripted (tests)"
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("no_such_module:Plugin", "cannot be loaded"),
+        ("brokers.plugins.paper:Nothing", "cannot be loaded"),
+        ("brokers.types:Side", "no ExecutionPlugin"),
+        ("brokers.registry:registry", "no ExecutionPlugin"),
+        ("brokers.plugins.paper:PaperPlugin", "calls itself 'paper'"),
+    ],
+)
+def test_a_plugin_that_does_not_fit_is_named_and_left_out(path: str, match: str) -> None:
+    plugins = PluginRegistry("paper", {"paper": "brokers.plugins.paper:PaperPlugin", "x": path})
+    with pytest.raises(ConfigurationError, match=match):
+        plugins.get("x")
+    assert list(plugins) == [PaperPlugin]
+    assert list(plugins.broken()) == ["x"]

@@ -26,6 +26,8 @@ class Command(BaseCommand):
             self.stdout.write(f"  credentials: {', '.join(plugin.credential_fields) or 'none'}")
             for name, text in plugin.option_fields.items():
                 self.stdout.write(f"  {name}: {text}")
+        for why in registry().broken().values():
+            self.stderr.write(f"warning: {why}")
 
 
 def _described(plugin: type[ExecutionPlugin]) -> dict[str, Any]:
