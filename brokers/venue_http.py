@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 16 << 20
 BODY_HEAD = 2000
+CONNECTING = 3
+"""Seconds for a connection: an order must not leave long after its claim was looked at."""
 ASK_TRIES = 3
 ASK_PAUSE = 0.2
 PASSING = frozenset({500, 502, 503, 504})
@@ -89,7 +91,7 @@ class VenueHttp:
         patience: int,
         limiter: Limiter | None,
     ) -> None:
-        """``patience``: seconds for connecting, for each wait on the socket and for the whole."""
+        """``patience``: seconds for each wait on the socket, and for the whole of an answer."""
         self.label = label
         self._headers = dict(headers)
         self._secrets = tuple(secret for secret in secrets if secret)
@@ -192,7 +194,11 @@ class VenueHttp:
             if key not in self._clients:
                 self._clients[key] = httpx.Client(
                     headers=self._headers,
-                    timeout=httpx.Timeout(self._patience),
+                    timeout=httpx.Timeout(
+                        self._patience,
+                        connect=min(self._patience, CONNECTING),
+                        pool=min(self._patience, CONNECTING),
+                    ),
                     follow_redirects=False,
                     trust_env=not loopback,
                 )

@@ -120,6 +120,7 @@ def _entry(alert: Alert, side: Side) -> Intent:
         quantity_type=alert.quantity_type,
         price=alert.price,
         stop_price=alert.stop_price,
+        trailing_percent=alert.trailing_percent,
         stop_loss=alert.stop_loss,
         take_profit=alert.take_profit[0].price if alert.take_profit else None,
         confidence=alert.confidence,

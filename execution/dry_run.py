@@ -202,7 +202,14 @@ def _refusal(refusal: Refusal) -> dict[str, Any]:
 
 
 def _order(order: Order) -> dict[str, Any]:
-    numbers = ("quantity", "price", "stop_price", "reference_price", "reserved_value")
+    numbers = (
+        "quantity",
+        "price",
+        "stop_price",
+        "trailing_percent",
+        "reference_price",
+        "reserved_value",
+    )
     shown = {name: getattr(order, name) for name in numbers}
     return {
         "account": order.account.name,

@@ -139,6 +139,8 @@ def _fill_in(
     order.quantity, order.reference_price = sized.quantity, sized.reference_price
     order.reserved_value = sized.value
     order.price, order.stop_price = _prices(intent, market)
+    if intent.type is OrderType.TRAILING_STOP:
+        order.trailing_percent = intent.trailing_percent
     if not intent.is_exit:
         order.expires_at = (alert.sent_at or signal.received_at) + timedelta(
             seconds=min(signal.strategy.max_age, alert.max_age or signal.strategy.max_age)
@@ -278,6 +280,7 @@ def request_of(order: Order) -> OrderRequest:
         quantity=order.quantity,
         price=order.price,
         stop_price=order.stop_price,
+        trailing_percent=order.trailing_percent,
         time_in_force=TimeInForce(order.time_in_force),
         post_only=order.post_only,
         reduce_only=order.reduce_only,

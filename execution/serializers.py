@@ -74,10 +74,10 @@ class OrderSerializer(Row[Order]):
         model = Order
         fields: tuple[str, ...] = (
             "id", "signal", "strategy", "account", "symbol", "side", "type", "role", "quantity",
-            "price", "stop_price", "time_in_force", "post_only", "reduce_only", "reference_price",
-            "reserved_value", "state", "reason", "detail", "client_order_id", "broker_order_id",
-            "filled_quantity", "average_price", "attempt", "created_at", "submitted_at",
-            "acknowledged_at", "finished_at", "expires_at", "updated_at",
+            "price", "stop_price", "trailing_percent", "time_in_force", "post_only", "reduce_only",
+            "reference_price", "reserved_value", "state", "reason", "detail", "client_order_id",
+            "broker_order_id", "filled_quantity", "average_price", "attempt", "created_at",
+            "submitted_at", "acknowledged_at", "finished_at", "expires_at", "updated_at",
         )  # fmt: skip
 
 

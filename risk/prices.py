@@ -30,6 +30,9 @@ def entry_price(intent: Intent, quote: Quote) -> Decimal:
         limit = _price(intent.price, "limit price")
         stop = _price(intent.stop_price, "stop price")
         return max(limit, min(stop, market)) if selling else limit
+    if intent.type is OrderType.TRAILING_STOP and not selling:
+        # its trigger starts so far above the market and only ever falls
+        return market * (1 + _price(intent.trailing_percent, "trailing percent") / 100)
     return market
 
 

@@ -138,6 +138,7 @@ class Intent:
     quantity_type: QuantityType = QuantityType.BASE
     price: Decimal | None = None
     stop_price: Decimal | None = None
+    trailing_percent: Decimal | None = None
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
     confidence: Decimal | None = None

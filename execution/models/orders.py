@@ -67,6 +67,7 @@ class Order(models.Model):
     quantity = MoneyField(default=Decimal(0))
     price = MoneyField(null=True, blank=True)
     stop_price = MoneyField(null=True, blank=True)
+    trailing_percent = MoneyField(null=True, blank=True)
     time_in_force = models.CharField(
         max_length=3, choices=TimeInForceChoices.choices, default=TimeInForceChoices.GTC
     )

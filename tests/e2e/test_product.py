@@ -232,6 +232,23 @@ def test_a_share_is_bought_and_sold_at_alpaca(tmp_path: Path) -> None:
         assert query(product, "Difference.objects.count()") == "0"
 
 
+def test_a_trailing_stop_reaches_alpaca_with_its_percent(tmp_path: Path) -> None:
+    with running_venue() as venue, running_product(tmp_path / "var") as product:
+        path = _strategy_at(product, venue, "alpaca", KEYS["alpaca"])
+        body = {
+            "symbol": "AAPL",
+            "action": "buy",
+            "quantity": "3",
+            "order_type": "trailing_stop",
+            "trailing_percent": "2.5",
+        }
+        _, answer = product.post(path, body, {"Prefer": "wait=10"})
+        assert answer["status"] == "working", answer
+        (sent,) = [one for one in venue.control.requests() if one.endpoint == "order"]
+        assert (sent.params["type"], sent.params["trail_percent"]) == ("trailing_stop", "2.5")
+        assert query(product, "Order.objects.get().reference_price") == "Decimal('256.26025')"
+
+
 def test_a_currency_is_sold_short_and_bought_back_at_oanda(tmp_path: Path) -> None:
     with running_venue() as venue, running_product(tmp_path / "var") as product:
         path = _strategy_at(product, venue, "oanda", KEYS["oanda"], account=ACCOUNT)

@@ -241,7 +241,8 @@ def test_nothing_to_close(side, position):
     [
         (intent(), 100),
         (intent(Side.SELL), 99),
-        (intent(type=OrderType.TRAILING_STOP), 100),
+        (intent(type=OrderType.TRAILING_STOP, trailing_percent=Decimal(2)), 102),
+        (intent(Side.SELL, OrderType.TRAILING_STOP, trailing_percent=Decimal(2)), 99),
         (intent(type=OrderType.LIMIT, price=90), 90),
         (intent(type=OrderType.LIMIT, price=110), 110),
         (intent(Side.SELL, OrderType.LIMIT, price=110), 110),
