@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
 from execution.admin import lab
-from fks_site import dashboard, performance, trading_switch, twofactor
+from fks_site import dashboard, getting_started, performance, trading_switch, twofactor
 from fks_site.users import GroupAdmin, UserAdmin
 
 admin.site.index_title = "Home"
@@ -26,6 +26,7 @@ def _urls() -> list[URLPattern]:
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("second-factor/", twofactor.page, name="second_factor"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
+        path("start/", admin.site.admin_view(getting_started.page), name="getting_started"),
         path("performance/", admin.site.admin_view(performance.page), name="performance"),
     ]
 

@@ -10,7 +10,7 @@ from django.urls import reverse
 from brokers.types import Environment
 from execution.admin import lab
 from execution.admin.orders import STAGES
-from fks_site import dashboard, performance
+from fks_site import dashboard, getting_started, performance
 
 _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Trading": (
@@ -51,6 +51,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 _PERFORMANCE = {"title": "Performance", "icon": "monitoring"}
 _LAB = {"title": "Payload lab", "icon": "science"}
+_START = {"title": "Getting started", "icon": "rocket_launch"}
 _COUNTED = ("execution.order", "execution.difference", "execution.protection")
 
 
@@ -62,6 +63,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
         if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
             items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
+        if title == "Set-up" and request.user.has_perms(getting_started.LOOK):
+            items.insert(0, _START | {"link": reverse("admin:getting_started")})
         if title == "Set-up" and request.user.has_perms(lab.PERMISSIONS):
             items.append(_LAB | {"link": reverse("admin:execution_lab")})
         if items:

@@ -1,0 +1,183 @@
+"""From an empty installation to the first paper fill, in the browser: four steps, each with its button.
+
+What is done is read off the rows, so the page may be left and come back to, and is right for an
+installation that was set up in another way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from brokers.accounts import create_account
+from brokers.models import Account, validate_name
+from brokers.types import Environment
+from execution import manual
+from execution.alerts import Action, Alert
+from execution.models import Order, Strategy, WebhookSecret
+from execution.states import TERMINAL, OrderState
+from execution.strategies import StrategyError, create_strategy
+from risk.limits import first_limits
+from risk.models import Channel, RiskLimit
+
+LOOK = ("brokers.view_account", "execution.view_strategy", "execution.view_order")
+PAPER, QUANTITY = "paper", Decimal("0.001")
+SYMBOL, PRICE = "BTC/USDT", Decimal(60_000)
+WHY = "getting started"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the installation is."""
+
+    account: Account | None
+    has_limits: bool
+    strategy: Strategy | None
+    order: Order | None
+
+    @property
+    def is_filled(self) -> bool:
+        return self.order is not None and self.order.state == OrderState.FILLED
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.order is not None and self.order.state not in TERMINAL
+
+
+def progress() -> Progress:
+    """As the rows are now. An order that was filled counts before one that failed."""
+    account = Account.objects.filter(broker="paper", is_active=True).order_by("pk").first()
+    secrets = WebhookSecret.objects.order_by("strategy_id").select_related("strategy")
+    secret = secrets.filter(strategy__is_enabled=True).first()
+    orders = Order.objects.filter(account=account) if account else Order.objects.none()
+    filled = orders.filter(state=OrderState.FILLED).order_by("-id").first()
+    return Progress(
+        account=account,
+        has_limits=RiskLimit.objects.exclude(mode=RiskLimit.Mode.OFF).exists(),
+        strategy=secret.strategy if secret else None,
+        order=filled or orders.order_by("-id").first(),
+    )
+
+
+class StrategyForm(forms.Form):
+    """What the first strategy is called."""
+
+    slug = forms.CharField(
+        label="Name of the strategy",
+        max_length=63,
+        initial="first",
+        validators=[validate_name],
+        widget=UnfoldAdminTextInputWidget({"autocomplete": "off"}),
+        help_text="It is part of the address its alerts are posted to.",
+    )
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """The steps; a POST does the one its ``step`` names."""
+    if not request.user.has_perms(LOOK):
+        raise PermissionDenied
+    now, form = progress(), StrategyForm(request.POST if _asks(request, "strategy") else None)
+    created = None
+    if request.method == "POST":
+        if form.is_bound:
+            created = _make_strategy(request, form, now)
+        else:
+            _carry_out(request, now)
+            return HttpResponseRedirect(request.path)
+    context = {
+        **admin.site.each_context(request),
+        "title": "Getting started",
+        "progress": progress(),
+        "form": form,
+        "created": created,
+        "symbol": SYMBOL,
+        "quantity": QUANTITY,
+        "has_channel": Channel.objects.filter(is_active=True).exists(),
+        "is_proven": hasattr(request.user, "second_factor"),
+    }
+    request.current_app = admin.site.name
+    response = TemplateResponse(request, "fks/getting_started.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _asks(request: HttpRequest, step: str) -> bool:
+    return request.method == "POST" and request.POST.get("step") == step
+
+
+def _must(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+
+
+def _carry_out(request: HttpRequest, now: Progress) -> None:
+    """Steps without questions; one that is done already does nothing."""
+    if _asks(request, "account"):
+        _must(request, "brokers.add_account")
+        if now.account is None:
+            _make_account()
+            messages.success(request, "The paper account is there.")
+    elif _asks(request, "limits"):
+        _must(request, "risk.add_risklimit")
+        if not now.has_limits:
+            first_limits({})
+            messages.success(request, "Limits are in force; change them under Limits.")
+    elif _asks(request, "order"):
+        _must(request, "execution.add_order")
+        if now.account is not None and not now.is_under_way:
+            _place(now.account)
+            messages.success(request, "The order is on its way.")
+
+
+def _make_account() -> None:
+    name = PAPER
+    while Account.objects.filter(name=name).exists():
+        name += "-1"
+    create_account(
+        name,
+        broker="paper",
+        environment=Environment.DRY_RUN.value,
+        options={},
+        credentials={},
+    )
+
+
+def _place(account: Account) -> None:
+    alert = Alert(
+        symbol=SYMBOL, account=account.name, action=Action.BUY, quantity=QUANTITY, price=PRICE
+    )
+    manual.submit(alert, reason=WHY)
+
+
+def _make_strategy(request: HttpRequest, form: StrategyForm, now: Progress) -> Any:
+    """The new strategy's secret and texts, shown in this answer and never again."""
+    _must(request, "execution.add_strategy")
+    if now.account is None:
+        form.add_error(None, "It needs an account first.")
+    if not form.is_valid() or now.account is None:
+        return None
+    try:
+        created = create_strategy(
+            form.cleaned_data["slug"],
+            accounts=[now.account.name],
+            options={"quantity": str(QUANTITY)},
+        )
+    except StrategyError as error:
+        form.add_error("slug", str(error))
+        return None
+    address = request.build_absolute_uri(f"/webhook/{created.strategy.slug}")
+    return {
+        "strategy": created.strategy,
+        "secret": created.secret,
+        "address": f"{address}/{created.secret}",
+        "page": reverse("admin:execution_strategy_change", args=[created.strategy.pk]),
+    }
