@@ -193,6 +193,7 @@ class Pages:
         for term in (order.pk, order.broker_order_id, "BTC/USDT", "nothing like it"):
             yield f"{orders}?q={term}"
             yield f"{signals}?q={term}"
+            yield f"/admin/execution/fill/?q={term}"
             yield f"/admin/search/?s={term}"
         yield from (f"{orders}?p=20", f"{signals}?p=20")
         yield from _lists_with_filters(self.user)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from brokers.models import Account
+from execution.admin.search import first_id_at
 from execution.models import Fill, Order, Strategy
 
 PERIODS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
@@ -63,7 +64,7 @@ class TradeFilter(forms.Form):
     def orders(self) -> QuerySet[Order]:
         """Those made in the period."""
         since = self._since()
-        orders = Order.objects.filter(created_at__gte=since) if since else Order.objects.all()
+        orders = Order.objects.filter(pk__gte=first_id_at(since)) if since else Order.objects.all()
         return self.chosen(orders, "strategy")
 
     def chosen(self, rows: QuerySet[_M], strategy: str) -> QuerySet[_M]:

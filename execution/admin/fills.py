@@ -54,9 +54,7 @@ class FillAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         if term := search_term.strip():
-            queryset = queryset.filter(
-                by_id(term, order="uuid", trade_id="exact", symbol="istartswith")
-            )
+            queryset = queryset.filter(by_id(term, order="uuid", trade_id="exact", symbol="symbol"))
         return queryset, False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:

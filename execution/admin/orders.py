@@ -79,7 +79,7 @@ class OrderAdmin(ReadOnlyAdmin):
                     signal="uuid",
                     client_order_id="exact",
                     broker_order_id="exact",
-                    symbol="istartswith",
+                    symbol="symbol",
                 )
             )
         return few(request, queryset), False

@@ -24,13 +24,21 @@ def first_id_at(moment: datetime) -> UUID:
 
 
 def by_id(term: str, **columns: str) -> Q:
-    """Rows whose UUID or text columns equal ``term``; ``columns`` maps a column to its lookup."""
-    found = Q()
+    """Rows whose columns equal ``term``, or whose symbol begins with it as typed or in capitals.
+
+    ``columns`` maps a column to ``uuid``, ``exact`` or ``symbol``. What is a UUID is no symbol: with
+    every column indexed, no search reads a whole table.
+    """
+    identity = uuid_of(term)
+    found = Q(pk__in=())
     for column, kind in columns.items():
-        if kind != "uuid":
-            found |= Q(**{f"{column}__{kind}": term})
-        elif (identity := uuid_of(term)) is not None:
+        if kind == "exact":
+            found |= Q(**{column: term})
+        elif kind == "uuid" and identity is not None:
             found |= Q(**{column: identity})
+        elif kind == "symbol" and identity is None:
+            found |= Q(**{f"{column}__startswith": term})
+            found |= Q(**{f"{column}__startswith": term.upper()})
     return found
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,9 +18,23 @@ from brokers.display import moment_column
 from execution.admin import lab
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import signal_story
+from execution.alerts import Action
 from execution.dry_run import from_a_web_process, replay
 from execution.models import Signal
 from execution.states import SIGNAL_COLORS
+
+
+class ActionFilter(SimpleListFilter):
+    """The actions there are: asking the table for them would read all of it."""
+
+    title = "action"
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(one.value, one.value) for one in Action]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(action=self.value()) if self.value() else queryset
 
 
 @admin.register(Signal)
@@ -34,7 +49,7 @@ class SignalAdmin(ReadOnlyAdmin):
         "reason",
         "address",
     )
-    list_filter = (AgeFilter, "state", "action", "strategy")
+    list_filter = (AgeFilter, "state", ActionFilter, "strategy")
     list_select_related = ("strategy",)
     search_fields = ("id", "symbol")
     nothing_yet = "Alerts posted to a strategy's webhook appear here."
@@ -45,7 +60,7 @@ class SignalAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         if term := search_term.strip():
-            queryset = queryset.filter(by_id(term, id="uuid", symbol="istartswith"))
+            queryset = queryset.filter(by_id(term, id="uuid", symbol="symbol"))
         return few(request, queryset), False
 
     def change_view(

@@ -158,6 +158,9 @@ class Order(models.Model):
             ),
             models.Index(fields=["broker_order_id"], name="order_by_broker_id"),
             models.Index(
+                fields=["symbol"], opclasses=["varchar_pattern_ops"], name="order_by_symbol"
+            ),
+            models.Index(
                 fields=["account"],
                 name="order_cancel_wanted",
                 condition=~Q(cancel_reason="") & ~Q(state__in=sorted(TERMINAL)),
@@ -236,7 +239,12 @@ class Fill(models.Model):
             ),
         ]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["account", "-recorded_at"], name="fill_by_account")
+            models.Index(
+                fields=["account", "-recorded_at"], include=["realised_pnl"], name="fill_results"
+            ),
+            models.Index(
+                fields=["symbol"], opclasses=["varchar_pattern_ops"], name="fill_by_symbol"
+            ),
         ]
 
     def __str__(self) -> str:

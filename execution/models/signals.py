@@ -52,6 +52,9 @@ class Signal(models.Model):
                 condition=Q(state="received"),
             ),
             models.Index(fields=["state", "-id"], name="signal_by_state"),
+            models.Index(
+                fields=["symbol"], opclasses=["varchar_pattern_ops"], name="signal_by_symbol"
+            ),
             models.Index(fields=["-id"], name="signal_with_gap", condition=~Q(gap="")),
         ]
 

@@ -89,6 +89,7 @@ def forms(order: Order) -> list[str]:
         reverse("admin:index"),
         reverse("admin:performance"),
         reverse("admin:execution_lab"),
+        reverse("admin:getting_started"),
         f"{reverse('admin:trading')}?mode=halt",
         *(reverse(f"admin:{name}", args=[pk]) for name, pk in shown),
         *(reverse(f"admin:{name}_add") for name in added),
