@@ -21,6 +21,7 @@ from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.formats import format_of
 from execution.ids import uuid7
+from execution.legs import all_legs, no_route
 from execution.models import Order, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.pipeline import Step
@@ -102,9 +103,9 @@ def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[s
         result["refusal"] = None
     except Refusal as refusal:
         result["refusal"] = _refusal(refusal)
-    legs = _undone(lambda: pipeline.legs_of(signal, alert))
+    legs = _undone(lambda: all_legs(signal, alert))
     if not legs:
-        result["refusal"] = result["refusal"] or _refusal(pipeline.no_route())
+        result["refusal"] = result["refusal"] or _refusal(no_route())
         return result | {"orders": [], "waits": "", "cancels": 0}
 
     def decide() -> dict[str, Any]:

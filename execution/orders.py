@@ -46,13 +46,14 @@ from risk.types import (
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One route of a signal, with everything read before the transaction. ``refusal`` ends it
-    early.
+    early; one that is late has not been read yet.
     """
 
     route: Route
     symbol: str
     market: Market | None = None
     refusal: Refusal | None = None
+    is_late: bool = False
 
     @property
     def account(self) -> Account:

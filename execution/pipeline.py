@@ -12,21 +12,20 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from django.conf import settings
-from django.db import Error as DatabaseFailure
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, QuerySet
+from django.db.models import F, Q
 from django.utils import timezone
 
-from brokers.aliases import aliases_on, suggestions, symbol_for, trades_shares
-from brokers.errors import BrokerError, UnknownSymbolError
+from brokers.aliases import aliases_on, trades_shares
+from brokers.errors import UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
-from brokers.types import Environment, Side
-from execution import arrivals, bulkheads, facts, metrics, protect
+from brokers.types import Side
+from execution import arrivals, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
-from execution.models import Order, Position, Route, Signal, Strategy
+from execution.legs import accounts_done, held_in, no_route, open_legs, own_orders, reduces
+from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
@@ -117,11 +116,8 @@ def decide(signal: Signal) -> Decision:
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _finish(signal, state, refusal)
-    routes = _routes(signal.strategy, alert)
-    leaves = wants_flat(alert) or alert.reduce_only
-    with bulkheads.place([route.account_id for route in routes], is_exit=leaves):
-        legs = [_leg(route, alert) for route in routes]
-    if not legs:
+    legs = open_legs(signal, alert)
+    if not legs and not own_orders(signal.pk).exists():
         return _finish(signal, SignalState.DENIED, no_route())
     if throttled := _throttled(signal, alert, legs):
         return _finish(signal, SignalState.DENIED, throttled)
@@ -142,22 +138,16 @@ def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | N
     if alert.action is Action.CANCEL or signal.auth == OWN_ALERT:
         return None
     refusal = arrivals.over_limit(signal)
-    if refusal is None or any(_reduces(leg.account, leg.symbol, alert) for leg in legs):
+    if refusal is None or any(reduces(leg.account, leg.symbol, alert) for leg in legs):
         return None
     return None if own_orders(signal.pk).exists() else refusal
 
 
-def legs_of(signal: Signal, alert: Alert) -> list[Leg]:
-    """One leg per account, with what its venue says; call outside any transaction that trades."""
-    return [_leg(route, alert) for route in _routes(signal.strategy, alert)]
-
-
-def no_route() -> Refusal:
-    return Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account")
-
-
 def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
-    """The decision itself, under the locks of its accounts; call inside a transaction."""
+    """The decision itself, under the locks of its accounts; call inside a transaction.
+
+    A leg that is late, or whose lane is not quiet, holds up no other: it is decided the next time.
+    """
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
@@ -173,19 +163,21 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         if isinstance(first, Decision):
             return first
         alert = first
-    alive = [(leg, _alive(leg)) for leg in legs]
-    in_the_way = tuple(order for leg, lane in alive for order in _in_the_way(leg, alert, lane))
-    if in_the_way or any(_must_wait(leg, alert, lane) for leg, lane in alive):
-        return Decision(Step.WAIT, cancels=in_the_way)
-    _note_gap(signal, alert, legs)
-    made = [_next_order(signal, alert, leg) for leg in legs]
+    mine = list(own_orders(signal.pk))
+    done = accounts_done(mine)
+    legs = [leg for leg in legs if leg.account.pk not in done]
+    ready, in_the_way = _sorted_out(legs, alert)
+    if ready and not mine:
+        _note_gap(signal, alert, ready)
+    made = [_next_order(signal, alert, leg, mine) for leg in ready]
     for order in made:
         if order and order.state == OrderState.DENIED:
             protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
     orders = list(own_orders(signal.pk))
-    if any(order.reverses and not _has_other_half(order, orders) for order in orders):
-        return Decision(Step.WAIT, lanes=tuple(sorted(lanes)))
+    is_half = any(order.reverses and not _has_other_half(order, orders) for order in orders)
+    if is_half or len(ready) < len(legs):
+        return Decision(Step.WAIT, tuple(sorted(lanes)), in_the_way)
     state, reason, detail = _disposition(orders)
     row.update(state=state, reason=reason, detail=detail, decided_at=timezone.now())
     if state is not SignalState.WORKING:
@@ -194,25 +186,35 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
 
 
+def _sorted_out(legs: Sequence[Leg], alert: Alert) -> tuple[list[Leg], tuple[UUID, ...]]:
+    """The legs that can be decided now, and the orders to cancel before others can."""
+    ready: list[Leg] = []
+    to_cancel: list[UUID] = []
+    for leg in legs:
+        lane = _alive(leg)
+        in_the_way = _in_the_way(leg, alert, lane)
+        to_cancel += in_the_way
+        if not in_the_way and not leg.is_late and not _must_wait(leg, alert, lane):
+            ready.append(leg)
+    return ready, tuple(to_cancel)
+
+
 def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
     """Before the first order of an alert: does the sender start from where we are?"""
-    if alert.prev_market_position is None or own_orders(signal.pk).exists():
+    if alert.prev_market_position is None:
         return
     fixed = all(leg.route.sizing == Route.Sizing.FIXED_QUANTITY for leg in legs)
-    held = [(leg.account.name, _held(leg.account, leg.symbol)) for leg in legs]
+    held = [(leg.account.name, held_in(leg.account, leg.symbol)) for leg in legs]
     if found := arrivals.gap(alert, held, compares_size=fixed):
         Signal.objects.filter(pk=signal.pk).update(gap=found)
 
 
-def _next_order(signal: Signal, alert: Alert, leg: Leg) -> Order | None:
+def _next_order(signal: Signal, alert: Alert, leg: Leg, mine: Sequence[Order]) -> Order | None:
     """The leg's order; the second half of a reversal once its first half has ended; else nothing."""
-    mine = {order.role: order for order in own_orders(signal.pk).filter(account=leg.account)}
-    first = mine.get(Order.Role.EXIT)
-    if Order.Role.ENTRY in mine:
-        return None
+    first = next((order for order in mine if order.account_id == leg.account.pk), None)
     if first is None:
         return create_order(signal, alert, leg)
-    if not first.reverses or first.state not in TERMINAL:
+    if first.state not in TERMINAL:
         return None
     return create_order(signal, alert, leg, exited=first.filled_quantity)
 
@@ -256,77 +258,6 @@ def refuse_signal(signal: Signal, alert: Alert) -> None:
         )
 
 
-def _routes(strategy: Strategy, alert: Alert) -> list[Route]:
-    if alert.account:
-        named = Account.objects.filter(name=alert.account)
-        return [Route(strategy=strategy, account=account) for account in named]
-    return list(
-        Route.objects.filter(strategy=strategy, is_enabled=True)
-        .select_related("account", "strategy")
-        .order_by("account_id")
-    )
-
-
-def _leg(route: Route, alert: Alert) -> Leg:
-    account, symbol = route.account, alert.symbol
-    try:
-        symbol = symbol_for(
-            account,
-            alert.symbol,
-            timezone.now().date(),
-            allows_delayed=route.strategy.allows_delayed,
-        )
-        _refuse_account(account)
-        if alert.action is Action.CANCEL:
-            return Leg(route, symbol)
-        market = facts.read_market(account, symbol, alert, is_exit=_reduces(account, symbol, alert))
-        if route.sizing == Route.Sizing.ATR:
-            market = replace(market, atr=facts.average_range(market, alert))
-        return Leg(route, symbol, market)
-    except Refusal as refusal:
-        return Leg(route, symbol, refusal=refusal)
-    except UnknownSymbolError as error:
-        return Leg(route, symbol, refusal=_unknown(account, alert.symbol, error))
-    except BrokerError as error:
-        return Leg(route, symbol, refusal=facts.refusal_of(error))
-    except DatabaseFailure:
-        raise
-    except Exception as error:
-        # The boundary to foreign code: a defect of one plugin must not stop the other accounts.
-        logger.exception("reading the market of %s failed", account.name)
-        broken = f"the plugin of {account.name} failed: {type(error).__name__}"
-        return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
-
-
-def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:
-    refusal = facts.refusal_of(error)
-    if alike := suggestions(account, text):
-        refusal.detail += f"; did you mean {' or '.join(alike)}?"
-    return refusal
-
-
-def _refuse_account(account: Account) -> None:
-    if not account.is_active:
-        raise Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
-    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
-        raise Refusal(
-            ReasonCode.LIVE_TRADING_OFF,
-            f"{account.name} is a live account and FKS_LIVE_TRADING is off",
-        )
-
-
-def _held(account: Account, symbol: str) -> Decimal:
-    row = Position.objects.filter(account=account, symbol=symbol).first()
-    return row.quantity if row else Decimal(0)
-
-
-def _reduces(account: Account, symbol: str, alert: Alert) -> bool:
-    if wants_flat(alert) or alert.reduce_only:
-        return True
-    held = _held(account, symbol)
-    return held != 0 and (held > 0) == (alert.action is Action.SELL)
-
-
 def _alive(leg: Leg) -> list[Order]:
     """The lane's orders that have not ended, all as of one moment: of two questions each could miss
     an order that is between their states."""
@@ -352,7 +283,7 @@ def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
 def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
     """Orders to cancel before an exit can be decided: entries that could open again what is being
     closed, resting exits that would sell it twice, and stops that hold the coins it needs."""
-    if leg.market is None or not _reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
+    if leg.market is None or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
         return []
     found: list[UUID] = []
     if wants_flat(alert):
@@ -428,11 +359,6 @@ def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Deci
     )
     logger.info("alert %s: %s", state.value, refusal.code.value if refusal else "nothing to do")
     return Decision(Step.DECIDED)
-
-
-def own_orders(signal_id: UUID | OuterRef) -> QuerySet[Order]:
-    """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
-    return Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
 
 
 def settle(signal_id: UUID) -> SignalState | None:

@@ -10,7 +10,8 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from execution import cancels, flatten, halting, pipeline
+from execution import cancels, flatten, halting
+from execution.legs import own_orders
 from execution.models import Order, Signal
 from execution.states import TERMINAL, OrderState, SignalState
 
@@ -75,7 +76,7 @@ def undecided_signals() -> list[UUID]:
 
 
 def unsettled_signals() -> list[UUID]:
-    unfinished = pipeline.own_orders(OuterRef("pk")).exclude(state__in=TERMINAL)
+    unfinished = own_orders(OuterRef("pk")).exclude(state__in=TERMINAL)
     rows = Signal.objects.filter(~Exists(unfinished), state=SignalState.WORKING)
     return list(rows.values_list("pk", flat=True)[:BATCH])
 

@@ -76,9 +76,11 @@ def process_signal(signal_id: str) -> None:
             return
         if decision is None:
             return
-        _cancel(decision.cancels)
+        alone = len(decision.lanes) + len(decision.cancels) == 1
         for account_id, symbol in decision.lanes:
-            _run_or_nudge(account_id, symbol, alone=len(decision.lanes) == 1)
+            _do(run_lane, account_id, symbol, here=alone)
+        for order_id in decision.cancels:
+            _do(cancel_order, str(order_id), ReasonCode.CANCELED_BY_SIGNAL.value, here=alone)
         if decision.step is Step.WAIT or str(signal.pk) == signal_id:
             return
 
@@ -116,12 +118,12 @@ def _later(crowded: Crowded, task: Task[..., None], *arguments: object) -> None:
     bulkheads.park(crowded, f"{task.name} {arguments}", wake)
 
 
-def _run_or_nudge(account_id: int, symbol: str, *, alone: bool) -> None:
-    """One lane is run here and now; several are handed out, so that none waits for another."""
-    if alone:
-        run_lane(account_id, symbol)
+def _do(task: Task[..., None], *arguments: object, here: bool) -> None:
+    """One thing to do is done here and now; several are handed out, so that none waits for another."""
+    if here:
+        task(*arguments)
     else:
-        run_lane.apply_async((account_id, symbol), retry=False)
+        task.apply_async(arguments, retry=False)
 
 
 @shared_task
@@ -202,11 +204,6 @@ def wind_down(account_id: int) -> None:
     _after(done)
     for symbol in symbols:
         run_lane.apply_async((account_id, symbol), retry=False)
-
-
-def _cancel(order_ids: Iterable[UUID]) -> None:
-    for order_id in order_ids:
-        cancel_order(str(order_id), ReasonCode.CANCELED_BY_SIGNAL.value)
 
 
 def _after(orders: Iterable[Order]) -> None:

@@ -12,8 +12,8 @@ from uuid import UUID
 from django.db import Error as DatabaseFailure
 
 from brokers.decimals import decimal_text
+from execution.legs import own_orders
 from execution.models import Order, Signal
-from execution.pipeline import own_orders
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import OrderReport, Quote
-from execution import bulkheads, tasks
+from execution import bulkheads, legs, tasks
 from execution.bulkheads import Bulkheads, Crowded
-from execution.models import Order, Signal
+from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import ScriptedPlugin
 from tests.factories import OrderFactory, RouteFactory, SignalFactory, allow_trading
-from tests.threads import beside
+from tests.threads import beside, together
 
 Accounts = Callable[..., Account]
 Nudges = list[tuple[str, tuple[object, ...]]]
@@ -195,3 +196,77 @@ def test_questions_about_orders_at_a_venue_that_hangs_hold_two_threads(
     for one in held:
         one.result(20)
     assert {("check_order", (str(one.pk),)) for one in orders[2:]} <= set(nudges)
+
+
+# --- one alert for several accounts ---------------------------------------------------------------
+
+
+def states() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"slow": [], "quick": []}
+    for name, state in Order.objects.order_by("id").values_list("account__name", "state"):
+        found[name].append(state)
+    return found
+
+
+def work_off(signal: Signal) -> None:
+    """Decide, and send what every lane then holds."""
+    process(signal)
+    for account in Account.objects.all():
+        tasks.run_lane(account.pk, signal.symbol)
+
+
+@pytest.fixture
+def fan_out(scripted: Accounts) -> Strategy:
+    allow_trading()
+    strategy = RouteFactory.create(account=scripted(name="slow")).strategy
+    RouteFactory.create(account=scripted(name="quick"), strategy=strategy)
+    return strategy
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_venue_that_hangs_does_not_delay_the_other_account_of_its_alert(
+    fan_out: Strategy, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(legs, "PATIENCE", 0.3)
+    signal = SignalFactory.create(strategy=fan_out)
+
+    process(signal)
+    assert states() == {"slow": [], "quick": [OrderState.FILLED]}
+    signal.refresh_from_db()
+    assert signal.state == SignalState.RECEIVED
+
+    hanging.answer.set()
+    process(signal)
+    assert states() == {"slow": [OrderState.FILLED], "quick": [OrderState.FILLED]}
+    signal.refresh_from_db()
+    assert signal.state == SignalState.EXECUTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_exit_is_not_held_up_by_what_is_unknown_at_the_other_venue(fan_out: Strategy) -> None:
+    work_off(SignalFactory.create(strategy=fan_out))
+    slow = Order.objects.get(account__name="slow")
+    Order.objects.filter(pk=slow.pk).update(state=OrderState.UNKNOWN)
+    leaving = SignalFactory.create(strategy=fan_out, action="close")
+
+    work_off(leaving)
+    assert states() == {
+        "slow": [OrderState.UNKNOWN],
+        "quick": [OrderState.FILLED, OrderState.FILLED],
+    }
+    Order.objects.filter(pk=slow.pk).update(state=OrderState.FILLED)
+    work_off(leaving)
+    work_off(leaving)
+    assert states() == {name: [OrderState.FILLED] * 2 for name in ("slow", "quick")}
+    leaving.refresh_from_db()
+    assert leaving.state == SignalState.EXECUTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_at_the_same_fan_out_place_each_order_once(fan_out: Strategy) -> None:
+    for _ in range(5):
+        signal = SignalFactory.create(strategy=fan_out)
+        together(*[partial(work_off, signal)] * 4)
+        signal.refresh_from_db()
+        assert signal.state == SignalState.EXECUTED
+    assert states() == {name: [OrderState.FILLED] * 5 for name in ("slow", "quick")}

@@ -13,7 +13,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import pipeline, protect, sweeping, tasks
+from execution import legs, pipeline, protect, sweeping, tasks
 from execution.models import Heartbeat, Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
@@ -518,7 +518,7 @@ def test_a_database_failure_while_deciding_is_tried_again(
 ) -> None:
     signal = SignalFactory.create(strategy=strategy)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_leg", _raise_operational)
+        patch.setattr(legs, "_leg", _raise_operational)
         assert process(signal) == SignalState.RECEIVED
     assert process(signal) == SignalState.EXECUTED
 

@@ -1,0 +1,186 @@
+"""The legs of an alert: the accounts it goes to, and what each one's venue says of its symbol.
+
+The venues of several accounts are asked beside each other. One that takes long, or holds its share of
+threads already, is late: its leg is decided later, and delays no other account's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import connection
+from django.db.models import OuterRef, QuerySet
+from django.utils import timezone
+
+from brokers.aliases import suggestions, symbol_for
+from brokers.errors import BrokerError, UnknownSymbolError
+from brokers.models import Account
+from brokers.types import Environment
+from execution import bulkheads, facts
+from execution.aims import wants_flat
+from execution.alerts import Action, Alert
+from execution.bulkheads import Crowded
+from execution.models import Order, Position, Route, Signal, Strategy
+from execution.orders import Leg
+from risk.types import ReasonCode, Refusal
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds an account waits for the venues of the others, once one has answered."""
+
+
+def open_legs(signal: Signal, alert: Alert) -> list[Leg]:
+    """A leg for each account whose part is not decided yet, with what its venue says.
+
+    Raises Crowded when the only one's venue holds its share of threads already.
+    """
+    routes = routes_of(signal.strategy, alert)
+    if alert.action is Action.CANCEL:
+        return [_leg(route, alert) for route in routes]
+    if len(routes) > 1:
+        done = accounts_done(own_orders(signal.pk))
+        routes = [route for route in routes if route.account_id not in done]
+    # Threads would not see what a transaction of ours has done so far.
+    if len(routes) > 1 and not connection.in_atomic_block:
+        return _beside_each_other(routes, alert)
+    accounts = [route.account_id for route in routes]
+    with bulkheads.place(accounts, is_exit=_leaves(alert)):
+        return [_leg(route, alert) for route in routes]
+
+
+def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
+    """A leg for each account, one after the other, however long that takes."""
+    return [_leg(route, alert) for route in routes_of(signal.strategy, alert)]
+
+
+def routes_of(strategy: Strategy, alert: Alert) -> list[Route]:
+    """Where alerts of the strategy go; an alert by hand names its one account itself."""
+    if alert.account:
+        named = Account.objects.filter(name=alert.account)
+        return [Route(strategy=strategy, account=account) for account in named]
+    return list(
+        Route.objects.filter(strategy=strategy, is_enabled=True)
+        .select_related("account", "strategy")
+        .order_by("account_id")
+    )
+
+
+def no_route() -> Refusal:
+    return Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account")
+
+
+def own_orders(signal_id: UUID | OuterRef) -> QuerySet[Order]:
+    """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
+    return Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
+
+
+def accounts_done(orders: Iterable[Order]) -> set[int]:
+    """Accounts with all of a signal's ``orders``; the first half of a reversal is not all."""
+    return {
+        order.account_id for order in orders if order.role == Order.Role.ENTRY or not order.reverses
+    }
+
+
+def reduces(account: Account, symbol: str, alert: Alert) -> bool:
+    """Whether the alert makes the account's position smaller."""
+    if wants_flat(alert) or alert.reduce_only:
+        return True
+    held = held_in(account, symbol)
+    return held != 0 and (held > 0) == (alert.action is Action.SELL)
+
+
+def held_in(account: Account, symbol: str) -> Decimal:
+    """The position's signed quantity by our book."""
+    row = Position.objects.filter(account=account, symbol=symbol).first()
+    return row.quantity if row else Decimal(0)
+
+
+def _leaves(alert: Alert) -> bool:
+    return wants_flat(alert) or alert.reduce_only
+
+
+def _beside_each_other(routes: Sequence[Route], alert: Alert) -> list[Leg]:
+    pool = ThreadPoolExecutor(len(routes), thread_name_prefix="leg")
+    asked = [pool.submit(copy_context().run, _read, route, alert) for route in routes]
+    pool.shutdown(wait=False)
+    wait(asked, return_when=FIRST_COMPLETED)
+    wait(asked, timeout=PATIENCE)
+    return [_known(route, alert, leg) for route, leg in zip(routes, asked, strict=True)]
+
+
+def _known(route: Route, alert: Alert, leg: Future[Leg]) -> Leg:
+    return leg.result() if leg.done() else _late(route, alert)
+
+
+def _read(route: Route, alert: Alert) -> Leg:
+    try:
+        with bulkheads.place([route.account_id], is_exit=_leaves(alert)):
+            return _leg(route, alert)
+    except Crowded:
+        return _late(route, alert)
+    finally:
+        connection.close()
+
+
+def _late(route: Route, alert: Alert) -> Leg:
+    try:
+        return Leg(route, _symbol(route, alert), is_late=True)
+    except UnknownSymbolError:
+        return Leg(route, alert.symbol, is_late=True)
+
+
+def _symbol(route: Route, alert: Alert) -> str:
+    today, delayed = timezone.now().date(), route.strategy.allows_delayed
+    return symbol_for(route.account, alert.symbol, today, allows_delayed=delayed)
+
+
+def _leg(route: Route, alert: Alert) -> Leg:
+    account, symbol = route.account, alert.symbol
+    try:
+        symbol = _symbol(route, alert)
+        _refuse_account(account)
+        if alert.action is Action.CANCEL:
+            return Leg(route, symbol)
+        market = facts.read_market(account, symbol, alert, is_exit=reduces(account, symbol, alert))
+        if route.sizing == Route.Sizing.ATR:
+            market = replace(market, atr=facts.average_range(market, alert))
+        return Leg(route, symbol, market)
+    except Refusal as refusal:
+        return Leg(route, symbol, refusal=refusal)
+    except UnknownSymbolError as error:
+        return Leg(route, symbol, refusal=_unknown(account, alert.symbol, error))
+    except BrokerError as error:
+        return Leg(route, symbol, refusal=facts.refusal_of(error))
+    except DatabaseFailure:
+        raise
+    except Exception as error:
+        # The boundary to foreign code: a defect of one plugin must not stop the other accounts.
+        logger.exception("reading the market of %s failed", account.name)
+        broken = f"the plugin of {account.name} failed: {type(error).__name__}"
+        return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
+
+
+def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:
+    refusal = facts.refusal_of(error)
+    if alike := suggestions(account, text):
+        refusal.detail += f"; did you mean {' or '.join(alike)}?"
+    return refusal
+
+
+def _refuse_account(account: Account) -> None:
+    if not account.is_active:
+        raise Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
+    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
+        raise Refusal(
+            ReasonCode.LIVE_TRADING_OFF,
+            f"{account.name} is a live account and FKS_LIVE_TRADING is off",
+        )
