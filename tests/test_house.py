@@ -34,7 +34,7 @@ BOUNDARIES = {
     "brokers/venue_client.py",
     "execution/dispatch.py",
     "execution/notify.py",
-    "execution/pipeline.py",
+    "execution/legs.py",
     "execution/reconcile.py",
     "execution/tasks.py",
     "fks_site/embedded.py",
