@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from brokers.capabilities import Capabilities
 
@@ -18,3 +19,4 @@ class Hello:
     is_live: bool
     dry_run: bool
     capabilities: Capabilities
+    now: datetime

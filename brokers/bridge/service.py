@@ -87,6 +87,7 @@ class Service:
             standing.is_live,
             self._settings.dry_run,
             standing.capabilities,
+            datetime.now(UTC),
         )
 
     def _health(self, driver: Driver) -> Health:

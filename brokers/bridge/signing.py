@@ -23,7 +23,11 @@ MOST_NONCES = 100_000
 
 
 class SignatureError(Exception):
-    """The request or answer is not from who it claims to be, or not from now."""
+    """The request is not from who it claims to be, or not from now."""
+
+
+class TooEarlyError(SignatureError):
+    """Genuine, and signed before this agent started: the asker may sign it anew."""
 
 
 def new_key() -> str:
@@ -85,7 +89,7 @@ class Doorkeeper:
         if abs(at - now) > WINDOW:
             raise SignatureError(f"the clocks differ by {at - now} s")
         if at < self._started:
-            raise SignatureError("signed before this agent started")
+            raise TooEarlyError("signed before this agent started")
         self._once(nonce, at, now)
 
     def _once(self, nonce: str, at: int, now: int) -> None:

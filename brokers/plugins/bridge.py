@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from time import monotonic
 from typing import Any, ClassVar
@@ -52,6 +52,8 @@ from brokers.types import (
 )
 
 READ_SECONDS = 15
+AGAIN = 2
+"""Seconds until an order that an absent agent or terminal did not get is tried again."""
 _ERRORS = {
     error.code: error
     for error in (ConfigurationError, CredentialError, UnknownSymbolError, QuoteUnavailableError)
@@ -114,7 +116,7 @@ class BridgePlugin(ExecutionPlugin):
             if not request.quantity.is_finite():
                 raise NotSupportedError(f"{request.quantity} is not a quantity")
         except BrokerError as error:
-            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+            return _not_sent(error.code, str(error))
         told = {"request": dump(request), "is_live": hello.is_live}
         evidence: dict[str, Any] = {"request": told["request"], "agent": hello.driver}
         patience = hello.capabilities.submit_timeout
@@ -122,14 +124,12 @@ class BridgePlugin(ExecutionPlugin):
             answer = self._client.ask("execute_order", self._told(told), patience)
             result: ExecutionResult = load(ExecutionResult, answer)
         except BridgeRefusal as error:
-            result = ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+            result = _not_sent(error.code, str(error))
         except (BridgeError, CodecError) as error:
-            sent = getattr(error, "sent", True)
-            result = ExecutionResult(
-                Outcome.UNKNOWN if sent else Outcome.NOT_SENT,
-                code="VENUE_UNREACHABLE",
-                detail=f"the order may exist: {error}" if sent else str(error),
-            )
+            code, detail = "VENUE_UNREACHABLE", f"the order may exist: {error}"
+            result = ExecutionResult(Outcome.UNKNOWN, code=code, detail=detail)
+            if not getattr(error, "sent", True):
+                result = _not_sent(code, str(error))
         return replace(result, evidence={**evidence, "answer": dict(result.evidence)})
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
@@ -173,11 +173,17 @@ class BridgePlugin(ExecutionPlugin):
     def health_check(self) -> Health:
         started = monotonic()
         try:
-            self._hello(renew=True)
+            asked = datetime.now(UTC)
+            hello = self._hello(renew=True)
+            skew = hello.now - asked - (datetime.now(UTC) - asked) / 2
             health: Health = self._ask("health", Health)
         except BrokerError as error:
             return Health(False, str(error))
-        return replace(health, latency_ms=round((monotonic() - started) * 1000))
+        return replace(
+            health,
+            latency_ms=round((monotonic() - started) * 1000),
+            clock_skew_ms=round(skew / timedelta(milliseconds=1)),
+        )
 
     def check_permissions(self) -> Permissions:
         """The agent has no call that moves money, whatever the terminal's login may do."""
@@ -224,3 +230,9 @@ class BridgePlugin(ExecutionPlugin):
             raise (known or QueryFailedError)(str(error), code=error.code) from error
         except (BridgeError, CodecError) as error:
             raise QueryFailedError(f"the bridge agent: {error}") from error
+
+
+def _not_sent(code: str, detail: str) -> ExecutionResult:
+    """Tried again while nobody answered; what was refused on purpose is not."""
+    again = AGAIN if code == QueryFailedError.code else None
+    return ExecutionResult(Outcome.NOT_SENT, code=code, detail=detail, retry_after=again)

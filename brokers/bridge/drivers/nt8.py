@@ -86,7 +86,7 @@ class Nt8Driver(Driver):
         self._memory = memory
         self._states = States(account, self._folders, memory)
         self._prices: dict[str, tuple[Decimal, datetime]] = {}
-        for entry in self._states.entries():
+        for entry in self._states.unfinished():
             self._withdraw(entry)
 
     def stop(self) -> None:
@@ -164,7 +164,7 @@ class Nt8Driver(Driver):
     def open_orders(self, symbol: str | None) -> Sequence[OrderReport]:
         """Ours alone: the files do not tell of others. Last known to work counts as working."""
         found = []
-        for entry in self._states.entries():
+        for entry in self._states.unfinished():
             if symbol in (None, entry.request.symbol):
                 state, _ = self._states.now(entry.request.identity)
                 if state is not None and state.status not in lines.ENDED:
@@ -173,9 +173,10 @@ class Nt8Driver(Driver):
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
         fills: list[FillReport] = []
+        for entry in self._states.unfinished():
+            self._states.now(entry.request.identity)
         for entry in self._states.entries():
             if entry.request.symbol == symbol:
-                self._states.now(entry.request.identity)
                 fills += self._fills(entry.request.identity)
         return sorted((one for one in fills if one.at >= since), key=lambda one: one.at)
 

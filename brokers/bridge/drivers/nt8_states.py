@@ -17,10 +17,11 @@ from brokers.bridge.drivers import nt8_lines as lines
 from brokers.bridge.drivers.nt8_folders import Folders
 from brokers.bridge.journal import Entry
 from brokers.decimals import plain
-from brokers.types import FillReport
+from brokers.types import FillReport, Outcome
 
 MEMORY = timedelta(days=90)
 LOOK_EVERY = 0.5
+NEVER = frozenset({Outcome.NOT_SENT, Outcome.REJECTED})
 
 
 class States:
@@ -40,6 +41,10 @@ class States:
 
     def entries(self) -> Sequence[Entry]:
         return self._memory.since(datetime.now(UTC) - MEMORY)
+
+    def unfinished(self) -> Sequence[Entry]:
+        """Orders that may still change, by what is known so far."""
+        return [entry for entry in self.entries() if _may_change(entry)]
 
     def now(self, identity: str) -> tuple[lines.State | None, bool]:
         """The newest state known of an order, and whether NinjaTrader still tells it."""
@@ -99,6 +104,13 @@ class States:
                 if entry is not None:
                     self.now(entry.request.identity)
                 self._seen[client_id] = stamp
+
+
+def _may_change(entry: Entry) -> bool:
+    state = lines.state(str(entry.notes.get("state", "")))
+    ended = state is not None and state.status in lines.ENDED
+    never = entry.result is not None and entry.result.outcome in NEVER
+    return not (ended or never or entry.notes.get("withdrawn"))
 
 
 def _is_news(kept: lines.State, state: lines.State) -> bool:

@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 import pytest
 
 from brokers.bridge import selftest, settings
+from brokers.bridge.client import BridgeClient, BridgeRefusal
 from brokers.bridge.package import pack
 from brokers.bridge.signing import new_key, read_key
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
@@ -61,12 +62,26 @@ def test_a_wrong_key_sends_nothing(mt5_rig: Mt5Rig) -> None:
     assert mt5_rig.terminal.sent == []
 
 
+def test_ends_of_different_age_refuse_each_other(mt5_rig: Mt5Rig) -> None:
+    client = BridgeClient(f"http://127.0.0.1:{mt5_rig.agent.port}", read_key(mt5_rig.agent.key))
+    with pytest.raises(BridgeRefusal, match="update the older end") as refused:
+        client.ask("hello", {"account": "5012345", "protocol": 2}, 5)
+    assert refused.value.code == "ACCOUNT_MISCONFIGURED"
+
+
+def test_health_tells_how_far_the_clocks_differ(mt5_rig: Mt5Rig) -> None:
+    health = mt5_rig.plugin.health_check()
+    assert health.ok
+    assert abs(health.clock_skew_ms or 0) < 1000
+
+
 def test_an_absent_agent_is_not_sent_and_a_vanished_one_too(mt5_rig: Mt5Rig) -> None:
     plugin = mt5_rig.plugin
     plugin.health_check()
     mt5_rig.agent.kill()
     result = plugin.execute_order(limit())
     assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after == 2
     assert not plugin.health_check().ok
     with pytest.raises(QueryFailedError):
         plugin.fetch_order(ref(limit()))

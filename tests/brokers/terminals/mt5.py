@@ -9,7 +9,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
@@ -62,6 +62,8 @@ class Mt5Terminal:
     balance: float = 1_000_000.0
     frozen: bool = False
     """No price moves."""
+    trouble: Callable[[], Any] | None = None
+    """Makes the fault of each order_send the queue says nothing about."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -181,7 +183,7 @@ class Mt5Terminal:
         return "OrderCheckResult", row
 
     def order_send(self, request: Row) -> Any:
-        fault = self.faults.popleft() if self.faults else None
+        fault = self.faults.popleft() if self.faults else self.trouble and self.trouble()
         if fault == "before":
             raise _IpcError(TIMEOUT)
         if isinstance(fault, tuple):

@@ -1,0 +1,170 @@
+"""A storm over the bridge: both ends killed at random under a terminal that loses requests and answers.
+
+`python -m tests.brokers.bridge.chaos --orders 10000` prints one JSON object; `--latency 1000` measures
+a quiet agent instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from brokers.bridge.drivers.mt5_terms import magic_of
+from brokers.types import Outcome
+from tests.brokers.bridge.chaos_worker import request_of
+from tests.brokers.terminals import mt5
+from tests.brokers.terminals.agent import RunningAgent
+from tests.brokers.terminals.rigs import mt5_agent
+
+LOSSES = 0.02
+"""Share of placements whose request is lost, and of those whose answer is; a twentieth of it hangs."""
+
+
+@dataclass
+class Verdict:
+    orders: int
+    accepted: int = 0
+    absent: int = 0
+    lost: int = 0
+    doubled: int = 0
+    ghosts: int = 0
+    """Called absent and yet at the venue."""
+    unfinished: int = 0
+    agent_kills: int = 0
+    worker_kills: int = 0
+    faults: int = 0
+    seconds: float = 0
+
+
+def storm(folder: Path, orders: int, calm: float, seed: int, seconds: float) -> Verdict:
+    """Both ends are killed about every ``calm`` seconds until all orders have an end."""
+    dice, verdict = random.Random(seed), Verdict(orders)
+    terminal = mt5.Mt5Terminal(balance=1e12)
+
+    def trouble() -> str | None:
+        drawn = dice.random()
+        fault = "before" if drawn < LOSSES else "after" if drawn < 2 * LOSSES else None
+        fault = "hang" if 2 * LOSSES <= drawn < 2.05 * LOSSES else fault
+        verdict.faults += fault is not None
+        return fault
+
+    terminal.trouble = trouble
+    ledger = _ledger(folder / "ledger.sqlite3", orders, dice)
+    with mt5.running(terminal) as address:
+        agent = mt5_agent(folder, terminal, address)
+        agent.start()
+        try:
+            _rage(agent, ledger, calm, dice, verdict, seconds)
+        finally:
+            agent.kill()
+    _judge(ledger, terminal, verdict)
+    return verdict
+
+
+def _rage(
+    agent: RunningAgent, ledger: Path, calm: float, dice: random.Random, v: Verdict, most: float
+) -> None:
+    started, worker = time.monotonic(), _worker(agent, ledger)
+    while worker.poll() is None and time.monotonic() - started < most:
+        time.sleep(dice.uniform(0.2, 2) * calm)
+        if dice.random() < 0.5:
+            agent.kill()
+            v.agent_kills += 1
+            agent.start()
+        elif worker.poll() is None:
+            worker.kill()
+            worker.wait()
+            v.worker_kills += 1
+            worker = _worker(agent, ledger)
+    worker.kill()
+    worker.wait()
+    v.seconds = round(time.monotonic() - started, 1)
+
+
+def _worker(agent: RunningAgent, ledger: Path) -> subprocess.Popen[bytes]:
+    told: dict[str, Any] = {
+        "url": f"http://127.0.0.1:{agent.port}",
+        "account": agent.account,
+        "key": agent.key,
+    }
+    command = [sys.executable, "-m", "tests.brokers.bridge.chaos_worker", str(ledger)]
+    return subprocess.Popen([*command, json.dumps(told)], env=agent.environment())
+
+
+def _ledger(path: Path, orders: int, dice: random.Random) -> Path:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(
+            "CREATE TABLE orders (identity TEXT PRIMARY KEY, state TEXT DEFAULT 'PENDING',"
+            " tries INT DEFAULT 1, looks INT DEFAULT 0, due REAL DEFAULT 0, busy INT DEFAULT 0)"
+        )
+        db.execute("CREATE INDEX ready ON orders (state, busy, due)")
+        rows = [(uuid.UUID(int=dice.getrandbits(128)).hex,) for _ in range(orders)]
+        db.executemany("INSERT INTO orders (identity) VALUES (?)", rows)
+        db.commit()
+    return path
+
+
+def _judge(ledger: Path, terminal: mt5.Mt5Terminal, verdict: Verdict) -> None:
+    placed: dict[int, int] = {}
+    for row in [*terminal.orders.values(), *terminal.past.values()]:
+        placed[row["magic"]] = placed.get(row["magic"], 0) + 1
+    with closing(sqlite3.connect(ledger)) as db:
+        for identity, state in db.execute("SELECT identity, state FROM orders"):
+            there = placed.get(magic_of(identity), 0)
+            verdict.doubled += there > 1
+            verdict.accepted += state == "ACCEPTED"
+            verdict.absent += state == "ABSENT"
+            verdict.lost += state == "ACCEPTED" and there == 0
+            verdict.ghosts += state == "ABSENT" and there > 0
+            verdict.unfinished += state not in ("ACCEPTED", "ABSENT")
+
+
+def latency(folder: Path, orders: int) -> dict[str, float]:
+    """Milliseconds from the plugin's call to its accepted answer, one after the other."""
+    terminal = mt5.Mt5Terminal(balance=1e12)
+    with mt5.running(terminal) as address:
+        agent = mt5_agent(folder, terminal, address)
+        agent.start()
+        plugin, taken = agent.plugin(), []
+        plugin.fetch_data("BTC/USDT")
+        for _ in range(orders):
+            request, started = request_of(uuid.uuid4().hex), time.perf_counter()
+            assert plugin.execute_order(request).outcome is Outcome.ACCEPTED
+            taken.append((time.perf_counter() - started) * 1000)
+        agent.kill()
+    cuts = statistics.quantiles(taken, n=20)
+    return {"orders": orders, "p50_ms": round(cuts[9], 2), "p95_ms": round(cuts[18], 2)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--calm", type=float, default=2.0, help="seconds between kills, about")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--latency", type=int, help="measure so many orders in peace instead")
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if told.latency:
+            sys.stdout.write(json.dumps(latency(Path(folder), told.latency)) + "\n")
+            return 0
+        verdict = storm(Path(folder), told.orders, told.calm, told.seed, told.minutes * 60)
+    sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+    return int(bool(verdict.lost or verdict.doubled or verdict.ghosts or verdict.unfinished))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

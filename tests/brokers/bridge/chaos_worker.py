@@ -1,0 +1,132 @@
+"""FKS's end of the storm: sends a durable ledger's orders through the plugin; may be killed anywhere.
+
+It keeps FKS's rules: a row is SUBMITTING on the disk before a byte leaves; what was SUBMITTING at a
+start is UNKNOWN; an UNKNOWN order is looked for, twice, a settle window apart, before it is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from brokers.errors import BrokerError
+from brokers.plugins.bridge import BridgePlugin
+from brokers.types import (
+    AccountConfig,
+    Environment,
+    OrderRef,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Side,
+)
+
+SETTLE = 0.5
+"""Seconds; the imitation of the terminal is never late by more."""
+TRIES = 3
+THREADS = 2
+
+
+def request_of(identity: str) -> OrderRequest:
+    side = Side.BUY if int(identity[0], 16) % 2 else Side.SELL
+    return OrderRequest(identity, "BTC/USDT", side, OrderType.MARKET, Decimal("0.001"))
+
+
+class Ledger:
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.Lock()
+        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        self.db.execute("PRAGMA synchronous=FULL")
+
+    def take(self) -> tuple[str, str, int, int] | None:
+        """The next order with something to do, marked as under way."""
+        with self.lock:
+            row = self.db.execute(
+                "SELECT identity, state, tries, looks FROM orders WHERE busy = 0 AND due <= ?"
+                " AND state IN ('PENDING', 'UNKNOWN') ORDER BY due LIMIT 1",
+                (time.time(),),
+            ).fetchone()
+            if row is not None:
+                state = "SUBMITTING" if row[1] == "PENDING" else "UNKNOWN"
+                self.db.execute(
+                    "UPDATE orders SET busy = 1, state = ? WHERE identity = ?", (state, row[0])
+                )
+            return row  # type: ignore[no-any-return]
+
+    def book(self, identity: str, state: str, tries: int, looks: int, delay: float) -> None:
+        with self.lock:
+            self.db.execute(
+                "UPDATE orders SET state=?, tries=?, looks=?, due=?, busy=0 WHERE identity=?",
+                (state, tries, looks, time.time() + delay, identity),
+            )
+
+    def unfinished(self) -> int:
+        with self.lock:
+            query = "SELECT count(*) FROM orders WHERE state NOT IN ('ACCEPTED', 'ABSENT')"
+            count: int = self.db.execute(query).fetchone()[0]
+            return count
+
+
+def send(plugin: BridgePlugin, ledger: Ledger, identity: str, tries: int) -> None:
+    result = plugin.execute_order(request_of(identity))
+    if result.outcome is Outcome.ACCEPTED:
+        ledger.book(identity, "ACCEPTED", tries, 0, 0)
+    elif result.outcome is Outcome.NOT_SENT:
+        ledger.book(identity, "PENDING", tries, 0, 0.05)
+    elif result.outcome is Outcome.UNKNOWN:
+        ledger.book(identity, "UNKNOWN", tries, 0, SETTLE)
+    else:
+        raise AssertionError(f"{identity}: {result}")
+
+
+def look(plugin: BridgePlugin, ledger: Ledger, identity: str, tries: int, looks: int) -> None:
+    try:
+        report = plugin.fetch_order(OrderRef(identity, "BTC/USDT", "", None))
+    except BrokerError:
+        ledger.book(identity, "UNKNOWN", tries, looks, 0.1)
+        return
+    if report is not None:
+        ledger.book(identity, "ACCEPTED", tries, 0, 0)
+    elif looks == 0:
+        ledger.book(identity, "UNKNOWN", tries, 1, SETTLE)
+    elif tries < TRIES:
+        ledger.book(identity, "PENDING", tries + 1, 0, 0)
+    else:
+        ledger.book(identity, "ABSENT", tries, 0, 0)
+
+
+def work(plugin: BridgePlugin, ledger: Ledger) -> None:
+    while ledger.unfinished():
+        row = ledger.take()
+        if row is None:
+            time.sleep(0.01)
+            continue
+        identity, state, tries, looks = row
+        if state == "PENDING":
+            send(plugin, ledger, identity, tries)
+        else:
+            look(plugin, ledger, identity, tries, looks)
+
+
+def main(path: str, told: str) -> None:
+    config: dict[str, Any] = json.loads(told)
+    plugin, ledger = BridgePlugin(), Ledger(Path(path))
+    key = {"bridge_key": config.pop("key")}
+    plugin.init(AccountConfig("1", "storm", Environment.SANDBOX, config, key))
+    ledger.db.execute("UPDATE orders SET state = 'UNKNOWN' WHERE state = 'SUBMITTING'")
+    ledger.db.execute("UPDATE orders SET busy = 0")
+    threads = [threading.Thread(target=work, args=(plugin, ledger)) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,21 @@
+"""A small storm; docs/brokers/bridge.md says what the large one has shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.bridge.chaos import storm
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(240)
+def test_no_order_is_lost_or_doubled_whichever_end_dies(tmp_path: Path) -> None:
+    verdict = storm(tmp_path, orders=300, calm=0.7, seed=20261121, seconds=200)
+    ends = (verdict.lost, verdict.doubled, verdict.ghosts, verdict.unfinished)
+    assert ends == (0, 0, 0, 0), verdict
+    assert verdict.accepted + verdict.absent == 300
+    assert verdict.agent_kills > 0
+    assert verdict.worker_kills > 0
+    assert verdict.faults > 0
