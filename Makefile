@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
-.PHONY: run test lint bench chaos race simulate soak lock runtime dev
+.PHONY: run test lint bench chaos race simulate soak drill lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
@@ -42,6 +42,11 @@ chaos: dev
 # The order machine alone, without a database: minutes for 100,000 stories.
 simulate: dev
 	@exec $(PY) -m tests.simulation $(ARGS)
+
+# The production shape as plain processes, through a bad day. Wants Debian's nginx, redis-server, prometheus and
+# postgresql-15.
+drill: dev
+	@exec $(PY) -m tests.drill $(ARGS)
 
 # Two hours of 1,000 orders a minute with faults; nothing may grow.
 soak: dev
