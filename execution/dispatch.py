@@ -14,12 +14,12 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
-from execution import decisions, fills, lanes, metrics
+from execution import decisions, fills, lanes, metrics, tracing
 from execution.models import Order
 from execution.orders import request_of
 from execution.states import OrderState
 from execution.transitions import Event, move
-from risk import breakers, correlation
+from risk import breakers
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
         if order is None:
             break
         if order.state == OrderState.SUBMITTING:
-            with correlation.concerning(order.signal_id):
+            with tracing.step("place", order.signal_id, order=str(order.pk), symbol=symbol):
                 place(order, account)
         handled.append(order)
     return handled
@@ -54,7 +54,8 @@ def place(order: Order, account: Account) -> None:
     sent_at = timezone.now()
     try:
         plugin = plugin_for(account)
-        result = plugin.execute_order(request_of(order))
+        with tracing.step("venue.execute_order", order.signal_id, venue=account.venue):
+            result = plugin.execute_order(request_of(order))
     except Exception as error:
         # The boundary to foreign code: whatever went wrong, the order may be at the venue.
         logger.exception("placing an order raised", extra={"order_id": order.pk})
@@ -170,7 +171,8 @@ def send_cancel(order: Order) -> None:
     soon = timezone.now() + timedelta(seconds=0.2)
     try:
         plugin: ExecutionPlugin = plugin_for(account)
-        result = plugin.cancel_order(ref_of(order))
+        with tracing.step("venue.cancel_order", order.signal_id, venue=account.venue):
+            result = plugin.cancel_order(ref_of(order))
     except BrokerError as error:
         result = CancelResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
     except Exception as error:

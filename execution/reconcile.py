@@ -21,7 +21,7 @@ from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport, PositionReport
-from execution import decisions, differences, facts, fills
+from execution import decisions, differences, facts, fills, tracing
 from execution.differences import Seen
 from execution.dispatch import ref_of, send_cancel
 from execution.models import IMMEDIATE, Difference, Order, Position
@@ -44,7 +44,8 @@ def check_order(order: Order) -> None:
     asked_at = timezone.now()
     try:
         plugin = plugin_for(order.account)
-        report = plugin.fetch_order(ref_of(order))
+        with tracing.step("venue.fetch_order", order.signal_id, venue=order.account.venue):
+            report = plugin.fetch_order(ref_of(order))
     except QueryFailedError as error:
         breakers.failed(order.account_id, str(error))
         _not_known(order, error)

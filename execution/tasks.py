@@ -36,6 +36,7 @@ from execution import (
     resolving,
     silence,
     sweeping,
+    tracing,
     watching,
     weekly,
     winding_down,
@@ -46,7 +47,7 @@ from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
-from risk import breakers, correlation, proposals, ratelimit, sealing
+from risk import breakers, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def process_signals(signal_ids: list[str]) -> None:
 def _decided(signal: Signal) -> pipeline.Decision | None:
     waited = timezone.now() - signal.received_at
     metrics.stage_seconds["queue"].observe(waited.total_seconds())
-    with correlation.concerning(signal.pk):
+    with tracing.step("decide", signal.pk, symbol=signal.symbol):
         try:
             return pipeline.decide(signal)
         except Crowded:
@@ -187,7 +188,7 @@ def _asking_about(order: Order) -> Iterator[None]:
     leaves = order.role != Order.Role.ENTRY
     with (
         bulkheads.place([order.account_id], is_exit=leaves),
-        correlation.concerning(order.signal_id),
+        tracing.step("ask", order.signal_id, order=str(order.pk)),
     ):
         yield
 

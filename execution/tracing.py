@@ -21,6 +21,7 @@ from risk import correlation
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
 
 _arriving: ContextVar[bool] = ContextVar("arriving", default=False)
@@ -105,8 +106,12 @@ def _mark_failed(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
-@cache
 def _tracer() -> Tracer:
+    return _provider().get_tracer("fks")
+
+
+@cache
+def _provider() -> TracerProvider:
     """Made at the first span of a process: the exporter's thread does not survive a fork."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -129,4 +134,4 @@ def _tracer() -> Tracer:
     provider = TracerProvider(resource=Resource.create({"service.name": "fks"}), id_generator=Ids())
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
-    return provider.get_tracer("fks")
+    return provider

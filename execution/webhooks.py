@@ -15,7 +15,7 @@ from django.core.handlers.wsgi import LimitedStream
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-from execution import authentication, bearer, intake, masking, metrics, tasks, waiting
+from execution import authentication, bearer, intake, masking, metrics, tasks, tracing, waiting
 from execution.aims import wants_flat
 from execution.alerts import Alert
 from execution.authentication import SIGNATURE_HEADERS, Delivery
@@ -205,6 +205,7 @@ def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
 
 
 def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpResponse]:
+    began = time.time_ns()
     accepted = intake.accept(received, signal_id)
     answered = str(accepted.signal_id)
     what = "repeated" if accepted.is_duplicate else "stored"
@@ -212,6 +213,7 @@ def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpRespon
     logger.info("alert %s: %s", what, received.alert.action.value, extra=about)
     if accepted.is_duplicate:
         return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
+    tracing.note_arrival(answered, began, symbol=received.alert.symbol)
     closes = wants_flat(received.alert) or received.alert.reduce_only
     nudge = tasks.nudge_exit if closes else tasks.nudge_signal
     nudge(answered)

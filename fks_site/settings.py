@@ -281,6 +281,11 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
+# --- traces ---------------------------------------------------------------------------------------
+TRACES_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+# Where an operator looks at them; {trace_id} is put in, for example https://tempo.example/{trace_id}
+TRACE_URL = env.str("FKS_TRACE_URL", default="")
+
 # --- logs -----------------------------------------------------------------------------------------
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(env.str("LOG_FORMAT", default="console"), debug=DEBUG)

@@ -15,6 +15,7 @@ from django.urls import reverse
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import action, display
 from brokers.display import moment_column
+from execution import tracing
 from execution.admin import lab
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import signal_story
@@ -72,9 +73,9 @@ class SignalAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         signal = self.get_object(request, unquote(object_id))
         story = None if signal is None else signal_story(signal)
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "story": story}
-        )
+        url = "" if signal is None else tracing.trace_url(signal.pk)
+        context = {**(extra_context or {}), "story": story, "trace_url": url}
+        return super().change_view(request, object_id, form_url, context)
 
     def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perms(lab.PERMISSIONS)
