@@ -8,6 +8,7 @@ never bodies, prices or the text of an error.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,11 +45,13 @@ def step(name: str, signal_id: object, **attributes: str) -> Iterator[None]:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
+            done = False
             try:
                 yield
-            except BaseException as error:
-                _mark_failed(span, error)
-                raise
+                done = True
+            finally:
+                if not done:
+                    _mark_failed(span, sys.exception())
 
 
 def note_arrival(signal_id: object, began: int, **attributes: str) -> None:
@@ -99,7 +102,7 @@ def _parent(signal: UUID) -> Context | None:
     return trace.set_span_in_context(trace.NonRecordingSpan(first))
 
 
-def _mark_failed(span: Span, error: BaseException) -> None:
+def _mark_failed(span: Span, error: BaseException | None) -> None:
     from opentelemetry.trace import Status, StatusCode
 
     # Not its text: what a venue or a sender wrote may be in it.

@@ -177,12 +177,15 @@ class Drill:
         return self.judge(senders)
 
     def _pace(self, gate: Any, senders: Any) -> None:
-        """Let alerts through at the rate asked for, lest they are over before the day is."""
-        begun = time.monotonic()
+        """Let alerts through at the rate asked for, lest they are over before the day is; what could
+        not be sent for a while does not come all at once.
+        """
+        due, tick = 0.0, 0.05
         while senders.busy:
-            due = (time.monotonic() - begun) * self.rate
-            (gate.open.set if len(senders.acknowledged) < due else gate.open.clear)()
-            time.sleep(0.05)
+            done = len(senders.acknowledged)
+            due = min(due + self.rate * tick, done + self.rate)
+            (gate.open.set if done < due else gate.open.clear)()
+            time.sleep(tick)
 
     def settle(self) -> None:
         from django.db import connections
