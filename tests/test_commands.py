@@ -179,6 +179,20 @@ def test_an_account_that_cannot_work_fails_the_check(scripted: Accounts) -> None
         run("check_account", "nobody")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_checked_account_rehearses_but_never_a_live_one() -> None:
+    options = '{"prices": {"BTC/USDT": "60000"}, "faults": [{"fault": "reject", "order": 2}]}'
+    printed("add_account", "desk", "--broker", "paper", "--options", options)
+    lines = run("check_account", "desk", "--rehearse", "BTC/USDT").splitlines()
+    steps = [json.loads(line) for line in lines[1:]]
+    assert [step["ok"] for step in steps] == [True] * 6
+    with pytest.raises(CommandError, match="failed: place"):
+        run("check_account", "desk", "--rehearse", "BTC/USDT")
+    Account.objects.update(environment="live")
+    with pytest.raises(CommandError, match="a live account does not rehearse"):
+        run("check_account", "desk", "--rehearse", "BTC/USDT")
+
+
 def test_brokers_are_listed() -> None:
     assert "paper: Paper" in run("list_brokers")
     listed = json.loads(run("list_brokers", "--json"))

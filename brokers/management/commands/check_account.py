@@ -7,10 +7,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
+from brokers.rehearsal import rehearse
 from brokers.sessions import plugin_for
-from brokers.types import Permissions
+from brokers.types import Environment, Permissions
 
 MAX_SKEW_MS = 1000
 
@@ -20,11 +22,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
+        parser.add_argument(
+            "--rehearse",
+            metavar="SYMBOL",
+            help="also place the smallest limit order far below the market, find it by its id, and "
+            "cancel it; never on a live account",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         account = Account.objects.filter(name=options["name"]).first()
         if account is None:
             raise CommandError(f"there is no account {options['name']!r}")
+        if options["rehearse"] and account.environment == Environment.LIVE:
+            raise CommandError("a live account does not rehearse: use one of environment sandbox")
         try:
             plugin = plugin_for(account)
             health = plugin.health_check()
@@ -55,6 +65,19 @@ class Command(BaseCommand):
             raise CommandError(health.detail)
         if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
             raise CommandError(f"the clocks differ by {health.clock_skew_ms} ms")
+        if options["rehearse"]:
+            self._rehearse(plugin, options["rehearse"])
+
+    def _rehearse(self, plugin: ExecutionPlugin, symbol: str) -> None:
+        failed = []
+        for step in rehearse(plugin, symbol):
+            self.stdout.write(json.dumps({"step": step.name, "ok": step.ok, "detail": step.detail}))
+            if not step.ok:
+                failed.append(step.name)
+        if failed:
+            raise CommandError(
+                f"failed: {', '.join(failed)}. Look at the venue for an order left behind"
+            )
 
 
 def _warnings(permissions: Permissions) -> list[str]:
