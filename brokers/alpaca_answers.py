@@ -15,7 +15,6 @@ from brokers.decimals import plain
 from brokers.dialects.answers import Row, iso_moment, member, number, row, text
 from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
 from brokers.outcome import DUPLICATE, Verdict, unknown
-from brokers.symbols import resolve
 from brokers.types import (
     FillReport,
     Instrument,
@@ -55,9 +54,9 @@ NAMELESS = {401: "unauthorized", 403: "forbidden"}
 
 def symbol_of(venue_symbol: str, market: str) -> str:
     """Our symbol; positions in crypto are named without their slash there."""
-    if market == STOCKS:
-        return f"{venue_symbol}/USD"
-    return resolve(venue_symbol)
+    if "/" in venue_symbol:
+        return venue_symbol
+    return f"{venue_symbol if market == STOCKS else venue_symbol.removesuffix('USD')}/USD"
 
 
 def instrument(asset: Row, symbol: str, market: str, *, fractional: bool) -> Instrument:
@@ -95,8 +94,12 @@ def instrument(asset: Row, symbol: str, market: str, *, fractional: bool) -> Ins
 
 
 def order(answer: Row, symbol: str, fills: Sequence[FillReport] = ()) -> OrderReport:
-    """An order as it is now. Raises QueryFailedError for one that cannot be read."""
+    """An order as it is now. Raises QueryFailedError for one that cannot be read.
+
+    One placed by hand for an amount of money has no quantity: what it has filled is told.
+    """
     filled = plain(number(answer, "filled_qty"))
+    by_money = answer.get("qty") is None
     average = answer.get("filled_avg_price")
     return OrderReport(
         broker_order_id=text(answer, "id"),
@@ -104,7 +107,7 @@ def order(answer: Row, symbol: str, fills: Sequence[FillReport] = ()) -> OrderRe
         symbol=symbol,
         side=_side(answer),
         status=_status(text(answer, "status"), filled),
-        quantity=plain(number(answer, "qty")),
+        quantity=filled if by_money else plain(number(answer, "qty")),
         filled_quantity=filled,
         average_price=None if average is None else plain(number(answer, "filled_avg_price")),
         fills=tuple(fills),

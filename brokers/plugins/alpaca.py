@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote as escaped
@@ -66,6 +66,9 @@ LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
 """200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
 INSTRUMENT_AGE = 3600
 """Seconds the rules of an asset are kept."""
+LONG_RESTING = timedelta(seconds=30)
+OPEN_AGE = 3.0
+"""Seconds for which a list of open orders answers for those that have rested so long."""
 PAGE = 100
 MOST_PAGES = 50
 MOST_ORDERS = 500
@@ -127,6 +130,8 @@ class AlpacaPlugin(ExecutionPlugin):
         self._trading, self._data = _hosts(config)
         self._http = self._connection(config)
         self._clock_lock = threading.Lock()
+        self._open_lock = threading.Lock()
+        self._open: tuple[float, list[Mapping[str, Any]]] | None = None
         self._opening: tuple[bool, datetime] | None = None
         self._instruments: dict[str, tuple[float, Instrument]] = {}
 
@@ -163,6 +168,7 @@ class AlpacaPlugin(ExecutionPlugin):
             return ExecutionResult(
                 Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
             )
+        self._open = None
         url = f"{self._trading}/v2/orders"
         reply = self._http.act("POST", url, body, Purpose.ORDER, request.send_before)
         evidence = self._http.evidence("POST", url, body, reply)
@@ -233,6 +239,7 @@ class AlpacaPlugin(ExecutionPlugin):
             return CancelResult(Outcome.NOT_SENT, error.code, str(error))
         if found is None:
             return CancelResult(Outcome.REJECTED, "VENUE_REJECTED", "Alpaca knows no such order")
+        self._open = None
         url = f"{self._trading}/v2/orders/{escaped(text(found, 'id'), safe='')}"
         reply = self._http.act("DELETE", url, None, Purpose.CANCEL)
         evidence = self._http.evidence("DELETE", url, None, reply)
@@ -245,7 +252,7 @@ class AlpacaPlugin(ExecutionPlugin):
         return CancelResult(verdict.outcome, verdict.code, verdict.detail, evidence)
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
-        found = self._find(ref)
+        found = self._resting(ref) or self._find(ref)
         if found is None:
             return None
         order_id = text(found, "id")
@@ -257,6 +264,22 @@ class AlpacaPlugin(ExecutionPlugin):
                 self._fill(one, ref.symbol) for one in trades if one.get("order_id") == order_id
             )
         return answers.order(found, ref.symbol, fills)
+
+    def _resting(self, ref: OrderRef) -> Mapping[str, Any] | None:
+        """An order that has rested for a while, from a list all such questions share: asked one by
+        one, ten of them would use up the minute's requests. What is not on it is asked for itself.
+        """
+        if not ref.broker_order_id or ref.submitted_at is None:
+            return None
+        if datetime.now(UTC) - ref.submitted_at < LONG_RESTING:
+            return None
+        with self._open_lock:
+            if self._open is None or time.monotonic() - self._open[0] > OPEN_AGE:
+                asked = time.monotonic()
+                self._open = (asked, self._listed_open({}))
+            listed = self._open[1]
+        ours = hex_digits(ref.identity)
+        return next((one for one in listed if one.get("client_order_id") == ours), None)
 
     def _find(self, ref: OrderRef) -> Mapping[str, Any] | None:
         """The order by its id there, else by ours; ``None`` only on Alpaca's own word."""
@@ -276,14 +299,16 @@ class AlpacaPlugin(ExecutionPlugin):
         return found
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
-        params = {"status": "open", "limit": str(MOST_ORDERS), "nested": "false"}
-        if symbol:
-            params["symbols"] = self._venue_symbol(symbol)
-        found = rows(self._http.ask(f"{self._trading}/v2/orders", params))
-        if len(found) >= MOST_ORDERS:
-            raise QueryFailedError(f"Alpaca lists no more than {MOST_ORDERS} open orders at once")
+        found = self._listed_open({"symbols": self._venue_symbol(symbol)} if symbol else {})
         ours = [one for one in found if one.get("asset_class") == ASSET_CLASS[self._market]]
         return [answers.order(one, self._symbol(one)) for one in ours]
+
+    def _listed_open(self, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        asked = {"status": "open", "limit": str(MOST_ORDERS), "nested": "false", **params}
+        found = rows(self._http.ask(f"{self._trading}/v2/orders", asked))
+        if len(found) >= MOST_ORDERS:
+            raise QueryFailedError(f"Alpaca lists no more than {MOST_ORDERS} open orders at once")
+        return found
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
         after = since.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from brokers import alpaca_answers
 from brokers.errors import (
     ConfigurationError,
     CredentialError,
@@ -24,6 +25,7 @@ from brokers.types import (
     AccountConfig,
     BalanceReport,
     Environment,
+    OrderRef,
     OrderRequest,
     OrderType,
     Outcome,
@@ -300,6 +302,58 @@ def test_a_cancel_is_never_repeated_and_never_guessed(venue: RunningVenue) -> No
     report = plugin.fetch_order(ref(request))
     assert report is not None
     assert report.status is VenueStatus.OPEN
+
+
+def test_many_resting_orders_share_one_question(venue: RunningVenue) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    resting = [shares(type=OrderType.LIMIT, price=D(200)) for _ in range(5)]
+    placed = [plugin.execute_order(request).broker_order_id for request in resting]
+    earlier = datetime.now(UTC) - timedelta(minutes=1)
+    refs = [
+        OrderRef(request.identity, APPLE, order_id, earlier)
+        for request, order_id in zip(resting, placed, strict=True)
+    ]
+    before = len(venue.control.requests())
+    found = [plugin.fetch_order(one) for one in refs]
+    assert [one.status for one in found if one] == [VenueStatus.OPEN] * 5
+    assert len(venue.control.requests()) - before == 1
+
+    plugin.cancel_order(refs[0])
+    gone = plugin.fetch_order(refs[0])
+    assert gone is not None
+    assert gone.status is VenueStatus.CANCELED
+    venue.control.fill("alpaca", placed[1], 1)
+    filling = alpaca_plugin(venue.base_url).fetch_order(refs[1])
+    assert filling is not None
+    assert (filling.status, len(filling.fills)) == (VenueStatus.PARTIALLY_FILLED, 1)
+
+
+def test_orders_placed_by_hand_can_be_read() -> None:
+    by_money = {
+        "id": "1", "client_order_id": "theirs", "symbol": "AAPL", "qty": None, "notional": "500",
+        "filled_qty": "0", "filled_avg_price": None, "side": "buy", "status": "accepted",
+    }  # fmt: skip
+    report = alpaca_answers.order(by_money, APPLE)
+    assert (report.quantity, report.status) == (D(0), VenueStatus.OPEN)
+    with pytest.raises(QueryFailedError, match="documentation has not"):
+        alpaca_answers.order(by_money | {"status": "frozen"}, APPLE)
+    replaced = alpaca_answers.order(by_money | {"status": "replaced", "replaced_by": "2"}, APPLE)
+    assert (replaced.status, replaced.reason) == (
+        VenueStatus.CANCELED,
+        "replaced at the venue by order 2",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "market", "symbol"),
+    [
+        ("BRK.B", "stocks", "BRK.B/USD"),
+        ("BTCUSD", "crypto", "BTC/USD"),
+        ("ETH/BTC", "crypto", "ETH/BTC"),
+    ],
+)
+def test_symbols_as_alpaca_says_them(said: str, market: str, symbol: str) -> None:
+    assert alpaca_answers.symbol_of(said, market) == symbol
 
 
 def test_an_order_past_its_claim_is_not_sent(venue: RunningVenue) -> None:
