@@ -32,7 +32,7 @@ from execution.watching import OWN_ALERT
 from risk import switch
 from risk.limits import take_turns
 from risk.models import TradingState
-from risk.types import ReasonCode, Refusal
+from risk.types import QuantityType, ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -267,7 +267,7 @@ def _alive(leg: Leg) -> list[Order]:
 
 def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    if leg.market is None:
+    if leg.market is None or _is_covered(leg, alert, lane):
         return False
     moving = [
         order
@@ -278,6 +278,20 @@ def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
         return bool(moving)
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
     return any(order.side == side.opposite.value for order in moving)
+
+
+def _is_covered(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
+    """Whether the position holds all that an exit asks for, whatever becomes of entries under way."""
+    if wants_flat(alert) or names_target(alert) or alert.quantity_type is not QuantityType.BASE:
+        return False
+    side = Side.BUY if alert.action is Action.BUY else Side.SELL
+    held = held_in(leg.account, leg.symbol) * -side.sign
+    leaving = (
+        order.quantity - order.filled_quantity
+        for order in lane
+        if order.side == side.value and order.role != Order.Role.STOP_LOSS
+    )
+    return alert.quantity is not None and held >= alert.quantity + sum(leaving, Decimal(0))
 
 
 def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:

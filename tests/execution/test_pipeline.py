@@ -338,6 +338,29 @@ def test_an_order_waits_for_one_under_way_on_the_other_side(
     assert decide(signal_for(route.strategy, action, quantity="0.001")).step is step
 
 
+@pytest.mark.parametrize("state", [S.PENDING, S.SUBMITTING, S.UNKNOWN])
+@pytest.mark.parametrize(
+    ("held", "leaving", "step"),
+    [
+        ("0.003", None, Step.DECIDED),
+        ("0.003", "0.002", Step.DECIDED),
+        ("0.003", "0.00201", Step.WAIT),
+        ("0.00099", None, Step.WAIT),
+        ("0", None, Step.WAIT),
+    ],
+)
+def test_an_exit_waits_for_no_entry_while_the_position_covers_it(
+    route: Route, state: OrderState, held: str, leaving: str | None, step: Step
+) -> None:
+    PositionFactory.create(account=route.account, quantity=Decimal(held))
+    OrderFactory.create(account=route.account, state=state, quantity="0.01")
+    if leaving:
+        OrderFactory.create(
+            account=route.account, state=S.OPEN, side="sell", role="exit", quantity=leaving
+        )
+    assert decide(signal_for(route.strategy, "sell", quantity="0.001")).step is step
+
+
 def test_another_symbol_and_another_account_do_not_wait(route: Route, scripted: Accounts) -> None:
     OrderFactory.create(account=route.account, state=S.UNKNOWN, symbol="ETH/USDT", side="sell")
     OrderFactory.create(account=scripted(), state=S.UNKNOWN, side="sell")
