@@ -47,10 +47,19 @@ def today(account: Account, now: datetime) -> Day:
 def unrealised(account: Account, now: datetime) -> Decimal | None:
     """What open positions have gained since they were opened; ``None`` when a price is missing or
     old."""
-    rows = Position.objects.filter(account=account).exclude(quantity=0)
-    held = list(rows.values_list("symbol", "quantity", "average_price"))
-    marks = marks_of(((account.pk, symbol) for symbol, _, _ in held), now)
-    return _gain((marks.get((account.pk, symbol)), size, price) for symbol, size, price in held)
+    return all_unrealised([account], now)[account.pk]
+
+
+def all_unrealised(accounts: Collection[Account], now: datetime) -> dict[int, Decimal | None]:
+    """``unrealised`` of many accounts, by account id; two queries, however many."""
+    ids = [account.pk for account in accounts]
+    rows = Position.objects.filter(account__in=ids).exclude(quantity=0)
+    held = list(rows.values_list("account_id", "symbol", "quantity", "average_price"))
+    marks = marks_of(((pk, symbol) for pk, symbol, _, _ in held), now)
+    return {
+        pk: _gain((marks.get((a, symbol)), q, price) for a, symbol, q, price in held if a == pk)
+        for pk in ids
+    }
 
 
 def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:

@@ -27,6 +27,7 @@ from django.db.models.functions import Coalesce, Concat
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
@@ -34,7 +35,7 @@ from execution import performance
 from execution.models import Fill, Order
 from execution.performance import Figures, Traded
 from execution.states import OrderState
-from fks_site import charts
+from fks_site import charts, holdings
 from fks_site.account_figures import Percentile
 from fks_site.trade_filter import TradeFilter
 
@@ -92,6 +93,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         "form": form,
         "reports": reports,
         "most": MOST_FILLS if is_cut else None,
+        "holdings": holdings.of_accounts(form.accounts(), timezone.now()),
         "quality": _quality(form.orders()),
         "refused": _refused(form.orders()),
         "query": request.GET.urlencode(),
@@ -113,8 +115,8 @@ def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
 
 
 def _report(currency: str, fills: Sequence[Fill], held: dict[tuple[str, str], Decimal]) -> Report:
-    mine = [fill for fill in fills if _quote(fill.symbol) == currency]
-    traded = [_traded(fill) for fill in mine]
+    mine = [(fill, _traded(fill)) for fill in fills if _quote(fill.symbol) == currency]
+    traded = [trade for _, trade in mine]
     points = performance.curve(traded)
     trips = performance.trips(traded, held)
     return Report(
@@ -131,16 +133,18 @@ def _report(currency: str, fills: Sequence[Fill], held: dict[tuple[str, str], De
     )
 
 
-def _rows(fills: Sequence[Fill], held: dict[tuple[str, str], Decimal], name: Any) -> list[Row]:
+def _rows(
+    fills: Sequence[tuple[Fill, Traded]], held: dict[tuple[str, str], Decimal], name: Any
+) -> list[Row]:
     """Best first."""
-    groups: dict[str, list[Fill]] = {}
-    for fill in fills:
-        groups.setdefault(name(fill), []).append(fill)
+    groups: dict[str, list[tuple[Fill, Traded]]] = {}
+    for fill, trade in fills:
+        groups.setdefault(name(fill), []).append((fill, trade))
     rows = []
     for label, mine in groups.items():
-        traded = [_traded(fill) for fill in mine]
-        figures = performance.figures(performance.trips(traded, held))
-        rows.append(Row(label, figures, sum(map(_fee, mine), Decimal(0)), len(mine)))
+        figures = performance.figures(performance.trips([trade for _, trade in mine], held))
+        fees = sum((_fee(fill) for fill, _ in mine), Decimal(0))
+        rows.append(Row(label, figures, fees, len(mine)))
     return sorted(rows, key=lambda row: (-row.figures.result, row.name))
 
 

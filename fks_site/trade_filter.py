@@ -67,6 +67,12 @@ class TradeFilter(forms.Form):
         orders = Order.objects.filter(pk__gte=first_id_at(since)) if since else Order.objects.all()
         return self.chosen(orders, "strategy")
 
+    def accounts(self) -> QuerySet[Account]:
+        """The account that is chosen, or all."""
+        account = self.cleaned_data["account"]
+        rows = Account.objects.all()
+        return rows.filter(pk=account.pk) if account else rows
+
     def chosen(self, rows: QuerySet[_M], strategy: str) -> QuerySet[_M]:
         """``rows`` of the account, strategy (found by the path ``strategy``) and symbol."""
         data = self.cleaned_data

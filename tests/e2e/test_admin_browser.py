@@ -6,8 +6,10 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import cache
@@ -190,6 +192,20 @@ def test_the_home_page_follows_without_a_reload(open_page: Any, complaints: list
     expect(page.locator("#card-unresolved .fks-card-value")).to_have_text("1")
     expect(page.locator("#card-unresolved")).to_have_class("fks-card fks-card-alarm")
     assert page.evaluate("window.loadedOnce") is True
+    assert complaints == []
+
+
+def test_times_are_shown_in_the_lookers_zone_with_utc_on_hover(
+    open_page: Any, order: Order, complaints: list[str]
+) -> None:
+    page = open_page(timezone_id="Asia/Kolkata")
+    page.goto(reverse("admin:execution_order_changelist"))
+    utc = order.created_at.astimezone(UTC)
+    shown = page.locator("#result_list time.fks-time").first
+    expect(shown).to_have_text(f"{utc.astimezone(ZoneInfo('Asia/Kolkata')):%Y-%m-%d %H:%M:%S}")
+    expect(shown).to_have_attribute("title", f"{utc:%Y-%m-%d %H:%M:%S.%f} UTC")
+    page.goto("/admin/")
+    expect(page.locator(".fks-foot .fks-zone")).to_have_text("GMT+5:30")
     assert complaints == []
 
 

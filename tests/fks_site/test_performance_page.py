@@ -12,13 +12,15 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
-from brokers.models import Account
+from brokers.models import Account, Instrument
 from execution.models import Fill, Order
 from execution.states import OrderState
+from fks_site import holdings
 from tests.factories import (
     AccountFactory,
     FillFactory,
     OrderFactory,
+    PositionFactory,
     SignalFactory,
     StrategyFactory,
     UserFactory,
@@ -128,6 +130,7 @@ def test_as_many_queries_for_many_fills(
 ) -> None:
     for number in range(30):
         fill(account, "sell" if number % 2 else "buy", "1")
+    admin_client.get(reverse("admin:performance"))  # the menu's counts are kept for two seconds
     with django_assert_max_num_queries(16):
         admin_client.get(reverse("admin:performance"))
 
@@ -135,3 +138,34 @@ def test_as_many_queries_for_many_fills(
 def test_who_may_not_see_fills_is_refused(client: Client) -> None:
     client.force_login(UserFactory.create())
     assert client.get(reverse("admin:performance")).status_code == 403
+
+
+def test_balances_of_every_account_and_what_is_open(admin_client: Client) -> None:
+    now = timezone.now()
+    account = AccountFactory.create(
+        name="main",
+        balances={"USDT": {"total": "900.5"}, "BTC": {"total": "0.02"}, "ETH": {"total": "0"}},
+        balances_at=now,
+        equity=Decimal("2100.25"),
+    )
+    other = AccountFactory.create(name="other")
+    PositionFactory.create(
+        account=account, quantity=Decimal("0.02"), average_price=Decimal(60000), symbol="BTC/USDT"
+    )
+    PositionFactory.create(account=other, symbol="ETH/USDT")
+    Instrument.objects.create(
+        account=account, symbol="BTC/USDT", venue_symbol="BTCUSDT", base="BTC", quote="USDT",
+        quantity_step=Decimal("0.001"), price_tick=Decimal(1), refreshed_at=now,
+        last_price=Decimal(60500), last_price_at=now,
+    )  # fmt: skip
+    first, second = holdings.of_accounts([account, other], now)
+    assert [(one.currency, one.total) for one in first.balances] == [
+        ("BTC", Decimal("0.02")),
+        ("USDT", Decimal("900.5")),
+    ]
+    assert (first.unrealised, second.unrealised) == (Decimal(10), None)
+    page = admin_client.get(reverse("admin:performance")).content.decode()
+    assert "900.5" in page
+    assert "+10.00" in page
+    page = admin_client.get(reverse("admin:performance"), {"account": "other"}).content.decode()
+    assert "900.5" not in page

@@ -15,3 +15,42 @@
   document.addEventListener("htmx:responseError", stale(true));
   document.addEventListener("htmx:afterSwap", stale(false));
 })();
+
+// Times are written in UTC and shown in the zone of whoever looks; hovering shows UTC.
+(function () {
+  "use strict";
+
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const name = new Intl.DateTimeFormat("en", { timeZoneName: "short" })
+    .formatToParts(new Date())
+    .find((part) => part.type === "timeZoneName").value;
+
+  function two(number) {
+    return String(number).padStart(2, "0");
+  }
+
+  function localised(written, at) {
+    const day = at.getFullYear() + "-" + two(at.getMonth() + 1) + "-" + two(at.getDate());
+    const time = two(at.getHours()) + ":" + two(at.getMinutes()) + ":" + two(at.getSeconds());
+    const thousandths = written.match(/\.\d{3}$/);
+    const isToday = at.toDateString() === new Date().toDateString();
+    const showsDay = /^\d{4}-/.test(written) ? !thousandths || !isToday : !isToday;
+    return (showsDay ? day + " " : "") + time + (thousandths ? thousandths[0] : "");
+  }
+
+  function show(root) {
+    if (zone === "UTC" || zone === "Etc/UTC") {
+      return;
+    }
+    root.querySelectorAll("time.fks-time:not([data-local])").forEach(function (element) {
+      element.dataset.local = name;
+      element.textContent = localised(element.textContent, new Date(element.dateTime));
+    });
+    root.querySelectorAll(".fks-zone").forEach(function (element) {
+      element.textContent = name;
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", () => show(document));
+  document.addEventListener("htmx:afterSwap", () => show(document));
+})();
