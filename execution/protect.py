@@ -31,6 +31,8 @@ from risk.prices import round_price
 
 SUSPENSION = timedelta(seconds=20)
 MAX_REFUSALS = 5
+DAYTIME = timedelta(minutes=10)
+"""A stop that has rested so long before it expired was taken, not refused."""
 MAX_STOPS = 4
 """Stops of one position at a time. Binance takes five conditional orders per symbol
 (developers.binance.com, filters, MAX_NUM_ALGO_ORDERS); one is left for the strategy's own."""
@@ -228,7 +230,14 @@ def _was_refused(stop: Order) -> bool:
     if stop.state in (OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED):
         return True
     ended = stop.state in (OrderState.CANCELED, OrderState.EXPIRED)
-    return ended and not stop.filled_quantity and not stop.reason
+    return ended and not stop.filled_quantity and not stop.reason and not _had_its_day(stop)
+
+
+def _had_its_day(stop: Order) -> bool:
+    """Whether the stop ended with the day it was good for: venues take some stops only so."""
+    if stop.state != OrderState.EXPIRED or stop.acknowledged_at is None or stop.finished_at is None:
+        return False
+    return stop.finished_at - stop.acknowledged_at >= DAYTIME
 
 
 def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:

@@ -525,6 +525,20 @@ def test_a_stop_the_venue_ends_at_once_is_not_placed_in_a_loop(desk: Desk) -> No
     assert len(desk.script.sent) == 2
 
 
+def test_a_stop_that_ends_with_each_day_is_renewed_for_as_long_as_the_position_is_held(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """Stops for parts of a share are good for the day only."""
+    desk.buy()
+    for _ in range(7):
+        clock.shift(3600)
+        (stop,) = desk.live()
+        desk.ends(stop, VenueStatus.EXPIRED)
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000")]
+        assert desk.live() != [stop]
+
+
 def test_no_try_is_wasted_on_an_account_that_is_switched_off(desk: Desk) -> None:
     entry = desk.buy("0.01", order_type="limit", price="60000")
     desk.account.is_active = False
