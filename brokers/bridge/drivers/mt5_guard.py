@@ -103,7 +103,7 @@ class Guard:
         took = answer is not None and answer.retcode in terms.ACCEPTED
         if entry is not None and (took or outcome is Outcome.UNKNOWN) and self._is_set(entry):
             return ExecutionResult(
-                Outcome.ACCEPTED, _id(entry), detail=f"attached: {said}", evidence=evidence
+                Outcome.ACCEPTED, _id(entry), detail="the ticket shows it", evidence=evidence
             )
         if took:
             outcome = Outcome.UNKNOWN
