@@ -4,7 +4,9 @@ orders, fills and audit events by COPY, then every list, filter, search and the 
     python -m benchmarks.growth --rows 1000000
 
 Prints the slowest pages with their time when everything was nearly empty beside it, and fails when one
-takes longer than ``--most`` milliseconds. A page is asked three times; the middle time counts.
+takes longer than ``--most`` milliseconds. A page is asked five times and the quickest counts: whatever
+else the machine does makes pages slower, never faster. Reports over all trades of a period are shown,
+and held to a second.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from uuid import UUID
 
 DAYS = 90
 EMPTY_ROWS = 100
-ASKED = 3
+ASKED = 5
+REPORTS, MOST_OF_A_REPORT = ("/admin/performance/",), 1000
 STATES = ("filled",) * 15 + ("denied",) * 3 + ("rejected", "canceled")
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT")
 
@@ -63,11 +66,15 @@ def report(timings: list[Timing], most: float) -> int:
     for one in timings[:25]:
         print(f"{one.full:8.1f} {one.empty:8.1f} {one.full / one.empty:6.1f}  {one.address}")
     middle = statistics.median(one.full for one in timings)
-    slow = [one for one in timings if one.full > most]
+    slow = [one for one in timings if one.full > _allowed(one.address, most)]
     print(
         f"median {middle:.1f} ms, slowest {timings[0].full:.1f} ms, {len(slow)} over {most:.0f} ms"
     )
     return 1 if slow else 0
+
+
+def _allowed(address: str, most: float) -> float:
+    return MOST_OF_A_REPORT if address.startswith(REPORTS) else most
 
 
 def _start(stack: ExitStack) -> None:
@@ -165,7 +172,7 @@ class Pages:
             yield (at, "strategy.changed", "admin", "", "strategy trend", "why", "", "", "")
 
     def times(self) -> dict[str, float]:
-        """The middle time of every page, by address."""
+        """The quickest time of every page, by address."""
         self.client.get("/admin/")  # templates and connections are ready
         return {address: self._time(address) for address in self._addresses()}
 
@@ -180,7 +187,7 @@ class Pages:
                 raise RuntimeError(f"{address} answered {status}")
             return (time.perf_counter() - started) * 1000
 
-        return statistics.median(ask() for _ in range(ASKED))
+        return min(ask() for _ in range(ASKED))
 
     def _addresses(self) -> Iterator[str]:
         from execution.models import Order, Signal

@@ -1,5 +1,5 @@
-"""Takes the documentation's pictures of a running FKS: home, performance, a signal and an order, in
-both themes and on a phone. Starts nothing.
+"""Takes the documentation's pictures of a running FKS: home, performance, getting started,
+a channel, a signal and an order, in both themes and on a phone. Starts nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
 
@@ -21,7 +21,7 @@ SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
 
 
 def main(base: str, user: str, password: str, target: str = "docs/images") -> None:
-    """Save twelve pictures; print a line for each, and every complaint of the browser's console."""
+    """Save eighteen pictures; print a line for each, and every complaint of the browser's console."""
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -63,6 +63,8 @@ def _addresses(page: Page, base: str) -> dict[str, str]:
     return {
         "performance": f"{base}/admin/performance/",
         "home": f"{base}/admin/",
+        "start": f"{base}/admin/start/",
+        "channel": f"{base}/admin/risk/channel/add/",
         "order": f"{base}{order}",
         "signal": f"{base}{signal}",
     }
