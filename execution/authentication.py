@@ -85,7 +85,10 @@ def new_secret(strategy: Strategy, profile: str, value: str = "") -> tuple[Webho
 def _fresh(profile: str) -> str:
     if profile == Strategy.Auth.STANDARD:
         return standard_webhooks.new_secret()
-    return secrets.token_urlsafe(TOKEN_BYTES)
+    value = "-"
+    while value.startswith("-"):  # a command line would take it for an option
+        value = secrets.token_urlsafe(TOKEN_BYTES)
+    return value
 
 
 def live(row: WebhookSecret) -> LiveSecret:

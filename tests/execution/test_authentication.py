@@ -152,6 +152,14 @@ class TestStoredSecrets:
         forget()
         authentication._noted.clear()
 
+    def test_a_new_secret_is_no_option_of_a_command_line(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn = iter(["-abc", "--token", "good"])
+        monkeypatch.setattr(authentication.secrets, "token_urlsafe", lambda _: next(drawn))
+
+        assert authentication._fresh("token") == "good"
+
     def test_of_a_token_only_the_digest_is_stored(self) -> None:
         row, token = new_secret(StrategyFactory.create(), TOKEN)
 
