@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 from brokers import alpaca_answers as answers
 from brokers import timing
 from brokers.alpaca_answers import ASSET_CLASS, CRYPTO, STOCKS
+from brokers.alpaca_lists import AlpacaLists
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
-from brokers.dialects.answers import number, row, rows, text
+from brokers.dialects.answers import number, row, text
 from brokers.errors import (
     BrokerError,
     CredentialError,
@@ -66,13 +67,6 @@ LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
 """200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
 INSTRUMENT_AGE = 3600
 """Seconds the rules of an asset are kept."""
-LONG_RESTING = timedelta(seconds=30)
-OPEN_AGE = 3.0
-"""Seconds for which a list of open orders answers for those that have rested so long."""
-PAGE = 100
-MOST_PAGES = 50
-MOST_ORDERS = 500
-NO_ORDER = "40410000"
 IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
@@ -129,9 +123,8 @@ class AlpacaPlugin(ExecutionPlugin):
         )
         self._trading, self._data = _hosts(config)
         self._http = self._connection(config)
+        self._lists = AlpacaLists(self._http, self._trading)
         self._clock_lock = threading.Lock()
-        self._open_lock = threading.Lock()
-        self._open: tuple[float, list[Mapping[str, Any]]] | None = None
         self._opening: tuple[bool, datetime] | None = None
         self._instruments: dict[str, tuple[float, Instrument]] = {}
 
@@ -168,7 +161,7 @@ class AlpacaPlugin(ExecutionPlugin):
             return ExecutionResult(
                 Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
             )
-        self._open = None
+        self._lists.forget()
         url = f"{self._trading}/v2/orders"
         reply = self._http.act("POST", url, body, Purpose.ORDER, request.send_before)
         evidence = self._http.evidence("POST", url, body, reply)
@@ -234,12 +227,12 @@ class AlpacaPlugin(ExecutionPlugin):
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         try:
-            found = self._find(ref)
+            found = self._lists.find(ref)
         except BrokerError as error:
             return CancelResult(Outcome.NOT_SENT, error.code, str(error))
         if found is None:
             return CancelResult(Outcome.REJECTED, "VENUE_REJECTED", "Alpaca knows no such order")
-        self._open = None
+        self._lists.forget()
         url = f"{self._trading}/v2/orders/{escaped(text(found, 'id'), safe='')}"
         reply = self._http.act("DELETE", url, None, Purpose.CANCEL)
         evidence = self._http.evidence("DELETE", url, None, reply)
@@ -252,81 +245,31 @@ class AlpacaPlugin(ExecutionPlugin):
         return CancelResult(verdict.outcome, verdict.code, verdict.detail, evidence)
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
-        found = self._resting(ref) or self._find(ref)
+        found = self._lists.resting(ref) or self._lists.find(ref)
         if found is None:
             return None
         order_id = text(found, "id")
         fills: tuple[FillReport, ...] = ()
         if number(found, "filled_qty"):
             asked = {"order_id": order_id, "direction": "asc"}
-            trades = self._activities(asked)
+            trades = self._lists.activities(asked)
             fills = tuple(
                 self._fill(one, ref.symbol) for one in trades if one.get("order_id") == order_id
             )
         return answers.order(found, ref.symbol, fills)
 
-    def _resting(self, ref: OrderRef) -> Mapping[str, Any] | None:
-        """An order that has rested for a while, from a list all such questions share: asked one by
-        one, ten of them would use up the minute's requests. What is not on it is asked for itself.
-        """
-        if not ref.broker_order_id or ref.submitted_at is None:
-            return None
-        if datetime.now(UTC) - ref.submitted_at < LONG_RESTING:
-            return None
-        with self._open_lock:
-            if self._open is None or time.monotonic() - self._open[0] > OPEN_AGE:
-                asked = time.monotonic()
-                self._open = (asked, self._listed_open({}))
-            listed = self._open[1]
-        ours = hex_digits(ref.identity)
-        return next((one for one in listed if one.get("client_order_id") == ours), None)
-
-    def _find(self, ref: OrderRef) -> Mapping[str, Any] | None:
-        """The order by its id there, else by ours; ``None`` only on Alpaca's own word."""
-        url = f"{self._trading}/v2/orders:by_client_order_id"
-        params = {"client_order_id": hex_digits(ref.identity)}
-        if ref.broker_order_id:
-            url = f"{self._trading}/v2/orders/{escaped(ref.broker_order_id, safe='')}"
-            params = {}
-        try:
-            found = row(self._http.ask(url, params))
-        except RefusedError as refused:
-            if refused.reply.status == 404 and refused.reply.member("code") == NO_ORDER:
-                return None
-            raise
-        if text(found, "client_order_id") != hex_digits(ref.identity):
-            raise QueryFailedError("Alpaca answered with another order")
-        return found
-
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
-        found = self._listed_open({"symbols": self._venue_symbol(symbol)} if symbol else {})
+        found = self._lists.open_orders({"symbols": self._venue_symbol(symbol)} if symbol else {})
         ours = [one for one in found if one.get("asset_class") == ASSET_CLASS[self._market]]
         return [answers.order(one, self._symbol(one)) for one in ours]
 
-    def _listed_open(self, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
-        asked = {"status": "open", "limit": str(MOST_ORDERS), "nested": "false", **params}
-        found = rows(self._http.ask(f"{self._trading}/v2/orders", asked))
-        if len(found) >= MOST_ORDERS:
-            raise QueryFailedError(f"Alpaca lists no more than {MOST_ORDERS} open orders at once")
-        return found
-
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
-        after = since.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        found = self._activities({"after": after, "direction": "asc"})
+        # Alpaca's "after" leaves out what happened at that very moment
+        moment = since.astimezone(UTC) - timedelta(milliseconds=1)
+        after = moment.isoformat().replace("+00:00", "Z")
+        found = self._lists.activities({"after": after, "direction": "asc"})
         mine = [self._fill(one, symbol) for one in found if self._is_of(one, symbol)]
         return [one for one in mine if one.at >= since]
-
-    def _activities(self, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
-        """Every fill that fits, page by page. Raises QueryFailedError when there is no end to it."""
-        url, found = f"{self._trading}/v2/account/activities/FILL", []
-        asked = {**params, "page_size": str(PAGE)}
-        for _ in range(MOST_PAGES):
-            page = rows(self._http.ask(url, asked))
-            found += page
-            if len(page) < PAGE:
-                return found
-            asked["page_token"] = text(page[-1], "id")
-        raise QueryFailedError(f"Alpaca lists more than {MOST_PAGES * PAGE} trades")
 
     def _is_of(self, activity: Mapping[str, Any], symbol: str) -> bool:
         said = text(activity, "symbol")
@@ -342,8 +285,8 @@ class AlpacaPlugin(ExecutionPlugin):
         return [answers.position(one, self._market) for one in self._holdings()]
 
     def _holdings(self) -> list[Mapping[str, Any]]:
-        found = rows(self._http.ask(f"{self._trading}/v2/positions"))
-        return [one for one in found if one.get("asset_class") == ASSET_CLASS[self._market]]
+        wanted = ASSET_CLASS[self._market]
+        return [one for one in self._lists.holdings() if one.get("asset_class") == wanted]
 
     def balances(self) -> Sequence[BalanceReport]:
         """Dollars, and each holding by its ticker; what is owed is negative."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from brokers import alpaca_answers
+from brokers import alpaca_answers, alpaca_lists
 from brokers.errors import (
     ConfigurationError,
     CredentialError,
@@ -19,7 +19,6 @@ from brokers.errors import (
     QuoteUnavailableError,
     UnknownSymbolError,
 )
-from brokers.plugins import alpaca
 from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.types import (
     AccountConfig,
@@ -238,14 +237,14 @@ def test_each_market_sees_its_own_orders_and_holdings(venue: RunningVenue) -> No
 def test_every_trade_is_found_however_many_pages_there_are(
     venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alpaca, "PAGE", 2)
+    monkeypatch.setattr(alpaca_lists, "PAGE", 2)
     start = datetime.now(UTC) - timedelta(minutes=1)
     plugin = alpaca_plugin(venue.base_url)
     for _ in range(5):
         plugin.execute_order(shares())
     assert len({one.trade_id for one in plugin.trades_since(APPLE, start)}) == 5
     assert plugin.trades_since("BRK.A/USD", start) == []
-    monkeypatch.setattr(alpaca, "MOST_PAGES", 2)
+    monkeypatch.setattr(alpaca_lists, "MOST_PAGES", 2)
     with pytest.raises(QueryFailedError, match="more than"):
         plugin.trades_since(APPLE, start)
 
