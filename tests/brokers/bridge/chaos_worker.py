@@ -49,7 +49,7 @@ class Ledger:
         with self.lock:
             row = self.db.execute(
                 "SELECT identity, state, tries, looks FROM orders WHERE busy = 0 AND due <= ?"
-                " AND state IN ('PENDING', 'UNKNOWN') ORDER BY due LIMIT 1",
+                " AND state IN ('PENDING', 'UNKNOWN') ORDER BY state DESC, due LIMIT 1",
                 (time.time(),),
             ).fetchone()
             if row is not None:
