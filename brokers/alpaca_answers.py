@@ -16,6 +16,7 @@ from brokers.dialects.answers import Row, iso_moment, member, number, row, text
 from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
 from brokers.outcome import DUPLICATE, Verdict, unknown
 from brokers.types import (
+    Candle,
     FillReport,
     Instrument,
     OrderReport,
@@ -169,6 +170,12 @@ def quote(answer: Row, symbol: str) -> Quote:
     if min(bid, ask, last) <= 0:
         raise QuoteUnavailableError(f"Alpaca has no bid and ask of {symbol} now")
     return Quote(symbol, plain(bid), plain(ask), plain(last), iso_moment(best, "t"))
+
+
+def candle(answer: Row) -> Candle:
+    """An hour's bar of the market data."""
+    high, low, close = (plain(number(answer, name)) for name in ("h", "l", "c"))
+    return Candle(iso_moment(answer, "t"), high, low, close)
 
 
 def position(answer: Row, market: str) -> PositionReport:

@@ -25,7 +25,7 @@ from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
-from brokers.dialects.answers import number, row, text
+from brokers.dialects.answers import number, row, rows, text
 from brokers.errors import (
     BrokerError,
     CredentialError,
@@ -43,6 +43,7 @@ from brokers.types import (
     AccountConfig,
     BalanceReport,
     CancelResult,
+    Candle,
     Environment,
     ExecutionResult,
     FillReport,
@@ -323,6 +324,26 @@ class AlpacaPlugin(ExecutionPlugin):
         if venue_symbol not in found:
             raise QuoteUnavailableError(f"Alpaca has no price of {symbol}")
         return answers.quote(row(found, venue_symbol), symbol)
+
+    def candles(self, symbol: str, count: int) -> Sequence[Candle]:
+        """Hours in which nothing traded are missing; looked for as far back as a month."""
+        venue_symbol = self._venue_symbol(symbol)
+        start = datetime.now(UTC) - timedelta(days=30)
+        asked = {
+            "timeframe": "1Hour",
+            "start": f"{start:%Y-%m-%dT%H:%M:%SZ}",
+            "limit": str(count),
+            "sort": "desc",
+        }
+        with _listed(symbol):
+            if self._market == STOCKS:
+                url = f"{self._data}/v2/stocks/{escaped(venue_symbol, safe='')}/bars"
+                bars = row(self._http.ask(url, asked | {"feed": self._feed})).get("bars")
+            else:
+                url = f"{self._data}/v1beta3/crypto/us/bars"
+                answer = row(self._http.ask(url, asked | {"symbols": venue_symbol}))
+                bars = row(answer, "bars").get(venue_symbol)
+        return [answers.candle(one) for one in reversed(rows(bars or []))]
 
     def _venue_symbol(self, symbol: str) -> str:
         """``AAPL/USD`` is AAPL there. Raises UnknownSymbolError for what is not of this market."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -448,6 +449,23 @@ def test_no_price_is_no_quote(venue: RunningVenue) -> None:
     crypto = alpaca_plugin(venue.base_url, market="crypto")
     with pytest.raises(QuoteUnavailableError):
         crypto.fetch_data("ZZZ/USD")
+
+
+@pytest.mark.parametrize(
+    ("market", "symbol", "last"), [("stocks", APPLE, 250), ("crypto", BITCOIN, 60000)]
+)
+def test_candles_come_oldest_first(
+    venue: RunningVenue, market: str, symbol: str, last: int
+) -> None:
+    plugin = alpaca_plugin(venue.base_url, market=market)
+    candles = plugin.candles(symbol, 3)
+    assert [(one.high, one.low, one.close) for one in candles] == [(last + 1, last - 1, last)] * 3
+    assert [later.at - one.at for one, later in pairwise(candles)] == [timedelta(hours=1)] * 2
+    if market == "crypto":
+        assert plugin.candles("ZZZ/USD", 3) == []
+    else:
+        with pytest.raises(UnknownSymbolError):
+            plugin.candles("ZZZ/USD", 3)
 
 
 def test_immediate_orders_leave_nothing_behind(venue: RunningVenue) -> None:

@@ -51,8 +51,8 @@ class Alpaca(Venue):
             return Route(self._order, query)
         if path.startswith("/v2/assets/"):
             return Route(self._asset, public)
-        if path.startswith("/v2/stocks/") and path.endswith("/snapshot"):
-            return Route(self._stock, public)
+        if path.startswith("/v2/stocks/"):
+            return Route(self._bars if path.endswith("/bars") else self._stock, public)
         return {
             "/v2/orders:by_client_order_id": Route(self._by_client_id, query),
             "/v2/account": Route(self._account, query),
@@ -60,6 +60,7 @@ class Alpaca(Venue):
             "/v2/positions": Route(self._positions, query),
             "/v2/clock": Route(self._clock, public),
             "/v1beta3/crypto/us/snapshots": Route(self._coins, public),
+            "/v1beta3/crypto/us/bars": Route(self._coin_bars, public),
         }.get(path)
 
     def default_permissions(self) -> dict[str, bool]:
@@ -220,6 +221,26 @@ class Alpaca(Venue):
         if wanted not in rules.INSTRUMENTS or "/" in wanted:
             return reply({"message": f"invalid symbol: {wanted}"}, status=400, error="symbol")
         return reply({"symbol": wanted, **self._snapshot(wanted)})
+
+    def _hours(self, wanted: str, count: int) -> list[dict[str, object]]:
+        """Newest first, as asked."""
+        last = float(self.ledger.markets[rules.INSTRUMENTS[wanted].symbol].last)
+        now = self.clock.now_ms() // HOUR_MS * HOUR_MS
+        bar = {"o": last, "h": last + 1, "l": last - 1, "c": last, "v": 10}
+        return [{"t": answers.stamp(now - HOUR_MS * back), **bar} for back in range(count)]
+
+    def _bars(self, request: Request) -> Answer:
+        wanted = unquote(request.path.split("/")[3])
+        if wanted not in rules.INSTRUMENTS or request.params.get("timeframe") != "1Hour":
+            return reply({"message": f"invalid symbol: {wanted}"}, status=400, error="symbol")
+        bars = self._hours(wanted, int(request.params["limit"]))
+        return reply({"bars": bars, "symbol": wanted, "next_page_token": None})
+
+    def _coin_bars(self, request: Request) -> Answer:
+        wanted = request.params.get("symbols", "")
+        known = wanted in rules.INSTRUMENTS
+        bars = {wanted: self._hours(wanted, int(request.params["limit"]))} if known else {}
+        return reply({"bars": bars, "next_page_token": None})
 
     def _coins(self, request: Request) -> Answer:
         wanted = [one for one in request.params.get("symbols", "").split(",") if "/" in one]
