@@ -14,17 +14,27 @@ from django.utils.text import Truncator
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column
-from risk.models import AuditEvent
+from risk.models import AuditChain, AuditEvent
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
     change_form_template = "fks/audit_event.html"
+    list_before_template = "fks/audit_chain.html"
     list_display = (moment_column("at"), "kind", "subject", "actor", "address", "short_reason")
     list_filter = ("kind", "actor")
     search_fields = ("subject", "reason", "=correlation_id")
     nothing_yet = "What operators change appears here."
     search_help_text = "Subject, reason or correlation id"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        chain = {
+            "chain": AuditChain.objects.first(),
+            "unsealed": AuditEvent.objects.filter(position=None).count(),
+        }
+        return super().changelist_view(request, {**(extra_context or {}), **chain})
 
     def change_view(
         self,
