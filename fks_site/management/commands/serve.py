@@ -67,6 +67,11 @@ def _become(arguments: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", *arguments])  # noqa: S606
 
 
+def _dying_with_us() -> list[str]:
+    """Else a beat whose keeper was killed would tick on without the lease."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
 def _beat() -> int:
     """Wait for the lease, run beat while it is held, and end with either."""
     lease, stopping = Lease(BEAT), []
@@ -77,7 +82,7 @@ def _beat() -> int:
             return 0
         time.sleep(LOOK)
     schedule = Path(gettempdir()) / f"fks-beat-{os.getpid()}"
-    command = [sys.executable, "-m", *programs.beat(schedule)]
+    command = [*_dying_with_us(), sys.executable, "-m", *programs.beat(schedule)]
     with subprocess.Popen(command, cwd=settings.BASE_DIR) as process:  # noqa: S603
         try:
             while process.poll() is None and not stopping and lease.is_held():
