@@ -13,7 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from brokers.aliases import aliases_on, trades_shares
@@ -45,6 +45,13 @@ NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
 
 
+Queue = tuple[int, str]
+"""Strategy and symbol: their alerts are decided one after the other."""
+CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
+    alert__market_position=MarketPosition.FLAT.value
+)
+
+
 class Step(StrEnum):
     """How a decision ended: made, or postponed until the lane is quiet."""
 
@@ -62,19 +69,38 @@ class Decision:
     cancels: tuple[UUID, ...] = ()
 
 
-def oldest_undecided(signal_id: UUID) -> Signal | None:
-    """The signal to decide next on ``signal_id``'s behalf: arrival order within (strategy, symbol)."""
-    asked = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED).first()
-    if asked is None:
-        return None
-    return (
-        Signal.objects.filter(
-            strategy_id=asked.strategy_id, symbol=asked.symbol, state=SignalState.RECEIVED
-        )
-        .select_related("strategy")
-        .order_by("id")
-        .first()
-    )
+def queue_of(signal_id: UUID) -> Queue | None:
+    """The queue an undecided signal stands in."""
+    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
+    return waiting.values_list("strategy_id", "symbol").first()
+
+
+def next_undecided(queue: Queue) -> Signal | None:
+    """The signal of a queue to decide next: in order of arrival, but one that closes the position
+    overtakes what it makes void.
+    """
+    waiting = _undecided(*queue).select_related("strategy")
+    closing: Signal | None = waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()
+    return closing or waiting.order_by("id").first()
+
+
+def _undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:
+    return Signal.objects.filter(strategy_id=strategy_id, symbol=symbol, state=SignalState.RECEIVED)
+
+
+def _make_earlier_void(closing: Signal) -> None:
+    """What arrived before an alert that closes everything ends here, as entries still to be sent are
+    cancelled: the exit does not wait for them. Orders there are already go on.
+    """
+    void = Refusal(ReasonCode.CANCELED_BY_SIGNAL, f"alert {closing.pk} closes the position")
+    for signal in _undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk):
+        has_begun = own_orders(signal.pk).exists()
+        _finish(signal, SignalState.WORKING if has_begun else SignalState.IGNORED, void)
+
+
+def _closes_everything(alert: Alert) -> bool:
+    is_close = alert.action is Action.CLOSE and alert.quantity is None
+    return is_close or alert.market_position is MarketPosition.FLAT
 
 
 def waiting_for(account_id: int, symbol: str) -> list[UUID]:
@@ -144,17 +170,12 @@ def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | N
 
 
 def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
-    """The decision itself, under the locks of its accounts; call inside a transaction.
-
-    A leg that is late, or whose lane is not quiet, holds up no other: it is decided the next time.
-    """
+    """The decision itself, under the locks of its accounts; call inside a transaction."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
-    row = Signal.objects.select_for_update(no_key=True).filter(
-        pk=signal.pk, state=SignalState.RECEIVED
-    )
-    if not row.exists():
+    undecided = Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED)
+    if not undecided.select_for_update(no_key=True).exists():
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
@@ -163,6 +184,15 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         if isinstance(first, Decision):
             return first
         alert = first
+    if _closes_everything(alert):
+        _make_earlier_void(signal)
+    return _place(signal, alert, legs)
+
+
+def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
+    """An order for each leg. One that is late, or whose lane is not quiet, holds up no other: it is
+    decided the next time.
+    """
     mine = list(own_orders(signal.pk))
     done = accounts_done(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
@@ -178,11 +208,12 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     is_half = any(order.reverses and not _has_other_half(order, orders) for order in orders)
     if is_half or len(ready) < len(legs):
         return Decision(Step.WAIT, tuple(sorted(lanes)), in_the_way)
+    now = timezone.now()
     state, reason, detail = _disposition(orders)
-    row.update(state=state, reason=reason, detail=detail, decided_at=timezone.now())
-    if state is not SignalState.WORKING:
-        row = Signal.objects.filter(pk=signal.pk)
-        row.update(finished_at=timezone.now())
+    finished = None if state is SignalState.WORKING else now
+    Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED).update(
+        state=state, reason=reason, detail=detail, decided_at=now, finished_at=finished
+    )
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
 
 

@@ -7,7 +7,7 @@ the rows say what is to be done, and ``sweep`` finds what was left behind.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
@@ -47,6 +47,7 @@ from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
+from execution.turns import Turns
 from risk import breakers, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
@@ -57,6 +58,8 @@ Kind = alarms.Kind
 EXITS, ORDERS = "exits", "orders"
 """Queues; workers look into the first one first."""
 GUARD_EVERY = timedelta(seconds=3)
+_Todo = tuple["Task[..., None]", tuple[object, ...]]
+_deciding = Turns()
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",
@@ -65,25 +68,41 @@ _ASKED_BY = {
 
 @shared_task
 def process_signal(signal_id: str) -> None:
-    """Decide a signal, after every earlier one of its strategy and symbol; then run its lanes."""
-    while True:
-        signal = pipeline.oldest_undecided(UUID(signal_id))
-        if signal is None:
-            return
+    """Decide what waits in the signal's queue, in its order; then run the lanes it leads to."""
+    queue = pipeline.queue_of(UUID(signal_id))
+    if queue is None or not _deciding.take(queue):
+        return
+    todo: list[_Todo] = []
+    try:
+        while True:
+            todo += _decide_all(queue)
+            if _deciding.leave(queue):
+                break
+    except BaseException:
+        _deciding.drop(queue)
+        raise
+    _do(todo)
+
+
+def _decide_all(queue: pipeline.Queue) -> list[_Todo]:
+    """Decide until nothing is left or the next must wait; returns what the last one leads to."""
+    todo: list[_Todo] = []
+    while (signal := pipeline.next_undecided(queue)) is not None:
+        _hand_out(todo)
+        todo = []
         try:
             decision = _decided(signal)
         except Crowded as crowded:
-            _later(crowded, process_signal, signal_id)
-            return
+            _later(crowded, process_signal, str(signal.pk))
+            break
         if decision is None:
-            return
-        alone = len(decision.lanes) + len(decision.cancels) == 1
-        for account_id, symbol in decision.lanes:
-            _do(run_lane, account_id, symbol, here=alone)
-        for order_id in decision.cancels:
-            _do(cancel_order, str(order_id), ReasonCode.CANCELED_BY_SIGNAL.value, here=alone)
-        if decision.step is Step.WAIT or str(signal.pk) == signal_id:
-            return
+            break
+        reason = ReasonCode.CANCELED_BY_SIGNAL.value
+        todo += [(run_lane, lane) for lane in decision.lanes]
+        todo += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
+        if decision.step is Step.WAIT:
+            break
+    return todo
 
 
 @shared_task
@@ -119,11 +138,17 @@ def _later(crowded: Crowded, task: Task[..., None], *arguments: object) -> None:
     bulkheads.park(crowded, f"{task.name} {arguments}", wake)
 
 
-def _do(task: Task[..., None], *arguments: object, here: bool) -> None:
+def _do(todo: Sequence[_Todo]) -> None:
     """One thing to do is done here and now; several are handed out, so that none waits for another."""
-    if here:
+    if len(todo) == 1:
+        [(task, arguments)] = todo
         task(*arguments)
     else:
+        _hand_out(todo)
+
+
+def _hand_out(todo: Iterable[_Todo]) -> None:
+    for task, arguments in todo:
         task.apply_async(arguments, retry=False)
 
 

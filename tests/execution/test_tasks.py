@@ -114,13 +114,66 @@ def test_signals_of_a_strategy_and_symbol_are_decided_in_order_of_arrival(
     assert set(Signal.objects.values_list("state", flat=True)) == {SignalState.EXECUTED}
 
 
-def test_a_message_decides_what_came_before_it_and_nothing_after(
-    strategy: Strategy, nudges: Nudges
-) -> None:
+def test_a_message_decides_the_whole_queue_and_no_other(strategy: Strategy, nudges: Nudges) -> None:
     first, second = SignalFactory.create(strategy=strategy), SignalFactory.create(strategy=strategy)
+    other = SignalFactory.create(strategy=strategy, symbol="ETH/USDT")
     process(first)
-    second.refresh_from_db()
-    assert second.state == SignalState.RECEIVED
+    states = [Signal.objects.get(pk=one.pk).state for one in (first, second, other)]
+    assert states == [SignalState.EXECUTED, SignalState.EXECUTED, SignalState.RECEIVED]
+    assert nudges[0] == ("run_lane", (Order.objects.get(signal=first).account_id, LANE))
+
+
+@pytest.mark.parametrize(
+    "closing", [{"action": "close"}, {"action": "sell", "market_position": "flat"}]
+)
+def test_a_close_overtakes_and_makes_void_what_came_before_it(
+    account: Account, strategy: Strategy, nudges: Nudges, closing: dict[str, str]
+) -> None:
+    PositionFactory.create(account=account)
+    body = {"symbol": LANE} | closing
+    entries = [SignalFactory.create(strategy=strategy) for _ in range(3)]
+    close = SignalFactory.create(strategy=strategy, action=closing["action"], alert=body)
+    later = SignalFactory.create(strategy=strategy)
+
+    process(entries[0])
+
+    ends = [(one.state, one.reason) for one in Signal.objects.order_by("id")]
+    void = (SignalState.IGNORED, ReasonCode.CANCELED_BY_SIGNAL)
+    assert ends[:3] == [void] * 3
+    assert {order.signal_id for order in Order.objects.filter(role="exit")} == {close.pk}
+    assert not Order.objects.filter(signal__in=entries).exists()
+    later.refresh_from_db()
+    assert later.state == SignalState.RECEIVED
+
+
+def test_a_close_that_is_refused_makes_nothing_void(
+    account: Account, strategy: Strategy, nudges: Nudges
+) -> None:
+    entry = SignalFactory.create(strategy=strategy)
+    old = (timezone.now() - timedelta(hours=1)).isoformat()
+    body = {"symbol": LANE, "action": "close", "sent_at": old}
+    close = SignalFactory.create(strategy=strategy, action="close", alert=body)
+
+    process(entry)
+
+    close.refresh_from_db()
+    entry.refresh_from_db()
+    assert (close.state, entry.state) == (SignalState.EXPIRED, SignalState.EXECUTED)
+
+
+@pytest.mark.parametrize(
+    "partial", [{"quantity": "0.01"}, {"quantity": "0.01", "reduce_only": True}]
+)
+def test_a_close_of_a_part_keeps_its_place(
+    account: Account, strategy: Strategy, nudges: Nudges, partial: dict[str, object]
+) -> None:
+    entry = SignalFactory.create(strategy=strategy)
+    body = {"symbol": LANE, "action": "close"} | partial
+    SignalFactory.create(strategy=strategy, action="close", alert=body)
+
+    process(entry)
+
+    assert Order.objects.filter(signal=entry).exists()
 
 
 def test_several_accounts_are_served_side_by_side(
