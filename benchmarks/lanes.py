@@ -93,13 +93,23 @@ def beside_a_venue_that_hangs(
 
 
 def _exits(product: Product, path: str, number: int) -> list[float]:
-    def leave(turn: int) -> float:
-        begun = time.monotonic()
-        _execute(product, path, _alert(SYMBOLS[turn % 3], "sell", 0.5))
-        return time.monotonic() - begun
+    """Seconds from each exit's arrival to its fill, by our own rows."""
 
-    with ThreadPoolExecutor(10) as pool:
-        return sorted(pool.map(leave, range(number)))
+    def leave(turn: int) -> str:
+        time.sleep(0.1)
+        answer = product.post(path, _alert(SYMBOLS[turn % 3], "sell", 0.5))[1]
+        return str(answer["signal_id"])
+
+    ids = [leave(turn) for turn in range(number)]
+    mine = f"Order.objects.filter(signal_id__in={ids}, role='exit', state='filled')"
+    eventually(
+        lambda: query(product, f"{mine}.count()") == str(number),
+        seconds=120,
+        what="every exit filled",
+    )
+    took = "(one.finished_at - one.signal.received_at).total_seconds()"
+    found: list[float] = json.loads(query(product, f"[{took} for one in {mine}]"))
+    return sorted(found)
 
 
 def _execute(product: Product, path: str, alert: dict[str, Any]) -> None:

@@ -62,6 +62,11 @@ def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
     return [_leg(route, alert) for route in routes_of(signal.strategy, alert)]
 
 
+def lane_legs(signal: Signal, alert: Alert) -> list[Leg]:
+    """A leg for each account, by our own tables alone."""
+    return [_late(route, alert) for route in routes_of(signal.strategy, alert)]
+
+
 def routes_of(strategy: Strategy, alert: Alert) -> list[Route]:
     """Where alerts of the strategy go; an alert by hand names its one account itself."""
     if alert.account:

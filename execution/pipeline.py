@@ -13,7 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from brokers.aliases import aliases_on, trades_shares
@@ -24,7 +24,15 @@ from brokers.types import Side
 from execution import arrivals, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
-from execution.legs import accounts_done, held_in, no_route, open_legs, own_orders, reduces
+from execution.legs import (
+    accounts_done,
+    held_in,
+    lane_legs,
+    no_route,
+    open_legs,
+    own_orders,
+    reduces,
+)
 from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
@@ -75,6 +83,26 @@ def queue_of(signal_id: UUID) -> Queue | None:
     return waiting.values_list("strategy_id", "symbol").first()
 
 
+def to_wake(signal_ids: Sequence[str], done: str) -> list[UUID]:
+    """Those of ``signal_ids`` that want a thread: one of each queue but that of ``done``, and what may
+    overtake.
+    """
+    ahead = Signal.objects.filter(
+        strategy_id=OuterRef("strategy_id"),
+        symbol=OuterRef("symbol"),
+        state=SignalState.RECEIVED,
+        pk__lt=OuterRef("pk"),
+    ).exclude(action=OuterRef("action"))
+    rows = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
+    served, found = {queue_of(UUID(done))}, []
+    for row in rows.annotate(may_overtake=Exists(ahead)):
+        queue = (row.strategy_id, row.symbol)
+        if row.may_overtake or queue not in served:
+            found.append(row.pk)
+        served.add(queue)
+    return found
+
+
 def next_undecided(queue: Queue) -> Signal | None:
     """The signal of a queue to decide next: in order of arrival, but one that closes the position
     overtakes what it makes void.
@@ -82,6 +110,37 @@ def next_undecided(queue: Queue) -> Signal | None:
     waiting = _undecided(*queue).select_related("strategy")
     closing: Signal | None = waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()
     return closing or waiting.order_by("id").first()
+
+
+def overtaking(signal_id: UUID) -> Signal | None:
+    """The signal, if it is an exit that need not wait for the entries before it: the position covers
+    it in every account, so it comes to the same in either order.
+    """
+    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
+    signal = waiting.select_related("strategy").first()
+    if signal is None or not _is_plain(alert := Alert.from_json(signal.alert)):
+        return None
+    ahead = _undecided(signal.strategy_id, signal.symbol).filter(pk__lt=signal.pk)
+    if not ahead.exclude(action=signal.action).exists():
+        return None
+    others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
+    exits = [other for other in others if other.action is alert.action]
+    if not all(map(_is_plain, others)) or not all(map(_is_sized, (alert, *exits))):
+        return None
+    leaving = sum((other.quantity or Decimal(0) for other in exits), alert.quantity or Decimal(0))
+    legs = lane_legs(signal, alert)
+    covered = legs and all(_is_covered(leg, alert.action, leaving, _alive(leg)) for leg in legs)
+    return signal if covered else None
+
+
+def _is_plain(alert: Alert) -> bool:
+    """Whether the alert trades a quantity, whatever the position is."""
+    trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
+    return trades and not wants_flat(alert) and not names_target(alert)
+
+
+def _is_sized(alert: Alert) -> bool:
+    return alert.quantity is not None and alert.quantity_type is QuantityType.BASE
 
 
 def _undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:
@@ -298,8 +357,12 @@ def _alive(leg: Leg) -> list[Order]:
 
 def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    if leg.market is None or _is_covered(leg, alert, lane):
+    if leg.market is None:
         return False
+    if _is_plain(alert) and _is_sized(alert):
+        quantity = alert.quantity or Decimal(0)
+        if _is_covered(leg, alert.action, quantity, lane):
+            return False
     moving = [
         order
         for order in lane
@@ -311,18 +374,16 @@ def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     return any(order.side == side.opposite.value for order in moving)
 
 
-def _is_covered(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
-    """Whether the position holds all that an exit asks for, whatever becomes of entries under way."""
-    if wants_flat(alert) or names_target(alert) or alert.quantity_type is not QuantityType.BASE:
-        return False
-    side = Side.BUY if alert.action is Action.BUY else Side.SELL
+def _is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:
+    """Whether the position holds what exits ask for, whatever becomes of entries under way."""
+    side = Side.BUY if action is Action.BUY else Side.SELL
     held = held_in(leg.account, leg.symbol) * -side.sign
     leaving = (
         order.quantity - order.filled_quantity
         for order in lane
         if order.side == side.value and order.role != Order.Role.STOP_LOSS
     )
-    return alert.quantity is not None and held >= alert.quantity + sum(leaving, Decimal(0))
+    return held >= quantity + sum(leaving, Decimal(0))
 
 
 def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:

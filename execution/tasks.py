@@ -70,7 +70,11 @@ _ASKED_BY = {
 def process_signal(signal_id: str) -> None:
     """Decide what waits in the signal's queue, in its order; then run the lanes it leads to."""
     queue = pipeline.queue_of(UUID(signal_id))
-    if queue is None or not _deciding.take(queue):
+    if queue is None:
+        return
+    if not _deciding.take(queue):
+        if overtaking := pipeline.overtaking(UUID(signal_id)):
+            _do(_decide_one(overtaking)[0])
         return
     todo: list[_Todo] = []
     try:
@@ -87,29 +91,33 @@ def process_signal(signal_id: str) -> None:
 def _decide_all(queue: pipeline.Queue) -> list[_Todo]:
     """Decide until nothing is left or the next must wait; returns what the last one leads to."""
     todo: list[_Todo] = []
-    while (signal := pipeline.next_undecided(queue)) is not None:
+    goes_on = True
+    while goes_on and (signal := pipeline.next_undecided(queue)) is not None:
         _hand_out(todo)
-        todo = []
-        try:
-            decision = _decided(signal)
-        except Crowded as crowded:
-            _later(crowded, process_signal, str(signal.pk))
-            break
-        if decision is None:
-            break
-        reason = ReasonCode.CANCELED_BY_SIGNAL.value
-        todo += [(run_lane, lane) for lane in decision.lanes]
-        todo += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
-        if decision.step is Step.WAIT:
-            break
+        todo, goes_on = _decide_one(signal)
     return todo
+
+
+def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:
+    """What the decision leads to, and whether the next one in the queue can be made."""
+    try:
+        decision = _decided(signal)
+    except Crowded as crowded:
+        _later(crowded, process_signal, str(signal.pk))
+        return [], False
+    if decision is None:
+        return [], False
+    reason = ReasonCode.CANCELED_BY_SIGNAL.value
+    todo: list[_Todo] = [(run_lane, lane) for lane in decision.lanes]
+    todo += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
+    return todo, decision.step is not Step.WAIT
 
 
 @shared_task
 def process_signals(signal_ids: list[str]) -> None:
-    """Hand out all but the first, so that none waits for another, and decide that one here."""
-    for signal_id in signal_ids[1:]:
-        process_signal.apply_async((signal_id,), retry=False)
+    """Wake a thread for each queue and decide the first one here, so that none waits for another."""
+    for signal_id in pipeline.to_wake(signal_ids[1:], done=signal_ids[0]):
+        process_signal.apply_async((str(signal_id),), retry=False)
     process_signal(signal_ids[0])
 
 

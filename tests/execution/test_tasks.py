@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from tests.factories import (
     PositionFactory,
     RouteFactory,
     SignalFactory,
+    StrategyFactory,
     allow_trading,
 )
 from tests.threads import beside, together
@@ -596,3 +599,91 @@ def test_accepted_orders_with_reports_need_no_question(
     )
     assert process(SignalFactory.create(strategy=strategy)) == SignalState.EXPIRED
     assert nudges == []
+
+
+# --- exits that overtake --------------------------------------------------------------------------
+
+OVERTAKES = {"symbol": LANE, "action": "sell", "quantity": "0.01"}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "held", "alert", "overtakes"),
+    [
+        ([{}], "0.01", {}, True),
+        ([{}, {}], "0.02", {"reduce_only": True}, True),
+        ([{}], "0.0099", {}, False),
+        ([{}], "0", {}, False),
+        ([{}], "-0.01", {}, False),
+        ([{}], "0.01", {"quantity_type": "quote"}, False),
+        ([{}], "0.01", {"quantity": None}, False),
+        ([{}], "0.01", {"market_position": "long", "market_position_size": "1"}, False),
+        ([{"action": "sell"}, {}], "0.02", {}, True),
+        ([{"action": "sell"}], "0.019", {}, False),
+        ([{"action": "sell", "quantity_type": "quote"}], "0.02", {}, False),
+        ([{}, {"action": "cancel"}], "0.01", {}, False),
+        ([{"market_position": "long", "market_position_size": "1"}], "0.01", {}, False),
+    ],
+)
+def test_which_exits_overtake_the_entries_before_them(
+    account: Account,
+    strategy: Strategy,
+    ahead: list[dict[str, Any]],
+    held: str,
+    alert: dict[str, Any],
+    overtakes: bool,
+) -> None:
+    PositionFactory.create(account=account, quantity=Decimal(held))
+    for one in ahead:
+        SignalFactory.create(
+            strategy=strategy, alert={"symbol": LANE, "action": "buy", "quantity": "0.01"} | one
+        )
+    body = {name: value for name, value in (OVERTAKES | alert).items() if value is not None}
+    leaving = SignalFactory.create(strategy=strategy, action="sell", alert=body)
+
+    assert (pipeline.overtaking(leaving.pk) == leaving) is overtakes
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_exit_is_sent_while_the_entry_before_it_is_still_being_decided(
+    account: Account, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PositionFactory.create(account=account, quantity=Decimal("0.01"))
+    entry = SignalFactory.create(strategy=strategy)
+    leaving = SignalFactory.create(strategy=strategy, action="sell", alert=OVERTAKES)
+    decide, deciding, go_on = pipeline.decide, threading.Event(), threading.Event()
+
+    def slowly(signal: Signal) -> pipeline.Decision:
+        if signal == entry:
+            deciding.set()
+            assert go_on.wait(20)
+        return decide(signal)
+
+    monkeypatch.setattr(pipeline, "decide", slowly)
+    first = beside(lambda: process(entry))
+    assert deciding.wait(20)
+    assert process(leaving) == SignalState.EXECUTED
+    go_on.set()
+    assert first.result(20) == SignalState.EXECUTED
+    assert Order.objects.count() == 2
+
+
+def test_a_batch_wakes_one_thread_for_each_queue_and_for_what_may_overtake(
+    strategy: Strategy, nudges: Nudges
+) -> None:
+    other = StrategyFactory.create()
+    made = [
+        SignalFactory.create(strategy=one, action=action, symbol=symbol)
+        for one, action, symbol in (
+            (strategy, "buy", LANE),
+            (strategy, "buy", LANE),
+            (strategy, "sell", LANE),
+            (strategy, "buy", "ETH/USDT"),
+            (strategy, "buy", "ETH/USDT"),
+            (other, "buy", LANE),
+        )
+    ]
+    ids = [str(one.pk) for one in made]
+    assert pipeline.to_wake(ids[1:], done=ids[0]) == [made[2].pk, made[3].pk, made[5].pk]
+
+    tasks.process_signals(ids)
+    assert nudges[:3] == [("process_signal", (ids[index],)) for index in (2, 3, 5)]
