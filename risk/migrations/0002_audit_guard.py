@@ -30,5 +30,5 @@ DROP FUNCTION risk_guard_audit();
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar[list[tuple[str, str]]] = [("risk", "0002_audit_chain")]
+    dependencies: ClassVar[list[tuple[str, str]]] = [("risk", "0001_initial")]
     operations: ClassVar[list[Operation]] = [migrations.RunSQL(GUARD, NO_GUARD)]
