@@ -23,13 +23,14 @@ from django.utils import timezone
 from brokers.aliases import suggestions, symbol_for
 from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
-from brokers.types import Environment
+from brokers.types import Environment, Side
 from execution import bulkheads, facts
 from execution.aims import wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg
+from execution.states import TERMINAL
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -189,3 +190,22 @@ def _refuse_account(account: Account) -> None:
             ReasonCode.LIVE_TRADING_OFF,
             f"{account.name} is a live account and FKS_LIVE_TRADING is off",
         )
+
+
+def alive_in(leg: Leg) -> list[Order]:
+    """The lane's orders that have not ended, all as of one moment: of two questions each could miss
+    an order that is between their states."""
+    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+    return list(lane.exclude(state__in=TERMINAL).order_by("id"))
+
+
+def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:
+    """Whether the position holds what exits ask for, whatever becomes of entries under way."""
+    side = Side.BUY if action is Action.BUY else Side.SELL
+    held = held_in(leg.account, leg.symbol) * -side.sign
+    leaving = (
+        order.quantity - order.filled_quantity
+        for order in lane
+        if order.side == side.value and order.role != Order.Role.STOP_LOSS
+    )
+    return held >= quantity + sum(leaving, Decimal(0))

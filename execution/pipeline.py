@@ -13,21 +13,19 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F
 from django.utils import timezone
 
-from brokers.aliases import aliases_on, trades_shares
-from brokers.errors import UnknownSymbolError
 from brokers.models import Account
-from brokers.symbols import resolve
 from brokers.types import Side
 from execution import arrivals, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import (
     accounts_done,
+    alive_in,
     held_in,
-    lane_legs,
+    is_covered,
     no_route,
     open_legs,
     own_orders,
@@ -35,12 +33,13 @@ from execution.legs import (
 )
 from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
+from execution.queues import closes_everything, is_plain, is_sized, undecided
 from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
 from risk import switch
 from risk.limits import take_turns
 from risk.models import TradingState
-from risk.types import QuantityType, ReasonCode, Refusal
+from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +50,6 @@ CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
-
-
-Queue = tuple[int, str]
-"""Strategy and symbol: their alerts are decided one after the other."""
-CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
-    alert__market_position=MarketPosition.FLAT.value
-)
 
 
 class Step(StrEnum):
@@ -77,116 +69,14 @@ class Decision:
     cancels: tuple[UUID, ...] = ()
 
 
-def queue_of(signal_id: UUID) -> Queue | None:
-    """The queue an undecided signal stands in."""
-    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
-    return waiting.values_list("strategy_id", "symbol").first()
-
-
-def to_wake(signal_ids: Sequence[str], done: str) -> list[UUID]:
-    """Those of ``signal_ids`` that want a thread: one of each queue but that of ``done``, and what may
-    overtake.
-    """
-    ahead = Signal.objects.filter(
-        strategy_id=OuterRef("strategy_id"),
-        symbol=OuterRef("symbol"),
-        state=SignalState.RECEIVED,
-        pk__lt=OuterRef("pk"),
-    ).exclude(action=OuterRef("action"))
-    rows = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
-    served, found = {queue_of(UUID(done))}, []
-    for row in rows.annotate(may_overtake=Exists(ahead)):
-        queue = (row.strategy_id, row.symbol)
-        if row.may_overtake or queue not in served:
-            found.append(row.pk)
-        served.add(queue)
-    return found
-
-
-def next_undecided(queue: Queue) -> Signal | None:
-    """The signal of a queue to decide next: in order of arrival, but one that closes the position
-    overtakes what it makes void.
-    """
-    waiting = _undecided(*queue).select_related("strategy")
-    closing: Signal | None = waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()
-    return closing or waiting.order_by("id").first()
-
-
-def overtaking(signal_id: UUID) -> Signal | None:
-    """The signal, if it is an exit that need not wait for the entries before it: the position covers
-    it in every account, so it comes to the same in either order.
-    """
-    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
-    signal = waiting.select_related("strategy").first()
-    if signal is None or not _is_plain(alert := Alert.from_json(signal.alert)):
-        return None
-    ahead = _undecided(signal.strategy_id, signal.symbol).filter(pk__lt=signal.pk)
-    if not ahead.exclude(action=signal.action).exists():
-        return None
-    others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
-    exits = [other for other in others if other.action is alert.action]
-    if not all(map(_is_plain, others)) or not all(map(_is_sized, (alert, *exits))):
-        return None
-    leaving = sum((other.quantity or Decimal(0) for other in exits), alert.quantity or Decimal(0))
-    legs = lane_legs(signal, alert)
-    covered = legs and all(_is_covered(leg, alert.action, leaving, _alive(leg)) for leg in legs)
-    return signal if covered else None
-
-
-def _is_plain(alert: Alert) -> bool:
-    """Whether the alert trades a quantity, whatever the position is."""
-    trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
-    return trades and not wants_flat(alert) and not names_target(alert)
-
-
-def _is_sized(alert: Alert) -> bool:
-    return alert.quantity is not None and alert.quantity_type is QuantityType.BASE
-
-
-def _undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:
-    return Signal.objects.filter(strategy_id=strategy_id, symbol=symbol, state=SignalState.RECEIVED)
-
-
 def _make_earlier_void(closing: Signal) -> None:
     """What arrived before an alert that closes everything ends here, as entries still to be sent are
     cancelled: the exit does not wait for them. Orders there are already go on.
     """
     void = Refusal(ReasonCode.CANCELED_BY_SIGNAL, f"alert {closing.pk} closes the position")
-    for signal in _undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk):
+    for signal in undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk):
         has_begun = own_orders(signal.pk).exists()
         _finish(signal, SignalState.WORKING if has_begun else SignalState.IGNORED, void)
-
-
-def _closes_everything(alert: Alert) -> bool:
-    is_close = alert.action is Action.CLOSE and alert.quantity is None
-    return is_close or alert.market_position is MarketPosition.FLAT
-
-
-def waiting_for(account_id: int, symbol: str) -> list[UUID]:
-    """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
-    lane; deciding on its behalf begins with the oldest.
-    """
-    routed = Q(strategy__routes__account_id=account_id)
-    by_hand = Q(alert__account=Account.objects.values("name").get(pk=account_id)["name"])
-    newest = (
-        Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
-        .order_by("strategy_id", "symbol", "-id")
-        .distinct("strategy_id", "symbol")
-        .values_list("pk", "symbol")
-    )
-    found = list(newest)
-    if not found:
-        return []
-    aliases = aliases_on(timezone.now().date(), account_id)
-    shares = trades_shares(Account.objects.get(pk=account_id))
-    return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
-
-
-def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, shares: bool) -> bool:
-    try:
-        return resolve(named, aliases, allows_delayed=True, shares=shares) == symbol
-    except UnknownSymbolError:
-        return False
 
 
 def decide(signal: Signal) -> Decision:
@@ -243,7 +133,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         if isinstance(first, Decision):
             return first
         alert = first
-    if _closes_everything(alert):
+    if closes_everything(alert):
         _make_earlier_void(signal)
     return _place(signal, alert, legs)
 
@@ -281,7 +171,7 @@ def _sorted_out(legs: Sequence[Leg], alert: Alert) -> tuple[list[Leg], tuple[UUI
     ready: list[Leg] = []
     to_cancel: list[UUID] = []
     for leg in legs:
-        lane = _alive(leg)
+        lane = alive_in(leg)
         in_the_way = _in_the_way(leg, alert, lane)
         to_cancel += in_the_way
         if not in_the_way and not leg.is_late and not _must_wait(leg, alert, lane):
@@ -348,20 +238,13 @@ def refuse_signal(signal: Signal, alert: Alert) -> None:
         )
 
 
-def _alive(leg: Leg) -> list[Order]:
-    """The lane's orders that have not ended, all as of one moment: of two questions each could miss
-    an order that is between their states."""
-    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
-    return list(lane.exclude(state__in=TERMINAL).order_by("id"))
-
-
 def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
     if leg.market is None:
         return False
-    if _is_plain(alert) and _is_sized(alert):
+    if is_plain(alert) and is_sized(alert):
         quantity = alert.quantity or Decimal(0)
-        if _is_covered(leg, alert.action, quantity, lane):
+        if is_covered(leg, alert.action, quantity, lane):
             return False
     moving = [
         order
@@ -372,18 +255,6 @@ def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
         return bool(moving)
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
     return any(order.side == side.opposite.value for order in moving)
-
-
-def _is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:
-    """Whether the position holds what exits ask for, whatever becomes of entries under way."""
-    side = Side.BUY if action is Action.BUY else Side.SELL
-    held = held_in(leg.account, leg.symbol) * -side.sign
-    leaving = (
-        order.quantity - order.filled_quantity
-        for order in lane
-        if order.side == side.value and order.role != Order.Role.STOP_LOSS
-    )
-    return held >= quantity + sum(leaving, Decimal(0))
 
 
 def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
@@ -438,7 +309,7 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     is_known = True
     canceled = False
     for leg in legs:
-        alive = [order for order in _alive(leg) if order.role != Order.Role.STOP_LOSS]
+        alive = [order for order in alive_in(leg) if order.role != Order.Role.STOP_LOSS]
         working += [order.pk for order in alive if order.state in CANCELABLE]
         is_known &= not any(order.state in NOWHERE_YET for order in alive)
         lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)

@@ -32,6 +32,7 @@ from execution import (
     pipeline,
     probing,
     protect,
+    queues,
     reconcile,
     resolving,
     silence,
@@ -69,11 +70,11 @@ _ASKED_BY = {
 @shared_task
 def process_signal(signal_id: str) -> None:
     """Decide what waits in the signal's queue, in its order; then run the lanes it leads to."""
-    queue = pipeline.queue_of(UUID(signal_id))
+    queue = queues.queue_of(UUID(signal_id))
     if queue is None:
         return
     if not _deciding.take(queue):
-        if overtaking := pipeline.overtaking(UUID(signal_id)):
+        if overtaking := queues.overtaking(UUID(signal_id)):
             _do(_decide_one(overtaking)[0])
         return
     todo: list[_Todo] = []
@@ -88,11 +89,11 @@ def process_signal(signal_id: str) -> None:
     _do(todo)
 
 
-def _decide_all(queue: pipeline.Queue) -> list[_Todo]:
+def _decide_all(queue: queues.Queue) -> list[_Todo]:
     """Decide until nothing is left or the next must wait; returns what the last one leads to."""
     todo: list[_Todo] = []
     goes_on = True
-    while goes_on and (signal := pipeline.next_undecided(queue)) is not None:
+    while goes_on and (signal := queues.next_undecided(queue)) is not None:
         _hand_out(todo)
         todo, goes_on = _decide_one(signal)
     return todo
@@ -116,7 +117,7 @@ def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:
 @shared_task
 def process_signals(signal_ids: list[str]) -> None:
     """Wake a thread for each queue and decide the first one here, so that none waits for another."""
-    for signal_id in pipeline.to_wake(signal_ids[1:], done=signal_ids[0]):
+    for signal_id in queues.to_wake(signal_ids[1:], done=signal_ids[0]):
         process_signal.apply_async((str(signal_id),), retry=False)
     process_signal(signal_ids[0])
 
@@ -298,7 +299,7 @@ def _wake_crowded_out(account_id: int) -> None:
 
 
 def _wake(account_id: int, symbol: str) -> None:
-    for signal_id in pipeline.waiting_for(account_id, symbol):
+    for signal_id in queues.waiting_for(account_id, symbol):
         process_signal.apply_async((str(signal_id),), retry=False)
 
 

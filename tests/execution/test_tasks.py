@@ -15,7 +15,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import legs, pipeline, protect, sweeping, tasks
+from execution import legs, pipeline, protect, queues, sweeping, tasks
 from execution.models import Heartbeat, Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
@@ -640,7 +640,7 @@ def test_which_exits_overtake_the_entries_before_them(
     body = {name: value for name, value in (OVERTAKES | alert).items() if value is not None}
     leaving = SignalFactory.create(strategy=strategy, action="sell", alert=body)
 
-    assert (pipeline.overtaking(leaving.pk) == leaving) is overtakes
+    assert (queues.overtaking(leaving.pk) == leaving) is overtakes
 
 
 @pytest.mark.django_db(transaction=True)
@@ -683,7 +683,7 @@ def test_a_batch_wakes_one_thread_for_each_queue_and_for_what_may_overtake(
         )
     ]
     ids = [str(one.pk) for one in made]
-    assert pipeline.to_wake(ids[1:], done=ids[0]) == [made[2].pk, made[3].pk, made[5].pk]
+    assert queues.to_wake(ids[1:], done=ids[0]) == [made[2].pk, made[3].pk, made[5].pk]
 
     tasks.process_signals(ids)
     assert nudges[:3] == [("process_signal", (ids[index],)) for index in (2, 3, 5)]

@@ -1,0 +1,129 @@
+"""Which alert is decided next: the queues of strategies and symbols, and who may overtake in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from brokers.aliases import aliases_on, trades_shares
+from brokers.errors import UnknownSymbolError
+from brokers.models import Account
+from brokers.symbols import resolve
+from execution.aims import names_target, wants_flat
+from execution.alerts import Action, Alert, MarketPosition
+from execution.legs import alive_in, is_covered, lane_legs
+from execution.models import Signal
+from execution.states import SignalState
+from risk.types import QuantityType
+
+Queue = tuple[int, str]
+"""Strategy and symbol: their alerts are decided one after the other."""
+CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
+    alert__market_position=MarketPosition.FLAT.value
+)
+
+
+def queue_of(signal_id: UUID) -> Queue | None:
+    """The queue an undecided signal stands in."""
+    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
+    return waiting.values_list("strategy_id", "symbol").first()
+
+
+def to_wake(signal_ids: Sequence[str], done: str) -> list[UUID]:
+    """Those of ``signal_ids`` that want a thread: one of each queue but that of ``done``, and what may
+    overtake.
+    """
+    ahead = Signal.objects.filter(
+        strategy_id=OuterRef("strategy_id"),
+        symbol=OuterRef("symbol"),
+        state=SignalState.RECEIVED,
+        pk__lt=OuterRef("pk"),
+    ).exclude(action=OuterRef("action"))
+    rows = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
+    served, found = {queue_of(UUID(done))}, []
+    for row in rows.annotate(may_overtake=Exists(ahead)):
+        queue = (row.strategy_id, row.symbol)
+        if row.may_overtake or queue not in served:
+            found.append(row.pk)
+        served.add(queue)
+    return found
+
+
+def next_undecided(queue: Queue) -> Signal | None:
+    """The signal of a queue to decide next: in order of arrival, but one that closes the position
+    overtakes what it makes void.
+    """
+    waiting = undecided(*queue).select_related("strategy")
+    closing: Signal | None = waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()
+    return closing or waiting.order_by("id").first()
+
+
+def overtaking(signal_id: UUID) -> Signal | None:
+    """The signal, if it is an exit that need not wait for the entries before it: the position covers
+    it in every account, so it comes to the same in either order.
+    """
+    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
+    signal = waiting.select_related("strategy").first()
+    if signal is None or not is_plain(alert := Alert.from_json(signal.alert)):
+        return None
+    ahead = undecided(signal.strategy_id, signal.symbol).filter(pk__lt=signal.pk)
+    if not ahead.exclude(action=signal.action).exists():
+        return None
+    others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
+    exits = [other for other in others if other.action is alert.action]
+    if not all(map(is_plain, others)) or not all(map(is_sized, (alert, *exits))):
+        return None
+    leaving = sum((other.quantity or Decimal(0) for other in exits), alert.quantity or Decimal(0))
+    legs = lane_legs(signal, alert)
+    covered = legs and all(is_covered(leg, alert.action, leaving, alive_in(leg)) for leg in legs)
+    return signal if covered else None
+
+
+def is_plain(alert: Alert) -> bool:
+    """Whether the alert trades a quantity, whatever the position is."""
+    trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
+    return trades and not wants_flat(alert) and not names_target(alert)
+
+
+def is_sized(alert: Alert) -> bool:
+    return alert.quantity is not None and alert.quantity_type is QuantityType.BASE
+
+
+def undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:
+    return Signal.objects.filter(strategy_id=strategy_id, symbol=symbol, state=SignalState.RECEIVED)
+
+
+def closes_everything(alert: Alert) -> bool:
+    is_close = alert.action is Action.CLOSE and alert.quantity is None
+    return is_close or alert.market_position is MarketPosition.FLAT
+
+
+def waiting_for(account_id: int, symbol: str) -> list[UUID]:
+    """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
+    lane; deciding on its behalf begins with the oldest.
+    """
+    routed = Q(strategy__routes__account_id=account_id)
+    by_hand = Q(alert__account=Account.objects.values("name").get(pk=account_id)["name"])
+    newest = (
+        Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
+        .order_by("strategy_id", "symbol", "-id")
+        .distinct("strategy_id", "symbol")
+        .values_list("pk", "symbol")
+    )
+    found = list(newest)
+    if not found:
+        return []
+    aliases = aliases_on(timezone.now().date(), account_id)
+    shares = trades_shares(Account.objects.get(pk=account_id))
+    return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
+
+
+def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, shares: bool) -> bool:
+    try:
+        return resolve(named, aliases, allows_delayed=True, shares=shares) == symbol
+    except UnknownSymbolError:
+        return False
