@@ -1,7 +1,8 @@
 """The whole database as one file, and back. docs/adr/0020 says why not ``pg_dump``.
 
 A backup is a gzipped tar: ``head.json``, one member of COPY text per table, all of one snapshot, and
-``end.json`` with the rows and checksums of each: without it, or with another sum, nothing is restored.
+``end.json`` with the rows of each table and the checksum of each member: without it, or with another
+sum, nothing is restored.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ FORGOTTEN = ("django_session",)
 """Whose rows are left out: a restored session would let somebody in who has logged out since."""
 _IN_MEMORY = 16 << 20
 _SUFFIX = ".copy"
+_BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError)
 
 Migration = tuple[str, str]
 
@@ -83,20 +86,20 @@ def _write(file: IO[bytes], *, encrypted: bool) -> Contents:
     made_at, tables, sums = timezone.now().isoformat(), {}, {}
     with (
         _snapshot() as cursor,
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6) as zipped,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file) as zipped,
         tarfile.open(fileobj=zipped, mode="w|") as archive,
     ):
         migrations = cursor.execute("SELECT app, name FROM django_migrations").fetchall()
         columns = _columns(cursor)
         head = {"format": FORMAT, "made_at": made_at, "migrations": migrations}
-        _add_json(archive, "head.json", head | {"columns": columns})
+        sums["head.json"] = _add_json(archive, "head.json", head | {"columns": columns})
         for table, names in columns.items():
             with SpooledTemporaryFile(_IN_MEMORY) as spool:
                 if table in FORGOTTEN:
                     tables[table] = 0
                 else:
                     tables[table] = _copy_out(cursor, table, names, cast(IO[bytes], spool))
-                sums[table] = _add(archive, table + _SUFFIX, cast(IO[bytes], spool))
+                sums[table + _SUFFIX] = _add(archive, table + _SUFFIX, cast(IO[bytes], spool))
         sequences = dict(
             cursor.execute(
                 "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' "
@@ -172,8 +175,8 @@ def _sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _add_json(archive: tarfile.TarFile, name: str, value: dict[str, Any]) -> None:
-    _add(archive, name, io.BytesIO(json.dumps(value).encode()))
+def _add_json(archive: tarfile.TarFile, name: str, value: dict[str, Any]) -> str:
+    return _add(archive, name, io.BytesIO(json.dumps(value).encode()))
 
 
 @contextmanager
@@ -190,7 +193,10 @@ def _members(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
                 tarfile.open(fileobj=zipped, mode="r|") as a,
             ):
                 yield ((member.name, cast(IO[bytes], a.extractfile(member))) for member in a)
-    except (OSError, EOFError, tarfile.TarError, Unsealable, ValueError, KeyError) as error:
+                # gzip's own checksum is compared at its very end, behind the last member.
+                while zipped.read(1 << 16):
+                    pass
+    except (*_BROKEN, Unsealable) as error:
         raise Unusable(f"{path} is no whole backup: {error}") from error
 
 
@@ -201,12 +207,14 @@ def check(path: Path) -> Contents:
     sums: dict[str, str] = {}
     with _members(path) as members:
         for name, file in members:
-            if name == "head.json":
-                head = json.load(file)
-            elif name == "end.json":
+            if name == "end.json":
                 end = json.load(file)
-            else:
-                sums[name.removesuffix(_SUFFIX)] = _sha256(file)
+                continue
+            if name == "head.json":
+                file = io.BytesIO(file.read())
+                head = json.load(file)
+                file.seek(0)
+            sums[name] = _sha256(file)
     if head.get("format") != FORMAT or end.get("sha256") != sums:
         raise Unusable(f"{path} is no whole backup: it was changed or cut off")
     migrations = frozenset((app, name) for app, name in head["migrations"])

@@ -220,6 +220,31 @@ class TestRefusals:
                 run("restore", file, "--replace")
         assert Order.objects.get() == book
 
+    @pytest.mark.parametrize("options", [(), ("--encrypt",)])
+    def test_no_bit_of_it_may_be_another(
+        self, book: Order, tmp_path: Path, options: tuple[str, ...]
+    ) -> None:
+        file = tmp_path / "b"
+        run("backup", file, *options)
+        whole = file.read_bytes()
+        header = 10  # of gzip: when it was packed, and by which system
+        for at in range(header, len(whole), max(1, len(whole) // 400)):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(backup.Unusable):
+                backup.check(file)
+
+    def test_not_with_another_head(self, book: Order, tmp_path: Path) -> None:
+        """A name changed and packed again, so that every checksum but its own is right."""
+        file = tmp_path / "b"
+        run("backup", file)
+        text = gzip.decompress(file.read_bytes())
+        changed = text.replace(b'"failures"', b'"failurse"', 1)
+        assert changed != text
+        file.write_bytes(gzip.compress(changed))
+        with pytest.raises(CommandError, match="no whole backup"):
+            run("restore", file, "--replace")
+        assert Order.objects.get() == book
+
     def test_not_with_another_key(self, book: Order, tmp_path: Path, settings: Any) -> None:
         run("backup", tmp_path / "b", "--encrypt")
         mine = settings.CREDENTIAL_KEYS
