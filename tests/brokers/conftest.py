@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.brokers.contract import CONNECTED
 from tests.brokers.terminals import mt5, nt8
 from tests.brokers.terminals.rigs import Mt5Rig, Nt8Rig, mt5_agent, nt8_agent
 from tests.venues.client import RunningVenue, running_venue
@@ -22,6 +23,13 @@ def venue_process() -> Iterator[RunningVenue]:
 def venue(venue_process: RunningVenue) -> RunningVenue:
     venue_process.control.reset()
     return venue_process
+
+
+@pytest.fixture(autouse=True)
+def _close_connections() -> Iterator[None]:
+    yield
+    while CONNECTED:
+        CONNECTED.pop().close()
 
 
 @pytest.fixture

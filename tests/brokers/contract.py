@@ -55,6 +55,8 @@ CCXT_VENUES = tuple(KEYS)
 SWAPS = frozenset({"bybit-linear", "okx-swap"})
 SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
 SYMBOLS |= {"alpaca": "BRK.A/USD", "oanda": "JP225/USD"}
+CONNECTED: list[ExecutionPlugin] = []
+"""The plugins made here for the running test, closed after it."""
 
 
 def order(**changes: object) -> OrderRequest:
@@ -169,6 +171,7 @@ def alpaca_plugin(
     keys = {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET}
     options = {"base_url": base_url, **more}
     plugin.init(AccountConfig("1", "alpaca", environment, options, keys))
+    CONNECTED.append(plugin)
     return plugin
 
 
@@ -189,6 +192,7 @@ def oanda_plugin(
     plugin = OandaPlugin()
     options = {"base_url": base_url, "account": OANDA_ACCOUNT, **more}
     plugin.init(AccountConfig("1", "oanda", environment, options, {"api_key": OANDA_TOKEN}))
+    CONNECTED.append(plugin)
     return plugin
 
 
