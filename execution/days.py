@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db.models import Sum
@@ -13,6 +14,9 @@ from brokers.models import Account
 from execution.marks import Mark, marks_of
 from execution.models import AccountDay, Fill, Position
 from risk.book import Day
+
+_Place = tuple[int, str]
+_Marks = Mapping[_Place, Mark]
 
 
 def day_of(account: Account, now: datetime) -> tuple[date, datetime]:
@@ -29,7 +33,9 @@ def today(account: Account, now: datetime) -> Day:
     What was unrealised when the day was first looked at does not count as its result.
     """
     day, began = day_of(account, now)
-    realised, open_result = _realised(account, began, now), unrealised(account, now)
+    booked, held = _realised_since({account.pk: began}), _held([account.pk])
+    marks = _marks(booked, held, now)
+    realised, open_result = _realised(booked, marks), _gain(held, marks)
     row = AccountDay.objects.filter(account=account, day=day).first()
     if open_result is None:
         return Day(realised, None, row.best if row else Decimal(0))
@@ -53,13 +59,9 @@ def unrealised(account: Account, now: datetime) -> Decimal | None:
 def all_unrealised(accounts: Collection[Account], now: datetime) -> dict[int, Decimal | None]:
     """``unrealised`` of many accounts, by account id; two queries, however many."""
     ids = [account.pk for account in accounts]
-    rows = Position.objects.filter(account__in=ids).exclude(quantity=0)
-    held = list(rows.values_list("account_id", "symbol", "quantity", "average_price"))
-    marks = marks_of(((pk, symbol) for pk, symbol, _, _ in held), now)
-    return {
-        pk: _gain((marks.get((a, symbol)), q, price) for a, symbol, q, price in held if a == pk)
-        for pk in ids
-    }
+    held = _held(ids)
+    marks = _marks({}, held, now)
+    return {pk: _gain([one for one in held if one.account_id == pk], marks) for pk in ids}
 
 
 def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
@@ -70,49 +72,57 @@ def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
     """
     days = {account.pk: day_of(account, now) for account in accounts}
     booked = _realised_since({pk: began for pk, (_, began) in days.items()})
-    held = list(
-        Position.objects.filter(account__in=days)
-        .exclude(quantity=0)
-        .values_list("account_id", "symbol", "quantity", "average_price")
-    )
-    places = [*booked, *((pk, symbol) for pk, symbol, _, _ in held)]
-    marks = marks_of(places, now)
-    totals = dict.fromkeys(days, Decimal(0))
-    for (pk, symbol), result in booked.items():
-        mark = marks.get((pk, symbol))
-        totals[pk] += result * (mark.rate if mark else 1)
+    held = _held(days)
+    marks = _marks(booked, held, now)
     rows = AccountDay.objects.filter(account__in=days, day__in={day for day, _ in days.values()})
     opened = {(row.account_id, row.day): row.opening_unrealised for row in rows}
+    totals = {}
     for pk, (day, _) in days.items():
-        mine = [(marks.get((pk, symbol)), q, price) for a, symbol, q, price in held if a == pk]
-        if (pk, day) in opened and (change := _gain(mine)) is not None:
+        own = {place: result for place, result in booked.items() if place[0] == pk}
+        totals[pk] = _realised(own, marks)
+        change = _gain([one for one in held if one.account_id == pk], marks)
+        if (pk, day) in opened and change is not None:
             totals[pk] += change - opened[pk, day]
     return totals
 
 
-def _gain(held: Iterable[tuple[Mark | None, Decimal, Decimal | None]]) -> Decimal | None:
+class _Holding(NamedTuple):
+    account_id: int
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal | None
+
+
+def _held(accounts: Collection[int]) -> list[_Holding]:
+    rows = Position.objects.filter(account__in=accounts).exclude(quantity=0).order_by()
+    return [_Holding(*row) for row in rows.values_list(*_Holding._fields)]
+
+
+def _marks(booked: Mapping[_Place, Decimal], held: Iterable[_Holding], now: datetime) -> _Marks:
+    return marks_of([*booked, *((one.account_id, one.symbol) for one in held)], now)
+
+
+def _realised(booked: Mapping[_Place, Decimal], marks: _Marks) -> Decimal:
+    rates = {place: mark.rate for place, mark in marks.items()}
+    return sum((result * rates.get(place, 1) for place, result in booked.items()), Decimal(0))
+
+
+def _gain(held: Iterable[_Holding], marks: _Marks) -> Decimal | None:
     total = Decimal(0)
-    for mark, quantity, average_price in held:
-        if mark is None or not mark.is_fresh or average_price is None:
+    for one in held:
+        mark = marks.get((one.account_id, one.symbol))
+        if mark is None or not mark.is_fresh or one.average_price is None:
             return None
-        total += quantity * (mark.price - average_price) * mark.rate
+        total += one.quantity * (mark.price - one.average_price) * mark.rate
     return total
 
 
-def _realised_since(began: Mapping[int, datetime]) -> dict[tuple[int, str], Decimal]:
+def _realised_since(began: Mapping[int, datetime]) -> dict[_Place, Decimal]:
     """By account id and symbol; one query for each moment a day began at."""
-    found: dict[tuple[int, str], Decimal] = {}
+    found: dict[_Place, Decimal] = {}
     for moment in set(began.values()):
         accounts = [pk for pk, start in began.items() if start == moment]
         rows = Fill.objects.filter(account__in=accounts, recorded_at__gte=moment).order_by()
         sums = rows.values_list("account_id", "symbol").annotate(Sum("realised_pnl"))
         found |= {(pk, symbol): result for pk, symbol, result in sums}
     return found
-
-
-def _realised(account: Account, since: datetime, now: datetime) -> Decimal:
-    rows = Fill.objects.filter(account=account, recorded_at__gte=since).order_by()
-    by_symbol = list(rows.values_list("symbol").annotate(Sum("realised_pnl")))
-    marks = marks_of(((account.pk, symbol) for symbol, _ in by_symbol), now)
-    rates = {symbol: marks[account.pk, symbol].rate for _, symbol in marks}
-    return sum((result * rates.get(symbol, 1) for symbol, result in by_symbol), Decimal(0))

@@ -63,18 +63,18 @@ def place(order: Order, account: Account) -> None:
     metrics.stage_seconds["ack"].observe((timezone.now() - sent_at).total_seconds())
     metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
     metrics.order_executions.labels(account.venue, result.outcome.value).inc()
-    book(order, result)
+    _book(order, account, result)
 
 
-def book(order: Order, result: ExecutionResult) -> None:
+def _book(order: Order, account: Account, result: ExecutionResult) -> None:
     """Book the outcome of a placement; the breaker learns whether the venue worked."""
     event = decisions.of_placement(result)
     match result.outcome:
         case Outcome.ACCEPTED:
-            breakers.succeeded(order.account_id)
+            breakers.succeeded(account)
             _book_accepted(order, result)
         case Outcome.REJECTED:
-            breakers.succeeded(order.account_id)
+            breakers.succeeded(account)
             move(
                 order,
                 event,
@@ -84,9 +84,9 @@ def book(order: Order, result: ExecutionResult) -> None:
                 broker_order_id=result.broker_order_id,
             )
         case Outcome.NOT_SENT:
-            _book_not_sent(order, result)
+            _book_not_sent(order, account, result)
         case Outcome.UNKNOWN:
-            breakers.failed(order.account_id, result.detail or result.code)
+            breakers.failed(account, result.detail or result.code)
             move(
                 order,
                 event,
@@ -103,7 +103,6 @@ def _book_accepted(order: Order, result: ExecutionResult) -> None:
         fills.apply_report(
             order, result.report, source="answer to the placement", evidence=_evidence(result)
         )
-        order.refresh_from_db()
         return
     move(
         order,
@@ -116,7 +115,7 @@ def _book_accepted(order: Order, result: ExecutionResult) -> None:
     )
 
 
-def _book_not_sent(order: Order, result: ExecutionResult) -> None:
+def _book_not_sent(order: Order, account: Account, result: ExecutionResult) -> None:
     """Proven not to be at the venue: back in the lane after a pause, or ended if trying is
     pointless.
     """
@@ -130,7 +129,7 @@ def _book_not_sent(order: Order, result: ExecutionResult) -> None:
             reason=code,
         )
         return
-    breakers.failed(order.account_id, result.detail or code)
+    breakers.failed(account, result.detail or code)
     pause = timedelta(seconds=max(result.retry_after, RETRY_SECONDS))
     move(
         order,

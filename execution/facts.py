@@ -59,16 +59,16 @@ def refusal_of(error: BrokerError) -> Refusal:
 @contextmanager
 def venue_call(account: Account) -> Iterator[None]:
     """Guard a read with the account's breaker: refuse while it is open, and report how it went."""
-    if not breakers.admits(account.pk):
+    if not breakers.admits(account):
         raise Refusal(
             ReasonCode.BREAKER_OPEN, f"the circuit breaker of {account.name} is open after failures"
         )
     try:
         yield
     except QueryFailedError as error:
-        breakers.failed(account.pk, str(error))
+        breakers.failed(account, str(error))
         raise
-    breakers.succeeded(account.pk)
+    breakers.succeeded(account)
 
 
 def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -> Market:
@@ -78,7 +78,8 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     greater risk. Its last known price then only serves to show a value.
     """
     plugin = plugin_for(account)
-    instrument = instrument_of(account, plugin, symbol, is_exit=is_exit)
+    row = _instrument_row(account, plugin, symbol, is_exit=is_exit)
+    instrument = row.rules()
     try:
         with venue_call(account):
             quote = _quote(plugin, symbol, alert)
@@ -89,7 +90,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
         quote = Quote(symbol, last, last, last, timezone.now())
     rate = _rate(account, plugin, instrument.quote, is_exit=is_exit)
     equity = _equity(account, plugin, instrument, quote, rate)
-    previous = marks.note(account, symbol, quote, rate)
+    previous = marks.note(row, quote, rate)
     return Market(account, plugin, instrument, quote, equity, rate, previous)
 
 
@@ -130,18 +131,24 @@ def instrument_of(
 
     An exit makes do with older ones when the venue does not answer.
     """
+    return _instrument_row(account, plugin, symbol, is_exit=is_exit).rules()
+
+
+def _instrument_row(
+    account: Account, plugin: ExecutionPlugin, symbol: str, *, is_exit: bool = False
+) -> InstrumentRow:
     row = InstrumentRow.objects.filter(account=account, symbol=symbol).first()
     now = timezone.now()
     if row is not None and now - row.refreshed_at < INSTRUMENT_AGE:
-        return row.rules()
+        return row
     try:
         with venue_call(account):
             rules = plugin.instrument(symbol)
     except (QueryFailedError, Refusal):
         if row is None or not is_exit:
             raise
-        return row.rules()
-    InstrumentRow.objects.update_or_create(
+        return row
+    row, _ = InstrumentRow.objects.update_or_create(
         account=account,
         symbol=symbol,
         defaults={
@@ -157,7 +164,7 @@ def instrument_of(
             "refreshed_at": now,
         },
     )
-    return rules
+    return row
 
 
 def _rate(
@@ -243,10 +250,10 @@ def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
     held = Position.objects.filter(account=account).exclude(quantity=0)
     for symbol in held.values_list("symbol", flat=True):
         try:
-            rules = instrument_of(account, plugin, symbol)
+            row = _instrument_row(account, plugin, symbol)
             with venue_call(account):
                 quote = plugin.fetch_data(symbol)
-            marks.note(account, symbol, quote, _rate(account, plugin, rules.quote, is_exit=False))
+            marks.note(row, quote, _rate(account, plugin, row.quote, is_exit=False))
         except (BrokerError, Refusal):
             continue
     days.today(account, timezone.now())

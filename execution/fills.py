@@ -48,14 +48,15 @@ class Applied:
 def apply_report(
     order: Order, report: OrderReport, *, source: str, evidence: Mapping[str, Any] | None = None
 ) -> Applied:
-    """Book ``report`` on ``order``. May be called twice and concurrently with itself.
+    """Book ``report`` on ``order``, which shows how it stands afterwards. May be called twice and
+    concurrently with itself.
 
     A terminal word of the venue is believed only once the fills it speaks of are all here; until
     then the order stays working and is asked again. What a venue filled beyond the order is booked,
     and an operator is told. Raises IllegalMove when the report contradicts what FKS knows for sure.
     """
     with transaction.atomic():
-        order = _locked(order)
+        _lock(order)
         before, acknowledged_at = order.state, order.acknowledged_at
         new_fills = _record_fills(order, report.fills)
         filled, average = _totals(order)
@@ -87,8 +88,9 @@ def next_poll(order: Order) -> Any:
     return timezone.now() + timedelta(seconds=delay)
 
 
-def _locked(order: Order) -> Order:
-    return Order.objects.select_for_update(no_key=True, of=("self",)).get(pk=order.pk)
+def _lock(order: Order) -> None:
+    """Hold the order's row, and know it as it is now."""
+    order.refresh_from_db(from_queryset=Order.objects.select_for_update(no_key=True, of=("self",)))
 
 
 def _reason(order: Order, event: Event) -> str:

@@ -91,7 +91,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 return order if _end_unsent(order, reason) else None
             if isinstance(capabilities, Refusal) or _is_crowded(order):
                 return None
-            if not breakers.are_closed(account.pk) or not throttle.lets_through(order):
+            if not breakers.are_closed(account) or not throttle.lets_through(order):
                 return None
             _claim(order, capabilities)
             return order

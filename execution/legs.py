@@ -35,6 +35,8 @@ from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
+LONG = ("verdicts", "sizing")
+"""Columns of an order that are long, and only for people."""
 PATIENCE = 2.0
 """Seconds an account waits for the venues of the others, once one has answered."""
 
@@ -86,7 +88,8 @@ def no_route() -> Refusal:
 
 def own_orders(signal_id: UUID | OuterRef) -> QuerySet[Order]:
     """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
-    return Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
+    mine = Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
+    return mine.defer(*LONG)
 
 
 def accounts_done(orders: Iterable[Order]) -> set[int]:
@@ -106,8 +109,8 @@ def reduces(account: Account, symbol: str, alert: Alert) -> bool:
 
 def held_in(account: Account, symbol: str) -> Decimal:
     """The position's signed quantity by our book."""
-    row = Position.objects.filter(account=account, symbol=symbol).first()
-    return row.quantity if row else Decimal(0)
+    row = Position.objects.filter(account=account, symbol=symbol).order_by()
+    return next(iter(row.values_list("quantity", flat=True)), Decimal(0))
 
 
 def _leaves(alert: Alert) -> bool:
@@ -195,7 +198,7 @@ def _refuse_account(account: Account) -> None:
 def alive_in(leg: Leg) -> list[Order]:
     """The lane's orders that have not ended, all as of one moment: of two questions each could miss
     an order that is between their states."""
-    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol).defer(*LONG)
     return list(lane.exclude(state__in=TERMINAL).order_by("id"))
 
 

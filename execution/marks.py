@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.db.models import Q
 from django.utils import timezone
 
-from brokers.models import Account, Instrument
+from brokers.models import Instrument
 from brokers.types import Environment, Quote
 from risk.arithmetic import is_positive
 from risk.book import Seen
@@ -38,19 +38,18 @@ class Mark:
         return self.price * self.rate
 
 
-def note(account: Account, symbol: str, quote: Quote, rate: Decimal) -> Seen | None:
+def note(row: Instrument, quote: Quote, rate: Decimal) -> Seen | None:
     """Keep the quote's middle as the symbol's last price; returns the one noted before."""
-    row = Instrument.objects.filter(account=account, symbol=symbol).first()
-    if row is None or not is_positive(quote.mid):
+    if not is_positive(quote.mid):
         return None
-    before = None
+    now, before = timezone.now(), None
     if row.last_price is not None and row.last_price_at is not None:
         before = Seen(row.last_price, row.last_price_at)
-    now = timezone.now()
-    due = Q(last_price_at=None) | Q(last_price_at__lte=now - KEPT_APART)
-    Instrument.objects.filter(due, pk=row.pk).update(
-        last_price=quote.mid, last_rate=rate, last_price_at=now
-    )
+    if before is None or before.at <= now - KEPT_APART:
+        due = Q(last_price_at=None) | Q(last_price_at__lte=now - KEPT_APART)
+        Instrument.objects.filter(due, pk=row.pk).update(
+            last_price=quote.mid, last_rate=rate, last_price_at=now
+        )
     return before
 
 

@@ -122,7 +122,8 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     """The decision itself, under the locks of its accounts; call inside a transaction."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
-    list(Account.objects.select_for_update(no_key=True).filter(pk__in=accounts).order_by("pk"))
+    rows = Account.objects.filter(pk__in=accounts).order_by("pk")
+    list(rows.select_for_update(no_key=True).values_list("pk"))
     undecided = Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED)
     if not undecided.select_for_update(no_key=True).exists():
         return Decision(Step.GONE)
@@ -153,7 +154,7 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
         if order and order.state == OrderState.DENIED:
             protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
-    orders = list(own_orders(signal.pk))
+    orders = list(own_orders(signal.pk)) if mine else [order for order in made if order]
     is_half = any(order.reverses and not _has_other_half(order, orders) for order in orders)
     if is_half or len(ready) < len(legs):
         return Decision(Step.WAIT, tuple(sorted(lanes)), in_the_way)

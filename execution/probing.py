@@ -19,7 +19,7 @@ def probe(account_id: int) -> bool:
     """
     account = Account.objects.get(pk=account_id)
     for _ in range(MOST_QUESTIONS):
-        if breakers.are_closed(account_id):
+        if breakers.are_closed(account):
             return True
         try:
             with facts.venue_call(account):
@@ -28,4 +28,4 @@ def probe(account_id: int) -> bool:
                     raise QueryFailedError(health.detail)
         except (BrokerError, Refusal):
             return False
-    return breakers.are_closed(account_id)
+    return breakers.are_closed(account)

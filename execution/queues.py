@@ -58,8 +58,10 @@ def next_undecided(queue: Queue) -> Signal | None:
     overtakes what it makes void.
     """
     waiting = undecided(*queue).select_related("strategy")
-    closing: Signal | None = waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()
-    return closing or waiting.order_by("id").first()
+    first: list[Signal] = list(waiting.order_by("id")[:2])
+    if len(first) > 1 and (closing := waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()):
+        return closing
+    return first[0] if first else None
 
 
 def overtaking(signal_id: UUID) -> Signal | None:

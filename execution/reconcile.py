@@ -47,7 +47,7 @@ def check_order(order: Order) -> None:
         with tracing.step("venue.fetch_order", order.signal_id, venue=order.account.venue):
             report = plugin.fetch_order(ref_of(order))
     except QueryFailedError as error:
-        breakers.failed(order.account_id, str(error))
+        breakers.failed(order.account, str(error))
         _not_known(order, error)
         return
     except BrokerError as error:
@@ -58,7 +58,7 @@ def check_order(order: Order) -> None:
         logger.exception("asking about an order raised", extra={"order_id": order.pk})
         _not_known(order, error)
         return
-    breakers.succeeded(order.account_id)
+    breakers.succeeded(order.account)
     if report is not None:
         _found(order, report)
     elif order.broker_order_id or order.state not in UNRESOLVED:
@@ -75,7 +75,6 @@ def _found(order: Order, report: OrderReport) -> None:
         logger.exception("an answer cannot be booked", extra={"order_id": order.pk})
         _give_up(order, f"the venue's answer contradicts our book: {error}")
         return
-    order.refresh_from_db()
     if order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
         send_cancel(order)
 

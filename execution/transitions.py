@@ -144,7 +144,7 @@ def move(
     after, corrects = target(before, event)
     now = timezone.now()
     changes |= bookkeeping(order, after, now, detail)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         won = Order.objects.filter(pk=order.pk, state=before, attempt=order.attempt).update(
             state=after, updated_at=now, **changes
         )

@@ -45,18 +45,18 @@ def of_venue(account: Account) -> CircuitBreaker:
     )[0]
 
 
-def are_closed(account_id: int) -> bool:
+def are_closed(account: Account) -> bool:
     """Whether an order may be sent: both breakers in its way are closed."""
-    return all(one.state == _State.CLOSED for one in _in_the_way(account_id))
+    return all(one.state == _State.CLOSED for one in _in_the_way(account))
 
 
-def admits(account_id: int) -> bool:
+def admits(account: Account) -> bool:
     """Whether a question may be put to the venue now; winning the probe counts as a yes.
 
     Whoever gets a yes must report back with ``succeeded`` or ``failed``.
     """
     won: list[int] = []
-    for breaker in _in_the_way(account_id):
+    for breaker in _in_the_way(account):
         if breaker.state == _State.CLOSED:
             continue
         if not _win_probe(breaker):
@@ -76,10 +76,15 @@ def due(now: datetime) -> set[int]:
     return {one.pk for one in active if one.pk in accounts} | set(through.values())
 
 
-@transaction.atomic
-def succeeded(account_id: int) -> None:
+def succeeded(account: Account) -> None:
     """The venue answered: failures are forgotten; enough good probes close a breaker."""
-    rows = CircuitBreaker.objects.filter(pk__in=[one.pk for one in _in_the_way(account_id)])
+    found = [one for one in _in_the_way(account) if one.failures or one.state != _State.CLOSED]
+    if found:
+        _note_success(CircuitBreaker.objects.filter(pk__in=[one.pk for one in found]))
+
+
+@transaction.atomic
+def _note_success(rows: QuerySet[CircuitBreaker]) -> None:
     rows.filter(state=_State.CLOSED, failures__gt=0).update(failures=0)
     half_open = rows.filter(state=_State.HALF_OPEN)
     if not half_open.update(successes=F("successes") + 1, probe_until=None):
@@ -89,9 +94,9 @@ def succeeded(account_id: int) -> None:
 
 
 @transaction.atomic
-def failed(account_id: int, error: str) -> None:
+def failed(account: Account, error: str) -> None:
     """The venue failed: count it, and open a breaker at its threshold or after a failed probe."""
-    for breaker in _in_the_way(account_id):
+    for breaker in _in_the_way(account):
         row = CircuitBreaker.objects.filter(pk=breaker.pk)
         row.filter(state=_State.CLOSED).update(failures=F("failures") + 1, last_error=error[:500])
         opens = row.filter(
@@ -114,14 +119,13 @@ def reset(breaker: CircuitBreaker, reason: str) -> None:
     _change(breaker, row, _State.CLOSED, "breaker.reset", reason)
 
 
-def _in_the_way(account_id: int) -> Iterable[CircuitBreaker]:
+def _in_the_way(account: Account) -> Iterable[CircuitBreaker]:
     """The account's breaker, then its venue's: locked in this order, they cannot lock each other up."""
-    account = Account.objects.get(pk=account_id)
     rows = CircuitBreaker.objects.filter(
         Q(account=account) | Q(account=None, venue=venue_of(account))
     )
     found = sorted(rows, key=lambda one: one.account_id is None)
-    return found if len(found) == 2 else [of_account(account_id), of_venue(account)]
+    return found if len(found) == 2 else [of_account(account.pk), of_venue(account)]
 
 
 def _is_due(breaker: CircuitBreaker, now: datetime) -> bool:

@@ -41,7 +41,7 @@ def test_questions_close_it_and_no_order_goes_before(account: Account) -> None:
     assert dispatch.run_lane(account.pk, order.symbol) == []
     assert script_of(account).sent == []
     assert probing.probe(account.pk)
-    assert breakers.are_closed(account.pk)
+    assert breakers.are_closed(account)
     dispatch.run_lane(account.pk, order.symbol)
     order.refresh_from_db()
     assert order.state == OrderState.FILLED
@@ -63,8 +63,8 @@ def test_a_venues_breaker_is_probed_through_one_of_its_accounts(
     rewind()
     (through,) = breakers.due(timezone.now())
     assert probing.probe(through)
-    assert breakers.are_closed(account.pk)
-    assert breakers.are_closed(other.pk)
+    assert breakers.are_closed(account)
+    assert breakers.are_closed(other)
 
 
 def test_once_it_is_closed_exits_go_first_and_old_entries_are_gone(

@@ -836,7 +836,7 @@ def test_a_self_tests_report_is_shown(admin_client: Client) -> None:
 def test_a_breakers_history_is_shown(admin_client: Client) -> None:
     account = AccountFactory.create()
     for _ in range(5):
-        breakers.failed(account.pk, HOSTILE)
+        breakers.failed(account, HOSTILE)
     page = admin_client.get(page_of(breakers.of_account(account.pk))).content.decode()
     assert "opened 1 time" in page
     assert page.count("<rect") == 2

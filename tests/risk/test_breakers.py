@@ -15,115 +15,115 @@ State = CircuitBreaker.State
 
 
 @pytest.fixture
-def key(account) -> int:
+def desk(account) -> Account:
     breakers.of_account(account.pk)
-    return account.pk
+    return account
 
 
-def state(key: int) -> str:
-    return CircuitBreaker.objects.get(account_id=key).state
+def state(desk: Account) -> str:
+    return CircuitBreaker.objects.get(account=desk).state
 
 
-def rewind(key: int, **since: int) -> None:
+def rewind(desk: Account, **since: int) -> None:
     """Let the time pass that the breaker measures."""
     earlier = timezone.now() - timedelta(**since)
-    rows = CircuitBreaker.objects.filter(account_id=key)
+    rows = CircuitBreaker.objects.filter(account=desk)
     rows.filter(opened_at__isnull=False).update(opened_at=earlier)
     rows.filter(probe_until__isnull=False).update(probe_until=earlier)
 
 
-def open_it(key: int) -> None:
+def open_it(desk: Account) -> None:
     for _ in range(5):
-        breakers.failed(key, "timeout")
+        breakers.failed(desk, "timeout")
 
 
-def test_five_failures_in_a_row_open_it(key):
+def test_five_failures_in_a_row_open_it(desk):
     for count in range(1, 5):
-        breakers.failed(key, "timeout")
-        assert CircuitBreaker.objects.get(account_id=key).failures == count
-    assert breakers.admits(key)
-    breakers.failed(key, "connection reset")
-    assert state(key) == State.OPEN
-    assert not breakers.admits(key)
+        breakers.failed(desk, "timeout")
+        assert CircuitBreaker.objects.get(account=desk).failures == count
+    assert breakers.admits(desk)
+    breakers.failed(desk, "connection reset")
+    assert state(desk) == State.OPEN
+    assert not breakers.admits(desk)
     event = AuditEvent.objects.get()
     assert (event.kind, event.subject) == ("breaker.opened", "breaker desk")
     assert event.reason == "connection reset"
 
 
-def test_a_success_forgets_the_failures(key):
+def test_a_success_forgets_the_failures(desk):
     for _ in range(3):
         for _ in range(4):
-            breakers.failed(key, "timeout")
-        breakers.succeeded(key)
-    assert CircuitBreaker.objects.get(account_id=key).failures == 0
-    assert state(key) == State.CLOSED
+            breakers.failed(desk, "timeout")
+        breakers.succeeded(desk)
+    assert CircuitBreaker.objects.get(account=desk).failures == 0
+    assert state(desk) == State.CLOSED
 
 
-def test_one_probe_after_sixty_seconds(key):
-    open_it(key)
-    rewind(key, seconds=59)
-    assert not breakers.admits(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    assert state(key) == State.HALF_OPEN
-    assert not breakers.admits(key)
+def test_one_probe_after_sixty_seconds(desk):
+    open_it(desk)
+    rewind(desk, seconds=59)
+    assert not breakers.admits(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    assert state(desk) == State.HALF_OPEN
+    assert not breakers.admits(desk)
 
 
-def test_two_good_probes_close_it(key):
-    open_it(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    breakers.succeeded(key)
-    assert state(key) == State.HALF_OPEN
-    assert breakers.admits(key)
-    breakers.succeeded(key)
-    row = CircuitBreaker.objects.get(account_id=key)
+def test_two_good_probes_close_it(desk):
+    open_it(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    breakers.succeeded(desk)
+    assert state(desk) == State.HALF_OPEN
+    assert breakers.admits(desk)
+    breakers.succeeded(desk)
+    row = CircuitBreaker.objects.get(account=desk)
     assert (row.state, row.failures, row.successes, row.opened_at) == (State.CLOSED, 0, 0, None)
     assert AuditEvent.objects.order_by("pk").last().kind == "breaker.closed"
 
 
-def test_a_failed_probe_opens_it_again_and_the_count_starts_anew(key):
-    open_it(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    breakers.succeeded(key)
-    assert breakers.admits(key)
-    breakers.failed(key, "still down")
-    assert state(key) == State.OPEN
-    assert not breakers.admits(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    breakers.succeeded(key)
-    assert state(key) == State.HALF_OPEN
+def test_a_failed_probe_opens_it_again_and_the_count_starts_anew(desk):
+    open_it(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    breakers.succeeded(desk)
+    assert breakers.admits(desk)
+    breakers.failed(desk, "still down")
+    assert state(desk) == State.OPEN
+    assert not breakers.admits(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    breakers.succeeded(desk)
+    assert state(desk) == State.HALF_OPEN
 
 
-def test_a_probe_that_never_reported_frees_its_place(key):
-    open_it(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    rewind(key, seconds=1)
-    assert breakers.admits(key)
+def test_a_probe_that_never_reported_frees_its_place(desk):
+    open_it(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    rewind(desk, seconds=1)
+    assert breakers.admits(desk)
 
 
-def test_an_operator_trips_and_resets_it(key):
-    breakers.trip(breakers.of_account(key), "maintenance")
-    assert not breakers.admits(key)
-    breakers.reset(breakers.of_account(key), "done")
-    assert breakers.admits(key)
+def test_an_operator_trips_and_resets_it(desk):
+    breakers.trip(breakers.of_account(desk.pk), "maintenance")
+    assert not breakers.admits(desk)
+    breakers.reset(breakers.of_account(desk.pk), "done")
+    assert breakers.admits(desk)
     kinds = list(AuditEvent.objects.order_by("pk").values_list("kind", "reason"))
     assert kinds == [("breaker.tripped", "maintenance"), ("breaker.reset", "done")]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_many_callers_one_wins_the_probe():
-    key = Account.objects.create(name="desk", broker="paper").pk
-    breakers.trip(breakers.of_account(key), "test")
-    rewind(key, seconds=60)
+    desk = Account.objects.create(name="desk", broker="paper")
+    breakers.trip(breakers.of_account(desk.pk), "test")
+    rewind(desk, seconds=60)
     start, answers = Barrier(8), []
 
     def ask() -> None:
         start.wait(10)
-        answers.append(breakers.admits(key))
+        answers.append(breakers.admits(desk))
         connection.close()
 
     threads = [Thread(target=ask) for _ in range(8)]
@@ -148,22 +148,22 @@ def pair(db) -> tuple[Account, Account]:
 
 def test_failures_of_all_its_accounts_open_a_venue(pair):
     for count in range(10):
-        breakers.failed(pair[count % 2].pk, "timeout")
+        breakers.failed(pair[count % 2], "timeout")
         if count < 9:
             assert CircuitBreaker.objects.get(venue="kraken").state == State.CLOSED
         CircuitBreaker.objects.filter(venue="").update(failures=0)
     assert CircuitBreaker.objects.get(venue="kraken").state == State.OPEN
     assert [state(one.pk) for one in pair] == [State.CLOSED] * 2
-    assert not any(breakers.are_closed(one.pk) for one in pair)
-    assert not any(breakers.admits(one.pk) for one in pair)
+    assert not any(breakers.are_closed(one) for one in pair)
+    assert not any(breakers.admits(one) for one in pair)
     event = AuditEvent.objects.get()
     assert (event.kind, event.subject) == ("breaker.opened", "breaker venue:kraken")
 
 
 def test_a_success_of_any_account_speaks_for_the_venue(pair):
     for _ in range(9):
-        breakers.failed(pair[0].pk, "timeout")
-    breakers.succeeded(pair[1].pk)
+        breakers.failed(pair[0], "timeout")
+    breakers.succeeded(pair[1])
     assert CircuitBreaker.objects.get(venue="kraken").failures == 0
     assert state(pair[0].pk) == State.OPEN
 
@@ -172,8 +172,8 @@ def test_a_sandbox_is_another_venue(pair):
     Account.objects.filter(pk=pair[1].pk).update(environment="sandbox")
     pair[1].refresh_from_db()
     breakers.trip(breakers.of_venue(pair[0]), "maintenance")
-    assert not breakers.are_closed(pair[0].pk)
-    assert breakers.are_closed(pair[1].pk)
+    assert not breakers.are_closed(pair[0])
+    assert breakers.are_closed(pair[1])
     assert breakers.of_venue(pair[1]).name == "venue:kraken-sandbox"
 
 
@@ -183,40 +183,40 @@ def test_a_probe_needs_both_and_gives_back_what_it_won(pair):
     breakers.trip(account, "test")
     breakers.trip(venue, "test")
     rewind(pair[0].pk, seconds=60)
-    assert not breakers.admits(pair[0].pk)
+    assert not breakers.admits(pair[0])
     account.refresh_from_db()
     assert (account.state, account.probe_until) == (State.HALF_OPEN, None)
     CircuitBreaker.objects.update(opened_at=timezone.now() - timedelta(seconds=60))
-    assert breakers.admits(pair[0].pk)
-    assert not breakers.admits(pair[0].pk)
-    breakers.succeeded(pair[0].pk)
-    assert breakers.admits(pair[0].pk)
-    breakers.succeeded(pair[0].pk)
-    assert breakers.are_closed(pair[0].pk)
-    assert breakers.are_closed(pair[1].pk)
+    assert breakers.admits(pair[0])
+    assert not breakers.admits(pair[0])
+    breakers.succeeded(pair[0])
+    assert breakers.admits(pair[0])
+    breakers.succeeded(pair[0])
+    assert breakers.are_closed(pair[0])
+    assert breakers.are_closed(pair[1])
 
 
-def test_no_order_is_sent_before_the_breaker_is_closed(key):
-    open_it(key)
-    rewind(key, seconds=60)
-    assert breakers.admits(key)
-    assert not breakers.are_closed(key)
-    breakers.succeeded(key)
-    assert not breakers.are_closed(key)
+def test_no_order_is_sent_before_the_breaker_is_closed(desk):
+    open_it(desk)
+    rewind(desk, seconds=60)
+    assert breakers.admits(desk)
+    assert not breakers.are_closed(desk)
+    breakers.succeeded(desk)
+    assert not breakers.are_closed(desk)
 
 
-def test_its_thresholds_are_the_operators(key):
-    CircuitBreaker.objects.filter(account_id=key).update(
+def test_its_thresholds_are_the_operators(desk):
+    CircuitBreaker.objects.filter(account=desk).update(
         failure_threshold=2, success_threshold=1, open_seconds=10
     )
     for _ in range(2):
-        breakers.failed(key, "timeout")
-    rewind(key, seconds=9)
-    assert not breakers.admits(key)
-    rewind(key, seconds=10)
-    assert breakers.admits(key)
-    breakers.succeeded(key)
-    assert state(key) == State.CLOSED
+        breakers.failed(desk, "timeout")
+    rewind(desk, seconds=9)
+    assert not breakers.admits(desk)
+    rewind(desk, seconds=10)
+    assert breakers.admits(desk)
+    breakers.succeeded(desk)
+    assert state(desk) == State.CLOSED
 
 
 def test_what_is_due_for_a_question(pair):
@@ -233,14 +233,14 @@ def test_what_is_due_for_a_question(pair):
     assert breakers.due(soon) == set()
 
 
-def test_its_history_tells_every_change(key):
-    open_it(key)
-    rewind(key, seconds=60)
+def test_its_history_tells_every_change(desk):
+    open_it(desk)
+    rewind(desk, seconds=60)
     for _ in range(2):
-        assert breakers.admits(key)
-        breakers.succeeded(key)
+        assert breakers.admits(desk)
+        breakers.succeeded(desk)
     with audit.acting(audit.Actor("maria")):
-        breakers.trip(breakers.of_account(key), "maintenance")
+        breakers.trip(breakers.of_account(desk.pk), "maintenance")
     history = BreakerEvent.objects.order_by("id").values_list("to_state", "actor", "reason")
     assert list(history) == [
         ("open", "system", "timeout"),
