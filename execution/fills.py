@@ -158,13 +158,12 @@ def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
 
 
 def _position_row(order: Order) -> Position:
-    Position.objects.bulk_create(
-        [Position(account_id=order.account_id, symbol=order.symbol, updated_at=timezone.now())],
-        ignore_conflicts=True,
-    )
-    return Position.objects.select_for_update().get(
-        account_id=order.account_id, symbol=order.symbol
-    )
+    mine = Position.objects.filter(account_id=order.account_id, symbol=order.symbol)
+    if row := mine.select_for_update(of=("self",)).first():
+        return row
+    new = Position(account_id=order.account_id, symbol=order.symbol, updated_at=timezone.now())
+    Position.objects.bulk_create([new], ignore_conflicts=True)
+    return mine.select_for_update(of=("self",)).get()
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:

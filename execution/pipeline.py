@@ -241,19 +241,19 @@ def refuse_signal(signal: Signal, alert: Alert) -> None:
 
 def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    if leg.market is None:
-        return False
-    if is_plain(alert) and is_sized(alert):
-        quantity = alert.quantity or Decimal(0)
-        if is_covered(leg, alert.action, quantity, lane):
-            return False
     moving = [
         order
         for order in lane
         if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
     ]
+    if leg.market is None or not moving:
+        return False
     if wants_flat(alert) or names_target(alert):
-        return bool(moving)
+        return True
+    if is_plain(alert) and is_sized(alert):
+        quantity = alert.quantity or Decimal(0)
+        if is_covered(leg, alert.action, quantity, lane):
+            return False
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
     return any(order.side == side.opposite.value for order in moving)
 

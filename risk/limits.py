@@ -18,6 +18,7 @@ from risk.types import Limit, LimitMode
 
 PORTFOLIO_LOCK = 0x464B5303
 STRATEGY_LOCK = 0x464B5304
+_READ = ("rule", "value", "mode", "parameters")
 
 
 def limits_for(
@@ -33,6 +34,7 @@ def limits_for(
             policy__symbol__in=("", symbol),
         )
         .select_related("policy__account")
+        .only(*_READ, "policy__account__name", "policy__strategy", "policy__symbol")
         .order_by("rule", "pk")
     )
     return tuple(
