@@ -101,5 +101,7 @@ def mask_body(
     hidden = any(character in text for character in _SECRETIVE)
     if hidden or not all(isinstance(document[name], str) for name in given):
         rest = mask_document(document, credentials, delivery.format)
-        return json.dumps(dict.fromkeys(given, MASK) | rest, default=str)
+        anew = json.dumps(dict.fromkeys(given, MASK) | rest, default=str)
+        # An escape may swallow a credential's first letters, and be written out again as them.
+        return mask_text(anew, credentials)
     return mask_text(_field(names).sub(rf'\1"{MASK}"', text), credentials)

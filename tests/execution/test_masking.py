@@ -225,6 +225,17 @@ class TestCanaries:
         assert response.status_code == 400
         assert_gone(CANARY, response, log)
 
+    def test_its_first_letters_swallowed_by_an_escape(self, log: io.StringIO) -> None:
+        """``\\u20ca`` is one character, and written out again as the same escape."""
+        strategy = strategy_with(CANARY)
+
+        response = post(
+            f"{strategy.slug}/{CANARY}", body_of(note="?").replace(b"?", rb"\u20" + CANARY.encode())
+        )
+
+        assert response.status_code == 202
+        assert_gone(CANARY, response, log)
+
     def test_the_signing_key(self, log: io.StringIO) -> None:
         slug = strategy_with(CANARY, Strategy.Auth.HMAC).slug
         body = body_of(timestamp=1, secret=CANARY, note=CANARY)

@@ -119,6 +119,7 @@ def test_killing_up_ends_everything_and_it_starts_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     product = Product(tmp_path / "var")
+    inherited = signal.signal(number, signal.SIG_DFL)  # which may be to ignore it
     with subprocess.Popen(
         [sys.executable, "manage.py", "up", "--http", f"127.0.0.1:{product.port}"],
         cwd=ROOT,
@@ -127,6 +128,7 @@ def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path, number: signal
         stderr=subprocess.STDOUT,
         text=True,
     ) as up:
+        signal.signal(number, inherited)
         assert up.stdout is not None
         for line in up.stdout:
             if line.startswith("Valkey"):
