@@ -25,6 +25,7 @@ from execution import commands, filters, halting, requests, serializers
 from execution.halting import Mode
 from execution.models import Fill, Order, OrderEvent, Position, Signal, Strategy
 from execution.rest import (
+    MayApprove,
     MayChange,
     MayLookAndPost,
     MayOperate,
@@ -113,6 +114,30 @@ class OrderView(ReadView[Order]):
         order = self.get_object()
         with acting(request):
             commands.cancel(order, reason.get("reason", ""))
+        return Response(serializers.OrderSerializer(order).data, status=202)
+
+    @extend_schema(
+        request=requests.OptionalReasonSerializer, responses={202: serializers.OrderSerializer}
+    )
+    @action(methods=["post"], detail=True, permission_classes=[MayApprove])
+    def approve(self, request: Request, pk: str) -> Response:
+        """Let an order that waits for approval go; it is judged anew before it is sent."""
+        reason = given(requests.OptionalReasonSerializer, request.data).validated_data
+        return self._decide(request, approve=True, note=reason.get("reason", ""))
+
+    @extend_schema(request=requests.ReasonSerializer, responses={202: serializers.OrderSerializer})
+    @action(methods=["post"], detail=True, permission_classes=[MayApprove])
+    def reject(self, request: Request, pk: str) -> Response:
+        """End an order that waits for approval."""
+        reason = given(requests.ReasonSerializer, request.data).validated_data["reason"]
+        return self._decide(request, approve=False, note=reason)
+
+    def _decide(self, request: Request, *, approve: bool, note: str) -> Response:
+        order, user = self.get_object(), request.user
+        if not isinstance(user, User):
+            raise PermissionDenied
+        with acting(request):
+            commands.decide_on_order(order, user, approve=approve, note=note)
         return Response(serializers.OrderSerializer(order).data, status=202)
 
     @extend_schema(

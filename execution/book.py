@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, DecimalException
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Max, QuerySet, Sum
 
@@ -17,7 +18,7 @@ from brokers.models import Account
 from brokers.types import OrderType, Side
 from execution import days, marks
 from execution.models import Fill, Order, Position, Strategy
-from execution.states import WORKING, OrderState
+from execution.states import UNSENT, WORKING, OrderState
 from risk.book import Book, Exposure, Recent, Resting, Seen, Streak
 from risk.models import TradingState
 from risk.rules import RULES
@@ -35,13 +36,18 @@ _REACHED_THE_VENUE = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Whose book is read, for which symbol, under which limits."""
+    """Whose book is read, for which symbol, under which limits; ``but`` is the order being judged."""
 
     account: Account
     strategy: Strategy
     symbol: str
     limits: Sequence[Limit]
     now: datetime
+    but: UUID | None = None
+
+    def orders(self) -> QuerySet[Order]:
+        """Every order that may count against the one being judged."""
+        return Order.objects.all() if self.but is None else Order.objects.exclude(pk=self.but)
 
 
 def gather(case: Case, previous: Seen | None = None) -> Book:
@@ -59,7 +65,7 @@ def same_money(one: str, other: str) -> bool:
 
 def _exposures(case: Case) -> tuple[Exposure, ...]:
     """Of every account: orders first, so that a fill in between counts twice rather than not."""
-    entries = Order.objects.filter(role=Order.Role.ENTRY, state__in=WORKING)
+    entries = case.orders().filter(role=Order.Role.ENTRY, state__in=WORKING)
     working = _working(entries)
     held = Position.objects.exclude(quantity=0).values_list("account_id", "symbol", "quantity")
     return _valued(case, working, {(account, symbol): size for account, symbol, size in held})
@@ -67,7 +73,7 @@ def _exposures(case: Case) -> tuple[Exposure, ...]:
 
 def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
     """What the strategy's own fills add up to, where a position of that side is still open."""
-    entries = Order.objects.filter(strategy=case.strategy, role=Order.Role.ENTRY, state__in=WORKING)
+    entries = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY, state__in=WORKING)
     working = _working(entries)
     open_now = {
         (account, symbol): quantity
@@ -126,7 +132,7 @@ def _valued(
 
 
 def _symbol_orders(case: Case) -> int:
-    lane = Order.objects.filter(account=case.account, symbol=case.symbol)
+    lane = case.orders().filter(account=case.account, symbol=case.symbol)
     return lane.filter(state__in=WORKING).count()
 
 
@@ -134,7 +140,7 @@ def _resting(case: Case) -> tuple[Resting, ...]:
     """Limit orders that may rest at the same venue, in any account there."""
     there = Account.objects.filter(broker=case.account.broker, environment=case.account.environment)
     accounts = [one.pk for one in there if one.venue == case.account.venue]
-    rows = Order.objects.filter(
+    rows = case.orders().filter(
         account__in=accounts,
         symbol=case.symbol,
         state__in=WORKING,
@@ -153,7 +159,8 @@ def _recent(case: Case) -> tuple[Recent, ...]:
     """Entries of the lane as they were asked for: what was sent may be a collar's limit instead."""
     window = max(int(one.value) for one in case.limits if one.rule == "duplicate_order")
     rows = (
-        Order.objects.filter(
+        case.orders()
+        .filter(
             account=case.account,
             symbol=case.symbol,
             role=Order.Role.ENTRY,
@@ -181,12 +188,12 @@ def _entries_within(case: Case) -> dict[int, int]:
         if limit.rule == "repeated_execution":
             window = RULES[limit.rule].settings(limit.parameters)["window"]
             since = max(case.now - timedelta(seconds=window), released)
-            found[window] = _entries(case.strategy, since).exclude(state=OrderState.DENIED).count()
+            found[window] = _entries(case, since).exclude(state=OrderState.DENIED).count()
     return found
 
 
 def _rejects(case: Case) -> Streak:
-    rows = _entries(case.strategy, _released(case.strategy))
+    rows = _entries(case, _released(case.strategy))
     rows = rows.filter(state__in=_REACHED_THE_VENUE).order_by("-id")
     return _streak(
         (state == OrderState.REJECTED, at)
@@ -218,8 +225,9 @@ def _streak(newest_first: Iterable[tuple[bool, datetime]]) -> Streak:
     return Streak(count, last)
 
 
-def _entries(strategy: Strategy, since: datetime) -> QuerySet[Order]:
-    return Order.objects.filter(strategy=strategy, role=Order.Role.ENTRY, created_at__gte=since)
+def _entries(case: Case, since: datetime) -> QuerySet[Order]:
+    entries = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY)
+    return entries.filter(created_at__gte=since)
 
 
 def _released(strategy: Strategy) -> datetime:
@@ -231,7 +239,7 @@ def _released(strategy: Strategy) -> datetime:
 
 
 def _free_funds(case: Case) -> Decimal | None:
-    """Free cash as the venue said, less the entries made since it said so."""
+    """Free cash as the venue said, less the entries it could not know of when it said so."""
     account = case.account
     if account.balances_at is None or case.now - account.balances_at > timedelta(seconds=90):
         return None
@@ -243,10 +251,11 @@ def _free_funds(case: Case) -> Decimal | None:
         ),
         Decimal(0),
     )
-    since = Order.objects.filter(
-        account=account, role=Order.Role.ENTRY, created_at__gte=account.balances_at
-    ).exclude(state__in=(OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED))
-    reserved = since.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)
+    entries = case.orders().filter(account=account, role=Order.Role.ENTRY)
+    gone = (OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED)
+    since = entries.filter(created_at__gte=account.balances_at).exclude(state__in=gone)
+    unseen = since | entries.filter(state__in=UNSENT)
+    reserved = unseen.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)
     return free - reserved / _leverage(account)
 
 

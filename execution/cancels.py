@@ -12,10 +12,10 @@ from django.utils import timezone
 from execution import dispatch
 from execution.models import Order
 from execution.reconcile import check_order
-from execution.states import AT_VENUE, TERMINAL, OrderState
+from execution.states import AT_VENUE, TERMINAL, UNSENT, OrderState
 from risk.types import ReasonCode
 
-_CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+_CANCELABLE = (*UNSENT, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 
 
 def want(orders: QuerySet[Order], reason: ReasonCode, who: str) -> int:
@@ -38,7 +38,7 @@ def due(account_id: int) -> list[Order]:
     orders = left().filter(account_id=account_id, state__in=_CANCELABLE).select_related("account")
     return [
         *orders.filter(state__in=AT_VENUE).order_by("id"),
-        *orders.filter(state=OrderState.PENDING).order_by("id"),
+        *orders.filter(state__in=UNSENT).order_by("id"),
     ]
 
 

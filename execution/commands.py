@@ -17,11 +17,21 @@ from rest_framework.exceptions import APIException
 
 from brokers.models import Account
 from brokers.types import OrderType, TimeInForce
-from execution import cancels, dispatch, flatten, halting, manual, pipeline, tasks, waiting
+from execution import (
+    approvals,
+    cancels,
+    dispatch,
+    flatten,
+    halting,
+    manual,
+    pipeline,
+    tasks,
+    waiting,
+)
 from execution.alerts import Action, Alert
 from execution.models import Order, Signal
 from execution.proposable import RELEASE, release_payload
-from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, breakers, proposals
 from risk.models import CircuitBreaker, Proposal, TradingState
@@ -89,11 +99,27 @@ def cancel(order: Order, reason: str) -> None:
             reason=reason,
             correlation_id=str(order.signal_id or ""),
         )
-        if order.state == OrderState.PENDING:
+        if order.state in UNSENT:
             detail = f"cancel asked for by {who}"
             dispatch.cancel(order, reason=ReasonCode.CANCELED_BY_OPERATOR, detail=detail)
     if order.state not in TERMINAL:
         _wake(tasks.cancel_order, str(order.pk))
+    elif order.signal_id is not None:
+        pipeline.settle(order.signal_id)
+
+
+def decide_on_order(order: Order, user: User, *, approve: bool, note: str) -> None:
+    """Approve or reject an order that waits for it. Raises Forbidden or Conflict with the code of what
+    is wrong; of two people who decide at once, the second one gets the Conflict.
+    """
+    act = approvals.approve if approve else approvals.reject
+    try:
+        act(order, user, note)
+    except approvals.NotDecided as error:
+        refused = Forbidden if error.code == "OWN_ORDER" else Conflict
+        raise refused(error.code, str(error)) from error
+    if approve:
+        _wake(tasks.release_order, str(order.pk))
     elif order.signal_id is not None:
         pipeline.settle(order.signal_id)
 

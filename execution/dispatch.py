@@ -17,7 +17,7 @@ from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
 from execution import decisions, fills, lanes, metrics, tracing
 from execution.models import Order
 from execution.orders import request_of
-from execution.states import OrderState
+from execution.states import UNSENT, OrderState
 from execution.transitions import Event, move
 from risk import breakers
 from risk.types import ReasonCode
@@ -154,7 +154,7 @@ def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:
 
     The venue's answer proves nothing by itself: the order stays CANCELING until it is read back.
     """
-    if order.state == OrderState.PENDING and move(
+    if order.state in UNSENT and move(
         order, Event.CANCEL_UNSENT, detail=detail, reason=reason.value
     ):
         return

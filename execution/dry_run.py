@@ -225,6 +225,7 @@ def _order(order: Order) -> dict[str, Any]:
         "reduce_only": order.reduce_only,
         "reverses": order.reverses,
         "would_be_sent": order.state != OrderState.DENIED,
+        "needs_approval": order.state == OrderState.AWAITING_APPROVAL,
         "reason": order.reason,
         "detail": order.detail,
         "sizing": order.sizing,

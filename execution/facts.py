@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, F, OuterRef, Subquery, Sum
 from django.utils import timezone
@@ -22,7 +23,7 @@ from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, Tim
 from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
-from execution.models import Order, Position, Strategy
+from execution.models import Position, Strategy
 from execution.states import WORKING
 from risk import breakers
 from risk.arithmetic import average_true_range, is_positive
@@ -263,13 +264,16 @@ def _stored(report: BalanceReport) -> dict[str, str]:
     return {"total": format(report.total, "f"), "free": format(report.free, "f")}
 
 
-def complete(market: Market, strategy: Strategy, limits: Sequence[Limit] = ()) -> Facts:
+def complete(
+    market: Market, strategy: Strategy, limits: Sequence[Limit] = (), *, but: UUID | None = None
+) -> Facts:
     """The facts as of now that ``limits`` ask for; call inside the transaction that holds the
-    account's lock."""
+    account's lock. ``but`` is the order being judged: one judged anew must not count against itself.
+    """
     symbol = market.instrument.symbol
-    lane = _lane(market.account, symbol)
     now = timezone.now()
-    case = book.Case(market.account, strategy, symbol, limits, now)
+    case = book.Case(market.account, strategy, symbol, limits, now, but)
+    lane = _lane(case)
     capabilities = market.plugin.capabilities
     return Facts(
         at=now,
@@ -288,15 +292,15 @@ def complete(market: Market, strategy: Strategy, limits: Sequence[Limit] = ()) -
     )
 
 
-def _lane(account: Account, symbol: str) -> Mapping[str, Any]:
+def _lane(case: book.Case) -> Mapping[str, Any]:
     """Position and working orders in one statement: a fill that commits between two would move a
     quantity from the orders to the position unseen, and count it in neither."""
-    working = Order.objects.filter(account=OuterRef("pk"), state__in=WORKING).order_by()
-    lane = working.filter(symbol=symbol).values("account")
+    working = case.orders().filter(account=OuterRef("pk"), state__in=WORKING).order_by()
+    lane = working.filter(symbol=case.symbol).values("account")
     left = lane.annotate(left=Sum(F("quantity") - F("filled_quantity"))).values("left")
-    held = Position.objects.filter(account=OuterRef("pk"), symbol=symbol).values("quantity")
+    held = Position.objects.filter(account=OuterRef("pk"), symbol=case.symbol).values("quantity")
     return (
-        Account.objects.filter(pk=account.pk)
+        Account.objects.filter(pk=case.account.pk)
         .values(
             held=Subquery(held),
             buying=Subquery(left.filter(side=Side.BUY.value)),

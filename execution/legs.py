@@ -65,6 +65,17 @@ def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
     return [_leg(route, alert) for route in routes_of(signal.strategy, alert)]
 
 
+def leg_on(account: Account, signal: Signal, alert: Alert) -> Leg:
+    """The leg of one account, with what its venue says now. Raises Crowded like ``open_legs``."""
+    routes = routes_of(signal.strategy, alert)
+    route = next((one for one in routes if one.account_id == account.pk), None)
+    if route is None:
+        route = Route(strategy=signal.strategy, account=account)
+        return Leg(route, alert.symbol, refusal=no_route())
+    with bulkheads.place([account.pk], is_exit=_leaves(alert)):
+        return _leg(route, alert)
+
+
 def lane_legs(signal: Signal, alert: Alert) -> list[Leg]:
     """A leg for each account, by our own tables alone."""
     return [_late(route, alert) for route in routes_of(signal.strategy, alert)]

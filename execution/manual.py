@@ -10,7 +10,7 @@ import json
 
 from django.db import transaction
 
-from execution import intake, tasks
+from execution import approvals, intake, tasks
 from execution.alerts import Alert
 from execution.ids import uuid7
 from execution.models import Strategy
@@ -47,7 +47,7 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
         )
         if not accepted.is_duplicate:
             audit.record(
-                "order.requested",
+                approvals.REQUESTED,
                 f"signal {accepted.signal_id}",
                 after=alert.to_json(),
                 reason=reason,

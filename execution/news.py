@@ -15,6 +15,7 @@ from risk import notices
 from risk.channels import Event
 
 _STATES = {
+    OrderState.AWAITING_APPROVAL: Event.APPROVAL_WANTED,
     OrderState.OPEN: Event.ORDER_ACCEPTED,
     OrderState.PARTIALLY_FILLED: Event.ORDER_PARTLY_FILLED,
     OrderState.FILLED: Event.ORDER_FILLED,
@@ -41,6 +42,8 @@ def tell(order: Order, state: OrderState, detail: str, changes: Mapping[str, Any
 def _news(order: Order, state: OrderState, detail: str, changes: Mapping[str, Any]) -> notices.News:
     reason = changes.get("reason", order.reason)
     said = ": ".join(part for part in (reason, detail) if part)
+    if state is OrderState.AWAITING_APPROVAL and order.approve_by is not None:
+        said = f"approve or reject it by {order.approve_by:%H:%M:%S} UTC"
     return notices.News(
         f"{state.label.capitalize()}: {order}",
         " · ".join(part for part in (_traded(order, changes), said, f"order {order.pk}") if part),

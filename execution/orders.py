@@ -1,13 +1,14 @@
-"""From a leg of a signal to an order row: intent, size, verdicts, prices, PENDING or DENIED."""
+"""From a leg of a signal to an order row: intent, size, verdicts, prices, and its first state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -16,7 +17,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import differences, facts, news
+from execution import approvals, differences, facts, news
 from execution.aims import aim
 from execution.alerts import Action, Alert
 from execution.facts import Market
@@ -27,8 +28,8 @@ from risk import hits, switch
 from risk.check import check, denial
 from risk.limits import limits_for
 from risk.prices import collar_bound, round_price
-from risk.rules.strategy import confidence
-from risk.sizing import size
+from risk.rules.strategy import confidence, price_drift
+from risk.sizing import at_most, size
 from risk.types import (
     Facts,
     Intent,
@@ -41,6 +42,9 @@ from risk.types import (
     StrategyRules,
     Verdict,
 )
+
+DRIFT_SINCE_SHOWN = Decimal("0.01")
+"""How far the market may go while a person decides, where the strategy names no ``max_drift``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,40 @@ class Leg:
 
 
 def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | None = None) -> Order:
-    """One PENDING or DENIED row for one leg, with its arithmetic and verdicts, journalled.
-
-    ``exited`` is what the first half of a reversal has traded: this is then its second half.
+    """One row for one leg, PENDING, AWAITING_APPROVAL or DENIED, with its arithmetic and verdicts,
+    journalled. ``exited`` is what the first half of a reversal has traded: this is its second half.
     """
+    order = blank(signal, alert, leg)
+    try:
+        fill_in(order, signal, alert, leg, exited)
+        if approvals.is_wanted(signal, is_exit=order.is_exit):
+            order.state = OrderState.AWAITING_APPROVAL
+            order.approve_by = approvals.deadline(order, signal.strategy)
+    except Refusal as refusal:
+        order.state = OrderState.DENIED
+        order.reason, order.detail = refusal.code.value, refusal.detail
+        order.finished_at = order.created_at
+        if not order.verdicts:
+            order.verdicts = [_verdict_json(_refused(refusal))]
+    order.save(force_insert=True)
+    OrderEvent.objects.create(
+        order=order,
+        at=order.created_at,
+        event="create",
+        to_state=order.state,
+        actor=f"strategy {signal.strategy.slug}",
+        detail=order.detail,
+    )
+    if order.state != OrderState.PENDING:
+        news.tell(order, OrderState(order.state), order.detail, {})
+    return order
+
+
+def blank(signal: Signal, alert: Alert, leg: Leg, *, identity: UUID | None = None) -> Order:
+    """A new row for one leg, unsaved, with nothing decided yet."""
     now = timezone.now()
     order = Order(
-        id=uuid7(),
+        id=identity or uuid7(),
         signal=signal,
         strategy=signal.strategy,
         account=leg.account,
@@ -81,40 +112,27 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
         updated_at=now,
     )
     order.client_order_id = order.identity
-    try:
-        if leg.refusal is not None or leg.market is None:
-            raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
-        _fill_in(order, signal, alert, leg, leg.market, exited)
-    except Refusal as refusal:
-        order.state = OrderState.DENIED
-        order.reason, order.detail = refusal.code.value, refusal.detail
-        order.finished_at = now
-        if not order.verdicts:
-            order.verdicts = [_verdict_json(_refused(refusal))]
-    order.save(force_insert=True)
-    OrderEvent.objects.create(
-        order=order,
-        at=now,
-        event="create",
-        to_state=order.state,
-        actor=f"strategy {signal.strategy.slug}",
-        detail=order.detail,
-    )
-    if order.state == OrderState.DENIED:
-        news.tell(order, OrderState.DENIED, order.detail, {})
     return order
 
 
-def _fill_in(
+def fill_in(
     order: Order,
     signal: Signal,
     alert: Alert,
     leg: Leg,
-    market: Market,
     exited: Decimal | None,
+    approved: Order | None = None,
 ) -> None:
+    """Decide a blank ``order``: side, size, prices, verdicts. Raises Refusal.
+
+    ``approved`` is the same order as a person saw it: what is another one now is refused, and nothing
+    gets larger.
+    """
+    market = leg.market
+    if leg.refusal is not None or market is None:
+        raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
-    known = facts.complete(market, signal.strategy, limits)
+    known = facts.complete(market, signal.strategy, limits, but=order.pk)
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
@@ -123,6 +141,8 @@ def _fill_in(
     order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
     order.reduce_only = intent.is_exit and market.plugin.capabilities.reduce_only
     order.client_order_id = market.plugin.client_order_id(order.identity)
+    if approved is not None:
+        _refuse_changed(order, approved)
     switch.refuse_if_switched_off(
         account=leg.account.name,
         venue=leg.account.venue,
@@ -133,6 +153,8 @@ def _fill_in(
     _refuse_while_in_doubt(intent, leg)
     _refuse_denied(confidence(_rules(signal.strategy), intent))
     sized = size(intent, policy, known, limits)
+    if approved is not None:
+        sized = at_most(sized, approved.quantity)
     order.sizing = [
         {"label": step.label, "formula": step.formula, "result": _text(step.result)}
         for step in sized.steps
@@ -147,10 +169,12 @@ def _fill_in(
             seconds=min(signal.strategy.max_age, alert.max_age or signal.strategy.max_age)
         )
     verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
+    if approved is not None:
+        verdicts = (*verdicts, _drift_since_shown(intent, known, signal.strategy, approved))
     order.verdicts = [
         _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
     ]
-    _note_hits(order, signal, verdicts)
+    _note_hits(order, signal, verdicts if approved is None else [v for v in verdicts if v.denies])
     _refuse_denied(*verdicts)
     if not intent.is_exit:
         _hold_to_collar(order, known, limits)
@@ -168,6 +192,30 @@ def _note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> Non
     if halting is not None:
         halt = partial(hits.halt, signal.strategy.slug, halting)
         transaction.on_commit(halt)
+
+
+def _refuse_changed(order: Order, approved: Order) -> None:
+    """A person agreed to one order; what has become another one meanwhile is not sent in its place."""
+    for name in ("symbol", "side", "role", "reverses"):
+        was, now = getattr(approved, name), getattr(order, name)
+        if was != now:
+            raise Refusal(
+                ReasonCode.APPROVAL_OUTDATED,
+                f"it would be another order now than the one approved: {name} {now}, not {was}",
+                {"approved": str(was), "now": str(now)},
+            )
+
+
+def _drift_since_shown(
+    intent: Intent, known: Facts, strategy: Strategy, approved: Order
+) -> Verdict:
+    """How far the market has gone from the price a person saw."""
+    rules = _rules(strategy)
+    if rules.max_drift is None:
+        rules = replace(rules, max_drift=DRIFT_SINCE_SHOWN)
+    seen = replace(intent, price=approved.reference_price)
+    verdict = price_drift(rules, seen, known.quote, whose="the price shown,")
+    return replace(verdict, rule="approved_price")
 
 
 def _hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None:

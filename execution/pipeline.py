@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import Side
-from execution import arrivals, metrics, protect
+from execution import approvals, arrivals, metrics, protect
 from execution.aims import names_target, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import (
@@ -34,7 +34,7 @@ from execution.legs import (
 from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.queues import closes_everything, is_plain, is_sized, undecided
-from execution.states import AT_VENUE, TERMINAL, OrderState, SignalState
+from execution.states import AT_VENUE, HELD, TERMINAL, UNSENT, OrderState, SignalState
 from execution.watching import OWN_ALERT
 from risk import switch
 from risk.limits import take_turns
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 FUTURE_SKEW = timedelta(seconds=60)
 SIGNED_MAX_AGE = 300
 """Seconds a signature's timestamp is good for, whatever the strategy allows."""
-CANCELABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+CANCELABLE = (*UNSENT, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
@@ -134,7 +134,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         if isinstance(first, Decision):
             return first
         alert = first
-    if closes_everything(alert):
+    if closes_everything(alert) and not approvals.is_wanted(signal, is_exit=True):
         _make_earlier_void(signal)
     return _place(signal, alert, legs)
 
@@ -144,9 +144,10 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     decided the next time.
     """
     mine = list(own_orders(signal.pk))
-    done = accounts_done(mine)
+    done = accounts_done(mine) | {order.account_id for order in mine if order.state in HELD}
     legs = [leg for leg in legs if leg.account.pk not in done]
-    ready, in_the_way = _sorted_out(legs, alert)
+    waits = approvals.is_wanted(signal, is_exit=True)
+    ready, to_cancel = _sorted_out(legs, alert, clears=not waits)
     if ready and not mine:
         _note_gap(signal, alert, ready)
     made = [_next_order(signal, alert, leg, mine) for leg in ready]
@@ -155,9 +156,8 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
             protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
     orders = list(own_orders(signal.pk)) if mine else [order for order in made if order]
-    is_half = any(order.reverses and not _has_other_half(order, orders) for order in orders)
-    if is_half or len(ready) < len(legs):
-        return Decision(Step.WAIT, tuple(sorted(lanes)), in_the_way)
+    if _is_half_done(orders) or len(ready) < len(legs):
+        return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel)
     now = timezone.now()
     state, reason, detail = _disposition(orders)
     finished = None if state is SignalState.WORKING else now
@@ -167,17 +167,31 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
 
 
-def _sorted_out(legs: Sequence[Leg], alert: Alert) -> tuple[list[Leg], tuple[UUID, ...]]:
-    """The legs that can be decided now, and the orders to cancel before others can."""
+def _sorted_out(
+    legs: Sequence[Leg], alert: Alert, *, clears: bool
+) -> tuple[list[Leg], tuple[UUID, ...]]:
+    """The legs that can be decided now, and the orders to cancel before others can: none while it
+    takes a person to agree to the exit they are in the way of (not ``clears``).
+    """
     ready: list[Leg] = []
     to_cancel: list[UUID] = []
     for leg in legs:
         lane = alive_in(leg)
-        in_the_way = _in_the_way(leg, alert, lane)
-        to_cancel += in_the_way
-        if not in_the_way and not leg.is_late and not _must_wait(leg, alert, lane):
+        first = in_the_way(leg, alert, lane) if clears else []
+        to_cancel += first
+        if not first and not leg.is_late and not must_wait(leg, alert, lane):
             ready.append(leg)
     return ready, tuple(to_cancel)
+
+
+def _is_half_done(orders: Sequence[Order]) -> bool:
+    """Whether the other half of a reversal is still to be made; one that waits for approval is made
+    known when it is let go (``releasing``).
+    """
+    return any(
+        order.reverses and order.state not in HELD and not _has_other_half(order, orders)
+        for order in orders
+    )
 
 
 def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
@@ -209,9 +223,7 @@ def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:
 def refuse_signal(signal: Signal, alert: Alert) -> None:
     """Reasons that concern the alert as a whole. Raises Refusal."""
     strategy = signal.strategy
-    # Disabling a strategy must not leave its positions without their targets and stops.
-    if not strategy.is_enabled and signal.auth != OWN_ALERT:
-        raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
+    refuse_disabled(signal)
     sent_at = alert.sent_at or signal.received_at
     age = signal.received_at - sent_at
     signed = signal.auth == Strategy.Auth.HMAC
@@ -239,7 +251,14 @@ def refuse_signal(signal: Signal, alert: Alert) -> None:
         )
 
 
-def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
+def refuse_disabled(signal: Signal) -> None:
+    """Disabling a strategy must not leave its positions without their targets and stops."""
+    strategy = signal.strategy
+    if not strategy.is_enabled and signal.auth != OWN_ALERT:
+        raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
+
+
+def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
     moving = [
         order
@@ -258,7 +277,7 @@ def _must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     return any(order.side == side.opposite.value for order in moving)
 
 
-def _in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
+def in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
     """Orders to cancel before an exit can be decided: entries that could open again what is being
     closed, resting exits that would sell it twice, and stops that hold the coins it needs."""
     if leg.market is None or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):

@@ -89,3 +89,50 @@ SENDERS = register(
         apply=_set_allowlist,
     )
 )
+
+
+# --- whether a strategy's orders wait for a person ------------------------------------------------
+
+APPROVAL_COLUMNS = ("needs_approval", "exits_need_approval", "approval_seconds")
+
+
+def approval_payload(strategy: Strategy) -> Payload:
+    """The approval mode ``strategy`` is to have, as a proposal has it."""
+    return {"strategy": strategy.slug, "mode": _approval_mode(strategy)}
+
+
+def _approval_mode(strategy: Strategy) -> Shown:
+    return {name: getattr(strategy, name) for name in APPROVAL_COLUMNS}
+
+
+def _frees(payload: Payload, _secrets: Secrets) -> bool:
+    """Orders that had to wait would not have to any more, or could be approved later than now."""
+    before, after = _approval_mode(_strategy(payload)), payload["mode"]
+    if not before["needs_approval"]:
+        return False
+    given_up = any(before[name] and not after[name] for name in APPROVAL_COLUMNS[:2])
+    return given_up or bool(after["approval_seconds"] > before["approval_seconds"])
+
+
+def _set_approval(payload: Payload, _secrets: Secrets, reason: str) -> None:
+    row = _strategy(payload)
+    before = _approval_mode(row)
+    for name in APPROVAL_COLUMNS:
+        setattr(row, name, payload["mode"][name])
+    row.save(update_fields=APPROVAL_COLUMNS)
+    after = _approval_mode(row)
+    audit.record("strategy.changed", f"strategy {row}", before=before, after=after, reason=reason)
+
+
+APPROVAL = register(
+    Kind(
+        name="approval",
+        label="Let a strategy trade with less approval",
+        right="execution.change_strategy",
+        subject=lambda payload: f"approval mode of strategy {payload['strategy']}",
+        before=lambda payload: _approval_mode(_strategy(payload)),
+        after=lambda payload: dict(payload["mode"]),
+        loosens=_frees,
+        apply=_set_approval,
+    )
+)

@@ -45,6 +45,12 @@ class MayChange(MayView):
     perms_map = MayView.perms_map | {"POST": ["%(app_label)s.change_%(model_name)s"]}
 
 
+class MayApprove(MayView):
+    """The order's approve permission to POST."""
+
+    perms_map = MayView.perms_map | {"POST": ["%(app_label)s.approve_%(model_name)s"]}
+
+
 class MayOperate(MayView):
     """The breaker's operate permission to POST."""
 

@@ -7,12 +7,13 @@ may have been sent meanwhile, so it counts as unknown and is looked for by its i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils import timezone
 
 from brokers.models import Account
 from execution.models import Heartbeat, Order, Signal
-from execution.states import OrderState, SignalState
+from execution.states import HELD, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, switch
 from risk.models import TradingState
@@ -49,18 +50,22 @@ def hold_everything(made_at: str) -> Held:
 
 
 def _doubt_orders() -> int:
-    on_their_way = Order.objects.filter(state__in=(OrderState.PENDING, OrderState.SUBMITTING))
+    on_their_way = Order.objects.filter(state__in=(*UNSENT, OrderState.SUBMITTING))
     doubted = list(on_their_way.order_by("state", "id"))
     # Those that were being sent first: a lane holds one such order at a time.
     for order in sorted(doubted, key=lambda one: one.state != OrderState.SUBMITTING):
         now = timezone.now()
+        columns: dict[str, Any] = {"next_check_at": now}
         if order.state == OrderState.PENDING:
             move(order, Event.CLAIM, attempt=order.attempt + 1, submitted_at=now)
+        elif order.state in HELD:
+            # Nobody approved it here: it may be looked for, and never sent.
+            columns |= {"submitted_at": now, "expires_at": now}
         move(
             order,
             Event.LOSE_SIGHT,
             detail="restored from a backup: it may have been sent since",
             reason=ReasonCode.VENUE_UNREACHABLE.value,
-            next_check_at=now,
+            **columns,
         )
     return len(doubted)

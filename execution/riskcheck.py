@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import Environment
-from execution import pipeline
+from execution import approvals, pipeline
 from execution.ids import uuid7
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
@@ -152,6 +152,18 @@ def _reducing(scratch: Scratch) -> str:
     return scratch.outcome()
 
 
+def _unapproved(scratch: Scratch) -> str:
+    """Nobody says anything: it must wait, and then end."""
+    scratch.strategy.needs_approval = True
+    scratch.strategy.save()
+    if (early := scratch.outcome()) != SignalState.WORKING:
+        return early
+    orders = Order.objects.filter(account=scratch.account)
+    orders.update(approve_by=timezone.now())
+    approvals.expire()
+    return orders.get().reason
+
+
 def _leaving(scratch: Scratch) -> str:
     scratch.hold(Decimal(100))
     scratch.limit("daily_loss", Decimal(0))
@@ -171,6 +183,7 @@ _PATHS: tuple[tuple[str, Callable[[Scratch], str], ReasonCode | None], ...] = (
     ("an account that is switched off", _inactive, ReasonCode.ACCOUNT_INACTIVE),
     ("too little confidence", _doubtful, ReasonCode.LOW_CONFIDENCE),
     ("an open breaker", _breaker, ReasonCode.BREAKER_OPEN),
+    ("an order nobody approved", _unapproved, ReasonCode.APPROVAL_EXPIRED),
     ("the kill switch: halted", _halted, ReasonCode.TRADING_HALTED),
     ("the kill switch: reduce only", _reducing, ReasonCode.REDUCE_ONLY),
 )  # fmt: skip

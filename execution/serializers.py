@@ -77,7 +77,8 @@ class OrderSerializer(Row[Order]):
             "price", "stop_price", "trailing_percent", "time_in_force", "post_only", "reduce_only",
             "reference_price", "reserved_value", "state", "reason", "detail", "client_order_id",
             "broker_order_id", "filled_quantity", "average_price", "attempt", "created_at",
-            "submitted_at", "acknowledged_at", "finished_at", "expires_at", "updated_at",
+            "submitted_at", "acknowledged_at", "finished_at", "expires_at", "approve_by",
+            "updated_at",
         )  # fmt: skip
 
 
@@ -189,7 +190,8 @@ class StrategySerializer(Row[Strategy]):
             "slug", "note", "is_enabled", "auth", "format", "format_options", "allowlist",
             "max_age", "max_drift", "allows_delayed", "dedupe_window",
             "min_confidence", "requires_confidence", "min_reward_risk",
-            "requires_reward_risk", "on_naked", "routes", "created_at",
+            "requires_reward_risk", "on_naked", "needs_approval", "approval_seconds",
+            "exits_need_approval", "routes", "created_at",
         )  # fmt: skip
 
 

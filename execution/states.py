@@ -18,8 +18,12 @@ class SignalState(models.TextChoices):
 
 
 class OrderState(models.TextChoices):
-    """The life of an order. ``denied``: our risk said no; ``rejected``: the venue said no."""
+    """The life of an order. ``denied``: our risk or a person said no; ``rejected``: the venue did.
+    ``approved``: a person agreed, and a worker is about to judge it anew.
+    """
 
+    AWAITING_APPROVAL = "awaiting_approval", "awaiting approval"
+    APPROVED = "approved", "approved"
     PENDING = "pending", "pending"
     DENIED = "denied", "denied"
     SUBMITTING = "submitting", "submitting"
@@ -45,12 +49,17 @@ TERMINAL = frozenset(
         OrderState.NOT_PLACED,
     }
 )
+HELD = frozenset({OrderState.AWAITING_APPROVAL, OrderState.APPROVED})
+"""Decided, reserved, and in nobody's way: not sent before a person agreed and risk looked again."""
+UNSENT = HELD | {OrderState.PENDING}
 UNRESOLVED = frozenset({OrderState.UNKNOWN, OrderState.NEEDS_OPERATOR})
 AT_VENUE = frozenset({OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.CANCELING})
 WORKING = frozenset(set(OrderState) - TERMINAL)
 """Every state in which the order may still trade: all of them count against limits."""
 
 ORDER_COLORS = {
+    OrderState.AWAITING_APPROVAL: "info",
+    OrderState.APPROVED: "info",
     OrderState.PENDING: "info",
     OrderState.DENIED: "warning",
     OrderState.SUBMITTING: "info",

@@ -30,7 +30,8 @@ SECRET_NAMES = {
 }
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
 _DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk", "max_drift"}
-_SECONDS_OPTIONS = {"max_age", "dedupe_window", "most_alerts_window"}
+_SECONDS_OPTIONS = {"max_age", "dedupe_window", "most_alerts_window", "approval_seconds"}
+_FLAG_OPTIONS = {"allows_delayed", "needs_approval", "exits_need_approval"}
 _COUNT_OPTIONS = {"most_alerts", "expects_minutes"}
 _FRACTIONS = {"min_confidence", "risk_percent", "max_drift"}
 OPTIONS = {
@@ -47,6 +48,9 @@ OPTIONS = {
     "dedupe_window": "seconds in which the same body counts as one delivery",
     "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
     "allowlist": "name of an address allowlist, or none",
+    "needs_approval": "true: its orders wait until a person approves them",
+    "approval_seconds": "how long they wait before they expire",
+    "exits_need_approval": "true: exits wait too",
     "most_alerts": "how many alerts may open positions within most_alerts_window; 0 for no limit",
     "most_alerts_window": "seconds",
     "expects_minutes": "an alarm is raised after so many minutes without an alert",
@@ -115,7 +119,8 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
     for name in _COUNT_OPTIONS & set(given):
         setattr(strategy, name, int(_number(name, given[name])) or None)
     strategy.expects_market = str(given.get("expects_market", ""))
-    strategy.allows_delayed = _flag(given.get("allows_delayed", False))
+    for name in _FLAG_OPTIONS & set(given):
+        setattr(strategy, name, _flag(name, given[name]))
     strategy.format_options = json.loads(
         json.dumps(given.get("format_options", {}), default=_whole)
     )
@@ -166,9 +171,9 @@ def _whole(number: Decimal) -> int | str:
     return int(number) if number == number.to_integral_value() else format(number, "f")
 
 
-def _flag(value: Any) -> bool:
+def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise StrategyError("the option allows_delayed is true or false")
+        raise StrategyError(f"the option {name} is true or false")
     return value
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from execution import cancels, flatten, halting
 from execution.legs import own_orders
 from execution.models import Order, Signal
-from execution.states import TERMINAL, OrderState, SignalState
+from execution.states import TERMINAL, UNSENT, OrderState, SignalState
 
 LEFT_BEHIND = timedelta(seconds=1)
 BATCH = 200
@@ -35,7 +35,7 @@ def _due_orders() -> list[UUID]:
     due = (
         Order.objects.select_for_update(skip_locked=True, no_key=True)
         .filter(next_check_at__lte=now)
-        .exclude(state__in=(OrderState.PENDING, OrderState.SUBMITTING, *TERMINAL))
+        .exclude(state__in=(*UNSENT, OrderState.SUBMITTING, *TERMINAL))
         .order_by("next_check_at")
         .values_list("pk", flat=True)[:BATCH]
     )

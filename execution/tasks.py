@@ -21,6 +21,7 @@ from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
 from execution import (
     alarms,
+    approvals,
     bulkheads,
     cancels,
     differences,
@@ -34,6 +35,7 @@ from execution import (
     protect,
     queues,
     reconcile,
+    releasing,
     resolving,
     silence,
     sweeping,
@@ -47,7 +49,7 @@ from execution.exclusive import Work, exclusive
 from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
-from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.turns import Turns
 from risk import breakers, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
@@ -174,12 +176,40 @@ def run_lane(account_id: int, symbol: str) -> None:
 
 
 @shared_task
+def release_order(order_id: str) -> None:
+    """Judge an order a person approved anew, and let it into its lane."""
+    rows = Order.objects.select_related("account", "strategy")
+    order = rows.filter(pk=order_id, state=OrderState.APPROVED).first()
+    if order is None:
+        return
+    try:
+        with tracing.step("decide", order.signal_id, order=order_id):
+            for in_the_way in releasing.release(order):
+                cancel_order.apply_async(
+                    (str(in_the_way), ReasonCode.CANCELED_BY_SIGNAL.value), retry=False
+                )
+    except Crowded as crowded:
+        _later(crowded, release_order, order_id)
+        return
+    except Error:
+        raise
+    except Exception as error:
+        # The task boundary: a defect must not leave the order approved for ever, nor vanish.
+        logger.exception("judging an approved order failed")
+        releasing.give_up(order, error)
+    if order.state == OrderState.PENDING:
+        run_lane(order.account_id, order.symbol)
+    elif order.state in TERMINAL:
+        _after([order])
+
+
+@shared_task
 def check_order(order_id: str) -> None:
     """Ask the venue about a working or unknown order."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
     if order is None or order.state in TERMINAL:
         return
-    if order.state in (OrderState.PENDING, OrderState.SUBMITTING):
+    if order.state in UNSENT | {OrderState.SUBMITTING}:
         return
     state, filled = order.state, order.filled_quantity
     try:
@@ -325,6 +355,9 @@ def sweep() -> None:
         process_signal.apply_async((str(signal_id),), retry=False)
     for signal_id in sweeping.unsettled_signals():
         pipeline.settle(signal_id)
+    _after(approvals.expire())
+    for order_id in approvals.approved():
+        release_order.apply_async((str(order_id),), retry=False, expires=5)
     _sweep_accounts()
 
 

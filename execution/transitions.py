@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from execution import news
 from execution.models import Order, OrderEvent
-from execution.states import TERMINAL, UNRESOLVED, OrderState
+from execution.states import HELD, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from risk import audit
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ class Event(StrEnum):
     """What happened to an order."""
 
     # ours, before a byte has left
+    APPROVE = "approve"
+    RELEASE = "release"
     DENY = "deny"
     EXPIRE_UNSENT = "expire_unsent"
     CANCEL_UNSENT = "cancel_unsent"
@@ -60,9 +62,8 @@ _REPORTED: dict[Event, OrderState] = {
 """Where a venue's word leads, from any state in which the order may be at the venue."""
 
 TABLE: dict[tuple[OrderState, Event], OrderState] = {
-    (_S.PENDING, _E.DENY): _S.DENIED,
-    (_S.PENDING, _E.EXPIRE_UNSENT): _S.EXPIRED,
-    (_S.PENDING, _E.CANCEL_UNSENT): _S.CANCELED,
+    (_S.AWAITING_APPROVAL, _E.APPROVE): _S.APPROVED,
+    (_S.APPROVED, _E.RELEASE): _S.PENDING,
     (_S.PENDING, _E.DROP_UNSENT): _S.NOT_PLACED,
     (_S.PENDING, _E.CLAIM): _S.SUBMITTING,
     (_S.SUBMITTING, _E.RETURN_UNSENT): _S.PENDING,
@@ -78,6 +79,15 @@ TABLE: dict[tuple[OrderState, Event], OrderState] = {
     (_S.PARTIALLY_FILLED, _E.GIVE_UP): _S.NEEDS_OPERATOR,
     (_S.CANCELING, _E.GIVE_UP): _S.NEEDS_OPERATOR,
 }
+for _state in UNSENT:
+    TABLE |= {
+        (_state, _E.DENY): _S.DENIED,
+        (_state, _E.EXPIRE_UNSENT): _S.EXPIRED,
+        (_state, _E.CANCEL_UNSENT): _S.CANCELED,
+    }
+for _state in HELD:
+    # After a restore: it may have been approved and sent since the backup.
+    TABLE |= {(_state, _E.LOSE_SIGHT): _S.UNKNOWN}
 for _state in (_S.SUBMITTING, _S.UNKNOWN, _S.NEEDS_OPERATOR, _S.OPEN, _S.PARTIALLY_FILLED):
     TABLE |= {(_state, event): target for event, target in _REPORTED.items()}
 # An order about to be sent again may turn up after all: then it must not go out a second time.

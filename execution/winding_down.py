@@ -19,7 +19,7 @@ from execution import cancels, dispatch, flatten, halting, pipeline
 from execution.exclusive import Work, exclusive
 from execution.models import Order
 from execution.reconcile import check_order, reconcile_account
-from execution.states import TERMINAL
+from execution.states import TERMINAL, UNSENT
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
@@ -104,7 +104,7 @@ def _under_way(account: Account) -> list[Order]:
     """Cancels and closes whose next question to the venue is due."""
     closes = Order.objects.filter(account=account, role=Order.Role.FLATTEN)
     orders = cancels.left().filter(account=account) | closes.exclude(state__in=TERMINAL)
-    due = orders.filter(next_check_at__lte=timezone.now()).exclude(state="pending")
+    due = orders.filter(next_check_at__lte=timezone.now()).exclude(state__in=UNSENT)
     return list(due.exclude(state="submitting").select_related("account"))
 
 

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
-from execution.admin import lab
+from execution.admin import approvals, lab
 from fks_site import dashboard, getting_started, performance, trading_switch, twofactor
 from fks_site.users import GroupAdmin, UserAdmin
 
@@ -23,6 +23,7 @@ admin.site.enable_nav_sidebar = True
 def _urls() -> list[URLPattern]:
     return [
         *lab.urls(),
+        *approvals.urls(),
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("second-factor/", twofactor.page, name="second_factor"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),

@@ -21,7 +21,7 @@ from brokers.fields import MoneyField
 from brokers.models import Account
 from execution.admin.search import first_id_at
 from execution.models import Alarm, Difference, Fill, Order, Position, Protection, Signal
-from execution.states import UNRESOLVED, WORKING, SignalState
+from execution.states import UNRESOLVED, WORKING, OrderState, SignalState
 from fks_site import account_figures, charts
 from risk import switch
 from risk.breakers import OPERATE
@@ -68,6 +68,11 @@ class View:
     def unresolved(self) -> int:
         """Orders of unknown fate, and those that wait for an operator."""
         return sum(row.unresolved for row in self.accounts)
+
+    @property
+    def awaiting(self) -> int:
+        """Orders that wait for a person's approval."""
+        return sum(row.awaiting for row in self.accounts)
 
     @property
     def differences(self) -> int:
@@ -153,6 +158,7 @@ def _accounts(now: datetime) -> QuerySet[Account]:
     return rows.annotate(
         working=_orders_in(WORKING),
         unresolved=_orders_in(UNRESOLVED),
+        awaiting=_orders_in(frozenset({OrderState.AWAITING_APPROVAL})),
         open_differences=_count(Difference.objects.filter(state=Difference.State.OPEN)),
         unguarded_positions=_count(
             Protection.objects.filter(is_active=True, naked_since__isnull=False)

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from brokers.types import Environment
-from execution.admin import lab
+from execution.admin import approvals, lab
 from execution.admin.orders import STAGES
 from fks_site import dashboard, getting_started, performance
 
@@ -50,6 +50,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 _PERFORMANCE = {"title": "Performance", "icon": "monitoring"}
+_APPROVALS = {"title": "Approvals", "icon": "how_to_reg"}
 _LAB = {"title": "Payload lab", "icon": "science"}
 _START = {"title": "Getting started", "icon": "rocket_launch"}
 _COUNTED = ("execution.order", "execution.difference", "execution.protection")
@@ -61,6 +62,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, entries in _GROUPS.items():
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
+        if title == "Trading" and request.user.has_perms(approvals.LOOK):
+            items.insert(0, _APPROVALS | {"link": reverse("admin:approvals")} | _awaiting())
         if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
             items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
         if title == "Set-up" and request.user.has_perms(getting_started.LOOK):
@@ -91,6 +94,11 @@ def _badge(model: str, view: dashboard.View) -> dict[str, str]:
     if model == "execution.order" and view.working:
         return {"badge": str(view.working), "badge_variant": "info"}
     return {}
+
+
+def _awaiting() -> dict[str, str]:
+    count = dashboard.cached_view().awaiting
+    return {"badge": str(count), "badge_variant": "danger"} if count else {}
 
 
 def _may_see(request: HttpRequest, model: str) -> bool:

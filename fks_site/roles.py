@@ -22,6 +22,7 @@ _DESK = frozenset(
         "risk.operate_circuitbreaker",
         "execution.add_order",
         "execution.change_order",
+        "execution.approve_order",
         "execution.change_difference",
     }
 )

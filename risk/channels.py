@@ -27,6 +27,7 @@ class Severity(models.IntegerChoices):
 class Event(models.TextChoices):
     """What people can be told of."""
 
+    APPROVAL_WANTED = "approval_wanted", "order waits for approval"
     ORDER_ACCEPTED = "order_accepted", "order accepted"
     ORDER_PARTLY_FILLED = "order_partly_filled", "order partly filled"
     ORDER_FILLED = "order_filled", "order filled"

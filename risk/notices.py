@@ -17,6 +17,7 @@ from risk.channels import Channel, Event, Notice, Severity
 GATHER_FOR = timedelta(seconds=3)
 """What is no alarm waits this long for company: an order's steps become one message."""
 SEVERITIES = {
+    Event.APPROVAL_WANTED: Severity.ALARM,
     Event.ORDER_ACCEPTED: Severity.INFO,
     Event.ORDER_PARTLY_FILLED: Severity.INFO,
     Event.ORDER_FILLED: Severity.INFO,

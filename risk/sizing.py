@@ -7,7 +7,7 @@ currency (quote amount × ``Facts.to_account_currency``). Everything is rounded 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, DecimalException, localcontext
 
 from brokers.types import Side
@@ -71,6 +71,17 @@ def size(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Li
             raise Refusal(
                 ReasonCode.SIZE_TOO_LARGE, "the numbers of this order are out of all bounds"
             ) from error
+
+
+def at_most(sized: Size, quantity: Decimal) -> Size:
+    """``sized`` cut down to ``quantity``, which lies on the instrument's grid."""
+    if sized.quantity <= quantity:
+        return sized
+    formula = f"min({text(sized.quantity)}, {text(quantity)})"
+    with localcontext(ARITHMETIC):
+        value = shown(sized.value * quantity / sized.quantity)
+    step = Step("capped at what was approved", formula, quantity)
+    return replace(sized, quantity=quantity, value=value, steps=(*sized.steps, step))
 
 
 def _entry_quantity(case: _Case) -> Decimal:

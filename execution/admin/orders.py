@@ -19,12 +19,21 @@ from execution import commands
 from execution.admin.search import AgeFilter, by_id, few
 from execution.admin.story import order_stories
 from execution.models import Order
-from execution.states import AT_VENUE, ORDER_COLORS, UNRESOLVED, WORKING, OrderState
+from execution.states import (
+    AT_VENUE,
+    HELD,
+    ORDER_COLORS,
+    UNRESOLVED,
+    UNSENT,
+    WORKING,
+    OrderState,
+)
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 CANCEL = "execution.change_order"
 STAGES = {
     "working": ("Working", Q(state__in=sorted(WORKING))),
+    "approval": ("Awaiting approval", Q(state__in=sorted(HELD))),
     "unknown": ("Unknown", Q(state=OrderState.UNKNOWN)),
     "needs_operator": ("Needs operator", Q(state=OrderState.NEEDS_OPERATOR)),
     "denied": ("Denied", Q(state=OrderState.DENIED)),
@@ -193,7 +202,7 @@ def _question(order: Order, back: str) -> Question:
     text = "An order at the venue may still fill before its cancel arrives."
     if order.state in UNRESOLVED:
         text = "Nobody knows yet whether the venue has it: it is cancelled as soon as it is found."
-    if order.state == OrderState.PENDING:
+    if order.state in UNSENT:
         text = "It has not been sent: canceling it now ends it for good."
     elif order.role == Order.Role.STOP_LOSS:
         text = "It is a stop loss: its position is unguarded until FKS has placed another one."

@@ -23,7 +23,7 @@ from execution.admin import lab
 from execution.authentication import new_secret
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
-from execution.proposable import SENDERS
+from execution.proposable import APPROVAL, APPROVAL_COLUMNS, SENDERS, approval_payload
 from risk import audit, proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
@@ -119,6 +119,10 @@ class StrategyAdmin(AuditedAdmin):
         ),
         ("Stop losses", {"fields": ("on_naked",)}),
         (
+            "Approval by a person",
+            {"fields": ("needs_approval", "approval_seconds", "exits_need_approval")},
+        ),
+        (
             "What an entry must bring",
             {
                 "fields": (
@@ -158,6 +162,8 @@ class StrategyAdmin(AuditedAdmin):
             obj.is_enabled = False  # it has no secret yet
         if change and "allowlist" in form.changed_data:
             self._propose_senders(request, obj, form.cleaned_data[REASON])
+        if change and set(APPROVAL_COLUMNS) & set(form.changed_data):
+            self._propose_approval(request, obj, form.cleaned_data[REASON])
         super().save_model(request, obj, form, change)
 
     def _propose_senders(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
@@ -167,6 +173,15 @@ class StrategyAdmin(AuditedAdmin):
         if proposals.must_wait(SENDERS.name, payload):
             self.note_proposal(request, proposals.submit(SENDERS.name, payload, reason=reason))
             obj.allowlist = Strategy.objects.get(pk=obj.pk).allowlist
+
+    def _propose_approval(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
+        """Less approval may take another person: until then the stored mode stays."""
+        payload = approval_payload(obj)
+        if proposals.must_wait(APPROVAL.name, payload):
+            self.note_proposal(request, proposals.submit(APPROVAL.name, payload, reason=reason))
+            stored = Strategy.objects.get(pk=obj.pk)
+            for name in APPROVAL_COLUMNS:
+                setattr(obj, name, getattr(stored, name))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

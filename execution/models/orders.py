@@ -112,12 +112,16 @@ class Order(models.Model):
     expires_at = models.DateTimeField(
         null=True, help_text="Not sent after this moment; exits have none."
     )
+    approve_by = models.DateTimeField(
+        null=True, help_text="It waited, or waits, for a person's approval until then."
+    )
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-id"]
+        permissions = (("approve_order", "Can approve orders"),)
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["account", "symbol"],

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -123,6 +123,20 @@ class Strategy(models.Model):
         choices=OnNaked.choices,
         default=OnNaked.REPLACE,
         help_text="What to do when a stop loss is not at the venue although it should be.",
+    )
+    needs_approval = models.BooleanField(
+        "orders need approval",
+        default=False,
+        help_text="Its orders wait on the page Approvals until a person agrees, and expire if nobody "
+        "does. Stop losses, targets and the kill switch never wait.",
+    )
+    approval_seconds = models.PositiveIntegerField(
+        default=120,
+        validators=[MinValueValidator(5), MaxValueValidator(86_400)],
+        help_text="Seconds an order waits for approval; an entry no longer than its alert is good for.",
+    )
+    exits_need_approval = models.BooleanField(
+        default=False, help_text="Exits wait too; else they go out at once."
     )
     most_alerts = models.PositiveIntegerField(
         null=True,

@@ -57,9 +57,12 @@ def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict
     return _ratio(name, (intent.take_profit - entry) * intent.side.sign, risk, least)
 
 
-def price_drift(rules: StrategyRules, intent: Intent, quote: Quote) -> Verdict:
+def price_drift(
+    rules: StrategyRules, intent: Intent, quote: Quote, *, whose: str = "the alert's"
+) -> Verdict:
     """PRICE_DRIFT when the market an entry would trade at is further from the alert's price than the
     strategy allows (a fraction of that price). A limit or a stop names its own price and passes.
+    ``whose`` price it is, the sentence says.
     """
     name, most = "max_drift", rules.max_drift
     if intent.is_exit or most is None:
@@ -76,7 +79,7 @@ def price_drift(rules: StrategyRules, intent: Intent, quote: Quote) -> Verdict:
     return Verdict(
         rule=name,
         passed=passed,
-        detail=f"the market at {market:f} {verb} {text(most * 100)} % of the alert's {price:f}",
+        detail=f"the market at {market:f} {verb} {text(most * 100)} % of {whose} {price:f}",
         code=None if passed else ReasonCode.PRICE_DRIFT,
         numbers={"price": noted(price), "market": noted(market), "max_drift": most},
     )

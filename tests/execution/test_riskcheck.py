@@ -28,7 +28,7 @@ def test_a_sound_installation_passes_and_stays_as_it_is() -> None:
     report = riskcheck.run()
     assert [one for one in report.results if not one["passed"]] == []
     assert report.passed
-    assert len(report.results) == 13 + len(before)
+    assert len(report.results) == 14 + len(before)
     assert list(RiskLimit.objects.values("rule", "value", "mode").order_by("pk")) == before
     assert TradingState.objects.get().state == "halted"
     assert AuditEvent.objects.count() == events

@@ -259,6 +259,43 @@ def test_other_senders_are_proposed_from_the_strategys_page() -> None:
     assert Proposal.objects.get().subject == "allowlist of strategy trend"
 
 
+@pytest.mark.parametrize(
+    ("now", "wanted", "waits"),
+    [
+        ((False, False, 120), (True, False, 120), False),
+        ((False, False, 120), (False, True, 999), False),
+        ((True, False, 120), (True, True, 60), False),
+        ((True, False, 120), (False, False, 120), True),
+        ((True, True, 120), (True, False, 120), True),
+        ((True, False, 120), (True, False, 121), True),
+    ],
+)
+def test_less_approval_waits_and_more_of_it_does_not(
+    now: tuple[bool, bool, int], wanted: tuple[bool, bool, int], waits: bool
+) -> None:
+    columns = ("needs_approval", "exits_need_approval", "approval_seconds")
+    strategy = StrategyFactory.create(slug="trend", **dict(zip(columns, now, strict=True)))
+    payload = {"strategy": "trend", "mode": dict(zip(columns, wanted, strict=True))}
+    assert done("approval", payload) is not waits
+    if waits:
+        proposals.approve(Proposal.objects.get().pk, person("bert"), "ok")
+    strategy.refresh_from_db()
+    assert tuple(getattr(strategy, name) for name in columns) == wanted
+
+
+def test_less_approval_is_proposed_from_the_strategys_page() -> None:
+    strategy = StrategyFactory.create(slug="trend", needs_approval=True, is_enabled=False)
+    url = reverse("admin:execution_strategy_change", args=[strategy.pk])
+    anna = client_of(person("anna"))
+    form = strategy_form(anna.get(url)) | {"note": "new", "reason": "too slow"}
+    form.pop("needs_approval")
+    answer = anna.post(url, form, follow=True)
+    assert "Another person" in answer.text, answer.context["errors"]
+    strategy.refresh_from_db()
+    assert (strategy.needs_approval, strategy.note) == (True, "new"), "the rest of the form holds"
+    assert Proposal.objects.get().subject == "approval mode of strategy trend"
+
+
 def strategy_form(page: Any) -> dict[str, Any]:
     """What the page's form would send unchanged."""
     form = page.context["adminform"].form

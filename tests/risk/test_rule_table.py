@@ -54,12 +54,15 @@ PORTFOLIO = exposures(
 
 @dataclass(frozen=True)
 class Case:
-    """A limit that is just reached by ``known``; ``over`` is the least that is too much."""
+    """A limit that is just reached by ``known``; ``under`` stays below it, and ``over`` is the least
+    that is too much: other facts, or another limit.
+    """
 
     rule: str
     value: str
     known: Facts = FACTS
     over: Facts | str = ""
+    under: Facts | str = ""
     order: Intent = BUY
     size: Size = field(default_factory=sized)
     parameters: dict[str, str] = field(default_factory=dict)
@@ -73,9 +76,18 @@ class Case:
 
     def verdict_over(self) -> Verdict:
         """With more than the limit allows: other facts, or a limit a little lower."""
-        if isinstance(self.over, Facts):
-            return self.judge(self.over, self.value)
-        return self.judge(self.known, self.over)
+        return self._against(self.over)
+
+    def verdict_under(self) -> Verdict:
+        """With less than the limit allows: other facts, or a limit as much higher as over is lower."""
+        if self.under or not isinstance(self.over, str):
+            return self._against(self.under)
+        return self._against(str(2 * D(self.value) - D(self.over)))
+
+    def _against(self, other: Facts | str) -> Verdict:
+        if isinstance(other, Facts):
+            return self.judge(other, self.value)
+        return self.judge(self.known, other)
 
 
 LIMIT_BUY = intent(type=OrderType.LIMIT, price=102)
@@ -97,12 +109,14 @@ CASES = [
         "5",
         book(recent=(Recent(Side.BUY, D(1), None, ago(seconds=6)),)),
         book(recent=(Recent(Side.BUY, D(1), None, ago(seconds=5)),)),
+        book(recent=(Recent(Side.BUY, D(1), None, ago(seconds=60)),)),
     ),
     Case(
         "duplicate_order",
         "5",
         book(recent=(Recent(Side.BUY, D(1), D("102.01"), AT), Recent(Side.SELL, D(1), D(102), AT))),
         book(recent=(Recent(Side.BUY, D(1), D(102), AT),)),
+        book(recent=()),
         order=LIMIT_BUY,
     ),
     Case(
@@ -110,39 +124,52 @@ CASES = [
         "1",
         book(resting=(Resting(Side.SELL, D("100.01")), Resting(Side.BUY, D(100)))),
         book(resting=(Resting(Side.SELL, D(100)),)),
+        book(resting=(Resting(Side.SELL, D(150)),)),
     ),
     Case(
         "self_match",
         "1",
         book(resting=(Resting(Side.BUY, D("97.01")),)),
         book(resting=(Resting(Side.BUY, D("97.02")),)),
+        book(resting=(Resting(Side.BUY, D(50)),)),
         order=LIMIT_SELL,
     ),
-    Case("max_quote_age", "5", quoted("1", "2", ago(seconds=5)), quoted("1", "2", ago(seconds=6))),
+    Case(
+        "max_quote_age",
+        "5",
+        quoted("1", "2", ago(seconds=5)),
+        quoted("1", "2", ago(seconds=6)),
+        quoted("1", "2", ago(seconds=4)),
+    ),
     Case(
         "max_quote_age",
         "5",
         quoted("99", "100", AT + timedelta(seconds=5)),
         quoted("99", "100", AT + timedelta(seconds=6)),
+        quoted("99", "100", AT + timedelta(seconds=4)),
     ),
-    Case("max_spread", "0.02", quoted("99", "101"), quoted("99", "101.01")),
-    Case("max_spread", "1", quoted("100", "100"), quoted("100.01", "100")),
-    Case("max_spread", "1", quoted("1", "1"), quoted("0", "1")),
+    Case(
+        "max_spread", "0.02", quoted("99", "101"), quoted("99", "101.01"), quoted("99.5", "100.5")
+    ),
+    Case("max_spread", "1", quoted("100", "100"), quoted("100.01", "100"), quoted("99", "100")),
+    Case("max_spread", "1", quoted("1", "1"), quoted("0", "1"), quoted("1", "1.1")),
     Case(
         "max_price_jump",
         "0.1",
         replace(quoted("109", "111"), book=replace(FACTS.book, previous=Seen(D(100), ago(seconds=60)))),
         replace(quoted("109", "111.02"), book=replace(FACTS.book, previous=Seen(D(100), AT))),
+        replace(quoted("104", "106"), book=replace(FACTS.book, previous=Seen(D(100), AT))),
     ),
     Case(
         "max_price_jump",
         "0.1",
         replace(quoted("109", "999"), book=replace(FACTS.book, previous=Seen(D(100), ago(seconds=61)))),
         replace(quoted("89", "90.98"), book=replace(FACTS.book, previous=Seen(D(100), AT))),
+        replace(quoted("94", "96"), book=replace(FACTS.book, previous=Seen(D(100), AT))),
     ),
     Case("max_position_value", "100", over="99.99"),
-    Case("max_open_orders", "3", facts(open_orders=2), facts(open_orders=3)),
-    Case("max_symbol_orders", "3", book(symbol_orders=2), book(symbol_orders=3)),
+    Case("max_open_orders", "3", facts(open_orders=2), facts(open_orders=3), FACTS),
+    Case("max_symbol_orders", "3", book(symbol_orders=2), book(symbol_orders=3), book(symbol_orders=1)),
     Case("max_account_exposure", "350", book(exposures=PORTFOLIO), "349.99"),
     Case("max_gross_exposure", "400", book(exposures=PORTFOLIO), "399.99"),
     Case(
@@ -159,22 +186,33 @@ CASES = [
     ),
     Case("max_strategy_exposure", "250", book(strategy_exposures=PORTFOLIO[:1]), "249.99"),
     Case("max_leverage", "0.035", book(exposures=PORTFOLIO), "0.03499"),
-    Case("max_margin_share", "0.5", book(free_funds=D(200)), book(free_funds=D("199.99"))),
+    Case(
+        "max_margin_share",
+        "0.5",
+        book(free_funds=D(200)),
+        book(free_funds=D("199.99")),
+        book(free_funds=D(201)),
+    ),
     Case(
         "max_margin_share",
         "0.5",
         book(free_funds=D(40), leverage=D(5)),
         book(free_funds=D("39.99"), leverage=D(5)),
+        book(free_funds=D(41), leverage=D(5)),
     ),
     Case("risk_per_trade", "0.001", over="0.0009"),
-    Case("daily_loss", "100", day("-70", "-29.99"), day("-70", "-30")),
+    Case("daily_loss", "100", day("-70", "-29.99"), day("-70", "-30"), day("-70", "1")),
     Case(
-        "daily_loss", "100", day("-99.99", "-500"), day("-100", "500"),
+        "daily_loss", "100", day("-99.99", "-500"), day("-100", "500"), day("0", "-500"),
         parameters={"unrealised": "ignore"},
     ),
-    Case("max_drawdown", "100", day("20", "30.01", "150"), day("20", "30", "150")),
+    Case(
+        "max_drawdown", "100", day("20", "30.01", "150"), day("20", "30", "150"),
+        day("20", "60", "150"),
+    ),
     Case(
         "loss_streak", "3", book(losses=Streak(2, AT)), book(losses=Streak(3, AT)),
+        book(losses=Streak(0, None)),
         parameters={"cool_down": "60"},
     ),
     Case(
@@ -182,10 +220,19 @@ CASES = [
         "3",
         book(losses=Streak(9, ago(seconds=60))),
         book(losses=Streak(3, ago(seconds=59))),
+        book(losses=Streak(3, ago(seconds=3600))),
         parameters={"cool_down": "60"},
     ),
-    Case("repeated_execution", "10", book(entries_within={60: 9}), book(entries_within={60: 10})),
-    Case("reject_streak", "3", book(rejects=Streak(2, AT)), book(rejects=Streak(3, AT))),
+    Case("repeated_execution", "10", book(entries_within={60: 9}), book(entries_within={60: 10}),
+         book(entries_within={60: 0})),
+    Case("reject_streak", "3", book(rejects=Streak(2, AT)), book(rejects=Streak(3, AT)),
+         book(rejects=Streak(0, None))),
+    Case(
+        "trading_hours", "15", facts(at=datetime(2026, 6, 3, 16, 44, 59, tzinfo=UTC)),
+        facts(at=datetime(2026, 6, 3, 16, 45, tzinfo=UTC)),
+        facts(at=datetime(2026, 6, 3, 12, tzinfo=UTC)),
+        parameters={"zone": "UTC", "opens": "09:00", "closes": "17:00"},
+    ),
 ]  # fmt: skip
 
 
@@ -194,7 +241,8 @@ def named(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=named)
-def test_what_is_allowed_passes_and_the_least_more_does_not(case: Case) -> None:
+def test_under_and_at_the_limit_it_passes_and_the_least_more_does_not(case: Case) -> None:
+    assert case.verdict_under().passed, case.verdict_under().detail
     assert case.verdict_at().passed, case.verdict_at().detail
     denied = case.verdict_over()
     assert denied.denies, denied.detail
@@ -203,8 +251,8 @@ def test_what_is_allowed_passes_and_the_least_more_does_not(case: Case) -> None:
 
 
 def test_every_rule_has_its_row() -> None:
-    judged_when_sent_or_by_the_clock = {"message_rate", "trading_hours"}
-    assert set(RULES) - {case.rule for case in CASES} == judged_when_sent_or_by_the_clock
+    """The rate of messages is no verdict: an order over it waits (the table of it is below)."""
+    assert set(RULES) - {case.rule for case in CASES} == {"message_rate"}
 
 
 def test_every_rule_says_what_it_is() -> None:

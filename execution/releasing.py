@@ -1,0 +1,112 @@
+"""Letting an approved order go: judged anew by today's market, limits and switches, then PENDING.
+
+The order is made once more from its alert, as if the alert came now, and never larger than what was
+approved. What the person was not shown (another side, an entry that was an exit) is not sent.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+
+from brokers.models import Account
+from execution import legs, orders, pipeline
+from execution.alerts import Alert
+from execution.models import Order, Signal
+from execution.states import OrderState, SignalState
+from execution.transitions import Event, move
+from risk.limits import take_turns
+from risk.types import ReasonCode, Refusal
+
+_JUDGED = (
+    "type",
+    "quantity",
+    "price",
+    "stop_price",
+    "trailing_percent",
+    "time_in_force",
+    "reduce_only",
+    "reference_price",
+    "reserved_value",
+    "expires_at",
+)
+_TOLD = ("verdicts", "sizing")
+
+
+def release(order: Order) -> tuple[UUID, ...]:
+    """Judge an approved ``order`` anew and let it into its lane, or end it with the reason.
+
+    Returns orders that have to be cancelled first; it stays approved meanwhile, and while its size
+    depends on orders under way. Raises Crowded when the venue holds its share of threads already.
+    """
+    signal = Signal.objects.select_related("strategy").get(pk=order.signal_id)
+    alert = Alert.from_json(signal.alert)
+    leg = legs.leg_on(order.account, signal, alert)
+    with transaction.atomic():
+        take_turns(signal.strategy_id)
+        list(Account.objects.select_for_update(no_key=True).filter(pk=order.account_id))
+        order.refresh_from_db()
+        if order.state != OrderState.APPROVED:
+            return ()
+        draft = orders.blank(signal, alert, leg, identity=order.id)
+        try:
+            _refuse_outdated(order, signal, alert)
+            lane = [other for other in legs.alive_in(leg) if other.pk != order.pk]
+            first = pipeline.in_the_way(leg, alert, lane)
+            if first or pipeline.must_wait(leg, alert, lane):
+                return tuple(first)
+            orders.fill_in(draft, signal, alert, leg, _exited(order), approved=order)
+        except Refusal as refusal:
+            _end(order, draft, refusal)
+            return ()
+        _let_go(order, draft)
+    return ()
+
+
+def _refuse_outdated(order: Order, signal: Signal, alert: Alert) -> None:
+    """An exit stays an exit however long a person took; an entry does not."""
+    if order.is_exit:
+        pipeline.refuse_disabled(signal)
+    else:
+        pipeline.refuse_signal(signal, alert)
+
+
+def _exited(order: Order) -> Decimal | None:
+    """What the first half of a reversal has traded, if ``order`` is its second half."""
+    if order.is_exit:
+        return None
+    halves = legs.own_orders(order.signal_id).filter(account_id=order.account_id, reverses=True)
+    return halves.exclude(pk=order.pk).values_list("filled_quantity", flat=True).first()
+
+
+def _let_go(order: Order, draft: Order) -> None:
+    columns = {name: getattr(draft, name) for name in (*_JUDGED, *_TOLD)}
+    if move(order, Event.RELEASE, **columns) and order.reverses:
+        # The other side is decided once this half has ended: the alert is not done.
+        Signal.objects.filter(pk=order.signal_id, state=SignalState.WORKING).update(
+            state=SignalState.RECEIVED
+        )
+
+
+def _end(order: Order, draft: Order, refusal: Refusal) -> None:
+    is_stale = refusal.code is ReasonCode.STALE
+    told = {name: getattr(draft, name) for name in _TOLD if getattr(draft, name)}
+    move(
+        order,
+        Event.EXPIRE_UNSENT if is_stale else Event.DENY,
+        detail=refusal.detail,
+        evidence={name: str(value) for name, value in refusal.numbers.items()},
+        reason=refusal.code.value,
+        **told,
+    )
+
+
+def give_up(order: Order, error: Exception) -> None:
+    """End an approved order that could not be judged for a defect of ours."""
+    order.refresh_from_db()
+    if order.state != OrderState.APPROVED:
+        return
+    detail = f"FKS could not judge this: {type(error).__name__}"
+    move(order, Event.DENY, detail=detail, reason=ReasonCode.INTERNAL_ERROR.value)
