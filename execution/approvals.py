@@ -8,6 +8,7 @@ its end. Nobody's word in time ends it too.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -61,7 +62,7 @@ def reject(order: Order, user: User, note: str) -> None:
     _decide(order, user, Event.DENY, note, reason=ReasonCode.APPROVAL_REJECTED.value)
 
 
-def _decide(order: Order, user: User, event: Event, note: str, **changes: str) -> None:
+def _decide(order: Order, user: User, event: Event, note: str, **changes: Any) -> None:
     verb = "approved" if event is Event.APPROVE else "rejected"
     who = user.get_username()
     _refuse(order, who)

@@ -41,7 +41,7 @@ def release(order: Order) -> tuple[UUID, ...]:
     Returns orders that have to be cancelled first; it stays approved meanwhile, and while its size
     depends on orders under way. Raises Crowded when the venue holds its share of threads already.
     """
-    signal = Signal.objects.select_related("strategy").get(pk=order.signal_id)
+    signal = Signal.objects.select_related("strategy").get(orders=order.pk)
     alert = Alert.from_json(signal.alert)
     leg = legs.leg_on(order.account, signal, alert)
     with transaction.atomic():
@@ -57,11 +57,11 @@ def release(order: Order) -> tuple[UUID, ...]:
             first = pipeline.in_the_way(leg, alert, lane)
             if first or pipeline.must_wait(leg, alert, lane):
                 return tuple(first)
-            orders.fill_in(draft, signal, alert, leg, _exited(order), approved=order)
+            orders.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
         except Refusal as refusal:
             _end(order, draft, refusal)
             return ()
-        _let_go(order, draft)
+        _let_go(order, draft, signal)
     return ()
 
 
@@ -73,19 +73,19 @@ def _refuse_outdated(order: Order, signal: Signal, alert: Alert) -> None:
         pipeline.refuse_signal(signal, alert)
 
 
-def _exited(order: Order) -> Decimal | None:
+def _exited(order: Order, signal: Signal) -> Decimal | None:
     """What the first half of a reversal has traded, if ``order`` is its second half."""
     if order.is_exit:
         return None
-    halves = legs.own_orders(order.signal_id).filter(account_id=order.account_id, reverses=True)
+    halves = legs.own_orders(signal.pk).filter(account_id=order.account_id, reverses=True)
     return halves.exclude(pk=order.pk).values_list("filled_quantity", flat=True).first()
 
 
-def _let_go(order: Order, draft: Order) -> None:
+def _let_go(order: Order, draft: Order, signal: Signal) -> None:
     columns = {name: getattr(draft, name) for name in (*_JUDGED, *_TOLD)}
     if move(order, Event.RELEASE, **columns) and order.reverses:
         # The other side is decided once this half has ended: the alert is not done.
-        Signal.objects.filter(pk=order.signal_id, state=SignalState.WORKING).update(
+        Signal.objects.filter(pk=signal.pk, state=SignalState.WORKING).update(
             state=SignalState.RECEIVED
         )
 

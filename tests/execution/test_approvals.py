@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -73,6 +74,7 @@ def send(route: Route, action: str = "buy", auth: str = "token", **alert: Any) -
     fields = {"symbol": LANE, "action": action} | alert
     if action != "close":
         fields = {"quantity": "0.01"} | fields
+    fields = {name: value for name, value in fields.items() if value is not None}
     symbol = fields["symbol"]
     signal = SignalFactory.create(
         strategy=route.strategy, action=action, symbol=symbol, alert=fields, auth=auth
@@ -357,7 +359,7 @@ def test_what_changed_meanwhile_denies_it(
     change: Callable[[Route, Script], None],
     code: ReasonCode,
 ) -> None:
-    order = waiting(route)
+    order = waiting(route, price="60000")
     change(route, script)
     approve(order, maria)
     assert ended(order) == (S.DENIED, code)
@@ -625,8 +627,9 @@ def test_nobody_decides_on_the_order_they_placed(
 
 
 def test_a_reversal_closes_at_once_and_its_other_side_waits(
-    route: Route, maria: User, eager: None
+    route: Route, maria: User, script: Script, eager: None
 ) -> None:
+    script.capabilities = replace(script.capabilities, short_selling=True)
     PositionFactory.create(account=route.account, quantity="0.02")
     signal = send(route, "sell", quantity="0.05")
     tasks.process_signal(str(signal.pk))
@@ -641,8 +644,9 @@ def test_a_reversal_closes_at_once_and_its_other_side_waits(
 
 
 def test_a_reversal_whose_exit_waits_too_holds_up_nothing(
-    route: Route, maria: User, eager: None
+    route: Route, maria: User, script: Script, eager: None
 ) -> None:
+    script.capabilities = replace(script.capabilities, short_selling=True)
     Strategy.objects.update(exits_need_approval=True)
     route.strategy.refresh_from_db()
     PositionFactory.create(account=route.account, quantity="0.02")

@@ -224,10 +224,13 @@ def test_free_funds_are_what_the_venue_said_less_what_followed(
     account.balances_at = now
     account.options = {"leverage": 4}
     OrderFactory.create(account=account, reserved_value="8", created_at=now + timedelta(seconds=1))
-    OrderFactory.create(account=account, reserved_value="9", created_at=now - timedelta(seconds=1))
+    earlier = now - timedelta(seconds=1)
+    OrderFactory.create(account=account, reserved_value="9", created_at=earlier, state="open")
+    for unsent in ("awaiting_approval", "approved", "pending"):
+        OrderFactory.create(account=account, reserved_value="4", created_at=earlier, state=unsent)
     OrderFactory.create(account=account, reserved_value="9", created_at=now, state="denied")
     read = told(account, strategy, "max_margin_share")
-    assert (read.free_funds, read.leverage) == (98, 4)
+    assert (read.free_funds, read.leverage) == (95, 4)
     account.balances_at = now - timedelta(seconds=91)
     assert told(account, strategy, "max_margin_share").free_funds is None
 

@@ -24,15 +24,15 @@ from brokers.errors import (
 )
 from brokers.models import Account
 from brokers.types import Environment, ExecutionResult, Outcome
-from execution import approvals, commands, differences, halting, pipeline, tasks
-from execution.models import Order, Protection, Route, Signal, Strategy
+from execution import approvals, commands, differences, pipeline, tasks
+from execution.models import Order, Route, Signal, Strategy
 from execution.states import OrderState
 from risk import breakers, switch
 from risk.limits import set_limit
 from risk.models import TradingState
 from risk.types import LimitMode
 from risk.types import ReasonCode as R
-from tests.brokers.scripted import Script, ScriptedPlugin, rest, script_of, swallow
+from tests.brokers.scripted import Script, ScriptedPlugin, fill_whole, rest, script_of, swallow
 from tests.factories import (
     FillFactory,
     OrderFactory,
@@ -173,6 +173,7 @@ def already_at_target(desk: Desk) -> str:
 
 def not_flat(desk: Desk) -> str:
     """The first half of a reversal is refused by the venue, so there is no second."""
+    desk.script.capabilities = replace(desk.script.capabilities, short_selling=True)
     desk.hold("0.01")
     desk.script.outcomes.append(ExecutionResult(Outcome.REJECTED, detail="no"))
     signal = desk.alert("sell", quantity="0.03")
@@ -520,14 +521,12 @@ def canceled_by_signal(desk: Desk) -> str:
 
 
 def replaced(desk: Desk) -> str:
-    """A flatten takes the stop off that guards what it closes."""
-    entry = desk.order(stop_loss="58000")
+    """The stop moves with the second entry: the first stop gives way to another."""
+    desk.script.outcomes.extend([fill_whole, rest, fill_whole, rest])
+    desk.alert(stop_loss="58000")
     stop = Order.objects.get(role=Order.Role.STOP_LOSS)
-    assert Protection.objects.get().entry == entry
-    halting.press(
-        halting.Mode.FLATTEN, scope=TradingState.Scope.GLOBAL, key="", reason="close it all"
-    )
-    tasks.wind_down(desk.account.pk)
+    desk.alert(stop_loss="59000")
+    tasks.guard(desk.account.pk, LANE)
     return reason_of(stop)
 
 

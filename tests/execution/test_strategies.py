@@ -158,11 +158,14 @@ def test_the_documented_options_are_the_accepted_ones() -> None:
     values: dict[str, Any] = dict.fromkeys(OPTIONS, "0.5")
     values |= {"max_age": "5", "dedupe_window": "5", "allows_delayed": True, "format_options": {}}
     values |= {"senders": "", "expects_market": "XNYS", "most_alerts_window": "60"}
+    values |= {"needs_approval": True, "approval_seconds": "60", "exits_need_approval": True}
 
     strategy = make(options=values | {"allowlist": "none", "on_naked": "close"}).strategy
 
     assert strategy.allowlist is None
     assert strategy.on_naked == Strategy.OnNaked.CLOSE
+    assert (strategy.needs_approval, strategy.approval_seconds) == (True, 60)
+    assert strategy.exits_need_approval
 
 
 def test_a_mapping_comes_with_the_strategy() -> None:

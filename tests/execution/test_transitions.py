@@ -104,7 +104,21 @@ def test_nothing_but_a_claim_leads_to_submitting() -> None:
 
 def test_an_unknown_order_goes_back_to_its_lane_in_one_way_only() -> None:
     back = [pair for pair, after in TABLE.items() if after is S.PENDING]
-    assert sorted(back) == [(S.SUBMITTING, E.RETURN_UNSENT), (S.UNKNOWN, E.SEND_AGAIN)]
+    assert sorted(back) == [
+        (S.APPROVED, E.RELEASE),
+        (S.SUBMITTING, E.RETURN_UNSENT),
+        (S.UNKNOWN, E.SEND_AGAIN),
+    ]
+
+
+def test_what_waits_for_approval_comes_to_its_lane_by_a_persons_word_alone() -> None:
+    leaving = {pair: after for pair, after in TABLE.items() if pair[0] is S.AWAITING_APPROVAL}
+    onwards = {event for (_, event), after in leaving.items() if after not in TERMINAL}
+    assert onwards == {E.APPROVE, E.LOSE_SIGHT}
+    assert leaving[S.AWAITING_APPROVAL, E.APPROVE] is S.APPROVED
+    assert [pair for pair, after in TABLE.items() if after is S.APPROVED] == [
+        (S.AWAITING_APPROVAL, E.APPROVE)
+    ]
 
 
 def test_a_cancel_under_way_outlasts_news_of_partial_fills() -> None:
