@@ -583,6 +583,7 @@ def test_an_approval_and_the_expiry_exclude_each_other(route: Route, maria: User
             found: list[Order] = []
             while timezone.now() < until:
                 found += approvals.expire()
+            found += approvals.expire()
             return str(len(found))
 
         pressed, expired = together(press_, expire_)
