@@ -36,7 +36,8 @@ _SWAP = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})-SWAP$")
 _SHARE = re.compile(r"^[A-Z]{1,5}([.\-][A-Z]{1,2})?$")
 SHARE_EXCHANGES = frozenset({"", "NASDAQ", "NYSE", "AMEX", "NYSEARCA", "BATS", "CBOE", "OTC"})
 """How TradingView names where US shares are listed."""
-_FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:\.[A-Z]{1,6})?$")
+_FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:[._\-](?!(?:P|PERP|SWAP)$)[A-Z]{1,6}|[#+])?$")
+"""With the suffix a broker of MetaTrader hangs on it, where a sign tells it from the pair."""
 
 
 def resolve(
@@ -51,9 +52,10 @@ def resolve(
 
     Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT``, Kraken's ``XBT``,
     linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
-    broker's suffix (``EURUSD.m``); with ``shares`` a US ticker (``NASDAQ:AAPL``, ``BRK.B``) is that
-    share for dollars. Raises UnknownSymbolError, and DelayedDataError for exchanges whose data come
-    late; continuous futures (``ES1!``) need an alias that says which contract.
+    broker's suffix (``EURUSD.m``, ``EURUSD-ECN``, ``EURUSD#``); with ``shares`` a US ticker
+    (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars. Continuous futures
+    (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
+    for exchanges whose data come late.
     """
     wanted = text.strip().upper()
     known = [(alias.strip().upper(), symbol) for alias, symbol in aliases]
@@ -70,11 +72,7 @@ def resolve(
         raise UnknownSymbolError(
             f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
-    if (
-        shares
-        and exchange.removesuffix("_DLY").removesuffix("_DL") in SHARE_EXCHANGES
-        and _SHARE.match(ticker)
-    ):
+    if shares and _is_share(exchange, ticker):
         return f"{ticker.replace('-', '.')}/USD"
     found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
     if not found:

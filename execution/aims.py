@@ -7,10 +7,11 @@ position is confirmed flat.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from brokers.types import Side
 from execution.alerts import Action, Alert, MarketPosition
+from risk.arithmetic import ARITHMETIC, shown
 from risk.types import Intent, QuantityType, ReasonCode, Refusal, SizingMethod, SizingPolicy
 
 NEARLY = Decimal("0.005")
@@ -34,6 +35,16 @@ def names_target(alert: Alert) -> bool:
     """Whether the alert says which position to end up with, rather than what to trade."""
     has_side = alert.market_position in (MarketPosition.LONG, MarketPosition.SHORT)
     return has_side and alert.market_position_size is not None
+
+
+def only_reduces(alert: Alert) -> bool:
+    """Whether the alert makes a position smaller by its own words: a sale after which the sender is
+    still long, or a purchase after which it is still short.
+    """
+    return (alert.action, alert.market_position) in (
+        (Action.SELL, MarketPosition.LONG),
+        (Action.BUY, MarketPosition.SHORT),
+    )
 
 
 def aim(
@@ -61,6 +72,10 @@ def aim(
         return Aim(_exit(alert, _side(alert), alert.quantity))
     if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
         return _toward_target(alert, held, can_short=can_short)
+    if only_reduces(alert):
+        return Aim(_exit(alert, _side(alert), _part(alert, policy, held)))
+    if alert.market_position is MarketPosition.SHORT and not can_short:
+        return Aim(_exit(alert, Side.SELL, None))
     return _by_change(alert, policy, held, can_short=can_short, exited=exited or Decimal(0))
 
 
@@ -90,14 +105,20 @@ def _by_change(
     side = _side(alert)
     in_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
     asked = alert.quantity if in_base else None
-    if alert.quantity is None and policy.method is SizingMethod.FIXED_QUANTITY:
+    sizes_itself = policy.method is not SizingMethod.FIXED_QUANTITY
+    if alert.quantity is None and not sizes_itself:
         asked = policy.quantity
     if held == 0 or (held > 0) == (side is Side.BUY):
         entry = _entry(alert, side)
         if exited and in_base and asked is not None:
-            entry = replace(entry, quantity=asked - exited)
+            entry = replace(entry, quantity=_left(alert, asked, exited, sizes_itself))
         return Aim(entry)
-    if asked is not None and asked <= abs(held) * (1 + NEARLY):
+    is_covered = asked is not None and asked <= abs(held) * (1 + NEARLY)
+    if alert.market_position is not None:
+        # The sender ends on the other side, so nothing of this one may be left.
+        opens = sizes_itself or alert.quantity is None or not is_covered
+        return Aim(_exit(alert, side, None), reverses=can_short and opens)
+    if is_covered:
         return Aim(_exit(alert, side, asked))
     if can_short:
         return Aim(_exit(alert, side, None), reverses=True)
@@ -105,6 +126,28 @@ def _by_change(
         return Aim(_exit(alert, side, None))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
     return Aim(_entry(alert, side))
+
+
+def _left(alert: Alert, asked: Decimal, exited: Decimal, sizes_itself: bool) -> Decimal:
+    """What a reversal still opens. To a route that sizes by itself the sender's numbers are a cap, and
+    say nothing about how much of ours was closed.
+    """
+    if sizes_itself and alert.market_position is not None:
+        return alert.market_position_size or asked
+    return asked - exited
+
+
+def _part(alert: Alert, policy: SizingPolicy, held: Decimal) -> Decimal | None:
+    """How much to close of a position the sender closes in part: what it says, or its share of ours
+    where the route sizes by itself.
+    """
+    before, after = alert.prev_market_position_size, alert.market_position_size
+    if policy.method is SizingMethod.FIXED_QUANTITY or before is None or after is None:
+        return alert.quantity
+    if not before > after:
+        return alert.quantity
+    with localcontext(ARITHMETIC):
+        return shown(abs(held) * (before - after) / before)
 
 
 def _side(alert: Alert) -> Side:

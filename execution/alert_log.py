@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from html.parser import HTMLParser
 from pathlib import Path
 
 from execution.second_channel import Logged
 
 MESSAGE = ("description", "message", "alert message")
+NAMES = ("alert id", "name")
 TIME = ("time", "fire time", "date")
+BLOCKS = frozenset({"p", "div", "td", "tr", "table", "li", "pre", "h1", "h2", "h3"})
+HIDDEN = frozenset({"style", "script", "head", "title"})
 
 
 class BadLog(Exception):
@@ -38,7 +42,9 @@ def _rows(path: Path) -> Iterator[Logged]:
         message, moment = _column(names, MESSAGE), _column(names, TIME)
         for row in rows:
             place = f"line {rows.line_num}"
-            yield Logged(place, _moment(row[moment], place), ((row[message] or "").encode(),))
+            called = tuple(row[names[name]] or "" for name in NAMES if name in names)
+            body = (row[message] or "").encode()
+            yield Logged(place, _moment(row[moment], place), (body,), called)
 
 
 def _column(names: dict[str, str], wanted: tuple[str, ...]) -> str:
@@ -76,12 +82,49 @@ def _sent(mail: Message, place: str) -> datetime:
 
 
 def _text(mail: Message) -> str:
-    for part in mail.walk():
-        if part.get_content_type() == "text/plain":
-            content = part.get_payload(decode=True)
-            if isinstance(content, bytes):
-                return content.decode(part.get_content_charset() or "utf-8", "replace")
+    """The mail's plain text; of one that has none, what its HTML shows."""
+    for kind in ("text/plain", "text/html"):
+        for part in mail.walk():
+            content = part.get_payload(decode=True) if part.get_content_type() == kind else None
+            if isinstance(content, bytes) and content.strip():
+                text = _decoded(content, part.get_content_charset())
+                return text if kind == "text/plain" else _shown(text)
     return ""
+
+
+def _decoded(content: bytes, charset: str | None) -> str:
+    try:
+        return content.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")
+
+
+def _shown(html: str) -> str:
+    page = _Page()
+    page.feed(html)
+    page.close()
+    return "".join(page.text)
+
+
+class _Page(HTMLParser):
+    """The text of a page, a line for each block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in HIDDEN
+        self.text.append("\n" if tag == "br" else "\n\n" if tag in BLOCKS else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in HIDDEN and self._hidden > 0
+        self.text.append("\n\n" if tag in BLOCKS else "")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text.append(data)
 
 
 def _candidates(text: str) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ from execution.standard_webhooks import SignedHead
 logger = logging.getLogger(__name__)
 
 SIGNATURE_HEADERS = ("HTTP_X_WEBHOOK_SIGNATURE", "HTTP_X_TRADINGVIEW_SIGNATURE")
+STANDARD_HEADERS = ("HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE")
 TOKEN_BYTES = 24
 NOTE_EVERY = 60.0  # seconds
 _noted: dict[int, float] = {}
@@ -58,6 +59,16 @@ class Delivery:
     signature: str = field(repr=False)
     format: Format = FORMATS["fks"]
     head: SignedHead | None = None
+
+
+def delivery_of(
+    body: bytes, path_token: str, format: Format, headers: Mapping[str, Any]
+) -> Delivery:
+    """What came with ``headers``, which are named as WSGI does."""
+    signature = next((headers[name] for name in SIGNATURE_HEADERS if name in headers), "")
+    given = [headers.get(name, "") for name in STANDARD_HEADERS]
+    head = SignedHead(*given) if all(given) else None
+    return Delivery(body, path_token, signature, format, head)
 
 
 def digest_of(token: str) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -16,25 +17,27 @@ from django.db import transaction
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
-from execution import authentication, masking, pipeline
+from execution import authentication, bearer, masking, pipeline
 from execution.alerts import Alert
-from execution.authentication import Delivery, LiveSecret
+from execution.authentication import Delivery
 from execution.formats import format_of
 from execution.ids import uuid7
 from execution.legs import all_legs, no_route
+from execution.locating import located
 from execution.models import Order, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.pipeline import Step
 from execution.schema import Invalid
 from execution.states import OrderState
 from execution.watching import OWN_ALERT
-from execution.webhook_config import config_of
+from execution.webhook_config import WebhookConfig, config_of
 from risk.types import Refusal
 
 Result = TypeVar("Result")
 AUTH = "dry run"
 IMPORTED = "import"
 """How a signal is marked that came by the second channel (``import_alerts``)."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SECONDS = 30
 WITHOUT_SDK = frozenset({"paper"})
 """Brokers whose plugin a web process may load; any other is asked from a process of its own."""
@@ -49,17 +52,29 @@ class DryRunFailed(Exception):
     """No answer; the message is a sentence for the operator."""
 
 
-def dry_run(strategy: Strategy, body: bytes, *, path_token: str = "") -> dict[str, Any]:
+def dry_run(
+    strategy: Strategy,
+    body: bytes,
+    *,
+    path_token: str = "",
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> dict[str, Any]:
     """Everything that would be said of ``body``, as JSON values; credentials masked."""
-    result, alert = _read(strategy, body, path_token)
+    result, alert = _read(strategy, body, path_token, headers)
     return result if alert is None else result | decision_on(strategy, alert)
 
 
-def from_a_web_process(strategy: Strategy, body: bytes, *, path_token: str = "") -> dict[str, Any]:
+def from_a_web_process(
+    strategy: Strategy,
+    body: bytes,
+    *,
+    path_token: str = "",
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> dict[str, Any]:
     """``dry_run`` where no SDK may be loaded: a venue that needs one is asked from a process of its
     own, which gets the body without its credentials. Raises DryRunFailed.
     """
-    result, alert = _read(strategy, body, path_token)
+    result, alert = _read(strategy, body, path_token, headers)
     if alert is None:
         return result
     brokers = strategy.routes.filter(is_enabled=True).values_list("account__broker", flat=True)
@@ -121,14 +136,16 @@ def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[s
     return result | _undone(decide)
 
 
-def _read(strategy: Strategy, body: bytes, path_token: str) -> tuple[dict[str, Any], Alert | None]:
+def _read(
+    strategy: Strategy, body: bytes, path_token: str, headers: Mapping[str, str]
+) -> tuple[dict[str, Any], Alert | None]:
     format = format_of(strategy.format, strategy.format_options)
-    delivery = Delivery(body, path_token, "", format)
+    delivery = authentication.delivery_of(body, path_token, format, headers)
     parsed: dict[str, Any] | Unreadable
     try:
         parsed = format.read(body)
     except Unreadable as error:
-        parsed = error
+        parsed = located(error, body)
     document = None if isinstance(parsed, Unreadable) else parsed
     config = config_of(strategy.slug)
     secrets = config.secrets if config else ()
@@ -136,7 +153,7 @@ def _read(strategy: Strategy, body: bytes, path_token: str) -> tuple[dict[str, A
     result: dict[str, Any] = {
         "strategy": strategy.slug,
         "format": strategy.format,
-        "authentication": _authentication(strategy, delivery, document, secrets),
+        "authentication": _authentication(strategy, delivery, document, config, headers),
         "body": masking.mask_body(delivery, document, credentials),
         "error": None,
         "orders": [],
@@ -157,20 +174,35 @@ def _authentication(
     strategy: Strategy,
     delivery: Delivery,
     document: dict[str, Any] | None,
-    secrets: tuple[LiveSecret, ...],
+    config: WebhookConfig | None,
+    headers: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What the webhook would say of the credential in the body or path; headers are not pasted."""
-    if strategy.auth != Strategy.Auth.TOKEN:
-        detail = f"a sender of {strategy.slug} proves itself by headers, which are not part of this"
+    """What the webhook would say of the credential in the body, the path or the headers given."""
+    is_token = strategy.auth == Strategy.Auth.TOKEN
+    if not is_token and not headers:
+        detail = (
+            f"a sender of {strategy.slug} proves itself by headers; give them to have them judged"
+        )
         return {"passed": None, "detail": detail}
-    if not authentication.presented(delivery, document):
+    if is_token and not authentication.presented(delivery, document):
         names = ", ".join(delivery.format.secrets)
         detail = f"no token: it goes into the address or a field of the body ({names})"
         return {"passed": False, "detail": detail}
-    proven = authentication.verify(delivery, document, secrets)
-    if proven is None:
-        return {"passed": False, "detail": "the token is none of the strategy's live secrets"}
-    return {"passed": True, "detail": "the token is one of the strategy's live secrets"}
+    if strategy.auth == Strategy.Auth.JWT:
+        token = bearer.token_in(headers.get("HTTP_AUTHORIZATION", ""))
+        passed = bearer.sender(token, config.senders if config else frozenset()) is not None
+        word = "is" if passed else "is not"
+        return {"passed": passed, "detail": f"the bearer token {word} of a user who may post"}
+    proven = authentication.verify(delivery, document, config.secrets if config else ())
+    if is_token:
+        detail = f"the token is {'one' if proven else 'none'} of the strategy's live secrets"
+    elif proven:
+        detail = "the signature is by one of the strategy's live secrets"
+    else:
+        detail = (
+            "no signature is by one of the strategy's live secrets, over these bytes and in time"
+        )
+    return {"passed": proven is not None, "detail": detail}
 
 
 def _in_a_process(strategy: Strategy, body: str) -> dict[str, Any]:

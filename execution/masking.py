@@ -54,6 +54,11 @@ def credentials_in(
     return tuple(sorted(found, key=len, reverse=True))
 
 
+def _starred(match: re.Match[str]) -> str:
+    """As many asterisks as there were characters: the complaint's place stays where it was."""
+    return match[1] + "*" * (len(match[0]) - len(match[1]))
+
+
 def mask_text(text: str, credentials: tuple[str, ...]) -> str:
     for value in credentials:
         text = text.replace(value, MASK)
@@ -89,11 +94,13 @@ def mask_body(
     """The body as it is stored. One with escapes, where a credential could hide, is written anew."""
     names = delivery.format.confidential
     if document is None:
-        text = _likely_field(names).sub(rf"\1{MASK}", legible(delivery.body))
+        text = _likely_field(names).sub(_starred, legible(delivery.body))
         if LICENSE in names:
-            text = _LICENSE.sub(rf"\1{MASK}", text)
-        as_json = tuple(json.dumps(value, ensure_ascii=False)[1:-1] for value in credentials)
-        return mask_text(mask_text(text, as_json), credentials)
+            text = _LICENSE.sub(_starred, text)
+        for value in credentials:
+            for one in (json.dumps(value, ensure_ascii=False)[1:-1], value):
+                text = text.replace(one, "*" * len(one))
+        return text
     if isinstance(document, TextDocument):
         return mask_text(document.masked(names), credentials)
     text = decode(delivery.body)

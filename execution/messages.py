@@ -15,7 +15,8 @@ from execution.models import Strategy
 
 SECRET = "PUT-THE-SECRET-HERE"  # noqa: S105
 ID = "{{ticker}}-{{timenow}}"
-ORDER_ID = f"{ID}-{{{{strategy.order.id}}}}"
+ORDER_ID = f"{ID}-{{{{strategy.order.id}}}}-{{{{strategy.position_size}}}}"
+"""One order of a script may trade twice in a second; the position after it tells the trades apart."""
 SYMBOL = "{{exchange}}:{{ticker}}"
 TIME, PRICE = "{{timenow}}", "{{close}}"
 ACTION, CONTRACTS = "{{strategy.order.action}}", "{{strategy.order.contracts}}"
@@ -23,6 +24,7 @@ POSITION = {
     "market_position": "{{strategy.market_position}}",
     "market_position_size": "{{strategy.market_position_size}}",
     "prev_market_position": "{{strategy.prev_market_position}}",
+    "prev_market_position_size": "{{strategy.prev_market_position_size}}",
 }
 
 
@@ -83,14 +85,16 @@ _OKX: dict[tuple[str, str, str], dict[str, Any]] = {
         "marketPosition": "{{strategy.market_position}}",
         "prevMarketPosition": "{{strategy.prev_market_position}}",
         "timestamp": TIME, "maxLag": "300", "investmentType": "base", "amount": CONTRACTS,
+        "alertId": ORDER_ID,
     },
     PLAIN: {
         "action": "ENTER_LONG", "instrument": "{{ticker}}", "timestamp": TIME, "maxLag": "300",
-        "orderType": "market",
+        "orderType": "market", "alertId": f"{ID}-long",
     },
     CLOSE: {
         "action": "EXIT_LONG", "instrument": "{{ticker}}", "timestamp": TIME, "maxLag": "300",
         "orderType": "market", "investmentType": "percentage_position", "amount": "100",
+        "alertId": f"{ID}-exit",
     },
 }  # fmt: skip
 _OPENALGO: dict[tuple[str, str, str], dict[str, Any]] = {
@@ -157,7 +161,7 @@ def messages_for(strategy: Strategy) -> list[Message]:
         return []
     field, documents = JSON_MESSAGES[strategy.format]
     added = {field: SECRET} if strategy.auth == Strategy.Auth.TOKEN else {}
-    if strategy.format in WITH_CONFIDENCE and strategy.requires_confidence:
+    if strategy.format in WITH_CONFIDENCE and strategy.asks_confidence:
         added = {"confidence": "1"} | added
     return [
         Message(*kind, text=json.dumps(document | added, indent=1))
@@ -167,7 +171,7 @@ def messages_for(strategy: Strategy) -> list[Message]:
 
 def lacks_confidence(strategy: Strategy) -> bool:
     """Whether the strategy asks entries for a confidence and its format has no place for one."""
-    return strategy.requires_confidence and strategy.format not in WITH_CONFIDENCE
+    return strategy.asks_confidence and strategy.format not in WITH_CONFIDENCE
 
 
 def curl(strategy: Strategy, address: str, now: str) -> str:
@@ -180,7 +184,7 @@ def curl(strategy: Strategy, address: str, now: str) -> str:
 
 
 def _fitted(strategy: Strategy, text: str) -> str:
-    if strategy.format in WITH_CONFIDENCE and strategy.requires_confidence:
+    if strategy.format in WITH_CONFIDENCE and strategy.asks_confidence:
         text = text.replace(" timestamp=", " confidence=1 timestamp=")
     if strategy.auth == Strategy.Auth.TOKEN:
         return text

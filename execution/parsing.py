@@ -23,7 +23,7 @@ _STRUCTURE = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 SMART_QUOTES = "“”„‟"
-_STRAIGHTENED = str.maketrans(dict.fromkeys(SMART_QUOTES, '"'))
+STRAIGHTENED = str.maketrans(dict.fromkeys(SMART_QUOTES, '"'))
 
 
 class Unreadable(Exception):
@@ -112,7 +112,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _straightened(text: str, load: Callable[[str], Any], first: json.JSONDecodeError) -> Any:
     try:
         if any(quote in text for quote in SMART_QUOTES):
-            return load(text.translate(_STRAIGHTENED))
+            return load(text.translate(STRAIGHTENED))
     except json.JSONDecodeError:
         pass
     raise Unreadable(

@@ -16,6 +16,7 @@ from rest_framework.parsers import BaseParser
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, TakeProfit
 from execution.halting import Mode
+from execution.locating import located
 from execution.models import SideChoices, TimeInForceChoices
 from execution.parsing import Unreadable, parse_object
 from risk.models import TradingState
@@ -62,7 +63,7 @@ class StrictJSONParser(BaseParser):
             return parse_object(body)
         except Unreadable as error:
             kind = ParseError if error.code in NOT_JSON else OutOfBounds
-            raise kind(error.detail, error.code) from error
+            raise kind(located(error, body).detail, error.code) from error
 
 
 class StrictSerializer(serializers.Serializer[Any]):

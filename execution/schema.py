@@ -110,14 +110,22 @@ class Fields:
     def optional_choice(self, name: str, choices: type[Choice]) -> Choice | None:
         return None if self.raw(name) is None else self.choice(name, choices, None)
 
+    def known_choice(self, name: str, choices: type[Choice]) -> Choice | None:
+        """One of ``choices`` that is absent also where TradingView had no value: for what is compared
+        and never traded on.
+        """
+        value = self.raw(name)
+        is_absent = isinstance(value, str) and is_missing(value)
+        return None if is_absent else self.optional_choice(name, choices)
+
     def number(
         self, name: str, *, least: Decimal | None = None, most: Decimal | None = None
     ) -> Decimal | None:
         """A positive number (or within ``least`` and ``most``), exact; ``None`` when absent.
 
         ``NaN`` and an empty text are not absent: a size or a price that failed to render upstream
-        must not silently become a default. Where nothing is opened (``tolerates_missing``) they are:
-        a close must not fail for want of a stop.
+        must not silently become a default. Where nothing is opened (``tolerates_missing``) they are,
+        and so is zero: a close must not fail for want of a stop.
         """
         value = self.raw(name)
         if value is None and self.is_given(name) and not self.tolerates_missing:
@@ -163,6 +171,8 @@ class Fields:
             self.complain(name, "must be a number")
             return None
         if least is None and value <= 0:
+            if value == 0 and self.tolerates_missing:
+                return None
             self.complain(name, "must be greater than zero", "NOT_POSITIVE")
             return None
         if (least is not None and value < least) or (most is not None and value > most):
@@ -203,8 +213,10 @@ class Fields:
             self.complain(name, "must be an object")
         document = value if isinstance(value, Mapping) else {}
         prefix = f"{self._prefix}{name}."
-        self._inner[name] = Fields(document, errors=self.errors, prefix=prefix)
-        return self._inner[name]
+        inner = Fields(document, errors=self.errors, prefix=prefix)
+        inner.tolerates_missing = self.tolerates_missing
+        self._inner[name] = inner
+        return inner
 
     def refuse(self, reasons: Mapping[str, str]) -> None:
         """Complain about every field that asks for something FKS does not do: ignoring it would

@@ -8,17 +8,17 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
-from execution import intake, masking, tasks
+from execution import authentication, intake, masking, tasks
 from execution.alerts import Alert
-from execution.authentication import Delivery
+from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
 from execution.ids import uuid7
+from execution.locating import located
 from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.schema import Invalid
@@ -33,20 +33,24 @@ REQUEUED = "quarantine"
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One alert as the sender's log or mail has it. ``place`` says where, for people."""
+    """One alert as the sender's log or mail has it. ``place`` says where, for people; ``names`` are the
+    alert's own, if the log has them.
+    """
 
     place: str
     at: datetime
     bodies: tuple[bytes, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Report:
     """What came of a file. ``imported`` are the signals stored now: those ``missed`` were too old to
-    trade, the others went to the workers.
+    trade, the others went to the workers. ``others`` carry another strategy's token.
     """
 
     read: int = 0
+    others: int = 0
     received_already: int = 0
     imported: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -60,12 +64,17 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
     """
     report = Report()
     config = config_of(strategy.slug)
-    reader = _Reader(format_of(strategy.format, strategy.format_options), config)
+    secrets = config.secrets if config else ()
+    format = format_of(strategy.format, strategy.format_options)
+    reader = _Reader(format, secrets, checks=strategy.auth == Strategy.Auth.TOKEN)
     used: set[UUID] = set()
     for one in sorted(logged, key=lambda entry: entry.at):
         report.read += 1
         try:
             body, alert = reader.first(one.bodies)
+        except _NotOurs:
+            report.others += 1
+            continue
         except (Unreadable, Invalid) as error:
             code = error.code if isinstance(error, Unreadable) else "INVALID"
             report.unreadable.append({"place": one.place, "code": code, "detail": str(error)})
@@ -94,7 +103,7 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     Raises Unreadable or Invalid when it still cannot be read, and DatabaseError.
     """
     strategy = row.strategy
-    reader = _Reader(format_of(strategy.format, strategy.format_options), None)
+    reader = _Reader(format_of(strategy.format, strategy.format_options), (), checks=False)
     body, alert = reader.first((row.body.encode(),))
     timed = replace(alert, sent_at=alert.sent_at or row.received_at)
     with transaction.atomic():
@@ -109,12 +118,17 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     return accepted
 
 
-class _Reader:
-    """Reads a body as the webhook would, credentials masked."""
+class _NotOurs(Exception):
+    """The alert carries a token that is none of the strategy's: a log has all alerts of its sender."""
 
-    def __init__(self, format: Format, config: Any) -> None:
+
+class _Reader:
+    """Reads a body as the webhook would, credentials masked; a token in it is checked if asked."""
+
+    def __init__(self, format: Format, secrets: tuple[LiveSecret, ...], *, checks: bool) -> None:
         self._format = format
-        self._secrets = config.secrets if config else ()
+        self._secrets = secrets
+        self._checks = checks
 
     def first(self, bodies: tuple[bytes, ...]) -> tuple[str, Alert]:
         """The first of ``bodies`` that is an alert. Raises what is wrong with the first."""
@@ -122,13 +136,18 @@ class _Reader:
         for body in bodies:
             try:
                 return self._read(body)
-            except (Unreadable, Invalid) as error:
+            except Unreadable as error:
+                complaint = complaint or located(error, body)
+            except Invalid as error:
                 complaint = complaint or error
         raise complaint or Unreadable("EMPTY", "there is no text")
 
     def _read(self, body: bytes) -> tuple[str, Alert]:
         document = self._format.read(body)
         delivery = Delivery(body, "", "", self._format)
+        is_named = self._checks and authentication.presented(delivery, document)
+        if is_named and authentication.verify(delivery, document, self._secrets) is None:
+            raise _NotOurs
         credentials = masking.credentials_in(delivery, document, self._secrets)
         alert = self._format.parse(masking.mask_document(document, credentials, self._format))
         return masking.mask_body(delivery, document, credentials), alert

@@ -82,4 +82,8 @@ def _hours(
 
 
 def _is_open(market: str, day: date) -> bool:
-    return not market or (day.weekday() < _SATURDAY and not calendars.is_holiday(market, day))
+    """Half days do not count either: nobody says at what hour they end."""
+    if not market:
+        return True
+    is_short = calendars.is_holiday(market, day) or calendars.is_half_day(market, day)
+    return day.weekday() < _SATURDAY and not is_short

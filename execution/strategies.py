@@ -40,8 +40,8 @@ OPTIONS = {
     "risk_percent": "fraction of equity lost at the stop: 0.01 is 1 % (risk, atr)",
     "atr_multiple": "stop distance in ATRs (atr)",
     "max_age": "seconds after which an alert is stale",
-    "min_confidence": "least confidence of an entry, 0 to 1; a missing one is then refused",
-    "min_reward_risk": "least reward-to-risk of an entry; a missing one is then refused",
+    "min_confidence": "least confidence of an entry, to 1; a missing one is then refused; 0 for none",
+    "min_reward_risk": "least reward-to-risk of an entry; a missing one is then refused; 0 for none",
     "max_drift": "how far the market may be from an entry's price, as a fraction: 0.005 is 0.5 %",
     "allows_delayed": "true to trade on delayed data (exchanges ending in _DL, _DLY)",
     "format_options": "a JSON object: the mapping, or what PineConnector's fields mean",
@@ -115,7 +115,8 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
     for name in _SECONDS_OPTIONS & set(given):
         setattr(strategy, name, int(_number(name, given[name])))
     for name in _DECIMAL_OPTIONS & set(given):
-        setattr(strategy, name, _number(name, given[name]))
+        number = _number(name, given[name])
+        setattr(strategy, name, number if number or name == "max_drift" else None)
     for name in _COUNT_OPTIONS & set(given):
         setattr(strategy, name, int(_number(name, given[name])) or None)
     strategy.expects_market = str(given.get("expects_market", ""))
@@ -125,8 +126,6 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
         json.dumps(given.get("format_options", {}), default=_whole)
     )
     strategy.on_naked = str(given.get("on_naked", strategy.on_naked))
-    strategy.requires_confidence = bool(strategy.min_confidence)
-    strategy.requires_reward_risk = bool(strategy.min_reward_risk)
 
 
 def _allowlist(given: Mapping[str, Any], auth: str) -> IPAllowlist | None:

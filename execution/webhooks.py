@@ -18,22 +18,21 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from execution import authentication, bearer, intake, masking, metrics, tasks, tracing, waiting
 from execution.aims import wants_flat
 from execution.alerts import Alert
-from execution.authentication import SIGNATURE_HEADERS, Delivery
+from execution.authentication import Delivery
 from execution.certificates import is_presented
 from execution.formats import FORMATS, Format
 from execution.guards import came_by_proxy, client_ip
 from execution.ids import uuid7
+from execution.locating import located
 from execution.models import Strategy
 from execution.parsing import Unreadable
 from execution.schema import Invalid
-from execution.standard_webhooks import SignedHead
 from execution.webhook_config import WebhookConfig, config_of
 from risk import network_hits, ratelimit
 from risk.allowlist import matching, parse_address
 
 logger = logging.getLogger(__name__)
 
-STANDARD_HEADERS = ("HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE")
 _LENGTH = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -108,7 +107,7 @@ def _receive(
     if len(body) > settings.MAX_BODY_BYTES:
         return _too_large()
     format = config.format if config else FORMATS["fks"]
-    delivery = Delivery(body, path_token, _signature(request), format, _signed_head(request))
+    delivery = authentication.delivery_of(body, path_token, format, request.META)
     parsed = _parsed(body, format)
     document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
@@ -169,6 +168,7 @@ def _take(
     credentials = masking.credentials_in(delivery, document, config.secrets)
     body = masking.mask_body(delivery, document, credentials)
     if isinstance(parsed, Unreadable):
+        parsed = located(parsed, delivery.body)
         detail = masking.mask_text(parsed.detail, credentials)
         intake.quarantine(config.strategy_id, body, address, parsed.code, detail)
         place = [] if parsed.position is None else [{"position": str(parsed.position)}]
@@ -248,15 +248,6 @@ def _body(request: HttpRequest) -> bytes:
         limit = settings.MAX_BODY_BYTES + 1
         request._stream = LimitedStream(request.META["wsgi.input"], limit)  # type: ignore[assignment]
     return request.body
-
-
-def _signature(request: HttpRequest) -> str:
-    return next((request.META[name] for name in SIGNATURE_HEADERS if name in request.META), "")
-
-
-def _signed_head(request: HttpRequest) -> SignedHead | None:
-    given = [request.META.get(name, "") for name in STANDARD_HEADERS]
-    return SignedHead(*given) if all(given) else None
 
 
 def _parsed(body: bytes, format: Format) -> dict[str, Any] | Unreadable:

@@ -91,6 +91,36 @@ def _answer(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 _ID = {"type": "string", "format": "uuid"}
 _TEXT = {"type": "string"}
+_NUMBER = {"anyOf": [{"type": ["number", "null"]}, {"type": "string"}]}
+_WORDS = {
+    "order_type": ("market", "limit", "stop", "stop_limit", "trailing_stop"),
+    "quantity_type": ("base", "quote", "percent_of_equity", "risk_percent"),
+    "time_in_force": ("gtc", "ioc", "fok", "day"),
+    "market_position": ("long", "short", "flat"),
+}
+_NUMBERS = (
+    "quantity", "price", "stop_price", "stop_loss", "trailing_percent", "confidence", "atr",
+    "market_position_size", "prev_market_position_size",
+)  # fmt: skip
+_ALERT = {
+    "type": "object",
+    "description": "The format `fks`; other senders' formats are in docs/formats.md. Numbers may be "
+    "text. Fields that are not here are kept and shown, never executed.",
+    "properties": {
+        "symbol": {"type": ["string", "number"], "minLength": 1, "maxLength": 60},
+        "action": {"enum": ["buy", "sell", "close", "cancel"]},
+        **{name: {"enum": [*words, None]} for name, words in _WORDS.items()},
+        **dict.fromkeys(_NUMBERS, _NUMBER),
+        "take_profit": {"description": "A price, or a list of `{price, percent}`."},
+        **{name: {"type": ["boolean", "null"]} for name in ("post_only", "reduce_only")},
+        "timestamp": {"description": "Seconds, milliseconds or ISO 8601."},
+        "id": {"description": "What names this alert for ever; text of at most 150 characters."},
+        "prev_market_position": {"description": "What the sender held before: long, short, flat."},
+        "secret": {"description": "The webhook's token, if it is not in the path."},
+        "comment": {"description": "Text of at most 1,000 characters."},
+    },
+    "required": ["symbol", "action"],
+}
 _WEBHOOK_RESPONSES = {
     "200": {
         "description": "A delivery seen before (`duplicate`), or, with `Prefer: wait=N`, what became "
@@ -105,7 +135,7 @@ _WEBHOOK_OPERATION = {
     "summary": "Take one alert",
     "description": "Any content type; the strategy's own secret authenticates. See docs/webhook.md.",
     "security": [{}],
-    "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}},
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _ALERT}}},
     "responses": _WEBHOOK_RESPONSES,
 }
 

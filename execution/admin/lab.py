@@ -56,6 +56,12 @@ class LabForm(forms.Form):
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text="If it is the last part of the address instead of a field of the body.",
     )
+    headers = forms.CharField(
+        required=False,
+        max_length=MOST,
+        widget=UnfoldAdminTextareaWidget(attrs={**_CODE, "rows": 3}),
+        help_text="Of a sender that signs or bears a token: one a line, X-Webhook-Signature: 3a7b…",
+    )
     format = forms.ChoiceField(
         label="Try another format",
         required=False,
@@ -78,6 +84,15 @@ class LabForm(forms.Form):
                 self.add_error("format_options", problem)
         return cleaned
 
+    def headers_given(self) -> dict[str, str]:
+        """The headers as WSGI names them."""
+        pairs = (line.partition(":") for line in self.cleaned_data["headers"].splitlines())
+        return {
+            "HTTP_" + name.strip().upper().replace("-", "_"): value.strip()
+            for name, _, value in pairs
+            if name.strip()
+        }
+
     def tried(self) -> Strategy:
         """The strategy with the settings to try, in memory only."""
         strategy: Strategy = self.cleaned_data["strategy"]
@@ -99,10 +114,10 @@ def page(request: HttpRequest) -> HttpResponse:
     form = LabForm(request.POST or None, initial=_initial(request))
     result, failure = None, ""
     if form.is_valid():
-        result, failure = run(form.tried(), form.cleaned_data["body"], form.cleaned_data["token"])
+        result, failure = run(form)
         if result is not None:
             form.data = {name: form.data[name] for name in form.fields if name in form.data}
-            form.data |= {"body": result["body"], "token": ""}
+            form.data |= {"body": result["body"], "token": "", "headers": ""}
     return answer(
         request,
         "fks/lab.html",
@@ -113,9 +128,12 @@ def page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def run(strategy: Strategy, body: str, token: str = "") -> tuple[dict[str, Any] | None, str]:
+def run(form: LabForm) -> tuple[dict[str, Any] | None, str]:
     """The result, or a sentence why there is none."""
-    return _told(lambda: from_a_web_process(strategy, body.encode(), path_token=token))
+    # A browser sends every line break as two characters; a signature is over one.
+    body = form.cleaned_data["body"].replace("\r\n", "\n").encode()
+    token, headers = form.cleaned_data["token"], form.headers_given()
+    return _told(lambda: from_a_web_process(form.tried(), body, path_token=token, headers=headers))
 
 
 def _told(replay: Replay) -> tuple[dict[str, Any] | None, str]:

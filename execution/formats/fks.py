@@ -20,8 +20,10 @@ def parse(document: Mapping[str, Any]) -> Alert:
     fields = Fields(document)
     symbol = fields.text("symbol", most=60, required=True)
     action = fields.choice("action", Action, None)
+    position = fields.optional_choice("market_position", MarketPosition)
+    fields.tolerates_missing = position is MarketPosition.FLAT
     quantity = fields.number("quantity")
-    fields.tolerates_missing = action in (Action.CLOSE, Action.CANCEL)
+    fields.tolerates_missing |= action in (Action.CLOSE, Action.CANCEL)
     alert = Alert(
         symbol=symbol,
         action=action or Action.CANCEL,
@@ -42,10 +44,12 @@ def parse(document: Mapping[str, Any]) -> Alert:
         atr=fields.optional_number("atr"),
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
-        market_position=fields.optional_choice("market_position", MarketPosition),
+        market_position=position,
         market_position_size=fields.number("market_position_size", least=Decimal(0)),
-        prev_market_position=fields.optional_choice("prev_market_position", MarketPosition),
-        prev_market_position_size=fields.number("prev_market_position_size", least=Decimal(0)),
+        prev_market_position=fields.known_choice("prev_market_position", MarketPosition),
+        prev_market_position_size=fields.optional_number(
+            "prev_market_position_size", least=Decimal(0)
+        ),
         comment=fields.text("comment", most=1000),
         extras=fields.unread(),
     )
@@ -72,7 +76,8 @@ def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
         price = fields.number_of(f"{name}.price", item.get("price"))
         percent = fields.number_of(f"{name}.percent", item.get("percent"))
         if price is None or percent is None:
-            fields.complain(name, "needs a price and a percent", "REQUIRED")
+            if not fields.tolerates_missing:
+                fields.complain(name, "needs a price and a percent", "REQUIRED")
             continue
         targets.append(TakeProfit(price, percent))
     if sum((target.percent for target in targets), Decimal(0)) > HUNDRED:

@@ -28,7 +28,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong.
 
     OKX's ``id`` names an order of the script and comes back with every trade of it: it is shown,
-    not taken as an idempotency key.
+    not taken as an idempotency key. ``alertId``, a field of ours, is one.
     """
     fields = Fields(document)
     fields.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
@@ -45,8 +45,9 @@ def parse(document: Mapping[str, Any]) -> Alert:
         reduce_only=only_reduces,
         sent_at=fields.moment("timestamp"),
         max_age=fields.seconds("maxLag"),
+        idempotency_key=fields.key("alertId"),
         market_position=fields.optional_choice("marketPosition", MarketPosition),
-        prev_market_position=fields.optional_choice("prevMarketPosition", MarketPosition),
+        prev_market_position=fields.known_choice("prevMarketPosition", MarketPosition),
         comment=fields.text("id", most=1000),
         extras=fields.unread(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from brokers.types import OrderType
@@ -51,7 +52,10 @@ def parse(document: Mapping[str, Any]) -> Alert:
         idempotency_key=fields.key("id"),
         market_position=strategy.optional_choice("market_position", MarketPosition),
         market_position_size=strategy.size("market_position_size"),
-        prev_market_position=strategy.optional_choice("prev_market_position", MarketPosition),
+        prev_market_position=strategy.known_choice("prev_market_position", MarketPosition),
+        prev_market_position_size=strategy.optional_number(
+            "prev_market_position_size", least=Decimal(0)
+        ),
         extras=fields.unread(),
     )
     fields.raise_if_wrong()

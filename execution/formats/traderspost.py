@@ -56,6 +56,10 @@ def parse(document: Mapping[str, Any]) -> Alert:
     fields = Fields(document)
     fields.refuse(NOT_DONE)
     action = _action(fields)
+    sentiment = _sentiment(fields, action)
+    fields.tolerates_missing = sentiment is MarketPosition.FLAT
+    asked = fields.number("quantity")
+    fields.tolerates_missing |= action in (Action.CLOSE, Action.CANCEL)
     order_type = fields.choice("orderType", OrderType, OrderType.MARKET) or OrderType.MARKET
     is_market = order_type is OrderType.MARKET
     limit, stop = fields.number("limitPrice"), fields.number("stopPrice")
@@ -63,8 +67,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     market_price = signal_price or price
     entry = market_price if is_market else limit or stop or market_price
     stop_loss = _stop_loss(fields, action, entry)
-    quantity, unit = _quantity(fields, action, entry, stop_loss)
-    sentiment = _sentiment(fields, action)
+    quantity, unit = _quantity(fields, asked, action, entry, stop_loss)
     alert = Alert(
         symbol=fields.text("ticker", most=60, required=True),
         action=action,
@@ -117,9 +120,12 @@ def _only_reduces(action: Action, sentiment: MarketPosition | None) -> bool:
 
 
 def _quantity(
-    fields: Fields, action: Action, entry: Decimal | None, stop_loss: Decimal | None
+    fields: Fields,
+    quantity: Decimal | None,
+    action: Action,
+    entry: Decimal | None,
+    stop_loss: Decimal | None,
 ) -> tuple[Decimal | None, QuantityType]:
-    quantity = fields.number("quantity")
     kinds = {name: name for name in (*UNITS, RISK_AMOUNT, OF_POSITION)}
     kind = fields.translated("quantityType", kinds) or "fixed_quantity"
     if kind == RISK_AMOUNT and quantity is not None:

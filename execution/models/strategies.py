@@ -112,11 +112,13 @@ class Strategy(models.Model):
     )
     min_confidence = models.DecimalField(max_digits=4, decimal_places=3, null=True, blank=True)
     requires_confidence = models.BooleanField(
-        default=False, help_text="Refuse entries that carry no confidence."
+        default=True, help_text="With a least confidence: refuse entries that carry none."
     )
     min_reward_risk = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
     requires_reward_risk = models.BooleanField(
-        default=False, help_text="Refuse entries without both a stop loss and a take profit."
+        default=True,
+        help_text="With a least reward-to-risk: refuse entries without both a stop loss and a take "
+        "profit.",
     )
     on_naked = models.CharField(
         max_length=10,
@@ -163,7 +165,7 @@ class Strategy(models.Model):
         max_length=20,
         blank=True,
         validators=[validate_market],
-        help_text="A market, e.g. XNYS: its weekends and holidays do not count.",
+        help_text="A market, e.g. XNYS: its weekends, holidays and half days do not count.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -174,6 +176,11 @@ class Strategy(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def asks_confidence(self) -> bool:
+        """Whether an entry without a confidence is refused."""
+        return self.requires_confidence and self.min_confidence is not None
 
     @property
     def live_secrets(self) -> models.QuerySet[WebhookSecret]:

@@ -74,6 +74,75 @@ def test_an_alert_that_names_a_target(
     assert reached(aim(wanted, FIXED, q(held), can_short=can_short)) == expected
 
 
+@pytest.mark.parametrize(
+    ("action", "side", "held", "can_short", "expected"),
+    [
+        ("sell", "long", "3", True, ("sell", True, q("1"), False)),
+        ("sell", "long", "0.5", True, ("sell", True, q("1"), False)),
+        ("sell", "long", "0", True, ("sell", True, q("1"), False)),
+        ("sell", "long", "-2", True, ("sell", True, q("1"), False)),
+        ("buy", "short", "0", True, ("buy", True, q("1"), False)),
+        ("buy", "long", "-3", True, ("buy", True, None, False)),
+        ("buy", "long", "-0.5", True, ("buy", True, None, True)),
+        ("sell", "short", "3", False, ("sell", True, None, False)),
+        ("sell", "short", "0.5", False, ("sell", True, None, False)),
+        ("sell", "short", "0", False, ("sell", True, None, False)),
+    ],
+)
+def test_no_order_ends_on_the_side_the_sender_is_not_on(
+    action: str,
+    side: str,
+    held: str,
+    can_short: bool,
+    expected: tuple[str, bool, Decimal | None, bool],
+) -> None:
+    """Without a size there is no target to go to, but the side is known."""
+    wanted = alert(action=action, quantity="1", market_position=side)
+
+    assert reached(aim(wanted, FIXED, q(held), can_short=can_short)) == expected
+
+
+class TestARouteThatSizesItself:
+    """The sender's quantities are not its own: what counts of them is the side and the share."""
+
+    def test_a_part_is_the_same_share_of_ours(self) -> None:
+        sizes = {"market_position_size": "1500", "prev_market_position_size": "2000"}
+        part = alert(action="sell", quantity="500", market_position="long", **sizes)
+
+        assert reached(aim(part, PERCENT, q("0.4"), can_short=True)) == (
+            ("sell", True, q("0.1"), False)
+        )
+
+    @pytest.mark.parametrize("sizes", [{}, {"market_position_size": "1500"}])
+    def test_without_both_sizes_the_quantity_is_what_is_known(self, sizes: dict[str, str]) -> None:
+        part = alert(action="sell", quantity="500", market_position="long", **sizes)
+
+        found = aim(part, PERCENT, q("0.4"), can_short=True)
+        assert reached(found) == ("sell", True, q("500"), False)
+
+    @pytest.mark.parametrize("size", ["0.1", "5"])
+    def test_a_reversal_turns_all_of_it_over(self, size: str) -> None:
+        fields = {"market_position": "long", "market_position_size": size}
+        turned = alert(action="buy", quantity="0.2", **fields)
+
+        first = aim(turned, PERCENT, q("-0.5"), can_short=True)
+        second = aim(turned, PERCENT, q("0"), can_short=True, exited=q("0.5"))
+
+        assert reached(first) == ("buy", True, None, True)
+        assert reached(second) == ("buy", False, q(size), False)
+
+
+def test_the_routes_own_quantity_turns_a_position_over() -> None:
+    policy = SizingPolicy(SizingMethod.FIXED_QUANTITY, quantity=q("3"))
+    turned = alert(action="buy", market_position="long")
+
+    first = aim(turned, policy, q("-3"), can_short=True)
+    second = aim(turned, policy, q("0"), can_short=True, exited=q("3"))
+
+    assert reached(first) == ("buy", True, None, True)
+    assert reached(second) == ("buy", False, None, False)
+
+
 @pytest.mark.parametrize("held", ["3", "2.99"])
 def test_a_target_that_is_reached_but_for_a_fee_needs_nothing(held: str) -> None:
     wanted = alert(market_position="long", market_position_size="3")

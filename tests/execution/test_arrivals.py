@@ -170,15 +170,38 @@ class TestGap:
         alarm.refresh_from_db()
         assert alarm.cleared_at is not None
 
-    def test_one_lost_alert_of_a_sequence_is_found_with_the_next(self, strategy: Strategy) -> None:
-        strategy.most_alerts = None
-        strategy.save()
+    @pytest.mark.parametrize("dropped", range(99))
+    def test_one_alert_dropped_of_a_hundred_is_found_with_the_next(self, dropped: int) -> None:
+        """A sender that is long 1, short 2, flat, and again, a bar each; our book follows what came."""
+        steps = [(LONG, "1"), (SHORT, "-2"), (FLAT, "0")]
+        sides, sizes = zip(*(steps[number % 3] for number in range(100)), strict=True)
+        book, found = Decimal(0), []
+        for number in range(100):
+            if number == dropped:
+                continue
+            before = (FLAT, "0") if number == 0 else (sides[number - 1], sizes[number - 1])
+            alert = Alert(
+                "BTC/USDT",
+                Action.BUY,
+                prev_market_position=before[0],
+                prev_market_position_size=abs(Decimal(before[1])),
+            )
+            if arrivals.gap(alert, [("paper", book)], compares_size=True):
+                found.append(number)
+            book = Decimal(sizes[number])
+
+        assert found == [dropped + 1]
+
+    def test_it_is_alarmed_when_the_next_alert_is_decided(self, strategy: Strategy) -> None:
+        """Bought, sold (lost on its way), bought again: the third one says it was flat."""
         hold(strategy, "0.01")
+        decided(strategy, action="buy", prev_market_position="long")
+        assert silence.look() == []
 
-        kept = decided(strategy, action="buy", prev_market_position="long")
-        found = decided(strategy, symbol="ETH/USDT", prev_market_position="long")
+        decided(strategy, action="buy", prev_market_position="flat")
 
-        assert (kept.gap, found.gap != "") == ("", True)
+        (alarm,) = silence.look()
+        assert alarm.detail.startswith("the sender was flat before this alert")
 
 
 class TestSilence:
@@ -211,6 +234,23 @@ class TestSilence:
         assert alarm.cleared_at is not None
         assert raised(130) == [strategy.slug]
 
+    @pytest.mark.parametrize("dropped", [1, 37, 98])
+    def test_one_alert_dropped_of_a_hundred_is_found_within_its_bar(self, dropped: int) -> None:
+        """One alert an hour, a few seconds late; looked at every minute, as the beat does."""
+        strategy = StrategyFactory.create(expects_minutes=61)
+        bar = timedelta(hours=1)
+        found = []
+        for number in range(100):
+            opened = MONDAY + number * bar
+            if number != dropped:
+                late = timedelta(seconds=1 + number % 7)
+                SignalFactory.create(strategy=strategy, received_at=opened + late)
+            for minute in (1, 2, 30, 59):
+                if silence.look(opened + timedelta(minutes=minute)):
+                    found.append((number, minute))
+
+        assert found == [(dropped, 2)]
+
     def test_who_is_not_expected_is_never_overdue(self) -> None:
         StrategyFactory.create()
         self.expecting(is_enabled=False)
@@ -232,7 +272,7 @@ class TestSilence:
             ("2026-03-02 20:30", "2026-03-02 23:00", 30),
             ("2026-03-02 20:30", "2026-03-03 15:00", 60),
             ("2026-03-06 20:30", "2026-03-09 15:00", 60),
-            ("2026-12-24 20:30", "2026-12-28 14:40", 40),
+            ("2026-12-23 20:30", "2026-12-28 14:40", 40),
         ],
     )
     def test_only_expected_hours_count(self, since: str, now: str, minutes: int) -> None:

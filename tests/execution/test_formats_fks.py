@@ -204,10 +204,30 @@ class TestWhatTradingViewLeavesWithoutAValue:
         document = {"symbol": "BTC/USDT", "action": action}
         assert fks.parse(document | {field: value}) == fks.parse(document)
 
+    @pytest.mark.parametrize("field", ["quantity", "price", "stop_loss", "take_profit"])
+    def test_does_not_keep_a_position_from_being_made_flat(self, value: Any, field: str) -> None:
+        """How a strategy's exits come from TradingView: sold, and flat afterwards."""
+        document = {"symbol": "BTC/USDT", "action": "sell", "market_position": "flat"}
+        assert fks.parse(document | {field: value}) == fks.parse(document)
+
+    @pytest.mark.parametrize("field", ["prev_market_position", "prev_market_position_size"])
+    def test_is_not_compared(self, value: Any, field: str) -> None:
+        """Where the sender was is compared with our book and never traded on."""
+        assert alert_with(**{field: value}) == alert_with()
+
     def test_is_no_size_of_a_close(self, value: Any) -> None:
         assert [
             name for name, _ in complaints({"symbol": "x", "action": "close", "quantity": value})
         ] == ["quantity"]
+
+
+@pytest.mark.parametrize("value", ["0", Decimal(0)])
+def test_a_stop_of_zero_is_none_where_nothing_is_opened(value: Any) -> None:
+    flat = {"symbol": "BTC/USDT", "action": "sell", "market_position": "flat"}
+    assert fks.parse(flat | {"stop_loss": value}) == fks.parse(flat)
+    targets = [{"price": value, "percent": "50"}]
+    assert fks.parse(flat | {"take_profit": targets}) == fks.parse(flat)
+    assert complaints_with(stop_loss=value) == [("stop_loss", "NOT_POSITIVE")]
 
 
 def test_an_unfilled_placeholder_is_no_symbol_and_no_action() -> None:
@@ -380,13 +400,16 @@ PLACEHOLDERS: dict[str, tuple[str, str, str, Any]] = {
     "{{strategy.prev_market_position}}": (
         "prev_market_position", "Long", "prev_market_position", MarketPosition.LONG,
     ),
+    "{{strategy.prev_market_position_size}}": (
+        "prev_market_position_size", "4", "prev_market_position_size", Decimal(4),
+    ),
 }  # fmt: skip
 """What each placeholder is rendered as, in which field it belongs, and what is read."""
 ONLY_SHOWN = {
     "{{open}}": "60100", "{{high}}": "60150.5", "{{low}}": "60090", "{{volume}}": "12.34567",
     "{{time}}": "2026-03-02T10:00:00Z", "{{interval}}": "240", "{{syminfo.currency}}": "USDT",
     "{{syminfo.basecurrency}}": "na", "{{plot_1}}": "NaN", "{{strategy.position_size}}": "-1.5",
-    "{{strategy.prev_market_position_size}}": "4", "{{strategy.order.alert_message}}": '{"a": 1}',
+    "{{strategy.order.alert_message}}": '{"a": 1}',
 }  # fmt: skip
 """Placeholders without a field of their own: kept and shown."""
 
@@ -403,8 +426,10 @@ def test_a_placeholder_nobody_filled_in_never_becomes_a_trade_of_another_kind(
 ) -> None:
     """In an alert that is not a strategy's, TradingView leaves its placeholders as they are."""
     name = PLACEHOLDERS[placeholder][0]
-    if name in ("id", "comment"):
-        assert alert_with(**{name: placeholder}).idempotency_key == ""
+    if name in ("id", "prev_market_position", "prev_market_position_size"):
+        assert alert_with(**{name: placeholder}) == alert_with()
+    elif name == "comment":
+        assert alert_with(comment=placeholder) == replace(alert_with(), comment=placeholder)
     else:
         assert [field for field, _ in complaints_with(**{name: placeholder})] == [name]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from django.core.cache import cache
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from rest_framework_simplejwt.tokens import AccessToken
 
+from execution import standard_webhooks, webhook_config
 from execution.models import Order, QuarantinedBody, Signal, Strategy
 from risk.models import AuditEvent
-from tests.execution.posting import body_of, post, tables_with
+from tests.execution.posting import body_of, post, signature_of, tables_with
 from tests.factories import RouteFactory, SignalFactory, UserFactory, allow_trading, webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process")]
@@ -76,6 +79,50 @@ def test_an_alert_is_told_from_credential_to_order(admin: Client) -> None:
     assert "no-store" in response["Cache-Control"]
     assert (Signal.objects.count(), Order.objects.count()) == (0, 0)
     assert tables_with(secret) == []
+
+
+class TestHeaders:
+    """What senders prove themselves by beside the body."""
+
+    BODY = f"{body_of(timestamp=int(time.time())).decode()}\n"
+
+    def told(self, admin: Client, strategy: Strategy, *headers: str) -> str:
+        sent = self.BODY.replace("\n", "\r\n")
+        response = tried(admin, strategy, sent, headers="\r\n".join(headers))
+        for header in headers:
+            assert header.partition(": ")[2].encode() not in response.content
+        return text_of(response)
+
+    def test_a_signature(self, admin: Client) -> None:
+        strategy, secret = webhook(auth=Strategy.Auth.HMAC)
+        right = signature_of(self.BODY.encode(), secret)
+
+        assert "signature is by one" in self.told(admin, strategy, f"X-Webhook-Signature: {right}")
+        assert "no signature is by one" in self.told(admin, strategy, "x-webhook-signature: 00ab")
+        assert "not judged" in self.told(admin, strategy)
+
+    def test_standard_webhooks(self, admin: Client) -> None:
+        strategy, secret = webhook(auth=Strategy.Auth.STANDARD)
+        key, now = standard_webhooks.key_of(secret), str(int(time.time()))
+        signed = standard_webhooks.signature(key, "msg_1", now, self.BODY.encode())
+
+        page = self.told(
+            admin,
+            strategy,
+            *("webhook-id: msg_1", f"webhook-timestamp: {now}", f"webhook-signature: {signed}"),
+        )
+
+        assert "signature is by one" in page
+
+    def test_a_bearer_token(self, admin: Client) -> None:
+        strategy = RouteFactory.create(strategy__auth=Strategy.Auth.JWT).strategy
+        user = UserFactory.create()
+        header = f"Authorization: Bearer {AccessToken.for_user(user)}"
+
+        assert "is not of a user who may post" in self.told(admin, strategy, header)
+        strategy.senders.add(user)
+        webhook_config.forget()
+        assert "is of a user who may post" in self.told(admin, strategy, header)
 
 
 def test_a_mapping_is_tried_before_it_is_saved(admin: Client) -> None:

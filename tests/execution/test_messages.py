@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from decimal import Decimal
 
 import pytest
 
@@ -25,6 +26,7 @@ RENDERED = {
     "{{strategy.market_position}}": "long",
     "{{strategy.market_position_size}}": "0.02",
     "{{strategy.prev_market_position}}": "flat",
+    "{{strategy.prev_market_position_size}}": "0",
     "{{strategy.position_size}}": "0.02",
 }
 WITH_MESSAGES = sorted(set(FORMATS) - {"mapping"})
@@ -68,12 +70,24 @@ def test_the_messages_of_a_format_are_read_as_they_are_meant(format: str) -> Non
     )
 
 
-@pytest.mark.parametrize("format", sorted(set(WITH_MESSAGES) - {"okx"}))
+@pytest.mark.parametrize("format", WITH_MESSAGES)
 def test_every_message_has_an_id_no_other_alert_has(format: str) -> None:
     strategy = strategy_of(format)
     keys = [read(strategy, message.text).idempotency_key for message in messages_for(strategy)]
     assert len(set(keys)) == 3
     assert all(key.startswith(f"BTCUSDT-{NOW}-") for key in keys)
+
+
+@pytest.mark.parametrize("format", WITH_MESSAGES)
+def test_two_trades_of_one_order_in_a_second_are_two_alerts(format: str) -> None:
+    """A script that closes in parts trades one order again and again: the size after each tells."""
+    strategy = strategy_of(format)
+    (text,) = (one.text for one in messages_for(strategy) if one.name == "strategy")
+
+    first = read(strategy, text.replace("{{strategy.position_size}}", "0.04"))
+    second = read(strategy, text.replace("{{strategy.position_size}}", "0.02"))
+
+    assert first.idempotency_key != second.idempotency_key
 
 
 @pytest.mark.parametrize("format", WITH_MESSAGES)
@@ -102,7 +116,7 @@ def test_a_mapping_has_no_message_of_its_own() -> None:
 @pytest.mark.parametrize("format", ["fks", "keyvalue"])
 def test_a_strategy_that_asks_for_a_confidence_gets_a_place_for_it(format: str) -> None:
     strategy = strategy_of(format)
-    strategy.requires_confidence = True
+    strategy.min_confidence = Decimal("0.6")
     for message in messages_for(strategy):
         assert read(strategy, message.text).confidence == 1
     assert not lacks_confidence(strategy)
@@ -111,5 +125,5 @@ def test_a_strategy_that_asks_for_a_confidence_gets_a_place_for_it(format: str) 
 def test_a_format_without_a_place_for_a_confidence_says_so() -> None:
     strategy = strategy_of("okx")
     assert not lacks_confidence(strategy)
-    strategy.requires_confidence = True
+    strategy.min_confidence = Decimal("0.6")
     assert lacks_confidence(strategy)

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from execution.locating import located
 from execution.parsing import MISSING, Unreadable, decimal_from, legible, parse_object
 
 
@@ -22,7 +23,8 @@ def within_a_second() -> Iterator[None]:
 def refusal_of(body: bytes) -> Unreadable:
     with within_a_second(), pytest.raises(Unreadable) as caught:
         parse_object(body)
-    return caught.value
+    with within_a_second():
+        return located(caught.value, body)
 
 
 def test_numbers_are_exact_decimals() -> None:
@@ -74,41 +76,42 @@ HOSTILE = {
     "comment": (b'{"a": 1} // x', "NOT_JSON", 9),
     "line break in a text": (b'{"a": "x\ny"}', "NOT_JSON", 8),
     "NUL byte": (b'{"a": "x\x00y"}', "NOT_JSON", 8),
-    "list": (b'[{"symbol": "BTC/USDT"}]', "NOT_AN_OBJECT", None),
-    "number": (b"5", "NOT_AN_OBJECT", None),
-    "text": (b'"buy"', "NOT_AN_OBJECT", None),
-    "null": (b"null", "NOT_AN_OBJECT", None),
-    "NaN alone": (b"NaN", "NOT_AN_OBJECT", None),
+    "list": (b'[{"symbol": "BTC/USDT"}]', "NOT_AN_OBJECT", 0),
+    "number": (b"5", "NOT_AN_OBJECT", 0),
+    "text": (b'"buy"', "NOT_AN_OBJECT", 0),
+    "null": (b"null", "NOT_AN_OBJECT", 0),
+    "NaN alone": (b"NaN", "NOT_AN_OBJECT", 0),
     "not UTF-8": (b'{"a": "\xff"}', "NOT_UTF8", 7),
     "encoded surrogate": (b'{"a": "\xed\xa0\x80"}', "NOT_UTF8", 7),
     "UTF-16 with a mark": ('{"a": 1}'.encode("utf-16"), "NOT_UTF8", 0),
     "UTF-16": ('{"a": 1}'.encode("utf-16-le"), "NOT_JSON", 1),
-    "duplicate key": (b'{"quantity": 1, "quantity": 9}', "DUPLICATE_KEY", None),
-    "duplicate key further in": (b'{"a": [{"b": 1, "b": 2}]}', "DUPLICATE_KEY", None),
-    "duplicate key in escapes": (b'{"price": 1, "\\u0070rice": 2}', "DUPLICATE_KEY", None),
-    "lone surrogate": (b'{"a": "\\ud800"}', "FORBIDDEN_CHARACTER", None),
-    "lone surrogate in a key": (b'{"\\udfff": 1}', "FORBIDDEN_CHARACTER", None),
-    "NUL escape": (b'{"a": "x\\u0000"}', "FORBIDDEN_CHARACTER", None),
-    "NUL escape in a list": (b'{"a": [["x\\u0000"]]}', "FORBIDDEN_CHARACTER", None),
-    "terminal escape": (b'{"a": "\\u001b[2J"}', "FORBIDDEN_CHARACTER", None),
-    "long text": (b'{"a": "%s"}' % (b"x" * 4097), "TEXT_TOO_LONG", None),
-    "long key": (b'{"%s": 1}' % (b"x" * 4097), "TEXT_TOO_LONG", None),
+    "duplicate key": (b'{"quantity": 1, "quantity": 9}', "DUPLICATE_KEY", 16),
+    "duplicate key further in": (b'{"a": [{"b": 1, "b": 2}]}', "DUPLICATE_KEY", 16),
+    "duplicate key in escapes": (b'{"price": 1, "\\u0070rice": 2}', "DUPLICATE_KEY", 13),
+    "lone surrogate": (b'{"a": "\\ud800"}', "FORBIDDEN_CHARACTER", 6),
+    "lone surrogate in a key": (b'{"\\udfff": 1}', "FORBIDDEN_CHARACTER", 1),
+    "NUL escape": (b'{"a": "x\\u0000"}', "FORBIDDEN_CHARACTER", 6),
+    "NUL escape in a list": (b'{"a": [["x\\u0000"]]}', "FORBIDDEN_CHARACTER", 8),
+    "terminal escape": (b'{"a": "\\u001b[2J"}', "FORBIDDEN_CHARACTER", 6),
+    "long text": (b'{"a": "%s"}' % (b"x" * 4097), "TEXT_TOO_LONG", 6),
+    "long key": (b'{"%s": 1}' % (b"x" * 4097), "TEXT_TOO_LONG", 1),
     "many keys": (
         b"{%s}" % b",".join(b'"k%d": 1' % n for n in range(257)),
         "TOO_MANY_KEYS",
-        None,
+        2451,
     ),
-    "many objects": (b'{"a": [%s]}' % b",".join([b'{"k": 1}'] * 256), "TOO_MANY_KEYS", None),
-    "100,000 lists": (b"[" * 100_000, "TOO_DEEP", None),
-    "100,000 lists, closed": (b"[" * 100_000 + b"]" * 100_000, "TOO_DEEP", None),
-    "100,000 objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "TOO_DEEP", None),
-    "17 levels": (b'{"a":' + b"[" * 16 + b"]" * 16 + b"}", "TOO_DEEP", None),
+    "many objects": (b'{"a": [%s]}' % b",".join([b'{"k": 1}'] * 256), "TOO_MANY_KEYS", 2303),
+    "100,000 lists": (b"[" * 100_000, "TOO_DEEP", 16),
+    "100,000 lists, closed": (b"[" * 100_000 + b"]" * 100_000, "TOO_DEEP", 16),
+    "100,000 objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "TOO_DEEP", 80),
+    "17 levels": (b'{"a":' + b"[" * 16 + b"]" * 16 + b"}", "TOO_DEEP", 20),
     "depth behind an escaped quote": (b'{"a\\"": "\\"", "b":' + b"[" * 99, "TOO_DEEP", None),
-    "1e400": (b'{"quantity": 1e400}', "NUMBER_OUT_OF_BOUNDS", None),
-    "1E+999999": (b'{"quantity": 1E+999999}', "NUMBER_INVALID", None),
-    "1e-400": (b'{"quantity": 1e-400}', "NUMBER_OUT_OF_BOUNDS", None),
-    "5,000 digits": (b'{"quantity": %s}' % (b"9" * 5000), "NUMBER_INVALID", None),
-    "5,000 decimals": (b'{"quantity": 0.%s}' % (b"9" * 5000), "NUMBER_INVALID", None),
+    "quotes that never close": (b'\\"' * 30_000 + b"[" * 17, "TOO_DEEP", 60_016),
+    "1e400": (b'{"quantity": 1e400}', "NUMBER_OUT_OF_BOUNDS", 13),
+    "1E+999999": (b'{"quantity": 1E+999999}', "NUMBER_INVALID", 13),
+    "1e-400": (b'{"quantity": 1e-400}', "NUMBER_OUT_OF_BOUNDS", 13),
+    "5,000 digits": (b'{"quantity": %s}' % (b"9" * 5000), "NUMBER_INVALID", 13),
+    "5,000 decimals": (b'{"quantity": 0.%s}' % (b"9" * 5000), "NUMBER_INVALID", 13),
     "leading zero": (b'{"quantity": 007}', "NOT_JSON", 14),
     "hexadecimal": (b'{"quantity": 0x10}', "NOT_JSON", 14),
     "underscore": (b'{"quantity": 1_000}', "NOT_JSON", 14),
@@ -132,8 +135,10 @@ def test_a_refusal_says_where() -> None:
         refusal_of(b'{"a": 1,\n "b": }').detail == "not JSON at line 2, column 7: Expecting value"
     )
     assert refusal_of(b'{"a": "\xff"}').detail == "the body is not UTF-8 text at byte 7"
-    assert refusal_of(b'{"a": 1, "a": 2}').detail == "the key 'a' appears twice"
-    assert refusal_of(b'{"a": "\\u0007"}').detail == "a text contains U+0007"
+    assert (
+        refusal_of(b'{"a": 1, "a": 2}').detail == "the key 'a' appears twice at line 1, column 10"
+    )
+    assert refusal_of(b'{"a": "\\u0007"}').detail == "a text contains U+0007 at line 1, column 7"
 
 
 @pytest.mark.parametrize(

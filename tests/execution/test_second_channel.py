@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import mailbox
 from collections.abc import Iterable
@@ -168,6 +169,61 @@ def test_a_mailbox(tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: l
 
     assert (report["read"], report["received_already"], len(report["imported"])) == (2, 1, 1)
     assert Signal.objects.get(pk=report["imported"][0]).alert["price"] == "60005"
+
+
+def test_a_log_lists_the_alerts_of_every_strategy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    (strategy, secret), (_, another) = webhook(), webhook()
+    now = timezone.now()
+    rows = [(now, alert(secret, 1)), (now, alert(another, 2)), (now, alert("never a secret", 3))]
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+
+    assert (report["read"], report["others"], len(report["imported"])) == (3, 2, 1)
+    assert Signal.objects.get().alert["price"] == "60001"
+
+
+def test_a_token_in_the_address_tells_nothing_so_the_alert_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    """The columns of TradingView's own export."""
+    strategy, _ = webhook()
+    now, body = at(timezone.now()), '""symbol"": ""BTC/USDT"", ""action"": ""buy""'
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "Alert ID,Ticker,Name,Description,Time,Webhook status\n"
+        f'206960060,"BINANCE:BTCUSDT, 1m",Trend,"{{{body}, ""price"": 60001}}",{now},Delivered\n'
+        f'206960061,"BINANCE:BTCUSDT, 1m",Other,"{{{body}, ""price"": 60002}}",{now},\n'
+    )
+
+    for name in ("Trend", "206960060", "Nobody's"):
+        call_command("import_alerts", strategy.slug, str(path), "--alert", name)
+
+    reports = [json.loads(part + "}") for part in capsys.readouterr().out.split("}\n")[:-1]]
+    assert [(one["read"], len(one["imported"])) for one in reports] == [(1, 1), (1, 0), (0, 0)]
+    assert Signal.objects.get().alert["price"] == "60001"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "no-such-charset"])
+def test_a_mail_of_html_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str], charset: str
+) -> None:
+    strategy, secret = webhook()
+    shown = html.escape(alert(secret, 5)).replace(", ", ",<br>")
+    page = f"<style>p {{color: red}}</style><p>Your alert was triggered</p><td>{shown}</td>"
+    mail = EmailMessage()
+    mail["Date"] = timezone.now().strftime("%a, %d %b %Y %H:%M:%S +0000")
+    mail.set_content(page, subtype="html")
+    mail.set_param("charset", charset)
+    box = mailbox.mbox(str(tmp_path / "mails"))
+    box.add(mail)
+    box.close()
+
+    report = imported(strategy.slug, tmp_path / "mails", capsys)
+
+    assert (len(report["imported"]), report["unreadable"]) == (1, [])
+    assert Signal.objects.get().alert["price"] == "60005"
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,26 @@ def test_a_strategy_with_its_defaults() -> None:
     assert (strategy.max_age, strategy.dedupe_window) == (300, 60)
     assert strategy.allowlist is not None
     assert strategy.allowlist.name == "tradingview"
-    assert (strategy.requires_confidence, strategy.requires_reward_risk) == (False, False)
+    assert (strategy.min_confidence, strategy.min_reward_risk) == (None, None)
     route = Route.objects.get()
     assert (route.account.name, route.sizing, route.quantity) == ("paper", "fixed_quantity", None)
+
+
+def test_a_least_of_zero_asks_for_nothing() -> None:
+    strategy = make(options={"min_confidence": 0, "min_reward_risk": "0"}).strategy
+
+    assert (strategy.min_confidence, strategy.min_reward_risk) == (None, None)
+
+
+def test_what_is_missing_is_refused_unless_it_may_be() -> None:
+    strategy = Strategy()
+
+    assert (strategy.requires_confidence, strategy.requires_reward_risk) == (True, True)
+    assert not strategy.asks_confidence
+    strategy.min_confidence = Decimal("0.6")
+    assert strategy.asks_confidence
+    strategy.requires_confidence = False
+    assert not strategy.asks_confidence
 
 
 def test_options_go_to_the_strategy_and_every_route() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +123,20 @@ def test_any_bytes(name: str, body: bytes) -> None:
     ],
     ids=lambda body: body[:6].decode(),
 )
-def test_the_largest_bodies_take_no_time(name: str, body: bytes) -> None:
+def test_the_largest_bodies_take_no_time_and_little_memory(name: str, body: bytes) -> None:
     assert isinstance(outcome(name, body), list)
     assert kept_of(name, body) is not None
+    assert most_memory(lambda: outcome(name, body)) < 32 * 1024 * 1024
+
+
+def most_memory(work: Callable[[], object]) -> int:
+    """The most bytes ``work`` held at a time."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def kept_of(name: str, body: bytes, token: str = "") -> str:

@@ -21,6 +21,7 @@ from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, MarketPosition, TakeProfit
 from execution.authentication import Delivery, digest_of
 from execution.formats import fks
+from execution.locating import located
 from execution.masking import credentials_in, mask_body, mask_document
 from execution.parsing import MISSING, Unreadable, decimal_from, parse_object
 from execution.schema import MAX_MOMENT, MIN_MOMENT, Invalid
@@ -62,8 +63,12 @@ def parsed(body: bytes) -> dict[str, Any] | None:
     with within_a_second():
         document = _parsed(body)
     if isinstance(document, Unreadable):
-        assert document.code.isupper()
-        assert 0 < len(document.detail) < 200
+        with within_a_second():
+            refusal = located(document, body)
+        assert refusal.code.isupper()
+        assert 0 < len(refusal.detail) < 200
+        assert refusal.position is not None
+        assert 0 <= refusal.position <= len(body)
         return None
     assert type(document) is dict
     _assert_storable(document)
@@ -117,6 +122,8 @@ def read(document: dict[str, Any]) -> Alert | None:
 @example(b'{"a":' * 100_000)
 @example(b'"' * 65_536)
 @example(b"\\" * 65_536)
+@example(b'\\"' * 32_000 + b"[" * 17)
+@example(b'{"' + b'\\"' * 32_000 + b'": 1e400')
 def test_arbitrary_bytes_are_read_or_refused(body: bytes) -> None:
     parsed(body)
 

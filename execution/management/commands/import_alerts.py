@@ -19,12 +19,18 @@ class Command(BaseCommand):
     help = (
         "Compare a strategy's alert log (TradingView's CSV export) or a mailbox file (mbox) with what "
         "the webhook delivered, and store what is missing. An alert older than the strategy's max_age "
-        "is recorded as missed and never traded. Prints one JSON object."
+        "is recorded as missed and never traded. One that carries another strategy's token is passed "
+        "over. Prints one JSON object."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("strategy", metavar="STRATEGY")
         parser.add_argument("file", metavar="FILE", type=Path)
+        parser.add_argument(
+            "--alert",
+            metavar="NAME",
+            help="only rows of the alert with this id or name (a log lists every alert of its sender)",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         strategy = Strategy.objects.filter(slug=options["strategy"]).first()
@@ -34,5 +40,7 @@ class Command(BaseCommand):
             logged = read_log(options["file"])
         except BadLog as error:
             raise CommandError(str(error)) from error
+        if wanted := options["alert"]:
+            logged = [one for one in logged if wanted in one.names]
         report = import_alerts(strategy, logged, timezone.now())
         self.stdout.write(json.dumps({"strategy": strategy.slug, **asdict(report)}, indent=2))
