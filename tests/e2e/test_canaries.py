@@ -231,7 +231,7 @@ def by_signature(client: Client, key: str, standard: str) -> None:
 def attack(client: Client, token: str) -> None:
     """Over the wire, where no test client tidies up: each is refused, and nothing of it is stored."""
     body = json.dumps(ALERT | {"secret": token, "id": "attack"}).encode()
-    post = b"POST /webhook/guarded HTTP/1.1\r\nHost: x\r\n"
+    post = b"POST /webhook/guarded HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     length = b"Content-Length: %d\r\n" % len(body)
     chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     smuggled = b"0\r\n\r\n" + post + length + b"\r\n" + body
@@ -267,7 +267,6 @@ def wire(port: int, request: bytes) -> list[int]:
     """The status of every answer to ``request``."""
     with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as one:
         one.sendall(request)
-        one.shutdown(socket.SHUT_WR)
         heard = b""
         while part := one.recv(65536):
             heard += part
