@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from execution import standard_webhooks
 from execution.authentication import Delivery, LiveSecret, digest_of, presented
 from execution.formats import FORMATS, Format
 from execution.formats.pineconnector import LICENSE
@@ -39,14 +40,16 @@ def _likely_field(names: tuple[str, ...]) -> re.Pattern[str]:
 def credentials_in(
     delivery: Delivery, document: Mapping[str, Any] | None, live_secrets: tuple[LiveSecret, ...]
 ) -> tuple[str, ...]:
-    """What must not be kept, longest first: live secrets, and whatever else looks like one.
+    """What must not be kept, longest first: live secrets, and whatever else looks like one. A signing
+    key is looked for everywhere; of a token only a digest is known, so it is found where it stands.
 
     A short text that opens nothing is cut out with its field only: masked everywhere, a ``key`` of
     "buy" would eat the alert's action.
     """
-    known = {secret.digest for secret in live_secrets}
-    known |= {digest_of(secret.key.decode()) for secret in live_secrets if secret.key}
-    found = {
+    keys = {secret.key.decode() for secret in live_secrets if secret.key}
+    keys |= {key.removeprefix(standard_webhooks.PREFIX) for key in keys}
+    known = {secret.digest for secret in live_secrets} | set(map(digest_of, keys))
+    found = {key for key in keys if len(key) >= LEAST_LENGTH} | {
         value
         for value in presented(delivery, document)
         if (len(value) >= LEAST_LENGTH and value.strip("*")) or digest_of(value) in known

@@ -146,9 +146,12 @@ def test_planted_secrets_are_left_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert "log/web.log" in places
     assert "BTCUSDT" in places["rows"]
     left = [
-        (what, where) for what, one in planted.items() for where in places if one in places[where]
+        f"{what} in {where}"
+        for what in planted
+        for where in places
+        if planted[what] in places[where]
     ]
-    assert left == []
+    assert not left, left
 
 
 def deliver(client: Client, venue: RunningVenue, planted: Mapping[str, str]) -> dict[str, str]:

@@ -136,3 +136,22 @@ def test_a_secret_is_left_nowhere(
         assert tables_with(part) == []
         assert part not in caplog.text
         assert part.encode() not in page.content
+
+
+@pytest.mark.parametrize("auth", [Strategy.Auth.HMAC, Strategy.Auth.STANDARD])
+@pytest.mark.parametrize("end", ["}", ""], ids=["read", "unreadable"])
+def test_a_signing_key_in_a_comment_is_left_nowhere(auth: str, end: str) -> None:
+    """No field of a credential holds it: only who knows the key can find it."""
+    strategy, key = webhook(auth=auth)
+    bare = key.removeprefix("whsec_")
+    fields = body_of(comment=f"mine is {bare}", note=key, timestamp=int(time.time())).decode()
+    body = f"{fields[:-1]}{end}".encode()
+    proof = {"HTTP_X_WEBHOOK_SIGNATURE": signature_of(body, key)}
+    if auth == Strategy.Auth.STANDARD:
+        proof = standard_headers(key, body)
+
+    response = post(strategy.slug, body, **proof)
+
+    assert response.status_code == (202 if end else 400)
+    assert tables_with(bare) == []
+    assert bare.encode() not in response.content
