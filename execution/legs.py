@@ -170,10 +170,11 @@ def _leg(route: Route, alert: Alert) -> Leg:
         _refuse_account(account)
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
-        market = facts.read_market(account, symbol, alert, is_exit=reduces(account, symbol, alert))
+        is_exit = reduces(account, symbol, alert)
+        market = facts.read_market(account, symbol, alert, is_exit=is_exit)
         if route.sizing == Route.Sizing.ATR:
             market = replace(market, atr=facts.average_range(market, alert))
-        return Leg(route, symbol, market)
+        return Leg(route, symbol, market, reduces=is_exit)
     except Refusal as refusal:
         return Leg(route, symbol, refusal=refusal)
     except UnknownSymbolError as error:

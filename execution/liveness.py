@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from celery.signals import worker_init, worker_ready
 from django.db import Error, connection
@@ -13,6 +14,9 @@ from django.utils import timezone
 
 from brokers.models import Account
 from execution.models import Heartbeat
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +33,12 @@ def require_reconciliation(**_: object) -> None:
 
 
 @worker_ready.connect
-def show_signs_of_life(**_: object) -> None:
-    """This process notes that it lives, whatever its tasks and beat are doing."""
-    threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
+def show_signs_of_life(sender: Consumer, **_: object) -> None:
+    """This process notes that it lives, whatever its tasks and beat are doing; one that only serves
+    exits does not, lest it hide that nobody serves the rest.
+    """
+    if sender.app.conf.task_default_queue in sender.app.amqp.queues.consume_from:
+        threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
 
 
 def _keep_beating() -> None:

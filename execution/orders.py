@@ -50,7 +50,8 @@ DRIFT_SINCE_SHOWN = Decimal("0.01")
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One route of a signal, with everything read before the transaction. ``refusal`` ends it
-    early; one that is late has not been read yet.
+    early; one that is late has not been read yet. ``reduces``: whether the alert made the position
+    smaller when it was read.
     """
 
     route: Route
@@ -58,6 +59,7 @@ class Leg:
     market: Market | None = None
     refusal: Refusal | None = None
     is_late: bool = False
+    reduces: bool = False
 
     @property
     def account(self) -> Account:

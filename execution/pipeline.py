@@ -33,6 +33,7 @@ from execution.legs import (
 )
 from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
+from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, is_plain, is_sized, undecided
 from execution.states import AT_VENUE, HELD, TERMINAL, UNSENT, OrderState, SignalState
 from execution.watching import OWN_ALERT
@@ -96,7 +97,13 @@ def decide(signal: Signal) -> Decision:
         return _finish(signal, SignalState.DENIED, no_route())
     if throttled := _throttled(signal, alert, legs):
         return _finish(signal, SignalState.DENIED, throttled)
+    accounts = {leg.account.pk for leg in legs}
+    is_exit = any(leg.reduces for leg in legs)
+    if not is_exit:
+        let_exits_pass(accounts)
     with transaction.atomic():
+        if is_exit:
+            announce_exit(accounts)
         decision = decide_locked(signal, alert, legs)
     if decision.step is Step.DECIDED:
         logger.info("alert decided: %d lanes to send", len(decision.lanes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -27,30 +28,40 @@ CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) |
 )
 
 
-def queue_of(signal_id: UUID) -> Queue | None:
-    """The queue an undecided signal stands in."""
-    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
-    return waiting.values_list("strategy_id", "symbol").first()
+class Place(NamedTuple):
+    """Where an undecided signal stands. ``may_overtake``: something else waits before it."""
+
+    signal_id: UUID
+    strategy_id: int
+    symbol: str
+    may_overtake: bool
+
+    @property
+    def queue(self) -> Queue:
+        return self.strategy_id, self.symbol
 
 
-def to_wake(signal_ids: Sequence[str], done: str) -> list[UUID]:
-    """Those of ``signal_ids`` that want a thread: one of each queue but that of ``done``, and what may
-    overtake.
-    """
+def places(signal_ids: Sequence[str]) -> list[Place]:
+    """Of those that are undecided, in order of arrival."""
     ahead = Signal.objects.filter(
         strategy_id=OuterRef("strategy_id"),
         symbol=OuterRef("symbol"),
         state=SignalState.RECEIVED,
         pk__lt=OuterRef("pk"),
     ).exclude(action=OuterRef("action"))
-    rows = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
-    served, found = {queue_of(UUID(done))}, []
-    for row in rows.annotate(may_overtake=Exists(ahead)):
-        queue = (row.strategy_id, row.symbol)
-        if row.may_overtake or queue not in served:
-            found.append(row.pk)
-        served.add(queue)
-    return found
+    waiting = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
+    rows = waiting.annotate(may_overtake=Exists(ahead))
+    return [Place(*row) for row in rows.values_list("pk", "strategy_id", "symbol", "may_overtake")]
+
+
+def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
+    """Those of ``signal_ids`` that want a thread: what may overtake, and the first of each queue."""
+    found = places(signal_ids)
+    first: dict[Queue, UUID] = {}
+    for place in found:
+        if not place.may_overtake:
+            first.setdefault(place.queue, place.signal_id)
+    return [place.signal_id for place in found if place.may_overtake], list(first.values())
 
 
 def next_undecided(queue: Queue) -> Signal | None:
@@ -64,17 +75,17 @@ def next_undecided(queue: Queue) -> Signal | None:
     return first[0] if first else None
 
 
-def overtaking(signal_id: UUID) -> Signal | None:
+def overtaking(place: Place) -> Signal | None:
     """The signal, if it is an exit that need not wait for the entries before it: the position covers
     it in every account, so it comes to the same in either order.
     """
-    waiting = Signal.objects.filter(pk=signal_id, state=SignalState.RECEIVED)
+    if not place.may_overtake:
+        return None
+    waiting = Signal.objects.filter(pk=place.signal_id, state=SignalState.RECEIVED)
     signal = waiting.select_related("strategy").first()
     if signal is None or not is_plain(alert := Alert.from_json(signal.alert)):
         return None
     ahead = undecided(signal.strategy_id, signal.symbol).filter(pk__lt=signal.pk)
-    if not ahead.exclude(action=signal.action).exists():
-        return None
     others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
     exits = [other for other in others if other.action is alert.action]
     if not all(map(is_plain, others)) or not all(map(is_sized, (alert, *exits))):

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from uuid import UUID
 
 from celery import Task, shared_task
 from django.db import Error
@@ -71,13 +70,18 @@ _ASKED_BY = {
 
 @shared_task
 def process_signal(signal_id: str) -> None:
-    """Decide what waits in the signal's queue, in its order; then run the lanes it leads to."""
-    queue = queues.queue_of(UUID(signal_id))
-    if queue is None:
+    """Decide what waits in the signal's queue, in its order; then run the lanes it leads to.
+
+    An exit the position covers does not wait for the entries before it.
+    """
+    place = next(iter(queues.places([signal_id])), None)
+    if place is None:
         return
+    if overtaking := queues.overtaking(place):
+        _do(_decide_one(overtaking)[0])
+        return
+    queue = place.queue
     if not _deciding.take(queue):
-        if overtaking := queues.overtaking(UUID(signal_id)):
-            _do(_decide_one(overtaking)[0])
         return
     todo: list[_Todo] = []
     try:
@@ -118,10 +122,16 @@ def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:
 
 @shared_task
 def process_signals(signal_ids: list[str]) -> None:
-    """Wake a thread for each queue and decide the first one here, so that none waits for another."""
-    for signal_id in queues.to_wake(signal_ids[1:], done=signal_ids[0]):
+    """Wake a thread for each queue of alerts, so that none waits for another; what may overtake goes to
+    the workers for exits.
+    """
+    overtaking, first = queues.to_wake(signal_ids)
+    for signal_id in overtaking:
+        process_signal.apply_async((str(signal_id),), retry=False, queue=EXITS)
+    for signal_id in first[1:]:
         process_signal.apply_async((str(signal_id),), retry=False)
-    process_signal(signal_ids[0])
+    if first:
+        process_signal(str(first[0]))
 
 
 def _decided(signal: Signal) -> pipeline.Decision | None:

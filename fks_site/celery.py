@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import task_postrun, task_prerun, worker_ready
+from celery.signals import task_postrun, task_prerun, worker_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
@@ -15,6 +16,7 @@ app = Celery("fks")
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
 """Queues. A worker takes from those it was given first while anything is in them."""
 NEVER = 1 << 62
+SWITCH_SECONDS = 0.0005
 
 
 def transport_url(redis_url: str) -> str:
@@ -96,6 +98,12 @@ def keep_good_connections(sender: Task[..., Any], **_: Any) -> None:
 
     if not sender.request.is_eager:
         close_old_connections()
+
+
+@worker_init.connect
+def take_short_turns(**_: Any) -> None:
+    """A thread back from the database must not wait for a busy one as long as the question took."""
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 @worker_ready.connect

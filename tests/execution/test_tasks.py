@@ -15,7 +15,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import legs, pipeline, protect, queues, sweeping, tasks
+from execution import legs, pipeline, precedence, protect, queues, sweeping, tasks
 from execution.models import Heartbeat, Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
@@ -640,7 +640,8 @@ def test_which_exits_overtake_the_entries_before_them(
     body = {name: value for name, value in (OVERTAKES | alert).items() if value is not None}
     leaving = SignalFactory.create(strategy=strategy, action="sell", alert=body)
 
-    assert (queues.overtaking(leaving.pk) == leaving) is overtakes
+    (place,) = queues.places([str(leaving.pk)])
+    assert (queues.overtaking(place) == leaving) is overtakes
 
 
 @pytest.mark.django_db(transaction=True)
@@ -683,7 +684,72 @@ def test_a_batch_wakes_one_thread_for_each_queue_and_for_what_may_overtake(
         )
     ]
     ids = [str(one.pk) for one in made]
-    assert queues.to_wake(ids[1:], done=ids[0]) == [made[2].pk, made[3].pk, made[5].pk]
+    assert queues.to_wake(ids) == ([made[2].pk], [made[0].pk, made[3].pk, made[5].pk])
 
     tasks.process_signals(ids)
     assert nudges[:3] == [("process_signal", (ids[index],)) for index in (2, 3, 5)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_entry_steps_back_while_an_exit_is_being_decided(
+    account: Account, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    decide = pipeline.decide_locked
+
+    def noted(signal: Signal, *args: Any) -> pipeline.Decision:
+        order.append(signal.action)
+        return decide(signal, *args)
+
+    monkeypatch.setattr(pipeline, "decide_locked", noted)
+    monkeypatch.setattr(precedence, "PATIENCE", 20)
+    entry = SignalFactory.create(strategy=strategy)
+    with transaction.atomic():
+        precedence.announce_exit([account.pk])
+        waiting = beside(lambda: process(entry))
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        order.append("the exit")
+
+    assert waiting.result(20) == SignalState.EXECUTED
+    assert order == ["the exit", "buy"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_entry_does_not_step_back_for_ever(
+    account: Account, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precedence, "PATIENCE", 0.2)
+    entry = SignalFactory.create(strategy=strategy)
+    with transaction.atomic():
+        precedence.announce_exit([account.pk])
+        assert beside(lambda: process(entry)).result(20) == SignalState.EXECUTED
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("alert", "announces"),
+    [
+        ({"action": "buy", "quantity": "0.001"}, False),
+        ({"action": "sell", "quantity": "0.001"}, True),
+        ({"action": "close"}, True),
+    ],
+)
+def test_what_makes_a_position_smaller_is_announced(
+    account: Account,
+    strategy: Strategy,
+    monkeypatch: pytest.MonkeyPatch,
+    alert: dict[str, str],
+    announces: bool,
+) -> None:
+    PositionFactory.create(account=account, quantity=Decimal("0.01"))
+    announced: list[set[int]] = []
+    monkeypatch.setattr(pipeline, "announce_exit", announced.append)
+
+    process(
+        SignalFactory.create(
+            strategy=strategy, action=alert["action"], alert={"symbol": LANE} | alert
+        )
+    )
+
+    assert announced == ([{account.pk}] if announces else [])

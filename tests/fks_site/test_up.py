@@ -76,8 +76,15 @@ class TestRunning:
 
     @pytest.mark.parametrize(
         "words",
-        [("granian",), ("celery", "worker"), ("celery", "beat"), ("-D",), ("--unixsocket",)],
-        ids=["web", "worker", "beat", "postgres", "valkey"],
+        [
+            ("granian",),
+            ("celery", "orders,sweeps"),
+            ("celery", "exits"),
+            ("celery", "beat"),
+            ("-D",),
+            ("--unixsocket",),
+        ],
+        ids=["web", "worker", "exits", "beat", "postgres", "valkey"],
     )
     def test_what_is_killed_comes_back(self, product: Product, words: tuple[str, ...]) -> None:
         victim = find(product, words)

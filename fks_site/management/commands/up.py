@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from fks_site import addresses, preflight, processes, programs
+from fks_site.celery import EXITS, ORDERS, SWEEPS
 from fks_site.embedded import Postgres, Valkey
 from fks_site.processes import StartError
 from fks_site.supervisor import Program, Stopped, Supervisor
@@ -25,7 +26,7 @@ _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 # How long each may take to finish its work, in seconds. Whatever is cut short is found again in the
 # database by the sweep.
-_GRACE = {"web": 15.0, "beat": 5.0, "worker": 30.0}
+_GRACE = {"web": 15.0, "beat": 5.0, "worker": 30.0, "exits": 30.0}
 
 
 class Command(BaseCommand):
@@ -107,7 +108,7 @@ class _Run:
         started = [self._program(*item) for item in self._programs().items()]
         for program in started:
             supervisor.start(program)
-        with self._step("web, worker, beat"):
+        with self._step("web, workers, beat"):
             self._wait_until_ready(supervisor, started)
         self.say(f"FKS runs at http://{self._address()}/admin/ and stops on Ctrl-C.")
 
@@ -142,7 +143,8 @@ class _Run:
         schedule = self.var / "beat" / "schedule"
         processes.make_directory(schedule.parent)
         return {
-            "worker": programs.worker(),
+            "worker": programs.worker((ORDERS, SWEEPS)),
+            "exits": programs.worker((EXITS,), programs.THREADS // 4),
             "beat": programs.beat(schedule),
             "web": programs.web(self.host, self.port),
         }
