@@ -115,12 +115,12 @@ def closes_everything(alert: Alert) -> bool:
     return is_close or alert.market_position is MarketPosition.FLAT
 
 
-def waiting_for(account_id: int, symbol: str) -> list[UUID]:
+def waiting_for(account: Account, symbol: str) -> list[UUID]:
     """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
     lane; deciding on its behalf begins with the oldest.
     """
-    routed = Q(strategy__routes__account_id=account_id)
-    by_hand = Q(alert__account=Account.objects.values("name").get(pk=account_id)["name"])
+    routed = Q(strategy__routes__account=account)
+    by_hand = Q(alert__account=account.name)
     newest = (
         Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
         .order_by("strategy_id", "symbol", "-id")
@@ -130,8 +130,8 @@ def waiting_for(account_id: int, symbol: str) -> list[UUID]:
     found = list(newest)
     if not found:
         return []
-    aliases = aliases_on(timezone.now().date(), account_id)
-    shares = trades_shares(Account.objects.get(pk=account_id))
+    aliases = aliases_on(timezone.now().date(), account.pk)
+    shares = trades_shares(account)
     return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
 
 

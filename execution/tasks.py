@@ -289,20 +289,25 @@ def _after(orders: Iterable[Order]) -> None:
         # An exit that rests at the venue holds the coins it needs already.
         if order.role == Order.Role.EXIT and order.state in TERMINAL | AT_VENUE:
             protect.resume(order.account_id, order.symbol)
-    for account_id, symbol in {(order.account_id, order.symbol) for order in orders}:
-        _wake(account_id, symbol)
-        guard(account_id, symbol)
+    touched = {(order.account_id, order.symbol) for order in orders}
+    accounts = Account.objects.in_bulk({account_id for account_id, _ in touched})
+    for account_id, symbol in touched:
+        _wake(accounts[account_id], symbol)
+        _guard(accounts[account_id], symbol)
 
 
 @shared_task
 def guard(account_id: int, symbol: str) -> None:
     """Bring a position's stop in line with it."""
-    account = Account.objects.get(pk=account_id)
+    _guard(Account.objects.get(pk=account_id), symbol)
+
+
+def _guard(account: Account, symbol: str) -> None:
     try:
-        with bulkheads.place([account_id], is_exit=True):
+        with bulkheads.place([account.pk], is_exit=True):
             todo = protect.align(account, symbol)
     except Crowded as crowded:
-        _later(crowded, guard, account_id, symbol)
+        _later(crowded, guard, account.pk, symbol)
         return
     except Error:
         raise
@@ -317,7 +322,7 @@ def guard(account_id: int, symbol: str) -> None:
     for order_id in todo.cancels:
         cancel_order.apply_async((str(order_id), ReasonCode.REPLACED.value), retry=False)
     if todo.run_lane:
-        run_lane.apply_async((account_id, symbol), retry=False)
+        run_lane.apply_async((account.pk, symbol), retry=False)
 
 
 @shared_task
@@ -338,8 +343,8 @@ def _wake_crowded_out(account_id: int) -> None:
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 
-def _wake(account_id: int, symbol: str) -> None:
-    for signal_id in queues.waiting_for(account_id, symbol):
+def _wake(account: Account, symbol: str) -> None:
+    for signal_id in queues.waiting_for(account, symbol):
         process_signal.apply_async((str(signal_id),), retry=False)
 
 

@@ -18,6 +18,11 @@ from risk.types import Limit, LimitMode
 
 PORTFOLIO_LOCK = 0x464B5303
 STRATEGY_LOCK = 0x464B5304
+_TAKE_TURNS = """
+SELECT CASE WHEN EXISTS (SELECT FROM risk_risklimit WHERE rule = ANY(%s) AND mode <> 'off')
+       THEN pg_advisory_xact_lock(%s) END,
+       pg_advisory_xact_lock(%s, %s)
+"""
 _READ = ("rule", "value", "mode", "parameters")
 
 
@@ -48,11 +53,8 @@ def take_turns(strategy_id: int) -> None:
     of the strategy, and all of them while a limit looks beyond one account. Before any row is locked.
     """
     names = [rule.name for rule in RULES.values() if rule.portfolio]
-    looks_beyond = RiskLimit.objects.filter(rule__in=names).exclude(mode=RiskLimit.Mode.OFF)
     with connection.cursor() as cursor:
-        if looks_beyond.exists():
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PORTFOLIO_LOCK])
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [STRATEGY_LOCK, strategy_id % 2**31])
+        cursor.execute(_TAKE_TURNS, [names, PORTFOLIO_LOCK, STRATEGY_LOCK, strategy_id % 2**31])
 
 
 def first_limits(given: Mapping[str, Decimal]) -> None:
