@@ -137,16 +137,22 @@ def _deliver(
 def _one_order_each(product: Product, run: str, answers: Sequence[Answer], alerts: int) -> None:
     """Wait until all is decided, and count by our rows. Raises Wrong."""
     mine = f"Signal.objects.filter(alert__idempotency_key__startswith={run!r})"
-    eventually(
-        lambda: query(product, f"{mine}.filter(finished_at=None).count()") == "0",
+    orders = f"Order.objects.filter(signal__in={mine}, state='filled')"
+    counted = ", ".join(
+        (
+            f"{mine}.filter(finished_at=None).count()",
+            f"{mine}.filter(state='executed').count()",
+            f"{orders}.count()",
+            f"{orders}.values('signal').distinct().count()",
+        )
+    )
+    found = eventually(
+        lambda: (told := query(product, counted)).startswith("(0, ") and told,
         seconds=600,
         what="every alert ended",
     )
-    ends = query(product, f"sorted({mine}.values_list('state', flat=True))")
-    orders = f"Order.objects.filter(signal__in={mine}, state='filled')"
-    counted = query(product, f"{orders}.count(), {orders}.values('signal').distinct().count()")
-    if counted != f"({alerts}, {alerts})" or ends != str(["executed"] * alerts):
-        raise Wrong(f"{alerts} alerts: orders and their alerts {counted}, ends {ends[:200]}")
+    if found != f"(0, {alerts}, {alerts}, {alerts})":
+        raise Wrong(f"of {alerts} alerts waiting, executed, their orders, with orders: {found}")
     if len({answer.signal_id for answer in answers}) != alerts:
         raise Wrong("an alert was answered with different ids")
     worst = max(answer.seconds for answer in answers)

@@ -36,11 +36,23 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 ALERT = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LINK = re.compile(r'href="(/admin/[^"#?]*)"')
-FROM_ELSEWHERE = (
-    "lambda risk: risk.AllowedNetwork.objects.create(cidr='52.89.214.238/32', "
-    "allowlist=risk.IPAllowlist.objects.create(name='elsewhere')))"
-    "(__import__('risk.models').models"
-)
+STRATEGIES = """
+import json
+from execution.strategies import create_strategy
+from risk.models import AllowedNetwork, IPAllowlist
+elsewhere = IPAllowlist.objects.create(name="elsewhere")
+AllowedNetwork.objects.create(allowlist=elsewhere, cidr="52.89.214.238/32")
+profiles = {"token": "none", "hmac": "none", "standard": "none", "guarded": "elsewhere"}
+print(json.dumps({
+    name: create_strategy(
+        name,
+        accounts=["binance"],
+        auth="token" if name == "guarded" else name,
+        options={"allowlist": allowlist},
+    ).secret
+    for name, allowlist in profiles.items()
+}))
+"""
 ROW = re.compile(r"/[0-9a-f-]+/change/$")
 
 
@@ -163,21 +175,14 @@ def deliver(client: Client, venue: RunningVenue, planted: Mapping[str, str]) -> 
         "--credentials-file=-",
         stdin=json.dumps(KEYS["binance"]),
     )
-    made = {
-        auth: product.manage(
-            *("add_strategy", auth, "--accounts=binance", f"--auth={auth}"),
-            '--options={"allowlist": "none"}',
-        )
-        for auth in ("token", "hmac", "standard")
-    }
-    token = made["token"]["token"]
-    key, standard = made["hmac"]["hmac_secret"], made["standard"]["standard_secret"]
+    made = product.manage("shell", "-v0", "-c", STRATEGIES)
+    token, key, standard = made["token"], made["hmac"], made["standard"]
     venue.control.queue_faults(Fault(Action.DROP), Fault(Action.STATUS, status=502))
     by_token(client, token)
     by_token(client, planted["webhook secret"], "tradingview")
     by_signature(client, key, standard)
     bearer = by_bearer(client, planted["password"])
-    attack(client, guarded(product))
+    attack(client, made["guarded"])
     ended = "Signal.objects.filter(state='executed').count() >= 4"
     eventually(lambda: query(product, ended) == "True", seconds=60, what="alerts executed")
     return {
@@ -186,16 +191,6 @@ def deliver(client: Client, venue: RunningVenue, planted: Mapping[str, str]) -> 
         "standard": standard.removeprefix(standard_webhooks.PREFIX),
         "bearer": bearer,
     }
-
-
-def guarded(product: Product) -> str:
-    """The token of a strategy that takes alerts from TradingView's addresses alone."""
-    query(product, f"({FROM_ELSEWHERE})")
-    made = product.manage(
-        *("add_strategy", "guarded", "--accounts=binance"),
-        '--options={"allowlist": "elsewhere"}',
-    )
-    return str(made["token"])
 
 
 def by_token(client: Client, token: str, slug: str = "token") -> None:
