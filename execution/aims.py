@@ -47,6 +47,12 @@ def only_reduces(alert: Alert) -> bool:
     )
 
 
+def depends_on_position(alert: Alert) -> bool:
+    """Whether how much the alert trades follows from what is held when it is decided."""
+    is_share = alert.quantity_type is QuantityType.PERCENT_OF_POSITION
+    return wants_flat(alert) or names_target(alert) or is_share
+
+
 def aim(
     alert: Alert,
     policy: SizingPolicy,
@@ -68,7 +74,7 @@ def aim(
             "the position could not be closed, so the other side is not opened",
             {"position": held},
         )
-    if alert.reduce_only:
+    if alert.reduce_only or alert.quantity_type is QuantityType.PERCENT_OF_POSITION:
         return Aim(_exit(alert, _side(alert), alert.quantity))
     if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
         return _toward_target(alert, held, can_short=can_short)

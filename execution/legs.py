@@ -31,7 +31,7 @@ from execution.bulkheads import Crowded
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg
 from execution.states import TERMINAL
-from risk.types import ReasonCode, Refusal
+from risk.types import QuantityType, ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ def accounts_done(orders: Iterable[Order]) -> set[int]:
 def reduces(account: Account, symbol: str, alert: Alert) -> bool:
     """Whether the alert makes the account's position smaller."""
     if wants_flat(alert) or alert.reduce_only:
+        return True
+    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION:
         return True
     held = held_in(account, symbol)
     return held != 0 and (held > 0) == (alert.action is Action.SELL)

@@ -19,7 +19,7 @@ from django.utils import timezone
 from brokers.models import Account
 from brokers.types import Side
 from execution import approvals, arrivals, metrics, protect
-from execution.aims import names_target, wants_flat
+from execution.aims import depends_on_position, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import (
     accounts_done,
@@ -274,7 +274,7 @@ def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     ]
     if leg.market is None or not moving:
         return False
-    if wants_flat(alert) or names_target(alert):
+    if depends_on_position(alert):
         return True
     if is_plain(alert) and is_sized(alert):
         quantity = alert.quantity or Decimal(0)

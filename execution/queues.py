@@ -14,7 +14,7 @@ from brokers.aliases import aliases_on, trades_shares
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
-from execution.aims import names_target, wants_flat
+from execution.aims import depends_on_position
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import alive_in, is_covered, lane_legs
 from execution.models import Signal
@@ -99,7 +99,7 @@ def overtaking(place: Place) -> Signal | None:
 def is_plain(alert: Alert) -> bool:
     """Whether the alert trades a quantity, whatever the position is."""
     trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
-    return trades and not wants_flat(alert) and not names_target(alert)
+    return trades and not depends_on_position(alert)
 
 
 def is_sized(alert: Alert) -> bool:

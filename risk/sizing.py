@@ -162,6 +162,10 @@ def _asked(case: _Case) -> Decimal:
     if unit is QuantityType.QUOTE:
         formula = f"{text(quantity)} ÷ {text(case.entry)}"
         return case.note("amount ÷ price", formula, quantity / case.entry)
+    if unit is QuantityType.PERCENT_OF_POSITION:
+        held = abs(case.facts.position_quantity)
+        formula = f"{text(held)} × {text(quantity)} %"
+        return case.note("share of the position", formula, held * quantity / 100)
     if unit is QuantityType.PERCENT_OF_EQUITY:
         return _worth(case, _share(case, quantity / 100, "share of equity"))
     return _at_risk(case, quantity / 100, _distance(case))

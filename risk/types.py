@@ -116,6 +116,7 @@ class QuantityType(StrEnum):
     BASE = "base"
     QUOTE = "quote"
     PERCENT_OF_EQUITY = "percent_of_equity"
+    PERCENT_OF_POSITION = "percent_of_position"
     RISK_PERCENT = "risk_percent"
 
 

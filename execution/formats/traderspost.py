@@ -33,8 +33,9 @@ UNITS = {
     "dollar_amount": QuantityType.QUOTE,
     "percent_of_equity": QuantityType.PERCENT_OF_EQUITY,
     "risk_percent": QuantityType.RISK_PERCENT,
+    "percent_of_position": QuantityType.PERCENT_OF_POSITION,
 }
-RISK_AMOUNT, OF_POSITION = "risk_dollar_amount", "percent_of_position"
+RISK_AMOUNT = "risk_dollar_amount"
 NOT_DONE: Final = {
     "delay": "FKS does not delay orders",
     "cancel": "FKS does not cancel before an entry; send a cancel of its own",
@@ -126,16 +127,14 @@ def _quantity(
     entry: Decimal | None,
     stop_loss: Decimal | None,
 ) -> tuple[Decimal | None, QuantityType]:
-    kinds = {name: name for name in (*UNITS, RISK_AMOUNT, OF_POSITION)}
+    kinds = {name: name for name in (*UNITS, RISK_AMOUNT)}
     kind = fields.translated("quantityType", kinds) or "fixed_quantity"
     if kind == RISK_AMOUNT and quantity is not None:
         return _at_risk(fields, quantity, entry, stop_loss), QuantityType.BASE
-    if kind == OF_POSITION:
-        if action is Action.CLOSE and quantity == HUNDRED:
-            return None, QuantityType.BASE
-        detail = "only an exit of 100 percent_of_position is supported"
-        fields.complain("quantityType", detail, "UNSUPPORTED")
-    return quantity, UNITS.get(kind, QuantityType.BASE)
+    unit = UNITS.get(kind, QuantityType.BASE)
+    if unit is QuantityType.PERCENT_OF_POSITION and (action, quantity) == (Action.CLOSE, HUNDRED):
+        return None, QuantityType.BASE  # everything: it overtakes what it makes void
+    return quantity, unit
 
 
 def _at_risk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import axe_playwright_python
 import pytest
 from django.contrib import admin
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import Page
 
 from execution.models import Order, QuarantinedBody
+from execution.states import OrderState, SignalState
 from risk import audit, breakers, notices, switch
 from risk.channels import Channel, Event
 from risk.models import TradingState
@@ -22,7 +25,7 @@ from tests.e2e.test_admin_browser import (
     open_page,
     order,
 )
-from tests.factories import allow_trading
+from tests.factories import OrderFactory, SignalFactory, allow_trading
 
 __all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page", "order"]
 
@@ -56,6 +59,13 @@ def everything(order: Order) -> Order:
     switch.change(TradingState.State.REDUCING, reason="a test")
     breakers.trip(breakers.of_account(order.account_id), "maintenance")
     channel = Channel.objects.create(name="desk")
+    OrderFactory.create(
+        signal=SignalFactory.create(strategy=strategy, state=SignalState.WORKING),
+        strategy=strategy,
+        state=OrderState.AWAITING_APPROVAL,
+        approve_by=timezone.now() + timedelta(hours=1),
+        verdicts=[{"rule": "max_spread", "passed": False, "mode": "observe", "detail": "wide"}],
+    )
     notices.write(Event.TEST, notices.News("a test"), [channel])
     audit.record("strategy.changed", "a test", before={"a": 1}, after={"a": 2})
     return order
@@ -90,6 +100,7 @@ def forms(order: Order) -> list[str]:
         reverse("admin:performance"),
         reverse("admin:execution_lab"),
         reverse("admin:getting_started"),
+        reverse("admin:approvals"),
         f"{reverse('admin:trading')}?mode=halt",
         *(reverse(f"admin:{name}", args=[pk]) for name, pk in shown),
         *(reverse(f"admin:{name}_add") for name in added),

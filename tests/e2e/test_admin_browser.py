@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django_otp.oath import totp
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
@@ -30,6 +31,7 @@ from tests.factories import (
     OrderFactory,
     PositionFactory,
     SignalFactory,
+    StrategyFactory,
     UserFactory,
     webhook,
 )
@@ -284,6 +286,38 @@ def test_an_alert_is_tried_in_the_lab(
     assert page.evaluate("window.pwned") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert not Signal.objects.exists()
+    assert complaints == []
+
+
+def test_an_order_is_approved_on_a_phone(open_page: Any, complaints: list[str]) -> None:
+    """The list is drawn anew every two seconds; the dialog over it stays, with what was typed."""
+    order = OrderFactory.create(
+        state=OrderState.AWAITING_APPROVAL,
+        approve_by=timezone.now() + timedelta(minutes=10),
+        strategy=StrategyFactory.create(slug="night"),
+        signal=SignalFactory.create(
+            state=SignalState.WORKING,
+            alert={"symbol": "BTC/USDT", "action": "buy", "comment": HOSTILE},
+        ),
+        verdicts=[{"rule": "max_spread", "passed": False, "mode": "observe", "detail": HOSTILE}],
+    )
+    phone = {"width": 390, "height": 844}
+    page = open_page(viewport=phone, is_mobile=True, has_touch=True)
+    page.goto("/admin/")
+    page.get_by_role("link", name="1 order waits for approval").tap()
+    expect(page.get_by_role("heading", name="Buy 0.01 BTC/USDT")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("link", name="Approve").tap()
+    dialog = page.locator("#modal-content")
+    dialog.locator("input[name=reason]").fill("woken up for this")
+    page.wait_for_timeout(2_500)
+    expect(dialog.locator("input[name=reason]")).to_have_value("woken up for this")
+    dialog.get_by_role("button", name="Approve").tap()
+    expect(page.get_by_text("It is judged once more, then sent.")).to_be_visible()
+    order.refresh_from_db()
+    assert order.state == OrderState.APPROVED
+    assert AuditEvent.objects.get(kind="order.approved").reason == "woken up for this"
+    assert page.evaluate("window.pwned") is None
     assert complaints == []
 
 

@@ -38,7 +38,9 @@ from tests.factories import AccountFactory, RouteFactory, StrategyFactory, allow
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 OPENS, CLOSES = "buy", "close"
-AFTERWARDS = 1.5  # seconds the alerts go on after a change
+SYMBOLS = {OPENS: "BTC/USDT", CLOSES: "ETH/USDT"}
+"""Each in a queue of its own: no alert waits for another worker's orders."""
+AFTERWARDS = 3.0  # seconds the alerts go on after a change
 AT_MOST = 1.0  # seconds
 
 
@@ -63,13 +65,13 @@ class Fleet:
     answers: list[Answer] = field(default_factory=list)
 
     def post(self, port: int, action: str) -> Answer:
-        body = {"symbol": "BTC/USDT", "action": action, "id": f"{time.monotonic_ns()}-{port}"}
+        body = {"symbol": SYMBOLS[action], "action": action, "id": f"{time.monotonic_ns()}-{port}"}
         if action == OPENS:
             body["quantity"] = "0.0001"
         at = time.monotonic()
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:
             path = f"/webhook/{self.strategy.slug}/{self.secret}"
-            client.request("POST", path, json.dumps(body), {"Prefer": "wait=10"})
+            client.request("POST", path, json.dumps(body), {"Prefer": "wait=2"})
             response = client.getresponse()
             said = json.loads(response.read())
         orders: list[dict[str, Any]] = said.get("orders") or [{}]
@@ -87,7 +89,12 @@ class Fleet:
         ]
         for stream in streams:
             stream.start()
-        time.sleep(0.5)
+        everywhere = {(port, action) for port in self.ports for action in actions}
+        eventually(
+            lambda: everywhere <= {(one.port, one.action) for one in self._decided()},
+            seconds=30,
+            what="every process has answered",
+        )
         change()
         committed = time.monotonic()
         time.sleep(AFTERWARDS)
@@ -95,6 +102,13 @@ class Fleet:
         for stream in streams:
             stream.join(30)
         return committed
+
+    def _decided(self) -> list[Answer]:
+        """A close made void by the next one was not decided; an order an open breaker holds back is not
+        known in time.
+        """
+        answers = [one for one in self.answers if one.status != 202]
+        return [one for one in answers if one.reason != "CANCELED_BY_SIGNAL"]
 
     def _stream(self, port: int, action: str, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -105,7 +119,7 @@ class Fleet:
         worst = 0.0
         for port in self.ports:
             for action in actions:
-                mine = [one for one in self.answers if (one.port, one.action) == (port, action)]
+                mine = [one for one in self._decided() if (one.port, one.action) == (port, action)]
                 assert not is_new(mine[0]), f"it was so before: {mine[0]}"
                 assert is_new(mine[-1]), f"it never became so: {mine[-1]}"
                 old = [one.at - committed for one in mine if not is_new(one)]
@@ -119,16 +133,15 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     home = IPAllowlist.objects.create(name="home")
     AllowedNetwork.objects.create(allowlist=home, cidr="127.0.0.0/8")
     strategy = StrategyFactory.create(slug="reach", allowlist=home, most_alerts=None)
-    account = AccountFactory.create(options={"prices": {"BTC/USDT": "60000"}})
+    account = AccountFactory.create(options={"prices": {"BTC/USDT": "60000", "ETH/USDT": "3000"}})
     RouteFactory.create(strategy=strategy, account=account)
     _, secret = new_secret(strategy, Strategy.Auth.TOKEN)
     ports = (free_port(), free_port())
     database = urlsplit(os.environ["DATABASE_URL"])
-    queue = urlsplit(os.environ["REDIS_URL"])
     env = os.environ | {
         "DATABASE_URL": database._replace(path=f"/{connection.settings_dict['NAME']}").geturl(),
         # Its own database of the queue server: nobody else's messages.
-        "REDIS_URL": _numbered(queue.geturl(), 7),
+        "REDIS_URL": _numbered(os.environ["REDIS_URL"], 7),
         "TMPDIR": str(tmp_path),
         "PYTHONUNBUFFERED": "1",
     }
@@ -136,6 +149,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     programs += [
         ["worker", "--threads", "8", "--queues", names] for names in ("exits", "orders,sweeps")
     ]
+    programs.append(["beat"])
     with ExitStack() as stack:
         for number, program in enumerate(programs):
             log = stack.enter_context((tmp_path / f"{number}.log").open("w"))
@@ -153,10 +167,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def _numbered(url: str, number: int) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "unix" or "virtual_host" in parts.query:
-        return url
-    return parts._replace(path=f"/{number}").geturl()
+    if url.startswith("unix:"):
+        return url.partition("?")[0] + f"?db={number}"
+    return urlsplit(url)._replace(path=f"/{number}").geturl()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -238,7 +251,7 @@ def test_every_process_obeys_within_a_second(fleet: Fleet) -> None:
     look(
         "an allowlist without us",
         lambda: AllowedNetwork.objects.update(cidr="192.0.2.0/24"),
-        lambda one: one.status == 403,
+        lambda one: one.status in (403, 429),
         OPENS,
     )
     AllowedNetwork.objects.update(cidr="127.0.0.0/8")
@@ -246,7 +259,7 @@ def test_every_process_obeys_within_a_second(fleet: Fleet) -> None:
     look(
         "a secret that is gone",
         lambda: WebhookSecret.objects.all().delete(),
-        lambda one: one.status == 401,
+        lambda one: one.status in (401, 429),  # so many, that the door is shut
         OPENS,
     )
     for what, seconds in lags.items():

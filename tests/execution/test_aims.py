@@ -153,6 +153,18 @@ def test_a_target_that_is_reached_but_for_a_fee_needs_nothing(held: str) -> None
     assert refused.value.code is ReasonCode.ALREADY_AT_TARGET
 
 
+@pytest.mark.parametrize("held", ["2", "0", "-2"])
+@pytest.mark.parametrize("can_short", [True, False])
+def test_a_share_of_the_position_only_ever_reduces(held: str, can_short: bool) -> None:
+    wanted = alert(action="sell", quantity="50", quantity_type="percent_of_position")
+    assert reached(aim(wanted, FIXED, q(held), can_short=can_short)) == (
+        "sell",
+        True,
+        q("50"),
+        False,
+    )
+
+
 def test_the_second_half_of_a_reversal_opens_what_is_left() -> None:
     second = aim(alert(action="sell", quantity="3"), FIXED, q("0"), can_short=True, exited=q("2"))
 

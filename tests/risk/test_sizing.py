@@ -224,6 +224,26 @@ def test_an_exit_is_never_more_than_the_position(side, position, asked, quantity
     assert size(order, RISK, facts(position_quantity=position)).quantity == quantity
 
 
+@pytest.mark.parametrize(
+    ("position", "percent", "quantity"),
+    [("3", "50", "1.5"), ("3", "100", "3"), ("3", "250", "3"), ("0.001", "50", None)],
+)
+def test_an_exit_in_percent_of_the_position(position, percent, quantity):
+    order = intent(
+        Side.SELL,
+        is_exit=True,
+        quantity=percent,
+        quantity_type=QuantityType.PERCENT_OF_POSITION,
+    )
+    known = facts(position_quantity=position, equity=None)
+    if quantity is None:
+        with pytest.raises(Refusal) as refused:
+            size(order, FIXED, known)
+        assert refused.value.code is ReasonCode.SIZE_TOO_SMALL
+    else:
+        assert size(order, FIXED, known).quantity == Decimal(quantity)
+
+
 def test_an_exit_in_percent_of_risk_closes_the_position():
     order = intent(Side.SELL, is_exit=True, quantity=1, quantity_type=QuantityType.RISK_PERCENT)
     assert size(order, RISK, facts(position_quantity=3, equity=None)).quantity == 3
