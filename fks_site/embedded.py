@@ -179,7 +179,7 @@ class Postgres(_Server):
         with self._connect() as connection:
             role = sql.Identifier(ROLE)
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).rowcount:
-                rights = sql.SQL("LOGIN CREATEDB" if self.throw_away else "LOGIN")
+                rights = sql.SQL("LOGIN CREATEDB CREATEROLE" if self.throw_away else "LOGIN")
                 connection.execute(sql.SQL("CREATE ROLE {} {}").format(role, rights))
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [ROLE])
             if not found.rowcount:

@@ -446,6 +446,14 @@ def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> 
     assert {line[:4] for line in run("doctor").splitlines()} == {"ok  "}
 
 
+@override_settings(FKS_LIVE_TRADING=True, FKS_VAR="/nowhere")
+def test_the_doctor_finds_a_role_that_may_change_the_audit_trail(scripted: Accounts) -> None:
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("doctor", stdout=out)
+    assert "the database role may UPDATE, DELETE, TRUNCATE the audit trail" in out.getvalue()
+
+
 def test_a_signal_is_replayed_without_a_trace() -> None:
     strategy, _ = webhook()
     signal = SignalFactory.create(strategy=strategy, body='{"symbol": "BTCUSDT", "action": "buy"}')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 
@@ -144,6 +146,31 @@ def test_the_database_refuses_to_change_what_waits_for_its_seal() -> None:
         AuditEvent.objects.filter(pk=event.pk).update(actor="somebody else")
     with pytest.raises(DatabaseError), transaction.atomic():
         event.delete()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE risk_auditevent SET reason = 'nicer'",
+        "DELETE FROM risk_auditevent",
+        "TRUNCATE risk_auditevent",
+        "ALTER TABLE risk_auditevent DISABLE TRIGGER risk_guard_audit",
+    ],
+)
+def test_the_documented_role_can_record_and_seal_and_nothing_else(sql: str) -> None:
+    page = (Path(settings.BASE_DIR) / "docs" / "audit.md").read_text()
+    (grants,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    with connection.cursor() as cursor:
+        cursor.execute(grants.replace("'…'", "NULL"))
+        cursor.execute("GRANT fks_app TO CURRENT_USER; SET LOCAL ROLE fks_app")
+        write(3)
+        assert sealing.seal() == 3
+        assert sealing.verify() is not None
+        refused = "permission denied|must be owner"
+        with pytest.raises(DatabaseError, match=refused), transaction.atomic():
+            cursor.execute(sql)
+        cursor.execute("RESET ROLE")
+        cursor.execute("DROP OWNED BY fks_app; DROP ROLE fks_app")
 
 
 def test_what_is_recorded_for_a_signal_carries_its_id() -> None:

@@ -101,6 +101,22 @@ def _orders() -> Findings:
         yield f"{waiting} alerts have waited more than 30 s for a decision"
 
 
+def _audit_role() -> Findings:
+    """Whoever trades for real on a database of their own can keep the trail from FKS's own role."""
+    own_server = not str(connection.settings_dict["HOST"]).startswith(str(settings.FKS_VAR))
+    if not (settings.FKS_LIVE_TRADING and own_server):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT right_ FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS right_"
+            " WHERE has_table_privilege('risk_auditevent', right_)"
+        )
+        rights = [right for (right,) in cursor.fetchall()]
+    if rights:
+        named = ", ".join(rights)
+        yield f"the database role may {named} the audit trail: docs/audit.md has a role that may not"
+
+
 CHECKS: dict[str, Callable[[], Findings]] = {
     "settings": _settings,
     "database": _database,
@@ -111,6 +127,7 @@ CHECKS: dict[str, Callable[[], Findings]] = {
     "strategies": _strategies,
     "limits and switches": _trading,
     "orders": _orders,
+    "audit trail": _audit_role,
 }
 
 
