@@ -15,6 +15,7 @@ from brokers.models import Account
 from execution import legs, orders, pipeline
 from execution.alerts import Alert
 from execution.models import Order, Signal
+from execution.precedence import announce_exit, let_exits_pass
 from execution.states import OrderState, SignalState
 from execution.transitions import Event, move
 from risk.limits import take_turns
@@ -44,7 +45,11 @@ def release(order: Order) -> tuple[UUID, ...]:
     signal = Signal.objects.select_related("strategy").get(orders=order.pk)
     alert = Alert.from_json(signal.alert)
     leg = legs.leg_on(order.account, signal, alert)
+    if not order.is_exit:
+        let_exits_pass([order.account_id])
     with transaction.atomic():
+        if order.is_exit:
+            announce_exit([order.account_id])
         take_turns(signal.strategy_id)
         list(Account.objects.select_for_update(no_key=True).filter(pk=order.account_id))
         order.refresh_from_db()
