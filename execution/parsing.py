@@ -131,10 +131,11 @@ def decimal_from(text: str) -> Decimal:
     if match is None:
         raise Unreadable("NUMBER_INVALID", f"{text[:40]!r} is not a plain decimal number")
     whole, fraction, exponent = match[1], match[2] or "", int(match[3] or 0)
-    if len((whole + fraction).strip("0")) > MAX_DIGITS or not -99 < exponent < 99:
+    if len((whole + fraction).strip("0")) > MAX_DIGITS:
         raise Unreadable("NUMBER_OUT_OF_BOUNDS", f"{text[:40]!r} has more than {MAX_DIGITS} digits")
     number = Decimal(text) or Decimal(0)
-    if number and not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
+    is_far = number and not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT
+    if is_far or not -99 < exponent < 99:
         raise Unreadable("NUMBER_OUT_OF_BOUNDS", f"{text[:40]!r} is beyond 10^±{MAX_EXPONENT}")
     if -int(number.as_tuple().exponent) > MAX_EXPONENT:
         number = number.normalize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, Max, OuterRef
 from django.utils import timezone
@@ -71,14 +72,20 @@ def _hours(
     strategy: Strategy, since: datetime, now: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
     """The expected hours of each day, a day early because hours may run past midnight."""
+    zone = ZoneInfo(strategy.expects_zone)
     opens = strategy.expects_from or time.min
     closes = strategy.expects_until or time.min
-    day = since.astimezone(UTC).date() - timedelta(days=1)
-    while day <= now.astimezone(UTC).date():
+    day = since.astimezone(zone).date() - timedelta(days=1)
+    while day <= now.astimezone(zone).date():
         if _is_open(strategy.expects_market, day):
             last = day if closes > opens else day + timedelta(days=1)
-            yield datetime.combine(day, opens, UTC), datetime.combine(last, closes, UTC)
+            # In UTC: between two times of one zone Python takes no notice of the clock's change.
+            yield _in_utc(day, opens, zone), _in_utc(last, closes, zone)
         day += timedelta(days=1)
+
+
+def _in_utc(day: date, clock: time, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, clock, zone).astimezone(UTC)
 
 
 def _is_open(market: str, day: date) -> bool:

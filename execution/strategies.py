@@ -54,7 +54,7 @@ OPTIONS = {
     "most_alerts": "how many alerts may open positions within most_alerts_window; 0 for no limit",
     "most_alerts_window": "seconds",
     "expects_minutes": "an alarm is raised after so many minutes without an alert",
-    "expects_market": "a market (XNYS) whose weekends and holidays do not count for that",
+    "expects_market": "a market (XNYS) whose weekends, holidays and half days do not count for that",
     "senders": "jwt: users who may post, separated by commas, beside those who may post everywhere",
 }
 

@@ -113,6 +113,7 @@ class StrategyAdmin(AuditedAdmin):
                     "expects_minutes",
                     "expects_from",
                     "expects_until",
+                    "expects_zone",
                     "expects_market",
                 )
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -29,6 +30,16 @@ def validate_market(code: str) -> None:
         calendars.market(code)
     except ValueError as error:
         raise ValidationError(str(error)) from error
+
+
+def validate_zone(name: str) -> None:
+    """A time zone of the IANA database."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
+        raise ValidationError(
+            f"there is no time zone {name!r}; known are names such as UTC"
+        ) from error
 
 
 class Strategy(models.Model):
@@ -158,9 +169,15 @@ class Strategy(models.Model):
         help_text="An alarm is raised after so many minutes without an alert. Empty: never.",
     )
     expects_from = models.TimeField(
-        null=True, blank=True, help_text="UTC. Only time within these hours counts."
+        null=True, blank=True, help_text="Only time within these hours counts."
     )
-    expects_until = models.TimeField(null=True, blank=True, help_text="UTC.")
+    expects_until = models.TimeField(null=True, blank=True)
+    expects_zone = models.CharField(
+        max_length=50,
+        default="UTC",
+        validators=[validate_zone],
+        help_text="The clock these hours are read on, e.g. America/New_York: it knows summer time.",
+    )
     expects_market = models.CharField(
         max_length=20,
         blank=True,

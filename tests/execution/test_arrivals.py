@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 
 from execution import arrivals, silence
 from execution.alerts import Action, Alert, MarketPosition
@@ -285,6 +286,35 @@ class TestSilence:
 
         found = silence.expected_time(strategy, moment(since), moment(now))
         assert found == timedelta(minutes=minutes)
+
+    @pytest.mark.parametrize(
+        ("since", "now", "minutes"),
+        [
+            ("2026-01-05 14:00", "2026-01-05 15:00", 30),
+            ("2026-07-06 13:00", "2026-07-06 15:00", 90),
+            ("2026-01-05 20:30", "2026-01-05 22:00", 30),
+            ("2026-07-06 19:30", "2026-07-06 22:00", 30),
+            ("2026-03-06 20:30", "2026-03-09 14:00", 60),
+        ],
+        ids=["winter opens", "summer opens", "winter closes", "summer closes", "the clock changes"],
+    )
+    def test_hours_follow_the_clock_of_their_place(
+        self, since: str, now: str, minutes: int
+    ) -> None:
+        strategy = Strategy(
+            expects_from=time(9, 30),
+            expects_until=time(16),
+            expects_market="XNYS",
+            expects_zone="America/New_York",
+        )
+        begun, looked = (datetime.fromisoformat(f"{one}+00:00") for one in (since, now))
+
+        assert silence.expected_time(strategy, begun, looked) == timedelta(minutes=minutes)
+
+    @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../etc", "utc\x00"])
+    def test_a_clock_nobody_has(self, zone: str) -> None:
+        with pytest.raises(ValidationError, match="expects_zone"):
+            Strategy(slug="s", expects_zone=zone).full_clean()
 
     def test_hours_past_midnight(self) -> None:
         strategy = Strategy(expects_from=time(22), expects_until=time(2))
