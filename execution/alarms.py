@@ -25,7 +25,8 @@ from risk.channels import Event
 logger = logging.getLogger(__name__)
 
 Kind = Alarm.Kind
-NAKED_FOR = timedelta(seconds=5)
+NAKED_FOR = timedelta(seconds=4)
+"""With a sweep's second, and a channel that has just told another alarm, people know within ten."""
 LEFT_FOR = timedelta(seconds=10)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.NAKED_POSITION, Kind.NOT_FLAT)
 

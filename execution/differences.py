@@ -112,9 +112,7 @@ def adopt(difference: Difference, *, reason: str) -> None:
     if difference.kind != Kind.POSITION:
         raise ValueError("an order that is not ours cannot be adopted; cancel it at the venue")
     with transaction.atomic():
-        row = Position.objects.select_for_update().get(
-            account_id=difference.account_id, symbol=difference.symbol
-        )
+        row = Position.locked(difference.account_id, difference.symbol)
         lock(difference, State.OPEN, State.IGNORED)
         if row.quantity != Decimal(difference.ours):
             raise ValueError("the position has moved since; wait for the next reconciliation")

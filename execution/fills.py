@@ -148,22 +148,13 @@ def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
     fresh = [report for report in told.values() if report.trade_id not in booked]
     if not fresh:
         return 0
-    position = _position_row(order)
+    position = Position.locked(order.account_id, order.symbol)
     for report in sorted(fresh, key=lambda item: (item.at, item.trade_id)):
         _book_fill(order, position, report)
     position.updated_at = timezone.now()
     position.save()
     arming.arm(order)
     return len(fresh)
-
-
-def _position_row(order: Order) -> Position:
-    mine = Position.objects.filter(account_id=order.account_id, symbol=order.symbol)
-    if row := mine.select_for_update(of=("self",)).first():
-        return row
-    new = Position(account_id=order.account_id, symbol=order.symbol, updated_at=timezone.now())
-    Position.objects.bulk_create([new], ignore_conflicts=True)
-    return mine.select_for_update(of=("self",)).get()
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:

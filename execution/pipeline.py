@@ -26,6 +26,7 @@ from execution.legs import (
     alive_in,
     held_in,
     is_covered,
+    lane_legs,
     no_route,
     open_legs,
     own_orders,
@@ -75,9 +76,28 @@ def _make_earlier_void(closing: Signal) -> None:
     cancelled: the exit does not wait for them. Orders there are already go on.
     """
     void = Refusal(ReasonCode.CANCELED_BY_SIGNAL, f"alert {closing.pk} closes the position")
-    for signal in undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk):
-        has_begun = own_orders(signal.pk).exists()
-        _finish(signal, SignalState.WORKING if has_begun else SignalState.IGNORED, void)
+    earlier = undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk)
+    for signal in earlier.select_related("strategy"):
+        _refuse(signal, SignalState.IGNORED, void)
+
+
+def _refuse(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
+    """End a signal that is refused as a whole; call it under its locks.
+
+    Orders it has made already stand, and its state follows them: only the accounts that have none,
+    and the second half of a reversal, get a refused one.
+    """
+    mine = list(own_orders(signal.pk))
+    if not mine:
+        return _finish(signal, state, refusal)
+    done = _settled_for(mine)
+    alert = Alert.from_json(signal.alert)
+    for leg in lane_legs(signal, alert):
+        if leg.account.pk not in done:
+            order = create_order(signal, alert, replace(leg, refusal=refusal))
+            protect.resume(order.account_id, order.symbol)
+    _conclude(signal, list(own_orders(signal.pk)))
+    return Decision(Step.DECIDED)
 
 
 def decide(signal: Signal) -> Decision:
@@ -91,12 +111,12 @@ def decide(signal: Signal) -> Decision:
         refuse_signal(signal, alert)
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
-        return _finish(signal, state, refusal)
+        return _refuse_alone(signal, state, refusal)
     legs = open_legs(signal, alert)
     if not legs and not own_orders(signal.pk).exists():
-        return _finish(signal, SignalState.DENIED, no_route())
+        return _refuse_alone(signal, SignalState.DENIED, no_route())
     if throttled := _throttled(signal, alert, legs):
-        return _finish(signal, SignalState.DENIED, throttled)
+        return _refuse_alone(signal, SignalState.DENIED, throttled)
     accounts = {leg.account.pk for leg in legs}
     is_exit = any(leg.reduces for leg in legs)
     if not is_exit:
@@ -113,6 +133,14 @@ def decide(signal: Signal) -> Decision:
     return decision
 
 
+def _refuse_alone(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
+    """Refuse under the locks of a decision: another worker may be making the alert's orders now."""
+    with transaction.atomic():
+        if not _is_mine(signal, lane_legs(signal, Alert.from_json(signal.alert))):
+            return Decision(Step.GONE)
+        return _refuse(signal, state, refusal)
+
+
 def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | None:
     """Why the alert may open nothing: its strategy sends too many. What reduces always passes, and
     what has begun is ended.
@@ -127,12 +155,7 @@ def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | N
 
 def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     """The decision itself, under the locks of its accounts; call inside a transaction."""
-    take_turns(signal.strategy_id)
-    accounts = sorted({leg.account.pk for leg in legs})
-    rows = Account.objects.filter(pk__in=accounts).order_by("pk")
-    list(rows.select_for_update(no_key=True).values_list("pk"))
-    undecided = Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED)
-    if not undecided.select_for_update(no_key=True).exists():
+    if not _is_mine(signal, legs):
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
@@ -146,12 +169,22 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     return _place(signal, alert, legs)
 
 
+def _is_mine(signal: Signal, legs: Sequence[Leg]) -> bool:
+    """Lock the legs' accounts, then the signal; whether it is still to be decided."""
+    take_turns(signal.strategy_id)
+    accounts = sorted({leg.account.pk for leg in legs})
+    rows = Account.objects.filter(pk__in=accounts).order_by("pk")
+    list(rows.select_for_update(no_key=True).values_list("pk"))
+    waiting = Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED)
+    return waiting.select_for_update(no_key=True).exists()
+
+
 def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     """An order for each leg. One that is late, or whose lane is not quiet, holds up no other: it is
     decided the next time.
     """
     mine = list(own_orders(signal.pk))
-    done = accounts_done(mine) | {order.account_id for order in mine if order.state in HELD}
+    done = _settled_for(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
     waits = approvals.is_wanted(signal, is_exit=True)
     ready, to_cancel = _sorted_out(legs, alert, clears=not waits)
@@ -165,13 +198,23 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     orders = list(own_orders(signal.pk)) if mine else [order for order in made if order]
     if _is_half_done(orders) or len(ready) < len(legs):
         return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel)
+    _conclude(signal, orders)
+    return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
+
+
+def _settled_for(orders: Sequence[Order]) -> set[int]:
+    """Accounts whose part is decided, or waits for a person to agree."""
+    return accounts_done(orders) | {one.account_id for one in orders if one.state in HELD}
+
+
+def _conclude(signal: Signal, orders: Sequence[Order]) -> None:
+    """Nothing is left to decide: from here on the signal's state follows its ``orders``."""
     now = timezone.now()
     state, reason, detail = _disposition(orders)
     finished = None if state is SignalState.WORKING else now
     Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED).update(
         state=state, reason=reason, detail=detail, decided_at=now, finished_at=finished
     )
-    return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
 
 
 def _sorted_out(
@@ -412,10 +455,5 @@ def fail(signal: Signal, error: Exception) -> None:
     Signal.objects.filter(pk=signal.pk).update(tries=F("tries") + 1)
     signal.refresh_from_db()
     if signal.tries >= 3:
-        _finish(
-            signal,
-            SignalState.FAILED,
-            Refusal(
-                ReasonCode.INTERNAL_ERROR, f"FKS could not decide this: {type(error).__name__}"
-            ),
-        )
+        detail = f"FKS could not decide this: {type(error).__name__}"
+        _refuse_alone(signal, SignalState.FAILED, Refusal(ReasonCode.INTERNAL_ERROR, detail))

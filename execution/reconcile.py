@@ -7,24 +7,20 @@ submission, and twice, a window apart. A question without a trustworthy answer c
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from brokers.decimals import decimal_text
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import OrderReport, PositionReport
-from execution import decisions, differences, facts, fills, tracing
-from execution.differences import Seen
+from brokers.types import OrderReport
+from execution import comparison, decisions, facts, fills, tracing
 from execution.dispatch import ref_of, send_cancel
-from execution.models import IMMEDIATE, Difference, Order, Position
+from execution.models import Difference, Order
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
 from execution.transitions import Event, IllegalMove, move
 from risk import breakers
@@ -35,8 +31,6 @@ logger = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(seconds=2)
 CANCEL_AGAIN = timedelta(seconds=5)
 OPERATOR_PAUSE = timedelta(seconds=30)
-QUIET = timedelta(seconds=5)
-DUST = Decimal("0.001")
 
 
 def check_order(order: Order) -> None:
@@ -190,17 +184,9 @@ def reconcile_account(account: Account) -> list[Difference]:
     for order in _unfinished(account):
         if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
             check_order(order)
-    quiet = _quiet_positions(account, started)
     keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
-    found = differences.note(
-        account,
-        _foreign_orders(account, open_at_venue)
-        + (
-            _other_positions(quiet, held_at_venue)
-            if keeps_positions
-            else _missing_coins(account, quiet)
-        ),
-        left_out=_other_symbols(account, quiet),
+    found = comparison.compare(
+        account, open_at_venue, held_at_venue if keeps_positions else None, since=started
     )
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
     facts.refresh_marks(account, plugin)
@@ -223,88 +209,4 @@ def _unfinished(account: Account) -> list[Order]:
         Order.objects.filter(account=account, state__in=AT_VENUE | UNRESOLVED)
         .select_related("account")
         .order_by("id")[:500]
-    )
-
-
-def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Seen]:
-    """Working orders at the venue that no order of ours explains."""
-    ids = [report.broker_order_id for report in reports]
-    ours = set(
-        Order.objects.filter(account=account, broker_order_id__in=ids).values_list(
-            "broker_order_id", flat=True
-        )
-    )
-    names = [report.client_order_id for report in reports]
-    named = set(
-        Order.objects.filter(client_order_id__in=names).values_list("client_order_id", flat=True)
-    )
-    return [
-        Seen(
-            kind=Difference.Kind.FOREIGN_ORDER,
-            symbol=report.symbol,
-            key=report.broker_order_id,
-            ours="",
-            theirs=f"{report.side} {decimal_text(report.quantity)}",
-            detail=f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
-        )
-        for report in reports
-        if report.broker_order_id not in ours and report.client_order_id not in named
-    ]
-
-
-def _quiet_positions(account: Account, started: datetime) -> list[Position]:
-    """Positions whose coin has not moved lately and is not about to: others cannot be compared."""
-    busy = Order.objects.filter(
-        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED)) | (Q(state__in=AT_VENUE) & IMMEDIATE),
-        account=account,
-    )
-    rows = list(Position.objects.filter(account=account).order_by("pk"))
-    moving = {_coin(symbol) for symbol in busy.values_list("symbol", flat=True).distinct()}
-    moving |= {_coin(row.symbol) for row in rows if row.updated_at >= started - QUIET}
-    return [row for row in rows if _coin(row.symbol) not in moving]
-
-
-def _coin(symbol: str) -> str:
-    return symbol.partition("/")[0]
-
-
-def _other_symbols(account: Account, compared: Sequence[Position]) -> set[str]:
-    rows = Position.objects.filter(account=account).exclude(pk__in=[row.pk for row in compared])
-    return set(rows.values_list("symbol", flat=True))
-
-
-def _missing_coins(account: Account, quiet: Sequence[Position]) -> list[Seen]:
-    """Spot: coins our fills bought that the venue no longer holds. More coins than ours are no
-    difference: they may have been there before."""
-    ours: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for row in quiet:
-        ours[_coin(row.symbol)] += row.quantity
-    seen = []
-    for row in quiet:
-        coin = _coin(row.symbol)
-        there = Decimal(account.balances.get(coin, {}).get("total", "0"))
-        if row.quantity > 0 and there < ours[coin] * (1 - DUST):
-            left = max(there - (ours[coin] - row.quantity), Decimal(0))
-            seen.append(_position(row, left, f"the account holds only {there} {coin}"))
-    return seen
-
-
-def _other_positions(quiet: Sequence[Position], reports: Sequence[PositionReport]) -> list[Seen]:
-    """Venues that keep positions: every one of ours must be there as it is here."""
-    there = {report.symbol: report.quantity for report in reports}
-    return [
-        _position(row, there.get(row.symbol, Decimal(0)), "the venue's position is another")
-        for row in quiet
-        if there.get(row.symbol, Decimal(0)) != row.quantity
-    ]
-
-
-def _position(row: Position, there: Decimal, detail: str) -> Seen:
-    return Seen(
-        kind=Difference.Kind.POSITION,
-        symbol=row.symbol,
-        key=row.symbol,
-        ours=decimal_text(row.quantity),
-        theirs=decimal_text(there),
-        detail=f"{detail}; our fills add up to {decimal_text(row.quantity)}",
     )

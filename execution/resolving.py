@@ -53,7 +53,7 @@ def _flatten(row: Difference) -> str | None:
     rules = instrument_of(account, plugin, row.symbol, is_exit=True)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-        position = Position.objects.select_for_update().get(account=account, symbol=row.symbol)
+        position = Position.locked(account.pk, row.symbol)
         differences.lock(row, State.FLATTENING)
         ours, theirs = Decimal(row.ours), Decimal(row.theirs)
         quantity = floor_to(abs(theirs - ours), rules.quantity_step)

@@ -60,6 +60,9 @@ Kind = alarms.Kind
 EXITS, ORDERS = "exits", "orders"
 """Queues; workers look into the first one first."""
 GUARD_EVERY = timedelta(seconds=3)
+CANCEL_WITHIN = 10
+"""Seconds a cancel may be under way: by then whoever still wants it has asked again, and an old message
+must not cancel what is wanted by now."""
 _Todo = tuple["Task[..., None]", tuple[object, ...]]
 _deciding = Turns()
 _ASKED_BY = {
@@ -236,7 +239,7 @@ def check_order(order_id: str) -> None:
         run_lane(order.account_id, order.symbol)
 
 
-@shared_task
+@shared_task(expires=CANCEL_WITHIN)
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
     """Cancel an order and read back how it ended. What its row says about a cancel goes first."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()

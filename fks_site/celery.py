@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Self
 
 from celery import Celery, Task
+from celery.app.amqp import AMQP
 from celery.signals import task_postrun, task_prerun, worker_init, worker_ready
+from kombu import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
-app = Celery("fks")
+
+class SteadyConnection(Connection):
+    """Looks for the queue every second. Kombu's own pauses grow to half a minute, for which nothing
+    would happen after the queue is back."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Self:
+        options |= {"interval_start": 1, "interval_step": 0, "interval_max": 1}
+        return super().ensure_connection(*args, **options)
+
+
+class Messaging(AMQP):
+    """Celery's, with connections that come back at once."""
+
+    Connection = SteadyConnection
+
+
+app = Celery("fks", amqp=Messaging)
 
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
 """Queues. A worker takes from those it was given first while anything is in them."""
@@ -44,6 +62,7 @@ def configure(sender: Celery, **_: Any) -> None:
     sender.conf.update(
         broker_url=transport_url(settings.REDIS_URL),
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_transport_options={
             "socket_timeout": 5,
             "socket_connect_timeout": 2,
@@ -73,6 +92,7 @@ def configure(sender: Celery, **_: Any) -> None:
         worker_send_task_events=False,
         worker_enable_remote_control=False,
         enable_utc=True,
+        beat_scheduler="fks_site.clock:SteadyScheduler",
         beat_schedule={
             "sweep": _every("sweep", 1.0),
             "reconcile": _every("reconcile_all", 60.0),

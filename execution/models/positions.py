@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from brokers.fields import MoneyField
 from brokers.models import Account
@@ -32,6 +33,16 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.symbol} on {self.account.name}"
+
+    @staticmethod
+    def locked(account_id: int, symbol: str) -> Position:
+        """The row, locked until the caller's transaction ends; a flat one is made if there is none."""
+        mine = Position.objects.filter(account_id=account_id, symbol=symbol)
+        if row := mine.select_for_update(of=("self",)).first():
+            return row
+        new = Position(account_id=account_id, symbol=symbol, updated_at=timezone.now())
+        Position.objects.bulk_create([new], ignore_conflicts=True)
+        return mine.select_for_update(of=("self",)).get()
 
 
 class AccountDay(models.Model):

@@ -38,7 +38,7 @@ class Crasher:
         self.fuses = fuses
         self.venue = urlsplit(venue).netloc
         self.here = threading.local()
-        self._indexes: dict[UUID, int] = {}
+        self._indexes: dict[UUID, int | None] = {}
 
     def install(self) -> None:
         self._wrap_intake()
@@ -59,8 +59,8 @@ class Crasher:
     def index_of_order(self, order: Order) -> int | None:
         return self.index_of_signal(order.signal_id)
 
-    def _note(self, signal: Signal) -> int:
-        self._indexes[signal.pk] = index = index_of(signal.alert["idempotency_key"])
+    def _note(self, signal: Signal) -> int | None:
+        self._indexes[signal.pk] = index = index_of(signal.alert.get("idempotency_key"))
         return index
 
     def _around(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from base64 import b64encode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fks_site import addresses
 from fks_site.addresses import Urls
 from fks_site.embedded import Postgres, Valkey
+from tests.chaos.clock import SharedClock
 from tests.chaos.plan import (
     BINANCE,
     KRAKEN,
@@ -33,6 +36,8 @@ from tests.venues.client import RunningVenue
 if TYPE_CHECKING:
     from tests.chaos.fuses import Fuses
 
+KILLED_MIGRATIONS = (2, 9)
+"""The migration in which the process that migrates is killed, at each start."""
 SENSITIVE = ("b24", "k04")
 """Accounts that keep the breaker of a new account; the others try again after a second."""
 
@@ -47,6 +52,8 @@ class Installation:
     valkey: Valkey
     port: int = field(default_factory=free_port)
     paths: dict[str, str] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
+    clock: SharedClock = field(default_factory=SharedClock)
 
     def bring_up(
         self, steps: Sequence[Step], kills: int, venue: RunningVenue, disabled: str
@@ -55,9 +62,16 @@ class Installation:
         from tests.chaos.fuses import Fuses
 
         self.fuses = Fuses(steps, self.var / "kills", planned_strikes(kills))
-        self.prepare(venue, self.fuses, disabled)
+        self.killed["migration killed (C12)"] = len(KILLED_MIGRATIONS)
+        self.prepare(venue, self.fuses, disabled, KILLED_MIGRATIONS)
 
-    def prepare(self, venue: RunningVenue, fuses: Fuses | None = None, disabled: str = "") -> None:
+    def prepare(
+        self,
+        venue: RunningVenue,
+        fuses: Fuses | None = None,
+        disabled: str = "",
+        killed_migrations: Sequence[int] = (),
+    ) -> None:
         """Load the product, fork the zygote, then make the rows. Until the fork nothing of the
         product holds a connection or a thread.
         """
@@ -69,8 +83,10 @@ class Installation:
         from tests.chaos.zygote import Terms, fork_zygote, load_everything
 
         load_everything()
-        terms = Terms(self.var, self.port, venue.base_url, fuses, disabled)
+        terms = Terms(self.var, self.port, venue.base_url, fuses, disabled, self.clock)
         self.zygote: socket.socket = fork_zygote(terms)
+        for number in killed_migrations:
+            _migrate_and_die(number)
         call_command("migrate", verbosity=0)
         self._limits()
         self._accounts(venue)
@@ -124,6 +140,30 @@ class Installation:
                 slug, accounts=accounts_of(slug), options={"allowlist": "none", "max_age": 3600}
             )
             self.paths[slug] = f"/webhook/{slug}/{made.secret}"
+
+
+def _migrate_and_die(number: int) -> None:
+    """Migrate in a process that is killed in the transaction of its ``number``-th migration."""
+    pid = os.fork()
+    if pid == 0:
+        from django.core.management import call_command
+        from django.db.migrations.recorder import MigrationRecorder
+
+        record, left = MigrationRecorder.record_applied, [number]
+
+        def recorded(recorder: MigrationRecorder, *args: Any) -> None:
+            record(recorder, *args)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        MigrationRecorder.record_applied = recorded  # type: ignore[method-assign]
+        try:
+            call_command("migrate", verbosity=0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "the migration was not killed"
 
 
 @contextmanager

@@ -16,6 +16,14 @@ PAIR = ("b01", "k01")
 
 QUANTITIES = {"BTC": "0.0004", "ETH": "0.008", "SOL": "0.16", "BNB": "0.04"}
 PRICES = {"BTC": 60000, "ETH": 3000, "SOL": 150, "BNB": 600}
+GUARDED = {
+    ("b22", "BNB/USDT"): {"stop_loss": "598", "take_profit": "603"},
+    ("b23", "BNB/USDT"): {"stop_loss": "598", "take_profit": [{"price": "603", "percent": "50"}]},
+    ("k03", "SOL/USD"): {"stop_loss": "149.5"},
+}
+"""Lanes whose positions have a stop at the venue, and targets FKS watches; the market reaches both."""
+GUARDED_SHARE = 0.06
+"""Of the orders nothing is planned for."""
 PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
 CHANCES = 2
@@ -61,8 +69,10 @@ def accounts_of(strategy: str) -> tuple[str, ...]:
     return PAIR if strategy == "pair" else (strategy,)
 
 
-def index_of(key: str) -> int:
-    return int(key.removeprefix("step-"))
+def index_of(key: str | None) -> int | None:
+    """The step with this idempotency key; ``None`` for an alert that is none of the plan's."""
+    name, _, number = (key or "").partition("-")
+    return int(number) if name == "step" else None
 
 
 def lanes() -> list[tuple[str, str]]:
@@ -145,6 +155,10 @@ class Planner:
 
     def _ordinary(self) -> None:
         lane = self.random.choice(self.lanes)
+        if self.random.random() < GUARDED_SHARE:
+            lane = self.random.choice(list(GUARDED))
+            self._add(lane, _market(lane) | GUARDED[lane])
+            return
         fault = NO_FAULT
         if self.random.random() < FAULTY_SHARE:
             fault = self.random.choice(list(FAULTS))

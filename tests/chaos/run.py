@@ -19,6 +19,7 @@ from brokers.models import Account
 from execution import reconcile
 from risk.types import Refusal
 from tests.chaos.fleet import Fleet
+from tests.chaos.guards import unguarded
 from tests.chaos.installation import Installation
 from tests.chaos.plan import ENCORES, Planner
 from tests.chaos.points import BACKGROUND, CELLS
@@ -30,13 +31,15 @@ from tests.venues.client import LedgerView, RunningVenue
 
 BACKLOG = 80
 """Orders and alerts under way at which the senders pause."""
-TROUBLES = 8
+TROUBLES = 12
 """At least so many in a run."""
 KILLED_BY = 0.9
 """Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
 ENCORE_LIMIT_S = 15
 DRAIN_LIMIT_S = 60
 """In which what was accepted is dealt with while faults and kills go on."""
+GUARD_LIMIT_S = 40
+"""In which every position has its stops again after that."""
 SETTLE_LIMIT_S = 90
 """In which everything must be resolved once the faults are lifted."""
 UNDER_WAY = """
@@ -86,10 +89,17 @@ class Run:
         self.senders = Senders(place.port, place.paths, self.gate)
         self.market = MarketMaker(venue.control, options.seed)
         self.troubles = Troubles(
-            self.fleet, place.postgres, place.valkey, place.urls.redis, Random(options.seed)
+            self.fleet,
+            place.postgres,
+            place.valkey,
+            place.urls.redis,
+            Random(options.seed),
+            place.clock,
+            venue.control,
         )
         self.over = threading.Event()
         self.under_way = 0
+        self.unguarded: list[str] = []
         self.sent = list(plan.steps)
 
     def carry_out(self) -> Result:
@@ -194,12 +204,20 @@ class Run:
             time.sleep(0.5)
         self.under_way = self._count_under_way()
         connections.close_all()
+        self.place.clock.follow()
+        deadline = time.monotonic() + GUARD_LIMIT_S
+        while (left := unguarded(self._ledgers())) and time.monotonic() < deadline:
+            time.sleep(1)
+        self.unguarded = left
         for account in Account.objects.all():
             with suppress(BrokerError, Refusal):
                 reconcile.reconcile_account(account)
 
+    def _ledgers(self) -> dict[str, LedgerView]:
+        return {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}
+
     def _judge(self, result: Result) -> None:
-        ledgers = {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}
+        ledgers = self._ledgers()
         auditor = Auditor(ledgers)
         if not self.senders.acknowledged:
             auditor.add("wrong", "no alert was acknowledged: nothing was tested")
@@ -210,6 +228,8 @@ class Run:
         auditor.order_by_order()
         auditor.positions(ledgers)
         auditor.journals(self.troubles.halts)
+        for plan in self.unguarded:
+            auditor.add("wrong", plan)
         for surprise in self.senders.surprises:
             auditor.add("wrong", surprise)
         self._count(result, ledgers, auditor)
@@ -224,7 +244,7 @@ class Run:
         result.states = Counter(str(order.state) for order in auditor.orders.values())
         result.acknowledged = len(self.senders.acknowledged)
         result.answers = self.senders.answers
-        result.troubles = self.troubles.counts
+        result.troubles = self.troubles.counts + self.place.killed + self.market.moves
         fuses = self.place.fuses
         met = set(fuses.cells())
         result.cells = len(met & set(CELLS))

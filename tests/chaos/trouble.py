@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import redis
 
 from fks_site.embedded import Postgres, Valkey
+from tests.chaos.clock import SharedClock
 from tests.chaos.fleet import Fleet
 from tests.chaos.fuses import STALL_S
 from tests.chaos.plan import BINANCE
@@ -22,6 +23,16 @@ from tests.venues.client import ControlError, VenueControl
 
 EVERY = 400
 """Orders acknowledged between two troubles."""
+KILLS_IN_A_ROLL = 2
+JUMP_S = 45 * 60
+"""Less than alerts may be old: else those that wait would rightly expire."""
+MOVE_EVERY_S = 6
+MOVES = (
+    ("binance", "BNB/USDT", 600, 597),
+    ("binance", "BNB/USDT", 600, 604),
+    ("kraken", "SOL/USD", 150, 149),
+)
+"""What the market does in turn: to a price that reaches stops or targets, and back."""
 
 
 @dataclass
@@ -44,9 +55,12 @@ class Troubles:
     valkey: Valkey
     redis_url: str
     random: Random
+    clock: SharedClock
+    control: VenueControl
     counts: Counter[str] = field(default_factory=Counter)
     halts: list[Halt] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
+    _pressing: threading.Lock = field(default_factory=threading.Lock)
 
     def kinds(self) -> dict[str, Callable[[], None]]:
         return {
@@ -54,8 +68,11 @@ class Troubles:
             "Valkey flushed": self._flush_valkey,
             "PostgreSQL immediate restart": self._crash_postgres,
             "kill switch killed half-way (C11)": lambda: self._aside(self._halt),
+            "reconciliation killed half-way (C10)": lambda: self._aside(self._reconcile),
             "Valkey stopped": self._stop_valkey,
-            "rolling restart with migrate (C12)": self._roll,
+            "rolling restart with migrate and kills (C12)": self._roll,
+            "flatten killed half-way (C11)": lambda: self._aside(self._flatten),
+            "clock jumps ahead": self._jump,
         }
 
     def strike(self, number: int) -> None:
@@ -97,16 +114,47 @@ class Troubles:
     def _roll(self) -> None:
         self.fleet.run("migrate", seconds=60)
         self.fleet.roll()
+        for _ in range(KILLS_IN_A_ROLL):
+            time.sleep(0.3)
+            self.fleet.kill_one()
+
+    def _jump(self) -> None:
+        """As after a machine was asleep: leases, settle windows and pauses seem long over."""
+        with self._pressing:
+            self.clock.jump(JUMP_S)
+            self.control.set_clock_offset(self.clock.ahead * 1000)
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.clock.ahead)
+
+    def _reconcile(self) -> None:
+        """Killed before its differences are stored, after, and in between; then carried out."""
+        account = self.random.choice(BINANCE)
+        for moment in ("before", "within", "after", ""):
+            self.fleet.run("reconcile", account, moment, seconds=60)
+
+    def _flatten(self) -> None:
+        """Pressed, killed between the halt and the end of the closes; carried out by the workers."""
+        account = self.random.choice(BINANCE)
+        with self._pressing:
+            die = str(self.random.randint(0, 2))
+            self.fleet.run("halt", account, die, "flatten", seconds=60)
+            pressed = self._now()
+            time.sleep(3)
+            released = self._now()
+            self.fleet.run("resume", account)
+        self.halts.append(Halt(account, pressed, released))
 
     def _halt(self) -> None:
         """Pressed, killed between the halt and the cancels; pressed again; released."""
         account = self.random.choice(BINANCE)
-        self.fleet.run("halt", account, str(self.random.randint(0, 1)))
-        pressed = datetime.now(UTC)
-        self.fleet.run("halt", account, "")
-        time.sleep(1)
-        released = datetime.now(UTC)
-        self.fleet.run("resume", account)
+        with self._pressing:
+            self.fleet.run("halt", account, str(self.random.randint(0, 1)))
+            pressed = self._now()
+            self.fleet.run("halt", account, "")
+            time.sleep(1)
+            released = self._now()
+            self.fleet.run("resume", account)
         self.halts.append(Halt(account, pressed, released))
 
 
@@ -118,15 +166,28 @@ class MarketMaker:
         self._random = Random(seed)
         self._seen = dict.fromkeys(("binance", "kraken"), 0)
         self._due: list[tuple[float, str, str, str, str]] = []
+        self.moves: Counter[str] = Counter()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="market", daemon=True)
 
     def _run(self) -> None:
+        last = time.monotonic()
         while not self.stopping.wait(0.3):
             with suppress(ControlError, OSError):
                 for venue in self._seen:
                     self._look(venue)
+                if time.monotonic() - last > MOVE_EVERY_S:
+                    self._move()
+                    last = time.monotonic()
             self._trade()
+
+    def _move(self) -> None:
+        """Long enough for a target to be seen: those are looked at every second."""
+        venue, symbol, usual, reached = MOVES[self.moves.total() % len(MOVES)]
+        self._control.set_price(venue, symbol, reached)
+        self.stopping.wait(2 if reached > usual else 0.3)
+        self._control.set_price(venue, symbol, usual)
+        self.moves["market reached stops or targets"] += 1
 
     def _look(self, venue: str) -> None:
         for order in self._control.ledger(venue, self._seen[venue], 1 << 40).orders:

@@ -23,6 +23,8 @@ NOTES = frozenset({"look", "cancel_sent"})
 """Journal rows that record something and move nothing."""
 EVIDENCE = frozenset({"send_again", "return_unsent"})
 """The only ways back into the lane."""
+PASSING = frozenset({Order.Role.STOP_LOSS, Order.Role.FLATTEN})
+"""Roles a halt does not hold up."""
 OPENING = {"binance": BINANCE_BALANCES, "kraken": KRAKEN_BALANCES}
 
 
@@ -60,7 +62,8 @@ class Auditor:
         signals = {str(row.pk): row for row in Signal.objects.iterator()}
         legs: dict[str, Counter[str]] = defaultdict(Counter)
         for order in self.orders.values():
-            legs[str(order.signal_id)][order.account.name] += 1
+            if order.role != Order.Role.STOP_LOSS:
+                legs[str(order.signal_id)][order.account.name] += 1
         for step in steps:
             signal_id = acknowledged.get(step.index)
             if signal_id is None:
@@ -78,7 +81,8 @@ class Auditor:
         """What was working when a cancel arrived is not working in the end."""
         lanes: dict[tuple[str, str], list[Order]] = defaultdict(list)
         for order in self.orders.values():
-            if order.strategy and order.signal_id and order.state not in TERMINAL:
+            is_stop = order.role == Order.Role.STOP_LOSS
+            if order.strategy and order.signal_id and order.state not in TERMINAL and not is_stop:
                 lanes[order.strategy.slug, order.symbol].append(order)
         for step in steps:
             if step.makes_an_order or step.index not in acknowledged:
@@ -160,7 +164,7 @@ class Auditor:
             if not legal:
                 self.add("wrong", f"journal {row.pk}: {row}", row.order.client_order_id)
             for halt in pressed:
-                mine = row.order.account.name == halt.account
+                mine = row.order.account.name == halt.account and row.order.role not in PASSING
                 if mine and row.event == "claim" and halt.pressed < row.at < halt.released:
                     what = f"{row.order} was claimed while {halt.account} was halted"
                     self.add("wrong", what, row.order.client_order_id)

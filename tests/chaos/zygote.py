@@ -14,16 +14,13 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.crash import Crasher
-from tests.chaos.fuses import Fuses
 from tests.chaos.patches import disable
+from tests.chaos.roles import ROLES, Terms
 
 LATE_IMPORTS = (
     "ccxt",
@@ -37,20 +34,6 @@ LATE_IMPORTS = (
     "granian",
     "kombu.transport.redis",
 )
-THREADS = 6
-WEB_WORKERS = 2
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the processes of a run are to know."""
-
-    var: Path
-    port: int
-    venue: str
-    fuses: Fuses | None
-    """``None``: nothing is wrapped, and no process dies."""
-    disabled: str
 
 
 def load_everything() -> None:
@@ -60,81 +43,6 @@ def load_everything() -> None:
     app = import_module("fks_site.celery").app
     app.loader.import_default_modules()
     app.finalize()
-
-
-def _worker(terms: Terms) -> None:
-    from fks_site.celery import app
-
-    options = ["--pool", "threads", "--concurrency", str(THREADS), "--loglevel", "WARNING"]
-    options += ["-Q", "exits,orders,default,sweeps", "-n", f"worker{os.getpid()}@chaos"]
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["--quiet", "worker", *options, *quiet])
-
-
-def _beat(terms: Terms) -> None:
-    from fks_site.celery import app
-
-    schedule = str(terms.var / "beat-schedule")
-    app.start(["--quiet", "beat", "-s", schedule, "--pidfile=", "--loglevel", "WARNING"])
-
-
-def _web(terms: Terms) -> None:
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
-
-    Granian(
-        "fks_site.asgi:application",
-        address="127.0.0.1",
-        port=terms.port,
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        workers=WEB_WORKERS,
-        backpressure=448,
-        respawn_failed_workers=True,
-        respawn_interval=0.2,
-        log_level=LogLevels.warning,
-    ).serve()
-
-
-def _halt(terms: Terms, account: str, die: str) -> None:
-    """The kill switch; ``die`` says after how many cancels it is killed, empty for never."""
-    from django.core.management import call_command
-
-    from execution import dispatch
-
-    cancel, left = dispatch.cancel, [int(die or -1)]
-
-    def counted(*args: Any, **kwargs: Any) -> None:
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-        cancel(*args, **kwargs)
-
-    dispatch.cancel = counted
-    call_command("halt", account=account, mode="cancel_all", reason="chaos")
-
-
-def _resume(terms: Terms, account: str) -> None:
-    from django.core.management import call_command
-
-    call_command("resume", account=account, reason="chaos")
-
-
-def _migrate(terms: Terms) -> None:
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
-
-
-ROLES: dict[str, Callable[..., None]] = {
-    "worker": _worker,
-    "beat": _beat,
-    "web": _web,
-    "halt": _halt,
-    "resume": _resume,
-    "migrate": _migrate,
-}
 
 
 class Zygote:
@@ -203,6 +111,7 @@ class Zygote:
             for stream in (1, 2):
                 os.dup2(log, stream)
             sys.argv = [role]
+            self.terms.clock.follow()
             disable(self.terms.disabled)
             if role in ("worker", "web") and self.terms.fuses:
                 Crasher(self.terms.fuses, self.terms.venue).install()

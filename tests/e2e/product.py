@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psutil
+import psycopg
+
+from fks_site import addresses
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -48,13 +51,15 @@ class Product:
     var: Path
     port: int = field(default_factory=free_port)
     output: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further settings, by their names in the environment."""
     _up: subprocess.Popen[str] | None = None
 
     @property
     def env(self) -> dict[str, str]:
         own = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "CREDENTIAL_KEYS", "FKS_VAR")
         env = {name: value for name, value in os.environ.items() if name not in own}
-        return env | {"FKS_VAR": str(self.var)}
+        return env | {"FKS_VAR": str(self.var)} | dict(self.settings)
 
     def start(self) -> None:
         """Start and wait for the last line of a start."""
@@ -76,10 +81,10 @@ class Product:
                 return
         raise AssertionError(f"it did not start:\n{self.output}")
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit status."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal; returns the exit status."""
         assert self._up is not None
-        self._up.send_signal(signal.SIGINT)
+        self._up.send_signal(number)
         try:
             rest, _ = self._up.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -142,6 +147,26 @@ class Product:
         except json.JSONDecodeError:
             return done.stdout
 
+    def within(self, code: str) -> Any:
+        """Run ``code`` in the installation's own Django; returns what it leaves in ``answer``."""
+        program = "import django, json; django.setup(); answer = None\n"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}{code}\nprint(json.dumps(answer))"],
+            cwd=ROOT,
+            env=self.env | {"DJANGO_SETTINGS_MODULE": "fks_site.settings"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def rows(self, sql: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """What the installation's database answers."""
+        with psycopg.connect(addresses.urls(self.var).database, autocommit=True) as database:
+            cursor = database.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+
     def post(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
@@ -159,9 +184,9 @@ class Product:
 
 
 @contextmanager
-def running_product(var: Path) -> Iterator[Product]:
+def running_product(var: Path, **settings: str) -> Iterator[Product]:
     """A started installation; nothing of it is left afterwards."""
-    product = Product(var)
+    product = Product(var, settings=settings)
     try:
         product.start()
         yield product

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.types import PositionReport, VenueStatus
-from execution import differences, reconcile, tasks
+from execution import comparison, differences, reconcile, tasks
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
 from risk import audit
@@ -231,6 +231,99 @@ def test_a_position_the_venue_keeps_as_we_do_is_none(
     assert compare(short) == []
 
 
+# --- positions in symbols FKS never traded ----------------------------------------------------------
+
+ETHER = "ETH/USDT"
+
+
+@pytest.fixture
+def foreign(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Somebody holds 0.5 ETH by hand at a venue that keeps positions."""
+    margin(desk, "0.5", monkeypatch, ETHER)
+    return desk
+
+
+def test_a_position_in_a_symbol_never_traded_is_a_difference_that_blocks_its_entries(
+    foreign: Desk,
+) -> None:
+    (found,) = compare(foreign)
+    assert (found.kind, found.symbol, found.ours, found.theirs) == ("position", ETHER, "0", "0.5")
+    assert "FKS has not traded this here" in found.detail
+    assert foreign.send("buy", symbol=ETHER, quantity="0.01").reason == "DRIFT"
+    assert foreign.send("buy", symbol=SYMBOL, quantity="0.01").state == SignalState.EXECUTED
+
+
+def test_it_goes_when_it_is_closed_by_hand(foreign: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare(foreign)
+    margin(foreign, "0", monkeypatch, ETHER)
+    assert compare(foreign) == []
+    assert states() == [State.GONE]
+
+
+def test_it_is_left_alone_while_an_order_of_ours_is_under_way_there(foreign: Desk) -> None:
+    order = OrderFactory.create(account=foreign.account, symbol=ETHER, state=OrderState.SUBMITTING)
+    assert compare(foreign) == []
+    Order.objects.filter(pk=order.pk).update(state=OrderState.CANCELED)
+    assert len(compare(foreign)) == 1
+    Order.objects.filter(pk=order.pk).update(state=OrderState.SUBMITTING)
+    assert len(compare(foreign)) == 1, "what cannot be compared now keeps its difference"
+
+
+def test_it_can_be_ignored(foreign: Desk) -> None:
+    (found,) = compare(foreign)
+    differences.ignore(found, reason="traded by hand")
+    assert compare(foreign) == []
+    assert foreign.send("buy", symbol=ETHER, quantity="0.01").state == SignalState.EXECUTED
+
+
+def test_it_can_be_adopted_and_is_then_closed_like_our_own(
+    foreign: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = compare(foreign)
+    differences.adopt(found, reason="mine")
+    position = Position.objects.get(symbol=ETHER)
+    assert (position.quantity, position.average_price) == (Decimal("0.5"), None)
+    assert foreign.send("close", symbol=ETHER).state == SignalState.EXECUTED
+    position.refresh_from_db()
+    assert position.quantity == 0
+
+
+def test_it_can_be_flattened(foreign: Desk) -> None:
+    (found,) = compare(foreign)
+    differences.ask_flatten(found, reason="not ours")
+    assert tasks.resolve_difference(found.pk) is None
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    assert (close.symbol, close.side, close.quantity, close.state) == (
+        ETHER,
+        "sell",
+        Decimal("0.5"),
+        OrderState.FILLED,
+    )
+    assert Position.objects.get(symbol=ETHER).quantity == 0
+    assert states() == [State.FLATTENED]
+
+
+def test_an_order_that_fills_while_the_book_is_read_is_no_difference(
+    short: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is under way when the venue is asked, and booked before our book is read."""
+    order = OrderFactory.create(
+        account=short.account, symbol=SYMBOL, side="sell", state=OrderState.SUBMITTING
+    )
+    kept = [PositionReport(SYMBOL, Decimal("-0.02"), None)]
+    monkeypatch.setattr(ScriptedPlugin, "positions", lambda _: kept)
+    busy = comparison._busy_coins
+
+    def then_it_fills(account: Any) -> set[str]:
+        found = busy(account)
+        Order.objects.filter(pk=order.pk).update(state=OrderState.FILLED)
+        Position.objects.update(quantity=Decimal("-0.02"), updated_at=timezone.now())
+        return found
+
+    monkeypatch.setattr(comparison, "_busy_coins", then_it_fills)
+    assert compare(short) == []
+
+
 # --- orders that are not ours -----------------------------------------------------------------------
 
 
@@ -348,9 +441,11 @@ def test_accounts_do_not_see_each_others_differences(long: Desk, scripted: Any) 
 # --- flatten and cancel ---------------------------------------------------------------------------
 
 
-def margin(desk: Desk, quantity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def margin(
+    desk: Desk, quantity: str, monkeypatch: pytest.MonkeyPatch, symbol: str = SYMBOL
+) -> None:
     """A venue that keeps positions, and keeps this one."""
-    reports = [PositionReport(SYMBOL, Decimal(quantity), None)]
+    reports = [PositionReport(symbol, Decimal(quantity), None)] if Decimal(quantity) else []
     monkeypatch.setattr(ScriptedPlugin, "positions", lambda self: reports)
     desk.script.capabilities = replace(
         CAPABILITIES, short_selling=True, reduce_only=True, locks_balance=False

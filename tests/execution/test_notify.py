@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -33,43 +29,11 @@ from tests.factories import (
     OrderFactory,
     StrategyFactory,
 )
+from tests.receiver import TOKEN, Receiver, receiver
+
+__all__ = ["receiver"]
 
 pytestmark = pytest.mark.django_db
-TOKEN = "canary-token-73fe"
-
-
-class Receiver:
-    """A web hook on loopback: what was posted to it, and what it answers."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.status = 200
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.bodies.append(json.loads(body))
-                self.send_response(outer.status)
-                self.end_headers()
-                self.wfile.write(b"no")
-
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"json://127.0.0.1:{self.server.server_port}/{TOKEN}"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
 
 
 def channel_to(address: str, name: str = "desk", **columns: Any) -> Channel:

@@ -24,9 +24,9 @@ READY_TIMEOUT = 60.0  # seconds
 _MARK = "FKS_UP_VAR"  # in every child's environment: which run it belongs to
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
-# How long each may take to finish its work, in seconds. Whatever is cut short is found again in the
-# database by the sweep.
-_GRACE = {"web": 15.0, "beat": 5.0, "worker": 30.0, "exits": 30.0}
+GRACE = {"web": 15.0, "beat": 5.0, "worker": 30.0, "exits": 30.0}
+"""How long each may take to finish its work, in seconds. Whatever is cut short is found again in the
+database by the sweep."""
 
 
 class Command(BaseCommand):
@@ -151,7 +151,7 @@ class _Run:
 
     def _program(self, name: str, arguments: list[str]) -> Program:
         log = self.var / "log" / f"{name}.log"
-        return Program(name, ["-m", *arguments], log, self._env, settings.BASE_DIR, _GRACE[name])
+        return Program(name, ["-m", *arguments], log, self._env, settings.BASE_DIR, GRACE[name])
 
     def _manage(self, supervisor: Supervisor, name: str, *arguments: str) -> str:
         return supervisor.command(

@@ -1,0 +1,142 @@
+"""Comparing what a venue holds for an account with our book.
+
+Only what is at rest is compared: a coin with an order under way, or a fill of the last seconds, is
+left for the next time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import Q
+
+from brokers.decimals import decimal_text
+from brokers.models import Account
+from brokers.types import OrderReport, PositionReport
+from execution import differences
+from execution.differences import Seen
+from execution.models import IMMEDIATE, Difference, Order, Position
+from execution.states import AT_VENUE, UNRESOLVED, OrderState
+
+QUIET = timedelta(seconds=5)
+DUST = Decimal("0.001")
+ZERO = Decimal(0)
+
+
+def compare(
+    account: Account,
+    orders: Sequence[OrderReport],
+    positions: Sequence[PositionReport] | None,
+    *,
+    since: datetime,
+) -> list[Difference]:
+    """Store what differs and close what no longer does; returns the account's open differences.
+
+    ``orders`` work at the venue, ``positions`` are held there: ``None`` where it keeps balances only,
+    which are read from the account. ``since`` is when the venue was first asked.
+    """
+    # Before the book is read: an order that ends in between shows in it as a fill of this moment.
+    moving = _busy_coins(account)
+    rows = list(Position.objects.filter(account=account).order_by("pk"))
+    moving |= {_coin(row.symbol) for row in rows if row.updated_at >= since - QUIET}
+    book = [row for row in rows if _coin(row.symbol) not in moving]
+    held = (
+        _missing_coins(account, book)
+        if positions is None
+        else _other_positions(book, [one for one in positions if _coin(one.symbol) not in moving])
+    )
+    return differences.note(
+        account, _foreign_orders(account, orders) + held, left_out=_differing_in(account, moving)
+    )
+
+
+def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Seen]:
+    """Working orders at the venue that no order of ours explains."""
+    ids = [report.broker_order_id for report in reports]
+    ours = set(
+        Order.objects.filter(account=account, broker_order_id__in=ids).values_list(
+            "broker_order_id", flat=True
+        )
+    )
+    names = [report.client_order_id for report in reports]
+    named = set(
+        Order.objects.filter(client_order_id__in=names).values_list("client_order_id", flat=True)
+    )
+    return [
+        Seen(
+            kind=Difference.Kind.FOREIGN_ORDER,
+            symbol=report.symbol,
+            key=report.broker_order_id,
+            ours="",
+            theirs=f"{report.side} {decimal_text(report.quantity)}",
+            detail=f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
+        )
+        for report in reports
+        if report.broker_order_id not in ours and report.client_order_id not in named
+    ]
+
+
+def _busy_coins(account: Account) -> set[str]:
+    """Coins of orders that may be trading."""
+    busy = Order.objects.filter(
+        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED)) | (Q(state__in=AT_VENUE) & IMMEDIATE),
+        account=account,
+    )
+    return {_coin(symbol) for symbol in busy.values_list("symbol", flat=True).distinct()}
+
+
+def _coin(symbol: str) -> str:
+    return symbol.partition("/")[0]
+
+
+def _differing_in(account: Account, coins: Collection[str]) -> set[str]:
+    """Symbols of ``coins`` that have differed so far."""
+    differing = Difference.objects.filter(account=account).values_list("symbol", flat=True)
+    return {symbol for symbol in differing.distinct() if _coin(symbol) in coins}
+
+
+def _missing_coins(account: Account, quiet: Sequence[Position]) -> list[Seen]:
+    """Spot: coins our fills bought that the venue no longer holds. More coins than ours are no
+    difference: they may have been there before."""
+    ours: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for row in quiet:
+        ours[_coin(row.symbol)] += row.quantity
+    seen = []
+    for row in quiet:
+        coin = _coin(row.symbol)
+        there = Decimal(account.balances.get(coin, {}).get("total", "0"))
+        if row.quantity > 0 and there < ours[coin] * (1 - DUST):
+            left = max(there - (ours[coin] - row.quantity), Decimal(0))
+            detail = f"the account holds only {there} {coin}"
+            seen.append(_position(row.symbol, row.quantity, left, detail))
+    return seen
+
+
+def _other_positions(book: Sequence[Position], reports: Sequence[PositionReport]) -> list[Seen]:
+    """Venues that keep positions: what either side holds the other must hold too, also where FKS has
+    never traded."""
+    ours = {row.symbol: row.quantity for row in book}
+    theirs = {one.symbol: one.quantity for one in reports}
+    return [
+        _position(symbol, held, there, _how_they_differ(symbol in ours))
+        for symbol in {**ours, **theirs}
+        if (held := ours.get(symbol, ZERO)) != (there := theirs.get(symbol, ZERO))
+    ]
+
+
+def _how_they_differ(has_traded: bool) -> str:
+    return "the venue's position is another" if has_traded else "FKS has not traded this here"
+
+
+def _position(symbol: str, held: Decimal, there: Decimal, detail: str) -> Seen:
+    return Seen(
+        kind=Difference.Kind.POSITION,
+        symbol=symbol,
+        key=symbol,
+        ours=decimal_text(held),
+        theirs=decimal_text(there),
+        detail=f"{detail}; our fills add up to {decimal_text(held)}",
+    )

@@ -1,0 +1,59 @@
+"""How the processes hold on to the queue, and to what is to be done every second."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from fks_site.celery import app, transport_url
+from fks_site.clock import SteadyScheduler
+
+
+class Enough(Exception):
+    """Ends a wait that would go on for ever."""
+
+
+def test_a_queue_that_is_away_is_looked_for_every_second_and_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
+
+    def note(_: Exception, pause: float) -> None:
+        waited.append(pause)
+        if len(waited) == 150:
+            raise Enough
+
+    nowhere = transport_url(f"unix://{tmp_path / 'nobody.sock'}?db=0")
+    with app.connection_for_read(nowhere) as connection, pytest.raises(Enough):
+        connection.ensure_connection(note, app.conf.broker_connection_max_retries)
+
+    assert set(waited) == {1.0}
+
+
+def test_what_is_done_every_second_goes_on_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(
+        SteadyScheduler, "apply_async", lambda _, entry, **__: done.append(entry.name)
+    )
+    monkeypatch.setattr(SteadyScheduler, "producer", None)
+
+    def after(seconds: float) -> list[str]:
+        done.clear()
+        clock.shift(seconds)
+        while scheduler.tick() == 0:
+            pass
+        return list(done)
+
+    with time_machine.travel(datetime(2026, 7, 1, tzinfo=UTC), tick=False) as clock:
+        scheduler = SteadyScheduler(app, schedule_filename=str(tmp_path / "schedule"))
+        assert after(2).count("sweep") == 1
+        assert after(-3600) == []
+        assert [after(1).count("sweep") for _ in range(3)] == [1, 1, 1]
+        assert after(60).count("reconcile") == 1
+        scheduler.close()
