@@ -14,7 +14,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
-from execution import decisions, fills, lanes, metrics, tracing
+from execution import decisions, draining, fills, lanes, metrics, tracing
 from execution.models import Order
 from execution.orders import request_of
 from execution.states import UNSENT, OrderState
@@ -31,11 +31,11 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     """Send what the lane holds, one after the other; returns the orders that were handled.
 
     Stops when nothing may be sent now: the lane is empty, taken by another worker, pausing, blocked
-    by an order whose outcome is unknown, its breaker is open, or the account has not been reconciled
-    since the start.
+    by an order whose outcome is unknown, its breaker is open, the account has not been reconciled
+    since the start, or this process was told to stop.
     """
     handled = lanes.end_expired(account_id, symbol)
-    while lanes.is_waiting(account_id, symbol):
+    while not draining.has_begun() and lanes.is_waiting(account_id, symbol):
         account = Account.objects.get(pk=account_id)
         if account.reconciled_at is None:
             break

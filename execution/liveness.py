@@ -8,11 +8,12 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from celery.signals import worker_init, worker_ready
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 from django.db import Error, connection
 from django.utils import timezone
 
 from brokers.models import Account
+from execution import draining
 from execution.models import Heartbeat
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def show_signs_of_life(sender: Consumer, **_: object) -> None:
     """
     if sender.app.conf.task_default_queue in sender.app.amqp.queues.consume_from:
         threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def take_up_nothing_new(**_: object) -> None:
+    """SIGTERM: end with what is under way."""
+    draining.begin()
 
 
 def _keep_beating() -> None:

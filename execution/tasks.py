@@ -25,6 +25,7 @@ from execution import (
     cancels,
     differences,
     dispatch,
+    draining,
     lanes,
     liveness,
     metrics,
@@ -90,7 +91,7 @@ def process_signal(signal_id: str) -> None:
     try:
         while True:
             todo += _decide_all(queue)
-            if _deciding.leave(queue):
+            if _deciding.leave(queue) or draining.has_begun():
                 break
     except BaseException:
         _deciding.drop(queue)
@@ -102,10 +103,14 @@ def _decide_all(queue: queues.Queue) -> list[_Todo]:
     """Decide until nothing is left or the next must wait; returns what the last one leads to."""
     todo: list[_Todo] = []
     goes_on = True
-    while goes_on and (signal := queues.next_undecided(queue)) is not None:
+    while goes_on and (signal := _next_to_decide(queue)) is not None:
         _hand_out(todo)
         todo, goes_on = _decide_one(signal)
     return todo
+
+
+def _next_to_decide(queue: queues.Queue) -> Signal | None:
+    return None if draining.has_begun() else queues.next_undecided(queue)
 
 
 def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:

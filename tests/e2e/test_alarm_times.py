@@ -69,7 +69,7 @@ def test_a_naked_position_and_an_order_that_needs_an_operator_are_told_in_time(
         eventually(lambda: product.rows(UNKNOWN) == [(1,)], seconds=15, what="an unknown order")
         product.rows(SILENT_FOR_LONG)
         told_at = eventually(
-            lambda: receiver.told_at("needs an operator"), seconds=30, what="the other alarm"
+            lambda: receiver.told_at("Needs operator"), seconds=30, what="the other alarm"
         )
         ((moved_at,),) = product.rows(MOVED_AT)
         record_property("needs operator told after, s", round(told_at - moved_at, 2))
