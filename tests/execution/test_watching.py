@@ -355,7 +355,7 @@ def test_a_naked_position_raises_an_alarm_within_10_s_once(
     desk: Desk, clock: time_machine.Coordinates, caplog: pytest.LogCaptureFixture
 ) -> None:
     naked(desk)
-    clock.shift(4)
+    clock.shift(3)
     tasks.sweep()
     assert not AuditEvent.objects.filter(kind="alarm.naked_position").exists()
     clock.shift(3)
