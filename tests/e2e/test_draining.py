@@ -77,8 +77,9 @@ def test_nothing_is_lost_or_doubled_when_it_is_told_to_stop_during_traffic(
         senders = [Sender(product, path, symbol) for symbol in SYMBOLS]
         eventually(lambda: product.rows(DONE)[0][0] > 3, seconds=20, what="traffic")
 
-        for name, word in (("worker", "worker"), ("web", "granian")):
-            (process,) = product.running(word)[:1]
+        told = [("worker", one) for one in product.workers()]
+        told.append(("web", product.running("granian")[0]))
+        for name, process in told:
             took = seconds_until_gone(process)
             record_property(f"{name} ended after, s", round(took, 2))
             assert took < GRACE[name]
