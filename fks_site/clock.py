@@ -20,4 +20,5 @@ class SteadyScheduler(PersistentScheduler):
             entry.last_run_at = now
         if ahead:
             self._heap = None
-        return float(super().tick(*args, **options))
+        seconds: float = super().tick(*args, **options)
+        return seconds
