@@ -27,6 +27,8 @@ from risk import audit
 
 EARLY, LATE = timedelta(seconds=60), timedelta(seconds=180)
 """How far a delivery may lie from the time the sender's log gives it: clocks, and four attempts."""
+STILL_COMING = timedelta(seconds=30)
+"""TradingView tries four times, 5 s apart and 3 s long: until then the webhook may still bring it."""
 REQUEUED = "quarantine"
 """How a signal is marked that was taken out of quarantine."""
 
@@ -46,11 +48,13 @@ class Logged:
 @dataclass(slots=True)
 class Report:
     """What came of a file. ``imported`` are the signals stored now: those ``missed`` were too old to
-    trade, the others went to the workers. ``others`` carry another strategy's token.
+    trade, the others went to the workers. ``others`` carry another strategy's token; those
+    ``still_coming`` are so young that the webhook may bring them yet.
     """
 
     read: int = 0
     others: int = 0
+    still_coming: int = 0
     received_already: int = 0
     imported: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -68,6 +72,7 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
     format = format_of(strategy.format, strategy.format_options)
     reader = _Reader(format, secrets, checks=strategy.auth == Strategy.Auth.TOKEN)
     used: set[UUID] = set()
+    told_at: dict[str, datetime] = {}
     for one in sorted(logged, key=lambda entry: entry.at):
         report.read += 1
         try:
@@ -79,13 +84,19 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
             code = error.code if isinstance(error, Unreadable) else "INVALID"
             report.unreadable.append({"place": one.place, "code": code, "detail": str(error)})
             continue
+        key = hashlib.sha256(body.encode()).hexdigest()
+        if not alert.idempotency_key and _is_repeated(strategy, told_at, key, one.at):
+            report.received_already += 1
+            continue
         known = _delivered(strategy, alert, one.at, used)
         if known is not None:
             used.add(known)
             report.received_already += 1
             continue
+        if now - one.at < STILL_COMING:
+            report.still_coming += 1
+            continue
         timed = replace(alert, sent_at=alert.sent_at or one.at)
-        key = hashlib.sha256(body.encode()).hexdigest()
         stored = _store(strategy, timed, body, auth=IMPORTED, key=f"{one.at.isoformat()} {key}")
         if stored.is_duplicate:
             report.received_already += 1
@@ -94,6 +105,17 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
         if now - (timed.sent_at or now) > timedelta(seconds=strategy.max_age):
             report.missed.append(str(stored.signal_id))
     return report
+
+
+def _is_repeated(strategy: Strategy, told_at: dict[str, datetime], key: str, at: datetime) -> bool:
+    """Whether the log has the same bytes within the strategy's window before: the webhook would have
+    counted the two as one.
+    """
+    before = told_at.get(key)
+    if before is not None and at - before < timedelta(seconds=strategy.dedupe_window):
+        return True
+    told_at[key] = at
+    return False
 
 
 def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -26,6 +27,11 @@ from tests.execution.posting import post
 from tests.factories import webhook
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("new_process")]
+
+
+def a_minute_ago() -> datetime:
+    """When an alert fired that will not come by the webhook any more."""
+    return timezone.now() - timedelta(minutes=1)
 
 
 def at(moment: datetime) -> str:
@@ -58,7 +64,7 @@ def test_one_alert_dropped_in_a_hundred_is_found_within_a_bar(
     with_id: bool, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     strategy, secret = webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     bodies = [
         alert(secret, number % 50, **({"id": f"alert {number}"} if with_id else {}))
         for number in range(100)
@@ -89,7 +95,7 @@ def test_the_same_file_again_stores_nothing_more(
     tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     strategy, secret = webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     rows = [(now, alert(secret, number)) for number in range(3)]
     path = as_csv(tmp_path / "log.csv", rows)
 
@@ -104,7 +110,7 @@ def test_an_old_alert_is_recorded_as_missed_and_not_traded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
     strategy, secret = webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     close = alert(secret, action="close")
     rows = [(now - timedelta(hours=5), alert(secret)), (now - timedelta(hours=4), close)]
 
@@ -122,7 +128,7 @@ def test_a_fresh_one_trades_like_any_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
     strategy, secret = webhook()
-    path = as_csv(tmp_path / "log.csv", [(timezone.now(), alert(secret))])
+    path = as_csv(tmp_path / "log.csv", [(a_minute_ago(), alert(secret))])
 
     (signal_id,) = imported(strategy.slug, path, capsys)["imported"]
     tasks.process_signal(signal_id)
@@ -134,9 +140,9 @@ def test_two_alerts_alike_of_which_one_came(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
     strategy, secret = webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     post(strategy.slug, alert(secret).encode())
-    path = as_csv(tmp_path / "log.csv", [(now, alert(secret)), (now + timedelta(1), alert(secret))])
+    path = as_csv(tmp_path / "log.csv", [(now - timedelta(1), alert(secret)), (now, alert(secret))])
     report = imported(strategy.slug, path, capsys)
     assert (report["received_already"], len(report["imported"])) == (1, 1)
 
@@ -145,7 +151,7 @@ def test_what_cannot_be_read_is_told_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
     strategy, secret = webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     rows = [(now, "BTCUSDT crossing 60000"), (now, alert(secret, quantity="NaN"))]
     report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
     told = [(one["place"], one["code"]) for one in report["unreadable"]]
@@ -160,7 +166,7 @@ def test_a_mailbox(tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: l
     for number, text in enumerate((body, alert(secret, 5))):
         mail = EmailMessage()
         mail["Subject"], mail["From"] = f"Alert {number}", "noreply@tradingview.com"
-        mail["Date"] = timezone.now().strftime("%a, %d %b %Y %H:%M:%S +0000")
+        mail["Date"] = a_minute_ago().strftime("%a, %d %b %Y %H:%M:%S +0000")
         mail.set_content(f"Your alert was triggered\n\n{text}\n\nManage your alerts: …")
         box.add(mail)
     box.close()
@@ -171,11 +177,59 @@ def test_a_mailbox(tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: l
     assert Signal.objects.get(pk=report["imported"][0]).alert["price"] == "60005"
 
 
+def test_what_is_young_may_still_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    """Else the same alert, without an id, would be stored twice: from the log, and a moment later."""
+    strategy, secret = webhook()
+    body = alert(secret)
+    path = as_csv(tmp_path / "log.csv", [(timezone.now(), body)])
+
+    early = imported(strategy.slug, path, capsys)
+    assert post(strategy.slug, body.encode()).status_code == 202
+    with time_machine.travel(timezone.now() + timedelta(minutes=2)):
+        late = imported(strategy.slug, path, capsys)
+
+    assert (early["still_coming"], early["imported"]) == (1, [])
+    assert (late["received_already"], late["imported"]) == (1, [])
+    assert Signal.objects.count() == 1
+
+
+@pytest.mark.parametrize(("apart", "found"), [(0, 1), (59, 1), (60, 2)])
+def test_what_the_webhook_would_count_as_one_is_one(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    nudged: list[str],
+    apart: int,
+    found: int,
+) -> None:
+    strategy, secret = webhook()
+    begun = timezone.now() - timedelta(minutes=3)
+    rows = [(begun + timedelta(seconds=late), alert(secret)) for late in (0, apart)]
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+
+    assert (report["read"], len(report["imported"])) == (2, found)
+
+
+def test_the_webhook_after_the_log_brings_nothing_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    body = alert(secret, id="1")
+    path = as_csv(tmp_path / "log.csv", [(a_minute_ago(), body)])
+    (stored,) = imported(strategy.slug, path, capsys)["imported"]
+
+    answer = post(strategy.slug, body.encode())
+
+    assert (answer.status_code, answer.json()["signal_id"]) == (200, stored)
+
+
 def test_a_log_lists_the_alerts_of_every_strategy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
     (strategy, secret), (_, another) = webhook(), webhook()
-    now = timezone.now()
+    now = a_minute_ago()
     rows = [(now, alert(secret, 1)), (now, alert(another, 2)), (now, alert("never a secret", 3))]
 
     report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
@@ -189,7 +243,7 @@ def test_a_token_in_the_address_tells_nothing_so_the_alert_is_named(
 ) -> None:
     """The columns of TradingView's own export."""
     strategy, _ = webhook()
-    now, body = at(timezone.now()), '""symbol"": ""BTC/USDT"", ""action"": ""buy""'
+    now, body = at(a_minute_ago()), '""symbol"": ""BTC/USDT"", ""action"": ""buy""'
     path = tmp_path / "log.csv"
     path.write_text(
         "Alert ID,Ticker,Name,Description,Time,Webhook status\n"
@@ -213,7 +267,7 @@ def test_a_mail_of_html_alone(
     shown = html.escape(alert(secret, 5)).replace(", ", ",<br>")
     page = f"<style>p {{color: red}}</style><p>Your alert was triggered</p><td>{shown}</td>"
     mail = EmailMessage()
-    mail["Date"] = timezone.now().strftime("%a, %d %b %Y %H:%M:%S +0000")
+    mail["Date"] = a_minute_ago().strftime("%a, %d %b %Y %H:%M:%S +0000")
     mail.set_content(page, subtype="html")
     mail.set_param("charset", charset)
     box = mailbox.mbox(str(tmp_path / "mails"))
