@@ -33,6 +33,7 @@ from tests.venues.faults import Action, Fault
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
+QUICK = {"submit_timeout": 1, "settle_window": 2}
 ALERT = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LINK = re.compile(r'href="(/admin/[^"#?]*)"')
@@ -171,7 +172,8 @@ def deliver(client: Client, venue: RunningVenue, planted: Mapping[str, str]) -> 
     product = client.product
     product.manage(
         *("add_account", "binance", "--broker=ccxt", "--environment=sandbox"),
-        f'--options={{"exchange": "binance", "base_url": "{venue.base_url}"}}',
+        "--options",
+        json.dumps({"exchange": "binance", "base_url": venue.base_url} | QUICK),
         "--credentials-file=-",
         stdin=json.dumps(KEYS["binance"]),
     )
