@@ -126,8 +126,8 @@ class Crasher:
         )
         self._around(
             dispatch,
-            "book",
-            lambda order, _: self.index_of_order(order),
+            "_book",
+            lambda order, *_: self.index_of_order(order),
             before=Point.KNOWN,
             after=Point.BOOKED,
         )

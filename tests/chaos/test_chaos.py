@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -74,6 +75,26 @@ def test_the_storm_notices_a_missing_safeguard(safeguard: str) -> None:
     assert {"doubled", "lost"} & {finding["kind"] for finding in figures["findings"]}
     assert status == 1
     assert figures["story"].startswith("story of ")
+
+
+def test_the_crash_points_fit_the_product() -> None:
+    code = """
+import django; django.setup()
+from tests.chaos.crash import Crasher
+from tests.chaos.patches import DISABLED, disable
+Crasher(None, "http://127.0.0.1:1").install()
+for safeguard in DISABLED:
+    disable(safeguard)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "fks_site.settings"},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_seed_draws_the_same_steps_again() -> None:

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -119,6 +120,8 @@ class Zygote:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
