@@ -12,6 +12,7 @@ from brokers.types import Side
 from execution.models import Fill, Order, OrderEvent, Position, Signal
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState, SignalState
 from execution.transitions import _CORRECTIONS, TABLE, Event
+from risk.types import ReasonCode
 from tests.chaos.plan import Step, accounts_of, venue_of
 from tests.chaos.trouble import Halt
 from tests.venues.binance.rules import BALANCES as BINANCE_BALANCES
@@ -73,6 +74,8 @@ class Auditor:
                 self.add("lost", f"{step.key} was acknowledged and is not stored")
             elif signal.state == SignalState.RECEIVED:
                 self.add("lost", f"{step.key} was never decided (signal {signal_id})")
+            elif _was_made_void(signal, signals):
+                continue
             elif step.makes_an_order and legs[signal_id] != Counter(accounts_of(step.strategy)):
                 has = f"{signal.state} {signal.reason} with orders {dict(legs[signal_id])}"
                 self.add("lost", f"{step.key} is {has} (signal {signal_id})")
@@ -171,6 +174,18 @@ class Auditor:
         for client_id, order in self.orders.items():
             if last[order.pk][0] != order.state:
                 self.add("wrong", f"{order}: journal ends {last[order.pk][0]}", client_id)
+
+
+def _was_made_void(signal: Signal, signals: Mapping[str, Signal]) -> bool:
+    """Whether a later close of the same lane, named on the signal, overtook it."""
+    if signal.state != SignalState.IGNORED or signal.reason != ReasonCode.CANCELED_BY_SIGNAL:
+        return False
+    lane = signal.strategy_id, signal.symbol
+    closing = [one for key, one in signals.items() if key in signal.detail]
+    return any(
+        (one.strategy_id, one.symbol) == lane and one.action == "close" and one.pk > signal.pk
+        for one in closing
+    )
 
 
 def _orders() -> Iterable[Order]:
