@@ -604,6 +604,24 @@ def test_two_workers_release_it_once(route: Route, maria: User, script: Script) 
     assert order.journal.filter(event="release").count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_orders_approved_at_once_stay_within_a_limit_that_was_lowered_meanwhile(
+    route: Route, maria: User, script: Script
+) -> None:
+    """Six wait, room for three is left, and all six are let go by six workers at one moment."""
+    orders = [waiting(route) for _ in range(6)]
+    set_limit("max_position_value", D(1800), reason="less")
+    for order in orders:
+        approvals.approve(order, maria, "")
+    together(*[lambda pk=order.pk: tasks.release_order(str(pk)) for order in orders])
+    for order in orders:
+        tasks.run_lane(order.account_id, LANE)
+        tasks.release_order(str(order.pk))
+    ends = sorted(ended(order) for order in orders)
+    assert ends == [(S.DENIED, ReasonCode.MAX_POSITION_VALUE)] * 3 + [(S.FILLED, "")] * 3
+    assert Position.objects.get().quantity == D("0.03")
+
+
 def test_nobody_decides_on_the_order_they_placed(
     route: Route, maria: User, nudged: list[str]
 ) -> None:
