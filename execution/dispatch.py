@@ -61,7 +61,8 @@ def place(order: Order, account: Account) -> None:
         logger.exception("placing an order raised", extra={"order_id": order.pk})
         result = ExecutionResult(Outcome.UNKNOWN, code="PLUGIN_ERROR", detail=repr(error)[:500])
     metrics.stage_seconds["ack"].observe((timezone.now() - sent_at).total_seconds())
-    metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
+    if order.approve_by is None:  # else it measures how long a person took
+        metrics.stage_seconds["submit"].observe((sent_at - order.created_at).total_seconds())
     metrics.order_executions.labels(account.venue, result.outcome.value).inc()
     _book(order, account, result)
 

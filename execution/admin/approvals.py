@@ -111,7 +111,8 @@ def _waiting(now: datetime) -> list[Waiting]:
 def _told(order: Order, positions: Mapping[tuple[int, str], Decimal], now: datetime) -> Waiting:
     doubts = [one["detail"] for one in order.verdicts if not one["passed"]]
     left = (order.approve_by - now).total_seconds() if order.approve_by else 0
-    alert = Alert.from_json(order.signal.alert if order.signal else {})
+    asked = {"symbol": order.symbol, "action": order.side}
+    alert = Alert.from_json(order.signal.alert if order.signal else asked)
     held = positions.get((order.account_id, order.symbol), Decimal(0))
     return Waiting(order, alert, held, max(0, int(left)), tuple(doubts))
 

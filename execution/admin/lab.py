@@ -166,7 +166,9 @@ def _headline(result: dict[str, Any]) -> str:
     sent = sum(order["would_be_sent"] for order in result["orders"])
     if not result["orders"]:
         return "No order would be made"
-    return f"{sent} of {len(result['orders'])} orders would be sent"
+    held = sum(order["needs_approval"] for order in result["orders"])
+    after = f", {held} of them once a person has approved" if held else ""
+    return f"{sent} of {len(result['orders'])} orders would be sent{after}"
 
 
 def answer(request: HttpRequest, template: str, **context: Any) -> HttpResponse:

@@ -197,6 +197,19 @@ def test_who_waits_for_an_answer_is_told_that_it_is_working(route: Route) -> Non
     assert (outcome["status"], outcome["orders"][0]["status"]) == ("working", "awaiting_approval")
 
 
+def test_the_dry_run_says_that_it_would_wait(route: Route) -> None:
+    from execution.admin import lab
+    from execution.dry_run import decision_on
+
+    alert = Alert(symbol=LANE, action=Action.BUY, quantity=D("0.01"))
+    told = decision_on(route.strategy, alert)
+    assert (told["orders"][0]["would_be_sent"], told["orders"][0]["needs_approval"]) == (True, True)
+    assert (
+        lab._headline(told) == "1 of 1 orders would be sent, 1 of them once a person has approved"
+    )
+    assert not Order.objects.exists()
+
+
 # --- approved -------------------------------------------------------------------------------------
 
 

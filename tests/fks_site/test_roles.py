@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from execution.states import OrderState
 from fks_site import roles
@@ -142,6 +144,20 @@ def test_a_role_takes_exactly_the_actions_it_should(role: str) -> None:
         url = reverse(address, args=[rows[model]])
         expected = {403} if role not in allowed else {200, 404}
         assert client.post(url, {}).status_code in expected, address
+
+
+@pytest.mark.parametrize("role", sorted(EVERYBODY))
+def test_who_approves_orders(role: str) -> None:
+    client = client_of(role)
+    order = OrderFactory.create(
+        state=OrderState.AWAITING_APPROVAL, approve_by=timezone.now() + timedelta(minutes=1)
+    )
+    assert client.get(reverse("admin:approvals")).status_code == 200
+    for verb in ("approve", "reject"):
+        url = reverse("admin:decide_approval", args=[order.pk, verb])
+        assert client.get(url).status_code == (200 if role in DESK else 403)
+        answer = client.post(f"/api/v1/orders/{order.pk}/{verb}", {}, "application/json")
+        assert (answer.status_code != 403) == (role in DESK)
 
 
 # --- the kill switch ------------------------------------------------------------------------------
