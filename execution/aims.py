@@ -47,6 +47,16 @@ def only_reduces(alert: Alert) -> bool:
     )
 
 
+def turns_over(alert: Alert) -> bool:
+    """Whether the alert leaves nothing of a position on the other side, however small its quantity: the
+    sender ends on the side it trades to.
+    """
+    return (alert.action, alert.market_position) in (
+        (Action.BUY, MarketPosition.LONG),
+        (Action.SELL, MarketPosition.SHORT),
+    )
+
+
 def depends_on_position(alert: Alert) -> bool:
     """Whether how much the alert trades follows from what is held when it is decided."""
     is_share = alert.quantity_type is QuantityType.PERCENT_OF_POSITION
@@ -120,8 +130,7 @@ def _by_change(
             entry = replace(entry, quantity=_left(alert, asked, exited, sizes_itself))
         return Aim(entry)
     is_covered = asked is not None and asked <= abs(held) * (1 + NEARLY)
-    if alert.market_position is not None:
-        # The sender ends on the other side, so nothing of this one may be left.
+    if turns_over(alert):
         opens = sizes_itself or alert.quantity is None or not is_covered
         return Aim(_exit(alert, side, None), reverses=can_short and opens)
     if is_covered:

@@ -14,7 +14,7 @@ from brokers.aliases import aliases_on, trades_shares
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account
 from brokers.symbols import resolve
-from execution.aims import depends_on_position
+from execution.aims import depends_on_position, turns_over
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import alive_in, is_covered, lane_legs
 from execution.models import Signal
@@ -103,7 +103,9 @@ def is_plain(alert: Alert) -> bool:
 
 
 def is_sized(alert: Alert) -> bool:
-    return alert.quantity is not None and alert.quantity_type is QuantityType.BASE
+    """Whether the alert's quantity is all it can trade against a position."""
+    is_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
+    return is_base and not turns_over(alert)
 
 
 def undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:

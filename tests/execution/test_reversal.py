@@ -10,7 +10,13 @@ from execution import dispatch, pipeline
 from execution.models import Order, Position, Signal
 from execution.pipeline import Decision, Step
 from execution.states import OrderState, SignalState
-from tests.factories import PositionFactory, RouteFactory, SignalFactory, allow_trading
+from tests.factories import (
+    OrderFactory,
+    PositionFactory,
+    RouteFactory,
+    SignalFactory,
+    allow_trading,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,3 +76,34 @@ def test_the_other_side_is_not_opened_when_closing_failed(sell_three: Signal) ->
     assert (entry.state, entry.reason) == (OrderState.DENIED, "NOT_FLAT")
     sell_three.refresh_from_db()
     assert sell_three.state == SignalState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("position", "step", "exits"),
+    [({}, Step.DECIDED, [Decimal("0.5")]), ({"market_position": "short"}, Step.WAIT, [])],
+    ids=["a change", "the other side"],
+)
+def test_what_leaves_nothing_waits_for_what_is_still_being_bought(
+    sell_three: Signal, position: dict[str, str], step: Step, exits: list[Decimal]
+) -> None:
+    """Its size is all there is, and that is not known before the purchase has ended."""
+    account = Position.objects.get().account
+    OrderFactory.create(account=account, symbol="BTC/USDT", state=OrderState.SUBMITTING)
+    sell_three.alert |= {"quantity": "0.5"} | position
+    sell_three.save()
+
+    decision = pipeline.decide(sell_three)
+
+    assert decision.step is step
+    assert list(Order.objects.filter(role="exit").values_list("quantity", flat=True)) == exits
+
+
+def test_a_sale_after_which_the_sender_is_long_opens_nothing(sell_three: Signal) -> None:
+    Position.objects.update(quantity=Decimal(0))
+    sell_three.alert |= {"market_position": "long"}
+    sell_three.save()
+
+    decide_and_send(sell_three)
+
+    sell_three.refresh_from_db()
+    assert (sell_three.state, sell_three.reason) == (SignalState.IGNORED, "NOTHING_TO_CLOSE")
