@@ -31,6 +31,12 @@ def wants_flat(alert: Alert) -> bool:
     return alert.action is Action.CLOSE or alert.market_position is MarketPosition.FLAT
 
 
+def only_exits(alert: Alert) -> bool:
+    """Whether the alert can open nothing, whatever is held."""
+    is_share = alert.quantity_type is QuantityType.PERCENT_OF_POSITION
+    return wants_flat(alert) or alert.reduce_only or is_share
+
+
 def names_target(alert: Alert) -> bool:
     """Whether the alert says which position to end up with, rather than what to trade."""
     has_side = alert.market_position in (MarketPosition.LONG, MarketPosition.SHORT)
@@ -84,7 +90,7 @@ def aim(
             "the position could not be closed, so the other side is not opened",
             {"position": held},
         )
-    if alert.reduce_only or alert.quantity_type is QuantityType.PERCENT_OF_POSITION:
+    if only_exits(alert):
         return Aim(_exit(alert, _side(alert), alert.quantity))
     if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
         return _toward_target(alert, held, can_short=can_short)

@@ -36,18 +36,18 @@ _REACHED_THE_VENUE = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Whose book is read, for which symbol, under which limits; ``but`` is the order being judged."""
+    """Whose book is read, for which symbol, under which limits; ``but`` is what does not count."""
 
     account: Account
     strategy: Strategy
     symbol: str
     limits: Sequence[Limit]
     now: datetime
-    but: UUID | None = None
+    but: frozenset[UUID] = frozenset()
 
     def orders(self) -> QuerySet[Order]:
         """Every order that may count against the one being judged."""
-        return Order.objects.all() if self.but is None else Order.objects.exclude(pk=self.but)
+        return Order.objects.exclude(pk__in=self.but) if self.but else Order.objects.all()
 
 
 def gather(case: Case, previous: Seen | None = None) -> Book:

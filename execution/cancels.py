@@ -9,9 +9,7 @@ from __future__ import annotations
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from execution import dispatch
-from execution.models import Order
-from execution.reconcile import check_order
+from execution.models import Order, Signal
 from execution.states import AT_VENUE, TERMINAL, UNSENT, OrderState
 from risk.types import ReasonCode
 
@@ -23,6 +21,11 @@ def want(orders: QuerySet[Order], reason: ReasonCode, who: str) -> int:
     return orders.exclude(state__in=TERMINAL).update(
         cancel_reason=reason.value, cancel_asked_by=who, updated_at=timezone.now()
     )
+
+
+def by_alert(signal: Signal) -> str:
+    """Who wants a cancel that ``signal`` asks for."""
+    return f"alert {signal.pk}"
 
 
 def left() -> QuerySet[Order]:
@@ -46,12 +49,3 @@ def due_accounts() -> list[int]:
     """Accounts with something ``due``."""
     rows = left().filter(state__in=_CANCELABLE)
     return list(rows.order_by().values_list("account_id", flat=True).distinct())
-
-
-def carry_out(order: Order, reason: ReasonCode, who: str) -> None:
-    """Cancel ``order`` and read back how it ended; nothing yet while nobody knows where it is."""
-    dispatch.cancel(order, reason=reason, detail=f"cancel asked for by {who}")
-    order.refresh_from_db()
-    if order.state == OrderState.CANCELING:
-        check_order(order)
-        order.refresh_from_db()

@@ -183,6 +183,8 @@ def amend(
         raise Conflict("NOT_AMENDABLE", f"a {order.get_type_display()} order has no limit price")
     if order.state not in (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED):
         raise Conflict("NOT_WORKING", f"the order is not working: {order.get_state_display()}")
+    if order.cancel_reason:
+        raise Conflict("NOT_WORKING", f"{order.cancel_asked_by} wants the order cancelled")
     alert = Alert(
         symbol=order.symbol,
         account=order.account.name,

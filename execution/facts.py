@@ -265,10 +265,15 @@ def _stored(report: BalanceReport) -> dict[str, str]:
 
 
 def complete(
-    market: Market, strategy: Strategy, limits: Sequence[Limit] = (), *, but: UUID | None = None
+    market: Market,
+    strategy: Strategy,
+    limits: Sequence[Limit] = (),
+    *,
+    but: frozenset[UUID] = frozenset(),
 ) -> Facts:
     """The facts as of now that ``limits`` ask for; call inside the transaction that holds the
-    account's lock. ``but`` is the order being judged: one judged anew must not count against itself.
+    account's lock. ``but`` is the order being judged, which must not count against itself, and the
+    one it replaces.
     """
     symbol = market.instrument.symbol
     now = timezone.now()

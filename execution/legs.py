@@ -25,13 +25,13 @@ from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.types import Environment, Side
 from execution import bulkheads, facts
-from execution.aims import wants_flat
+from execution.aims import only_exits, wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.orders import Leg
 from execution.states import TERMINAL
-from risk.types import QuantityType, ReasonCode, Refusal
+from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +112,7 @@ def accounts_done(orders: Iterable[Order]) -> set[int]:
 
 def reduces(account: Account, symbol: str, alert: Alert) -> bool:
     """Whether the alert makes the account's position smaller."""
-    if wants_flat(alert) or alert.reduce_only:
-        return True
-    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION:
+    if only_exits(alert):
         return True
     held = held_in(account, symbol)
     return held != 0 and (held > 0) == (alert.action is Action.SELL)

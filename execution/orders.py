@@ -23,7 +23,7 @@ from execution.alerts import Action, Alert
 from execution.facts import Market
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Route, Signal, Strategy
-from execution.states import OrderState
+from execution.states import TERMINAL, OrderState
 from risk import hits, switch
 from risk.check import check, denial
 from risk.limits import limits_for
@@ -73,7 +73,8 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
     order = blank(signal, alert, leg)
     try:
         fill_in(order, signal, alert, leg, exited)
-        if approvals.is_wanted(signal, is_exit=order.is_exit):
+        leaves = alert.reduce_only if alert.replaces else order.is_exit
+        if approvals.is_wanted(signal, is_exit=leaves):
             order.state = OrderState.AWAITING_APPROVAL
             order.approve_by = approvals.deadline(order, signal.strategy)
     except Refusal as refusal:
@@ -134,7 +135,7 @@ def fill_in(
     if leg.refusal is not None or market is None:
         raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
-    known = facts.complete(market, signal.strategy, limits, but=order.pk)
+    known = facts.complete(market, signal.strategy, limits, but=_itself(order, alert))
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
@@ -184,6 +185,14 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _itself(order: Order, alert: Alert) -> frozenset[UUID]:
+    """What must not count against ``order``: itself, and the one it replaces while that works."""
+    if not alert.replaces:
+        return frozenset({order.pk})
+    replaced = Order.objects.filter(pk=alert.replaces).exclude(state__in=TERMINAL)
+    return frozenset({order.pk, *replaced.values_list("pk", flat=True)})
 
 
 def _note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> None:

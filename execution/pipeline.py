@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import Side
-from execution import approvals, arrivals, metrics, protect
-from execution.aims import depends_on_position, wants_flat
+from execution import amending, approvals, arrivals, cancels, metrics, protect
+from execution.aims import depends_on_position, only_exits, wants_flat
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import (
     accounts_done,
@@ -36,7 +36,7 @@ from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, is_plain, is_sized, undecided
-from execution.states import AT_VENUE, HELD, TERMINAL, UNSENT, OrderState, SignalState
+from execution.states import AT_VENUE, HELD, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
 from risk import switch
 from risk.limits import take_turns
@@ -48,7 +48,8 @@ logger = logging.getLogger(__name__)
 FUTURE_SKEW = timedelta(seconds=60)
 SIGNED_MAX_AGE = 300
 """Seconds a signature's timestamp is good for, whatever the strategy allows."""
-CANCELABLE = (*UNSENT, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+SENDABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+CANCELABLE = (*HELD, *SENDABLE)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
@@ -160,7 +161,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
     if alert.replaces:
-        first = _end_replaced(signal, alert)
+        first = _without_old(signal, alert)
         if isinstance(first, Decision):
             return first
         alert = first
@@ -187,7 +188,7 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     done = _settled_for(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
     waits = approvals.is_wanted(signal, is_exit=True)
-    ready, to_cancel = _sorted_out(legs, alert, clears=not waits)
+    ready, to_cancel = _sorted_out(signal, legs, alert, clears=not waits)
     if ready and not mine:
         _note_gap(signal, alert, ready)
     made = [_next_order(signal, alert, leg, mine) for leg in ready]
@@ -218,16 +219,17 @@ def _conclude(signal: Signal, orders: Sequence[Order]) -> None:
 
 
 def _sorted_out(
-    legs: Sequence[Leg], alert: Alert, *, clears: bool
+    signal: Signal, legs: Sequence[Leg], alert: Alert, *, clears: bool
 ) -> tuple[list[Leg], tuple[UUID, ...]]:
     """The legs that can be decided now, and the orders to cancel before others can: none while it
-    takes a person to agree to the exit they are in the way of (not ``clears``).
+    takes a person to agree to the exit they are in the way of (not ``clears``), but entries that wait
+    for one themselves.
     """
     ready: list[Leg] = []
     to_cancel: list[UUID] = []
     for leg in legs:
         lane = alive_in(leg)
-        first = in_the_way(leg, alert, lane) if clears else []
+        first = in_the_way(signal, leg, alert, lane, clears=clears)
         to_cancel += first
         if not first and not leg.is_late and not must_wait(leg, alert, lane):
             ready.append(leg)
@@ -327,22 +329,42 @@ def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     return any(order.side == side.opposite.value for order in moving)
 
 
-def in_the_way(leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[UUID]:
+def in_the_way(
+    signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, clears: bool = True
+) -> list[UUID]:
     """Orders to cancel before an exit can be decided: entries that could open again what is being
-    closed, resting exits that would sell it twice, and stops that hold the coins it needs."""
+    closed, resting exits that would sell it twice, and stops that hold the coins it needs.
+
+    Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
+    """
     if leg.market is None or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
         return []
-    found: list[UUID] = []
+    overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
+    _want_gone(signal, overtaken)
+    found = [order.pk for order in overtaken]
+    if not clears:
+        return found
     if wants_flat(alert):
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
+        _want_gone(signal, [order for order in lane if order.role == Order.Role.ENTRY])
         for order in lane:
-            entry = order.role == Order.Role.ENTRY and order.state in CANCELABLE
+            entry = order.role == Order.Role.ENTRY and order.state in SENDABLE
             exits = order.role == Order.Role.EXIT and order.state in RESTING
             if entry or (closes_all and exits and not order.is_immediate):
                 found.append(order.pk)
     if leg.market.plugin.capabilities.locks_balance:
         found += protect.suspend(leg.account, leg.symbol)
     return found
+
+
+def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
+    """Whether ``order`` is an entry that waits for a person while its exit has come: what they agree to
+    then would be left open. An exit of one side overtakes its own strategy's entries, a close all.
+    """
+    if order.role != Order.Role.ENTRY or order.state not in HELD:
+        return False
+    other_side = order.strategy_id == signal.strategy_id and order.side != alert.action.value
+    return wants_flat(alert) or (only_exits(alert) and other_side)
 
 
 def _is_halted(leg: Leg) -> bool:
@@ -356,18 +378,28 @@ def _is_halted(leg: Leg) -> bool:
     return standing is not None and standing.state == TradingState.State.HALTED
 
 
-def _end_replaced(signal: Signal, alert: Alert) -> Decision | Alert:
-    """An amended order is cancelled, seen cancelled, and only then placed anew with what is left: the
-    two never work at the same time. What traded meanwhile comes off the new one's quantity."""
-    old = Order.objects.get(pk=alert.replaces)
-    if old.state not in TERMINAL:
-        return Decision(Step.WAIT, cancels=(old.pk,))
-    left = (alert.quantity or Decimal(0)) - old.filled_quantity
-    if old.state != OrderState.CANCELED or left <= 0:
-        detail = f"the order ended before it could be amended: {old.get_state_display()}"
-        nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, detail, {"filled": old.filled_quantity})
-        return _finish(signal, SignalState.IGNORED, nothing)
-    return replace(alert, quantity=left)
+def _without_old(signal: Signal, alert: Alert) -> Decision | Alert:
+    """What an amend still places, once the order it replaces has ended. One that waits for a person
+    leaves that order alone until they agree.
+    """
+    try:
+        if not approvals.is_wanted(signal, is_exit=alert.reduce_only):
+            old = amending.end_old(signal, alert)
+            if old:
+                return Decision(Step.WAIT, cancels=old)
+        return amending.rest_of(alert)
+    except Refusal as too_late:
+        return _finish(signal, SignalState.IGNORED, too_late)
+
+
+def _want_gone(signal: Signal, orders: Sequence[Order]) -> None:
+    """Note on the rows that the alert cancels them, also those of unknown fate: whatever turns up of
+    them is cancelled then, and no amend takes their place.
+    """
+    mine = cancels.by_alert(signal)
+    new = [order.pk for order in orders if order.cancel_asked_by != mine]
+    if new:
+        cancels.want(Order.objects.filter(pk__in=new), ReasonCode.CANCELED_BY_SIGNAL, mine)
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
@@ -380,7 +412,9 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     canceled = False
     for leg in legs:
         alive = [order for order in alive_in(leg) if order.role != Order.Role.STOP_LOSS]
+        _want_gone(signal, alive)
         working += [order.pk for order in alive if order.state in CANCELABLE]
+        canceled |= any(order.state == OrderState.NEEDS_OPERATOR for order in alive)
         is_known &= not any(order.state in NOWHERE_YET for order in alive)
         lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
         lane = lane.exclude(role=Order.Role.STOP_LOSS)

@@ -18,7 +18,7 @@ from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
-from execution import comparison, decisions, facts, fills, tracing
+from execution import comparison, decisions, dispatch, facts, fills, tracing
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
@@ -59,6 +59,15 @@ def check_order(order: Order) -> None:
         _vanished(order)
     else:
         _not_found(order, asked_at, plugin.capabilities.settle_window)
+
+
+def cancel(order: Order, reason: ReasonCode, who: str) -> None:
+    """Cancel ``order`` and read back how it ended; nothing yet while nobody knows where it is."""
+    dispatch.cancel(order, reason=reason, detail=f"cancel asked for by {who}")
+    order.refresh_from_db()
+    if order.state == OrderState.CANCELING:
+        check_order(order)
+        order.refresh_from_db()
 
 
 def _found(order: Order, report: OrderReport) -> None:

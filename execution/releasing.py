@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from brokers.models import Account
-from execution import legs, orders, pipeline
+from execution import amending, legs, orders, pipeline
 from execution.alerts import Alert
 from execution.models import Order, Signal
 from execution.precedence import announce_exit, let_exits_pass
@@ -58,8 +58,12 @@ def release(order: Order) -> tuple[UUID, ...]:
         draft = orders.blank(signal, alert, leg, identity=order.id)
         try:
             _refuse_outdated(order, signal, alert)
+            if alert.replaces:
+                if old := amending.end_old(signal, alert):
+                    return old
+                alert = amending.rest_of(alert)
             lane = [other for other in legs.alive_in(leg) if other.pk != order.pk]
-            first = pipeline.in_the_way(leg, alert, lane)
+            first = pipeline.in_the_way(signal, leg, alert, lane)
             if first or pipeline.must_wait(leg, alert, lane):
                 return tuple(first)
             orders.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)

@@ -22,7 +22,6 @@ from execution import (
     alarms,
     approvals,
     bulkheads,
-    cancels,
     differences,
     dispatch,
     draining,
@@ -255,7 +254,7 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
     try:
         with _asking_about(order):
             asked_by = order.cancel_asked_by or _ASKED_BY.get(code, "an operator")
-            cancels.carry_out(order, code, asked_by)
+            reconcile.cancel(order, code, asked_by)
     except Crowded as crowded:
         _later(crowded, cancel_order, order_id, reason)
         return

@@ -18,7 +18,7 @@ from brokers.models import Account
 from execution import cancels, dispatch, flatten, halting, pipeline
 from execution.exclusive import Work, exclusive
 from execution.models import Order
-from execution.reconcile import check_order, reconcile_account
+from execution.reconcile import cancel, check_order, reconcile_account
 from execution.states import TERMINAL, UNSENT
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
@@ -41,7 +41,7 @@ def _send_cancels(account: Account) -> list[Order]:
     changed = []
     for order in cancels.due(account.pk):
         before = order.state
-        cancels.carry_out(order, ReasonCode(order.cancel_reason), order.cancel_asked_by)
+        cancel(order, ReasonCode(order.cancel_reason), order.cancel_asked_by)
         if order.state != before:
             changed.append(order)
     return changed

@@ -7,11 +7,12 @@ from decimal import Decimal
 import pytest
 
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import commands, tasks
+from execution import approvals, commands, tasks
 from execution.models import Order, Signal
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import report_of
 from tests.execution.guarding import Desk, desk, part
+from tests.factories import StrategyFactory, UserFactory
 
 __all__ = ["desk"]
 
@@ -82,3 +83,117 @@ def test_what_has_no_price_or_does_not_work_is_not_amended(desk: Desk, resting: 
     amend(resting, price=Decimal(51000))
     with pytest.raises(commands.Conflict, match="is not working: canceled"):
         amend(resting, price=Decimal(52000))
+
+
+def worked_at(*signals: Signal) -> list[tuple[str, str]]:
+    """Each is woken three times over; how they ended."""
+    for signal in signals * 3:
+        tasks.process_signal(str(signal.pk))
+    for signal in signals:
+        signal.refresh_from_db()
+    return [(signal.state, signal.reason) for signal in signals]
+
+
+NOT_PLACED = (SignalState.IGNORED, "NOTHING_TO_CANCEL")
+
+
+def test_of_two_amends_of_one_order_one_is_placed(desk: Desk, nudged: list[str]) -> None:
+    old = desk.buy(stop=None, order_type="limit", price="50000")
+    first, second = amend(old, price=Decimal(51000)), amend(old, price=Decimal(52000))
+    assert worked_at(first, second) == [(SignalState.WORKING, ""), NOT_PLACED]
+    assert [order.price for order in live(desk)] == [Decimal(51000)]
+
+
+def test_nothing_takes_the_place_of_an_order_an_operator_canceled(
+    desk: Desk, nudged: list[str]
+) -> None:
+    old = desk.buy(stop=None, order_type="limit", price="50000")
+    signal = amend(old, price=Decimal(51000))
+    commands.cancel(old, "changed my mind")
+    old.refresh_from_db()
+    assert old.state == S.CANCELED
+    assert worked_at(signal) == [NOT_PLACED]
+    assert live(desk) == []
+
+
+def canceling(desk: Desk) -> tuple[Order, Signal]:
+    """An order whose amend waits for a venue that does not answer its cancel."""
+    old = desk.buy(stop=None, order_type="limit", price="50000")
+    desk.script.cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 50)
+    signal = amend(old, price=Decimal(51000))
+    tasks.process_signal(str(signal.pk))
+    old.refresh_from_db()
+    assert old.state == S.CANCELING
+    return old, signal
+
+
+def test_an_operator_may_still_cancel_what_is_being_amended(desk: Desk, nudged: list[str]) -> None:
+    old, signal = canceling(desk)
+    commands.cancel(old, "changed my mind")
+    desk.ends(old, VenueStatus.CANCELED)
+    assert worked_at(signal) == [NOT_PLACED]
+    assert live(desk) == []
+
+
+@pytest.mark.parametrize("action", ["close", "cancel"])
+def test_what_is_being_amended_does_not_come_back_after_a_close_or_cancel(
+    desk: Desk, nudged: list[str], action: str
+) -> None:
+    desk.buy(stop=None)
+    old, amending = canceling(desk)
+    ending = desk.send(action)
+    desk.ends(old, VenueStatus.CANCELED)
+    worked_at(ending)
+    assert worked_at(amending) == [NOT_PLACED]
+    assert live(desk) == []
+
+
+def test_what_somebody_wants_canceled_is_not_amended(desk: Desk, nudged: list[str]) -> None:
+    old, _ = canceling(desk)
+    Order.objects.filter(pk=old.pk).update(state=S.OPEN)
+    with pytest.raises(commands.Conflict, match=r"alert .* wants the order cancelled"):
+        amend(Order.objects.get(pk=old.pk), price=Decimal(52000))
+
+
+def manual_orders_wait(**asks: bool) -> None:
+    StrategyFactory.create(slug="manual", approval_seconds=3600, needs_approval=True, **asks)
+
+
+def approved(order: Order) -> Order:
+    approvals.approve(order, UserFactory.create(is_superuser=True), "")
+    for _ in range(3):
+        tasks.release_order(str(order.pk))
+    order.refresh_from_db()
+    return order
+
+
+def test_the_old_order_works_until_a_person_agrees_to_the_new_one(
+    desk: Desk, worked_off: None
+) -> None:
+    desk.buy(stop=None)
+    leaving = {"quantity": "0.01", "reduce_only": True, "order_type": "limit", "price": "70000"}
+    old = desk.send("sell", **leaving).orders.get()
+    manual_orders_wait(exits_need_approval=True)
+    new = amend(old, price=Decimal(69000)).orders.get()
+    old.refresh_from_db()
+    assert (old.state, new.state, new.quantity) == (S.OPEN, S.AWAITING_APPROVAL, old.quantity)
+    assert approved(new).state == S.OPEN
+    old.refresh_from_db()
+    assert old.state == S.CANCELED
+
+
+def test_what_traded_while_a_person_decided_comes_off_the_new_quantity(
+    desk: Desk, resting: Order
+) -> None:
+    manual_orders_wait()
+    new = amend(resting, price=Decimal(51000)).orders.get()
+    desk.fills(resting, part(1, "0.004"))
+    assert (approved(new).state, new.quantity) == (S.OPEN, Decimal("0.006"))
+
+
+def test_a_person_cannot_bring_back_what_was_canceled_meanwhile(desk: Desk, resting: Order) -> None:
+    manual_orders_wait()
+    new = amend(resting, price=Decimal(51000)).orders.get()
+    commands.cancel(Order.objects.get(pk=resting.pk), "changed my mind")
+    assert (approved(new).state, new.reason) == (S.DENIED, "NOTHING_TO_CANCEL")
+    assert live(desk) == []

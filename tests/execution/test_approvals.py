@@ -527,6 +527,38 @@ def test_an_alert_that_closes_everything_cancels_entries_that_wait(
     assert Position.objects.get().quantity == 0
 
 
+EXITS: list[tuple[str, dict[str, Any]]] = [
+    ("close", {}),
+    ("sell", {"reduce_only": True}),
+    ("sell", {"reduce_only": True, "quantity": None}),
+    ("sell", {"quantity": "50", "quantity_type": "percent_of_position"}),
+]
+
+
+@pytest.mark.parametrize("exits_wait", [False, True])
+@pytest.mark.parametrize(("action", "alert"), EXITS)
+def test_nobody_can_agree_to_an_entry_whose_exit_has_come(
+    route: Route, eager: None, action: str, alert: dict[str, Any], exits_wait: bool
+) -> None:
+    Strategy.objects.update(exits_need_approval=exits_wait)
+    route.strategy.refresh_from_db()
+    entry = waiting(route)
+    leaving = send(route, action, **alert)
+    assert (leaving.state, leaving.reason) == (SignalState.IGNORED, "NOTHING_TO_CLOSE")
+    assert ended(entry) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    assert entry.detail == f"cancel asked for by alert {leaving.pk}"
+
+
+def test_an_exit_leaves_alone_what_waits_on_its_own_side_or_for_another_strategy(
+    route: Route, eager: None
+) -> None:
+    entry = waiting(route)
+    other = StrategyFactory.create(slug="other")
+    send(RouteFactory.create(account=route.account, strategy=other), "sell", reduce_only=True)
+    send(route, "buy", reduce_only=True)
+    assert ended(entry) == (S.AWAITING_APPROVAL, "")
+
+
 def test_an_alert_that_cancels_cancels_what_waits(route: Route, eager: None) -> None:
     order = waiting(route)
     send(route, "cancel")

@@ -1,0 +1,51 @@
+"""Amending an order: it is cancelled, seen cancelled, and only then placed anew with what is left. The
+two never work at the same time.
+
+The wish to cancel on the old order's row names the alert that amends it. Whoever else wants the order
+gone, before or after, an operator, a close or another amend, leaves another name there: then nothing
+takes its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID
+
+from execution import cancels
+from execution.alerts import Alert
+from execution.models import Order, Signal
+from execution.states import TERMINAL, OrderState
+from risk.types import ReasonCode, Refusal
+
+
+def end_old(signal: Signal, alert: Alert) -> tuple[UUID, ...]:
+    """The order to cancel before ``alert`` can be decided, its wish noted; nothing once it has ended.
+
+    Raises Refusal NOTHING_TO_CANCEL when it ended otherwise, or by somebody else's wish.
+    """
+    mine = cancels.by_alert(signal)
+    unclaimed = Order.objects.filter(pk=alert.replaces, cancel_reason="")
+    unclaimed = unclaimed.exclude(state=OrderState.CANCELING)
+    cancels.want(unclaimed, ReasonCode.CANCELED_BY_SIGNAL, mine)
+    old = Order.objects.get(pk=alert.replaces)
+    ends_otherwise = old.state in TERMINAL and old.state != OrderState.CANCELED
+    if old.cancel_asked_by != mine or ends_otherwise:
+        raise _too_late(old)
+    return () if old.state in TERMINAL else (old.pk,)
+
+
+def rest_of(alert: Alert) -> Alert:
+    """``alert`` less what the order it replaces has traded. Raises Refusal when nothing is left."""
+    old = Order.objects.get(pk=alert.replaces)
+    left = (alert.quantity or Decimal(0)) - old.filled_quantity
+    if left <= 0:
+        raise _too_late(old)
+    return replace(alert, quantity=left)
+
+
+def _too_late(old: Order) -> Refusal:
+    detail = f"the order cannot be amended any more: {old.get_state_display()}"
+    if old.cancel_asked_by:
+        detail += f", and {old.cancel_asked_by} wants it cancelled"
+    return Refusal(ReasonCode.NOTHING_TO_CANCEL, detail, {"filled": old.filled_quantity})
