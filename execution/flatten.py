@@ -26,7 +26,7 @@ from execution import cancels, halting, protect
 from execution.facts import instrument_of, venue_call
 from execution.ids import uuid7
 from execution.models import Fill, Order, OrderEvent, Position, Strategy
-from execution.states import TERMINAL, OrderState
+from execution.states import HELD, TERMINAL, OrderState
 from risk.arithmetic import floor_to, text
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
@@ -178,7 +178,8 @@ def _price(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | 
 
 def _is_being_reduced(account: Account, symbol: str, plugin: ExecutionPlugin) -> bool:
     """Whether another order may still reduce the position, or nobody knows whether it does."""
-    lane = Order.objects.filter(account=account, symbol=symbol).exclude(state__in=TERMINAL)
+    lane = Order.objects.filter(account=account, symbol=symbol)
+    lane = lane.exclude(state__in=TERMINAL | HELD)
     harmless = Q(role=Order.Role.ENTRY)
     if _may_stay_beside(plugin):
         harmless |= Q(role=Order.Role.STOP_LOSS)

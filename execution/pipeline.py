@@ -35,7 +35,7 @@ from execution.legs import (
 from execution.models import Order, Route, Signal, Strategy
 from execution.orders import Leg, create_order
 from execution.precedence import announce_exit, let_exits_pass
-from execution.queues import closes_everything, is_plain, is_sized, undecided
+from execution.queues import closes_everything, is_plain, is_sized, key_of, undecided
 from execution.states import AT_VENUE, HELD, TERMINAL, OrderState, SignalState
 from execution.watching import OWN_ALERT
 from risk import switch
@@ -77,8 +77,8 @@ def _make_earlier_void(closing: Signal) -> None:
     cancelled: the exit does not wait for them. Orders there are already go on.
     """
     void = Refusal(ReasonCode.CANCELED_BY_SIGNAL, f"alert {closing.pk} closes the position")
-    earlier = undecided(closing.strategy_id, closing.symbol).filter(pk__lt=closing.pk)
-    for signal in earlier.select_related("strategy"):
+    earlier = undecided(*key_of(closing)).filter(pk__lt=closing.pk)
+    for signal in earlier.exclude(action=Action.CANCEL.value).select_related("strategy"):
         _refuse(signal, SignalState.IGNORED, void)
 
 
@@ -317,7 +317,7 @@ def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
         for order in lane
         if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
     ]
-    if leg.market is None or not moving:
+    if not moving:
         return False
     if depends_on_position(alert):
         return True
@@ -326,7 +326,8 @@ def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
         if is_covered(leg, alert.action, quantity, lane):
             return False
     side = Side.BUY if alert.action is Action.BUY else Side.SELL
-    return any(order.side == side.opposite.value for order in moving)
+    leaving = (Order.Role.EXIT, Order.Role.FLATTEN)
+    return any(order.side == side.opposite.value or order.role in leaving for order in moving)
 
 
 def in_the_way(
@@ -337,7 +338,7 @@ def in_the_way(
 
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
     """
-    if leg.market is None or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
+    if leg.is_late or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
         return []
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
     _want_gone(signal, overtaken)
@@ -352,7 +353,9 @@ def in_the_way(
             exits = order.role == Order.Role.EXIT and order.state in RESTING
             if entry or (closes_all and exits and not order.is_immediate):
                 found.append(order.pk)
-    if leg.market.plugin.capabilities.locks_balance:
+    others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
+    waits = bool(found) or must_wait(leg, alert, others)
+    if leg.market and leg.market.plugin.capabilities.locks_balance and not waits:
         found += protect.suspend(leg.account, leg.symbol)
     return found
 
@@ -411,7 +414,7 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     is_known = True
     canceled = False
     for leg in legs:
-        alive = [order for order in alive_in(leg) if order.role != Order.Role.STOP_LOSS]
+        alive = [order for order in alive_in(leg) if _is_meant(signal, order)]
         _want_gone(signal, alive)
         working += [order.pk for order in alive if order.state in CANCELABLE]
         canceled |= any(order.state == OrderState.NEEDS_OPERATOR for order in alive)
@@ -427,6 +430,15 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
         nothing = Refusal(ReasonCode.NOTHING_TO_CANCEL, "no working order in this symbol")
         return _finish(signal, SignalState.IGNORED, nothing)
     return _finish(signal, SignalState.EXECUTED, None)
+
+
+def _is_meant(cancel: Signal, order: Order) -> bool:
+    """Whether the cancel is for ``order``: what was asked for before it, and rests or may rest. Stops,
+    and exits that never rest, are not.
+    """
+    if order.role == Order.Role.STOP_LOSS or (order.is_exit and order.is_immediate):
+        return False
+    return (order.signal_id or order.pk) < cancel.pk
 
 
 def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Decision:

@@ -24,7 +24,7 @@ from brokers.types import Instrument, OrderType, Side
 from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
-from execution.states import AT_VENUE, TERMINAL, OrderState
+from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
 from risk import audit
 from risk.arithmetic import floor_to, text
 from risk.prices import round_price
@@ -157,7 +157,7 @@ def _held_by_exits(case: _Case) -> Decimal:
         account=case.plan.account,
         symbol=case.plan.symbol,
         role__in=(Order.Role.EXIT, Order.Role.FLATTEN),
-    ).exclude(state__in=TERMINAL)
+    ).exclude(state__in=TERMINAL | HELD)
     left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
     return left or ZERO
 

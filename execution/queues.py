@@ -7,7 +7,9 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from brokers.aliases import aliases_on, trades_shares
@@ -21,8 +23,10 @@ from execution.models import Signal
 from execution.states import SignalState
 from risk.types import QuantityType
 
-Queue = tuple[int, str]
-"""Strategy and symbol: their alerts are decided one after the other."""
+Queue = tuple[int, str, str]
+"""Strategy, symbol, and the account an alert by hand names: decided one after the other."""
+ACCOUNT = Coalesce(KeyTextTransform("account", "alert"), Value(""), output_field=TextField())
+"""The account an alert by hand names, else nothing."""
 CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
     alert__market_position=MarketPosition.FLAT.value
 )
@@ -34,24 +38,32 @@ class Place(NamedTuple):
     signal_id: UUID
     strategy_id: int
     symbol: str
+    account: str
     may_overtake: bool
 
     @property
     def queue(self) -> Queue:
-        return self.strategy_id, self.symbol
+        return self.strategy_id, self.symbol, self.account
+
+
+def key_of(signal: Signal) -> Queue:
+    return signal.strategy_id, signal.symbol, signal.alert.get("account", "")
 
 
 def places(signal_ids: Sequence[str]) -> list[Place]:
     """Of those that are undecided, in order of arrival."""
-    ahead = Signal.objects.filter(
+    waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
+    ahead = waiting.filter(
         strategy_id=OuterRef("strategy_id"),
         symbol=OuterRef("symbol"),
-        state=SignalState.RECEIVED,
+        named=OuterRef("named"),
         pk__lt=OuterRef("pk"),
     ).exclude(action=OuterRef("action"))
-    waiting = Signal.objects.filter(pk__in=signal_ids, state=SignalState.RECEIVED).order_by("id")
-    rows = waiting.annotate(may_overtake=Exists(ahead))
-    return [Place(*row) for row in rows.values_list("pk", "strategy_id", "symbol", "may_overtake")]
+    rows = waiting.filter(pk__in=signal_ids).annotate(may_overtake=Exists(ahead)).order_by("id")
+    return [
+        Place(*row)
+        for row in rows.values_list("pk", "strategy_id", "symbol", "named", "may_overtake")
+    ]
 
 
 def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
@@ -76,16 +88,21 @@ def next_undecided(queue: Queue) -> Signal | None:
 
 
 def overtaking(place: Place) -> Signal | None:
-    """The signal, if it is an exit that need not wait for the entries before it: the position covers
-    it in every account, so it comes to the same in either order.
+    """The signal, if it is an exit that need not wait for what came before it: it closes everything,
+    or the position covers it in every account, so that it comes to the same in either order.
     """
     if not place.may_overtake:
         return None
     waiting = Signal.objects.filter(pk=place.signal_id, state=SignalState.RECEIVED)
     signal = waiting.select_related("strategy").first()
-    if signal is None or not is_plain(alert := Alert.from_json(signal.alert)):
+    if signal is None:
         return None
-    ahead = undecided(signal.strategy_id, signal.symbol).filter(pk__lt=signal.pk)
+    alert = Alert.from_json(signal.alert)
+    if closes_everything(alert):
+        return signal
+    if not is_plain(alert):
+        return None
+    ahead = undecided(*place.queue).filter(pk__lt=signal.pk)
     others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
     exits = [other for other in others if other.action is alert.action]
     if not all(map(is_plain, others)) or not all(map(is_sized, (alert, *exits))):
@@ -108,8 +125,9 @@ def is_sized(alert: Alert) -> bool:
     return is_base and not turns_over(alert)
 
 
-def undecided(strategy_id: int, symbol: str) -> QuerySet[Signal]:
-    return Signal.objects.filter(strategy_id=strategy_id, symbol=symbol, state=SignalState.RECEIVED)
+def undecided(strategy_id: int, symbol: str, account: str) -> QuerySet[Signal]:
+    waiting = Signal.objects.filter(strategy_id=strategy_id, symbol=symbol)
+    return waiting.annotate(named=ACCOUNT).filter(named=account, state=SignalState.RECEIVED)
 
 
 def closes_everything(alert: Alert) -> bool:
@@ -125,8 +143,8 @@ def waiting_for(account: Account, symbol: str) -> list[UUID]:
     by_hand = Q(alert__account=account.name)
     newest = (
         Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
-        .order_by("strategy_id", "symbol", "-id")
-        .distinct("strategy_id", "symbol")
+        .order_by("strategy_id", "symbol", "alert__account", "-id")
+        .distinct("strategy_id", "symbol", "alert__account")
         .values_list("pk", "symbol")
     )
     found = list(newest)

@@ -68,8 +68,8 @@ def undecided_signals() -> list[UUID]:
     old = timezone.now() - LEFT_BEHIND
     rows = (
         Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
-        .order_by("strategy_id", "symbol", "id")
-        .distinct("strategy_id", "symbol")
+        .order_by("strategy_id", "symbol", "alert__account", "id")
+        .distinct("strategy_id", "symbol", "alert__account")
         .values_list("pk", flat=True)
     )
     return list(rows[:BATCH])

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from celery import Task, shared_task
-from django.db import Error
+from django.db import Error, InterfaceError
+from django.db import OperationalError as DatabaseDown
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -86,12 +87,12 @@ def process_signal(signal_id: str) -> None:
     queue = place.queue
     if not _deciding.take(queue):
         return
-    todo: list[_Todo] = []
     try:
         while True:
-            todo += _decide_all(queue)
+            todo = _decide_all(queue)
             if _deciding.leave(queue) or draining.has_begun():
                 break
+            _hand_out(todo)
     except BaseException:
         _deciding.drop(queue)
         raise
@@ -152,7 +153,8 @@ def _decided(signal: Signal) -> pipeline.Decision | None:
         except Exception as error:
             # The task boundary: a defect must not block the lane for ever, nor vanish.
             logger.exception("deciding a signal failed")
-            pipeline.fail(signal, error)
+            if not isinstance(error, (InterfaceError, DatabaseDown)):
+                pipeline.fail(signal, error)
             return None
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import pipeline, tasks
-from execution.models import Order, Signal
+from execution.models import Order, Signal, Strategy
 from execution.pipeline import Step
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import report_of, script_of
@@ -34,17 +34,21 @@ def account(scripted: Callable[..., Account]) -> Account:
 
 
 @pytest.fixture
-def cancel(account: Account) -> Signal:
-    strategy = RouteFactory.create(account=account).strategy
+def strategy(account: Account) -> Strategy:
+    return RouteFactory.create(account=account).strategy
+
+
+def cancel_by(strategy: Strategy) -> Signal:
     alert = {"symbol": LANE, "action": "cancel"}
     return SignalFactory.create(strategy=strategy, action="cancel", alert=alert)
 
 
 @pytest.mark.parametrize("state", [OrderState.PENDING, OrderState.OPEN])
 def test_a_cancel_is_not_done_before_it_is_on_the_orders_row(
-    account: Account, cancel: Signal, eager: None, state: OrderState
+    account: Account, strategy: Strategy, eager: None, state: OrderState
 ) -> None:
     order = OrderFactory.create(account=account, state=state, broker_order_id="V1")
+    cancel = cancel_by(strategy)
     script_of(account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
     decision = pipeline.decide(cancel)
     assert (decision.step, decision.cancels) == (Step.WAIT, (order.pk,))
@@ -71,12 +75,12 @@ def lost(account: Account, **columns: object) -> Order:
 
 
 def test_an_entry_a_close_could_not_find_is_canceled_when_it_turns_up(
-    account: Account, cancel: Signal, eager: None
+    account: Account, strategy: Strategy, eager: None
 ) -> None:
     PositionFactory.create(account=account)
     entry = lost(account, state=OrderState.NEEDS_OPERATOR)
     alert = {"symbol": LANE, "action": "close"}
-    close = SignalFactory.create(strategy=cancel.strategy, action="close", alert=alert)
+    close = SignalFactory.create(strategy=strategy, action="close", alert=alert)
     tasks.process_signal(str(close.pk))
     close.refresh_from_db()
     assert close.state == SignalState.EXECUTED
@@ -84,9 +88,10 @@ def test_an_entry_a_close_could_not_find_is_canceled_when_it_turns_up(
 
 
 def test_an_order_a_cancel_could_not_find_is_canceled_when_it_turns_up(
-    account: Account, cancel: Signal, eager: None
+    account: Account, strategy: Strategy, eager: None
 ) -> None:
     entry = lost(account, state=OrderState.UNKNOWN)
+    cancel = cancel_by(strategy)
     tasks.process_signal(str(cancel.pk))
     cancel.refresh_from_db()
     assert cancel.state == SignalState.RECEIVED
@@ -98,12 +103,13 @@ def test_an_order_a_cancel_could_not_find_is_canceled_when_it_turns_up(
 
 
 def test_a_canceled_entry_of_unknown_fate_is_not_sent_again(
-    account: Account, cancel: Signal, eager: None
+    account: Account, strategy: Strategy, eager: None
 ) -> None:
     """Proven absent while still fresh, it would go back into its lane."""
     now = timezone.now()
     fresh = {"submitted_at": now, "settle_at": now, "expires_at": now + timedelta(minutes=5)}
     entry = lost(account, state=OrderState.UNKNOWN, looks=1, **fresh)
+    cancel = cancel_by(strategy)
     tasks.process_signal(str(cancel.pk))
     tasks.check_order(str(entry.pk))
     entry.refresh_from_db()

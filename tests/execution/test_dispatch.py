@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import time_machine
@@ -35,7 +36,7 @@ from tests.brokers.scripted import (
     swallow,
     trade,
 )
-from tests.factories import OrderFactory, StrategyFactory
+from tests.factories import OrderFactory, PositionFactory, StrategyFactory
 from tests.threads import beside, together, wait_for_a_blocked_backend
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +60,9 @@ def pending(account: Account, **columns: object) -> Order:
 
 
 def exit_order(account: Account, **columns: object) -> Order:
+    """Covered by a position."""
+    if not Position.objects.filter(account=account).exists():
+        PositionFactory.create(account=account, quantity=Decimal(1))
     return pending(account, **{"role": Order.Role.EXIT, "side": "sell"} | columns)
 
 

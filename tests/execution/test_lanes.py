@@ -11,7 +11,7 @@ from execution import lanes, tasks
 from execution.models import Order
 from execution.states import OrderState
 from tests.execution.posting import body_of, post
-from tests.factories import OrderFactory, webhook
+from tests.factories import OrderFactory, PositionFactory, webhook
 
 pytestmark = pytest.mark.django_db
 Accounts = Callable[..., Account]
@@ -37,7 +37,8 @@ def test_an_exit_finds_room_where_entries_crowd(
 ) -> None:
     account = scripted()
     crowd(account, under_way)
-    order = OrderFactory.create(account=account, role=role)
+    PositionFactory.create(account=account)
+    order = OrderFactory.create(account=account, role=role, side="sell")
     assert (lanes.claim_next(account, order.symbol) is not None) is is_taken
 
 

@@ -756,3 +756,30 @@ def test_what_makes_a_position_smaller_is_announced(
     )
 
     assert announced == ([{account.pk}] if announces else [])
+
+
+def test_cancels_go_out_though_somebody_keeps_coming(
+    account: Account, strategy: Strategy, nudges: Nudges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that takes longer than the sweep's second."""
+    PositionFactory.create(account=account)
+    resting = OrderFactory.create(
+        account=account, state=S.OPEN, broker_order_id="V1", type="limit", price=Decimal(50000)
+    )
+    script_of(account).reports[resting.identity] = report_of(resting, VenueStatus.OPEN)
+    close = SignalFactory.create(
+        strategy=strategy, action="close", alert={"symbol": LANE, "action": "close"}
+    )
+    decide, before = pipeline.decide, []
+
+    def slowly(signal: Signal) -> pipeline.Decision:
+        before.append(list(nudges))
+        if len(before) < 3:
+            tasks._deciding.take(queues.key_of(signal))
+        return decide(signal)
+
+    monkeypatch.setattr(pipeline, "decide", slowly)
+    process(close)
+
+    canceled = ("cancel_order", (str(resting.pk), ReasonCode.CANCELED_BY_SIGNAL.value))
+    assert [canceled in sent for sent in before] == [False, True, True]

@@ -144,7 +144,7 @@ class _Run:
         processes.make_directory(schedule.parent)
         return {
             "worker": programs.worker((ORDERS, SWEEPS)),
-            "exits": programs.worker((EXITS,), programs.THREADS // 4),
+            "exits": programs.worker((EXITS,), programs.THREADS // 2),
             "beat": programs.beat(schedule),
             "web": programs.web(self.host, self.port),
         }

@@ -1,0 +1,365 @@
+"""Exits beside trouble: none is lost, none turns a position over, none waits for what it need not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import OperationalError
+
+from brokers.errors import QueryFailedError
+from brokers.models import Account
+from brokers.types import VenueStatus
+from execution import legs, pipeline, tasks
+from execution.models import Order, Position, Protection, Signal, Strategy
+from execution.states import OrderState, SignalState
+from risk import breakers, switch
+from risk.models import TradingState
+from tests.brokers.scripted import (
+    CAPABILITIES,
+    report_of,
+    rest,
+    script_of,
+    swallow,
+    trade,
+)
+from tests.execution.guarding import Desk, clock, desk
+from tests.factories import (
+    OrderFactory,
+    PositionFactory,
+    RouteFactory,
+    SignalFactory,
+    StrategyFactory,
+    allow_trading,
+)
+from tests.threads import beside
+
+__all__ = ["clock", "desk"]
+pytestmark = pytest.mark.django_db
+LANE = "BTC/USDT"
+S = OrderState
+Accounts = Callable[..., Account]
+
+
+@pytest.fixture
+def account(scripted: Accounts) -> Account:
+    allow_trading()
+    return scripted()
+
+
+@pytest.fixture
+def strategy(account: Account) -> Strategy:
+    return RouteFactory.create(account=account).strategy
+
+
+def send(strategy: Strategy, action: str = "buy", auth: str = "token", **alert: Any) -> Signal:
+    body = {"symbol": LANE, "action": action} | alert
+    return SignalFactory.create(strategy=strategy, action=action, alert=body, auth=auth)
+
+
+def process(signal: Signal) -> Signal:
+    tasks.process_signal(str(signal.pk))
+    signal.refresh_from_db()
+    return signal
+
+
+def held(account: Account) -> Decimal:
+    row = Position.objects.filter(account=account, symbol=LANE).first()
+    return row.quantity if row else Decimal(0)
+
+
+# --- no price --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", [{"action": "close"}, {"action": "sell", "quantity": "0.01"}])
+def test_a_close_behind_a_first_entry_of_unknown_fate_while_there_is_no_quote(
+    account: Account, strategy: Strategy, eager: None, action: dict[str, str]
+) -> None:
+    script = script_of(account)
+    script.outcomes.append(swallow)
+    process(send(strategy, "buy", quantity="0.01"))
+    entry = Order.objects.get()
+    assert entry.state == S.UNKNOWN
+    script.quote_failure = QueryFailedError("timeout")
+    leaving = process(send(strategy, **action))
+    script.quote_failure = None
+    script.reports[entry.identity] = report_of(entry, VenueStatus.FILLED, trade("t1", "0.01"))
+    tasks.check_order(str(entry.pk))
+    process(leaving)
+    assert held(account) == 0
+
+
+def test_the_same_behind_an_open_breaker(account: Account, strategy: Strategy, eager: None) -> None:
+    script = script_of(account)
+    script.outcomes.append(swallow)
+    process(send(strategy, "buy", quantity="0.01"))
+    entry = Order.objects.get()
+    breakers.trip(breakers.of_account(account.pk), "test")
+    leaving = process(send(strategy, "close"))
+    breakers.reset(breakers.of_account(account.pk), "test")
+    script.reports[entry.identity] = report_of(entry, VenueStatus.FILLED, trade("t1", "0.01"))
+    tasks.check_order(str(entry.pk))
+    process(leaving)
+    assert held(account) == 0
+
+
+def test_an_entry_not_sent_yet_is_not_sent_after_a_close(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    """The breaker opens between the entry's decision and its sending; then the close comes."""
+    entry_signal = send(strategy, "buy", quantity="0.01")
+    pipeline.decide(entry_signal)
+    breakers.trip(breakers.of_account(account.pk), "test")
+    process(send(strategy, "close"))
+    breakers.reset(breakers.of_account(account.pk), "test")
+    tasks.run_lane(account.pk, LANE)
+    Order.objects.get(signal=entry_signal)
+    assert held(account) == 0
+
+
+def test_a_close_beside_a_resting_first_entry_while_there_is_no_quote(
+    account: Account, strategy: Strategy, eager: None
+) -> None:
+    """Flat, a limit entry rests; the close must at least take the entry away."""
+    script = script_of(account)
+    script.outcomes.append(rest)
+    process(send(strategy, "buy", quantity="0.01", order_type="limit", price="50000"))
+    entry = Order.objects.get()
+    script.quote_failure = QueryFailedError("timeout")
+    process(send(strategy, "close"))
+    script.quote_failure = None
+    entry.refresh_from_db()
+    assert entry.state == S.CANCELED
+
+
+# --- stale -----------------------------------------------------------------------------------------
+
+
+# --- one account's trouble and the other's exit ----------------------------------------------------
+
+
+def test_an_operators_exit_on_one_account_behind_an_amend_on_another(
+    account: Account, scripted: Accounts, eager: None, clock: time_machine.Coordinates
+) -> None:
+    manual = StrategyFactory.create(slug="manual", max_age=60)
+    other = scripted()
+    PositionFactory.create(account=account)
+    resting = OrderFactory.create(
+        account=other, state=S.OPEN, broker_order_id="V1", type="limit", price="50000"
+    )
+    script_of(other).failure = QueryFailedError("down")
+    from brokers.types import CancelResult, Outcome
+
+    script_of(other).cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 50)
+    amend = process(
+        send(
+            manual,
+            "buy",
+            auth="operator",
+            account=other.name,
+            quantity="0.01",
+            price="51000",
+            order_type="limit",
+            replaces=str(resting.pk),
+        )
+    )
+    assert amend.state == SignalState.RECEIVED
+    leaving = process(send(manual, "sell", auth="operator", account=account.name, reduce_only=True))
+    assert held(account) == 0, (leaving.state, held(account))
+
+
+# --- one thread decides ----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_close_while_the_entry_before_it_hangs_in_its_question(
+    account: Account, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PositionFactory.create(account=account)
+    entry = send(strategy, "buy", quantity="0.01")
+    close = send(strategy, "close")
+    # the entry is being decided already when the close comes
+    read, asking, go_on = legs.open_legs, threading.Event(), threading.Event()
+
+    def slowly(signal: Signal, alert: Any) -> Any:
+        if signal == entry:
+            asking.set()
+            assert go_on.wait(30)
+        return read(signal, alert)
+
+    monkeypatch.setattr(pipeline, "open_legs", slowly)
+    from execution import queues
+
+    following = queues.next_undecided
+    monkeypatch.setattr(
+        queues, "next_undecided", lambda queue: entry if not asking.is_set() else following(queue)
+    )
+    first = beside(lambda: process(entry))
+    assert asking.wait(20)
+    try:
+        state = process(close).state
+    finally:
+        go_on.set()
+        first.result(30)
+    assert state == SignalState.EXECUTED
+
+
+# --- stops taken off -------------------------------------------------------------------------------
+
+
+def test_stops_stay_while_an_exit_has_to_wait_for_something_else(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    assert desk.guarded() == [("0.01", "58000")]
+    desk.script.outcomes.append(swallow)
+    desk.send("buy", quantity="0.01")
+    unknown = Order.objects.get(state=S.UNKNOWN)
+    close = desk.send("close")
+    assert close.state == SignalState.RECEIVED
+    naked = 0
+    for _ in range(60):
+        clock.shift(4)
+        tasks.process_signal(str(close.pk))
+        desk.guard()
+        tasks.watch(desk.account.pk)
+        if not [one for one in desk.live() if one.state == S.OPEN]:
+            naked += 4
+    desk.script.price = Decimal(50000)
+    tasks.watch(desk.account.pk)
+    unknown.refresh_from_db()
+    assert naked <= 20
+
+
+# --- two exits, one position -----------------------------------------------------------------------
+
+
+def shorting(account: Account) -> None:
+    script_of(account).capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+
+
+def test_two_reduce_only_exits_are_not_sized_against_one_position(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    shorting(account)
+    PositionFactory.create(account=account)
+    one = send(strategy, "sell", quantity="0.01", reduce_only=True)
+    two = send(strategy, "sell", quantity="0.01", reduce_only=True)
+    process(one)
+    process(two)
+    tasks.run_lane(account.pk, LANE)
+    process(two)
+    assert held(account) == 0
+
+
+def test_closelong_twice_closes_once(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    """PineConnector's ``closelong`` (sell, reduce only, no quantity), posted twice."""
+    shorting(account)
+    PositionFactory.create(account=account)
+    one, two = (send(strategy, "sell", reduce_only=True) for _ in range(2))
+    process(one)
+    process(two)
+    tasks.run_lane(account.pk, LANE)
+    process(two)
+    assert held(account) == 0
+
+
+def test_closelong_then_sell_opens_a_guarded_short(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    """What docs tell PineConnector's users to send instead of ``closelongsell``."""
+    shorting(account)
+    PositionFactory.create(account=account)
+    one = send(strategy, "sell", reduce_only=True)
+    two = send(strategy, "sell", quantity="0.01", stop_loss="61000")
+    process(one)
+    for _ in range(3):
+        tasks.run_lane(account.pk, LANE)
+        process(two)
+    orders = list(
+        Order.objects.exclude(role="stop_loss")
+        .order_by("id")
+        .values_list("role", "quantity", "state")
+    )
+    assert [role for role, _, _ in orders] == ["exit", "entry"]
+    assert Protection.objects.filter(stop_price=61000).exists()
+
+
+def test_two_strategies_leave_one_position_once(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    shorting(account)
+    PositionFactory.create(account=account)
+    other = RouteFactory.create(account=account).strategy
+    pipeline.decide(send(strategy, "sell", quantity="0.01", reduce_only=True))
+    pipeline.decide(send(other, "sell", quantity="0.01", reduce_only=True))
+    tasks.run_lane(account.pk, LANE)
+    assert held(account) == 0
+
+
+def test_reduce_only_trading_opens_no_short_by_two_sells(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    shorting(account)
+    PositionFactory.create(account=account)
+    switch.change(TradingState.State.REDUCING, reason="test")
+    one, two = (send(strategy, "sell", quantity="0.01") for _ in range(2))
+    process(one)
+    process(two)
+    tasks.run_lane(account.pk, LANE)
+    process(two)
+    tasks.run_lane(account.pk, LANE)
+    assert held(account) == 0
+
+
+def test_an_exit_that_waited_behind_a_breaker_is_not_sent_once_the_stop_has_filled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorting(desk.account)
+    desk.buy()
+    (stop,) = desk.live()
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
+    close = desk.send("close")
+    assert close.orders.exclude(role="stop_loss").get().state == S.PENDING
+    desk.fills(stop, trade("stop", "0.01", 58000))
+    breakers.reset(breakers.of_account(desk.account.pk), "test")
+    tasks.run_lane(desk.account.pk, LANE)
+    assert desk.held() == 0
+
+
+# --- database failures -----------------------------------------------------------------------------
+
+
+def test_a_close_survives_three_failures_of_the_database(
+    account: Account, strategy: Strategy, nudges: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PositionFactory.create(account=account)
+    close = send(strategy, "close")
+
+    def too_many(*_: object) -> None:
+        raise OperationalError("FATAL: sorry, too many clients already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(legs, "_leg", too_many)
+        for _ in range(3):
+            process(close)
+    process(close)
+    assert held(account) == 0
+
+
+def test_an_exit_beside_a_flatten(account: Account, strategy: Strategy, nudges: list[Any]) -> None:
+    script_of(account).capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+    PositionFactory.create(account=account)
+    OrderFactory.create(account=account, role="flatten", side="sell")
+    leaving = send(strategy, "sell", quantity="0.01", reduce_only=True)
+    process(leaving)
+    tasks.run_lane(account.pk, LANE)
+    process(leaving)
+    assert held(account) == 0
