@@ -1,9 +1,9 @@
 """What senders do in masses: resends from four addresses, a watchlist's thousand, ten at once.
 
-``python -m benchmarks.senders`` starts the product and a strategy on paper, and then: 1,000 alerts, each
-delivered by four addresses in parallel; 1,000 different alerts in three minutes; the same alert by ten
-clients at once, before and after a restart. It fails when an answer took a second or more or was a
-refusal, or when an alert has not exactly one order.
+``python -m benchmarks.senders`` starts the product and a strategy on paper, and then: 1,000 alerts,
+each delivered by four addresses in parallel; 1,000 different alerts in three minutes; the same alert
+by ten clients at once, before and after a restart. It fails when an answer took a second or more or
+was a refusal, or when an alert has not exactly one order.
 """
 
 from __future__ import annotations
