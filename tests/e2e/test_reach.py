@@ -89,19 +89,28 @@ class Fleet:
         ]
         for stream in streams:
             stream.start()
+        try:
+            self._wait_for_all(0, actions)
+            change()
+            committed = time.monotonic()
+            time.sleep(AFTERWARDS)
+            self._wait_for_all(committed, actions)
+        finally:
+            stop.set()
+            for stream in streams:
+                stream.join(30)
+        return committed
+
+    def _wait_for_all(self, since: float, actions: tuple[str, ...]) -> None:
+        """Return once every process has decided an alert that was posted after ``since``."""
         everywhere = {(port, action) for port in self.ports for action in actions}
         eventually(
-            lambda: everywhere <= {(one.port, one.action) for one in self._decided()},
+            lambda: (
+                everywhere <= {(one.port, one.action) for one in self._decided() if one.at > since}
+            ),
             seconds=30,
             what="every process has answered",
         )
-        change()
-        committed = time.monotonic()
-        time.sleep(AFTERWARDS)
-        stop.set()
-        for stream in streams:
-            stream.join(30)
-        return committed
 
     def _decided(self) -> list[Answer]:
         """A close made void by the next one was not decided; an order an open breaker holds back is not
