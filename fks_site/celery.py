@@ -84,7 +84,9 @@ def configure(sender: Celery, **_: Any) -> None:
                 "sum_up_the_week",
                 "tell_channel",
             )
-        },
+        }
+        # A person has just agreed, and the clock runs: not behind a flood of alerts.
+        | {"execution.tasks.release_order": {"queue": EXITS}},
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
