@@ -5,6 +5,7 @@ somebody listens.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -43,7 +44,7 @@ def _news(order: Order, state: OrderState, detail: str, changes: Mapping[str, An
     reason = changes.get("reason", order.reason)
     said = ": ".join(part for part in (reason, detail) if part)
     if state is OrderState.AWAITING_APPROVAL and order.approve_by is not None:
-        said = f"approve or reject it by {order.approve_by:%H:%M:%S} UTC"
+        said = _asked_for(order, order.approve_by)
     return notices.News(
         f"{state.label.capitalize()}: {order}",
         " · ".join(part for part in (_traded(order, changes), said, f"order {order.pk}") if part),
@@ -51,6 +52,12 @@ def _news(order: Order, state: OrderState, detail: str, changes: Mapping[str, An
         strategy=order.strategy.slug if order.strategy else "",
         symbol=order.symbol,
     )
+
+
+def _asked_for(order: Order, until: datetime) -> str:
+    who = order.strategy.slug if order.strategy else "somebody"
+    worth = f"{decimal_text(order.reserved_value)} {order.account.quote_currency}"
+    return f"{who} asks for it, worth {worth}: approve or reject it by {until:%H:%M:%S} UTC"
 
 
 def _traded(order: Order, changes: Mapping[str, Any]) -> str:

@@ -131,6 +131,7 @@ def test_it_is_told_as_an_alarm_at_once(route: Route) -> None:
     assert notice.due_at == notice.at
     assert notice.title == f"Awaiting approval: buy 0.01 BTC/USDT on {route.account.name}"
     assert order.approve_by is not None
+    assert "trend asks for it, worth 600 USDT: " in notice.text
     assert f"approve or reject it by {order.approve_by:%H:%M:%S} UTC" in notice.text
 
 
