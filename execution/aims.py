@@ -101,6 +101,19 @@ def aim(
     return _by_change(alert, policy, held, can_short=can_short, exited=exited or Decimal(0))
 
 
+def reducing(goal: Aim, held: Decimal, otherwise: Refusal) -> Aim:
+    """The part of ``goal`` that makes the position smaller; what would open is left out. Raises
+    ``otherwise`` when nothing does.
+    """
+    intent = goal.intent
+    if intent.is_exit:
+        return Aim(intent)
+    if held * intent.side.sign >= 0:
+        raise otherwise
+    everything = replace(intent, quantity=None, quantity_type=QuantityType.BASE)
+    return Aim(replace(everything, is_exit=True, stop_loss=None, take_profit=None))
+
+
 def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
     size = alert.market_position_size or Decimal(0)
     is_long = alert.market_position is MarketPosition.LONG

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import approvals, differences, facts, news
-from execution.aims import aim
+from execution.aims import aim, only_exits, reducing
 from execution.alerts import Action, Alert
 from execution.facts import Market
 from execution.ids import uuid7
@@ -139,6 +139,8 @@ def fill_in(
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
+    if approved is None and (late := outdated(signal, alert)):
+        goal = reducing(goal, known.position_quantity, late)
     intent, order.reverses = goal.intent, goal.reverses
     order.side, order.type = intent.side.value, intent.type.value
     order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
@@ -168,9 +170,7 @@ def fill_in(
     if intent.type is OrderType.TRAILING_STOP:
         order.trailing_percent = intent.trailing_percent
     if not intent.is_exit:
-        order.expires_at = (alert.sent_at or signal.received_at) + timedelta(
-            seconds=min(signal.strategy.max_age, alert.max_age or signal.strategy.max_age)
-        )
+        order.expires_at = _opens_until(signal, alert)
     verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
     if approved is not None:
         verdicts = (*verdicts, _drift_since_shown(intent, known, signal.strategy, approved))
@@ -185,6 +185,23 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def outdated(signal: Signal, alert: Alert) -> Refusal | None:
+    """Why the alert opens nothing any more: it came in time, but has waited here too long since."""
+    until, now = _opens_until(signal, alert), timezone.now()
+    if alert.action is Action.CANCEL or only_exits(alert) or not signal.received_at <= until < now:
+        return None
+    sent_at = alert.sent_at or signal.received_at
+    waited, most = int((now - sent_at).total_seconds()), int((until - sent_at).total_seconds())
+    detail = f"the alert waited {waited} s here; the most is {most} s"
+    return Refusal(ReasonCode.STALE, detail)
+
+
+def _opens_until(signal: Signal, alert: Alert) -> datetime:
+    most = signal.strategy.max_age
+    seconds = min(most, alert.max_age or most)
+    return (alert.sent_at or signal.received_at) + timedelta(seconds=seconds)
 
 
 def _itself(order: Order, alert: Alert) -> frozenset[UUID]:

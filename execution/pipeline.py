@@ -33,7 +33,7 @@ from execution.legs import (
     reduces,
 )
 from execution.models import Order, Route, Signal, Strategy
-from execution.orders import Leg, create_order
+from execution.orders import Leg, create_order, outdated
 from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, is_plain, is_sized, key_of, undecided
 from execution.states import AT_VENUE, HELD, TERMINAL, OrderState, SignalState
@@ -109,7 +109,8 @@ def decide(signal: Signal) -> Decision:
     started = timezone.now()
     alert = Alert.from_json(signal.alert)
     try:
-        refuse_signal(signal, alert)
+        _refuse_on_arrival(signal, alert)
+        _refuse_outdated(signal, alert)
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _refuse_alone(signal, state, refusal)
@@ -274,6 +275,13 @@ def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:
 
 def refuse_signal(signal: Signal, alert: Alert) -> None:
     """Reasons that concern the alert as a whole. Raises Refusal."""
+    _refuse_on_arrival(signal, alert)
+    if late := outdated(signal, alert):
+        raise late
+
+
+def _refuse_on_arrival(signal: Signal, alert: Alert) -> None:
+    """Reasons that were there when the alert came, and a strategy that has been disabled since."""
     strategy = signal.strategy
     refuse_disabled(signal)
     sent_at = alert.sent_at or signal.received_at
@@ -293,14 +301,28 @@ def refuse_signal(signal: Signal, alert: Alert) -> None:
             ReasonCode.FROM_THE_FUTURE,
             f"the alert's time is {int(-age.total_seconds())} s ahead of this clock",
         )
-    if alert.action is Action.CANCEL or wants_flat(alert):
+
+
+def _refuse_outdated(signal: Signal, alert: Alert) -> None:
+    """One that waited here too long opens nothing any more. Raises Refusal where it can do no more than
+    that; an exit is not lost for having waited.
+    """
+    late = outdated(signal, alert)
+    if late is None:
         return
-    waited = timezone.now() - sent_at
-    if waited > timedelta(seconds=allowed):
-        raise Refusal(
-            ReasonCode.STALE,
-            f"the alert waited {int(waited.total_seconds())} s here; the most is {allowed} s",
-        )
+    begun = {order.account_id for order in own_orders(signal.pk)}
+    legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in begun]
+    if not any(_may_reduce(leg, alert) for leg in legs):
+        raise late
+
+
+def _may_reduce(leg: Leg, alert: Alert) -> bool:
+    """Whether the alert takes off something that is held, or may be held once entries under way have
+    ended. The lane is read first: what fills between the two questions is in the position.
+    """
+    moving = [order for order in _moving(alive_in(leg)) if order.role == Order.Role.ENTRY]
+    is_met = any(order.side == _side_of(alert).opposite.value for order in moving)
+    return is_met or reduces(leg.account, leg.symbol, alert)
 
 
 def refuse_disabled(signal: Signal) -> None:
@@ -312,11 +334,7 @@ def refuse_disabled(signal: Signal) -> None:
 
 def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    moving = [
-        order
-        for order in lane
-        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
-    ]
+    moving = _moving(lane)
     if not moving:
         return False
     if depends_on_position(alert):
@@ -325,9 +343,22 @@ def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
         quantity = alert.quantity or Decimal(0)
         if is_covered(leg, alert.action, quantity, lane):
             return False
-    side = Side.BUY if alert.action is Action.BUY else Side.SELL
+    other_side = _side_of(alert).opposite.value
     leaving = (Order.Role.EXIT, Order.Role.FLATTEN)
-    return any(order.side == side.opposite.value or order.role in leaving for order in moving)
+    return any(order.side == other_side or order.role in leaving for order in moving)
+
+
+def _moving(lane: Sequence[Order]) -> list[Order]:
+    """Orders that may change the position at any moment."""
+    return [
+        order
+        for order in lane
+        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
+    ]
+
+
+def _side_of(alert: Alert) -> Side:
+    return Side.BUY if alert.action is Action.BUY else Side.SELL
 
 
 def in_the_way(

@@ -368,7 +368,7 @@ def test_another_symbol_and_another_account_do_not_wait(route: Route, scripted: 
 
 
 def test_a_signal_that_waits_too_long_to_open_anything_expires(route: Route) -> None:
-    OrderFactory.create(account=route.account, state=S.UNKNOWN, side="sell")
+    OrderFactory.create(account=route.account, state=S.UNKNOWN, side="sell", role="exit")
     signal = signal_for(route.strategy, quantity="0.001")
     assert decide(signal).step is Step.WAIT
     Signal.objects.update(received_at=timezone.now() - timedelta(seconds=301))

@@ -49,7 +49,7 @@ def busy(scripted: Accounts) -> Route:
     allow_trading()
     first = RouteFactory.create(account=scripted())
     second = RouteFactory.create(strategy=first.strategy, account=scripted())
-    OrderFactory.create(account=second.account, state=OrderState.UNKNOWN, side="sell")
+    OrderFactory.create(account=second.account, state=OrderState.UNKNOWN, side="sell", role="exit")
     return second
 
 
