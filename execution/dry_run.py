@@ -1,6 +1,8 @@
 """What would become of an alert now: authentication, reading, size, verdicts and orders, by the same
-code that trades, inside a transaction that is rolled back. Nothing is stored, nothing is sent; the
-venue is only asked.
+code that trades. Nothing is sent, and the decision is rolled back: what stays is what the venues said
+of prices, rules and balances, as after any other question.
+
+They are asked before the decision's transaction: one that waits for a venue must hold no lock.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[s
         result["refusal"] = None
     except Refusal as refusal:
         result["refusal"] = _refusal(refusal)
-    legs = _undone(lambda: all_legs(signal, alert))
+    legs = all_legs(signal, alert)
     if not legs:
         result["refusal"] = result["refusal"] or _refusal(no_route())
         return result | {"orders": [], "waits": "", "cancels": 0}
