@@ -17,7 +17,7 @@ from execution.states import OrderState
 from risk import breakers
 from risk.models import CircuitBreaker
 from tests.brokers.scripted import script_of
-from tests.factories import OrderFactory
+from tests.factories import OrderFactory, PositionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -75,6 +75,7 @@ def test_once_it_is_closed_exits_go_first_and_old_entries_are_gone(
     OrderFactory.create(account=account, symbol="BBB/USDT", expires_at=old)
     OrderFactory.create(account=account, symbol="ZZZ/USDT")
     OrderFactory.create(account=account, symbol="ZZZ/USDT", role=Order.Role.EXIT, side="sell")
+    PositionFactory.create(account=account, symbol="ZZZ/USDT")
     lanes: list[Any] = []
     monkeypatch.setattr(
         tasks.run_lane, "apply_async", lambda args, **_: lanes.append(args) or tasks.run_lane(*args)

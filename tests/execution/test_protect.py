@@ -198,7 +198,7 @@ def test_a_worker_killed_between_fill_and_alignment_leaves_a_row_the_sweep_finds
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr(tasks, "guard", lambda *_: None)
+        killed.setattr(tasks, "_guard", lambda *_: None)
         desk.buy()
     assert desk.live() == []
     assert desk.plan().aligned_at is None
@@ -597,7 +597,7 @@ def test_a_position_that_cannot_be_guarded_is_noted_as_naked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr(tasks, "guard", lambda *_: None)
+        killed.setattr(tasks, "_guard", lambda *_: None)
         desk.buy()
     if broken == "no rules":
         Instrument.objects.all().delete()

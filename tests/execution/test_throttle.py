@@ -15,7 +15,7 @@ from execution.models import Order
 from execution.states import OrderState
 from risk.limits import set_limit
 from risk.types import LimitMode, ReasonCode
-from tests.factories import AccountFactory, OrderFactory
+from tests.factories import AccountFactory, OrderFactory, PositionFactory
 from tests.threads import together
 
 D = Decimal
@@ -50,6 +50,7 @@ def test_entries_stop_before_the_share_that_is_kept(scripted: Callable[..., Acco
         for one in range(3)
     ]
     for order in exits:
+        PositionFactory.create(account=account, symbol=order.symbol)
         dispatch.run_lane(account.pk, order.symbol)
     states = [Order.objects.get(pk=order.pk).state for order in exits]
     assert states == [OrderState.FILLED] * 2 + [OrderState.PENDING]
