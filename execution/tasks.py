@@ -46,6 +46,7 @@ from execution import (
 )
 from execution.bulkheads import Crowded
 from execution.exclusive import Work, exclusive
+from execution.handing_out import hand_out
 from execution.models import Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
@@ -179,7 +180,7 @@ def _do(todo: Sequence[_Todo]) -> None:
 
 def _hand_out(todo: Iterable[_Todo]) -> None:
     for task, arguments in todo:
-        task.apply_async(arguments, retry=False)
+        hand_out(task, *arguments)
 
 
 @shared_task
@@ -191,7 +192,7 @@ def run_lane(account_id: int, symbol: str) -> None:
         _wake_crowded_out(account_id)
     for order in handled:
         if order.state not in TERMINAL and order.next_check_at is not None:
-            check_order.apply_async((str(order.pk),), countdown=0.1, retry=False)
+            hand_out(check_order, str(order.pk), countdown=0.1)
 
 
 @shared_task
@@ -204,9 +205,7 @@ def release_order(order_id: str) -> None:
     try:
         with tracing.step("decide", order.signal_id, order=order_id):
             for in_the_way in releasing.release(order):
-                cancel_order.apply_async(
-                    (str(in_the_way), ReasonCode.CANCELED_BY_SIGNAL.value), retry=False
-                )
+                hand_out(cancel_order, str(in_the_way), ReasonCode.CANCELED_BY_SIGNAL.value)
     except Crowded as crowded:
         _later(crowded, release_order, order_id)
         return
@@ -287,7 +286,7 @@ def wind_down(account_id: int) -> None:
         done, symbols = winding_down.step(account) if mine else ([], [])
     _after(done)
     for symbol in symbols:
-        run_lane.apply_async((account_id, symbol), retry=False)
+        hand_out(run_lane, account_id, symbol)
 
 
 def _after(orders: Iterable[Order]) -> None:
@@ -329,9 +328,9 @@ def _guard(account: Account, symbol: str) -> None:
         protect.cannot_align(account, symbol, str(error) or type(error).__name__)
         return
     for order_id in todo.cancels:
-        cancel_order.apply_async((str(order_id), ReasonCode.REPLACED.value), retry=False)
+        hand_out(cancel_order, str(order_id), ReasonCode.REPLACED.value)
     if todo.run_lane:
-        run_lane.apply_async((account.pk, symbol), retry=False)
+        hand_out(run_lane, account.pk, symbol)
 
 
 @shared_task
@@ -343,18 +342,18 @@ def watch(account_id: int) -> None:
     with exclusive(Work.WATCH, account_id) as mine:
         sent = watching.watch(account_id) if mine else []
     for signal_id in sent:
-        process_signal.apply_async((str(signal_id),), retry=False)
+        hand_out(process_signal, str(signal_id))
 
 
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
     for lane_account, symbol in sweeping.waiting_lanes(account_id)[: lanes.MAX_UNDER_WAY]:
-        run_lane.apply_async((lane_account, symbol), retry=False)
+        hand_out(run_lane, lane_account, symbol)
 
 
 def _wake(account: Account, symbol: str) -> None:
     for signal_id in queues.waiting_for(account, symbol):
-        process_signal.apply_async((str(signal_id),), retry=False)
+        hand_out(process_signal, str(signal_id))
 
 
 @shared_task

@@ -33,6 +33,7 @@ BOUNDARIES = {
     "brokers/plugins/ccxt.py",
     "brokers/venue_client.py",
     "execution/dispatch.py",
+    "execution/handing_out.py",
     "execution/notify.py",
     "execution/legs.py",
     "execution/reconcile.py",
