@@ -663,6 +663,7 @@ def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
         "max_age": 300,
         "dedupe_window": 60,
         "most_alerts_window": 180,
+        "approval_seconds": 120,
         "on_naked": "close",
         "reason": "new idea",
         **_formset(
