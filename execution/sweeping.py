@@ -46,7 +46,8 @@ def _due_orders() -> list[UUID]:
 
 def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
     """Lanes with something to send, those with exits first: of one account, or of all where it was
-    left behind.
+    left behind. Of more than one sweep takes, some at random, so that those that cannot go on hide
+    no others for long.
     """
     now = timezone.now()
     of_account = Q(account_id=account_id)
@@ -58,21 +59,24 @@ def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
         .order_by()
         .values_list("account_id", "symbol")
         .annotate(has_exit=BoolOr(~Q(role=Order.Role.ENTRY)))
-        .order_by("-has_exit", "account_id", "symbol")
+        .order_by("?")
     )
-    return [(account, symbol) for account, symbol, _ in lanes[:BATCH]]
+    found = list(lanes)
+    exits = [(account, symbol) for account, symbol, has_exit in found if has_exit]
+    entries = [(account, symbol) for account, symbol, has_exit in found if not has_exit]
+    return exits[:BATCH] + entries[:BATCH]
 
 
 def undecided_signals() -> list[UUID]:
-    """The oldest undecided signal of each (strategy, symbol)."""
+    """The oldest undecided signal of each queue; of more than one sweep takes, some at random."""
     old = timezone.now() - LEFT_BEHIND
-    rows = (
+    oldest = (
         Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
         .order_by("strategy_id", "symbol", "alert__account", "id")
         .distinct("strategy_id", "symbol", "alert__account")
-        .values_list("pk", flat=True)
     )
-    return list(rows[:BATCH])
+    rows = Signal.objects.filter(pk__in=oldest.values("pk")).order_by("?")
+    return list(rows.values_list("pk", flat=True)[:BATCH])
 
 
 def unsettled_signals() -> list[UUID]:

@@ -1,0 +1,70 @@
+"""What cannot go on hides nothing else from the sweep, however much of it there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from execution import sweeping
+from tests.factories import AccountFactory, OrderFactory, SignalFactory, StrategyFactory
+
+pytestmark = pytest.mark.django_db
+LANE = "BTC/USDT"
+SWEEPS = 40
+AGO = timedelta(seconds=30)
+
+
+def is_found(found: Callable[[], object]) -> bool:
+    """Whether one of many sweeps finds it: each takes 10 of 11, so all miss it by chance never."""
+    return any(found() for _ in range(SWEEPS))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many rows a sweep takes here."""
+    monkeypatch.setattr(sweeping, "BATCH", 10)
+    return 10
+
+
+@pytest.mark.parametrize("role", ["exit", "entry"])
+def test_a_lane_is_found_behind_many_that_cannot_be_sent(few: int, role: str) -> None:
+    stuck, account = AccountFactory.create_batch(2)
+    old = {"role": role, "updated_at": timezone.now() - AGO}
+    for number in range(few):
+        OrderFactory.create(account=stuck, symbol=f"C{number}/USDT", **old)
+    OrderFactory.create(account=account, symbol=LANE, **old)
+    assert is_found(lambda: (account.pk, LANE) in sweeping.waiting_lanes())
+    assert len(sweeping.waiting_lanes()) == few
+
+
+def test_many_exits_that_cannot_be_sent_hide_no_entry(few: int) -> None:
+    old = timezone.now() - AGO
+    for number in range(few):
+        OrderFactory.create(symbol=f"C{number}/USDT", role="exit", updated_at=old)
+    entry = OrderFactory.create(symbol=LANE, updated_at=old)
+    found = sweeping.waiting_lanes()
+    assert found[-1] == (entry.account_id, LANE)
+    assert len(found) == few + 1
+
+
+def test_an_alert_is_found_behind_many_that_wait(few: int) -> None:
+    old = {"received_at": timezone.now() - AGO}
+    stuck, strategy = StrategyFactory.create_batch(2)
+    for number in range(few):
+        SignalFactory.create(strategy=stuck, symbol=f"C{number}/USDT", **old)
+    lost = SignalFactory.create(strategy=strategy, action="close", **old)
+    assert is_found(lambda: lost.pk in sweeping.undecided_signals())
+    assert len(sweeping.undecided_signals()) == few
+
+
+def test_of_each_queue_the_oldest_alert_is_found() -> None:
+    old = timezone.now() - AGO
+    strategy = StrategyFactory.create()
+    first, _, other = (
+        SignalFactory.create(strategy=strategy, symbol=symbol, received_at=old)
+        for symbol in (LANE, LANE, "ETH/USDT")
+    )
+    assert set(sweeping.undecided_signals()) == {first.pk, other.pk}
