@@ -664,6 +664,7 @@ def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
         "dedupe_window": 60,
         "most_alerts_window": 180,
         "approval_seconds": 120,
+        "expects_zone": "UTC",
         "on_naked": "close",
         "reason": "new idea",
         **_formset(
