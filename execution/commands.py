@@ -21,10 +21,10 @@ from execution import (
     approvals,
     cancels,
     dispatch,
+    dispositions,
     flatten,
     halting,
     manual,
-    pipeline,
     tasks,
     waiting,
 )
@@ -105,7 +105,7 @@ def cancel(order: Order, reason: str) -> None:
     if order.state not in TERMINAL:
         _wake(tasks.cancel_order, str(order.pk))
     elif order.signal_id is not None:
-        pipeline.settle(order.signal_id)
+        dispositions.settle(order.signal_id)
 
 
 def decide_on_order(order: Order, user: User, *, approve: bool, note: str) -> None:
@@ -121,7 +121,7 @@ def decide_on_order(order: Order, user: User, *, approve: bool, note: str) -> No
     if approve:
         _wake(tasks.release_order, str(order.pk))
     elif order.signal_id is not None:
-        pipeline.settle(order.signal_id)
+        dispositions.settle(order.signal_id)
 
 
 def ask_venue(order: Order, reason: str) -> None:
@@ -166,7 +166,7 @@ def mark_ended(order: Order, reason: str) -> None:
             correlation_id=str(order.signal_id or ""),
         )
     if order.signal_id is not None:
-        pipeline.settle(order.signal_id)
+        dispositions.settle(order.signal_id)
     _wake(tasks.run_lane, order.account_id, order.symbol)
 
 

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
-from execution import authentication, bearer, masking, pipeline
+from execution import authentication, bearer, masking, pipeline, timeliness
 from execution.alerts import Alert
 from execution.authentication import Delivery
 from execution.formats import format_of
@@ -116,7 +116,7 @@ def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[s
     shown = alert.to_json()
     result: dict[str, Any] = {"error": None, "alert": shown, "unread": shown.pop("extras", {})}
     try:
-        pipeline.refuse_signal(signal, alert)
+        timeliness.refuse_signal(signal, alert)
         result["refusal"] = None
     except Refusal as refusal:
         result["refusal"] = _refusal(refusal)

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from brokers.models import Account
-from execution import amending, legs, orders, pipeline
+from execution import amending, clearing, legs, orders, timeliness
 from execution.alerts import Alert
 from execution.models import Order, Signal
 from execution.precedence import announce_exit, let_exits_pass
@@ -63,8 +63,8 @@ def release(order: Order) -> tuple[UUID, ...]:
                     return old
                 alert = amending.rest_of(alert)
             lane = [other for other in legs.alive_in(leg) if other.pk != order.pk]
-            first = pipeline.in_the_way(signal, leg, alert, lane)
-            if first or pipeline.must_wait(leg, alert, lane):
+            first = clearing.in_the_way(signal, leg, alert, lane)
+            if first or clearing.must_wait(leg, alert, lane):
                 return tuple(first)
             orders.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
         except Refusal as refusal:
@@ -77,9 +77,9 @@ def release(order: Order) -> tuple[UUID, ...]:
 def _refuse_outdated(order: Order, signal: Signal, alert: Alert) -> None:
     """An exit stays an exit however long a person took; an entry does not."""
     if order.is_exit:
-        pipeline.refuse_disabled(signal)
+        timeliness.refuse_disabled(signal)
     else:
-        pipeline.refuse_signal(signal, alert)
+        timeliness.refuse_signal(signal, alert)
 
 
 def _exited(order: Order, signal: Signal) -> Decimal | None:

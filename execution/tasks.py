@@ -25,6 +25,7 @@ from execution import (
     bulkheads,
     differences,
     dispatch,
+    dispositions,
     draining,
     lanes,
     liveness,
@@ -292,7 +293,7 @@ def wind_down(account_id: int) -> None:
 def _after(orders: Iterable[Order]) -> None:
     """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
-        pipeline.settle(signal_id)
+        dispositions.settle(signal_id)
     for order in orders:
         # An exit that rests at the venue holds the coins it needs already.
         if order.role == Order.Role.EXIT and order.state in TERMINAL | AT_VENUE:
@@ -377,7 +378,7 @@ def sweep() -> None:
     for signal_id in sweeping.undecided_signals():
         process_signal.apply_async((str(signal_id),), retry=False)
     for signal_id in sweeping.unsettled_signals():
-        pipeline.settle(signal_id)
+        dispositions.settle(signal_id)
     _after(approvals.expire())
     for order_id in approvals.approved():
         release_order.apply_async((str(order_id),), retry=False, expires=5)

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import cancels, dispatch, flatten, halting, pipeline
+from execution import cancels, dispatch, dispositions, flatten, halting
 from execution.exclusive import Work, exclusive
 from execution.models import Order
 from execution.reconcile import cancel, check_order, reconcile_account
@@ -87,7 +87,7 @@ def _round(account: Account) -> None:
         changed += dispatch.run_lane(account.pk, symbol)
     changed += _asked_about(_under_way(account))
     for signal_id in {order.signal_id for order in changed if order.signal_id}:
-        pipeline.settle(signal_id)
+        dispositions.settle(signal_id)
 
 
 def _compare_first(account: Account) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account, SymbolAlias
-from execution import dispatch, pipeline
+from execution import dispatch, dispositions, pipeline
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.pipeline import Decision, Step
 from execution.states import TERMINAL, OrderState, SignalState
@@ -442,16 +442,16 @@ def test_the_disposition_follows_the_orders(
             filled_quantity=filled,
             reason=f"CODE-{state.value}",
         )
-    assert pipeline.settle(signal.pk) == disposition
+    assert dispositions.settle(signal.pk) == disposition
     signal.refresh_from_db()
     assert (signal.state, signal.reason) == (disposition, reason)
     assert (signal.finished_at is None) == (disposition is SignalState.WORKING)
-    assert pipeline.settle(signal.pk) is None
+    assert dispositions.settle(signal.pk) is None
 
 
 def test_a_signal_that_is_not_decided_is_not_settled(route: Route) -> None:
     signal = signal_for(route.strategy)
-    assert pipeline.settle(signal.pk) is None
+    assert dispositions.settle(signal.pk) is None
 
 
 # --- twice and at once ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from brokers.models import Account
-from execution import dispatch, pipeline
+from execution import dispatch, dispositions, pipeline
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.pipeline import Decision, Step
 from execution.states import OrderState, SignalState
@@ -172,7 +172,7 @@ def test_the_second_half_is_refused_while_the_first_is_under_way(half_reversed: 
     assert half_reversed.state == SignalState.WORKING
     assert orders_of(half_reversed) == [("pending", ""), ("denied", "STALE")]
     dispatch.run_lane(Order.objects.first().account_id, LANE)
-    assert pipeline.settle(half_reversed.pk) == SignalState.EXECUTED
+    assert dispositions.settle(half_reversed.pk) == SignalState.EXECUTED
     assert Position.objects.get().quantity == 0
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from execution import dispatch, pipeline
+from execution import dispatch, dispositions, pipeline
 from execution.models import Order, Position, Signal
 from execution.pipeline import Decision, Step
 from execution.states import OrderState, SignalState
@@ -52,7 +52,7 @@ def test_it_closes_then_opens(sell_three: Signal) -> None:
         ("entry", "sell", Decimal(2), OrderState.FILLED),
     ]
     assert Position.objects.get().quantity == Decimal(-2)
-    assert pipeline.settle(sell_three.pk) == SignalState.EXECUTED
+    assert dispositions.settle(sell_three.pk) == SignalState.EXECUTED
 
 
 def test_nothing_is_decided_while_the_first_half_is_under_way(sell_three: Signal) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from brokers.models import Account
-from execution import pipeline, riskcheck
+from execution import riskcheck
 from execution.models import Order, Signal, Strategy
 from risk import limits, switch
 from risk.models import AuditEvent, RiskLimit, RiskReport, TradingState
@@ -39,7 +39,7 @@ def test_a_sound_installation_passes_and_stays_as_it_is() -> None:
 def test_a_control_that_is_gone_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pipeline.switch, "refuse_if_switched_off", lambda **_: None)
+    monkeypatch.setattr(switch, "refuse_if_switched_off", lambda **_: None)
     with pytest.raises(CommandError, match=r"2 of \d+ controls failed"):
         call_command("riskcheck")
     said = capsys.readouterr().out

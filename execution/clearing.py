@@ -1,0 +1,117 @@
+"""Whether a lane is ready for an alert: what must be known first, and what is cancelled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from uuid import UUID
+
+from brokers.types import Side
+from execution import cancels, protect
+from execution.aims import depends_on_position, only_exits, wants_flat
+from execution.alerts import Action, Alert, MarketPosition
+from execution.legs import (
+    is_covered,
+    reduces,
+)
+from execution.models import Order, Signal
+from execution.orders import Leg
+from execution.queues import is_plain, is_sized
+from execution.states import AT_VENUE, HELD, OrderState
+from risk import switch
+from risk.models import TradingState
+from risk.types import ReasonCode
+
+SENDABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
+
+
+def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
+    """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
+    under_way = moving(lane)
+    if not under_way:
+        return False
+    if depends_on_position(alert):
+        return True
+    if is_plain(alert) and is_sized(alert):
+        quantity = alert.quantity or Decimal(0)
+        if is_covered(leg, alert.action, quantity, lane):
+            return False
+    other_side = side_of(alert).opposite.value
+    leaving = (Order.Role.EXIT, Order.Role.FLATTEN)
+    return any(order.side == other_side or order.role in leaving for order in under_way)
+
+
+def in_the_way(
+    signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, clears: bool = True
+) -> list[UUID]:
+    """Orders to cancel before an exit can be decided: entries that could open again what is being
+    closed, resting exits that would sell it twice, and stops that hold the coins it needs.
+
+    Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
+    """
+    if leg.is_late or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
+        return []
+    overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
+    want_gone(signal, overtaken)
+    found = [order.pk for order in overtaken]
+    if not clears:
+        return found
+    if wants_flat(alert):
+        closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
+        want_gone(signal, [order for order in lane if order.role == Order.Role.ENTRY])
+        for order in lane:
+            entry = order.role == Order.Role.ENTRY and order.state in SENDABLE
+            exits = order.role == Order.Role.EXIT and order.state in RESTING
+            if entry or (closes_all and exits and not order.is_immediate):
+                found.append(order.pk)
+    others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
+    waits = bool(found) or must_wait(leg, alert, others)
+    if leg.market and leg.market.plugin.capabilities.locks_balance and not waits:
+        found += protect.suspend(leg.account, leg.symbol)
+    return found
+
+
+def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
+    """Whether ``order`` is an entry that waits for a person while its exit has come: what they agree to
+    then would be left open. An exit of one side overtakes its own strategy's entries, a close all.
+    """
+    if order.role != Order.Role.ENTRY or order.state not in HELD:
+        return False
+    other_side = order.strategy_id == signal.strategy_id and order.side != alert.action.value
+    return wants_flat(alert) or (only_exits(alert) and other_side)
+
+
+def _is_halted(leg: Leg) -> bool:
+    """Whether an exit will be denied, so that nothing may be cancelled for it."""
+    standing = switch.standing(
+        account=leg.account.name,
+        venue=leg.account.venue,
+        symbol=leg.symbol,
+        strategy=leg.route.strategy.slug,
+    )
+    return standing is not None and standing.state == TradingState.State.HALTED
+
+
+def want_gone(signal: Signal, orders: Sequence[Order]) -> None:
+    """Note on the rows that the alert cancels them, also those of unknown fate: whatever turns up of
+    them is cancelled then, and no amend takes their place.
+    """
+    mine = cancels.by_alert(signal)
+    new = [order.pk for order in orders if order.cancel_asked_by != mine]
+    if new:
+        cancels.want(Order.objects.filter(pk__in=new), ReasonCode.CANCELED_BY_SIGNAL, mine)
+
+
+def moving(lane: Sequence[Order]) -> list[Order]:
+    """Orders that may change the position at any moment."""
+    return [
+        order
+        for order in lane
+        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
+    ]
+
+
+def side_of(alert: Alert) -> Side:
+    return Side.BUY if alert.action is Action.BUY else Side.SELL

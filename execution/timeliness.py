@@ -1,0 +1,81 @@
+"""Whether an alert may still be acted upon: its age, its clock, its strategy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from execution.alerts import Alert
+from execution.clearing import moving, side_of
+from execution.legs import (
+    alive_in,
+    lane_legs,
+    own_orders,
+    reduces,
+)
+from execution.models import Order, Signal, Strategy
+from execution.orders import Leg, outdated
+from execution.watching import OWN_ALERT
+from risk.types import ReasonCode, Refusal
+
+FUTURE_SKEW = timedelta(seconds=60)
+SIGNED_MAX_AGE = 300
+"""Seconds a signature's timestamp is good for, whatever the strategy allows."""
+
+
+def refuse_signal(signal: Signal, alert: Alert) -> None:
+    """Reasons that concern the alert as a whole. Raises Refusal."""
+    refuse_on_arrival(signal, alert)
+    if late := outdated(signal, alert):
+        raise late
+
+
+def refuse_on_arrival(signal: Signal, alert: Alert) -> None:
+    """Reasons that were there when the alert came, and a strategy that has been disabled since."""
+    strategy = signal.strategy
+    refuse_disabled(signal)
+    sent_at = alert.sent_at or signal.received_at
+    age = signal.received_at - sent_at
+    signed = signal.auth == Strategy.Auth.HMAC
+    allowed = min(strategy.max_age, alert.max_age or strategy.max_age)
+    most = min(allowed, SIGNED_MAX_AGE) if signed else allowed
+    if age > timedelta(seconds=most):
+        seconds = str(int(age.total_seconds()))
+        raise Refusal(
+            ReasonCode.STALE,
+            f"the alert was {seconds} s old when it arrived; the most is {most} s",
+            {"age": seconds, "max_age": str(most)},
+        )
+    if -age > FUTURE_SKEW:
+        raise Refusal(
+            ReasonCode.FROM_THE_FUTURE,
+            f"the alert's time is {int(-age.total_seconds())} s ahead of this clock",
+        )
+
+
+def refuse_outdated(signal: Signal, alert: Alert) -> None:
+    """One that waited here too long opens nothing any more. Raises Refusal where it can do no more than
+    that; an exit is not lost for having waited.
+    """
+    late = outdated(signal, alert)
+    if late is None:
+        return
+    begun = {order.account_id for order in own_orders(signal.pk)}
+    legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in begun]
+    if not any(_may_reduce(leg, alert) for leg in legs):
+        raise late
+
+
+def _may_reduce(leg: Leg, alert: Alert) -> bool:
+    """Whether the alert takes off something that is held, or may be held once entries under way have
+    ended. The lane is read first: what fills between the two questions is in the position.
+    """
+    entries = [order for order in moving(alive_in(leg)) if order.role == Order.Role.ENTRY]
+    is_met = any(order.side == side_of(alert).opposite.value for order in entries)
+    return is_met or reduces(leg.account, leg.symbol, alert)
+
+
+def refuse_disabled(signal: Signal) -> None:
+    """Disabling a strategy must not leave its positions without their targets and stops."""
+    strategy = signal.strategy
+    if not strategy.is_enabled and signal.auth != OWN_ALERT:
+        raise Refusal(ReasonCode.STRATEGY_DISABLED, f"the strategy {strategy.slug} is disabled")
