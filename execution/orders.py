@@ -139,7 +139,9 @@ def fill_in(
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
-    if approved is None and (late := outdated(signal, alert)):
+    # A reversal somebody approved closes as it was shown; its other half is refused by itself.
+    is_shown_whole = approved is not None and (approved.reverses or not approved.is_exit)
+    if not is_shown_whole and (late := outdated(signal, alert)):
         goal = reducing(goal, known.position_quantity, late)
     intent, order.reverses = goal.intent, goal.reverses
     order.side, order.type = intent.side.value, intent.type.value

@@ -14,7 +14,7 @@ import time_machine
 
 from brokers.models import Account
 from brokers.types import VenueStatus
-from execution import tasks
+from execution import approvals, tasks
 from execution.models import Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import report_of, script_of, swallow, trade
@@ -24,6 +24,7 @@ from tests.factories import (
     PositionFactory,
     RouteFactory,
     SignalFactory,
+    UserFactory,
     allow_trading,
 )
 
@@ -116,6 +117,28 @@ def test_what_would_turn_the_position_over_only_closes_it(
     (closing,) = turning.orders.all()
     assert (closing.role, closing.reverses, closing.quantity) == ("exit", False, Decimal("0.01"))
     assert (turning.state, held(account)) == (SignalState.EXECUTED, 0)
+
+
+def test_an_exit_that_waited_here_and_then_for_a_person_is_sent_as_it_was_shown(
+    account: Account, strategy: Strategy, clock: time_machine.Coordinates
+) -> None:
+    """It asks for more than is held, which would be an entry if it came now."""
+    entry = lost_entry(account, strategy)
+    leaving = send(strategy, "sell", quantity="0.5")
+    Strategy.objects.update(needs_approval=True, exits_need_approval=True)
+    clock.shift(TOO_LONG)
+    turns_up(entry)
+    processed(leaving)
+    shown = leaving.orders.get()
+    assert (shown.state, shown.role, shown.quantity) == (
+        S.AWAITING_APPROVAL,
+        "exit",
+        Decimal("0.01"),
+    )
+    approvals.approve(shown, UserFactory.create(is_superuser=True), "")
+    tasks.release_order(str(shown.pk))
+    shown.refresh_from_db()
+    assert (shown.state, shown.reason, held(account)) == (S.FILLED, "", 0)
 
 
 def test_an_exit_that_finds_nothing_to_take_off_expires(
