@@ -66,6 +66,8 @@ def configure(sender: Celery, **_: Any) -> None:
         broker_transport_options={
             "socket_timeout": 5,
             "socket_connect_timeout": 2,
+            # A message that cannot be sent now is not worth seconds of its thread.
+            "max_retries": 0,
             "queue_order_strategy": "priority",
         },
         CELERY_DB_REUSE_MAX=NEVER,

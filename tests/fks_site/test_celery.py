@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from kombu.exceptions import OperationalError
 
 from fks_site.celery import app, transport_url
 from fks_site.clock import SteadyScheduler
@@ -32,6 +33,16 @@ def test_a_queue_that_is_away_is_looked_for_every_second_and_for_ever(
         connection.ensure_connection(note, app.conf.broker_connection_max_retries)
 
     assert set(waited) == {1.0}
+
+
+def test_a_message_that_cannot_be_sent_costs_no_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread has the work to do itself, or leaves it to the sweep."""
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: pytest.fail("it waits"))
+    nowhere = transport_url(f"unix://{tmp_path / 'nobody.sock'}?db=0")
+    with app.connection_for_write(nowhere) as connection, pytest.raises(OperationalError):
+        connection.default_channel.queue_declare("orders")
 
 
 def test_what_is_done_every_second_goes_on_when_the_clock_is_set_back(
