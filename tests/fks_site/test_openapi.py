@@ -23,6 +23,7 @@ from execution import tasks
 from execution.models import QuarantinedBody, Signal, Strategy
 from fks_site.wsgi import application
 from risk import breakers
+from tests.execution import posting
 from tests.factories import AccountFactory, OrderFactory, allow_trading
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +96,7 @@ def one_transaction() -> Iterator[None]:
 def token(one_transaction: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a user who may do everything, in an installation with one account and one order."""
     monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
+    posting.forget()
     allow_trading()
     desk = AccountFactory.create(name="desk")
     breakers.of_account(desk.pk)
