@@ -41,7 +41,7 @@ _STOPS = Q(role=Order.Role.STOP_LOSS)
 
 
 @dataclass(frozen=True, slots=True)
-class Todo:
+class NextStep:
     """What ``align`` found to be done: a lane to run, protective orders to cancel."""
 
     run_lane: bool = False
@@ -72,13 +72,13 @@ class _Case:
         return below_quantity or (value is not None and quantity * price < value)
 
 
-def align(account: Account, symbol: str) -> Todo:
+def align(account: Account, symbol: str) -> NextStep:
     """Bring the protective orders of one position in line with it. Raises BrokerError or Refusal."""
     plan = Protection.objects.filter(account=account, symbol=symbol).first()
     if plan is None:
-        return Todo()
+        return NextStep()
     if not plan.is_active and not _live_stops(account.pk, symbol):
-        return Todo()
+        return NextStep()
     plugin = plugin_for(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
     with transaction.atomic():
@@ -86,10 +86,10 @@ def align(account: Account, symbol: str) -> Todo:
         # Fills change the position before the plan; the same sequence here avoids a deadlock.
         held = _held(account.pk, symbol, lock=True)
         plan = _locked_plan(account.pk, symbol)
-        todo = _aligned(_Case(plan, plugin, rules, held, _live_stops(account.pk, symbol)))
+        step = _aligned(_Case(plan, plugin, rules, held, _live_stops(account.pk, symbol)))
         plan.aligned_at = timezone.now()
         plan.save()
-        return todo
+        return step
 
 
 def _locked_plan(account_id: int, symbol: str) -> Protection:
@@ -111,9 +111,9 @@ def _live_stops(account_id: int, symbol: str) -> list[Order]:
     return list(stops.exclude(state__in=TERMINAL).order_by("id"))
 
 
-def _aligned(case: _Case) -> Todo:
+def _aligned(case: _Case) -> NextStep:
     plan, live = case.plan, case.live
-    every_stop = Todo(cancels=tuple(order.pk for order in live))
+    every_stop = NextStep(cancels=tuple(order.pk for order in live))
     if not plan.is_active:
         return every_stop
     if case.wanted == 0 or (case.held > 0) != (plan.entry.side == Side.BUY):
@@ -126,27 +126,27 @@ def _aligned(case: _Case) -> Todo:
     stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
     _note_coverage(case, stop)
     if _is_suspended(plan):
-        return Todo()
+        return NextStep()
     return _with_stop_at(case, stop)
 
 
-def _with_stop_at(case: _Case, stop: Decimal) -> Todo:
+def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
     live = case.live
     outdated = [one.pk for one in live if one.stop_price != stop or one.side != case.side]
     if outdated:
-        return Todo(cancels=tuple(outdated[:1]))
+        return NextStep(cancels=tuple(outdated[:1]))
     guarded = sum((order.remaining for order in live), ZERO)
     wanted = floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
     missing = wanted - guarded
     if missing < 0:
-        return Todo(cancels=(live[-1].pk,))
+        return NextStep(cancels=(live[-1].pk,))
     if missing == 0 or case.is_too_small(missing, stop) or not _may_place(case.plan):
-        return Todo()
+        return NextStep()
     if len(live) >= MAX_STOPS:
-        return Todo(cancels=(live[-1].pk,))
+        return NextStep(cancels=(live[-1].pk,))
     _place_stop(case, missing, stop)
-    return Todo(run_lane=True)
+    return NextStep(run_lane=True)
 
 
 def _held_by_exits(case: _Case) -> Decimal:

@@ -66,7 +66,7 @@ GUARD_EVERY = timedelta(seconds=3)
 CANCEL_WITHIN = 10
 """Seconds a cancel may be under way: by then whoever still wants it has asked again, and an old message
 must not cancel what is wanted by now."""
-_Todo = tuple["Task[..., None]", tuple[object, ...]]
+_Call = tuple["Task[..., None]", tuple[object, ...]]
 _deciding = Turns()
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
@@ -91,31 +91,31 @@ def process_signal(signal_id: str) -> None:
         return
     try:
         while True:
-            todo = _decide_all(queue)
+            calls = _decide_all(queue)
             if _deciding.leave(queue) or draining.has_begun():
                 break
-            _hand_out(todo)
+            _hand_out(calls)
     except BaseException:
         _deciding.drop(queue)
         raise
-    _do(todo)
+    _do(calls)
 
 
-def _decide_all(queue: queues.Queue) -> list[_Todo]:
+def _decide_all(queue: queues.Queue) -> list[_Call]:
     """Decide until nothing is left or the next must wait; returns what the last one leads to."""
-    todo: list[_Todo] = []
+    calls: list[_Call] = []
     goes_on = True
     while goes_on and (signal := _next_to_decide(queue)) is not None:
-        _hand_out(todo)
-        todo, goes_on = _decide_one(signal)
-    return todo
+        _hand_out(calls)
+        calls, goes_on = _decide_one(signal)
+    return calls
 
 
 def _next_to_decide(queue: queues.Queue) -> Signal | None:
     return None if draining.has_begun() else queues.next_undecided(queue)
 
 
-def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:
+def _decide_one(signal: Signal) -> tuple[list[_Call], bool]:
     """What the decision leads to, and whether the next one in the queue can be made."""
     try:
         decision = _decided(signal)
@@ -125,9 +125,9 @@ def _decide_one(signal: Signal) -> tuple[list[_Todo], bool]:
     if decision is None:
         return [], False
     reason = ReasonCode.CANCELED_BY_SIGNAL.value
-    todo: list[_Todo] = [(run_lane, lane) for lane in decision.lanes]
-    todo += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
-    return todo, decision.step is not Step.WAIT
+    calls: list[_Call] = [(run_lane, lane) for lane in decision.lanes]
+    calls += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
+    return calls, decision.step is not Step.WAIT
 
 
 @shared_task
@@ -170,17 +170,17 @@ def _later(crowded: Crowded, task: Task[..., None], *arguments: object) -> None:
     bulkheads.park(crowded, f"{task.name} {arguments}", wake)
 
 
-def _do(todo: Sequence[_Todo]) -> None:
+def _do(calls: Sequence[_Call]) -> None:
     """One thing to do is done here and now; several are handed out, so that none waits for another."""
-    if len(todo) == 1:
-        [(task, arguments)] = todo
+    if len(calls) == 1:
+        [(task, arguments)] = calls
         task(*arguments)
     else:
-        _hand_out(todo)
+        _hand_out(calls)
 
 
-def _hand_out(todo: Iterable[_Todo]) -> None:
-    for task, arguments in todo:
+def _hand_out(calls: Iterable[_Call]) -> None:
+    for task, arguments in calls:
         hand_out(task, *arguments)
 
 
@@ -314,7 +314,7 @@ def guard(account_id: int, symbol: str) -> None:
 def _guard(account: Account, symbol: str) -> None:
     try:
         with bulkheads.place([account.pk], is_exit=True):
-            todo = protect.align(account, symbol)
+            step = protect.align(account, symbol)
     except Crowded as crowded:
         _later(crowded, guard, account.pk, symbol)
         return
@@ -328,9 +328,9 @@ def _guard(account: Account, symbol: str) -> None:
         )
         protect.cannot_align(account, symbol, str(error) or type(error).__name__)
         return
-    for order_id in todo.cancels:
+    for order_id in step.cancels:
         hand_out(cancel_order, str(order_id), ReasonCode.REPLACED.value)
-    if todo.run_lane:
+    if step.run_lane:
         hand_out(run_lane, account.pk, symbol)
 
 

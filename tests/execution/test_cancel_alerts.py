@@ -10,21 +10,20 @@ import pytest
 
 from brokers.models import Account
 from execution import tasks
-from execution.models import Position, Signal, Strategy
+from execution.models import Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers
 from tests.execution.guarding import clock, desk
+from tests.execution.trading import LANE, held, process, send
 from tests.factories import (
     OrderFactory,
     PositionFactory,
     RouteFactory,
-    SignalFactory,
     allow_trading,
 )
 
 __all__ = ["clock", "desk"]
 pytestmark = pytest.mark.django_db
-LANE = "BTC/USDT"
 S = OrderState
 Accounts = Callable[..., Account]
 
@@ -40,27 +39,11 @@ def strategy(account: Account) -> Strategy:
     return RouteFactory.create(account=account).strategy
 
 
-def send(strategy: Strategy, action: str = "buy", auth: str = "token", **alert: Any) -> Signal:
-    body = {"symbol": LANE, "action": action} | alert
-    return SignalFactory.create(strategy=strategy, action=action, alert=body, auth=auth)
-
-
-def process(signal: Signal) -> Signal:
-    tasks.process_signal(str(signal.pk))
-    signal.refresh_from_db()
-    return signal
-
-
 def known_market(account: Account, strategy: Strategy) -> None:
     """A position of 0.01 that FKS itself has bought."""
     process(send(strategy, "buy", quantity="0.01"))
     tasks.run_lane(account.pk, LANE)
     assert held(account) == Decimal("0.01")
-
-
-def held(account: Account) -> Decimal:
-    row = Position.objects.filter(account=account, symbol=LANE).first()
-    return row.quantity if row else Decimal(0)
 
 
 def test_a_waiting_cancel_leaves_alone_what_came_after_it(

@@ -16,7 +16,7 @@ from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import legs, pipeline, tasks
-from execution.models import Order, Position, Protection, Signal, Strategy
+from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import TradingState
@@ -29,11 +29,11 @@ from tests.brokers.scripted import (
     trade,
 )
 from tests.execution.guarding import Desk, clock, desk
+from tests.execution.trading import LANE, held, process, send
 from tests.factories import (
     OrderFactory,
     PositionFactory,
     RouteFactory,
-    SignalFactory,
     StrategyFactory,
     allow_trading,
 )
@@ -41,7 +41,6 @@ from tests.threads import beside
 
 __all__ = ["clock", "desk"]
 pytestmark = pytest.mark.django_db
-LANE = "BTC/USDT"
 S = OrderState
 Accounts = Callable[..., Account]
 
@@ -55,22 +54,6 @@ def account(scripted: Accounts) -> Account:
 @pytest.fixture
 def strategy(account: Account) -> Strategy:
     return RouteFactory.create(account=account).strategy
-
-
-def send(strategy: Strategy, action: str = "buy", auth: str = "token", **alert: Any) -> Signal:
-    body = {"symbol": LANE, "action": action} | alert
-    return SignalFactory.create(strategy=strategy, action=action, alert=body, auth=auth)
-
-
-def process(signal: Signal) -> Signal:
-    tasks.process_signal(str(signal.pk))
-    signal.refresh_from_db()
-    return signal
-
-
-def held(account: Account) -> Decimal:
-    row = Position.objects.filter(account=account, symbol=LANE).first()
-    return row.quantity if row else Decimal(0)
 
 
 # --- no price --------------------------------------------------------------------------------------

@@ -14,21 +14,20 @@ from django.db import OperationalError
 
 from brokers.models import Account
 from execution import fills, pipeline, queues, tasks
-from execution.models import Order, Position, Signal, Strategy
+from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, script_of
 from tests.execution.guarding import clock, desk
+from tests.execution.trading import LANE, held, process, send
 from tests.factories import (
     PositionFactory,
     RouteFactory,
-    SignalFactory,
     allow_trading,
 )
 from tests.threads import beside
 
 __all__ = ["clock", "desk"]
 pytestmark = pytest.mark.django_db
-LANE = "BTC/USDT"
 S = OrderState
 
 
@@ -41,22 +40,6 @@ def account(scripted: Callable[..., Account]) -> Account:
 @pytest.fixture
 def strategy(account: Account) -> Strategy:
     return RouteFactory.create(account=account).strategy
-
-
-def send(strategy: Strategy, action: str = "buy", auth: str = "token", **alert: Any) -> Signal:
-    body = {"symbol": LANE, "action": action} | alert
-    return SignalFactory.create(strategy=strategy, action=action, alert=body, auth=auth)
-
-
-def process(signal: Signal) -> Signal:
-    tasks.process_signal(str(signal.pk))
-    signal.refresh_from_db()
-    return signal
-
-
-def held(account: Account) -> Decimal:
-    row = Position.objects.filter(account=account, symbol=LANE).first()
-    return row.quantity if row else Decimal(0)
 
 
 def test_connection_lost_between_accept_and_commit(

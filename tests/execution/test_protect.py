@@ -141,7 +141,7 @@ def test_a_fill_beside_an_alignment_is_not_forgotten(
     Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
     judged, filled, plain = threading.Event(), threading.Event(), protect._aligned
 
-    def slowly(case: Any) -> protect.Todo:
+    def slowly(case: Any) -> protect.NextStep:
         todo = plain(case)
         judged.set()
         filled.wait(0.5)

@@ -11,22 +11,21 @@ import pytest
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import tasks
-from execution.models import Position, Route, Signal, Strategy
+from execution.models import Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import switch
 from risk.models import TradingState
 from tests.brokers.scripted import report_of, script_of
+from tests.execution.trading import LANE, held, send
 from tests.factories import (
     OrderFactory,
     PositionFactory,
     RouteFactory,
-    SignalFactory,
     StrategyFactory,
     allow_trading,
 )
 
 pytestmark = pytest.mark.django_db
-LANE = "BTC/USDT"
 S = OrderState
 Accounts = Callable[..., Account]
 
@@ -41,22 +40,12 @@ def two(scripted: Accounts) -> tuple[Strategy, Account, Account]:
     return strategy, a, b
 
 
-def send(strategy: Strategy, action: str = "buy", auth: str = "token", **alert: Any) -> Signal:
-    body = {"symbol": LANE, "action": action} | alert
-    return SignalFactory.create(strategy=strategy, action=action, alert=body, auth=auth)
-
-
 def process(signal: Signal) -> Signal:
     tasks.process_signal(str(signal.pk))
     for account in Account.objects.all():
         tasks.run_lane(account.pk, LANE)
     signal.refresh_from_db()
     return signal
-
-
-def held(account: Account) -> Decimal:
-    row = Position.objects.filter(account=account, symbol=LANE).first()
-    return row.quantity if row else Decimal(0)
 
 
 def test_own_take_profits_of_two_accounts(two: Any, nudges: list[Any]) -> None:
