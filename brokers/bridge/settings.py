@@ -24,7 +24,7 @@ KNOWN = frozenset(
         "instruments", "tls_certificate", "tls_key",
     }
 )  # fmt: skip
-DRIVERS = ("mt5", "nt8")
+DRIVERS = ("mt5", "nt8", "ib")
 
 
 class SettingsError(ValueError):

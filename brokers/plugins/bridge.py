@@ -8,7 +8,7 @@ UNKNOWN.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -67,7 +67,7 @@ class BridgePlugin(ExecutionPlugin):
     """One account at one terminal."""
 
     name: ClassVar[str] = "bridge"
-    label: ClassVar[str] = "MetaTrader 5 or NinjaTrader 8 (bridge agent)"
+    label: ClassVar[str] = "MetaTrader 5, NinjaTrader 8 or Interactive Brokers (bridge agent)"
     credential_fields: ClassVar[tuple[str, ...]] = ("bridge_key",)
     option_fields: ClassVar[dict[str, str]] = {
         "url": "Where the agent listens: http://127.0.0.1:8811, or https:// with certificate_sha256",
@@ -75,7 +75,12 @@ class BridgePlugin(ExecutionPlugin):
         "certificate_sha256": "The fingerprint of the agent's certificate; without it the system's "
         "authorities decide",
         "vpn": "true vouches that a private address in url is reached through a tunnel of yours",
+        "shares": "true reads a lone US ticker (NASDAQ:AAPL) as that share for dollars (AAPL/USD)",
     }
+
+    @classmethod
+    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
+        return options.get("shares", False) is True
 
     def init(self, config: AccountConfig) -> None:
         """Check the configuration without any request."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.contract import CONNECTED
-from tests.brokers.terminals import mt5, nt8
-from tests.brokers.terminals.rigs import Mt5Rig, Nt8Rig, mt5_agent, nt8_agent
+from tests.brokers.terminals import ib, mt5, nt8
+from tests.brokers.terminals.rigs import IbRig, Mt5Rig, Nt8Rig, ib_agent, mt5_agent, nt8_agent
 from tests.venues.client import RunningVenue, running_venue
 
 
@@ -51,5 +51,17 @@ def nt8_rig(tmp_path: Path) -> Iterator[Nt8Rig]:
         agent.start()
         try:
             yield Nt8Rig(simulator, agent)
+        finally:
+            agent.kill()
+
+
+@pytest.fixture
+def ib_rig(tmp_path: Path) -> Iterator[IbRig]:
+    tws = ib.Tws()
+    with ib.running(tws) as port:
+        agent = ib_agent(tmp_path, tws, port)
+        agent.start()
+        try:
+            yield IbRig(tws, agent)
         finally:
             agent.kill()

@@ -17,7 +17,7 @@ from tests.brokers.contract import CCXT_VENUES, AlpacaRig, CcxtRig, OandaRig, Pa
 
 ZERO = Decimal(0)
 
-TERMINALS = ("mt5", "nt8")
+TERMINALS = ("mt5", "nt8", "ib")
 """Venues behind a bridge agent."""
 VENUES = [
     *CCXT_VENUES,

@@ -13,6 +13,7 @@ from brokers.bridge.settings import Settings
 CLASSES = {
     "mt5": "brokers.bridge.drivers.mt5:Mt5Driver",
     "nt8": "brokers.bridge.drivers.nt8:Nt8Driver",
+    "ib": "brokers.bridge.drivers.ib:IbDriver",
 }
 
 

@@ -1,7 +1,7 @@
 """A storm over the bridge: both ends killed at random under a terminal that loses requests and answers.
 
-`python -m tests.brokers.bridge.chaos --orders 10000` prints one JSON object; `--latency 1000` measures
-a quiet agent instead.
+`python -m tests.brokers.bridge.chaos --driver ib --orders 10000` prints one JSON object; `--latency`
+measures a quiet agent instead.
 """
 
 from __future__ import annotations
@@ -16,20 +16,59 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from brokers.bridge.drivers.mt5_terms import magic_of
+from brokers.client_ids import letters_and_digits
 from brokers.types import Outcome
 from tests.brokers.bridge.chaos_worker import request_of
-from tests.brokers.terminals import mt5
+from tests.brokers.terminals import ib, mt5
 from tests.brokers.terminals.agent import RunningAgent
-from tests.brokers.terminals.rigs import mt5_agent
+from tests.brokers.terminals.rigs import ib_agent, mt5_agent
 
 LOSSES = 0.02
 """Share of placements whose request is lost, and of those whose answer is; a twentieth of it hangs."""
+
+
+@dataclass(frozen=True)
+class Venue:
+    """A terminal with its agent. ``placed`` counts the orders of an identity in the terminal's book;
+    ``symbol`` and ``quantity`` are what is traded."""
+
+    agent: RunningAgent
+    symbol: str
+    quantity: str
+    placed: Callable[[str], int]
+
+
+@contextmanager
+def mt5_venue(folder: Path, trouble: Callable[[], Any] | None) -> Iterator[Venue]:
+    terminal = mt5.Mt5Terminal(balance=1e12, trouble=trouble)
+
+    def placed(identity: str) -> int:
+        return terminal.placed(magic_of(identity))
+
+    with mt5.running(terminal) as address:
+        yield Venue(mt5_agent(folder, terminal, address), "BTC/USDT", "0.001", placed)
+
+
+@contextmanager
+def ib_venue(folder: Path, trouble: Callable[[], Any] | None) -> Iterator[Venue]:
+    tws = ib.Tws(balance=Decimal(10) ** 12, trouble=trouble)
+
+    def placed(identity: str) -> int:
+        return tws.placed(letters_and_digits(identity))
+
+    with ib.running(tws) as port:
+        yield Venue(ib_agent(folder, tws, port), "BRK.A/USD", "1", placed)
+
+
+VENUES = {"mt5": mt5_venue, "ib": ib_venue}
 
 
 @dataclass
@@ -48,10 +87,11 @@ class Verdict:
     seconds: float = 0
 
 
-def storm(folder: Path, orders: int, calm: float, seed: int, seconds: float) -> Verdict:
+def storm(
+    folder: Path, driver: str, orders: int, calm: float, seed: int, seconds: float
+) -> Verdict:
     """Both ends are killed about every ``calm`` seconds until all orders have an end."""
     dice, verdict = random.Random(seed), Verdict(orders)
-    terminal = mt5.Mt5Terminal(balance=1e12)
 
     def trouble() -> str | None:
         drawn = dice.random()
@@ -60,41 +100,42 @@ def storm(folder: Path, orders: int, calm: float, seed: int, seconds: float) -> 
         verdict.faults += fault is not None
         return fault
 
-    terminal.trouble = trouble
     ledger = _ledger(folder / "ledger.sqlite3", orders, dice)
-    with mt5.running(terminal) as address:
-        agent = mt5_agent(folder, terminal, address)
-        agent.start()
+    with VENUES[driver](folder, trouble) as venue:
+        venue.agent.start()
         try:
-            _rage(agent, ledger, calm, dice, verdict, seconds)
+            _rage(venue, ledger, calm, dice, verdict, seconds)
         finally:
-            agent.kill()
-    _judge(ledger, terminal, verdict)
+            venue.agent.kill()
+    _judge(ledger, venue, verdict)
     return verdict
 
 
 def _rage(
-    agent: RunningAgent, ledger: Path, calm: float, dice: random.Random, v: Verdict, most: float
+    venue: Venue, ledger: Path, calm: float, dice: random.Random, v: Verdict, most: float
 ) -> None:
-    started, worker = time.monotonic(), _worker(agent, ledger)
+    started, worker = time.monotonic(), _worker(venue, ledger)
     while worker.poll() is None and time.monotonic() - started < most:
         time.sleep(dice.uniform(0.2, 2) * calm)
         if dice.random() < 0.5:
-            agent.kill()
+            venue.agent.kill()
             v.agent_kills += 1
-            agent.start()
+            venue.agent.start()
         elif worker.poll() is None:
             worker.kill()
             worker.wait()
             v.worker_kills += 1
-            worker = _worker(agent, ledger)
+            worker = _worker(venue, ledger)
     worker.kill()
     worker.wait()
     v.seconds = round(time.monotonic() - started, 1)
 
 
-def _worker(agent: RunningAgent, ledger: Path) -> subprocess.Popen[bytes]:
+def _worker(venue: Venue, ledger: Path) -> subprocess.Popen[bytes]:
+    agent = venue.agent
     told: dict[str, Any] = {
+        "symbol": venue.symbol,
+        "quantity": venue.quantity,
         "url": f"http://127.0.0.1:{agent.port}",
         "account": agent.account,
         "key": agent.key,
@@ -117,13 +158,10 @@ def _ledger(path: Path, orders: int, dice: random.Random) -> Path:
     return path
 
 
-def _judge(ledger: Path, terminal: mt5.Mt5Terminal, verdict: Verdict) -> None:
-    placed: dict[int, int] = {}
-    for row in [*terminal.orders.values(), *terminal.past.values()]:
-        placed[row["magic"]] = placed.get(row["magic"], 0) + 1
+def _judge(ledger: Path, venue: Venue, verdict: Verdict) -> None:
     with closing(sqlite3.connect(ledger)) as db:
         for identity, state in db.execute("SELECT identity, state FROM orders"):
-            there = placed.get(magic_of(identity), 0)
+            there = venue.placed(identity)
             verdict.doubled += there > 1
             verdict.accepted += state == "ACCEPTED"
             verdict.absent += state == "ABSENT"
@@ -132,25 +170,25 @@ def _judge(ledger: Path, terminal: mt5.Mt5Terminal, verdict: Verdict) -> None:
             verdict.unfinished += state not in ("ACCEPTED", "ABSENT")
 
 
-def latency(folder: Path, orders: int) -> dict[str, float]:
+def latency(folder: Path, driver: str, orders: int) -> dict[str, float]:
     """Milliseconds from the plugin's call to its accepted answer, one after the other."""
-    terminal = mt5.Mt5Terminal(balance=1e12)
-    with mt5.running(terminal) as address:
-        agent = mt5_agent(folder, terminal, address)
-        agent.start()
-        plugin, taken = agent.plugin(), []
-        plugin.fetch_data("BTC/USDT")
+    with VENUES[driver](folder, None) as venue:
+        venue.agent.start()
+        plugin, taken = venue.agent.plugin(), []
+        plugin.fetch_data(venue.symbol)
         for _ in range(orders):
-            request, started = request_of(uuid.uuid4().hex), time.perf_counter()
+            request = request_of(uuid.uuid4().hex, venue.symbol, venue.quantity)
+            started = time.perf_counter()
             assert plugin.execute_order(request).outcome is Outcome.ACCEPTED
             taken.append((time.perf_counter() - started) * 1000)
-        agent.kill()
+        venue.agent.kill()
     cuts = statistics.quantiles(taken, n=20)
     return {"orders": orders, "p50_ms": round(cuts[9], 2), "p95_ms": round(cuts[18], 2)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--driver", choices=sorted(VENUES), default="mt5")
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--calm", type=float, default=2.0, help="seconds between kills, about")
     parser.add_argument("--minutes", type=float, default=30)
@@ -159,9 +197,10 @@ def main() -> int:
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if told.latency:
-            sys.stdout.write(json.dumps(latency(Path(folder), told.latency)) + "\n")
+            sys.stdout.write(json.dumps(latency(Path(folder), told.driver, told.latency)) + "\n")
             return 0
-        verdict = storm(Path(folder), told.orders, told.calm, told.seed, told.minutes * 60)
+        told_of = (told.driver, told.orders, told.calm, told.seed, told.minutes * 60)
+        verdict = storm(Path(folder), *told_of)
     sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
     return int(bool(verdict.lost or verdict.doubled or verdict.ghosts or verdict.unfinished))
 

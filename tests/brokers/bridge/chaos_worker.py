@@ -33,9 +33,9 @@ TRIES = 3
 THREADS = 2
 
 
-def request_of(identity: str) -> OrderRequest:
+def request_of(identity: str, symbol: str, quantity: str) -> OrderRequest:
     side = Side.BUY if int(identity[0], 16) % 2 else Side.SELL
-    return OrderRequest(identity, "BTC/USDT", side, OrderType.MARKET, Decimal("0.001"))
+    return OrderRequest(identity, symbol, side, OrderType.MARKET, Decimal(quantity))
 
 
 class Ledger:
@@ -73,55 +73,61 @@ class Ledger:
             return count
 
 
-def send(plugin: BridgePlugin, ledger: Ledger, identity: str, tries: int) -> None:
-    result = plugin.execute_order(request_of(identity))
-    if result.outcome is Outcome.ACCEPTED:
-        ledger.book(identity, "ACCEPTED", tries, 0, 0)
-    elif result.outcome is Outcome.NOT_SENT:
-        ledger.book(identity, "PENDING", tries, 0, 0.05)
-    elif result.outcome is Outcome.UNKNOWN:
-        ledger.book(identity, "UNKNOWN", tries, 0, SETTLE)
-    else:
-        raise AssertionError(f"{identity}: {result}")
+class Sender:
+    """Gives every order of the ledger an end."""
 
+    def __init__(self, plugin: BridgePlugin, ledger: Ledger, symbol: str, quantity: str) -> None:
+        self.plugin, self.ledger = plugin, ledger
+        self.symbol, self.quantity = symbol, quantity
 
-def look(plugin: BridgePlugin, ledger: Ledger, identity: str, tries: int, looks: int) -> None:
-    try:
-        report = plugin.fetch_order(OrderRef(identity, "BTC/USDT", "", None))
-    except BrokerError:
-        ledger.book(identity, "UNKNOWN", tries, looks, 0.1)
-        return
-    if report is not None:
-        ledger.book(identity, "ACCEPTED", tries, 0, 0)
-    elif looks == 0:
-        ledger.book(identity, "UNKNOWN", tries, 1, SETTLE)
-    elif tries < TRIES:
-        ledger.book(identity, "PENDING", tries + 1, 0, 0)
-    else:
-        ledger.book(identity, "ABSENT", tries, 0, 0)
-
-
-def work(plugin: BridgePlugin, ledger: Ledger) -> None:
-    while ledger.unfinished():
-        row = ledger.take()
-        if row is None:
-            time.sleep(0.01)
-            continue
-        identity, state, tries, looks = row
-        if state == "PENDING":
-            send(plugin, ledger, identity, tries)
+    def send(self, identity: str, tries: int) -> None:
+        result = self.plugin.execute_order(request_of(identity, self.symbol, self.quantity))
+        if result.outcome is Outcome.ACCEPTED:
+            self.ledger.book(identity, "ACCEPTED", tries, 0, 0)
+        elif result.outcome is Outcome.NOT_SENT:
+            self.ledger.book(identity, "PENDING", tries, 0, 0.05)
+        elif result.outcome is Outcome.UNKNOWN:
+            self.ledger.book(identity, "UNKNOWN", tries, 0, SETTLE)
         else:
-            look(plugin, ledger, identity, tries, looks)
+            raise AssertionError(f"{identity}: {result}")
+
+    def look(self, identity: str, tries: int, looks: int) -> None:
+        try:
+            report = self.plugin.fetch_order(OrderRef(identity, self.symbol, "", None))
+        except BrokerError:
+            self.ledger.book(identity, "UNKNOWN", tries, looks, 0.1)
+            return
+        if report is not None:
+            self.ledger.book(identity, "ACCEPTED", tries, 0, 0)
+        elif looks == 0:
+            self.ledger.book(identity, "UNKNOWN", tries, 1, SETTLE)
+        elif tries < TRIES:
+            self.ledger.book(identity, "PENDING", tries + 1, 0, 0)
+        else:
+            self.ledger.book(identity, "ABSENT", tries, 0, 0)
+
+    def work(self) -> None:
+        while self.ledger.unfinished():
+            row = self.ledger.take()
+            if row is None:
+                time.sleep(0.01)
+                continue
+            identity, state, tries, looks = row
+            if state == "PENDING":
+                self.send(identity, tries)
+            else:
+                self.look(identity, tries, looks)
 
 
 def main(path: str, told: str) -> None:
     config: dict[str, Any] = json.loads(told)
     plugin, ledger = BridgePlugin(), Ledger(Path(path))
+    sender = Sender(plugin, ledger, config.pop("symbol"), config.pop("quantity"))
     key = {"bridge_key": config.pop("key")}
     plugin.init(AccountConfig("1", "storm", Environment.SANDBOX, config, key))
     ledger.db.execute("UPDATE orders SET state = 'UNKNOWN' WHERE state = 'SUBMITTING'")
     ledger.db.execute("UPDATE orders SET busy = 0")
-    threads = [threading.Thread(target=work, args=(plugin, ledger)) for _ in range(THREADS)]
+    threads = [threading.Thread(target=sender.work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:

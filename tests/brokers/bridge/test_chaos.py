@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.bridge.chaos import storm
+from tests.brokers.bridge.chaos import VENUES, storm
 
 
 @pytest.mark.storm
 @pytest.mark.timeout(240)
-def test_no_order_is_lost_or_doubled_whichever_end_dies(tmp_path: Path) -> None:
-    verdict = storm(tmp_path, orders=300, calm=0.7, seed=20261121, seconds=200)
+@pytest.mark.parametrize("driver", VENUES)
+def test_no_order_is_lost_or_doubled_whichever_end_dies(tmp_path: Path, driver: str) -> None:
+    verdict = storm(tmp_path, driver, orders=300, calm=0.7, seed=20261121, seconds=200)
     ends = (verdict.lost, verdict.doubled, verdict.ghosts, verdict.unfinished)
     assert ends == (0, 0, 0, 0), verdict
     assert verdict.accepted + verdict.absent == 300

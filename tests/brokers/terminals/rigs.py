@@ -12,9 +12,14 @@ from brokers.bridge.drivers.mt5_terms import magic_of
 from brokers.types import OrderRequest
 from tests.brokers.contract import Rig
 from tests.brokers.terminals.agent import RunningAgent
+from tests.brokers.terminals.ib import Tws
 from tests.brokers.terminals.mt5 import Mt5Terminal
 from tests.brokers.terminals.nt8 import Nt8Simulator
 
+SHARE = (
+    '[instruments."BRK.A/USD"]\nsymbol = "BRK A"\nmax_quantity = "1000"\ntype = "STK"\n'
+    'exchange = "SMART"\ncurrency = "USD"\nprimary_exchange = "NYSE"\n'
+)
 BTC = '[instruments."BTC/USDT"]\nsymbol = "BTCUSDT"\nmax_quantity = "1000"\n'
 
 
@@ -112,3 +117,36 @@ class Nt8Rig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.simulator.fill(broker_order_id, request.quantity * 500)
+
+
+def ib_agent(folder: Path, tws: Tws, port: int, **more: str) -> RunningAgent:
+    instruments, account = more.pop("instruments", SHARE), more.pop("account", tws.accounts[0])
+    table = f"port = {port}\nclient_id = 7\nanswer_seconds = 2\n{more.pop('table', '')}"
+    return RunningAgent(folder, "ib", account, instruments, table=table, **more)
+
+
+class IbRig(Rig):
+    """A share at 60000, traded whole."""
+
+    symbol = "BRK.A/USD"
+    lot = Decimal(2)
+
+    def __init__(self, tws: Tws, agent: RunningAgent) -> None:
+        self.tws = tws
+        self.agent = agent
+        self.plugin = self.connect()
+
+    def connect(self) -> ExecutionPlugin:
+        return self.agent.plugin()
+
+    def placed(self, request: OrderRequest) -> int:
+        return self.tws.placed(self.plugin.client_order_id(request.identity))
+
+    def lose_the_answer(self) -> None:
+        self.tws.faults.append("after")
+
+    def lose_the_request(self) -> None:
+        self.tws.faults.append("before")
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.tws.fill(int(broker_order_id), request.quantity / 2)
