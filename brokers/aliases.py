@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import date
 from difflib import get_close_matches
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account, Instrument, SymbolAlias
+from brokers.prepared import Prepared, given
 from brokers.registry import registry
 from brokers.symbols import resolve, squashed
 
@@ -43,9 +44,14 @@ def trades_shares(account: Account) -> bool:
 
 
 def _rows(account_id: int) -> list[SymbolAlias]:
-    mine = SymbolAlias.objects.filter(Q(account_id=account_id) | Q(account=None))
+    return _aliases(account=account_id)
+
+
+@Prepared
+def _aliases() -> QuerySet[SymbolAlias]:
+    mine = SymbolAlias.objects.filter(Q(account=given("account")) | Q(account=None))
     newest_first = F("valid_from").desc(nulls_last=True)
-    return list(mine.order_by(F("account").asc(nulls_last=True), newest_first))
+    return mine.order_by(F("account").asc(nulls_last=True), newest_first)
 
 
 def suggestions(account: Account, text: str) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from execution.marks import Mark, marks_of
 from execution.models import AccountDay, Fill, Position
 from risk.book import Day
@@ -36,7 +37,7 @@ def today(account: Account, now: datetime) -> Day:
     booked, held = _realised_since({account.pk: began}), _held([account.pk])
     marks = _marks(booked, held, now)
     realised, open_result = _realised(booked, marks), _gain(held, marks)
-    row = AccountDay.objects.filter(account=account, day=day).first()
+    row = _days.first(account=account.pk, day=day)
     if open_result is None:
         return Day(realised, None, row.best if row else Decimal(0))
     if row is None:
@@ -94,8 +95,18 @@ class _Holding(NamedTuple):
 
 
 def _held(accounts: Collection[int]) -> list[_Holding]:
-    rows = Position.objects.filter(account__in=accounts).exclude(quantity=0).order_by()
-    return [_Holding(*row) for row in rows.values_list(*_Holding._fields)]
+    return [_Holding(*row) for row in _holdings(accounts=list(accounts))]
+
+
+@Prepared
+def _days() -> QuerySet[AccountDay]:
+    return AccountDay.objects.filter(account=given("account"), day=given("day"))
+
+
+@Prepared
+def _holdings() -> QuerySet[Position, tuple[Any, ...]]:
+    held = Position.objects.filter(account__any=given("accounts")).exclude(quantity=0)
+    return held.order_by().values_list(*_Holding._fields)
 
 
 def _marks(booked: Mapping[_Place, Decimal], held: Iterable[_Holding], now: datetime) -> _Marks:
@@ -122,7 +133,12 @@ def _realised_since(began: Mapping[int, datetime]) -> dict[_Place, Decimal]:
     found: dict[_Place, Decimal] = {}
     for moment in set(began.values()):
         accounts = [pk for pk, start in began.items() if start == moment]
-        rows = Fill.objects.filter(account__in=accounts, recorded_at__gte=moment).order_by()
-        sums = rows.values_list("account_id", "symbol").annotate(Sum("realised_pnl"))
+        sums = _results(accounts=accounts, since=moment)
         found |= {(pk, symbol): result for pk, symbol, result in sums}
     return found
+
+
+@Prepared
+def _results() -> QuerySet[Fill, tuple[Any, ...]]:
+    rows = Fill.objects.filter(account__any=given("accounts"), recorded_at__gte=given("since"))
+    return rows.order_by().values_list("account_id", "symbol").annotate(Sum("realised_pnl"))

@@ -9,10 +9,12 @@ from decimal import Decimal
 from functools import partial
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from execution.models import Difference, Position
 from risk import audit, notices
 from risk.channels import Event
@@ -88,8 +90,13 @@ def _outdated(row: Difference, seen: Seen) -> bool:
 
 def blocks_entries(account_id: int, symbol: str) -> Difference | None:
     """The open difference that forbids opening anything in this symbol, if there is one."""
-    rows = Difference.objects.filter(account_id=account_id, symbol=symbol)
-    return rows.filter(state__in=Difference.BLOCKING).first()
+    return _blocking.first(account=account_id, symbol=symbol)
+
+
+@Prepared
+def _blocking() -> QuerySet[Difference]:
+    rows = Difference.objects.filter(account=given("account"), symbol=given("symbol"))
+    return rows.filter(state__in=Difference.BLOCKING)[:1]
 
 
 def ignore(difference: Difference, *, reason: str) -> None:

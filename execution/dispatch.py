@@ -12,6 +12,7 @@ from django.utils import timezone
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
 from execution import decisions, draining, fills, lanes, metrics, tracing
@@ -36,7 +37,7 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     """
     handled = lanes.end_expired(account_id, symbol)
     while not draining.has_begun() and lanes.is_waiting(account_id, symbol):
-        account = Account.objects.get(pk=account_id)
+        [account] = _account(account=account_id)
         if account.reconciled_at is None:
             break
         order = lanes.claim_next(account, symbol)
@@ -47,6 +48,9 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
                 place(order, account)
         handled.append(order)
     return handled
+
+
+_account = Prepared(lambda: Account.objects.filter(pk=given("account")))
 
 
 def place(order: Order, account: Account) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from execution.legs import (
-    own_orders,
+    orders_from,
 )
 from execution.models import Order, Signal
 from execution.states import TERMINAL, OrderState, SignalState
@@ -17,7 +17,7 @@ from risk.types import ReasonCode
 
 def settle(signal_id: UUID) -> SignalState | None:
     """Bring a decided signal's disposition in line with its orders; ``None`` if nothing changed."""
-    orders = list(own_orders(signal_id))
+    orders = orders_from(signal_id)
     if not orders:
         return None
     state, reason, detail = disposition(orders)

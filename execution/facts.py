@@ -11,19 +11,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, OuterRef, Subquery, Sum
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
+from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, TimeInForce
 from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
-from execution.models import Position, Strategy
+from execution.models import Order, Position, Strategy
 from execution.states import WORKING
 from risk import breakers
 from risk.arithmetic import average_true_range, is_positive
@@ -138,7 +139,7 @@ def instrument_of(
 def _instrument_row(
     account: Account, plugin: ExecutionPlugin, symbol: str, *, is_exit: bool = False
 ) -> InstrumentRow:
-    row = InstrumentRow.objects.filter(account=account, symbol=symbol).first()
+    row = _known_rules.first(account=account.pk, symbol=symbol)
     now = timezone.now()
     if row is not None and now - row.refreshed_at < INSTRUMENT_AGE:
         return row
@@ -166,6 +167,11 @@ def _instrument_row(
         },
     )
     return row
+
+
+@Prepared
+def _known_rules() -> QuerySet[InstrumentRow]:
+    return InstrumentRow.objects.filter(account=given("account"), symbol=given("symbol"))
 
 
 def _rate(
@@ -300,12 +306,22 @@ def complete(
 def _lane(case: book.Case) -> Mapping[str, Any]:
     """Position and working orders in one statement: a fill that commits between two would move a
     quantity from the orders to the position unseen, and count it in neither."""
-    working = case.orders().filter(account=OuterRef("pk"), state__in=WORKING).order_by()
-    lane = working.filter(symbol=case.symbol).values("account")
+    row: Mapping[str, Any]
+    [row] = _lanes(account=case.account.pk, symbol=case.symbol, but=list(case.but))
+    return row
+
+
+@Prepared
+def _lanes() -> QuerySet[Account, Any]:
+    here = {"account": OuterRef("pk"), "symbol": given("symbol")}
+    orders = Order.objects.exclude(pk__any=given("but")).order_by()
+    working = orders.filter(account=OuterRef("pk"), state__in=WORKING)
+    lane = orders.filter(**here, state__in=WORKING).values("account")
     left = lane.annotate(left=Sum(F("quantity") - F("filled_quantity"))).values("left")
-    held = Position.objects.filter(account=OuterRef("pk"), symbol=case.symbol).values("quantity")
+    held = Position.objects.filter(**here).order_by().values("quantity")
     return (
-        Account.objects.filter(pk=case.account.pk)
+        Account.objects.filter(pk=given("account"))
+        .order_by()
         .values(
             held=Subquery(held),
             buying=Subquery(left.filter(side=Side.BUY.value)),
@@ -314,5 +330,4 @@ def _lane(case: book.Case) -> Mapping[str, Any]:
                 working.values("account").annotate(count=Count("pk")).values("count")
             ),
         )
-        .get()
     )

@@ -13,11 +13,14 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
+from brokers.prepared import Prepared, given
 from brokers.types import FillReport, OrderReport, Side
 from execution import arming, decisions, metrics, positions
 from execution.models import Fill, Order, Position
@@ -90,7 +93,16 @@ def next_poll(order: Order) -> Any:
 
 def _lock(order: Order) -> None:
     """Hold the order's row, and know it as it is now."""
-    order.refresh_from_db(from_queryset=Order.objects.select_for_update(no_key=True, of=("self",)))
+    [now] = _locked(order=order.pk)
+    for field in Order._meta.concrete_fields:
+        setattr(order, field.attname, getattr(now, field.attname))
+    order.signal = now.signal
+
+
+@Prepared
+def _locked() -> QuerySet[Order]:
+    mine = Order.objects.filter(pk=given("order")).select_related("signal")
+    return mine.select_for_update(no_key=True, of=("self",))
 
 
 def _reason(order: Order, event: Event) -> str:
@@ -137,11 +149,7 @@ def _move_if_news(
 
 def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
     told = {report.trade_id: report for report in reports}
-    booked = dict(
-        Fill.objects.filter(account_id=order.account_id, trade_id__in=told).values_list(
-            "trade_id", "order_id"
-        )
-    )
+    booked = dict(_booked(account=order.account_id, trades=list(told))) if told else {}
     for trade_id, owner in booked.items():
         if owner != order.pk:
             logger.error("trade %s of order %s is booked on %s", trade_id, order.pk, owner)
@@ -155,6 +163,12 @@ def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
     position.save()
     arming.arm(order)
     return len(fresh)
+
+
+@Prepared
+def _booked() -> QuerySet[Fill, tuple[str, UUID]]:
+    there = Fill.objects.filter(account=given("account"), trade_id__any=given("trades"))
+    return there.order_by().values_list("trade_id", "order_id")
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:
@@ -200,5 +214,10 @@ def _tell(order: Order, report: FillReport) -> None:
 
 def _totals(order: Order) -> tuple[Decimal, Decimal | None]:
     """Filled quantity and average price from the fills on record."""
-    rows = Fill.objects.filter(order=order).values_list("quantity", "price")
-    return positions.totals(list(rows))
+    return positions.totals(_traded(order=order.pk))
+
+
+@Prepared
+def _traded() -> QuerySet[Fill, tuple[Decimal, Decimal]]:
+    mine = Fill.objects.filter(order=given("order"))
+    return mine.order_by().values_list("quantity", "price")

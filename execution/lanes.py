@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Case, IntegerField, Value, When
+from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
 from brokers.capabilities import Capabilities
 from brokers.errors import BrokerError
 from brokers.models import Account, Instrument
+from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Environment, Side
 from execution import facts, throttle
@@ -45,35 +47,54 @@ class LaneTaken(Exception):
 
 def end_expired(account_id: int, symbol: str) -> list[Order]:
     """End what has become too old to be sent, also behind an open breaker or a blocked lane."""
-    expired = Order.objects.filter(
-        account_id=account_id,
-        symbol=symbol,
-        state=OrderState.PENDING,
-        expires_at__lt=timezone.now(),
-    )
-    return [order for order in expired.order_by("id") if _end_unsent(order, _too_old())]
+    expired = _expired(account=account_id, symbol=symbol, now=timezone.now())
+    return [order for order in expired if _end_unsent(order, _too_old())]
+
+
+def _lane() -> QuerySet[Order]:
+    return Order.objects.filter(account=given("account"), symbol=given("symbol"))
+
+
+@Prepared
+def _expired() -> QuerySet[Order]:
+    pending = _lane().filter(state=OrderState.PENDING)
+    return pending.filter(expires_at__lt=given("now")).order_by("id")
 
 
 def is_waiting(account_id: int, symbol: str) -> bool:
     """Whether the lane holds anything that has not been sent, sendable now or not."""
-    lane = Order.objects.filter(account_id=account_id, symbol=symbol)
-    return lane.filter(state=OrderState.PENDING).exists()
+    return bool(_any_pending(account=account_id, symbol=symbol))
+
+
+@Prepared
+def _any_pending() -> QuerySet[Order, UUID]:
+    pending = _lane().filter(state=OrderState.PENDING)
+    return pending.order_by().values_list("pk", flat=True)[:1]
 
 
 def _next(account_id: int, symbol: str) -> Order | None:
     """The order the lane sends next; ``None`` while that one must wait, and all behind it."""
-    lane = Order.objects.filter(account_id=account_id, symbol=symbol)
-    unresolved = set(lane.filter(state__in=UNRESOLVED).values_list("role", flat=True))
+    place = {"account": account_id, "symbol": symbol}
+    unresolved = set(_unresolved(**place))
     if unresolved - {Order.Role.ENTRY}:
         # A second exit on top of one that may be filling could turn the position over.
         return None
-    waiting = lane.filter(state=OrderState.PENDING)
-    if unresolved:
-        waiting = waiting.exclude(role=Order.Role.ENTRY)
-    order = waiting.order_by(EXITS_FIRST, "id").select_related("strategy").first()
-    if order is None or order.next_check_at is None or order.next_check_at <= timezone.now():
-        return order
-    return None
+    order = _first_pending.first(**place)
+    if order is None or (unresolved and order.role == Order.Role.ENTRY):
+        return None
+    is_due = order.next_check_at is None or order.next_check_at <= timezone.now()
+    return order if is_due else None
+
+
+@Prepared
+def _unresolved() -> QuerySet[Order, str]:
+    return _lane().filter(state__in=UNRESOLVED).order_by().values_list("role", flat=True)
+
+
+@Prepared
+def _first_pending() -> QuerySet[Order]:
+    pending = _lane().filter(state=OrderState.PENDING)
+    return pending.order_by(EXITS_FIRST, "id").select_related("strategy")[:1]
 
 
 def claim_next(account: Account, symbol: str) -> Order | None:
@@ -107,8 +128,14 @@ def _is_crowded(order: Order) -> bool:
     """Whether the account has its share of placements under way: a venue that hangs must not hold
     every thread of the workers. Exits have as much again to themselves. Claims of one moment may pass
     together; a few more do no harm."""
-    under_way = Order.objects.filter(account_id=order.account_id, state=OrderState.SUBMITTING)
-    return under_way.count() >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
+    under_way = len(_under_way(account=order.account_id))
+    return under_way >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
+
+
+@Prepared
+def _under_way() -> QuerySet[Order, UUID]:
+    sent = Order.objects.filter(account=given("account"), state=OrderState.SUBMITTING)
+    return sent.order_by().values_list("pk", flat=True)
 
 
 def _capabilities(account: Account) -> Capabilities | Refusal:
@@ -156,14 +183,25 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
 
 def _closable(order: Order) -> Decimal:
     """How much of the position ``order`` may still close: a stop may have filled while it waited."""
-    place = {"account_id": order.account_id, "symbol": order.symbol}
-    quantities = Position.objects.filter(**place).order_by().values_list("quantity", flat=True)
-    steps = Instrument.objects.filter(**place).order_by().values_list("quantity_step", flat=True)
-    held = max(next(iter(quantities), Decimal(0)) * -Side(order.side).sign, Decimal(0))
+    place = {"account": order.account_id, "symbol": order.symbol}
+    quantity = _held.first(**place) or Decimal(0)
+    held = max(quantity * -Side(order.side).sign, Decimal(0))
     if held >= order.quantity:
         return order.quantity
-    step = next(iter(steps), None)
+    step = _step.first(**place)
     return floor_to(held, step) if step else held
+
+
+@Prepared
+def _held() -> QuerySet[Position, Decimal]:
+    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity", flat=True)
+
+
+@Prepared
+def _step() -> QuerySet[Instrument, Decimal]:
+    here = Instrument.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity_step", flat=True)
 
 
 def _end_unsent(order: Order, reason: Refusal) -> bool:
@@ -203,12 +241,8 @@ def _claim(order: Order, capabilities: Capabilities) -> None:
 
 
 def _is_blocked(order: Order) -> bool:
-    unresolved = Order.objects.filter(
-        account_id=order.account_id, symbol=order.symbol, state__in=UNRESOLVED
-    )
-    if order.is_exit:
-        unresolved = unresolved.exclude(role=Order.Role.ENTRY)
-    return unresolved.exists()
+    unresolved = _unresolved(account=order.account_id, symbol=order.symbol)
+    return any(role != Order.Role.ENTRY or not order.is_exit for role in unresolved)
 
 
 def lease_ended_before(moment: datetime) -> list[Order]:

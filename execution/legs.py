@@ -17,12 +17,13 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import connection
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Value
 from django.utils import timezone
 
 from brokers.aliases import suggestions, symbol_for
 from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.types import Environment, Side
 from execution import bulkheads, facts
 from execution.aims import only_exits, wants_flat
@@ -50,7 +51,7 @@ def open_legs(signal: Signal, alert: Alert) -> list[Leg]:
     if alert.action is Action.CANCEL:
         return [_leg(route, alert) for route in routes]
     if len(routes) > 1:
-        done = accounts_done(own_orders(signal.pk))
+        done = accounts_done(orders_from(signal.pk))
         routes = [route for route in routes if route.account_id not in done]
     # Threads would not see what a transaction of ours has done so far.
     if len(routes) > 1 and not connection.in_atomic_block:
@@ -86,21 +87,31 @@ def routes_of(strategy: Strategy, alert: Alert) -> list[Route]:
     if alert.account:
         named = Account.objects.filter(name=alert.account)
         return [Route(strategy=strategy, account=account) for account in named]
-    return list(
-        Route.objects.filter(strategy=strategy, is_enabled=True)
-        .select_related("account", "strategy")
-        .order_by("account_id")
-    )
+    return _routes(strategy=strategy.pk)
+
+
+@Prepared
+def _routes() -> QuerySet[Route]:
+    routes = Route.objects.filter(strategy=given("strategy"), is_enabled=True)
+    return routes.select_related("account", "strategy").order_by("account_id")
 
 
 def no_route() -> Refusal:
     return Refusal(ReasonCode.NO_ROUTE, "the strategy has no enabled route to an account")
 
 
-def own_orders(signal_id: UUID | OuterRef) -> QuerySet[Order]:
+def own_orders(signal_id: UUID | OuterRef | Value) -> QuerySet[Order]:
     """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
     mine = Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
     return mine.defer(*LONG)
+
+
+def orders_from(signal_id: UUID) -> list[Order]:
+    """``own_orders`` at this moment."""
+    return _orders_from(signal=signal_id)
+
+
+_orders_from = Prepared(lambda: own_orders(given("signal")))
 
 
 def accounts_done(orders: Iterable[Order]) -> set[int]:
@@ -120,8 +131,13 @@ def reduces(account: Account, symbol: str, alert: Alert) -> bool:
 
 def held_in(account: Account, symbol: str) -> Decimal:
     """The position's signed quantity by our book."""
-    row = Position.objects.filter(account=account, symbol=symbol).order_by()
-    return next(iter(row.values_list("quantity", flat=True)), Decimal(0))
+    return _held.first(account=account.pk, symbol=symbol) or Decimal(0)
+
+
+@Prepared
+def _held() -> QuerySet[Position, Decimal]:
+    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity", flat=True)
 
 
 def _leaves(alert: Alert) -> bool:
@@ -210,8 +226,13 @@ def _refuse_account(account: Account) -> None:
 def alive_in(leg: Leg) -> list[Order]:
     """The lane's orders that have not ended, all as of one moment: of two questions each could miss
     an order that is between their states."""
-    lane = Order.objects.filter(account=leg.account, symbol=leg.symbol).defer(*LONG)
-    return list(lane.exclude(state__in=TERMINAL).order_by("id"))
+    return _alive(account=leg.account.pk, symbol=leg.symbol)
+
+
+@Prepared
+def _alive() -> QuerySet[Order]:
+    lane = Order.objects.filter(account=given("account"), symbol=given("symbol")).defer(*LONG)
+    return lane.exclude(state__in=TERMINAL).order_by("id")
 
 
 def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.models import Instrument
+from brokers.prepared import Prepared, given
 from brokers.types import Environment, Quote
 from risk.arithmetic import is_positive
 from risk.book import Seen
@@ -56,12 +57,11 @@ def note(row: Instrument, quote: Quote, rate: Decimal) -> Seen | None:
 def marks_of(places: Iterable[tuple[int, str]], now: datetime) -> dict[tuple[int, str], Mark]:
     """The marks of (account, symbol) pairs, those without one left out. One query."""
     wanted = set(places)
-    rows = Instrument.objects.filter(
-        account__in={account for account, _ in wanted},
-        symbol__in={symbol for _, symbol in wanted},
-        last_price__isnull=False,
-        last_price_at__isnull=False,
-    ).select_related("account")
+    if not wanted:
+        return {}
+    rows = _priced(
+        accounts=[account for account, _ in wanted], symbols=[symbol for _, symbol in wanted]
+    )
     return {
         (row.account_id, row.symbol): Mark(
             price=row.last_price or Decimal(0),
@@ -73,3 +73,13 @@ def marks_of(places: Iterable[tuple[int, str]], now: datetime) -> dict[tuple[int
         for row in rows
         if (row.account_id, row.symbol) in wanted
     }
+
+
+@Prepared
+def _priced() -> QuerySet[Instrument]:
+    return Instrument.objects.filter(
+        account__any=given("accounts"),
+        symbol__any=given("symbols"),
+        last_price__isnull=False,
+        last_price_at__isnull=False,
+    ).select_related("account")

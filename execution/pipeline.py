@@ -11,10 +11,11 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from execution import amending, approvals, arrivals, metrics, protect
 from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, must_wait, want_gone
@@ -26,7 +27,7 @@ from execution.legs import (
     lane_legs,
     no_route,
     open_legs,
-    own_orders,
+    orders_from,
     reduces,
 )
 from execution.models import Order, Route, Signal
@@ -78,7 +79,7 @@ def _refuse(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
     Orders it has made already stand, and its state follows them: only the accounts that have none,
     and the second half of a reversal, get a refused one.
     """
-    mine = list(own_orders(signal.pk))
+    mine = orders_from(signal.pk)
     if not mine:
         return _finish(signal, state, refusal)
     done = _settled_for(mine)
@@ -87,7 +88,7 @@ def _refuse(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
         if leg.account.pk not in done:
             order = create_order(signal, alert, replace(leg, refusal=refusal))
             protect.resume(order.account_id, order.symbol)
-    _conclude(signal, list(own_orders(signal.pk)))
+    _conclude(signal, orders_from(signal.pk))
     return Decision(Step.DECIDED)
 
 
@@ -105,7 +106,7 @@ def decide(signal: Signal) -> Decision:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _refuse_alone(signal, state, refusal)
     legs = open_legs(signal, alert)
-    if not legs and not own_orders(signal.pk).exists():
+    if not legs and not orders_from(signal.pk):
         return _refuse_alone(signal, SignalState.DENIED, no_route())
     if throttled := _throttled(signal, alert, legs):
         return _refuse_alone(signal, SignalState.DENIED, throttled)
@@ -142,7 +143,7 @@ def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | N
     refusal = arrivals.over_limit(signal)
     if refusal is None or any(reduces(leg.account, leg.symbol, alert) for leg in legs):
         return None
-    return None if own_orders(signal.pk).exists() else refusal
+    return None if orders_from(signal.pk) else refusal
 
 
 def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
@@ -165,17 +166,27 @@ def _is_mine(signal: Signal, legs: Sequence[Leg]) -> bool:
     """Lock the legs' accounts, then the signal; whether it is still to be decided."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
-    rows = Account.objects.filter(pk__in=accounts).order_by("pk")
-    list(rows.select_for_update(no_key=True).values_list("pk"))
-    waiting = Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED)
-    return waiting.select_for_update(no_key=True).exists()
+    _locked_accounts(accounts=accounts)
+    return bool(_locked_undecided(signal=signal.pk))
+
+
+@Prepared
+def _locked_accounts() -> QuerySet[Account, int]:
+    rows = Account.objects.filter(pk__any=given("accounts")).order_by("pk")
+    return rows.select_for_update(no_key=True).values_list("pk", flat=True)
+
+
+@Prepared
+def _locked_undecided() -> QuerySet[Signal, UUID]:
+    waiting = Signal.objects.filter(pk=given("signal"), state=SignalState.RECEIVED)
+    return waiting.select_for_update(no_key=True).values_list("pk", flat=True)
 
 
 def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     """An order for each leg. One that is late, or whose lane is not quiet, holds up no other: it is
     decided the next time.
     """
-    mine = list(own_orders(signal.pk))
+    mine = orders_from(signal.pk)
     done = _settled_for(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
     waits = approvals.is_wanted(signal, is_exit=True)
@@ -187,7 +198,7 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
         if order and order.state == OrderState.DENIED:
             protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
-    orders = list(own_orders(signal.pk)) if mine else [order for order in made if order]
+    orders = orders_from(signal.pk) if mine else [order for order in made if order]
     if _is_half_done(orders) or len(ready) < len(legs):
         return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel)
     _conclude(signal, orders)

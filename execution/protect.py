@@ -14,11 +14,12 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
 from execution.facts import instrument_of
@@ -74,7 +75,7 @@ class _Case:
 
 def align(account: Account, symbol: str) -> NextStep:
     """Bring the protective orders of one position in line with it. Raises BrokerError or Refusal."""
-    plan = Protection.objects.filter(account=account, symbol=symbol).first()
+    plan = _plan.first(account=account.pk, symbol=symbol)
     if plan is None:
         return NextStep()
     if not plan.is_active and not _live_stops(account.pk, symbol):
@@ -92,6 +93,11 @@ def align(account: Account, symbol: str) -> NextStep:
         return step
 
 
+@Prepared
+def _plan() -> QuerySet[Protection]:
+    return Protection.objects.filter(account=given("account"), symbol=given("symbol"))
+
+
 def _locked_plan(account_id: int, symbol: str) -> Protection:
     plans = Protection.objects.select_for_update(of=("self",))
     plans = plans.select_related("account", "entry__strategy")
@@ -107,8 +113,13 @@ def _held(account_id: int, symbol: str, *, lock: bool = False) -> Decimal:
 
 def _live_stops(account_id: int, symbol: str) -> list[Order]:
     """Protective orders that may be at the venue or on their way, oldest first."""
-    stops = Order.objects.filter(_STOPS, account_id=account_id, symbol=symbol)
-    return list(stops.exclude(state__in=TERMINAL).order_by("id"))
+    return _live(account=account_id, symbol=symbol)
+
+
+@Prepared
+def _live() -> QuerySet[Order]:
+    stops = Order.objects.filter(_STOPS, account=given("account"), symbol=given("symbol"))
+    return stops.exclude(state__in=TERMINAL).order_by("id")
 
 
 def _aligned(case: _Case) -> NextStep:

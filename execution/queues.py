@@ -15,6 +15,7 @@ from django.utils import timezone
 from brokers.aliases import aliases_on, trades_shares
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.symbols import resolve
 from execution.aims import depends_on_position, turns_over
 from execution.alerts import Action, Alert, MarketPosition
@@ -25,6 +26,7 @@ from risk.types import QuantityType
 
 Queue = tuple[int, str, str]
 """Strategy, symbol, and the account an alert by hand names: decided one after the other."""
+_OF_QUEUE = ("strategy", "symbol", "account")
 ACCOUNT = Coalesce(KeyTextTransform("account", "alert"), Value(""), output_field=TextField())
 """The account an alert by hand names, else nothing."""
 CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
@@ -52,6 +54,11 @@ def key_of(signal: Signal) -> Queue:
 
 def places(signal_ids: Sequence[str]) -> list[Place]:
     """Of those that are undecided, in order of arrival."""
+    return [Place(*row) for row in _places(signals=list(map(UUID, signal_ids)))]
+
+
+@Prepared
+def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, bool]]:
     waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
     ahead = waiting.filter(
         strategy_id=OuterRef("strategy_id"),
@@ -59,11 +66,9 @@ def places(signal_ids: Sequence[str]) -> list[Place]:
         named=OuterRef("named"),
         pk__lt=OuterRef("pk"),
     ).exclude(action=OuterRef("action"))
-    rows = waiting.filter(pk__in=signal_ids).annotate(may_overtake=Exists(ahead)).order_by("id")
-    return [
-        Place(*row)
-        for row in rows.values_list("pk", "strategy_id", "symbol", "named", "may_overtake")
-    ]
+    rows = waiting.filter(pk__any=given("signals")).annotate(may_overtake=Exists(ahead))
+    in_order = rows.order_by("id")
+    return in_order.values_list("pk", "strategy_id", "symbol", "named", "may_overtake")
 
 
 def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
@@ -80,11 +85,18 @@ def next_undecided(queue: Queue) -> Signal | None:
     """The signal of a queue to decide next: in order of arrival, but one that closes the position
     overtakes what it makes void.
     """
-    waiting = undecided(*queue).select_related("strategy")
-    first: list[Signal] = list(waiting.order_by("id")[:2])
-    if len(first) > 1 and (closing := waiting.filter(CLOSES_EVERYTHING).order_by("-id").first()):
-        return closing
+    first = _first_two(**dict(zip(_OF_QUEUE, queue, strict=True)))
+    if len(first) > 1:
+        waiting = undecided(*queue).select_related("strategy")
+        if closing := waiting.filter(CLOSES_EVERYTHING).order_by("-id").first():
+            return closing
     return first[0] if first else None
+
+
+@Prepared
+def _first_two() -> QuerySet[Signal]:
+    waiting = undecided(*map(given, _OF_QUEUE)).select_related("strategy")
+    return waiting.order_by("id")[:2]
 
 
 def overtaking(place: Place) -> Signal | None:
@@ -125,7 +137,9 @@ def is_sized(alert: Alert) -> bool:
     return is_base and not turns_over(alert)
 
 
-def undecided(strategy_id: int, symbol: str, account: str) -> QuerySet[Signal]:
+def undecided(
+    strategy_id: int | Value, symbol: str | Value, account: str | Value
+) -> QuerySet[Signal]:
     waiting = Signal.objects.filter(strategy_id=strategy_id, symbol=symbol)
     return waiting.annotate(named=ACCOUNT).filter(named=account, state=SignalState.RECEIVED)
 
@@ -139,20 +153,25 @@ def waiting_for(account: Account, symbol: str) -> list[UUID]:
     """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
     lane; deciding on its behalf begins with the oldest.
     """
-    routed = Q(strategy__routes__account=account)
-    by_hand = Q(alert__account=account.name)
-    newest = (
-        Signal.objects.filter(routed | by_hand, state=SignalState.RECEIVED)
-        .order_by("strategy_id", "symbol", "alert__account", "-id")
-        .distinct("strategy_id", "symbol", "alert__account")
-        .values_list("pk", "symbol")
-    )
-    found = list(newest)
+    found = _newest(account=account.pk, name=account.name)
     if not found:
         return []
     aliases = aliases_on(timezone.now().date(), account.pk)
     shares = trades_shares(account)
     return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
+
+
+@Prepared
+def _newest() -> QuerySet[Signal, tuple[UUID, str]]:
+    routed = Q(strategy__routes__account=given("account"))
+    by_hand = Q(named=given("name"))
+    waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
+    return (
+        waiting.filter(routed | by_hand)
+        .order_by("strategy_id", "symbol", "alert__account", "-id")
+        .distinct("strategy_id", "symbol", "alert__account")
+        .values_list("pk", "symbol")
+    )
 
 
 def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, shares: bool) -> bool:

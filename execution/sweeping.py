@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.contrib.postgres.aggregates import BoolOr
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.utils import timezone
 
+from brokers.prepared import Prepared, given
 from execution import cancels, flatten, halting
 from execution.legs import own_orders
 from execution.models import Order, Signal
@@ -44,27 +45,33 @@ def _due_orders() -> list[UUID]:
     return ids
 
 
-def waiting_lanes(account_id: int | None = None) -> list[tuple[int, str]]:
-    """Lanes with something to send, those with exits first: of one account, or of all where it was
-    left behind. Of more than one sweep takes, some at random, so that those that cannot go on hide
-    no others for long.
+def waiting_lanes() -> list[tuple[int, str]]:
+    """Lanes that were left behind with something to send, those with exits first. Of more than one
+    sweep takes, some at random, so that those that cannot go on hide no others for long.
     """
     now = timezone.now()
-    of_account = Q(account_id=account_id)
-    left_behind = Q(updated_at__lt=now - LEFT_BEHIND)
-    lanes = (
-        Order.objects.filter(left_behind if account_id is None else of_account)
-        .filter(state=OrderState.PENDING)
-        .exclude(next_check_at__gt=now)
-        .order_by()
-        .values_list("account_id", "symbol")
-        .annotate(has_exit=BoolOr(~Q(role=Order.Role.ENTRY)))
-        .order_by("?")
-    )
-    found = list(lanes)
+    found = _lanes(now).filter(updated_at__lt=now - LEFT_BEHIND).order_by("?")
     exits = [(account, symbol) for account, symbol, has_exit in found if has_exit]
     entries = [(account, symbol) for account, symbol, has_exit in found if not has_exit]
     return exits[:BATCH] + entries[:BATCH]
+
+
+def lanes_of(account_id: int) -> list[tuple[int, str]]:
+    """Lanes of an account with something to send, those with exits first."""
+    rows = _lanes_of(account=account_id, now=timezone.now())
+    return [(account, symbol) for account, symbol, _ in rows]
+
+
+@Prepared
+def _lanes_of() -> QuerySet[Order, tuple[int, str, bool]]:
+    of_account = _lanes(given("now")).filter(account=given("account"))
+    return of_account.order_by(F("has_exit").desc(), "?")[:BATCH]
+
+
+def _lanes(now: datetime | Value) -> QuerySet[Order, tuple[int, str, bool]]:
+    pending = Order.objects.filter(state=OrderState.PENDING).exclude(next_check_at__gt=now)
+    lanes = pending.order_by().values_list("account_id", "symbol")
+    return lanes.annotate(has_exit=BoolOr(~Q(role=Order.Role.ENTRY)))
 
 
 def undecided_signals() -> list[UUID]:

@@ -348,7 +348,7 @@ def watch(account_id: int) -> None:
 
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
-    for lane_account, symbol in sweeping.waiting_lanes(account_id)[: lanes.MAX_UNDER_WAY]:
+    for lane_account, symbol in sweeping.lanes_of(account_id)[: lanes.MAX_UNDER_WAY]:
         hand_out(run_lane, lane_account, symbol)
 
 
@@ -437,7 +437,7 @@ def forget_quiet_addresses() -> None:
 def probe_venue(account_id: int) -> None:
     """Ask a venue whose breaker was open; once it works again, exits go first."""
     if probing.probe(account_id):
-        for lane_account, symbol in sweeping.waiting_lanes(account_id):
+        for lane_account, symbol in sweeping.lanes_of(account_id):
             run_lane.apply_async((lane_account, symbol), retry=False)
 
 
@@ -461,7 +461,7 @@ def reconcile_account(account_id: int) -> None:
         return
     alarms.clear(Kind.NOT_RECONCILED, account.name)
     alarms.clear(Kind.LOGIN_NEEDED, account.name)
-    for lane_account, symbol in sweeping.waiting_lanes(account_id):
+    for lane_account, symbol in sweeping.lanes_of(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
 
 

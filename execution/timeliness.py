@@ -9,7 +9,7 @@ from execution.clearing import moving, side_of
 from execution.legs import (
     alive_in,
     lane_legs,
-    own_orders,
+    orders_from,
     reduces,
 )
 from execution.models import Order, Signal, Strategy
@@ -59,7 +59,7 @@ def refuse_outdated(signal: Signal, alert: Alert) -> None:
     late = outdated(signal, alert)
     if late is None:
         return
-    begun = {order.account_id for order in own_orders(signal.pk)}
+    begun = {order.account_id for order in orders_from(signal.pk)}
     legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in begun]
     if not any(_may_reduce(leg, alert) for leg in legs):
         raise late

@@ -17,6 +17,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.types import Environment
 from risk import audit, notices
 from risk.channels import Event
@@ -121,11 +122,15 @@ def reset(breaker: CircuitBreaker, reason: str) -> None:
 
 def _in_the_way(account: Account) -> Iterable[CircuitBreaker]:
     """The account's breaker, then its venue's: locked in this order, they cannot lock each other up."""
-    rows = CircuitBreaker.objects.filter(
-        Q(account=account) | Q(account=None, venue=venue_of(account))
-    )
+    rows = _both(account=account.pk, venue=venue_of(account))
     found = sorted(rows, key=lambda one: one.account_id is None)
     return found if len(found) == 2 else [of_account(account.pk), of_venue(account)]
+
+
+@Prepared
+def _both() -> QuerySet[CircuitBreaker]:
+    mine, venues = Q(account=given("account")), Q(account=None, venue=given("venue"))
+    return CircuitBreaker.objects.filter(mine | venues)
 
 
 def _is_due(breaker: CircuitBreaker, now: datetime) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from brokers.decimals import plain
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from risk import audit
 from risk.arithmetic import text
 from risk.models import RiskLimit, RiskPolicy
@@ -30,22 +31,32 @@ def limits_for(
     account_id: int, strategy_slug: str, symbol: str, *, rule: str = ""
 ) -> tuple[Limit, ...]:
     """Every limit (of ``rule``, if named) that is not off and covers this order. One query."""
-    named = RiskLimit.objects.filter(rule=rule) if rule else RiskLimit.objects.all()
-    rows = (
-        named.exclude(mode=RiskLimit.Mode.OFF)
+    place = {"account": account_id, "strategy": strategy_slug, "symbol": symbol}
+    rows = _covering_by(rule=rule, **place) if rule else _covering(**place)
+    return tuple(
+        Limit(row.rule, row.value, LimitMode(row.mode), str(row.policy), row.parameters)
+        for row in rows
+    )
+
+
+@Prepared
+def _covering() -> QuerySet[RiskLimit]:
+    return (
+        RiskLimit.objects.exclude(mode=RiskLimit.Mode.OFF)
         .filter(
-            Q(policy__account=None) | Q(policy__account_id=account_id),
-            policy__strategy__in=("", strategy_slug),
-            policy__symbol__in=("", symbol),
+            Q(policy__account=None) | Q(policy__account=given("account")),
+            policy__strategy__in=("", given("strategy")),
+            policy__symbol__in=("", given("symbol")),
         )
         .select_related("policy__account")
         .only(*_READ, "policy__account__name", "policy__strategy", "policy__symbol")
         .order_by("rule", "pk")
     )
-    return tuple(
-        Limit(row.rule, row.value, LimitMode(row.mode), str(row.policy), row.parameters)
-        for row in rows
-    )
+
+
+@Prepared
+def _covering_by() -> QuerySet[RiskLimit]:
+    return _covering.queryset().filter(rule=given("rule"))
 
 
 def take_turns(strategy_id: int) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from brokers.prepared import Prepared
 from risk.channels import Channel, Event, Notice, Severity
 
 GATHER_FOR = timedelta(seconds=3)
@@ -61,9 +62,12 @@ def tell(event: Event, words: Callable[[], News]) -> None:
 
     ``words`` is asked only when a channel is in use.
     """
-    channels = list(Channel.objects.filter(is_active=True))
+    channels = _listening()
     if channels:
         write(event, words(), channels)
+
+
+_listening = Prepared(lambda: Channel.objects.filter(is_active=True))
 
 
 def write(event: Event, news: News, channels: list[Channel]) -> None:

@@ -9,9 +9,10 @@ state can still commit: nothing that increases risk is claimed for sending after
 from __future__ import annotations
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from brokers.prepared import Prepared, given
 from risk import audit, notices
 from risk.channels import Event
 from risk.models import TradingState
@@ -100,14 +101,19 @@ def fence() -> None:
 
 def standing(*, account: str, venue: str, symbol: str, strategy: str = "") -> TradingState | None:
     """The strictest row that touches an order of these, ``None`` when all is active."""
-    rows = TradingState.objects.filter(
-        Q(scope=TradingState.Scope.GLOBAL)
-        | Q(scope=TradingState.Scope.ACCOUNT, key=account)
-        | Q(scope=TradingState.Scope.STRATEGY, key=strategy)
-        | Q(scope=TradingState.Scope.VENUE, key=venue)
-        | Q(scope=TradingState.Scope.SYMBOL, key=symbol)
-    ).exclude(state=TradingState.State.ACTIVE)
+    rows = _not_active(account=account, venue=venue, symbol=symbol, strategy=strategy)
     return max(rows, key=lambda row: _STRICTNESS[TradingState.State(row.state)], default=None)
+
+
+@Prepared
+def _not_active() -> QuerySet[TradingState]:
+    return TradingState.objects.filter(
+        Q(scope=TradingState.Scope.GLOBAL)
+        | Q(scope=TradingState.Scope.ACCOUNT, key=given("account"))
+        | Q(scope=TradingState.Scope.STRATEGY, key=given("strategy"))
+        | Q(scope=TradingState.Scope.VENUE, key=given("venue"))
+        | Q(scope=TradingState.Scope.SYMBOL, key=given("symbol"))
+    ).exclude(state=TradingState.State.ACTIVE)
 
 
 def refuse_if_switched_off(

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from brokers.fields import MoneyField
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from execution.models.orders import Order
 
 
@@ -37,12 +38,18 @@ class Position(models.Model):
     @staticmethod
     def locked(account_id: int, symbol: str) -> Position:
         """The row, locked until the caller's transaction ends; a flat one is made if there is none."""
-        mine = Position.objects.filter(account_id=account_id, symbol=symbol)
-        if row := mine.select_for_update(of=("self",)).first():
+        if row := _locked.first(account=account_id, symbol=symbol):
             return row
         new = Position(account_id=account_id, symbol=symbol, updated_at=timezone.now())
         Position.objects.bulk_create([new], ignore_conflicts=True)
-        return mine.select_for_update(of=("self",)).get()
+        [row] = _locked(account=account_id, symbol=symbol)
+        return row
+
+
+@Prepared
+def _locked() -> models.QuerySet[Position]:
+    mine = Position.objects.filter(account=given("account"), symbol=given("symbol"))
+    return mine.order_by().select_for_update(of=("self",))
 
 
 class AccountDay(models.Model):

@@ -90,4 +90,4 @@ def test_once_it_is_closed_exits_go_first_and_old_entries_are_gone(
         ("AAA/USDT", "buy"),
     ]
     assert Order.objects.get(symbol="BBB/USDT").state == OrderState.EXPIRED
-    assert sweeping.waiting_lanes(account.pk) == []
+    assert sweeping.lanes_of(account.pk) == []
