@@ -8,7 +8,7 @@ plain queryset reads better.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +80,8 @@ class Prepared(Generic[_Row]):
         made = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         compiler.statement = made.as_sql()
         vars(compiler).update(vars(made))
+        columns = (column for column, _, _ in made.select[: made.col_count])
+        compiler.converters = made.get_converters(columns)
         rows = queryset._iterable_class
         queryset.query = queryset.query.chain(klass=_Prepared)
         # Given a query, Django forgets how a ``values_list`` gives its rows.
@@ -100,9 +102,13 @@ class _Compiled(SQLCompiler):
     """A compiler that has done its work, and what it came to."""
 
     statement: tuple[str, tuple[Any, ...]]
+    converters: dict[int, Any]
 
     def as_sql(self, *_: object, **__: object) -> tuple[str, tuple[Any, ...]]:
         return self.statement
+
+    def get_converters(self, expressions: Iterable[Any]) -> dict[int, Any]:
+        return self.converters
 
     def filled_in(self, values: dict[str, object]) -> _Compiled:
         """A copy for one call, on the connection of this thread."""

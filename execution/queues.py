@@ -85,11 +85,10 @@ def next_undecided(queue: Queue) -> Signal | None:
     """The signal of a queue to decide next: in order of arrival, but one that closes the position
     overtakes what it makes void.
     """
-    first = _first_two(**dict(zip(_OF_QUEUE, queue, strict=True)))
-    if len(first) > 1:
-        waiting = undecided(*queue).select_related("strategy")
-        if closing := waiting.filter(CLOSES_EVERYTHING).order_by("-id").first():
-            return closing
+    place = dict(zip(_OF_QUEUE, queue, strict=True))
+    first = _first_two(**place)
+    if len(first) > 1 and (closing := _last_closing.first(**place)):
+        return closing
     return first[0] if first else None
 
 
@@ -97,6 +96,12 @@ def next_undecided(queue: Queue) -> Signal | None:
 def _first_two() -> QuerySet[Signal]:
     waiting = undecided(*map(given, _OF_QUEUE)).select_related("strategy")
     return waiting.order_by("id")[:2]
+
+
+@Prepared
+def _last_closing() -> QuerySet[Signal]:
+    waiting = undecided(*map(given, _OF_QUEUE)).select_related("strategy")
+    return waiting.filter(CLOSES_EVERYTHING).order_by("-id")[:1]
 
 
 def overtaking(place: Place) -> Signal | None:
