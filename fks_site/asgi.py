@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.conf import settings
 
 from fks_site.gate import BodyLimit, Gate
 from fks_site.wsgi import application as django_application
+
+# A thread back from the database must not wait for a busy one as long as its question took.
+sys.setswitchinterval(0.0005)
 
 application = Gate(
     django_application,

@@ -1,0 +1,1 @@
+"""What accepting is compared with: the least a service can do, and the plain Django way."""
