@@ -1,8 +1,8 @@
 """How fast alerts are accepted, beside services that do less: one run, interleaved, ratios.
 
-XX
-YY
-pgbench asks PostgreSQL for the same statement alone. Then 420 alerts a second are offered, with the
+``python -m benchmarks.accept`` (``make bench``) starts the product and, beside it, a FastAPI service
+that stores nothing and the plain Django way to the same row. wrk posts signed alerts at each in turn,
+and pgbench asks PostgreSQL for the same statement alone. Then 420 alerts a second are offered, with the
 workers idle and with them trading on paper. Every answered alert is counted in the database: a run
 that lost one is no result. Wants Debian's wrk.
 """
@@ -125,7 +125,7 @@ class Bench:
         )
         statement = self.product.within("from execution.intake import _ACCEPT as answer")
         values = {
-            "id": "lpad(to_hex(:number), 32, '0')::uuid", "strategy": strategy, "key": "gen_random_uuid()::text",
+            "id": "lpad(to_hex(:number), 32, '0')::uuid", "strategy": strategy, "key": ":number::text",
             "key_expires_at": "NULL", "now": "now()", "sent_at": "now()", "address": "'127.0.0.1'",
             "auth": "'hmac'", "body": "repeat('x', 180)", "alert": "'{\"action\": \"buy\"}'",
             "symbol": "'BTCUSDT'", "action": "'buy'", "state": "'denied'",

@@ -1,20 +1,23 @@
-"""Querysets whose SQL is made once.
+"""Querysets whose SQL is made once, by Django and by PostgreSQL.
 
-Django writes the SQL of a queryset anew each time, and on the way of an order that costs several times
-what the database's answer does (docs/performance.md). A prepared queryset is an ordinary one with
+Django writes the SQL of a queryset anew each time, and PostgreSQL plans it anew; on the way of an order
+that cost several times what the answers do (docs/adr/0024). A prepared queryset is an ordinary one with
 places left open; calling it fills them in. For questions that are asked for every order: elsewhere a
 plain queryset reads better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from django.db import DEFAULT_DB_ALIAS, connections
+import psycopg
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, OperationalError, connections
 from django.db.models import Field, ForeignObject, Lookup, QuerySet, Value
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
@@ -26,6 +29,9 @@ _Row = TypeVar("_Row")
 @dataclass(frozen=True, slots=True)
 class _Place:
     name: str
+
+
+_Statement = tuple[str, tuple[_Place, ...]]
 
 
 def given(name: str) -> Value:
@@ -53,7 +59,7 @@ class Prepared(Generic[_Row]):
     """``Prepared(lambda: Order.objects.filter(pk=given("order")))(order=pk)`` is a list of its rows.
 
     A call raises TypeError for a place without a value or a value without a place, and ValueError for
-    None, which SQL never finds: ``isnull`` belongs into the queryset.
+    None, which SQL never finds: ``isnull`` belongs into the queryset. Raises DatabaseError.
     """
 
     queryset: Callable[[], QuerySet[Any, _Row]]
@@ -64,9 +70,8 @@ class Prepared(Generic[_Row]):
 
     def __call__(self, **values: object) -> list[_Row]:
         queryset, compiler = self._made
-        statement = compiler.filled_in(values)
         rows = queryset.all()
-        cast(_Prepared, rows.query).made = statement
+        cast(_Prepared, rows.query).made = compiler.filled_in(values)
         return list(rows)
 
     def first(self, **values: object) -> _Row | None:
@@ -76,9 +81,10 @@ class Prepared(Generic[_Row]):
     @cached_property
     def _made(self) -> tuple[QuerySet[Any, _Row], _Compiled]:
         queryset = self.queryset()
-        compiler = _Compiled(queryset.query, connections[DEFAULT_DB_ALIAS], DEFAULT_DB_ALIAS)
+        connection = connections[DEFAULT_DB_ALIAS]
+        compiler = _Compiled(queryset.query, connection, DEFAULT_DB_ALIAS)
         made = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
-        compiler.statement = made.as_sql()
+        compiler.statement = _with_constants(*made.as_sql())
         vars(compiler).update(vars(made))
         columns = (column for column, _, _ in made.select[: made.col_count])
         compiler.converters = made.get_converters(columns)
@@ -101,36 +107,62 @@ class _Prepared(Query):
 class _Compiled(SQLCompiler):
     """A compiler that has done its work, and what it came to."""
 
-    statement: tuple[str, tuple[Any, ...]]
+    statement: _Statement
     converters: dict[int, Any]
-
-    def as_sql(self, *_: object, **__: object) -> tuple[str, tuple[Any, ...]]:
-        return self.statement
-
-    def get_converters(self, expressions: Iterable[Any]) -> dict[int, Any]:
-        return self.converters
+    params: tuple[object, ...]
 
     def filled_in(self, values: dict[str, object]) -> _Compiled:
         """A copy for one call, on the connection of this thread."""
-        sql, places = self.statement
         mine = copy(self)
         mine.connection = connections[DEFAULT_DB_ALIAS]
         if self.query.select_for_update and mine.connection.get_autocommit():
             raise TransactionManagementError("select_for_update needs a transaction")
-        left = set(values)
-        params = [_value(place, values, left) for place in places]
-        if left:
-            raise TypeError(f"the queryset has no place for {', '.join(sorted(left))}")
-        mine.statement = sql, tuple(params)
+        _, places = self.statement
+        if unknown := values.keys() - {place.name for place in places}:
+            raise TypeError(f"the queryset has no place for {', '.join(sorted(unknown))}")
+        mine.params = tuple(_value(place, values) for place in places)
         return mine
 
+    def get_converters(self, expressions: Iterable[Any]) -> dict[int, Any]:
+        return self.converters
 
-def _value(place: object, values: dict[str, object], left: set[str]) -> object:
-    if not isinstance(place, _Place):
-        return place
+    def execute_sql(self, *_: Any, **__: Any) -> Any:
+        sql, _places = self.statement
+        with _planned_once(self.connection) as cursor:
+            cursor.execute(sql, self.params)
+            return [cursor.fetchall()]
+
+
+@contextmanager
+def _planned_once(connection: Any) -> Iterator[Any]:
+    """A cursor that lets PostgreSQL keep the plan of what it executes often."""
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    try:
+        with connection._prepare_cursor(psycopg.Cursor(connection.connection)) as cursor:
+            yield cursor
+    except NotSupportedError as error:
+        # A migration has changed a column of a statement this connection knows the old plan of.
+        connection.close_at = time.monotonic()
+        raise OperationalError("a table has changed: ask again on a new connection") from error
+
+
+def _with_constants(sql: str, params: Sequence[object]) -> _Statement:
+    """The constants written into the statement, for PostgreSQL to see which partial index serves it."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    connection.ensure_connection()
+    cursor = psycopg.ClientCursor(connection.connection)
+    texts = [
+        "%s" if isinstance(one, _Place) else cursor.mogrify("%s", [one]).replace("%", "%%")
+        for one in params
+    ]
+    parts = zip(sql.split("%s"), [*texts, ""], strict=True)
+    return "".join(map("".join, parts)), tuple(one for one in params if isinstance(one, _Place))
+
+
+def _value(place: _Place, values: dict[str, object]) -> object:
     if place.name not in values:
         raise TypeError(f"the queryset needs a value for {place.name}")
     if values[place.name] is None:
         raise ValueError(f"{place.name} is None")
-    left.discard(place.name)
     return values[place.name]

@@ -173,6 +173,7 @@ def _database(url: str) -> dict[str, Any]:
     config: dict[str, Any] = environ.Env.db_url_config(url)
     if config["ENGINE"] != "django.db.backends.postgresql":
         raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database: postgres://…")
+    config.setdefault("OPTIONS", {}).setdefault("prepare_threshold", 3)
     return config
 
 

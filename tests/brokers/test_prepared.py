@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, close_old_connections, connection, transaction
 from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
@@ -112,3 +113,29 @@ def test_each_thread_asks_on_its_own_connection() -> None:
         thread.join()
         assert NAMED(name=account.name) == []
     assert found == [[account]]
+
+
+def test_it_goes_on_after_a_migration_of_its_table() -> None:
+    """PostgreSQL keeps the plan of what it is asked often, and refuses it once a column is another."""
+    account = AccountFactory.create()
+    for _ in range(10):
+        assert NAMED(name=account.name) == [account]
+    migrate = "ALTER TABLE brokers_account ALTER COLUMN name TYPE varchar({})"
+    length = Account._meta.get_field("name").max_length
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute(migrate.format(length + 1))
+    try:
+        with pytest.raises(OperationalError):
+            NAMED(name=account.name)
+        close_old_connections()
+        assert NAMED(name=account.name) == [account]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(migrate.format(length))
+
+
+def test_a_percent_sign_is_a_constant_like_any_other() -> None:
+    account = AccountFactory.create(name="100% mine")
+    AccountFactory.create()
+    halves = Prepared(lambda: Account.objects.filter(name__contains="0%", pk=given("pk")))
+    assert halves(pk=account.pk) == [account]
