@@ -31,9 +31,9 @@ lint: dev
 	$(VENV)/bin/lint-imports
 	$(PY) -W ignore manage.py makemigrations --check --dry-run
 
-# Against a running `make run`.
+# Accepting, beside services that do less; wants Debian's wrk. The other benchmarks: docs/performance.md.
 bench: dev
-	@exec $(PY) -m benchmarks.webhook $(ARGS)
+	@exec $(PY) -m benchmarks.accept $(ARGS)
 
 # Hours; docs/guarantees.md says what has been measured.
 chaos: dev

@@ -246,9 +246,10 @@ def serving(command: list[str], env: dict[str, str], port: int) -> Iterator[None
 
 
 def fastapi(port: int) -> list[str]:
+    """As the older service ran: uvicorn with nothing beside it, one process."""
     app = "benchmarks.baselines.fastapi_app:app"
-    log = ["--no-access-log", "--log-level", "warning"]
-    return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--workers", "2", *log]
+    plain = ["--loop", "asyncio", "--http", "h11", "--no-access-log", "--log-level", "warning"]
+    return [sys.executable, "-m", "uvicorn", app, "--port", str(port), *plain]
 
 
 def naive_django(port: int) -> list[str]:
