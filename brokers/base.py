@@ -25,6 +25,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    LoginTerms,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -122,6 +123,11 @@ class ExecutionPlugin(ABC):
     def trades_shares(cls, options: Mapping[str, Any]) -> bool:
         """Whether a lone ticker (``NASDAQ:AAPL``) is a share for dollars on such an account."""
         return False
+
+    @classmethod
+    def login_terms(cls, options: Mapping[str, Any]) -> LoginTerms | None:
+        """How a person logs such an account in at the venue; ``None`` where keys are all it takes."""
+        return None
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         """The last ``count`` candles of an hour, oldest first; the newest may be unfinished.

@@ -24,7 +24,9 @@ class Capabilities:
     ``submit_timeout``: seconds after which a placement is given up and called UNKNOWN.
     ``settle_window``: seconds after the submission within which the order may still turn up; before
     that, and before a second look a window later, "not found" proves nothing. ``locks_balance``: a
-    resting stop holds the coins it would sell, so that an exit must cancel it first.
+    resting stop holds the coins it would sell, so that an exit must cancel it first. ``keeps_our_id``:
+    orders there carry our id. Where they do not, an account's placements leave one at a time, an order
+    of unknown fate is recognised by what it asked for, and not finding it proves nothing.
     """
 
     order_types: frozenset[OrderType]
@@ -37,6 +39,7 @@ class Capabilities:
     short_selling: bool = False
     locks_balance: bool = True
     needs_internet: bool = True
+    keeps_our_id: bool = True
 
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:
         """Raise NotSupportedError naming what ``venue`` lacks for ``request``."""

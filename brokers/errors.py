@@ -54,7 +54,17 @@ class QueryFailedError(BrokerError):
     code = "VENUE_UNREACHABLE"
 
 
+class AmbiguousOrderError(BrokerError):
+    """What the venue shows may be this order or another: only an operator can say."""
+
+
 class CredentialError(BrokerError):
     """The venue refused the key, or the stored secret cannot be decrypted."""
 
     code = "CREDENTIALS_REFUSED"
+
+
+class LoginNeededError(CredentialError):
+    """A person must log the account in at its venue before anything can be asked there."""
+
+    code = "LOGIN_NEEDED"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 
 from brokers import crypto
+from brokers.errors import ConfigurationError
 from brokers.fields import MoneyField
 from brokers.registry import registry
-from brokers.types import AccountConfig, Environment
+from brokers.types import AccountConfig, Environment, LoginTerms
 from brokers.types import Instrument as InstrumentRules
+
+if TYPE_CHECKING:
+    from brokers.venue_logins import LoginState
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
@@ -88,8 +93,27 @@ class Account(models.Model):
         """The exchange behind the broker where there is one, else the broker: a metrics label."""
         return str(self.options.get("exchange", self.broker))
 
+    def login_terms(self) -> LoginTerms | None:
+        """How a person logs it in at its venue; ``None`` where nobody has to, or where plugin or
+        options are not such that anybody could."""
+        if self.broker not in registry().usable():
+            return None
+        try:
+            return registry().get(self.broker).login_terms(self.options)
+        except ConfigurationError:
+            return None
+
+    @property
+    def venue_login(self) -> LoginState | None:
+        """How the log-in at its venue stands; ``None`` where nobody has to log in."""
+        from brokers.venue_logins import state_of
+
+        return state_of(self)
+
     def config(self) -> AccountConfig:
         """Everything a plugin may know; decrypts the credentials. Raises crypto.DecryptionError."""
+        from brokers.venue_logins import StoredTokens
+
         credential = ExchangeCredential.objects.filter(account=self).first()
         return AccountConfig(
             key=str(self.pk),
@@ -97,6 +121,7 @@ class Account(models.Model):
             environment=Environment(self.environment),
             options=dict(self.options),
             credentials=credential.reveal() if credential else {},
+            tokens=StoredTokens(self.pk) if self.login_terms() else None,
         )
 
 
@@ -132,6 +157,39 @@ class ExchangeCredential(models.Model):
     def reveal(self) -> dict[str, str]:
         """The plain values, for a plugin only. Raises crypto.DecryptionError."""
         return crypto.decrypt(self.sealed, bound_to=self.binding)
+
+
+class AccountLogin(models.Model):
+    """A person's log-in of an account at its venue: its tokens, encrypted and bound to this row."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="login")
+    sealed = models.TextField(editable=False)
+    access_until = models.DateTimeField(editable=False)
+    ends_at = models.DateTimeField(editable=False)
+    refused_at = models.DateTimeField(null=True, editable=False)
+    refusal = models.CharField(max_length=200, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"log-in of {self.account.name}"
+
+    @property
+    def binding(self) -> str:
+        """What the tokens are bound to: they open in this row only."""
+        return f"log-in of account {self.account_id}"
+
+    def seal(self, access: str, refresh: str) -> None:
+        """Encrypt the tokens into the row; the caller saves it."""
+        self.sealed = crypto.encrypt({"access": access, "refresh": refresh}, bound_to=self.binding)
+
+    def reveal(self) -> dict[str, str]:
+        """``access`` and ``refresh``. Raises crypto.DecryptionError."""
+        return crypto.decrypt(self.sealed, bound_to=self.binding)
+
+    @property
+    def left(self) -> timedelta:
+        """How long it still works; zero once it has ended or the venue has refused it."""
+        now: datetime = timezone.now()
+        return timedelta(0) if self.refused_at else max(self.ends_at - now, timedelta(0))
 
 
 class Instrument(models.Model):

@@ -86,6 +86,7 @@ def registry() -> PluginRegistry:
             "ccxt": "brokers.plugins.ccxt:CcxtPlugin",
             "oanda": "brokers.plugins.oanda:OandaPlugin",
             "paper": "brokers.plugins.paper:PaperPlugin",
+            "schwab": "brokers.plugins.schwab:SchwabPlugin",
         },
     )
     for entry in entry_points(group=ENTRY_POINT):

@@ -62,9 +62,9 @@ def rehearse(plugin: ExecutionPlugin, symbol: str) -> Iterator[Step]:
     yield Step("place", accepted, said)
     if placed.outcome in (Outcome.REJECTED, Outcome.NOT_SENT):
         return
-    mine = OrderRef(request.identity, symbol, "", datetime.now(UTC))
+    mine = OrderRef(request.identity, symbol, "", datetime.now(UTC), request)
     yield _waited("find by our id", plugin, mine, lambda report: report is not None)
-    yield _listed(plugin, mine)
+    yield _listed(plugin, mine, placed.broker_order_id)
     canceled = plugin.cancel_order(mine)
     taken = canceled.outcome is Outcome.ACCEPTED
     yield Step("cancel", taken, canceled.detail or canceled.outcome.value)
@@ -93,13 +93,13 @@ def _is_canceled(report: OrderReport | None) -> bool:
     return report is not None and report.status is VenueStatus.CANCELED
 
 
-def _listed(plugin: ExecutionPlugin, mine: OrderRef) -> Step:
+def _listed(plugin: ExecutionPlugin, mine: OrderRef, order_id: str) -> Step:
     try:
         found = plugin.open_orders(mine.symbol)
     except BrokerError as error:
         return Step("list open orders", False, f"{error.code}: {error}")
     ours = plugin.client_order_id(mine.identity)
-    listed = any(one.client_order_id == ours for one in found)
+    listed = any(ours == one.client_order_id or order_id == one.broker_order_id for one in found)
     return Step(
         "list open orders", listed, "it is among them" if listed else "it is not among them"
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 
 class Side(StrEnum):
@@ -70,14 +70,40 @@ class VenueStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LoginTerms:
+    """How a person logs an account in at a venue that asks for it (OAuth 2, authorisation code).
+
+    ``callback_url`` is what the venue has on file for the application, to the letter. The log-in ends
+    ``lasts`` after the person's doing, however often its tokens are renewed in between.
+    """
+
+    authorise_url: str
+    token_url: str
+    callback_url: str
+    lasts: timedelta
+
+
+class TokenSource(Protocol):
+    """The access token of an account that a person has logged in."""
+
+    def token(self) -> str:
+        """One that lives for minutes yet. Raises LoginNeededError while somebody must log in,
+        QueryFailedError when the venue could not be asked for a new one."""
+
+    def refused(self, token: str) -> None:
+        """The venue did not take ``token``: it is not given out again. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
 class AccountConfig:
-    """What a plugin learns of an account. ``credentials`` never leaves the plugin."""
+    """What a plugin learns of an account. ``credentials`` and ``tokens`` never leave the plugin."""
 
     key: str
     name: str
     environment: Environment
     options: Mapping[str, Any]
     credentials: Mapping[str, str] = field(repr=False, default_factory=dict)
+    tokens: TokenSource | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +172,18 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class OrderRef:
-    """How to find an order again. ``broker_order_id`` is empty until the venue acknowledged."""
+    """How to find an order again. ``broker_order_id`` is empty until the venue acknowledged.
+
+    For a venue that keeps no id of ours: ``request`` is what was sent, and ``taken`` are the ids there
+    that belong to other orders of ours.
+    """
 
     identity: str
     symbol: str
     broker_order_id: str
     submitted_at: datetime | None
+    request: OrderRequest | None = None
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from brokers.errors import CredentialError, QueryFailedError
+from brokers.errors import BrokerError, CredentialError, LoginNeededError, QueryFailedError
 from brokers.limiter import Limiter, Purpose
 from brokers.outcome import THROTTLE_STATUSES, Verdict, unknown
 from brokers.timing import LOOPBACK
-from brokers.types import Outcome
+from brokers.types import Outcome, TokenSource
 
 if TYPE_CHECKING:
     import httpx
@@ -34,6 +34,11 @@ ASK_TRIES = 3
 ASK_PAUSE = 0.2
 PASSING = frozenset({500, 502, 503, 504})
 """Statuses after which a question is asked again."""
+NOT_PASSING = frozenset({"RATE_LIMITED", LoginNeededError.code})
+"""Why nothing was sent, where asking again at once cannot help."""
+UNAUTHORIZED = 401
+BEARER = "Bearer "
+TOKENS_REMEMBERED = 3
 NEVER_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """Classes of httpx that prove that no byte of the request left."""
 MASK = "***"
@@ -44,7 +49,8 @@ class Reply:
     """What was seen of one request.
 
     ``sent`` is false only with proof; ``status`` and ``body`` are there only once the whole answer
-    was. ``failure`` names what went wrong on the way; ``code`` says why nothing was sent.
+    was. ``failure`` names what went wrong on the way; ``code`` says why nothing was sent. ``location``
+    is the header of that name.
     """
 
     sent: bool
@@ -53,6 +59,7 @@ class Reply:
     retry_after: int | None = None
     failure: str = ""
     code: str = "VENUE_UNREACHABLE"
+    location: str = ""
 
     def json(self) -> Any:
         """The answer with every number as its text; ``None`` when it is no JSON."""
@@ -90,20 +97,28 @@ class VenueHttp:
         secrets: tuple[str, ...],
         patience: int,
         limiter: Limiter | None,
+        tokens: TokenSource | None = None,
     ) -> None:
-        """``patience``: seconds for each wait on the socket, and for the whole of an answer."""
+        """``patience``: seconds for each wait on the socket, and for the whole of an answer.
+
+        ``tokens``: where the access token of each request comes from, if it needs one.
+        """
         self.label = label
         self._headers = dict(headers)
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._own_secrets = tuple(secret for secret in secrets if secret)
+        self._passing: tuple[str, ...] = ()
+        self._secrets = self._own_secrets
         self._patience = patience
         self._limiter = limiter
+        self._tokens = tokens
         self._lock = threading.Lock()
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
 
     def ask(self, url: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of an answer with status 200, numbers as text; asked again after a bad moment.
 
-        Raises RefusedError when the venue said no, QueryFailedError when nobody knows.
+        Raises RefusedError when the venue said no, QueryFailedError when nobody knows,
+        LoginNeededError when somebody must log in first.
         """
         reply = Reply(sent=False)
         for attempt in range(ASK_TRIES):
@@ -112,13 +127,15 @@ class VenueHttp:
             reply = self._request("GET", url, params, None, Purpose.READ)
             if reply.status is not None and reply.status not in PASSING:
                 break
-            if reply.code == "RATE_LIMITED":
+            if reply.code in NOT_PASSING:
                 break
         return self._answer(reply)
 
     def _answer(self, reply: Reply) -> Any:
         if reply.status in THROTTLE_STATUSES or reply.code == "RATE_LIMITED":
             raise QueryFailedError(f"{self.label}: asked too often", code="RATE_LIMITED")
+        if reply.code == LoginNeededError.code:
+            raise LoginNeededError(reply.failure)
         answer = reply.json()
         if reply.status == 200 and isinstance(answer, dict | list):
             return answer
@@ -148,19 +165,18 @@ class VenueHttp:
         purpose: Purpose,
         send_before: datetime | None = None,
     ) -> Reply:
-        path = urlsplit(url).path
-        wait = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
-        if wait:
-            return Reply(
-                False, retry_after=wait, failure="asked enough for now", code="RATE_LIMITED"
-            )
-        if send_before is not None and datetime.now(UTC) >= send_before:
-            late = "the claim on this order ended before it could be sent"
-            return Reply(False, retry_after=1, failure=late)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            headers |= self._authorisation()
+        except BrokerError as error:
+            again = 1 if isinstance(error, QueryFailedError) else None
+            return Reply(False, retry_after=again, failure=str(error), code=error.code)
+        held_back = self._held_back(purpose, method, url, send_before)
+        if held_back is not None:
+            return held_back
         import httpx
 
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        headers = {} if content is None else {"Content-Type": "application/json"}
         client = self._client(loopback=urlsplit(url).hostname in LOOPBACK)
         try:
             with client.stream(
@@ -172,7 +188,37 @@ class VenueHttp:
             return Reply(name not in NEVER_CONNECTED, failure=name)
         after = response.headers.get("Retry-After", "")
         patience = int(after) if after.isdigit() else None
-        return Reply(True, response.status_code, text, patience)
+        if response.status_code == UNAUTHORIZED and self._tokens is not None:
+            self._tokens.refused(headers["Authorization"].removeprefix(BEARER))
+        location = response.headers.get("Location", "")
+        return Reply(True, response.status_code, text, patience, location=location)
+
+    def _authorisation(self) -> dict[str, str]:
+        """The header with the access token, which is scrubbed from now on. Raises LoginNeededError
+        or QueryFailedError."""
+        if self._tokens is None:
+            return {}
+        token = self._tokens.token()
+        if token not in self._secrets:
+            with self._lock:
+                self._passing = (*self._passing, token)[-TOKENS_REMEMBERED:]
+                self._secrets = self._own_secrets + self._passing
+        return {"Authorization": f"{BEARER}{token}"}
+
+    def _held_back(
+        self, purpose: Purpose, method: str, url: str, send_before: datetime | None
+    ) -> Reply | None:
+        """Why nothing may leave now; ``None`` when it may."""
+        path = urlsplit(url).path
+        wait = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
+        if wait:
+            return Reply(
+                False, retry_after=wait, failure="asked enough for now", code="RATE_LIMITED"
+            )
+        if send_before is not None and datetime.now(UTC) >= send_before:
+            late = "the claim on this order ended before it could be sent"
+            return Reply(False, retry_after=1, failure=late)
+        return None
 
     def _read(self, response: httpx.Response) -> str:
         """The whole body; an answer that drips or never ends is none."""

@@ -32,11 +32,13 @@ def compare(
     positions: Sequence[PositionReport] | None,
     *,
     since: datetime,
+    keeps_our_id: bool,
 ) -> list[Difference]:
     """Store what differs and close what no longer does; returns the account's open differences.
 
     ``orders`` work at the venue, ``positions`` are held there: ``None`` where it keeps balances only,
-    which are read from the account. ``since`` is when the venue was first asked.
+    which are read from the account. ``since`` is when the venue was first asked. Where the venue does
+    not keep our id, an order there in a coin that moves may be the one under way, and waits.
     """
     # Before the book is read: an order that ends in between shows in it as a fill of this moment.
     moving = _busy_coins(account)
@@ -48,6 +50,8 @@ def compare(
         if positions is None
         else _other_positions(book, [one for one in positions if _coin(one.symbol) not in moving])
     )
+    if not keeps_our_id:
+        orders = [one for one in orders if _coin(one.symbol) not in moving]
     return differences.note(
         account, _foreign_orders(account, orders) + held, left_out=_differing_in(account, moving)
     )

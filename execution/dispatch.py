@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,8 @@ from risk.types import ReasonCode
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+ENTERED_BEFORE = timedelta(hours=1)
+"""Orders submitted earlier than this before another cannot be taken for it."""
 
 
 def run_lane(account_id: int, symbol: str) -> list[Order]:
@@ -150,8 +153,16 @@ def _evidence(result: ExecutionResult | CancelResult) -> Mapping[str, Any]:
     return {**result.evidence, "outcome": result.outcome.value, "code": result.code}
 
 
-def ref_of(order: Order) -> OrderRef:
-    return OrderRef(order.identity, order.symbol, order.broker_order_id, order.submitted_at)
+def ref_of(order: Order, plugin: ExecutionPlugin) -> OrderRef:
+    """How ``plugin`` finds ``order``; by what it asked for where the venue keeps no id of ours."""
+    ref = OrderRef(order.identity, order.symbol, order.broker_order_id, order.submitted_at)
+    if plugin.capabilities.keeps_our_id:
+        return ref
+    others = Order.objects.filter(account_id=order.account_id).exclude(pk=order.pk)
+    if order.submitted_at is not None:
+        others = others.filter(submitted_at__gt=order.submitted_at - ENTERED_BEFORE)
+    taken = others.exclude(broker_order_id="").values_list("broker_order_id", flat=True)
+    return replace(ref, request=request_of(order), taken=frozenset(taken))
 
 
 def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:
@@ -176,7 +187,7 @@ def send_cancel(order: Order) -> None:
     try:
         plugin: ExecutionPlugin = plugin_for(account)
         with tracing.step("venue.cancel_order", order.signal_id, venue=account.venue):
-            result = plugin.cancel_order(ref_of(order))
+            result = plugin.cancel_order(ref_of(order, plugin))
     except BrokerError as error:
         result = CancelResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
     except Exception as error:

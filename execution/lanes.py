@@ -11,7 +11,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
@@ -39,6 +39,10 @@ EXITS_FIRST = Case(
     default=Value(2),
     output_field=IntegerField(),
 )
+
+
+PLACING = 0x464B5315
+"""Names the lock of an account's placements, beside those of ``exclusive``."""
 
 
 class LaneTaken(Exception):
@@ -118,6 +122,8 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 return None
             if not breakers.are_closed(account) or not throttle.lets_through(order):
                 return None
+            if not capabilities.keeps_our_id and _another_is_leaving(order):
+                return None
             _claim(order, capabilities)
             return order
     except (IntegrityError, LaneTaken):
@@ -136,6 +142,14 @@ def _is_crowded(order: Order) -> bool:
 def _under_way() -> QuerySet[Order, UUID]:
     sent = Order.objects.filter(account=given("account"), state=OrderState.SUBMITTING)
     return sent.order_by().values_list("pk", flat=True)
+
+
+def _another_is_leaving(order: Order) -> bool:
+    """Whether the account has a placement under way, where those leave one at a time. Until the claim
+    is committed no other claim of the account looks."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [PLACING, order.account_id])
+    return bool(_under_way(account=order.account_id))
 
 
 def _capabilities(account: Account) -> Capabilities | Refusal:

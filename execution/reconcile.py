@@ -14,7 +14,8 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from brokers.errors import BrokerError, QueryFailedError
+from brokers.capabilities import Capabilities
+from brokers.errors import AmbiguousOrderError, BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(seconds=2)
 CANCEL_AGAIN = timedelta(seconds=5)
 OPERATOR_PAUSE = timedelta(seconds=30)
+NO_PROOF = "the venue shows nothing like it, and keeps no id of ours that would prove it absent"
 
 
 def check_order(order: Order) -> None:
@@ -39,10 +41,13 @@ def check_order(order: Order) -> None:
     try:
         plugin = plugin_for(order.account)
         with tracing.step("venue.fetch_order", order.signal_id, venue=order.account.venue):
-            report = plugin.fetch_order(ref_of(order))
+            report = plugin.fetch_order(ref_of(order, plugin))
     except QueryFailedError as error:
         breakers.failed(order.account, str(error))
         _not_known(order, error)
+        return
+    except AmbiguousOrderError as error:
+        _give_up(order, str(error))
         return
     except BrokerError as error:
         _not_known(order, error)
@@ -58,7 +63,7 @@ def check_order(order: Order) -> None:
     elif order.broker_order_id or order.state not in UNRESOLVED:
         _vanished(order)
     else:
-        _not_found(order, asked_at, plugin.capabilities.settle_window)
+        _not_found(order, asked_at, plugin.capabilities)
 
 
 def cancel(order: Order, reason: ReasonCode, who: str) -> None:
@@ -110,16 +115,19 @@ def _give_up(order: Order, detail: str) -> None:
     move(order, Event.GIVE_UP, detail=detail, next_check_at=timezone.now() + OPERATOR_PAUSE)
 
 
-def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
+def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> None:
     """The venue says there is no such order: a look that counts if the settle window had passed when
     the question was asked."""
+    if not capabilities.keeps_our_id and order.state == OrderState.NEEDS_OPERATOR:
+        _ask_again(order, OPERATOR_PAUSE)
+        return
     now = timezone.now()
     worth = decisions.look(order, asked_at)
     if worth is decisions.Look.TOO_EARLY:
         left = (order.settle_at or now) - now
         _ask_again(order, min(max(left, timedelta(0)), ASK_AGAIN))
         return
-    window = timedelta(seconds=settle_window)
+    window = timedelta(seconds=capabilities.settle_window)
     looks = order.looks + 1
     with transaction.atomic():
         counted = Order.objects.filter(
@@ -136,8 +144,10 @@ def _not_found(order: Order, asked_at: datetime, settle_window: int) -> None:
             actor="system",
             detail=f"not found, look {looks} of {decisions.LOOKS_NEEDED}",
         )
-        if worth is decisions.Look.PROVES:
+        if worth is decisions.Look.PROVES and capabilities.keeps_our_id:
             _absent(order)
+        elif worth is decisions.Look.PROVES:
+            _give_up(order, NO_PROOF)
 
 
 def _absent(order: Order) -> None:
@@ -195,7 +205,11 @@ def reconcile_account(account: Account) -> list[Difference]:
             check_order(order)
     keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
     found = comparison.compare(
-        account, open_at_venue, held_at_venue if keeps_positions else None, since=started
+        account,
+        open_at_venue,
+        held_at_venue if keeps_positions else None,
+        since=started,
+        keeps_our_id=plugin.capabilities.keeps_our_id,
     )
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
     facts.refresh_marks(account, plugin)

@@ -41,6 +41,7 @@ from execution import (
     silence,
     sweeping,
     tracing,
+    venue_logins,
     watching,
     weekly,
     winding_down,
@@ -419,6 +420,12 @@ def tell_channel(channel_id: int) -> None:
 def sum_up_the_week() -> None:
     """On Mondays, for the channels that asked for it."""
     weekly.look()
+
+
+@shared_task
+def look_at_venue_logins() -> None:
+    """Alarm for accounts somebody must log in at their venue, soon or now."""
+    venue_logins.look()
 
 
 @shared_task

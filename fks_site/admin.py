@@ -15,6 +15,7 @@ from brokers.admin.unfolded import ModelAdmin
 from execution.admin import approvals, lab
 from fks_site import dashboard, getting_started, performance, trading_switch, twofactor
 from fks_site.users import GroupAdmin, UserAdmin
+from risk.admin import venue_logins
 
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
@@ -26,6 +27,7 @@ def _urls() -> list[URLPattern]:
         *approvals.urls(),
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("second-factor/", twofactor.page, name="second_factor"),
+        path("venue-login/", venue_logins.returned, name="venue_login_returned"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
         path("start/", admin.site.admin_view(getting_started.page), name="getting_started"),
         path("performance/", admin.site.admin_view(performance.page), name="performance"),

@@ -152,7 +152,9 @@ def gather(now: datetime) -> View:
 
 def _accounts(now: datetime) -> QuerySet[Account]:
     """Accounts with their breaker, working and unresolved orders, their day and its limit."""
-    rows = Account.objects.select_related("breaker").annotate(began=account_figures.day_began(now))
+    rows = Account.objects.select_related("breaker", "login").annotate(
+        began=account_figures.day_began(now)
+    )
     today = Fill.objects.filter(account=OuterRef("pk"), recorded_at__gte=OuterRef("began"))
     total = today.order_by().values("account").annotate(total=Sum("realised_pnl")).values("total")
     return rows.annotate(

@@ -48,13 +48,16 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
-            accounts = list(Account.objects.filter(is_active=True).select_related("breaker"))
+            accounts = list(
+                Account.objects.filter(is_active=True).select_related("breaker", "login")
+            )
             families = [
                 *_orders(),
                 *_alarms(),
                 *_signals(),
                 *_accounts(accounts),
                 *_compared(accounts),
+                _logins(accounts),
                 *_positions(),
                 *_guarded(accounts),
                 *_daily_loss(accounts),
@@ -159,6 +162,14 @@ def _compared(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
     text = "What account and venue disagree about and nobody has resolved."
     differing = {(account.name,): counts.get(account.pk, 0) for account in accounts}
     yield _gauge("fks_differences", text, differing, "account")
+
+
+def _logins(accounts: list[Account]) -> GaugeMetricFamily:
+    """What is left of the log-ins that people renew."""
+    states = {(one.name,): one.venue_login for one in accounts}
+    left = {name: found.left.total_seconds() for name, found in states.items() if found}
+    text = "Until somebody must log the account in at its venue; 0 when it is needed now."
+    return _gauge("fks_venue_login_seconds_left", text, left, "account")
 
 
 def _guarded(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:

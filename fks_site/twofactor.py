@@ -41,6 +41,7 @@ STEP_UP = frozenset(
         "risk_riskpolicy_change",
         "brokers_account_add",
         "brokers_account_change",
+        "brokers_account_log_in",
         "risk_ipallowlist_add",
         "risk_ipallowlist_change",
         "risk_safeguards_change",

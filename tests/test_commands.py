@@ -193,6 +193,19 @@ def test_a_checked_account_rehearses_but_never_a_live_one() -> None:
         run("check_account", "desk", "--rehearse", "BTC/USDT")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_live_account_rehearses_only_on_two_words() -> None:
+    options = '{"prices": {"BTC/USDT": "60000"}}'
+    printed("add_account", "desk", "--broker", "paper", "--options", options)
+    Account.objects.update(environment="live")
+    words = ("check_account", "desk", "--rehearse", "BTC/USDT", "--with-real-money")
+    with pytest.raises(CommandError, match="with FKS_LIVE_TRADING on"):
+        run(*words)
+    with override_settings(FKS_LIVE_TRADING=True):
+        steps = [json.loads(line) for line in run(*words).splitlines()[1:]]
+    assert [step["ok"] for step in steps] == [True] * 6
+
+
 def test_brokers_are_listed() -> None:
     assert "paper: Paper" in run("list_brokers")
     listed = json.loads(run("list_brokers", "--json"))

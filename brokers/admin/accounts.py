@@ -17,6 +17,7 @@ from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
 from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
+from brokers.venue_logins import LOGIN_COLORS
 
 CREDENTIAL = "credential_"
 ADD_HELP = "Credentials are entered on the next page: each broker asks for its own."
@@ -141,15 +142,20 @@ class AccountAdmin(CarefulAdmin):
         if obj is None:
             return [(None, {"fields": columns, "description": ADD_HELP})]
         if not self.has_change_permission(request, obj):
-            return [(None, {"fields": [*columns, "key_hint"]})]
+            login = ["venue_login"] if obj.login_terms() is not None else []
+            return [(None, {"fields": [*columns, "key_hint", *login]})]
         secrets = [CREDENTIAL + name for name in credential_names(obj.broker)]
         sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": columns})]
         if secrets:
             sets.append(("Credentials: written, never shown", {"fields": secrets}))
+        if obj.login_terms() is not None:
+            sets.append(("Log-in at the venue", {"fields": ["venue_login"]}))
         return sets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ["key_hint"] if obj is None else ["name", "broker", "key_hint"]
+        if obj is None:
+            return ["key_hint"]
+        return ["name", "broker", "key_hint", "venue_login"]
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
         """Go on to the account's page, where its credentials are entered."""
@@ -175,6 +181,11 @@ class AccountAdmin(CarefulAdmin):
     @display(description="environment", label=ENVIRONMENT_COLORS)
     def shown_environment(self, account: Account) -> tuple[str, str]:
         return account.environment, account.get_environment_display()
+
+    @display(description="state", label=LOGIN_COLORS)
+    def venue_login(self, account: Account) -> tuple[str, str] | None:
+        found = account.venue_login
+        return None if found is None else (found.state, found.text)
 
     @display(description="API key")
     def key_hint(self, account: Account) -> str:

@@ -22,6 +22,7 @@ class Alarm(models.Model):
         NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
         AUDIT_BROKEN = "audit_broken", "the audit trail was changed"
         LOGIN_NEEDED = "login_needed", "the venue refuses the log-in"
+        LOGIN_ENDS = "login_ends", "the log-in at the venue ends soon"
         CHANNEL_DOWN = "channel_down", "notifications do not arrive"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)

@@ -13,12 +13,14 @@ from brokers.admin.symbols import SymbolAliasAdmin
 from brokers.models import Account, SymbolAlias
 from risk import audit, proposals
 from risk.admin.audited import REASON, AuditedAdmin
+from risk.admin.venue_logins import VenueLoginAdmin
 from risk.models import Safeguards
 from risk.proposable import account_values
 
 
-class AuditedAccountAdmin(AuditedAdmin, AccountAdmin):
+class AuditedAccountAdmin(AuditedAdmin, VenueLoginAdmin, AccountAdmin):
     audit_name = "account"
+    actions_detail = ("log_in",)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         reason = form.cleaned_data[REASON]

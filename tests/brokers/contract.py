@@ -14,6 +14,7 @@ from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.plugins.oanda import OandaPlugin
 from brokers.plugins.paper import PaperPlugin
+from brokers.plugins.schwab import SchwabPlugin
 from brokers.types import (
     AccountConfig,
     Environment,
@@ -21,6 +22,7 @@ from brokers.types import (
     OrderRequest,
     OrderType,
     Side,
+    TokenSource,
 )
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import (
@@ -36,9 +38,13 @@ from tests.venues.credentials import (
     OKX_KEYS,
     OKX_PASSPHRASE,
     OKX_SECRET,
+    SCHWAB_KEY,
+    SCHWAB_SECRET,
+    SCHWAB_TOKEN,
 )
 from tests.venues.faults import Action, Fault, When
 from tests.venues.oanda.rules import ACCOUNT as OANDA_ACCOUNT
+from tests.venues.schwab.rules import ACCOUNT as SCHWAB_ACCOUNT
 
 SYMBOL = "BTC/USDT"
 PERPETUAL = "BTC/USDT:USDT"
@@ -54,7 +60,7 @@ CCXT_VENUES = tuple(KEYS)
 """The venues of `tests/venues/` by their own names."""
 SWAPS = frozenset({"bybit-linear", "okx-swap"})
 SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
-SYMBOLS |= {"alpaca": "BRK.A/USD", "oanda": "JP225/USD"}
+SYMBOLS |= {"alpaca": "BRK.A/USD", "oanda": "JP225/USD", "schwab": "BRK.A/USD"}
 CONNECTED: list[ExecutionPlugin] = []
 """The plugins made here for the running test, closed after it."""
 
@@ -78,7 +84,7 @@ def limit(price: str = "50000", **changes: object) -> OrderRequest:
 
 
 def ref(request: OrderRequest, broker_order_id: str = "") -> OrderRef:
-    return OrderRef(request.identity, request.symbol, broker_order_id, None)
+    return OrderRef(request.identity, request.symbol, broker_order_id, None, request)
 
 
 def ccxt_plugin(
@@ -207,6 +213,51 @@ class OandaRig(CcxtRig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         pytest.skip("an order at OANDA ends with its first fill")
+
+
+class GivenToken:
+    """A log-in that needs nobody: the venue's standing token."""
+
+    def __init__(self, token: str = SCHWAB_TOKEN) -> None:
+        self.given = token
+        self.refusals: list[str] = []
+
+    def token(self) -> str:
+        return self.given
+
+    def refused(self, token: str) -> None:
+        self.refusals.append(token)
+
+
+def schwab_plugin(
+    base_url: str,
+    environment: Environment = Environment.SANDBOX,
+    tokens: TokenSource | None = None,
+    **more: object,
+) -> SchwabPlugin:
+    plugin = SchwabPlugin()
+    options = {"base_url": base_url, "account": SCHWAB_ACCOUNT, **more}
+    keys = {"api_key": SCHWAB_KEY, "api_secret": SCHWAB_SECRET}
+    tokens = tokens or GivenToken()
+    plugin.init(AccountConfig("1", "schwab", environment, options, keys, tokens))
+    CONNECTED.append(plugin)
+    return plugin
+
+
+class SchwabRig(CcxtRig):
+    """Shares, whole, told without fees, under no id of ours."""
+
+    lot = Decimal(2)
+    tells_fees = False
+
+    def connect(self) -> ExecutionPlugin:
+        return schwab_plugin(self.venue.base_url)
+
+    def placed(self, request: OrderRequest) -> int:
+        """By what it asks for, as no id tells."""
+        wanted = (request.side.value, request.type.value, request.quantity, request.price)
+        rows = self.venue.control.ledger("schwab").orders
+        return [(one.side, one.type, one.quantity, one.price) for one in rows].count(wanted)
 
 
 class PaperRig(Rig):

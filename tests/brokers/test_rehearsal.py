@@ -15,6 +15,7 @@ from tests.brokers.contract import (
     OandaRig,
     PaperRig,
     Rig,
+    SchwabRig,
     alpaca_plugin,
 )
 from tests.venues.client import RunningVenue
@@ -30,13 +31,13 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "PAUSE", 0.05)
 
 
-@pytest.fixture(params=["binance", "kraken", "okx-swap", "alpaca", "oanda", "paper"])
+@pytest.fixture(params=["binance", "kraken", "okx-swap", "alpaca", "oanda", "schwab", "paper"])
 def rig(request: pytest.FixtureRequest) -> Rig:
     name: str = request.param
     if name == "paper":
         request.getfixturevalue("db")
         return PaperRig("7")
-    kind = {"alpaca": AlpacaRig, "oanda": OandaRig}.get(name, CcxtRig)
+    kind = {"alpaca": AlpacaRig, "oanda": OandaRig, "schwab": SchwabRig}.get(name, CcxtRig)
     return kind(name, request.getfixturevalue("venue"))
 
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 from brokers.errors import (
     ConfigurationError,
     CredentialError,
+    LoginNeededError,
     QueryFailedError,
     QuoteUnavailableError,
 )
@@ -207,6 +208,11 @@ def misconfigured(desk: Desk) -> str:
 
 def credentials_refused(desk: Desk) -> str:
     desk.script.init_failure = CredentialError("wrong key")
+    return desk.said()
+
+
+def login_needed(desk: Desk) -> str:
+    desk.script.failure = LoginNeededError("nobody has logged in at the venue")
     return desk.said()
 
 
@@ -562,6 +568,7 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.DRIFT: drift,
     R.ACCOUNT_MISCONFIGURED: misconfigured,
     R.CREDENTIALS_REFUSED: credentials_refused,
+    R.LOGIN_NEEDED: login_needed,
     R.VENUE_UNREACHABLE: unreachable,
     R.RATE_LIMITED: rate_limited,
     R.UNKNOWN_SYMBOL: unknown_symbol,

@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from brokers import crypto
 from brokers.accounts import set_credentials
-from brokers.models import Account, ExchangeCredential
+from brokers.models import Account, AccountLogin, ExchangeCredential
 from execution.authentication import live, new_secret
 from execution.models import IdempotencyKey, Order, QuarantinedBody, Signal
 from execution.states import OrderState, SignalState
@@ -57,11 +57,14 @@ def test_keys_are_rotated_and_the_old_one_can_go(
     payload = {"account": "desk", "values": {}}
     waiting = proposals.submit("account", payload, reason="new key", secrets=KEYS)
     assert waiting is not None
+    login = AccountLogin(account=account, access_until=timezone.now(), ends_at=timezone.now())
+    login.seal("canary-access", "canary-refresh")
+    login.save()
 
     settings.CREDENTIAL_KEYS = [new, old]
     said = run(capsys, "rotate_keys")
     current = crypto.current_key_id()
-    assert said == {"current": current, "changed": 3, "rows_by_key": {current: 3}}
+    assert said == {"current": current, "changed": 4, "rows_by_key": {current: 4}}
     assert run(capsys, "rotate_keys")["changed"] == 0
 
     settings.CREDENTIAL_KEYS = [new]
@@ -70,7 +73,8 @@ def test_keys_are_rotated_and_the_old_one_can_go(
     assert live(secret).key == value.encode()
     sealed = Proposal.objects.get().sealed
     assert crypto.decrypt(sealed, bound_to=proposals.binding(waiting)) == KEYS
-    assert AuditEvent.objects.get(kind="keys.rotated").after == {"key": current, "rows": 3}
+    assert AccountLogin.objects.get().reveal()["refresh"] == "canary-refresh"
+    assert AuditEvent.objects.get(kind="keys.rotated").after == {"key": current, "rows": 4}
     assert "canary" not in str(list(AuditEvent.objects.values()))
 
 

@@ -21,6 +21,9 @@ OKX_SECRET = "TESTONLY" * 4
 ALPACA_KEY = "PKLOOPBACKLOOPBACK00"
 ALPACA_SECRET = "testonly" * 5
 OANDA_TOKEN = "loopback0oanda0token-testonly"
+SCHWAB_KEY = "loopbackSchwabAppKey"
+SCHWAB_SECRET = "testonlySchwab00"
+SCHWAB_TOKEN = "loopback-access-token-testonly"
 OKX_PASSPHRASE = "loopback-Passphrase-1"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers.base import ExecutionPlugin
@@ -26,15 +27,25 @@ class Command(BaseCommand):
             "--rehearse",
             metavar="SYMBOL",
             help="also place the smallest limit order far below the market, find it by its id, and "
-            "cancel it; never on a live account",
+            "cancel it; on a live account only with --with-real-money",
+        )
+        parser.add_argument(
+            "--with-real-money",
+            action="store_true",
+            help="rehearse on a live account, where a venue has nothing else; needs FKS_LIVE_TRADING",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         account = Account.objects.filter(name=options["name"]).first()
         if account is None:
             raise CommandError(f"there is no account {options['name']!r}")
-        if options["rehearse"] and account.environment == Environment.LIVE:
-            raise CommandError("a live account does not rehearse: use one of environment sandbox")
+        is_live = account.environment == Environment.LIVE
+        allowed = options["with_real_money"] and settings.FKS_LIVE_TRADING
+        if options["rehearse"] and is_live and not allowed:
+            raise CommandError(
+                "a live account does not rehearse: use one of environment sandbox; where the venue has "
+                "none, say --with-real-money, with FKS_LIVE_TRADING on"
+            )
         try:
             plugin = plugin_for(account)
             health = plugin.health_check()

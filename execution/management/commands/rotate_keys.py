@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
 from brokers import crypto
-from brokers.models import ExchangeCredential
+from brokers.models import AccountLogin, ExchangeCredential
 from execution.authentication import binding_of
 from execution.models import WebhookSecret
 from risk import audit
@@ -34,6 +34,7 @@ def stores() -> tuple[Store, ...]:
     """Everything that is encrypted with these keys."""
     return (
         Store("credentials", ExchangeCredential.objects.all(), lambda row: row.binding),
+        Store("log-ins", AccountLogin.objects.all(), lambda row: row.binding),
         Store("webhook secrets", WebhookSecret.objects.exclude(sealed=""), binding_of),
         Store("second factors", SecondFactor.objects.all(), lambda row: binding_of_user(row.user)),
         Store("channels", Channel.objects.all(), lambda row: row.binding),

@@ -1,0 +1,1 @@
+"""An imitation of Schwab's Trader API, its market data and its log-in."""
