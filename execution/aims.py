@@ -127,7 +127,7 @@ def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
         )
     side = Side.BUY if change > 0 else Side.SELL
     if held * change >= 0:
-        entry = replace(_entry(alert, side), quantity=abs(change))
+        entry = replace(entry_of(alert, side), quantity=abs(change))
         return Aim(replace(entry, quantity_type=QuantityType.BASE))
     if held * target >= 0:
         return Aim(_exit(alert, side, None if target == 0 else abs(change)))
@@ -144,7 +144,7 @@ def _by_change(
     if alert.quantity is None and not sizes_itself:
         asked = policy.quantity
     if held == 0 or (held > 0) == (side is Side.BUY):
-        entry = _entry(alert, side)
+        entry = entry_of(alert, side)
         if exited and in_base and asked is not None:
             entry = replace(entry, quantity=_left(alert, asked, exited, sizes_itself))
         return Aim(entry)
@@ -159,7 +159,7 @@ def _by_change(
     if asked is None:
         return Aim(_exit(alert, side, None))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
-    return Aim(_entry(alert, side))
+    return Aim(entry_of(alert, side))
 
 
 def _left(alert: Alert, asked: Decimal, exited: Decimal, sizes_itself: bool) -> Decimal:
@@ -188,7 +188,8 @@ def _side(alert: Alert) -> Side:
     return Side.SELL if alert.action is Action.SELL else Side.BUY
 
 
-def _entry(alert: Alert, side: Side) -> Intent:
+def entry_of(alert: Alert, side: Side) -> Intent:
+    """What the alert asks for on ``side``, as an entry."""
     return Intent(
         side=side,
         type=alert.order_type,
@@ -207,7 +208,7 @@ def _entry(alert: Alert, side: Side) -> Intent:
 def _exit(alert: Alert, side: Side, quantity: Decimal | None) -> Intent:
     """An order that only reduces; without a quantity, by everything."""
     unit = QuantityType.BASE if quantity != alert.quantity else alert.quantity_type
-    entry = replace(_entry(alert, side), quantity=quantity, quantity_type=unit)
+    entry = replace(entry_of(alert, side), quantity=quantity, quantity_type=unit)
     return replace(entry, is_exit=True, stop_loss=None, take_profit=None)
 
 

@@ -27,6 +27,7 @@ def arm(order: Order) -> None:
     alert = Alert.from_json(order.signal.alert)
     if alert.stop_loss is None and not alert.take_profit:
         return
+    entry = order.parent or order  # of an order in slices, all of them open one position
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
     plan = lane.select_for_update(of=("self",)).first()
     if plan is None or not plan.is_active:
@@ -34,13 +35,14 @@ def arm(order: Order) -> None:
             pk=plan.pk if plan else None,
             account_id=order.account_id,
             symbol=order.symbol,
-            entry=order,
+            entry=entry,
             stop_price=alert.stop_loss,
             targets=_targets(alert.take_profit),
         )
-    elif order.pk > plan.entry_id:
-        plan.entry = order
-        plan.stop_price = plan.stop_price if alert.stop_loss is None else alert.stop_loss
+    elif entry.pk > plan.entry_id:
+        plan.entry = entry
+        if alert.stop_loss is not None:
+            plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""
         plan.targets = _targets(alert.take_profit) or plan.targets
     plan.aligned_at = None
     plan.save()

@@ -17,7 +17,7 @@ from django.db.models import Max, QuerySet, Sum
 from brokers.models import Account
 from brokers.types import OrderType, Side
 from execution import days, marks
-from execution.models import Fill, Order, Position, Strategy
+from execution.models import COUNTED, Fill, Order, Position, Strategy
 from execution.states import UNSENT, WORKING, OrderState
 from risk.book import Book, Exposure, Recent, Resting, Seen, Streak
 from risk.models import TradingState
@@ -65,7 +65,7 @@ def same_money(one: str, other: str) -> bool:
 
 def _exposures(case: Case) -> tuple[Exposure, ...]:
     """Of every account: orders first, so that a fill in between counts twice rather than not."""
-    entries = case.orders().filter(role=Order.Role.ENTRY, state__in=WORKING)
+    entries = case.orders().filter(COUNTED, role=Order.Role.ENTRY, state__in=WORKING)
     working = _working(entries)
     held = Position.objects.exclude(quantity=0).values_list("account_id", "symbol", "quantity")
     return _valued(case, working, {(account, symbol): size for account, symbol, size in held})
@@ -73,8 +73,8 @@ def _exposures(case: Case) -> tuple[Exposure, ...]:
 
 def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
     """What the strategy's own fills add up to, where a position of that side is still open."""
-    entries = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY, state__in=WORKING)
-    working = _working(entries)
+    mine = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY)
+    working = _working(mine.filter(COUNTED, state__in=WORKING))
     open_now = {
         (account, symbol): quantity
         for account, symbol, quantity in Position.objects.exclude(quantity=0).values_list(
@@ -164,6 +164,7 @@ def _recent(case: Case) -> tuple[Recent, ...]:
             account=case.account,
             symbol=case.symbol,
             role=Order.Role.ENTRY,
+            parent__isnull=True,
             created_at__gte=case.now - timedelta(seconds=window),
         )
         .exclude(state=OrderState.DENIED)
@@ -188,12 +189,13 @@ def _entries_within(case: Case) -> dict[int, int]:
         if limit.rule == "repeated_execution":
             window = RULES[limit.rule].settings(limit.parameters)["window"]
             since = max(case.now - timedelta(seconds=window), released)
-            found[window] = _entries(case, since).exclude(state=OrderState.DENIED).count()
+            whole = _entries(case, since).filter(parent__isnull=True)
+            found[window] = whole.exclude(state=OrderState.DENIED).count()
     return found
 
 
 def _rejects(case: Case) -> Streak:
-    rows = _entries(case, _released(case.strategy))
+    rows = _entries(case, _released(case.strategy)).filter(plan__isnull=True)
     rows = rows.filter(state__in=_REACHED_THE_VENUE).order_by("-id")
     return _streak(
         (state == OrderState.REJECTED, at)
@@ -251,12 +253,19 @@ def _free_funds(case: Case) -> Decimal | None:
         ),
         Decimal(0),
     )
-    entries = case.orders().filter(account=account, role=Order.Role.ENTRY)
+    entries = case.orders().filter(COUNTED, account=account, role=Order.Role.ENTRY)
     gone = (OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED)
     since = entries.filter(created_at__gte=account.balances_at).exclude(state__in=gone)
     unseen = since | entries.filter(state__in=UNSENT)
-    reserved = unseen.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)
-    return free - reserved / _leverage(account)
+    reserved = unseen.filter(plan__isnull=True).aggregate(total=Sum("reserved_value"))["total"]
+    return free - ((reserved or Decimal(0)) + _in_slices(entries)) / _leverage(account)
+
+
+def _in_slices(entries: QuerySet[Order]) -> Decimal:
+    """What orders in slices have yet to fill: the venue knows of no more than their latest slices."""
+    rows = entries.filter(state=OrderState.SLICING)
+    sums = _working(rows).values()
+    return sum((buying + selling for buying, selling in sums), Decimal(0))
 
 
 def _leverage(account: Account) -> Decimal:

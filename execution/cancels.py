@@ -13,7 +13,7 @@ from execution.models import Order, Signal
 from execution.states import AT_VENUE, TERMINAL, UNSENT, OrderState
 from risk.types import ReasonCode
 
-_CANCELABLE = (*UNSENT, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+_CANCELABLE = (*UNSENT, OrderState.SLICING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 
 
 def want(orders: QuerySet[Order], reason: ReasonCode, who: str) -> int:
@@ -41,7 +41,7 @@ def due(account_id: int) -> list[Order]:
     orders = left().filter(account_id=account_id, state__in=_CANCELABLE).select_related("account")
     return [
         *orders.filter(state__in=AT_VENUE).order_by("id"),
-        *orders.filter(state__in=UNSENT).order_by("id"),
+        *orders.filter(state__in=(*UNSENT, OrderState.SLICING)).order_by("id"),
     ]
 
 

@@ -22,7 +22,12 @@ from risk import switch
 from risk.models import TradingState
 from risk.types import ReasonCode
 
-SENDABLE = (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+SENDABLE = (
+    OrderState.PENDING,
+    OrderState.SLICING,
+    OrderState.OPEN,
+    OrderState.PARTIALLY_FILLED,
+)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
 
@@ -51,12 +56,14 @@ def in_the_way(
 
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
     """
-    if leg.is_late or not reduces(leg.account, leg.symbol, alert) or _is_halted(leg):
+    opposed = [order for order in lane if clears and _is_opposed(order, signal, alert)]
+    is_exit = reduces(leg.account, leg.symbol, alert)
+    if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
         return []
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
-    want_gone(signal, overtaken)
-    found = [order.pk for order in overtaken]
-    if not clears:
+    want_gone(signal, overtaken + opposed)
+    found = [order.pk for order in overtaken + opposed]
+    if not clears or not is_exit:
         return found
     if wants_flat(alert):
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
@@ -81,6 +88,13 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
         return False
     other_side = order.strategy_id == signal.strategy_id and order.side != alert.action.value
     return wants_flat(alert) or (only_exits(alert) and other_side)
+
+
+def _is_opposed(order: Order, signal: Signal, alert: Alert) -> bool:
+    """Whether the strategy still works ``order`` in slices, and trades the other way now."""
+    is_built = order.role == Order.Role.ENTRY and order.state == OrderState.SLICING
+    other_side = alert.action is not Action.CLOSE and order.side != alert.action.value
+    return is_built and other_side and order.strategy_id == signal.strategy_id
 
 
 def _is_halted(leg: Leg) -> bool:

@@ -179,6 +179,8 @@ def amend(
     new identity, through every limit, and for ``quantity`` less what has traded. Raises Conflict for
     an order that has no price or does not work.
     """
+    if order.parent_id is not None:
+        raise Conflict("NOT_AMENDABLE", "it is a slice; cancel the order it belongs to instead")
     if order.type not in (OrderType.LIMIT, OrderType.STOP_LIMIT):
         raise Conflict("NOT_AMENDABLE", f"a {order.get_type_display()} order has no limit price")
     if order.state not in (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED):

@@ -24,7 +24,7 @@ from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, Tim
 from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
-from execution.models import Order, Position, Strategy
+from execution.models import COUNTED, Order, Position, Strategy
 from execution.states import WORKING
 from risk import breakers
 from risk.arithmetic import average_true_range, is_positive
@@ -317,7 +317,9 @@ def _lanes() -> QuerySet[Account, Any]:
     orders = Order.objects.exclude(pk__any=given("but")).order_by()
     working = orders.filter(account=OuterRef("pk"), state__in=WORKING)
     lane = orders.filter(**here, state__in=WORKING).values("account")
-    left = lane.annotate(left=Sum(F("quantity") - F("filled_quantity"))).values("left")
+    left = (
+        lane.filter(COUNTED).annotate(left=Sum(F("quantity") - F("filled_quantity"))).values("left")
+    )
     held = Position.objects.filter(**here).order_by().values("quantity")
     return (
         Account.objects.filter(pk=given("account"))

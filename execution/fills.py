@@ -109,7 +109,8 @@ def _reason(order: Order, event: Event) -> str:
     """A cancel's reason stays, a doubt's goes, and a rejection has one."""
     if event is Event.REJECT:
         return ReasonCode.VENUE_REJECTED.value
-    return order.reason if order.reason in _CANCEL_REASONS else ""
+    is_kept = order.reason in _CANCEL_REASONS or order.reason == order.cancel_reason
+    return order.reason if is_kept else ""
 
 
 def _reason_in_words(order: Order) -> str:

@@ -170,6 +170,9 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
     if order.cancel_reason:
         detail = f"cancel asked for by {order.cancel_asked_by}"
         return Refusal(ReasonCode(order.cancel_reason), detail)
+    if order.parent is not None and order.parent.cancel_reason:
+        detail = f"the order it is a slice of is to end: {order.parent.cancel_asked_by}"
+        return Refusal(ReasonCode(order.parent.cancel_reason), detail)
     if order.expires_at is not None and order.expires_at < timezone.now():
         return _too_old()
     if not account.is_active:

@@ -101,8 +101,11 @@ def no_route() -> Refusal:
 
 
 def own_orders(signal_id: UUID | OuterRef | Value) -> QuerySet[Order]:
-    """The orders a signal asked for; the stops that guard what they opened are not its outcome."""
-    mine = Order.objects.filter(signal_id=signal_id).exclude(role=Order.Role.STOP_LOSS)
+    """The orders a signal asked for; their slices, and the stops that guard what they opened, are not
+    its outcome.
+    """
+    mine = Order.objects.filter(signal_id=signal_id, parent__isnull=True)
+    mine = mine.exclude(role=Order.Role.STOP_LOSS)
     return mine.defer(*LONG)
 
 
@@ -239,9 +242,12 @@ def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order
     """Whether the position holds what exits ask for, whatever becomes of entries under way."""
     side = Side.BUY if action is Action.BUY else Side.SELL
     held = held_in(leg.account, leg.symbol) * -side.sign
+    whole = {order.pk for order in lane}
     leaving = (
         order.quantity - order.filled_quantity
         for order in lane
-        if order.side == side.value and order.role != Order.Role.STOP_LOSS
+        if order.side == side.value
+        and order.role != Order.Role.STOP_LOSS
+        and order.parent_id not in whole
     )
     return held >= quantity + sum(leaving, Decimal(0))

@@ -17,12 +17,12 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import approvals, differences, facts, news
+from execution import approvals, differences, facts, news, slicing
 from execution.aims import aim, only_exits, reducing
 from execution.alerts import Action, Alert
 from execution.facts import Market
 from execution.ids import uuid7
-from execution.models import Order, OrderEvent, Route, Signal, Strategy
+from execution.models import Order, OrderEvent, Route, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState
 from risk import hits, switch
 from risk.check import check, denial
@@ -71,19 +71,24 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
     journalled. ``exited`` is what the first half of a reversal has traded: this is its second half.
     """
     order = blank(signal, alert, leg)
+    plan = None
     try:
         fill_in(order, signal, alert, leg, exited)
         leaves = alert.reduce_only if alert.replaces else order.is_exit
         if approvals.is_wanted(signal, is_exit=leaves):
             order.state = OrderState.AWAITING_APPROVAL
             order.approve_by = approvals.deadline(order, signal.strategy)
+        elif plan := plan_for(order, alert, leg):
+            order.state, order.detail = OrderState.SLICING, str(plan)
     except Refusal as refusal:
         order.state = OrderState.DENIED
         order.reason, order.detail = refusal.code.value, refusal.detail
         order.finished_at = order.created_at
         if not order.verdicts:
-            order.verdicts = [_verdict_json(_refused(refusal))]
+            order.verdicts = [verdict_json(_refused(refusal))]
     order.save(force_insert=True)
+    if plan is not None:
+        plan.save(force_insert=True)
     OrderEvent.objects.create(
         order=order,
         at=order.created_at,
@@ -95,6 +100,20 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
     if order.state != OrderState.PENDING:
         news.tell(order, OrderState(order.state), order.detail, {})
     return order
+
+
+def plan_for(order: Order, alert: Alert, leg: Leg) -> SlicePlan | None:
+    """How a decided ``order`` is worked in slices, unsaved; ``None`` where it goes out whole.
+
+    One in slices is shown as it was asked for: each slice is held to the collar of its own moment.
+    """
+    if order.strategy is None or leg.market is None:
+        return None
+    plan = slicing.plan_of(order, alert, order.strategy, leg.market.instrument)
+    if plan is not None and alert.order_type is OrderType.MARKET:
+        order.type, order.price = alert.order_type.value, None
+        order.time_in_force = alert.time_in_force.value
+    return plan
 
 
 def blank(signal: Signal, alert: Alert, leg: Leg, *, identity: UUID | None = None) -> Order:
@@ -157,8 +176,9 @@ def fill_in(
         strategy=signal.strategy.slug,
         is_exit=intent.is_exit,
     )
-    _refuse_while_in_doubt(intent, leg)
-    _refuse_denied(confidence(_rules(signal.strategy), intent))
+    refuse_while_in_doubt(intent, leg)
+    refuse_denied(confidence(rules_of(signal.strategy), intent))
+    intent = slicing.judged_as(intent, alert, signal.strategy)
     sized = size(intent, policy, known, limits)
     if approved is not None:
         sized = at_most(sized, approved.quantity)
@@ -168,21 +188,21 @@ def fill_in(
     ]
     order.quantity, order.reference_price = sized.quantity, sized.reference_price
     order.reserved_value = sized.value
-    order.price, order.stop_price = _prices(intent, market)
+    order.price, order.stop_price = prices_of(intent, market)
     if intent.type is OrderType.TRAILING_STOP:
         order.trailing_percent = intent.trailing_percent
     if not intent.is_exit:
         order.expires_at = _opens_until(signal, alert)
-    verdicts = check(intent, sized, known, limits, _rules(signal.strategy))
+    verdicts = check(intent, sized, known, limits, rules_of(signal.strategy))
     if approved is not None:
         verdicts = (*verdicts, _drift_since_shown(intent, known, signal.strategy, approved))
     order.verdicts = [
-        _verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
+        verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
     ]
-    _note_hits(order, signal, verdicts if approved is None else [v for v in verdicts if v.denies])
-    _refuse_denied(*verdicts)
+    note_hits(order, signal, verdicts if approved is None else [v for v in verdicts if v.denies])
+    refuse_denied(*verdicts)
     if not intent.is_exit:
-        _hold_to_collar(order, known, limits)
+        hold_to_collar(order, known, limits)
     try:
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
@@ -214,7 +234,7 @@ def _itself(order: Order, alert: Alert) -> frozenset[UUID]:
     return frozenset({order.pk, *replaced.values_list("pk", flat=True)})
 
 
-def _note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> None:
+def note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> None:
     """Keep what was not a plain yes; a rule that halts does so once this decision stands."""
     place = hits.Place(order.account_id, signal.strategy.slug, order.symbol, order.pk)
     hits.note(place, verdicts)
@@ -240,7 +260,7 @@ def _drift_since_shown(
     intent: Intent, known: Facts, strategy: Strategy, approved: Order
 ) -> Verdict:
     """How far the market has gone from the price a person saw."""
-    rules = _rules(strategy)
+    rules = rules_of(strategy)
     if rules.max_drift is None:
         rules = replace(rules, max_drift=DRIFT_SINCE_SHOWN)
     seen = replace(intent, price=approved.reference_price)
@@ -248,7 +268,7 @@ def _drift_since_shown(
     return replace(verdict, rule="approved_price")
 
 
-def _hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None:
+def hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None:
     """A market order becomes an immediate-or-cancel limit at the tightest collar in force."""
     collars = [
         one.value for one in limits if one.rule == "price_collar" and one.mode is LimitMode.ENFORCE
@@ -261,13 +281,14 @@ def _hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None
     order.price = round_price(side, OrderType.LIMIT, bound, known.instrument.price_tick)
 
 
-def _refuse_denied(*verdicts: Verdict) -> None:
+def refuse_denied(*verdicts: Verdict) -> None:
+    """Raise Refusal for the first verdict that denies."""
     denied = denial(verdicts)
     if denied is not None and denied.code is not None:
         raise Refusal(denied.code, denied.detail, denied.numbers)
 
 
-def _refuse_while_in_doubt(intent: Intent, leg: Leg) -> None:
+def refuse_while_in_doubt(intent: Intent, leg: Leg) -> None:
     """Nothing is opened where the venue and our book disagree."""
     drift = None if intent.is_exit else differences.blocks_entries(leg.account.pk, leg.symbol)
     if drift is not None:
@@ -287,7 +308,8 @@ def _policy(route: Route) -> SizingPolicy:
     )
 
 
-def _rules(strategy: Strategy) -> StrategyRules:
+def rules_of(strategy: Strategy) -> StrategyRules:
+    """The strategy's own thresholds, as risk takes them."""
     return StrategyRules(
         min_confidence=strategy.min_confidence,
         min_reward_risk=strategy.min_reward_risk,
@@ -297,7 +319,8 @@ def _rules(strategy: Strategy) -> StrategyRules:
     )
 
 
-def _prices(intent: Intent, market: Market) -> tuple[Decimal | None, Decimal | None]:
+def prices_of(intent: Intent, market: Market) -> tuple[Decimal | None, Decimal | None]:
+    """The limit and the trigger on the venue's grid. Raises Refusal where nothing is left of one."""
     tick = market.instrument.price_tick
     price = stop_price = None
     if intent.type in (OrderType.LIMIT, OrderType.STOP_LIMIT) and intent.price is not None:
@@ -334,7 +357,8 @@ def _refused(refusal: Refusal) -> Verdict:
     )
 
 
-def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """``verdict`` as an order keeps it; numbers are text."""
     return {
         "rule": verdict.rule,
         "passed": verdict.passed,

@@ -56,11 +56,12 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What tasks need to go on: lanes with new orders, and orders to cancel."""
+    """What tasks need to go on: lanes with new orders, orders to cancel, orders to work in slices."""
 
     step: Step
     lanes: tuple[tuple[int, str], ...] = ()
     cancels: tuple[UUID, ...] = ()
+    slicing: tuple[UUID, ...] = ()
 
 
 def _make_earlier_void(closing: Signal) -> None:
@@ -198,11 +199,12 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
         if order and order.state == OrderState.DENIED:
             protect.resume(order.account_id, order.symbol)
     lanes = {(o.account_id, o.symbol) for o in made if o and o.state == OrderState.PENDING}
+    begun = tuple(o.pk for o in made if o and o.state == OrderState.SLICING)
     orders = orders_from(signal.pk) if mine else [order for order in made if order]
     if _is_half_done(orders) or len(ready) < len(legs):
-        return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel)
+        return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel, begun)
     _conclude(signal, orders)
-    return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)))
+    return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)), slicing=begun)
 
 
 def _settled_for(orders: Sequence[Order]) -> set[int]:

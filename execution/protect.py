@@ -8,6 +8,7 @@ difference, so that it is never without one while a stop is replaced. Plans are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -143,21 +144,33 @@ def _aligned(case: _Case) -> NextStep:
 
 def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
-    live = case.live
-    outdated = [one.pk for one in live if one.stop_price != stop or one.side != case.side]
-    if outdated:
-        return NextStep(cancels=tuple(outdated[:1]))
-    guarded = sum((order.remaining for order in live), ZERO)
+    outdated = [one for one in case.live if one.stop_price != stop or one.side != case.side]
+    if outdated and not _may_overlap(case, outdated):
+        return NextStep(cancels=(outdated[0].pk,))
+    current = [one for one in case.live if one not in outdated]
+    guarded = sum((order.remaining for order in current), ZERO)
     wanted = floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
     missing = wanted - guarded
     if missing < 0:
-        return NextStep(cancels=(live[-1].pk,))
-    if missing == 0 or case.is_too_small(missing, stop) or not _may_place(case.plan):
+        return NextStep(cancels=(current[-1].pk,))
+    if missing == 0 or case.is_too_small(missing, stop):
+        rest = all(one.state in AT_VENUE for one in current)
+        return NextStep(cancels=(outdated[0].pk,)) if outdated and rest else NextStep()
+    if not _may_place(case.plan):
         return NextStep()
-    if len(live) >= MAX_STOPS:
-        return NextStep(cancels=(live[-1].pk,))
+    if len(case.live) >= MAX_STOPS:
+        return NextStep(cancels=((outdated or current)[-1].pk,))
     _place_stop(case, missing, stop)
     return NextStep(run_lane=True)
+
+
+def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
+    """Whether the new stop may rest beside the one it replaces: both only reduce, and neither needs
+    the coins the other holds. Else the old one is cancelled first.
+    """
+    offers = case.plugin.capabilities
+    same_side = all(one.side == case.side for one in outdated)
+    return same_side and offers.reduce_only and not offers.locks_balance
 
 
 def _held_by_exits(case: _Case) -> Decimal:
@@ -184,7 +197,8 @@ def _note_coverage(case: _Case, stop: Decimal) -> None:
     missing = case.wanted - sum((order.remaining for order in at_venue), ZERO)
     if missing <= 0:
         plan.naked_since = None
-        plan.detail = f"{text(case.wanted)} guarded at {text(stop)}"
+        prices = {text(one.stop_price) for one in at_venue if one.stop_price is not None}
+        plan.detail = f"{text(case.wanted)} guarded at {' and '.join(sorted(prices))}"
     elif case.is_too_small(missing, stop):
         plan.naked_since = None
         plan.detail = f"{text(missing)} is too small for an order at this venue and stays unguarded"
@@ -278,8 +292,13 @@ def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
         event="create",
         to_state=order.state,
         actor="protection",
-        detail=f"guards {text(quantity)} of {plan.symbol} at {text(stop)}",
+        detail=_why_placed(plan, quantity, stop),
     )
+
+
+def _why_placed(plan: Protection, quantity: Decimal, stop: Decimal) -> str:
+    guards = f"guards {text(quantity)} of {plan.symbol} at {text(stop)}"
+    return f"{guards}; {plan.moved_why}" if plan.moved_why else guards
 
 
 def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:

@@ -19,10 +19,10 @@ from brokers.errors import AmbiguousOrderError, BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
-from execution import comparison, decisions, dispatch, facts, fills, tracing
+from execution import comparison, decisions, dispatch, facts, fills, parents, tracing
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order
-from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, OrderState
+from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.transitions import Event, IllegalMove, move
 from risk import breakers
 from risk.types import ReasonCode
@@ -68,11 +68,23 @@ def check_order(order: Order) -> None:
 
 def cancel(order: Order, reason: ReasonCode, who: str) -> None:
     """Cancel ``order`` and read back how it ended; nothing yet while nobody knows where it is."""
+    if order.state == OrderState.SLICING:
+        _cancel_slices(order, reason, who)
+        return
     dispatch.cancel(order, reason=reason, detail=f"cancel asked for by {who}")
     order.refresh_from_db()
     if order.state == OrderState.CANCELING:
         check_order(order)
         order.refresh_from_db()
+
+
+def _cancel_slices(parent: Order, reason: ReasonCode, who: str) -> None:
+    """No further slice starts; those under way are cancelled, and the parent ends with the last one."""
+    for one in parents.end(parent, reason, who):
+        if one.state in UNSENT or one.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
+            cancel(one, reason, who)
+    parents.follow(parent.pk)
+    parent.refresh_from_db()
 
 
 def _found(order: Order, report: OrderReport) -> None:

@@ -14,7 +14,7 @@ from django.db import transaction
 from brokers.models import Account
 from execution import amending, clearing, legs, orders, timeliness
 from execution.alerts import Alert
-from execution.models import Order, Signal
+from execution.models import Order, Signal, SlicePlan
 from execution.precedence import announce_exit, let_exits_pass
 from execution.states import OrderState, SignalState
 from execution.transitions import Event, move
@@ -70,7 +70,7 @@ def release(order: Order) -> tuple[UUID, ...]:
         except Refusal as refusal:
             _end(order, draft, refusal)
             return ()
-        _let_go(order, draft, signal)
+        _let_go(order, draft, signal, orders.plan_for(draft, alert, leg))
     return ()
 
 
@@ -90,9 +90,13 @@ def _exited(order: Order, signal: Signal) -> Decimal | None:
     return halves.exclude(pk=order.pk).values_list("filled_quantity", flat=True).first()
 
 
-def _let_go(order: Order, draft: Order, signal: Signal) -> None:
+def _let_go(order: Order, draft: Order, signal: Signal, plan: SlicePlan | None) -> None:
     columns = {name: getattr(draft, name) for name in (*_JUDGED, *_TOLD)}
-    if move(order, Event.RELEASE, **columns) and order.reverses:
+    if not move(order, Event.SLICE if plan else Event.RELEASE, **columns):
+        return
+    if plan is not None:
+        plan.save(force_insert=True)
+    if order.reverses:
         # The other side is decided once this half has ended: the alert is not done.
         Signal.objects.filter(pk=signal.pk, state=SignalState.WORKING).update(
             state=SignalState.RECEIVED

@@ -73,12 +73,12 @@ class OrderSerializer(Row[Order]):
     class Meta:
         model = Order
         fields: tuple[str, ...] = (
-            "id", "signal", "strategy", "account", "symbol", "side", "type", "role", "quantity",
-            "price", "stop_price", "trailing_percent", "time_in_force", "post_only", "reduce_only",
-            "reference_price", "reserved_value", "state", "reason", "detail", "client_order_id",
-            "broker_order_id", "filled_quantity", "average_price", "attempt", "created_at",
-            "submitted_at", "acknowledged_at", "finished_at", "expires_at", "approve_by",
-            "updated_at",
+            "id", "signal", "strategy", "account", "parent", "slice_number", "symbol", "side",
+            "type", "role", "quantity", "price", "stop_price", "trailing_percent",
+            "time_in_force", "post_only", "reduce_only", "reference_price", "reserved_value",
+            "state", "reason", "detail", "client_order_id", "broker_order_id", "filled_quantity",
+            "average_price", "attempt", "created_at", "submitted_at", "acknowledged_at",
+            "finished_at", "expires_at", "approve_by", "updated_at",
         )  # fmt: skip
 
 

@@ -19,12 +19,14 @@ class SignalState(models.TextChoices):
 
 class OrderState(models.TextChoices):
     """The life of an order. ``denied``: our risk or a person said no; ``rejected``: the venue did.
-    ``approved``: a person agreed, and a worker is about to judge it anew.
+    ``approved``: a person agreed, and a worker is about to judge it anew. ``slicing``: it is never
+    sent itself; its slices are, one after the other.
     """
 
     AWAITING_APPROVAL = "awaiting_approval", "awaiting approval"
     APPROVED = "approved", "approved"
     PENDING = "pending", "pending"
+    SLICING = "slicing", "slicing"
     DENIED = "denied", "denied"
     SUBMITTING = "submitting", "submitting"
     OPEN = "open", "open"
@@ -61,6 +63,7 @@ ORDER_COLORS = {
     OrderState.AWAITING_APPROVAL: "info",
     OrderState.APPROVED: "info",
     OrderState.PENDING: "info",
+    OrderState.SLICING: "info",
     OrderState.DENIED: "warning",
     OrderState.SUBMITTING: "info",
     OrderState.OPEN: "info",

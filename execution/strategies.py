@@ -29,8 +29,24 @@ SECRET_NAMES = {
     Strategy.Auth.JWT: "",
 }
 _ROUTE_OPTIONS = {"quantity": "quantity", "risk_percent": "percent", "percent": "percent"}
-_DECIMAL_OPTIONS = {"min_confidence", "min_reward_risk", "max_drift"}
-_SECONDS_OPTIONS = {"max_age", "dedupe_window", "most_alerts_window", "approval_seconds"}
+_DECIMAL_OPTIONS = {
+    "min_confidence",
+    "min_reward_risk",
+    "max_drift",
+    "slice_quantity",
+    "trail_percent",
+    "trail_distance",
+    "break_even_percent",
+}
+_WHOLE_OPTIONS = {
+    "max_age",
+    "dedupe_window",
+    "most_alerts_window",
+    "approval_seconds",
+    "slices",
+    "slicing_seconds",
+}
+_GIVEN_OPTIONS = {"ladder_percent", "trail_step"}
 _FLAG_OPTIONS = {"allows_delayed", "needs_approval", "exits_need_approval"}
 _COUNT_OPTIONS = {"most_alerts", "expects_minutes"}
 _FRACTIONS = {"min_confidence", "risk_percent", "max_drift"}
@@ -47,6 +63,15 @@ OPTIONS = {
     "format_options": "a JSON object: the mapping, or what PineConnector's fields mean",
     "dedupe_window": "seconds in which the same body counts as one delivery",
     "on_naked": "alarm, replace or close, when a stop loss is missing at the venue",
+    "trail_percent": "the stop follows the market so many percent behind it: 2 is 2 %",
+    "trail_distance": "instead: so far behind it, in the quote asset",
+    "trail_step": "it is moved by at least so many percent of the price",
+    "break_even_percent": "the stop goes to the entry plus fees once the market is so much better",
+    "execution": "whole, twap, iceberg or ladder: how its entries are sent",
+    "slices": "in how many parts",
+    "slicing_seconds": "twap: spread over how long",
+    "slice_quantity": "iceberg: how much is shown at a time",
+    "ladder_percent": "ladder: how many percent each rung is better than the one before it",
     "allowlist": "name of an address allowlist, or none",
     "needs_approval": "true: its orders wait until a person approves them",
     "approval_seconds": "how long they wait before they expire",
@@ -112,8 +137,10 @@ def create_strategy(
 
 
 def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
-    for name in _SECONDS_OPTIONS & set(given):
+    for name in _WHOLE_OPTIONS & set(given):
         setattr(strategy, name, int(_number(name, given[name])))
+    for name in _GIVEN_OPTIONS & set(given):
+        setattr(strategy, name, _number(name, given[name]))
     for name in _DECIMAL_OPTIONS & set(given):
         number = _number(name, given[name])
         setattr(strategy, name, number if number or name == "max_drift" else None)
@@ -125,7 +152,8 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
     strategy.format_options = json.loads(
         json.dumps(given.get("format_options", {}), default=_whole)
     )
-    strategy.on_naked = str(given.get("on_naked", strategy.on_naked))
+    for name in ("on_naked", "execution"):
+        setattr(strategy, name, str(given.get(name, getattr(strategy, name))))
 
 
 def _allowlist(given: Mapping[str, Any], auth: str) -> IPAllowlist | None:

@@ -30,7 +30,9 @@ from execution import (
     lanes,
     liveness,
     metrics,
+    next_slice,
     notify,
+    parents,
     pipeline,
     probing,
     protect,
@@ -128,6 +130,7 @@ def _decide_one(signal: Signal) -> tuple[list[_Call], bool]:
     reason = ReasonCode.CANCELED_BY_SIGNAL.value
     calls: list[_Call] = [(run_lane, lane) for lane in decision.lanes]
     calls += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
+    calls += [(work_slices, (str(order_id),)) for order_id in decision.slicing]
     return calls, decision.step is not Step.WAIT
 
 
@@ -219,8 +222,28 @@ def release_order(order_id: str) -> None:
         releasing.give_up(order, error)
     if order.state == OrderState.PENDING:
         run_lane(order.account_id, order.symbol)
+    elif order.state == OrderState.SLICING:
+        work_slices(order_id)
     elif order.state in TERMINAL:
         _after([order])
+
+
+@shared_task
+def work_slices(order_id: str) -> None:
+    """Follow the slices of an order, and start the next one if it is due."""
+    before = Order.objects.only("state", "symbol", "account_id").get(pk=order_id)
+    try:
+        made = next_slice.look(before.pk)
+    except Crowded as crowded:
+        _later(crowded, work_slices, order_id)
+        return
+    parent = Order.objects.get(pk=order_id)
+    if parent.state == OrderState.SLICING and parent.cancel_reason:
+        hand_out(cancel_order, order_id, parent.cancel_reason)
+    if parent.state != before.state:
+        _after([parent])
+    if made is not None:
+        run_lane(made.account_id, made.symbol)
 
 
 @shared_task
@@ -229,7 +252,7 @@ def check_order(order_id: str) -> None:
     order = Order.objects.select_related("account").filter(pk=order_id).first()
     if order is None or order.state in TERMINAL:
         return
-    if order.state in UNSENT | {OrderState.SUBMITTING}:
+    if order.state in UNSENT | {OrderState.SUBMITTING, OrderState.SLICING}:
         return
     state, filled = order.state, order.filled_quantity
     try:
@@ -299,6 +322,8 @@ def _after(orders: Iterable[Order]) -> None:
         # An exit that rests at the venue holds the coins it needs already.
         if order.role == Order.Role.EXIT and order.state in TERMINAL | AT_VENUE:
             protect.resume(order.account_id, order.symbol)
+    for parent_id in {order.parent_id for order in orders if order.parent_id}:
+        hand_out(work_slices, str(parent_id))
     touched = {(order.account_id, order.symbol) for order in orders}
     accounts = Account.objects.in_bulk({account_id for account_id, _ in touched})
     for account_id, symbol in touched:
@@ -381,6 +406,8 @@ def sweep() -> None:
     for signal_id in sweeping.unsettled_signals():
         dispositions.settle(signal_id)
     _after(approvals.expire())
+    for order_id in parents.under_way():
+        work_slices.apply_async((str(order_id),), retry=False, expires=5)
     for order_id in approvals.approved():
         release_order.apply_async((str(order_id),), retry=False, expires=5)
     _sweep_accounts()

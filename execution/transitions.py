@@ -26,6 +26,7 @@ class Event(StrEnum):
     # ours, before a byte has left
     APPROVE = "approve"
     RELEASE = "release"
+    SLICE = "slice"
     DENY = "deny"
     EXPIRE_UNSENT = "expire_unsent"
     CANCEL_UNSENT = "cancel_unsent"
@@ -64,6 +65,13 @@ _REPORTED: dict[Event, OrderState] = {
 TABLE: dict[tuple[OrderState, Event], OrderState] = {
     (_S.AWAITING_APPROVAL, _E.APPROVE): _S.APPROVED,
     (_S.APPROVED, _E.RELEASE): _S.PENDING,
+    (_S.APPROVED, _E.SLICE): _S.SLICING,
+    # What its slices came to; it is at no venue itself.
+    (_S.SLICING, _E.FILL_PARTLY): _S.SLICING,
+    (_S.SLICING, _E.FILL): _S.FILLED,
+    (_S.SLICING, _E.CANCEL): _S.CANCELED,
+    (_S.SLICING, _E.EXPIRE): _S.EXPIRED,
+    (_S.SLICING, _E.REJECT): _S.REJECTED,
     (_S.PENDING, _E.DROP_UNSENT): _S.NOT_PLACED,
     (_S.PENDING, _E.CLAIM): _S.SUBMITTING,
     (_S.SUBMITTING, _E.RETURN_UNSENT): _S.PENDING,

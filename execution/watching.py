@@ -13,16 +13,16 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import intake
+from execution import intake, trailing
 from execution.alerts import Action, Alert
 from execution.facts import venue_call
-from execution.models import Position, Protection, Strategy
+from execution.models import Fill, Order, Position, Protection, Strategy
 from risk import switch
 from risk.arithmetic import shown, text
 from risk.models import TradingState
@@ -36,11 +36,21 @@ OWN_ALERT = "own"
 """``Signal.auth`` of alerts FKS sends itself; no webhook can bring it about."""
 
 
+_FOLLOWS = Q(stop_price__isnull=False) & (
+    Q(entry__strategy__trail_percent__isnull=False)
+    | Q(entry__strategy__trail_distance__isnull=False)
+    | Q(entry__strategy__break_even_percent__isnull=False)
+)
+"""Plans whose stop follows the market."""
+
+
 def watched() -> QuerySet[Protection]:
-    """Active plans with a target to reach, or whose stop is not at the venue; the latter first."""
+    """Active plans with a target to reach, with a stop that follows the market, or whose stop is not
+    at the venue; the latter first.
+    """
     return (
         Protection.objects.filter(is_active=True, account__is_active=True)
-        .exclude(targets=[], naked_since__isnull=True)
+        .filter(~Q(targets=[]) | Q(naked_since__isnull=False) | _FOLLOWS)
         .order_by(F("naked_since").asc(nulls_last=True), "pk")
     )
 
@@ -70,13 +80,17 @@ def watch(account_id: int) -> list[UUID]:
 
 
 def look(plan_id: int) -> list[UUID]:
-    """Compare the market with the plan's next target, and with a stop that is not at the venue.
+    """Compare the market with the plan's next target, and with a stop that is not at the venue; have
+    a stop that follows the market follow it, also while trading is halted.
 
     Returns the signals FKS sent itself. Raises BrokerError when there is no quote, Refusal while the
     account's breaker is open.
     """
     plan = watched().select_related("account", "entry__strategy").filter(pk=plan_id).first()
-    if plan is None or plan.entry.strategy is None or _may_not_close(plan, plan.entry.strategy):
+    if plan is None or plan.entry.strategy is None:
+        return []
+    may_close = not _may_not_close(plan, plan.entry.strategy)
+    if not (may_close or _rules_of(plan.entry.strategy)):
         return []
     with venue_call(plan.account):
         quote = plugin_for(plan.account).fetch_data(plan.symbol)
@@ -87,7 +101,8 @@ def look(plan_id: int) -> list[UUID]:
         plan = now.filter(pk=plan_id, is_active=True, entry_id=plan.entry_id).first()
         if plan is None or plan.entry.strategy is None:
             return []
-        return _react(plan, plan.entry.strategy, quote)
+        _move_stop(plan, plan.entry.strategy, quote)
+        return _react(plan, plan.entry.strategy, quote) if may_close else []
 
 
 def _may_not_close(plan: Protection, strategy: Strategy) -> bool:
@@ -97,6 +112,49 @@ def _may_not_close(plan: Protection, strategy: Strategy) -> bool:
         account=account.name, venue=account.venue, symbol=plan.symbol, strategy=strategy.slug
     )
     return standing is not None and standing.state == TradingState.State.HALTED
+
+
+def _rules_of(strategy: Strategy) -> trailing.Rules | None:
+    """How the strategy's stops follow the market, if they do."""
+    rules = trailing.Rules(
+        trail_percent=strategy.trail_percent,
+        trail_distance=strategy.trail_distance,
+        step=strategy.trail_step,
+        break_even_percent=strategy.break_even_percent,
+    )
+    return None if rules == trailing.Rules(step=rules.step) else rules
+
+
+def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
+    """Note the better place of the stop; ``protect`` replaces what is at the venue."""
+    rules = _rules_of(strategy)
+    if rules is None or plan.stop_price is None:
+        return
+    position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
+    if position is None or not position.quantity or position.average_price is None:
+        return
+    side = Side.BUY if position.quantity > 0 else Side.SELL
+    if plan.entry.side != side:
+        return
+    market = quote.bid if side is Side.BUY else quote.ask
+    rate = trailing.fee_rate(_paid(plan.entry))
+    held = trailing.Held(side, position.average_price, plan.stop_price, market, rate)
+    if move := trailing.better_stop(held, rules):
+        plan.stop_price, plan.moved_why = move.stop, move.why
+        plan.moved_at, plan.aligned_at = timezone.now(), None
+        plan.save(update_fields=["stop_price", "moved_why", "moved_at", "aligned_at"])
+
+
+def _paid(entry: Order) -> list[trailing.Paid]:
+    """The entry's fills, those of its slices included. A fee in a third coin is not counted."""
+    base, _, rest = entry.symbol.partition("/")
+    quote = rest.partition(":")[0]
+    mine = Fill.objects.filter(Q(order=entry) | Q(order__parent=entry))
+    rows = mine.values_list("quantity", "price", "fee", "fee_currency")
+    return [
+        trailing.Paid(quantity, price, fee * {quote: Decimal(1), base: price}.get(coin, Decimal(0)))
+        for quantity, price, fee, coin in rows
+    ]
 
 
 def _react(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:

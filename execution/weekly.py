@@ -39,6 +39,7 @@ def look() -> int:
 def summary(since: datetime, until: datetime) -> notices.News:
     """The week in a few lines: results by account, alerts, orders, refusals, alarms."""
     orders = Order.objects.filter(created_at__gte=since, created_at__lt=until).order_by()
+    orders = orders.filter(parent__isnull=True)
     alerts = Signal.objects.filter(received_at__gte=since, received_at__lt=until).count()
     alarms = Alarm.objects.filter(raised_at__gte=since, raised_at__lt=until).count()
     states = dict(orders.values_list("state").annotate(count=Count("pk")))

@@ -51,7 +51,13 @@ class ProtectionAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("symbol", "account__name")
     nothing_yet = "An entry that names a stop loss or a take profit is guarded once it fills."
-    fields = (*_COLUMNS, "entry_link", "detail")
+    fields = (
+        *_COLUMNS,
+        moment_column("moved_at", "stop moved"),
+        "moved_why",
+        "entry_link",
+        "detail",
+    )
     readonly_fields = fields
     actions_row = ("guard_again",)
     actions_detail = ("guard_again",)

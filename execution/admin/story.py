@@ -14,7 +14,7 @@ from django.db.models import Prefetch, QuerySet
 
 from execution.admin import waterfall
 from execution.alerts import Alert
-from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal
+from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal, SlicePlan
 
 _ALERT_FIELDS = [one.name for one in fields(Alert) if one.name != "extras"]
 _FIRST_NUMBERS = ("measured", "allowed", "limit")
@@ -58,6 +58,13 @@ class OrderStory:
     fills: tuple[Fill, ...]
     position: Position | None
     protection: Protection | None
+    plan: SlicePlan | None
+    slices: tuple[Order, ...]
+
+    @property
+    def filled_share(self) -> int:
+        """How much has traded, in whole percent."""
+        return int(self.order.filled_quantity * 100 / self.order.quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,10 @@ class SignalStory:
 
 
 def signal_story(signal: Signal) -> SignalStory:
-    """Six queries, however many orders there are."""
+    """Seven queries, however many orders there are. Slices are told of with the order they are of."""
     read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
-    orders = order_stories(Order.objects.filter(signal=signal).order_by("id"))
+    whole = Order.objects.filter(signal=signal, parent__isnull=True)
+    orders = order_stories(whole.order_by("id"))
     return SignalStory(
         signal=signal,
         alert=tuple(_lines(read)),
@@ -89,10 +97,14 @@ def signal_story(signal: Signal) -> SignalStory:
 
 
 def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
-    """Five queries."""
+    """Six queries."""
     rows = list(
-        orders.select_related("account", "strategy", "signal").prefetch_related(
-            "journal", Prefetch("fills", Fill.objects.order_by("id"))
+        orders.select_related(
+            "account", "strategy", "signal", "parent__plan", "plan"
+        ).prefetch_related(
+            "journal",
+            Prefetch("fills", Fill.objects.order_by("id")),
+            Prefetch("slices", Order.objects.order_by("slice_number")),
         )
     )
     held, guards = _by_lane(Position, rows), _by_lane(Protection, rows)
@@ -104,6 +116,8 @@ def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
             fills=tuple(row.fills.all()),
             position=held.get((row.account_id, row.symbol)),
             protection=guards.get((row.account_id, row.symbol)),
+            plan=getattr(row, "plan", None),
+            slices=tuple(row.slices.all()),
         )
         for row in rows
     )

@@ -118,7 +118,30 @@ class StrategyAdmin(AuditedAdmin):
                 )
             },
         ),
-        ("Stop losses", {"fields": ("on_naked",)}),
+        (
+            "How its entries are sent",
+            {
+                "fields": (
+                    "execution",
+                    "slices",
+                    "slicing_seconds",
+                    "slice_quantity",
+                    "ladder_percent",
+                )
+            },
+        ),
+        (
+            "Stop losses",
+            {
+                "fields": (
+                    "on_naked",
+                    "trail_percent",
+                    "trail_distance",
+                    "trail_step",
+                    "break_even_percent",
+                )
+            },
+        ),
         (
             "Approval by a person",
             {"fields": ("needs_approval", "approval_seconds", "exits_need_approval")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from execution.models.alarms import Alarm
 from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
+    COUNTED,
     IMMEDIATE,
     Fill,
     Order,
@@ -13,11 +14,13 @@ from execution.models.orders import (
     TimeInForceChoices,
     TypeChoices,
 )
+from execution.models.plans import SlicePlan
 from execution.models.positions import AccountDay, Difference, Position, Protection
 from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
 from execution.models.strategies import Route, Strategy, WebhookSecret
 
 __all__ = [
+    "COUNTED",
     "IMMEDIATE",
     "AccountDay",
     "Alarm",
@@ -33,6 +36,7 @@ __all__ = [
     "Route",
     "SideChoices",
     "Signal",
+    "SlicePlan",
     "Strategy",
     "TimeInForceChoices",
     "TypeChoices",

@@ -42,6 +42,10 @@ IMMEDIATE = Q(type=OrderType.MARKET.value) | Q(
 )
 """Orders that never rest: at the venue they are only on their way to an end."""
 
+COUNTED = Q(parent__isnull=True) | ~Q(parent__state=OrderState.SLICING)
+"""Orders that count with what is left of them: while an order is worked in slices it counts with the
+whole of it, and its slices do not."""
+
 
 class Order(models.Model):
     """One order for one account. Its id is its identity at the venue, made before anything is sent."""
@@ -60,6 +64,15 @@ class Order(models.Model):
         Strategy, on_delete=models.PROTECT, null=True, blank=True, related_name="orders"
     )
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    parent = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="slices",
+        help_text="The order this is a slice of.",
+    )
+    slice_number = models.PositiveSmallIntegerField(null=True, blank=True)
     symbol = models.CharField(max_length=60)
     side = models.CharField(max_length=4, choices=SideChoices.choices)
     type = models.CharField(max_length=20, choices=TypeChoices.choices)
@@ -130,8 +143,13 @@ class Order(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["signal", "account", "role"],
-                condition=Q(role__in=["entry", "exit"]),
+                condition=Q(role__in=["entry", "exit"], parent__isnull=True),
                 name="one_order_per_signal_leg",
+            ),
+            models.UniqueConstraint(
+                fields=["parent", "slice_number"],
+                condition=Q(parent__isnull=False),
+                name="slice_once",
             ),
             models.CheckConstraint(
                 condition=Q(quantity__gt=Decimal(0)) | Q(state="denied"),

@@ -91,6 +91,13 @@ class Protection(models.Model):
     )
     naked_since = models.DateTimeField(null=True, blank=True)
     aligned_at = models.DateTimeField(null=True, blank=True)
+    moved_at = models.DateTimeField(null=True, blank=True)
+    moved_why = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why the stop is no longer where the alert named it.",
+    )
     guard_again_at = models.DateTimeField(
         null=True, blank=True, help_text="Refusals before this moment no longer count."
     )

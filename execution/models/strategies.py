@@ -67,6 +67,12 @@ class Strategy(models.Model):
         REPLACE = "replace", "raise an alarm and place it again"
         CLOSE = "close", "raise an alarm and close the position"
 
+    class Execution(models.TextChoices):
+        WHOLE = "whole", "whole, as one order"
+        TWAP = "twap", "TWAP: in equal slices over a time"
+        ICEBERG = "iceberg", "iceberg: a limit order shown in parts, one after the other"
+        LADDER = "ladder", "ladder: limit orders at better and better prices, all at once"
+
     slug = models.SlugField(max_length=63, unique=True, validators=[validate_name])
     note = models.TextField(blank=True)
     is_enabled = models.BooleanField(default=True)
@@ -136,6 +142,72 @@ class Strategy(models.Model):
         choices=OnNaked.choices,
         default=OnNaked.REPLACE,
         help_text="What to do when a stop loss is not at the venue although it should be.",
+    )
+    trail_percent = models.DecimalField(
+        max_digits=6,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal("0.01")), MaxValueValidator(Decimal(99))],
+        help_text="The stop of a position follows the market this many percent behind it: 2 is 2 %.",
+    )
+    trail_distance = MoneyField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal("1E-18"))],
+        help_text="Instead of percent: so far behind it, in the quote asset.",
+    )
+    trail_step = models.DecimalField(
+        max_digits=6,
+        decimal_places=4,
+        default=Decimal("0.25"),
+        db_default=Decimal("0.25"),
+        validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(50))],
+        help_text="It is moved when that takes it at least so many percent of the price further.",
+    )
+    break_even_percent = models.DecimalField(
+        max_digits=6,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal("0.01")), MaxValueValidator(Decimal(1000))],
+        help_text="Once the market is so many percent better than the entry, the stop moves to the "
+        "entry's price plus fees.",
+    )
+    execution = models.CharField(
+        max_length=10,
+        choices=Execution.choices,
+        default=Execution.WHOLE,
+        db_default=Execution.WHOLE.value,
+        help_text="How entries are sent. Exits, stop losses and targets always go out whole.",
+    )
+    slices = models.PositiveSmallIntegerField(
+        default=10,
+        db_default=10,
+        validators=[MinValueValidator(2), MaxValueValidator(100)],
+        help_text="How many equal slices an entry is sent in; fewer where one would be too small for "
+        "the venue.",
+    )
+    slicing_seconds = models.PositiveIntegerField(
+        default=600,
+        db_default=600,
+        validators=[MinValueValidator(2), MaxValueValidator(86_400)],
+        help_text="TWAP: the seconds the slices are spread over.",
+    )
+    ladder_percent = models.DecimalField(
+        max_digits=6,
+        decimal_places=4,
+        default=Decimal("0.5"),
+        db_default=Decimal("0.5"),
+        validators=[MinValueValidator(Decimal("0.01")), MaxValueValidator(Decimal(50))],
+        help_text="Ladder: how many percent of the alert's price each rung is better than the one "
+        "before it.",
+    )
+    slice_quantity = MoneyField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal("1E-18"))],
+        help_text="Iceberg: how much is shown at a time, in the base asset, instead of an equal part.",
     )
     needs_approval = models.BooleanField(
         "orders need approval",
@@ -209,6 +281,15 @@ class Strategy(models.Model):
         needs_secret = self.is_enabled and self.auth != self.Auth.JWT and not self._state.adding
         if needs_secret and not self.live_secrets.exists():
             raise ValidationError({"is_enabled": MUTE})
+        if self.execution == self.Execution.TWAP and self.slicing_seconds < self.slices:
+            often = f"{self.slices} slices in {self.slicing_seconds} s: at most one a second"
+            raise ValidationError({"slicing_seconds": often})
+        lowest = self.ladder_percent * (self.slices - 1)
+        if self.execution == self.Execution.LADDER and lowest >= 100:
+            depth = f"{self.slices} rungs {self.ladder_percent} % apart reach {lowest} % down"
+            raise ValidationError({"ladder_percent": f"{depth}: below nothing"})
+        if self.trail_percent is not None and self.trail_distance is not None:
+            raise ValidationError({"trail_distance": "a stop trails by percent or by a distance"})
         if found := option_problems(self.format, self.format_options):
             raise ValidationError({"format_options": found})
 

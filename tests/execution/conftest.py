@@ -37,6 +37,7 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...
         "run_lane",
         "check_order",
         "cancel_order",
+        "work_slices",
         "reconcile_account",
         "wind_down",
     ):

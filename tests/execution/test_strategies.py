@@ -49,6 +49,28 @@ def test_a_least_of_zero_asks_for_nothing() -> None:
     assert (strategy.min_confidence, strategy.min_reward_risk) == (None, None)
 
 
+def test_how_its_entries_are_sent_and_its_stops_follow() -> None:
+    told = {
+        "execution": "twap",
+        "slices": 12,
+        "slicing_seconds": 3600,
+        "trail_percent": "2",
+        "trail_step": "0.5",
+        "break_even_percent": "1.5",
+    }
+    made = make(options=told).strategy
+    strategy = Strategy.objects.get(pk=made.pk)
+    assert (strategy.execution, strategy.slices, strategy.slicing_seconds) == ("twap", 12, 3600)
+    assert (strategy.trail_percent, strategy.trail_step) == (Decimal(2), Decimal("0.5"))
+    assert strategy.break_even_percent == Decimal("1.5")
+
+
+@pytest.mark.parametrize("told", [{"execution": "vwap"}, {"slices": 1}, {"ladder_percent": 0}])
+def test_an_execution_there_is_not_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(StrategyError):
+        make(options=told)
+
+
 def test_what_is_missing_is_refused_unless_it_may_be() -> None:
     strategy = Strategy()
 

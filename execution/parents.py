@@ -1,0 +1,191 @@
+"""Orders worked in slices: following what the slices came to, and ending early.
+
+The parent is decided and reserved whole, like any order, and is never sent. Its slices are ordinary
+orders: they take the lane, may end unknown, and fill. Everything here starts from the rows, so it may
+run at any time, beside itself, and after a crash. Whatever ends a parent early cancels what rests of
+it. ``next_slice`` makes the slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from execution import cancels, positions, slicing, timeliness
+from execution.models import Fill, Order, SlicePlan
+from execution.states import TERMINAL, OrderState
+from execution.transitions import Event, move
+from risk import switch
+from risk.arithmetic import text
+from risk.types import ReasonCode, Refusal
+
+ZERO = Decimal(0)
+BATCH = 200
+_RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+_ENDS = {
+    ReasonCode.VENUE_REJECTED: Event.REJECT,
+    ReasonCode.EXPIRED_BEFORE_SENDING: Event.EXPIRE,
+}
+
+
+def under_way() -> list[UUID]:
+    """Parents to look after, those due first; of more than one sweep takes, the longest due."""
+    rows = SlicePlan.objects.filter(order__state=OrderState.SLICING)
+    rows = rows.order_by(F("next_at").asc(nulls_first=True))
+    return list(rows.values_list("pk", flat=True)[:BATCH])
+
+
+def follow(parent_id: UUID) -> Order:
+    """Bring the parent in line with its slices; returns it as it is then."""
+    with transaction.atomic():
+        plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent_id)
+        rows = Order.objects.select_related("account", "strategy", "signal__strategy")
+        parent = rows.get(pk=parent_id)
+        fills = Fill.objects.filter(order__parent=parent).values_list("quantity", "price")
+        filled, average = positions.totals(list(fills))
+        filled = min(filled, parent.quantity)
+        event = _event(parent, plan, filled)
+        if event is not None:
+            columns: dict[str, Any] = {"filled_quantity": filled, "average_price": average}
+            if event is not Event.FILL_PARTLY and parent.state not in TERMINAL:
+                columns["reason"] = parent.cancel_reason or _reason(event)
+            move(parent, event, detail=_said(parent, plan, filled), **columns)
+        return parent
+
+
+def _event(parent: Order, plan: SlicePlan, filled: Decimal) -> Event | None:
+    has_news = filled != parent.filled_quantity
+    if parent.state in TERMINAL:
+        return Event.LATE_FILL if has_news and parent.state != OrderState.DENIED else None
+    if slices_of(parent, alive=True):
+        return Event.FILL_PARTLY if has_news else None
+    if filled >= parent.quantity:
+        return Event.FILL
+    if parent.cancel_reason:
+        return _ENDS.get(ReasonCode(parent.cancel_reason), Event.CANCEL)
+    if plan.next_at is None:
+        return Event.EXPIRE
+    return Event.FILL_PARTLY if has_news else None
+
+
+def _reason(event: Event) -> str:
+    return ReasonCode.EXPIRED_BEFORE_SENDING.value if event is Event.EXPIRE else ""
+
+
+def _said(parent: Order, plan: SlicePlan, filled: Decimal) -> str:
+    so_far = f"{plan}; {text(filled)} of {text(parent.quantity)} filled in {plan.started}"
+    return f"{so_far}: {plan.detail}" if plan.detail else so_far
+
+
+def slices_of(parent: Order, *, alive: bool = False) -> list[Order]:
+    """The parent's slices in their order; only those that have not ended, if ``alive``."""
+    rows = Order.objects.filter(parent=parent).order_by("slice_number")
+    return list(rows.exclude(state__in=TERMINAL) if alive else rows)
+
+
+def end(parent: Order, reason: ReasonCode, why: str) -> list[Order]:
+    """No further slice starts, and what is under way is wanted gone; returns that. A wish that is on
+    the parent already stays."""
+    with transaction.atomic():
+        plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
+        if plan.next_at is not None:
+            SlicePlan.objects.filter(pk=plan.pk).update(next_at=None, detail=why)
+        mine = Order.objects.filter(Q(pk=parent.pk) | Q(parent=parent), cancel_reason="")
+        cancels.want(mine, reason, why[:150])
+        return slices_of(parent, alive=True)
+
+
+def demand(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
+    """Why the parent has to end now; ``None`` while it may go on."""
+    if failed := next(filter(has_failed, slices_of(parent)), None):
+        return _code_of(failed), _failure(failed)
+    try:
+        refuse_forbidden(parent)
+    except Refusal as refusal:
+        return refusal.code, refusal.detail
+    if not plan.started and parent.expires_at and parent.expires_at < timezone.now():
+        return ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before the first slice"
+    closed = Order.objects.filter(
+        account=parent.account_id,
+        symbol=parent.symbol,
+        role__in=(Order.Role.STOP_LOSS, Order.Role.FLATTEN),
+        filled_quantity__gt=ZERO,
+        updated_at__gt=plan.begins_at,
+    )
+    if closed.exists():
+        return ReasonCode.CANCELED_BY_SIGNAL, "the position it builds has been left meanwhile"
+    return None
+
+
+def refuse_forbidden(parent: Order) -> None:
+    """What an operator may have switched off since the parent was accepted. Raises Refusal."""
+    if parent.signal is None or parent.strategy is None:
+        raise Refusal(ReasonCode.NO_ROUTE, "nobody asked for this order")
+    timeliness.refuse_disabled(parent.signal)
+    if not parent.account.is_active:
+        detail = f"the account {parent.account.name} is switched off"
+        raise Refusal(ReasonCode.ACCOUNT_INACTIVE, detail)
+    switch.refuse_if_switched_off(
+        account=parent.account.name,
+        venue=parent.account.venue,
+        symbol=parent.symbol,
+        strategy=parent.strategy.slug,
+        is_exit=False,
+    )
+
+
+def has_failed(one: Order) -> bool:
+    """Whether the slice ended in a way that says of the next one that it would fare no better."""
+    if one.state not in TERMINAL or one.state == OrderState.FILLED:
+        return False
+    return bool(one.cancel_reason) or not _goes_back(one)
+
+
+def _goes_back(one: Order) -> bool:
+    """Whether what the slice left unfilled is simply sent again: it never rested, or never left."""
+    ended = one.state in (OrderState.CANCELED, OrderState.EXPIRED)
+    return ended and (one.is_immediate or one.acknowledged_at is None)
+
+
+def _code_of(failed: Order) -> ReasonCode:
+    if failed.cancel_reason:
+        return ReasonCode(failed.cancel_reason)
+    if failed.state == OrderState.EXPIRED:
+        return ReasonCode.EXPIRED_BEFORE_SENDING
+    if failed.state == OrderState.DENIED:
+        return ReasonCode(failed.reason)
+    return ReasonCode.VENUE_REJECTED
+
+
+def _failure(failed: Order) -> str:
+    why = failed.detail or failed.reason or failed.get_state_display()
+    return f"slice {failed.slice_number} ended {failed.get_state_display()}: {why}"
+
+
+def is_due(parent: Order, plan: SlicePlan) -> bool:
+    """Whether the next slice may start now: its time has come, nothing is uncertain, and something is
+    left. An iceberg shows one slice at a time."""
+    now = timezone.now()
+    if parent.state != OrderState.SLICING or parent.cancel_reason:
+        return False
+    if plan.next_at is None or plan.next_at > now:
+        return False
+    slices = slices_of(parent)
+    alive = [one for one in slices if one.state not in TERMINAL]
+    if plan.algorithm == slicing.ICEBERG and alive:
+        return False
+    if any(one.state not in _RESTING or one.cancel_reason for one in alive):
+        return False
+    return left_of(parent, slices) > 0
+
+
+def left_of(parent: Order, slices: Sequence[Order]) -> Decimal:
+    """What has not been given to a slice, or came back from one."""
+    given = (one.filled_quantity if one.state in TERMINAL else one.quantity for one in slices)
+    return max(parent.quantity - sum(given, ZERO), ZERO)

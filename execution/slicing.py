@@ -1,0 +1,157 @@
+"""How an order is divided into slices: how large the next one is, and when it may start.
+
+Pure. The slices of one order add up to exactly the whole, and none is below the venue's minimum: what
+would be left over goes into the last. Who was late catches up a little with each slice, never in one
+burst: no slice is larger than twice an equal part and what would be too small to be left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+
+from brokers.types import Instrument, OrderType, Side, TimeInForce
+from execution.alerts import Alert
+from execution.models import Order, SlicePlan, Strategy
+from risk.arithmetic import ARITHMETIC, ceil_to, floor_to, shown
+from risk.types import Intent
+
+HUNDRED = Decimal(100)
+CATCH_UP = 2
+"""A late slice is at most so many equal parts."""
+TWAP, ICEBERG = Strategy.Execution.TWAP, Strategy.Execution.ICEBERG
+LADDER = Strategy.Execution.LADDER
+_ROUNDING = timedelta(milliseconds=1)
+"""An interval is cut to whole microseconds: without this the last slices would be one too many."""
+_RESTS = (TimeInForce.GTC, TimeInForce.DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The times of a plan: ``count`` slices from ``begins_at`` on, spread over ``length``."""
+
+    begins_at: datetime
+    length: timedelta
+    count: int
+
+    @property
+    def interval(self) -> timedelta:
+        return self.length / self.count
+
+    @property
+    def gives_up_at(self) -> datetime:
+        """What has not started by then no longer does: the time over again, to catch up in."""
+        return self.begins_at + self.length * 2
+
+    def slots_left(self, now: datetime) -> int:
+        """How many slices the rest is divided into at ``now``, that one included; at least one."""
+        left = self.begins_at + self.length - now - _ROUNDING
+        return max(-(-left // self.interval), 1)
+
+    def next_at(self, due: datetime, now: datetime) -> datetime:
+        """When the slice after the one due at ``due`` may start, which started ``now``: on the grid
+        where it was in time, else a whole interval later, so that two never start together."""
+        late = now - due > self.interval / 2
+        return (now if late else due) + self.interval
+
+
+def pace_of(plan: SlicePlan) -> Pace:
+    return Pace(plan.begins_at, timedelta(seconds=plan.seconds), plan.slices)
+
+
+def plan_of(order: Order, alert: Alert, strategy: Strategy, rules: Instrument) -> SlicePlan | None:
+    """How ``order`` is worked, unsaved; ``None`` where it goes out whole.
+
+    Exits do, and what cannot be divided: orders with a trigger, fill-or-kill, an iceberg that would not
+    rest, and what is too small for two slices.
+    """
+    if order.is_exit or not _can_be_sliced(alert, Strategy.Execution(strategy.execution)):
+        return None
+    price = order.reference_price or Decimal(0)
+    if strategy.execution == LADDER and order.side == Side.BUY:
+        price = rung_price(price, Side.BUY, strategy.ladder_percent, strategy.slices)
+    least = least_order(rules, price)
+    part = _part(order.quantity, strategy, rules.quantity_step, least)
+    count = int(order.quantity // part)
+    if count < 2:
+        return None
+    is_twap = strategy.execution == TWAP
+    return SlicePlan(
+        order=order,
+        algorithm=strategy.execution,
+        slices=count if strategy.execution == ICEBERG else min(count, strategy.slices),
+        seconds=strategy.slicing_seconds if is_twap else 0,
+        ladder_percent=strategy.ladder_percent if strategy.execution == LADDER else Decimal(0),
+        slice_quantity=part,
+        begins_at=order.created_at,
+        next_at=order.created_at,
+    )
+
+
+def _can_be_sliced(alert: Alert, execution: Strategy.Execution) -> bool:
+    if alert.replaces or alert.time_in_force is TimeInForce.FOK:
+        return False
+    if execution == TWAP:
+        return alert.order_type in (OrderType.MARKET, OrderType.LIMIT)
+    rests = alert.order_type is OrderType.LIMIT and alert.time_in_force in _RESTS
+    return rests and execution in (ICEBERG, LADDER)
+
+
+def rung_price(first: Decimal, side: Side, percent: Decimal, number: int) -> Decimal:
+    """The limit of rung ``number`` (from 1 on): lower and lower for a buy, higher and higher for a
+    sell."""
+    with localcontext(ARITHMETIC):
+        return shown(first * (1 - side.sign * (number - 1) * percent / HUNDRED))
+
+
+def judged_as(intent: Intent, alert: Alert, strategy: Strategy) -> Intent:
+    """``intent`` at the price the whole is sized and judged by: of a ladder the dearest rung, which for
+    a buy is the first one."""
+    is_ladder = strategy.execution == LADDER and _can_be_sliced(alert, LADDER)
+    if intent.is_exit or not is_ladder:
+        return intent
+    return dearest(intent, strategy.ladder_percent, strategy.slices)
+
+
+def dearest(intent: Intent, percent: Decimal, rungs: int) -> Intent:
+    """``intent`` at the dearest rung of its ladder."""
+    if intent.side is Side.BUY or intent.price is None:
+        return intent
+    return replace(intent, price=rung_price(intent.price, intent.side, percent, rungs))
+
+
+def _part(whole: Decimal, strategy: Strategy, step: Decimal, least: Decimal) -> Decimal:
+    """An equal part of ``whole``, or what an iceberg shows: on the grid, and large enough."""
+    with localcontext(ARITHMETIC):
+        part = shown(whole / strategy.slices)
+    if strategy.execution == ICEBERG and strategy.slice_quantity is not None:
+        part = strategy.slice_quantity
+    return max(floor_to(part, step), least)
+
+
+def least_order(rules: Instrument, price: Decimal) -> Decimal:
+    """The smallest quantity the venue takes at ``price``, on its grid."""
+    step = rules.quantity_step
+    least = max(rules.min_quantity or step, step)
+    if rules.min_value is not None and price > 0:
+        with localcontext(ARITHMETIC):
+            least = max(least, rules.min_value / price)
+    return ceil_to(least, step)
+
+
+def next_quantity(
+    plan: SlicePlan, left: Decimal, now: datetime, *, step: Decimal, least: Decimal
+) -> Decimal:
+    """How much of ``left`` the next slice is; nothing where the venue takes no order that small."""
+    if left < least:
+        return Decimal(0)
+    if plan.algorithm == LADDER and plan.started + 1 >= plan.slices:
+        return left
+    share = plan.slice_quantity
+    if plan.algorithm == TWAP:
+        with localcontext(ARITHMETIC):
+            equal = shown(left / pace_of(plan).slots_left(now))
+        share = min(floor_to(equal, step), plan.slice_quantity * CATCH_UP)
+    share = max(share, least)
+    return left if left - share < least else share
