@@ -132,6 +132,13 @@ def take_short_turns(**_: Any) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
 
 
+@worker_init.connect
+def give_way(sender: Any, **_: Any) -> None:
+    """On a busy machine alerts are accepted first, then exits decided, then everything else."""
+    if EXITS not in sender.app.amqp.queues.consume_from:
+        os.nice(5)
+
+
 @worker_ready.connect
 def offer_metrics(**_: Any) -> None:
     """On a host without a web process the worker is scraped itself."""

@@ -72,6 +72,10 @@ def test_the_first_alert_fills_on_paper_and_everything_survives_a_restart(tmp_pa
             {"status": "duplicate", "signal_id": answer["signal_id"]},
         )
 
+        [exits] = product.running("worker", "exits")
+        [others] = product.running("worker", "orders,sweeps")
+        assert others.nice() == exits.nice() + 5
+
         assert product.stop() == 0
         assert product.processes() == []
 
