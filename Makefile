@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
-.PHONY: run test lint bench chaos race simulate soak drill lock runtime dev
+.PHONY: run test e2e lint bench chaos race simulate soak drill lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
@@ -20,6 +20,11 @@ run: runtime
 test: dev
 	@$(PY) -m pytest -n 2 --dist worksteal -m "not storm" $(ARGS)
 	@$(PY) -m pytest -m storm $(ARGS) || [ $$? -eq 5 ]
+
+# Every page and action in Debian's Chromium, which has to be there. `make test` runs the same where it is.
+e2e: export FKS_REQUIRE_BROWSER := 1
+e2e: dev
+	@exec $(PY) -m pytest -q -m browser tests/e2e $(ARGS)
 
 # The settings want a key even where nothing is signed.
 lint: export SECRET_KEY := lint

@@ -6,7 +6,9 @@ orders, fills and audit events by COPY, then every list, filter, search and the 
 Prints the slowest pages with their time when everything was nearly empty beside it, and fails when one
 takes longer than ``--most`` milliseconds. A page is asked five times and the quickest counts: whatever
 else the machine does makes pages slower, never faster. Reports over all trades of a period are shown,
-and held to a second.
+and held to a second. Among what is asked for are pages deep in a list, what is rare or long ago (one
+order type, one action, a strategy and an account that ended two months ago), filters together, and
+words no index knows.
 """
 
 from __future__ import annotations
@@ -16,21 +18,22 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import UUID
 
-DAYS = 90
+from benchmarks.filling import Filling
+
 EMPTY_ROWS = 100
 ASKED = 5
+SEARCHED = (
+    "/admin/execution/order/", "/admin/execution/signal/", "/admin/execution/fill/",
+    "/admin/risk/auditevent/", "/admin/risk/limithit/", "/admin/execution/quarantinedbody/",
+)  # fmt: skip
 REPORTS, MOST_OF_A_REPORT = ("/admin/performance/",), 1000
-STATES = ("filled",) * 15 + ("denied",) * 3 + ("rejected", "canceled")
-SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> int:
         pages = Pages(EMPTY_ROWS)
         empty = pages.times()
         started = time.monotonic()
-        pages.fill(options.rows)
+        pages.filling.fill(options.rows)
         print(f"{options.rows} signals and orders loaded in {time.monotonic() - started:.0f} s")
         full = pages.times()
     timings = [Timing(one, empty.get(one, full[one]), full[one]) for one in full]
@@ -108,68 +111,11 @@ class Pages:
         from django.contrib.auth.models import User
         from django.test import Client
 
-        from brokers.models import Account
-        from execution.models import Strategy
-
         self.user = User.objects.create_superuser("bench")
         self.client = Client(headers={"host": "localhost"})
         self.client.force_login(self.user, "django.contrib.auth.backends.ModelBackend")
-        self.account = Account.objects.create(name="paper", broker="paper")
-        self.strategy = Strategy.objects.create(slug="trend")
-        self.fill(rows)
-
-    def fill(self, rows: int) -> None:
-        """Load ``rows`` signals and orders of the last ninety days, with their fills and audit."""
-        from django.db import connection
-
-        now = datetime.now(UTC)
-        step = timedelta(days=DAYS) / rows
-        moments = [now - timedelta(days=DAYS) + step * number for number in range(rows)]
-        for table, columns, made in (
-            ("execution_signal", SIGNAL, self._signals),
-            ("execution_order", ORDER, self._orders),
-            ("execution_fill", FILL, self._fills),
-            ("risk_auditevent", AUDIT, self._audit),
-        ):
-            _copy(connection, table, columns, made(moments))
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE")
-
-    def _signals(self, moments: list[datetime]) -> Iterator[tuple[Any, ...]]:
-        for number, at in enumerate(moments):
-            state = "executed" if STATES[number % 20] == "filled" else "denied"
-            reason = "" if state == "executed" else "MAX_ORDER_VALUE"
-            symbol = SYMBOLS[number % 5]
-            yield (
-                _id(at, 1, number), self.strategy.pk, at, "token", "{}", '{"action": "buy"}', symbol,
-                "buy", state, reason, "", "", at, at, 0,
-            )  # fmt: skip
-
-    def _orders(self, moments: list[datetime]) -> Iterator[tuple[Any, ...]]:
-        for number, at in enumerate(moments):
-            identity, state = _id(at, 2, number), STATES[number % 20]
-            filled = "0.01" if state == "filled" else "0"
-            sent = None if state == "denied" else at
-            reason = "" if state == "filled" else "MAX_ORDER_VALUE"
-            yield (
-                identity, _id(at, 1, number), self.strategy.pk, self.account.pk,
-                SYMBOLS[number % 5], "sell" if number % 2 else "buy", "market", "entry", "0.01",
-                "gtc", False, False, False, "60000", "600", state, reason, "", "[]", "[]", "", "",
-                identity.hex, f"v{number}", filled, "60000", 1, sent, sent, 0, 0, at, at, at,
-            )  # fmt: skip
-
-    def _fills(self, moments: list[datetime]) -> Iterator[tuple[Any, ...]]:
-        for number, at in enumerate(moments):
-            if STATES[number % 20] == "filled":
-                yield (
-                    self.account.pk, _id(at, 2, number), f"t{at.timestamp()}-{number}",
-                    SYMBOLS[number % 5], "sell" if number % 2 else "buy", "0.01", "60000", "0.1",
-                    "USDT", str(number % 7 - 3), at, at,
-                )  # fmt: skip
-
-    def _audit(self, moments: list[datetime]) -> Iterator[tuple[Any, ...]]:
-        for at in moments[::10]:
-            yield (at, "strategy.changed", "admin", "", "strategy trend", "why", "", "", "")
+        self.filling = Filling()
+        self.filling.fill(rows)
 
     def times(self) -> dict[str, float]:
         """The quickest time of every page, by address."""
@@ -194,16 +140,37 @@ class Pages:
 
         yield from ("/admin/", "/admin/dashboard/", "/admin/performance/?days=1")
         order, signal = Order.objects.latest("id"), Signal.objects.latest("id")
-        yield from (f"/admin/execution/order/{order.pk}/change/",)
-        yield from (f"/admin/execution/signal/{signal.pk}/change/",)
-        orders, signals = "/admin/execution/order/", "/admin/execution/signal/"
+        yield f"/admin/execution/order/{order.pk}/change/"
+        yield f"/admin/execution/signal/{signal.pk}/change/"
         for term in (order.pk, order.broker_order_id, "BTC/USDT", "nothing like it"):
-            yield f"{orders}?q={term}"
-            yield f"{signals}?q={term}"
-            yield f"/admin/execution/fill/?q={term}"
+            yield from (f"{one}?q={term}" for one in SEARCHED)
             yield f"/admin/search/?s={term}"
-        yield from (f"{orders}?p=20", f"{signals}?p=20")
+        yield from (f"{one}?p=before:{_middle(one)}" for one in SEARCHED)
+        yield from (f"{one}?p=after:{_middle(one)}" for one in SEARCHED)
+        yield from self._rare()
         yield from _lists_with_filters(self.user)
+
+    def _rare(self) -> Iterator[str]:
+        """Filters together, and what only rows of long ago have."""
+        ended, retired = self.filling.accounts[0].pk, self.filling.strategies[0].pk
+        orders, signals, fills, audit = SEARCHED[:4]
+        yield f"{orders}?account__id__exact={ended}&stage=denied"
+        yield f"{orders}?strategy__id__exact={retired}&type__exact=stop&side__exact=sell"
+        yield f"{orders}?stage=rejected&type__exact=stop&q=BTC"
+        yield f"{signals}?strategy__id__exact={retired}&state__exact=denied&action=close"
+        yield f"{signals}?action=close&q=ADA/USDT"
+        yield f"{fills}?account__id__exact={ended}&side__exact=sell&q=XRP/USDT"
+        yield f"{audit}?actor=rarely&kind=limit.changed"
+        yield f"{audit}?actor=rarely&q=nothing"
+
+
+def _middle(address: str) -> Any:
+    """The key of a row far down that list."""
+    from django.apps import apps
+
+    app, model = address.strip("/").split("/")[1:]
+    rows = apps.get_model(app, model)._default_manager.order_by("pk")
+    return rows.values_list("pk", flat=True)[rows.count() // 2]
 
 
 def _lists_with_filters(user: Any) -> Iterator[str]:
@@ -225,39 +192,6 @@ def _lists_with_filters(user: Any) -> Iterator[str]:
             chosen = [one["query_string"] for one in choices if not one.get("selected")]
             yield from (f"{address}{query}" for query in chosen[:6] if len(query) > 1)
 
-
-def _copy(connection: Any, table: str, columns: str, rows: Iterator[tuple[Any, ...]]) -> None:
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy,
-    ):
-        write: Callable[[Any], None] = copy.write_row
-        for row in rows:
-            write(row)
-
-
-def _id(at: datetime, sort: int, number: int) -> UUID:
-    """A UUID version 7 of that moment."""
-    moment = int(at.timestamp() * 1000) << 80
-    return UUID(int=moment | 0x7 << 76 | 0x2 << 62 | sort << 48 | number)
-
-
-SIGNAL = (
-    "id, strategy_id, received_at, auth, body, alert, symbol, action, state, reason, detail, gap, "
-    "decided_at, finished_at, tries"
-)
-ORDER = (
-    "id, signal_id, strategy_id, account_id, symbol, side, type, role, quantity, time_in_force, "
-    "post_only, reduce_only, reverses, reference_price, reserved_value, state, reason, detail, "
-    "verdicts, sizing, cancel_reason, cancel_asked_by, client_order_id, broker_order_id, "
-    "filled_quantity, average_price, attempt, submitted_at, acknowledged_at, looks, polls, "
-    "created_at, updated_at, finished_at"
-)
-FILL = (
-    "account_id, order_id, trade_id, symbol, side, quantity, price, fee, fee_currency, "
-    "realised_pnl, at, recorded_at"
-)
-AUDIT = "at, kind, actor, address, subject, reason, correlation_id, hash, previous"
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

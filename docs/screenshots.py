@@ -1,7 +1,8 @@
-"""Takes the documentation's pictures of a running FKS: home, performance, getting started,
-a channel, a signal and an order, in both themes and on a phone. Starts nothing.
+"""Takes pictures of a running FKS in both themes and on a phone: home, performance, getting started,
+a channel, a signal and an order for the documentation, or every page of the menu. Starts nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
+    python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD FOLDER every
 
 Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium). The newest executed
 signal is shown, so post a few alerts first.
@@ -20,15 +21,20 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
 
 
-def main(base: str, user: str, password: str, target: str = "docs/images") -> None:
-    """Save eighteen pictures; print a line for each, and every complaint of the browser's console."""
+def main(
+    base: str, user: str, password: str, target: str = "docs/images", pages: str = "documented"
+) -> None:
+    """Save three pictures a page; print a line for each, and what the browser's console says."""
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for look in SIZES:
             page = _logged_in(browser, look, base, user, password)
-            for name, address in _addresses(page, base).items():
+            addresses = _addresses(page, base)
+            if pages == "every":
+                addresses = _menu(page, base) | addresses
+            for name, address in addresses.items():
                 page.goto(address)
                 page.wait_for_load_state("networkidle")
                 path = folder / f"{name}-{look}.png"
@@ -67,6 +73,18 @@ def _addresses(page: Page, base: str) -> dict[str, str]:
         "channel": f"{base}/admin/risk/channel/add/",
         "order": f"{base}{order}",
         "signal": f"{base}{signal}",
+    }
+
+
+def _menu(page: Page, base: str) -> dict[str, str]:
+    """Every page the menu leads to, by the end of its path."""
+    page.goto(f"{base}/admin/")
+    links = page.locator("#nav-sidebar a, nav a").evaluate_all(
+        "all => all.map(one => one.pathname)"
+    )
+    paths = sorted({link for link in links if link.startswith("/admin/") and link != "/admin/"})
+    return {
+        path.removeprefix("/admin/").strip("/").replace("/", "-"): base + path for path in paths
     }
 
 

@@ -5,6 +5,7 @@ Whoever has a second factor, or must have one, gives its code as well.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,10 +15,15 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import InvalidToken
-from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
+from rest_framework_simplejwt.serializers import (
+    TokenObtainPairSerializer,
+    TokenRefreshSerializer,
+)
+from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from risk import second_factor
+from risk.models import SignOut
 
 
 class TokenSerializer(TokenObtainPairSerializer):
@@ -42,8 +48,23 @@ class TokenView(TokenObtainPairView):
     serializer_class = TokenSerializer
 
 
+class RefreshSerializer(TokenRefreshSerializer):
+    """Refuses tokens made before their user was last signed out everywhere."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        claims = self.token_class(attrs["refresh"]).payload
+        made = datetime.fromtimestamp(claims["iat"], UTC)
+        user = claims.get(api_settings.USER_ID_CLAIM)
+        if SignOut.objects.filter(user=user, at__gte=made).exists():
+            raise InvalidToken("its user has signed out everywhere since")
+        tokens: dict[str, str] = super().validate(attrs)
+        return tokens
+
+
 class RefreshView(TokenRefreshView):
     """A new access token for a refresh token that has not expired."""
+
+    serializer_class = RefreshSerializer
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         try:

@@ -12,23 +12,38 @@ from django.urls import URLPattern, path
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import ModelAdmin
-from execution.admin import approvals, lab
-from fks_site import dashboard, getting_started, performance, trading_switch, twofactor
+from execution.admin import approvals, desk, lab
+from fks_site import (
+    dashboard,
+    getting_started,
+    palette,
+    performance,
+    sign_out,
+    trading_switch,
+    twofactor,
+)
 from fks_site.users import GroupAdmin, UserAdmin
 from risk.admin import venue_logins
 
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
+admin.site.search = palette.search  # type: ignore[attr-defined]  # Unfold's would keep answers for minutes
 
 
 def _urls() -> list[URLPattern]:
     return [
         *lab.urls(),
         *approvals.urls(),
+        *desk.urls(),
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("second-factor/", twofactor.page, name="second_factor"),
         path("venue-login/", venue_logins.returned, name="venue_login_returned"),
         path("trading/", admin.site.admin_view(trading_switch.page), name="trading"),
+        path(
+            "sign-out-everywhere/",
+            admin.site.admin_view(sign_out.page),
+            name="sign_out_everywhere",
+        ),
         path("start/", admin.site.admin_view(getting_started.page), name="getting_started"),
         path("performance/", admin.site.admin_view(performance.page), name="performance"),
     ]
@@ -42,6 +57,7 @@ class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):  # type: ig
 
 
 class AccessLogAdmin(ReadOnlyAdmin):
+    ordering = ("-id",)
     list_display = ("attempt_time", "username", "ip_address", "user_agent", "logout_time")
     search_fields = ("username", "ip_address")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
 from django.core.cache import cache
-from django.db.models import Count, F, Func, IntegerField, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -19,10 +20,11 @@ from django.views.decorators.cache import never_cache
 
 from brokers.fields import MoneyField
 from brokers.models import Account
-from execution.admin.search import first_id_at
+from brokers.types import Environment
 from execution.models import Alarm, Difference, Fill, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, OrderState, SignalState
-from fks_site import account_figures, charts
+from fks_site import account_figures, arrivals, charts
+from fks_site.arrivals import Cell
 from risk import switch
 from risk.breakers import OPERATE
 from risk.models import CircuitBreaker, TradingState
@@ -32,8 +34,8 @@ CACHE_SECONDS = 2
 LATEST = 8
 MOST_POSITIONS = 20
 MOST_ALARMS = 5
+_SERIOUS = (Environment.LIVE.value, Environment.SANDBOX.value)
 LOOK = ("execution.view_signal", "execution.view_order", "execution.view_position")
-REFUSED = (SignalState.DENIED, SignalState.EXPIRED, SignalState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class View:
     accounts: Sequence[Any]
     venues: Sequence[CircuitBreaker]
     signals: int
+    arrivals: Sequence[Cell]
     oldest_undecided: datetime | None
     refusals: Sequence[Refusals]
     positions: Sequence[Position]
@@ -100,6 +103,12 @@ class View:
         return next((row for row in self.trading if row.scope == TradingState.Scope.GLOBAL), None)
 
     @property
+    def environment(self) -> str:
+        """The most serious one of the accounts in use."""
+        used = {row.environment for row in self.accounts if row.is_active}
+        return next((one for one in _SERIOUS if one in used), Environment.DRY_RUN.value)
+
+    @property
     def state(self) -> str:
         return str(self.everything.state) if self.everything else TradingState.State.ACTIVE.value
 
@@ -126,7 +135,8 @@ def cached_view() -> View:
 
 def gather(now: datetime) -> View:
     """Eight queries."""
-    signals, oldest, refusals = _signals(now)
+    groups = arrivals.groups(now)
+    oldest, refusals = _undecided(groups), _refusals(groups)
     return View(
         at=now,
         trading=list(
@@ -136,7 +146,8 @@ def gather(now: datetime) -> View:
         ),
         accounts=list(_accounts(now)),
         venues=list(CircuitBreaker.objects.filter(account=None)),
-        signals=signals,
+        signals=sum(row["count"] for row in groups),
+        arrivals=arrivals.cells(groups, now),
         oldest_undecided=oldest,
         refusals=refusals,
         positions=list(
@@ -144,9 +155,13 @@ def gather(now: datetime) -> View:
             .select_related("account")
             .order_by("-updated_at")[:MOST_POSITIONS]
         ),
-        latest_signals=list(Signal.objects.select_related("strategy")[:LATEST]),
+        latest_signals=list(
+            Signal.objects.select_related("strategy").defer("body", "alert")[:LATEST]
+        ),
         alarms=list(Alarm.objects.filter(cleared_at=None).select_related("account")[:MOST_ALARMS]),
-        latest_orders=list(Order.objects.select_related("account", "strategy")[:LATEST]),
+        latest_orders=list(
+            Order.objects.select_related("account", "strategy").defer("verdicts", "sizing")[:LATEST]
+        ),
     )
 
 
@@ -182,24 +197,22 @@ def _count(rows: QuerySet[Any]) -> Subquery:
     return Subquery(mine.annotate(n=count).values("n"))
 
 
-def _signals(now: datetime) -> tuple[int, datetime | None, list[Refusals]]:
-    """How many came in 24 hours, since when the oldest waits, and why others were refused."""
-    recent = Q(pk__gte=first_id_at(now - timedelta(hours=24)))
-    groups = (
-        Signal.objects.filter(recent | Q(state=SignalState.RECEIVED))
-        .order_by()
-        .values("state", "reason")
-        .annotate(count=Count("pk"), oldest=Min("received_at"))
+def _undecided(groups: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """Since when the oldest signal waits for its decision."""
+    waiting = [row["oldest"] for row in groups if row["state"] == SignalState.RECEIVED]
+    return min(waiting, default=None)
+
+
+def _refusals(groups: Sequence[Mapping[str, Any]]) -> list[Refusals]:
+    """Why others were refused, the most frequent reason first."""
+    counts: Counter[str] = Counter()
+    for row in groups:
+        if row["state"] in arrivals.REFUSED:
+            counts[row["reason"]] += row["count"]
+    return sorted(
+        (Refusals(reason, count) for reason, count in counts.items()),
+        key=lambda one: (-one.count, one.reason),
     )
-    rows = list(groups)
-    waiting = [row["oldest"] for row in rows if row["state"] == SignalState.RECEIVED]
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row["state"] in REFUSED:
-            counts[row["reason"]] = counts.get(row["reason"], 0) + row["count"]
-    refusals = [Refusals(reason, count) for reason, count in counts.items()]
-    refusals.sort(key=lambda one: (-one.count, one.reason))
-    return sum(row["count"] for row in rows), min(waiting, default=None), refusals
 
 
 def page_context(request: HttpRequest) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from brokers.types import Environment
-from execution.admin import approvals, lab
+from execution.admin import approvals, desk, lab
 from execution.admin.orders import STAGES
 from fks_site import dashboard, getting_started, performance
 
@@ -51,6 +51,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 _PERFORMANCE = {"title": "Performance", "icon": "monitoring"}
 _APPROVALS = {"title": "Approvals", "icon": "how_to_reg"}
+_DESK = {"title": "Unknown desk", "icon": "contact_support"}
 _LAB = {"title": "Payload lab", "icon": "science"}
 _START = {"title": "Getting started", "icon": "rocket_launch"}
 _COUNTED = ("execution.order", "execution.difference", "execution.protection")
@@ -64,6 +65,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
         if title == "Trading" and request.user.has_perms(approvals.LOOK):
             items.insert(0, _APPROVALS | {"link": reverse("admin:approvals")} | _awaiting())
+        if title == "Trading" and request.user.has_perm(desk.LOOK):
+            items.append(_DESK | {"link": reverse("admin:unknown_desk")} | _unresolved())
         if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
             items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
         if title == "Set-up" and request.user.has_perms(getting_started.LOOK):
@@ -101,6 +104,11 @@ def _awaiting() -> dict[str, str]:
     return {"badge": str(count), "badge_variant": "danger"} if count else {}
 
 
+def _unresolved() -> dict[str, str]:
+    count = dashboard.cached_view().unresolved
+    return {"badge": str(count), "badge_variant": "danger"} if count else {}
+
+
 def _may_see(request: HttpRequest, model: str) -> bool:
     app, _, name = model.partition(".")
     user = request.user
@@ -109,6 +117,14 @@ def _may_see(request: HttpRequest, model: str) -> bool:
 
 def _list_of(model: str) -> str:
     return reverse(f"admin:{model.replace('.', '_')}_changelist")
+
+
+def account(_request: HttpRequest) -> list[dict[str, str]]:
+    """What everybody may do about their own log-in."""
+    return [
+        {"title": "Change password", "link": reverse("admin:password_change")},
+        {"title": "Sign out everywhere", "link": reverse("admin:sign_out_everywhere")},
+    ]
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
@@ -127,9 +143,9 @@ def environment(request: HttpRequest) -> list[str] | None:
     """The most serious environment of the accounts in use, with its colour; none before log-in."""
     if not request.user.is_authenticated:
         return None
-    used = {row.environment for row in dashboard.cached_view().accounts if row.is_active}
-    if Environment.LIVE in used:
-        return ["live", "danger"]
-    if Environment.SANDBOX in used:
-        return ["sandbox", "warning"]
+    match dashboard.cached_view().environment:
+        case Environment.LIVE:
+            return ["live", "danger"]
+        case Environment.SANDBOX:
+            return ["sandbox", "warning"]
     return ["paper", "info"]

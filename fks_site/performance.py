@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import (
-    Avg,
     Case,
-    Count,
-    DurationField,
-    ExpressionWrapper,
     F,
     Q,
     QuerySet,
@@ -32,25 +29,41 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
 from execution import performance
-from execution.models import Fill, Order
+from execution.models import Fill
 from execution.performance import Figures, Traded
-from execution.states import OrderState
-from fks_site import charts, holdings
-from fks_site.account_figures import Percentile
+from fks_site import carried_out, charts, holdings
 from fks_site.trade_filter import TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
 MOST_FILLS = 20_000
 """Of the period, the latest; the page says when there were more."""
 COUNTED = (
-    "symbol", "side", "quantity", "price", "fee", "fee_currency", "realised_pnl", "at",
+    "id", "symbol", "side", "quantity", "price", "fee", "fee_currency", "realised_pnl", "at",
     "account__name", "order__strategy__slug",
 )  # fmt: skip
-"""The columns a report reads: an order's whole story would take longer than the arithmetic."""
+"""The columns a report reads, in the order of ``Booked``."""
 CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
     "realised_pnl", "trade_id", "order_id", "broker_order_id",
 )  # fmt: skip
+
+
+class Booked(NamedTuple):
+    """What a report reads of a fill: thousands of model instances would take longer than the
+    arithmetic.
+    """
+
+    id: int
+    symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    realised_pnl: Decimal
+    at: datetime
+    account: str
+    strategy: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +107,8 @@ def page(request: HttpRequest) -> HttpResponseBase:
         "reports": reports,
         "most": MOST_FILLS if is_cut else None,
         "holdings": holdings.of_accounts(form.accounts(), timezone.now()),
-        "quality": _quality(form.orders()),
-        "refused": _refused(form.orders()),
+        "quality": carried_out.quality(form.orders()),
+        "refused": carried_out.refused(form.orders()),
         "query": request.GET.urlencode(),
         "box": (charts.WIDTH, charts.HEIGHT),
     }
@@ -104,17 +117,17 @@ def page(request: HttpRequest) -> HttpResponseBase:
 
 def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
     """One report per currency, and whether fills were left out."""
-    rows = form.fills().select_related("account", "order__strategy").only(*COUNTED)
-    newest = list(rows.order_by("-id")[: MOST_FILLS + 1])
+    rows = form.fills().order_by("-id").values_list(*COUNTED)
+    newest = [Booked(*row) for row in rows[: MOST_FILLS + 1]]
     fills = newest[MOST_FILLS - 1 :: -1]
     if not fills:
         return [], False
-    held = _held_before(form.chosen(Fill.objects.filter(id__lt=fills[0].pk), "order__strategy"))
+    held = _held_before(form.chosen(Fill.objects.filter(id__lt=fills[0].id), "order__strategy"))
     currencies = sorted({_quote(fill.symbol) for fill in fills})
     return [_report(one, fills, held) for one in currencies], len(newest) > MOST_FILLS
 
 
-def _report(currency: str, fills: Sequence[Fill], held: dict[tuple[str, str], Decimal]) -> Report:
+def _report(currency: str, fills: Sequence[Booked], held: dict[tuple[str, str], Decimal]) -> Report:
     mine = [(fill, _traded(fill)) for fill in fills if _quote(fill.symbol) == currency]
     traded = [trade for _, trade in mine]
     points = performance.curve(traded)
@@ -126,18 +139,18 @@ def _report(currency: str, fills: Sequence[Fill], held: dict[tuple[str, str], De
         drawdown=performance.deepest_drawdown(points),
         line=charts.line(points),
         groups={
-            "Account": _rows(mine, held, lambda fill: fill.account.name),
-            "Strategy": _rows(mine, held, _strategy_of),
+            "Account": _rows(mine, held, lambda fill: fill.account),
+            "Strategy": _rows(mine, held, lambda fill: fill.strategy or carried_out.BY_HAND),
             "Symbol": _rows(mine, held, lambda fill: fill.symbol),
         },
     )
 
 
 def _rows(
-    fills: Sequence[tuple[Fill, Traded]], held: dict[tuple[str, str], Decimal], name: Any
+    fills: Sequence[tuple[Booked, Traded]], held: dict[tuple[str, str], Decimal], name: Any
 ) -> list[Row]:
     """Best first."""
-    groups: dict[str, list[tuple[Fill, Traded]]] = {}
+    groups: dict[str, list[tuple[Booked, Traded]]] = {}
     for fill, trade in fills:
         groups.setdefault(name(fill), []).append((fill, trade))
     rows = []
@@ -148,18 +161,14 @@ def _rows(
     return sorted(rows, key=lambda row: (-row.figures.result, row.name))
 
 
-def _strategy_of(fill: Fill) -> str:
-    return fill.order.strategy.slug if fill.order.strategy else "by hand"
-
-
-def _traded(fill: Fill) -> Traded:
+def _traded(fill: Booked) -> Traded:
     quantity = fill.quantity if fill.side == "buy" else -fill.quantity
     if fill.fee_currency == _base(fill.symbol):
         quantity -= fill.fee
-    return Traded((fill.account.name, fill.symbol), fill.at, quantity, fill.realised_pnl)
+    return Traded((fill.account, fill.symbol), fill.at, quantity, fill.realised_pnl)
 
 
-def _fee(fill: Fill) -> Decimal:
+def _fee(fill: Booked) -> Decimal:
     """In the quote asset; a fee in a third coin is not known there."""
     if fill.fee_currency == _base(fill.symbol):
         return fill.fee * fill.price
@@ -187,52 +196,6 @@ def _held_before(fills: QuerySet[Fill]) -> dict[tuple[str, str], Decimal]:
     return {(account, symbol): held for account, symbol, held in rows}
 
 
-def _quality(orders: QuerySet[Order]) -> list[dict[str, Any]]:
-    """How orders were carried out, by account: prices against what risk judged by, and times."""
-    filled = orders.filter(average_price__gt=0, reference_price__gt=0)
-    worse = Case(
-        When(side="buy", then=F("average_price") - F("reference_price")),
-        default=F("reference_price") - F("average_price"),
-    )
-    answer = _lasting("submitted_at", "acknowledged_at")
-    whole = _lasting("signal__received_at", "acknowledged_at")
-    rows = (
-        orders.filter(acknowledged_at__isnull=False)
-        .order_by()
-        .values("account__name")
-        .annotate(
-            orders=Count("pk"),
-            answer_median=Percentile(answer, Decimal("0.5")),
-            answer_p95=Percentile(answer, Decimal("0.95")),
-            whole_median=Percentile(whole, Decimal("0.5")),
-            whole_p95=Percentile(whole, Decimal("0.95")),
-        )
-        .order_by("account__name")
-    )
-    slippage = dict(
-        filled.order_by()
-        .values_list("account__name")
-        .annotate(bps=Avg(worse * 10_000 / F("reference_price"), output_field=MoneyField()))
-    )
-    return [{**row, "slippage": slippage.get(row["account__name"])} for row in rows]
-
-
-def _lasting(since: str, until: str) -> ExpressionWrapper[Any]:
-    return ExpressionWrapper(F(until) - F(since), output_field=DurationField())
-
-
-def _refused(orders: QuerySet[Order]) -> QuerySet[Order, Any]:
-    """Why orders came to nothing, the most frequent reason first."""
-    states = (OrderState.DENIED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.NOT_PLACED)
-    return (
-        orders.filter(state__in=states)
-        .order_by()
-        .values("account__name", "state", "reason")
-        .annotate(orders=Count("pk"))
-        .order_by("-orders", "reason")[:20]
-    )
-
-
 class _Echo:
     """What ``csv`` writes to: gives back what it gets."""
 
@@ -255,7 +218,7 @@ def _csv_lines(form: TradeFilter) -> Iterator[str]:
             [
                 fill.at.isoformat(),
                 fill.account.name,
-                _strategy_of(fill),
+                fill.order.strategy.slug if fill.order.strategy else carried_out.BY_HAND,
                 fill.symbol,
                 fill.side,
                 *map(decimal_text, (fill.quantity, fill.price, fill.fee)),

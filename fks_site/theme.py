@@ -23,6 +23,10 @@ def _copy_script(_request: HttpRequest) -> str:
     return static("fks/copy.js")
 
 
+def _palette_script(_request: HttpRequest) -> str:
+    return static("fks/palette.js")
+
+
 def _favicon(_request: HttpRequest) -> str:
     return static("fks/favicon.svg")
 
@@ -40,15 +44,11 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT": "fks_site.menu.environment",
     "DASHBOARD_CALLBACK": "fks_site.dashboard.index_context",
     "STYLES": [_stylesheet],
-    "SCRIPTS": [_script, _copy_script],
+    "SCRIPTS": [_script, _copy_script, _palette_script],
     "LOGIN": {"redirect_after": reverse_lazy("admin:index")},
-    "COMMAND": {
-        "search_models": ["execution.signal", "execution.order", "execution.strategy"],
-        "show_history": False,
-    },
+    "ACCOUNT": {"navigation": "fks_site.menu.account"},
     "SIDEBAR": {
         "show_search": True,
-        "command_search": True,
         "show_all_applications": False,
         "navigation": "fks_site.menu.navigation",
     },

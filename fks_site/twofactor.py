@@ -34,7 +34,8 @@ ABSOLUTE, IDLE = 8 * 3600, 30 * 60  # seconds
 NOTE_EVERY = 60  # seconds
 FRESH, FRESH_FORM = 10 * 60, 30 * 60  # seconds a proof counts: to open a page, and to send its form
 OPEN_PAGES = frozenset({"second_factor", "logout", "login", "jsi18n"})
-POLLED = frozenset({"dashboard"})
+POLLED, POLLING = frozenset({"dashboard"}), frozenset({"approvals", "unknown_desk"})
+"""Fragments, and pages that ask for themselves again."""
 STEP_UP = frozenset(
     {
         "risk_riskpolicy_add",
@@ -85,7 +86,8 @@ def _has_ended(request: HttpRequest, page: str) -> bool:
     began, seen = session.setdefault(BEGAN, now), session.setdefault(SEEN, now)
     if now - began > ABSOLUTE or now - seen > IDLE:
         return True
-    if page not in POLLED and now - seen > NOTE_EVERY:
+    polls = page in POLLED or (page in POLLING and "HX-Request" in request.headers)
+    if not polls and now - seen > NOTE_EVERY:
         session[SEEN] = now
     return False
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import User
 from django.db import models
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from fks_site import sign_out
 from fks_site.roles import RIGHTS
 from risk import audit
 from risk.admin.audited import REASON, AuditedAdmin
+from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 
 class _MembershipAdmin(AuditedAdmin):
@@ -53,6 +58,7 @@ class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-ar
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "is_active", "roles", "is_superuser", "last_login")
     list_filter = ("is_active", "groups", "is_superuser")
+    actions_detail = ("sign_out",)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
         rows: models.QuerySet[User] = super().get_queryset(request)
@@ -80,6 +86,26 @@ class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-ar
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: the audit trail names them. Make them inactive instead."""
         return False
+
+    def has_sign_out_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        row = None if object_id is None else self.get_object(request, unquote(str(object_id)))
+        return self.has_change_permission(request, row)
+
+    @asking_action(description="Sign out everywhere", icon="logout", permission="sign_out")
+    def sign_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End every session of somebody else: a telephone is lost, somebody has left."""
+        user = self.get_object(request, unquote(object_id))
+        if user is None:
+            raise Http404
+        back = reverse("admin:auth_user_change", args=[user.pk])
+        form = ReasonForm(request.POST or None)
+        if not form.is_valid():
+            text = "Their browsers are logged out at once; their API tokens end in five minutes."
+            question = Question(f"Sign {user} out everywhere?", text, "Sign out", back)
+            return ask(request, self.admin_site, form, question)
+        ended = sign_out.everywhere(user, form.cleaned_data["reason"])
+        messages.success(request, f"{user} is signed out; sessions ended: {ended}.")
+        return HttpResponseRedirect(back)
 
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""

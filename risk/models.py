@@ -389,6 +389,7 @@ class AuditEvent(models.Model):
         ordering: ClassVar[list[str]] = ["-id"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["kind", "-id"], name="audit_by_kind"),
+            models.Index(fields=["actor", "-id"], name="audit_by_actor"),
             models.Index(fields=["id"], name="audit_unsealed", condition=models.Q(position=None)),
             models.Index(
                 fields=["correlation_id"],
@@ -511,6 +512,18 @@ class SecondFactor(models.Model):
 
     def __str__(self) -> str:
         return f"second factor of {self.user}"
+
+
+class SignOut(models.Model):
+    """When a person was last signed out everywhere: tokens made before are not renewed."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sign_out"
+    )
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.user} at {self.at}"
 
 
 class RecoveryCode(models.Model):

@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminPasswordWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from brokers.accounts import check, set_credentials
 from brokers.admin.base import CarefulAdmin, changed_columns
@@ -17,9 +17,11 @@ from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
 from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
+from brokers.types import Environment
 from brokers.venue_logins import LOGIN_COLORS
 
 CREDENTIAL = "credential_"
+TYPED = "typed_name"
 ADD_HELP = "Credentials are entered on the next page: each broker asks for its own."
 ADD_HELP_DONE = "If its broker asks for credentials, enter them here."
 
@@ -31,7 +33,17 @@ def credential_names(broker: str) -> tuple[str, ...]:
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The account's columns, and one empty field per credential: what is stored stays hidden."""
+    """The account's columns, and one empty field per credential: what is stored stays hidden.
+
+    Going live takes the account's name, typed: no slip of a mouse trades real money.
+    """
+
+    typed_name = forms.CharField(
+        label="To go live, type the account's name",
+        required=False,
+        help_text="Asked only where this makes the account trade real money.",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
 
     class Meta:
         model = Account
@@ -60,6 +72,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             self._refuse_unknown_options(broker, cleaned.get("options"))
             self._refuse_half_a_credential(broker, cleaned)
             self._refuse_keys_that_cannot_work(broker, cleaned)
+        self._refuse_going_live_by_accident(cleaned)
         return cleaned
 
     def credentials(self) -> dict[str, str]:
@@ -79,6 +92,14 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         if unknown:
             listed = ", ".join(known) or "none"
             self.add_error("options", f"{broker} has no option {unknown[0]!r}; known: {listed}")
+
+    def _refuse_going_live_by_accident(self, cleaned: dict[str, Any]) -> None:
+        goes_live = cleaned.get("environment") == Environment.LIVE and cleaned.get("is_active")
+        stored = Account.objects.filter(pk=self.instance.pk).first()
+        was_live = stored and stored.environment == Environment.LIVE and stored.is_active
+        name = cleaned.get("name") or self.instance.name
+        if goes_live and not was_live and cleaned.get(TYPED) != name:
+            self.add_error(TYPED, f"This trades real money from now on: type {name} to confirm it.")
 
     def _refuse_keys_that_cannot_work(self, broker: str, cleaned: dict[str, Any]) -> None:
         """What was typed must have the form the venue gives its keys; nothing is sent anywhere."""
@@ -140,12 +161,13 @@ class AccountAdmin(CarefulAdmin):
             "day_zone", "day_starts",
         ]  # fmt: skip
         if obj is None:
-            return [(None, {"fields": columns, "description": ADD_HELP})]
+            return [(None, {"fields": [*columns, TYPED], "description": ADD_HELP})]
         if not self.has_change_permission(request, obj):
             login = ["venue_login"] if obj.login_terms() is not None else []
             return [(None, {"fields": [*columns, "key_hint", *login]})]
         secrets = [CREDENTIAL + name for name in credential_names(obj.broker)]
-        sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": columns})]
+        shown = [*columns, TYPED]
+        sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": shown})]
         if secrets:
             sets.append(("Credentials: written, never shown", {"fields": secrets}))
         if obj.login_terms() is not None:

@@ -6,25 +6,38 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.admin import ShowFacets
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.paginator import InfinitePaginator
 
+from brokers.admin.paging import NewestFirst
 from brokers.admin.unfolded import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Shows rows and lets nobody add, change or delete them. Lists never count the whole table."""
+    """Shows rows and lets nobody add, change or delete them. Lists never count the whole table.
+
+    What only grows, and is therefore ordered by ``-id``, comes in pages by key.
+    """
 
     actions = None
     paginator = InfinitePaginator
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER
     list_per_page = 50
     list_fullwidth = True
     sortable_by = ()
     empty_value_display = "–"
     nothing_yet = "Nothing is here yet."
+    list_defer: tuple[str, ...] = ()
+    """Large columns no list shows."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        if list(self.ordering or self.model._meta.ordering) == ["-id"]:
+            return NewestFirst
+        return super().get_changelist(request, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -16,7 +16,7 @@ from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
 from execution import commands
-from execution.admin.search import AgeFilter, by_id, few
+from execution.admin.search import AgeFilter, by_id
 from execution.admin.story import order_stories
 from execution.models import Order
 from execution.states import (
@@ -71,6 +71,7 @@ class OrderAdmin(ReadOnlyAdmin):
     )
     list_filter = (StageFilter, AgeFilter, "side", "type", "account", "strategy")
     list_select_related = ("account",)
+    list_defer = ("verdicts", "sizing", "detail")
     search_fields = ("id", "client_order_id", "broker_order_id", "symbol")
     nothing_yet = "A signal makes one order for each route of its strategy."
     search_help_text = "Order id, client id, broker id or symbol"
@@ -91,7 +92,7 @@ class OrderAdmin(ReadOnlyAdmin):
                     symbol="symbol",
                 )
             )
-        return few(request, queryset), False
+        return queryset, False
 
     def change_view(
         self,

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.filters import IndexedValuesFilter
 from brokers.admin.unfolded import action, display
 from brokers.display import moment_column
 from execution.admin import lab
@@ -32,7 +33,8 @@ _HEAD = (moment_column("received_at", "received"), "strategy", "code", "detail",
 @admin.register(QuarantinedBody)
 class QuarantinedBodyAdmin(ReadOnlyAdmin):
     list_display = _HEAD
-    list_filter = ("strategy", "code")
+    list_filter = ("strategy", ("code", IndexedValuesFilter))
+    list_defer = ("body",)
     list_select_related = ("strategy",)
     nothing_yet = "Every delivery could be read so far."
     search_fields = ("detail", "body")

@@ -9,10 +9,8 @@ from uuid import UUID
 from django.contrib.admin import SimpleListFilter
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 
-MOST_IN_PALETTE = 10
 _AGES = {"1": "last hour", "24": "last 24 hours", "168": "last 7 days"}
 
 
@@ -40,11 +38,6 @@ def by_id(term: str, **columns: str) -> Q:
             found |= Q(**{f"{column}__startswith": term})
             found |= Q(**{f"{column}__startswith": term.upper()})
     return found
-
-
-def few(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
-    """``rows`` for a list; only the first of them for the command palette, which shows them all."""
-    return rows[:MOST_IN_PALETTE] if request.path == reverse("admin:search") else rows
 
 
 def uuid_of(term: str) -> UUID | None:

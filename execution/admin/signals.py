@@ -17,7 +17,7 @@ from brokers.admin.unfolded import action, display
 from brokers.display import moment_column
 from execution import tracing
 from execution.admin import lab
-from execution.admin.search import AgeFilter, by_id, few
+from execution.admin.search import AgeFilter, by_id
 from execution.admin.story import signal_story
 from execution.alerts import Action
 from execution.dry_run import from_a_web_process, replay
@@ -52,6 +52,7 @@ class SignalAdmin(ReadOnlyAdmin):
     )
     list_filter = (AgeFilter, "state", ActionFilter, "strategy")
     list_select_related = ("strategy",)
+    list_defer = ("body", "alert", "detail", "gap")
     search_fields = ("id", "symbol")
     nothing_yet = "Alerts posted to a strategy's webhook appear here."
     search_help_text = "Signal id or symbol"
@@ -62,7 +63,7 @@ class SignalAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         if term := search_term.strip():
             queryset = queryset.filter(by_id(term, id="uuid", symbol="symbol"))
-        return few(request, queryset), False
+        return queryset, False
 
     def change_view(
         self,
@@ -72,9 +73,14 @@ class SignalAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         signal = self.get_object(request, unquote(object_id))
-        story = None if signal is None else signal_story(signal)
-        url = "" if signal is None else tracing.trace_url(signal.pk)
-        context = {**(extra_context or {}), "story": story, "trace_url": url}
+        context = {**(extra_context or {})}
+        if signal is not None:
+            lab_of = f"{reverse('admin:execution_lab')}?signal={signal.pk}"
+            context |= {
+                "story": signal_story(signal),
+                "trace_url": tracing.trace_url(signal.pk),
+                "lab": lab_of if self.has_replay_permission(request) else "",
+            }
         return super().change_view(request, object_id, form_url, context)
 
     def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:

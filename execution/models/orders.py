@@ -61,9 +61,16 @@ class Order(models.Model):
         Signal, on_delete=models.PROTECT, null=True, blank=True, related_name="orders"
     )
     strategy = models.ForeignKey(
-        Strategy, on_delete=models.PROTECT, null=True, blank=True, related_name="orders"
+        Strategy,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="orders",
+        db_index=False,
     )
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="orders", db_index=False
+    )
     parent = models.ForeignKey(
         "self",
         on_delete=models.PROTECT,
@@ -173,6 +180,8 @@ class Order(models.Model):
             ),
             models.Index(fields=["state", "-id"], name="order_by_state"),
             models.Index(fields=["account", "-id"], name="order_by_account"),
+            models.Index(fields=["strategy", "-id"], name="order_by_strategy"),
+            models.Index(fields=["type", "-id"], name="order_by_type", condition=~Q(type="market")),
             models.Index(
                 fields=["account", "-submitted_at"],
                 name="order_by_submission",
@@ -238,7 +247,9 @@ class OrderEvent(models.Model):
 class Fill(models.Model):
     """One trade, once: (account, trade id) is unique."""
 
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="fills")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="fills", db_index=False
+    )
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="fills")
     trade_id = models.CharField(max_length=100)
     symbol = models.CharField(max_length=60)
@@ -264,6 +275,7 @@ class Fill(models.Model):
             models.Index(
                 fields=["account", "-recorded_at"], include=["realised_pnl"], name="fill_results"
             ),
+            models.Index(fields=["account", "-id"], name="fill_by_account"),
             models.Index(
                 fields=["symbol"], opclasses=["varchar_pattern_ops"], name="fill_by_symbol"
             ),

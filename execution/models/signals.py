@@ -16,7 +16,9 @@ class Signal(models.Model):
     """One accepted alert. Committed before the sender is answered; never deleted by trading."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT, related_name="signals")
+    strategy = models.ForeignKey(
+        Strategy, on_delete=models.PROTECT, related_name="signals", db_index=False
+    )
     received_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True, help_text="The sender's own time, if it gave one.")
     address = models.GenericIPAddressField(null=True)
@@ -52,6 +54,11 @@ class Signal(models.Model):
                 condition=Q(state="received"),
             ),
             models.Index(fields=["state", "-id"], name="signal_by_state"),
+            models.Index(
+                fields=["action", "-id"],
+                name="signal_by_rarer_action",
+                condition=~Q(action__in=["buy", "sell"]),
+            ),
             models.Index(
                 fields=["symbol"], opclasses=["varchar_pattern_ops"], name="signal_by_symbol"
             ),
@@ -93,6 +100,9 @@ class QuarantinedBody(models.Model):
         verbose_name = "quarantined body"
         verbose_name_plural = "quarantine"
         ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["code", "-id"], name="quarantine_by_code")
+        ]
 
     def __str__(self) -> str:
         return f"{self.strategy.slug} {self.code}"

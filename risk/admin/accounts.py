@@ -5,22 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.http import HttpRequest
+from django.contrib.admin.utils import unquote
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from brokers.admin.accounts import AccountAdmin
 from brokers.admin.base import changed_columns
 from brokers.admin.symbols import SymbolAliasAdmin
+from brokers.admin.unfolded import action
+from brokers.connection import test_connection
 from brokers.models import Account, SymbolAlias
 from risk import audit, proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.venue_logins import VenueLoginAdmin
+from risk.breakers import OPERATE
 from risk.models import Safeguards
 from risk.proposable import account_values
+
+MAY_TEST = ("brokers.change_account", OPERATE)
+"""Either right: a test asks a venue and starts a process."""
 
 
 class AuditedAccountAdmin(AuditedAdmin, VenueLoginAdmin, AccountAdmin):
     audit_name = "account"
-    actions_detail = ("log_in",)
+    actions_detail = ("test_connection", "log_in")
+
+    def has_test_connection_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return any(request.user.has_perm(right) for right in MAY_TEST)
+
+    @action(description="Test connection", icon="network_check", permissions=["test_connection"])
+    def test_connection(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask the venue for health, permissions and clock; nothing is changed."""
+        account = self.get_object(request, unquote(object_id))
+        if account is None:
+            raise Http404
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Connection of {account}",
+            "account": account,
+            "told": test_connection(account),
+            "back": reverse("admin:brokers_account_change", args=[account.pk]),
+        }
+        return TemplateResponse(request, "fks/connection.html", context)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         reason = form.cleaned_data[REASON]

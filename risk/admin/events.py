@@ -8,10 +8,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.filters import IndexedValuesFilter
 from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from risk.models import AuditChain, AuditEvent
@@ -22,10 +24,20 @@ class AuditEventAdmin(ReadOnlyAdmin):
     change_form_template = "fks/audit_event.html"
     list_before_template = "fks/audit_chain.html"
     list_display = (moment_column("at"), "kind", "subject", "actor", "address", "short_reason")
-    list_filter = ("kind", "actor")
-    search_fields = ("subject", "reason", "=correlation_id")
+    list_filter = (("kind", IndexedValuesFilter), ("actor", IndexedValuesFilter))
+    list_defer = ("before", "after")
+    search_fields = ("subject", "reason")
     nothing_yet = "What operators change appears here."
     search_help_text = "Subject, reason or correlation id"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """What belongs to a correlation id, else whatever has the words."""
+        belonging = {"correlation_id": search_term.strip()}
+        if search_term.strip() and AuditEvent.objects.filter(**belonging).exists():
+            return queryset.filter(**belonging), False
+        return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

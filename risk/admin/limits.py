@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.admin.filters import IndexedValuesFilter
 from brokers.admin.unfolded import TabularInline, display
 from brokers.decimals import decimal_text
 from brokers.display import EMPTY, moment_column
@@ -156,7 +157,7 @@ class LimitHitAdmin(ReadOnlyAdmin):
         "detail",
     )
     list_display_links = None
-    list_filter = ("kind", "rule", "account")
+    list_filter = ("kind", ("rule", IndexedValuesFilter), "account")
     list_select_related = ("account",)
     search_fields = ("strategy", "symbol", "=order_id")
     nothing_yet = "What limits deny, would deny, or nearly deny appears here."

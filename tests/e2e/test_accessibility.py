@@ -66,6 +66,8 @@ def everything(order: Order) -> Order:
         approve_by=timezone.now() + timedelta(hours=1),
         verdicts=[{"rule": "max_spread", "passed": False, "mode": "observe", "detail": "wide"}],
     )
+    for state in (OrderState.UNKNOWN, OrderState.NEEDS_OPERATOR):
+        OrderFactory.create(state=state, unknown_since=timezone.now(), account=order.account)
     notices.write(Event.TEST, notices.News("a test"), [channel])
     audit.record("strategy.changed", "a test", before={"a": 1}, after={"a": 2})
     return order
@@ -101,6 +103,8 @@ def forms(order: Order) -> list[str]:
         reverse("admin:execution_lab"),
         reverse("admin:getting_started"),
         reverse("admin:approvals"),
+        reverse("admin:unknown_desk"),
+        reverse("admin:sign_out_everywhere"),
         f"{reverse('admin:trading')}?mode=halt",
         *(reverse(f"admin:{name}", args=[pk]) for name, pk in shown),
         *(reverse(f"admin:{name}_add") for name in added),
@@ -128,6 +132,21 @@ def test_no_page_has_a_serious_finding(open_page: Any, everything: Order, device
         page.wait_for_load_state("networkidle")
         findings += serious(page)
     assert findings == []
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_palette_and_the_keys_have_no_serious_finding(
+    open_page: Any, everything: Order, device: str
+) -> None:
+    page = open_page(**DEVICES[device])
+    page.keyboard.press("Control+k")
+    page.keyboard.type("BTC")
+    page.locator("#palette-list[data-term=BTC] [role=option]").first.wait_for()
+    findings = serious(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="Keyboard").wait_for()
+    assert findings + serious(page) == []
 
 
 def test_the_login_page_has_no_serious_finding(open_page: Any) -> None:

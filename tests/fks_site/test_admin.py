@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -339,26 +341,6 @@ def test_orders_are_found_by_every_id(admin_client: Client, term: str) -> None:
     assert list(answer.context["cl"].result_list) == [wanted]
 
 
-def test_the_palette_finds_a_few_and_loads_no_more(admin_client: Client) -> None:
-    for _ in range(12):
-        OrderFactory.create(symbol="SOL/USDT")
-    answer = admin_client.get(reverse("admin:search"), {"s": "sol", "extended": "1"})
-    assert answer.content.decode().count("SOL/USDT on") == 2 * 10  # a title and its attribute
-
-
-def test_lists_count_nothing(
-    admin_client: Client, story: Order, django_assert_max_num_queries: DjangoAssertNumQueries
-) -> None:
-    with django_assert_max_num_queries(20) as captured:
-        admin_client.get(reverse("admin:execution_order_changelist"))
-    counts = [
-        query["sql"]
-        for query in captured.captured_queries
-        if query["sql"].startswith('SELECT COUNT(*) AS "__count" FROM "execution_order"')
-    ]
-    assert counts == []
-
-
 def test_cancel_is_audited_and_handed_to_a_worker(
     admin_client: Client,
     sent: Any,
@@ -577,6 +559,78 @@ def test_saving_an_account_makes_workers_reconnect(admin_client: Client) -> None
     assert stored.equity == 5
     event = recorded().get()
     assert (event.kind, event.subject) == ("account.changed", f"account {account.name}")
+
+
+def _told(**changes: Any) -> str:
+    """What the check prints."""
+    told = {
+        "problems": [], "warnings": [], "latency_ms": 12, "clock_skew_ms": -3, "may_trade": True,
+        "may_withdraw": None, "ip_restricted": False,
+    }  # fmt: skip
+    return json.dumps(told | changes)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "shown"),
+    [
+        (_told(), "", ["The venue answers", "12 ms", "-3 ms", "not told"]),
+        (_told(problems=["this key may withdraw"]), "", ["this key may withdraw"]),
+        (_told(warnings=[HOSTILE]), "", ["&lt;script&gt;alert"]),
+        ("", "a log line\nCommandError: QUERY_FAILED: timeout", ["QUERY_FAILED: timeout"]),
+    ],
+)
+def test_a_connection_is_tested_in_a_process_of_its_own(
+    admin_client: Client, stdout: str, stderr: str, shown: list[str]
+) -> None:
+    account = AccountFactory.create(name="paper7")
+    done = subprocess.CompletedProcess([], 0, stdout, stderr)
+    with patch.object(subprocess, "run", return_value=done) as run:
+        page = admin_client.get(page_of(account, "test_connection")).content.decode()
+    assert run.call_args.args[0][-2:] == ["check_account", "paper7"]
+    for words in shown:
+        assert words in page
+    assert "<script>alert" not in page
+
+
+def test_a_silent_venue_is_a_problem_and_looking_is_not_testing(
+    admin_client: Client, viewer: Client
+) -> None:
+    account = AccountFactory.create()
+    silent = subprocess.TimeoutExpired("x", 20)
+    with patch.object(subprocess, "run", side_effect=silent) as run:
+        page = admin_client.get(page_of(account, "test_connection")).content.decode()
+        assert "no answer within 20 s" in page
+        assert viewer.get(page_of(account, "test_connection")).status_code == 403
+    assert run.call_count == 1
+
+
+@pytest.mark.parametrize("typed", ["", "Paper7", "paper"])
+def test_nothing_goes_live_without_its_name(admin_client: Client, typed: str) -> None:
+    account = AccountFactory.create(name="paper7", environment="sandbox")
+    form = _account_form(account, environment="live", typed_name=typed)
+    answer = admin_client.post(page_of(account), form)
+    assert "type paper7 to confirm it" in answer.content.decode()
+    account.refresh_from_db()
+    assert account.environment == "sandbox"
+    assert not recorded().exists()
+
+
+def test_going_live_is_confirmed_once(admin_client: Client) -> None:
+    """Typed to go live; other changes of a live account ask for nothing, switching on again does."""
+    account = AccountFactory.create(name="paper7", environment="sandbox")
+    live = _account_form(account, environment="live", typed_name="paper7")
+    assert admin_client.post(page_of(account), live).status_code == 302
+    later = live | {"typed_name": "", "quote_currency": "USD"}
+    assert admin_client.post(page_of(account), later).status_code == 302
+    off = {name: value for name, value in later.items() if name != "is_active"}
+    assert admin_client.post(page_of(account), off).status_code == 302
+    assert admin_client.post(page_of(account), later).status_code == 200
+    account.refresh_from_db()
+    assert (account.environment, account.quote_currency, account.is_active) == (
+        "live",
+        "USD",
+        False,
+    )
 
 
 def test_unknown_options_are_refused(admin_client: Client) -> None:

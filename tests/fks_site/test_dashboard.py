@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import time_machine
@@ -88,6 +89,54 @@ def test_an_old_undecided_signal_is_still_the_oldest() -> None:
     long_ago = timezone.now() - timedelta(days=3)
     SignalFactory.create(id=first_id_at(long_ago), received_at=long_ago)
     assert dashboard.gather(timezone.now()).oldest_undecided == long_ago
+
+
+def test_the_day_is_shown_by_half_hours() -> None:
+    now = timezone.now()
+
+    def came(minutes: int, state: str) -> None:
+        at = now - timedelta(minutes=minutes)
+        SignalFactory.create(id=uuid7_at(at), received_at=at, state=state)
+
+    for minutes, state in ((5, "executed"), (40, "executed"), (41, "denied"), (100, "failed")):
+        came(minutes, state)
+    came(60 * 24 + 5, "executed")  # yesterday
+    came(60 * 24 + 5, "received")  # yesterday, and still waiting
+    cells = dashboard.gather(now).arrivals
+    assert len(cells) == 48
+    assert [(one.came, one.refused, one.tone) for one in cells[-4:]] == [
+        (1, 1, "danger"),
+        (0, 0, "default"),
+        (2, 1, "warning"),
+        (1, 0, "success"),
+    ]
+    assert sum(one.came for one in cells) == 4
+    assert (cells[-1].began, cells[-1].text) == (
+        now - timedelta(minutes=30),
+        f"{now - timedelta(minutes=30):%H:%M} to {now:%H:%M} UTC: 1 came, 0 refused",
+    )
+
+
+def uuid7_at(moment: datetime) -> UUID:
+    """An id of that moment like no other."""
+    return UUID(int=first_id_at(moment).int | uuid4().int & (1 << 62) - 1)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "shown"),
+    [
+        ([], "dry_run"),
+        ([("sandbox", True), ("dry_run", True)], "sandbox"),
+        ([("sandbox", True), ("live", True)], "live"),
+        ([("live", False), ("sandbox", True)], "sandbox"),
+    ],
+)
+def test_the_most_serious_environment_in_use_is_shown(
+    accounts: list[tuple[str, bool]], shown: str
+) -> None:
+    for environment, is_active in accounts:
+        AccountFactory.create(environment=environment, is_active=is_active)
+    assert dashboard.gather(timezone.now()).environment == shown
 
 
 def test_ids_sort_by_the_time_the_list_filters_ask_for() -> None:

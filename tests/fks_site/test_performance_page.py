@@ -102,10 +102,14 @@ def test_execution_quality_in_numbers(admin_client: Client, account: Account) ->
         )
     OrderFactory.create(account=account, state=OrderState.REJECTED, reason="VENUE_REJECTED")
     context = admin_client.get(reverse("admin:performance")).context
-    (row,) = context["quality"]
+    (row,) = context["quality"]["Account"]
     assert (row["orders"], row["slippage"]) == (2, Decimal(15))
     assert row["answer_median"] == timedelta(milliseconds=200)
     assert row["whole_p95"] == timedelta(milliseconds=790)
+    assert (row["denied"], row["rejected"]) == (0, 1)
+    (broker,), (strategy,) = (context["quality"][name] for name in ("Broker", "Strategy"))
+    assert (broker["name"], broker["orders"]) == ("paper", 2)
+    assert (strategy["name"], strategy["slippage"]) == ("by hand", Decimal(15))
     (refused,) = context["refused"]
     assert (refused["reason"], refused["orders"]) == ("VENUE_REJECTED", 1)
 

@@ -482,6 +482,7 @@ def test_going_live_is_proposed_from_the_accounts_page() -> None:
         "is_active": "on",
         "day_zone": "UTC",
         "day_starts": "17:00",
+        "typed_name": "desk",
         "reason": "ready",
     }
     assert "Another person" in anna.post(url, form, follow=True).text
@@ -492,7 +493,7 @@ def test_going_live_is_proposed_from_the_accounts_page() -> None:
     desk.refresh_from_db()
     assert (desk.environment, desk.day_starts) == ("live", time(17))
 
-    form |= {"name": "real", "broker": "paper"}
+    form |= {"name": "real", "broker": "paper", "typed_name": "real"}
     answer = anna.post(reverse("admin:brokers_account_add"), form, follow=True)
     assert "going live takes another person" in answer.text
     assert not Account.objects.get(name="real").is_active

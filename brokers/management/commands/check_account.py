@@ -13,7 +13,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.rehearsal import rehearse
 from brokers.sessions import plugin_for
-from brokers.types import Environment, Permissions
+from brokers.types import Environment, Health, Permissions
 
 MAX_SKEW_MS = 1000
 
@@ -52,6 +52,7 @@ class Command(BaseCommand):
             permissions = plugin.check_permissions()
         except BrokerError as error:
             raise CommandError(f"{error.code}: {error}") from error
+        problems, warnings = _problems(health, permissions), _warnings(permissions)
         self.stdout.write(
             json.dumps(
                 {
@@ -63,19 +64,15 @@ class Command(BaseCommand):
                     "may_trade": permissions.trade,
                     "may_withdraw": permissions.withdraw,
                     "ip_restricted": permissions.ip_restricted,
+                    "problems": problems,
+                    "warnings": warnings,
                 }
             )
         )
-        for warning in _warnings(permissions):
+        for warning in warnings:
             self.stderr.write(f"warning: {warning}")
-        if permissions.withdraw:
-            raise CommandError("this key may withdraw: make one that may only trade")
-        if permissions.trade is False:
-            raise CommandError("this key may not trade")
-        if not health.ok:
-            raise CommandError(health.detail)
-        if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
-            raise CommandError(f"the clocks differ by {health.clock_skew_ms} ms")
+        if problems:
+            raise CommandError(problems[0])
         if options["rehearse"]:
             self._rehearse(plugin, options["rehearse"])
 
@@ -89,6 +86,20 @@ class Command(BaseCommand):
             raise CommandError(
                 f"failed: {', '.join(failed)}. Look at the venue for an order left behind"
             )
+
+
+def _problems(health: Health, permissions: Permissions) -> list[str]:
+    """Why the account must not trade as it is, the worst first."""
+    problems = []
+    if permissions.withdraw:
+        problems.append("this key may withdraw: make one that may only trade")
+    if permissions.trade is False:
+        problems.append("this key may not trade")
+    if not health.ok:
+        problems.append(health.detail)
+    if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
+        problems.append(f"the clocks differ by {health.clock_skew_ms} ms")
+    return problems
 
 
 def _warnings(permissions: Permissions) -> list[str]:

@@ -1,0 +1,82 @@
+"""How well orders were carried out: prices, times, and how many came to nothing, and why."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import (
+    Avg,
+    Case,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
+
+from brokers.fields import MoneyField
+from execution.models import Order
+from execution.states import OrderState
+from fks_site.account_figures import Percentile
+
+BY_HAND = "by hand"
+"""The strategy of orders that have none: an operator's."""
+_GROUPS = {"Account": "account__name", "Broker": "account__broker", "Strategy": "strategy__slug"}
+
+
+def quality(orders: QuerySet[Order]) -> dict[str, list[dict[str, Any]]]:
+    """One row per account, broker and strategy. Three queries."""
+    return {label: _by(orders, column) for label, column in _GROUPS.items()}
+
+
+def _by(orders: QuerySet[Order], by: str) -> list[dict[str, Any]]:
+    """How orders were carried out: prices against what risk judged by, times, and how many came to
+    nothing. Grouped by the column ``by``; orders of no strategy are an operator's.
+    """
+    worse = Case(
+        When(side="buy", then=F("average_price") - F("reference_price")),
+        default=F("reference_price") - F("average_price"),
+    )
+    answered = Q(acknowledged_at__isnull=False)
+    priced = Q(average_price__gt=0, reference_price__gt=0)
+    answer = _lasting("submitted_at", "acknowledged_at")
+    whole = _lasting("signal__received_at", "acknowledged_at")
+    rows: QuerySet[Order, Any] = (
+        orders.order_by()
+        .values(name=Coalesce(F(by), Value(BY_HAND)))
+        .annotate(
+            orders=Count("pk", filter=answered),
+            answer_median=Percentile(answer, Decimal("0.5"), filter=answered),
+            answer_p95=Percentile(answer, Decimal("0.95"), filter=answered),
+            whole_median=Percentile(whole, Decimal("0.5"), filter=answered),
+            whole_p95=Percentile(whole, Decimal("0.95"), filter=answered),
+            slippage=Avg(
+                worse * 10_000 / F("reference_price"), filter=priced, output_field=MoneyField()
+            ),
+            denied=Count("pk", filter=Q(state=OrderState.DENIED)),
+            rejected=Count("pk", filter=Q(state=OrderState.REJECTED)),
+        )
+        .order_by("name")
+    )
+    return list(rows)
+
+
+def _lasting(since: str, until: str) -> ExpressionWrapper[Any]:
+    return ExpressionWrapper(F(until) - F(since), output_field=DurationField())
+
+
+def refused(orders: QuerySet[Order]) -> QuerySet[Order, Any]:
+    """Why orders came to nothing, the most frequent reason first."""
+    states = (OrderState.DENIED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.NOT_PLACED)
+    return (
+        orders.filter(state__in=states)
+        .order_by()
+        .values("account__name", "strategy__slug", "state", "reason")
+        .annotate(orders=Count("pk"))
+        .order_by("-orders", "reason")[:20]
+    )
