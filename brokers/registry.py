@@ -86,6 +86,7 @@ def registry() -> PluginRegistry:
             "ccxt": "brokers.plugins.ccxt:CcxtPlugin",
             "oanda": "brokers.plugins.oanda:OandaPlugin",
             "paper": "brokers.plugins.paper:PaperPlugin",
+            "projectx": "brokers.plugins.projectx:ProjectXPlugin",
             "schwab": "brokers.plugins.schwab:SchwabPlugin",
         },
     )

@@ -14,9 +14,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from brokers.decimals import decimal_text
 from brokers.errors import BrokerError, CredentialError, LoginNeededError, QueryFailedError
 from brokers.limiter import Limiter, Purpose
 from brokers.outcome import THROTTLE_STATUSES, Verdict, unknown
@@ -34,7 +36,7 @@ ASK_TRIES = 3
 ASK_PAUSE = 0.2
 PASSING = frozenset({500, 502, 503, 504})
 """Statuses after which a question is asked again."""
-NOT_PASSING = frozenset({"RATE_LIMITED", LoginNeededError.code})
+NOT_PASSING = frozenset({"RATE_LIMITED", CredentialError.code, LoginNeededError.code})
 """Why nothing was sent, where asking again at once cannot help."""
 UNAUTHORIZED = 401
 BEARER = "Bearer "
@@ -87,6 +89,18 @@ class _TooMuchError(Exception):
     """The answer did not end within its time or size."""
 
 
+def exact_json(value: Any) -> str:
+    """``value`` as JSON; a Decimal becomes a number with all its digits, never by way of a float."""
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, Mapping):
+        members = (f"{json.dumps(name)}:{exact_json(one)}" for name, one in value.items())
+        return f"{{{','.join(members)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(exact_json, value))}]"
+    return json.dumps(value)
+
+
 class VenueHttp:
     """The connections of one account to one venue; safe for threads and for a fork."""
 
@@ -120,11 +134,24 @@ class VenueHttp:
         Raises RefusedError when the venue said no, QueryFailedError when nobody knows,
         LoginNeededError when somebody must log in first.
         """
+        return self._asked("GET", url, params, None)
+
+    def ask_by_post(self, url: str, body: Mapping[str, Any]) -> Any:
+        """As ``ask``, where a venue takes its questions as POST. Never for what changes anything."""
+        return self._asked("POST", url, None, body)
+
+    def _asked(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Any:
         reply = Reply(sent=False)
         for attempt in range(ASK_TRIES):
             if attempt:
                 time.sleep(ASK_PAUSE)
-            reply = self._request("GET", url, params, None, Purpose.READ)
+            reply = self._request(method, url, params, body, Purpose.READ)
             if reply.status is not None and reply.status not in PASSING:
                 break
             if reply.code in NOT_PASSING:
@@ -134,8 +161,9 @@ class VenueHttp:
     def _answer(self, reply: Reply) -> Any:
         if reply.status in THROTTLE_STATUSES or reply.code == "RATE_LIMITED":
             raise QueryFailedError(f"{self.label}: asked too often", code="RATE_LIMITED")
-        if reply.code == LoginNeededError.code:
-            raise LoginNeededError(reply.failure)
+        for kind in (CredentialError, LoginNeededError):
+            if reply.code == kind.code:
+                raise kind(reply.failure)
         answer = reply.json()
         if reply.status == 200 and isinstance(answer, dict | list):
             return answer
@@ -176,7 +204,7 @@ class VenueHttp:
             return held_back
         import httpx
 
-        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        content = None if body is None else exact_json(body).encode()
         client = self._client(loopback=urlsplit(url).hostname in LOOPBACK)
         try:
             with client.stream(
@@ -270,7 +298,11 @@ class VenueHttp:
         """What was seen of one act, ready for JSON, without secrets."""
         return {
             "sent": reply.sent,
-            "request": {"method": method, "path": urlsplit(url).path, "fields": body or {}},
+            "request": {
+                "method": method,
+                "path": urlsplit(url).path,
+                "fields": json.loads(exact_json(body or {}), parse_float=str),
+            },
             "status": reply.status,
             "body": self.scrub(reply.body[:BODY_HEAD]),
         }

@@ -57,7 +57,7 @@ class DatabaseCollector(Collector):
                 *_signals(),
                 *_accounts(accounts),
                 *_compared(accounts),
-                _logins(accounts),
+                *_logins(accounts),
                 *_positions(),
                 *_guarded(accounts),
                 *_daily_loss(accounts),
@@ -164,12 +164,12 @@ def _compared(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
     yield _gauge("fks_differences", text, differing, "account")
 
 
-def _logins(accounts: list[Account]) -> GaugeMetricFamily:
+def _logins(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
     """What is left of the log-ins that people renew."""
     states = {(one.name,): one.venue_login for one in accounts}
     left = {name: found.left.total_seconds() for name, found in states.items() if found}
     text = "Until somebody must log the account in at its venue; 0 when it is needed now."
-    return _gauge("fks_venue_login_seconds_left", text, left, "account")
+    yield _gauge("fks_venue_login_seconds_left", text, left, "account")
 
 
 def _guarded(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:

@@ -14,6 +14,7 @@ from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.plugins.oanda import OandaPlugin
 from brokers.plugins.paper import PaperPlugin
+from brokers.plugins.projectx import ProjectXPlugin
 from brokers.plugins.schwab import SchwabPlugin
 from brokers.types import (
     AccountConfig,
@@ -38,12 +39,15 @@ from tests.venues.credentials import (
     OKX_KEYS,
     OKX_PASSPHRASE,
     OKX_SECRET,
+    PROJECTX_KEY,
+    PROJECTX_USER,
     SCHWAB_KEY,
     SCHWAB_SECRET,
     SCHWAB_TOKEN,
 )
 from tests.venues.faults import Action, Fault, When
 from tests.venues.oanda.rules import ACCOUNT as OANDA_ACCOUNT
+from tests.venues.projectx.rules import ACCOUNT as PROJECTX_ACCOUNT
 from tests.venues.schwab.rules import ACCOUNT as SCHWAB_ACCOUNT
 
 SYMBOL = "BTC/USDT"
@@ -61,6 +65,7 @@ CCXT_VENUES = tuple(KEYS)
 SWAPS = frozenset({"bybit-linear", "okx-swap"})
 SYMBOLS = {venue: PERPETUAL if venue in SWAPS else SYMBOL for venue in CCXT_VENUES}
 SYMBOLS |= {"alpaca": "BRK.A/USD", "oanda": "JP225/USD", "schwab": "BRK.A/USD"}
+SYMBOLS |= {"projectx": "NKDZ26/USD"}
 CONNECTED: list[ExecutionPlugin] = []
 """The plugins made here for the running test, closed after it."""
 
@@ -258,6 +263,32 @@ class SchwabRig(CcxtRig):
         wanted = (request.side.value, request.type.value, request.quantity, request.price)
         rows = self.venue.control.ledger("schwab").orders
         return [(one.side, one.type, one.quantity, one.price) for one in rows].count(wanted)
+
+
+def projectx_plugin(
+    base_url: str,
+    environment: Environment = Environment.SANDBOX,
+    key: str = PROJECTX_KEY,
+    **more: object,
+) -> ProjectXPlugin:
+    plugin = ProjectXPlugin()
+    options = {"base_url": base_url, "account": PROJECTX_ACCOUNT, **more}
+    keys = {"api_key": key, "user_name": PROJECTX_USER}
+    plugin.init(AccountConfig("1", "projectx", environment, options, keys))
+    CONNECTED.append(plugin)
+    return plugin
+
+
+class ProjectXRig(CcxtRig):
+    """Futures: two units are a contract, and the venue counts contracts."""
+
+    lot = Decimal(4)
+
+    def connect(self) -> ExecutionPlugin:
+        return projectx_plugin(self.venue.base_url)
+
+    def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.venue.control.fill(self.exchange, broker_order_id, request.quantity / 2 / 2)
 
 
 class PaperRig(Rig):

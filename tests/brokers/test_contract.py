@@ -19,6 +19,7 @@ from tests.brokers.contract import (
     CcxtRig,
     OandaRig,
     PaperRig,
+    ProjectXRig,
     Rig,
     SchwabRig,
     ref,
@@ -33,6 +34,7 @@ VENUES = [
     "alpaca",
     "oanda",
     "schwab",
+    "projectx",
     pytest.param("paper", marks=pytest.mark.django_db(transaction=True)),
     *TERMINALS,
 ]
@@ -55,7 +57,12 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         return request.getfixturevalue(f"{name}_rig")  # type: ignore[no-any-return]
     if name == "paper":
         return PaperRig("7")
-    kind = {"alpaca": AlpacaRig, "oanda": OandaRig, "schwab": SchwabRig}.get(name, CcxtRig)
+    kind = {
+        "alpaca": AlpacaRig,
+        "oanda": OandaRig,
+        "schwab": SchwabRig,
+        "projectx": ProjectXRig,
+    }.get(name, CcxtRig)
     return kind(name, request.getfixturevalue("venue"))
 
 

@@ -14,6 +14,7 @@ from tests.brokers.contract import (
     CcxtRig,
     OandaRig,
     PaperRig,
+    ProjectXRig,
     Rig,
     SchwabRig,
     alpaca_plugin,
@@ -31,13 +32,20 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "PAUSE", 0.05)
 
 
-@pytest.fixture(params=["binance", "kraken", "okx-swap", "alpaca", "oanda", "schwab", "paper"])
+@pytest.fixture(
+    params=["binance", "kraken", "okx-swap", "alpaca", "oanda", "schwab", "projectx", "paper"]
+)
 def rig(request: pytest.FixtureRequest) -> Rig:
     name: str = request.param
     if name == "paper":
         request.getfixturevalue("db")
         return PaperRig("7")
-    kind = {"alpaca": AlpacaRig, "oanda": OandaRig, "schwab": SchwabRig}.get(name, CcxtRig)
+    kind = {
+        "alpaca": AlpacaRig,
+        "oanda": OandaRig,
+        "schwab": SchwabRig,
+        "projectx": ProjectXRig,
+    }.get(name, CcxtRig)
     return kind(name, request.getfixturevalue("venue"))
 
 

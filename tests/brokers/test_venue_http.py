@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brokers import venue_http
 from brokers.errors import QueryFailedError
 from brokers.limiter import Purpose
 from brokers.types import Outcome
-from brokers.venue_http import RefusedError, Reply, VenueHttp, before_words
+from brokers.venue_http import RefusedError, Reply, VenueHttp, before_words, exact_json
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -164,3 +168,18 @@ def test_after_closing_it_opens_anew(http: VenueHttp) -> None:
         http.close()
         http.ask(url)
     assert len(seen) == 2
+
+
+def test_decimals_leave_as_exact_numbers() -> None:
+    value = {"price": Decimal("0.10"), "big": Decimal("1E+3"), "size": 2, "legs": [{"a": None}]}
+    assert exact_json(value) == '{"price":0.1,"big":1000,"size":2,"legs":[{"a":null}]}'
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=9))
+def test_no_digit_of_a_number_is_lost_on_the_way(value: Decimal) -> None:
+    assert json.loads(
+        exact_json([value, {"x": value}]), parse_float=Decimal, parse_int=Decimal
+    ) == [
+        value,
+        {"x": value},
+    ]

@@ -21,6 +21,8 @@ OKX_SECRET = "TESTONLY" * 4
 ALPACA_KEY = "PKLOOPBACKLOOPBACK00"
 ALPACA_SECRET = "testonly" * 5
 OANDA_TOKEN = "loopback0oanda0token-testonly"
+PROJECTX_KEY = "loopbackProjectXKey-testonly="
+PROJECTX_USER = "loopback-user"
 SCHWAB_KEY = "loopbackSchwabAppKey"
 SCHWAB_SECRET = "testonlySchwab00"
 SCHWAB_TOKEN = "loopback-access-token-testonly"

@@ -15,6 +15,7 @@ from tests.venues.journal import Journal
 from tests.venues.kraken.venue import Kraken
 from tests.venues.oanda.venue import Oanda
 from tests.venues.okx.venue import Okx
+from tests.venues.projectx.venue import ProjectX
 from tests.venues.schwab.venue import Schwab
 from tests.venues.venue import HTML, Answer, Request, Venue, page
 
@@ -50,6 +51,7 @@ class Exchange:
             Okx(self.clock, self.id_rule, "SWAP"),
             Okx(self.clock, self.id_rule, "SPOT"),
             Schwab(self.clock),
+            ProjectX(self.clock),
         ]
         return {venue.name: venue for venue in found}
 

@@ -1,0 +1,305 @@
+"""What ProjectX's answers come to, and what leaves for it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers import projectx_answers as answers
+from brokers.errors import (
+    ConfigurationError,
+    CredentialError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
+from brokers.plugins.projectx import ProjectXPlugin
+from brokers.types import (
+    AccountConfig,
+    BalanceReport,
+    Environment,
+    OrderRef,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    PositionReport,
+    Side,
+    TimeInForce,
+    VenueStatus,
+)
+from brokers.venue_http import ASK_TRIES
+from tests.brokers.contract import limit, order, projectx_plugin, ref
+from tests.venues.client import RunningVenue
+from tests.venues.credentials import PROJECTX_KEY, PROJECTX_USER
+from tests.venues.faults import Action, Endpoint, Fault, When
+from tests.venues.projectx.rules import ACCOUNT, ACCOUNT_ID
+
+SPOO = "EPZ26/USD"
+D = Decimal
+ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+NOT_SENT, UNKNOWN = Outcome.NOT_SENT, Outcome.UNKNOWN
+LOG_IN = "/api/Auth/loginKey"
+
+
+def contracts(count: int = 2, **changes: object) -> OrderRequest:
+    """Fifty units each."""
+    return order(**{"symbol": SPOO, "quantity": D(50 * count)} | changes)
+
+
+def resting(price: str = "5000", **changes: object) -> OrderRequest:
+    return limit(price, **{"symbol": SPOO, "quantity": D(100)} | changes)
+
+
+def sent(venue: RunningVenue) -> list[dict[str, str]]:
+    return [one.params for one in venue.control.requests() if one.endpoint == "order"]
+
+
+def answered(venue: RunningVenue) -> list[dict[str, str]]:
+    """As ``sent``, once the venue has let go of the request it holds."""
+    deadline = time.monotonic() + 10
+    while not sent(venue) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return sent(venue)
+
+
+def asked(venue: RunningVenue, path: str) -> int:
+    return sum(one.path == path for one in venue.control.requests())
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "code", "placed"),
+    [
+        (
+            Fault(Action.CODE, When.BEFORE, code="3 Insufficient funds"),
+            REJECTED,
+            "VENUE_REJECTED",
+            0,
+        ),
+        (Fault(Action.CODE, When.BEFORE, code="2 Rejected"), REJECTED, "VENUE_REJECTED", 0),
+        (Fault(Action.CODE, When.BEFORE, code="5 Closed"), REJECTED, "VENUE_REJECTED", 0),
+        (Fault(Action.CODE, code="2 customTag must be unique"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CODE, code="2 duplicate order"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CODE, code="6 Order pending"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CODE, code="7 Unknown error"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CODE, code="99 Something new"), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.STATUS, status=429), UNKNOWN, "RATE_LIMITED", 1),
+        (Fault(Action.STATUS, status=502), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.DROP), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.HANG, seconds=3), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.TRUNCATE), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.CUT_JSON), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.EMPTY), UNKNOWN, "VENUE_UNREACHABLE", 1),
+        (Fault(Action.HTML), UNKNOWN, "VENUE_UNREACHABLE", 1),
+    ],
+    ids=lambda value: (
+        f"{value.label}{value.code or value.status}" if isinstance(value, Fault) else str(value)
+    ),
+)
+def test_only_evidence_ends_a_placement(
+    venue: RunningVenue, fault: Fault, outcome: Outcome, code: str, placed: int
+) -> None:
+    plugin, request = projectx_plugin(venue.base_url, submit_timeout=1), contracts()
+    venue.control.queue_faults(fault)
+    result = plugin.execute_order(request)
+    assert (result.outcome, result.code) == (outcome, code)
+    assert len(venue.control.ledger("projectx").orders) == placed
+    assert len(answered(venue)) == 1
+    assert (plugin.fetch_order(ref(request)) is not None) is bool(placed)
+    assert PROJECTX_KEY not in repr(result)
+    assert "loopback-projectx-token" not in repr(result)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, {"type": "2", "side": "0", "size": "2", "contractId": "CON.F.US.EP.Z26"}),
+        ({"side": Side.SELL}, {"side": "1"}),
+        ({"type": OrderType.LIMIT, "price": D("5999.75")}, {"type": "1", "limitPrice": "5999.75"}),
+        ({"type": OrderType.STOP, "stop_price": D(6100)}, {"type": "4", "stopPrice": "6100"}),
+    ],
+    ids=str,
+)
+def test_what_leaves(venue: RunningVenue, changes: dict[str, Any], wanted: dict[str, str]) -> None:
+    request = contracts(**changes)
+    assert projectx_plugin(venue.base_url).execute_order(request).outcome is ACCEPTED
+    (left,) = sent(venue)
+    assert left | wanted == left
+    assert (left["accountId"], left["customTag"]) == (str(ACCOUNT_ID), request.identity)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantity": D(25)},
+        {"quantity": D(75)},
+        {"time_in_force": TimeInForce.DAY},
+        {"reduce_only": True},
+        {"type": OrderType.STOP_LIMIT, "price": D(1), "stop_price": D(1)},
+        {"type": OrderType.LIMIT, "price": D("5000.1")},
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_never_leaves(venue: RunningVenue, changes: dict[str, Any]) -> None:
+    result = projectx_plugin(venue.base_url).execute_order(contracts(**changes))
+    assert (result.outcome, result.code, sent(venue)) == (NOT_SENT, "NOT_SUPPORTED", [])
+
+
+def test_positions_count_units(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    plugin.execute_order(contracts(3))
+    assert plugin.positions() == [PositionReport(SPOO, D(150), D("6000.25"))]
+    plugin.execute_order(contracts(5, side=Side.SELL))
+    assert plugin.positions() == [PositionReport(SPOO, D(-100), D("5999.75"))]
+    assert plugin.balances() == [BalanceReport("USD", D("50000.12"), D("50000.12"))]
+
+
+def test_rules_of_a_contract(venue: RunningVenue) -> None:
+    found = projectx_plugin(venue.base_url).instrument(SPOO)
+    assert (found.venue_symbol, found.market_type) == ("CON.F.US.EP.Z26", "future")
+    assert (found.quantity_step, found.price_tick, found.min_quantity) == (D(50), D("0.25"), D(50))
+
+
+@pytest.mark.parametrize("symbol", ["EPZ26", "EPZ26/EUR", "EP/USD", "../USD", "/USD"])
+def test_what_is_not_listed_is_unknown(venue: RunningVenue, symbol: str) -> None:
+    with pytest.raises(UnknownSymbolError):
+        projectx_plugin(venue.base_url).instrument(symbol)
+
+
+def test_a_price_is_the_last_bars_with_a_tick_each_way(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    quote = plugin.fetch_data(SPOO)
+    assert (quote.bid, quote.last, quote.ask) == (D("5999.75"), D(6000), D("6000.25"))
+    assert datetime.now(UTC) - quote.at < timedelta(seconds=5)
+    assert [one.close for one in plugin.candles(SPOO, 3)] == [D(6000)] * 3
+
+
+def test_resting_orders_are_asked_about_together(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    requests = [resting(str(price)) for price in range(5000, 5005)]
+    ids = [plugin.execute_order(one).broker_order_id for one in requests]
+    earlier, before = datetime.now(UTC) - timedelta(minutes=5), len(venue.control.requests())
+    for request, order_id in zip(requests, ids, strict=True):
+        found = plugin.fetch_order(OrderRef(request.identity, SPOO, order_id, earlier))
+        assert found is not None
+        assert found.status is VenueStatus.OPEN
+    assert len(venue.control.requests()) == before + 1
+
+
+def test_a_trade_counts_in_units_and_pays_its_fees() -> None:
+    found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
+    row = {
+        "id": "1", "size": "2", "price": "6000.250000000", "fees": "2.8000",
+        "creationTimestamp": "2026-06-03T14:00:00.1234567+00:00",
+    }  # fmt: skip
+    fill = answers.fill(row, found)
+    assert (fill.quantity, fill.price, fill.fee) == (D(100), D("6000.25"), D("2.8"))
+
+
+@pytest.mark.parametrize("status", ["0", "7"])
+def test_a_status_that_says_nothing_is_no_answer(status: str) -> None:
+    found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
+    row = {"id": "1", "status": status, "side": "0", "size": "1", "fillVolume": "0"}
+    with pytest.raises(QueryFailedError):
+        answers.order(row, found, ())
+
+
+# --- the log-in -----------------------------------------------------------------------------------
+
+
+def test_one_log_in_serves_many_questions(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    for _ in range(3):
+        plugin.balances()
+    assert asked(venue, LOG_IN) == 1
+
+
+def test_a_refused_key_is_tried_once_a_minute(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url, key="canary-wrong-key")
+    for _ in range(3):
+        with pytest.raises(CredentialError) as caught:
+            plugin.balances()
+        assert "canary" not in str(caught.value)
+    result = plugin.execute_order(contracts())
+    assert (result.outcome, result.code) == (NOT_SENT, "CREDENTIALS_REFUSED")
+    assert asked(venue, LOG_IN) == 1
+
+
+def test_a_lost_answer_to_the_log_in_lets_the_order_wait(venue: RunningVenue) -> None:
+    venue.control.queue_faults(Fault(Action.DROP, When.BEFORE, Endpoint.PUBLIC, count=ASK_TRIES))
+    plugin = projectx_plugin(venue.base_url)
+    result = plugin.execute_order(contracts())
+    assert (result.outcome, result.retry_after) == (NOT_SENT, 1)
+    assert plugin.execute_order(contracts()).outcome is ACCEPTED
+
+
+def test_questions_are_repeated_and_placements_never(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    plugin.instrument(SPOO)
+    plugin.balances()
+    venue.control.queue_faults(Fault(Action.STATUS, When.BEFORE, Endpoint.QUERY, status=503))
+    assert plugin.balances()
+    venue.control.queue_faults(Fault(Action.STATUS, When.BEFORE, status=503))
+    assert plugin.execute_order(contracts()).outcome is UNKNOWN
+    assert len(sent(venue)) == 1
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+def test_a_sandbox_account_never_trades_real_money(venue: RunningVenue) -> None:
+    venue.control.set_permissions("projectx", {"simulated": False})
+    result = projectx_plugin(venue.base_url).execute_order(contracts())
+    assert (result.outcome, result.code) == (NOT_SENT, "ACCOUNT_MISCONFIGURED")
+    live = projectx_plugin(venue.base_url, Environment.LIVE)
+    assert live.execute_order(contracts()).outcome is ACCEPTED
+
+
+def test_an_account_the_key_does_not_reach(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url, account="OTHER")
+    assert plugin.execute_order(contracts()).code == "ACCOUNT_MISCONFIGURED"
+    assert not plugin.health_check().ok
+
+
+def test_a_dry_run_account_only_reads(venue: RunningVenue) -> None:
+    plugin = projectx_plugin(venue.base_url, Environment.DRY_RUN)
+    assert plugin.balances()
+    assert plugin.execute_order(contracts()).code == "NOT_SUPPORTED"
+
+
+def test_permissions(venue: RunningVenue) -> None:
+    venue.control.set_permissions("projectx", {"canTrade": False})
+    found = projectx_plugin(venue.base_url).check_permissions()
+    assert (found.trade, found.detail) == (False, f"account {ACCOUNT}, simulated")
+
+
+@pytest.mark.parametrize(
+    ("options", "keys", "error"),
+    [
+        ({"account": ""}, {}, ConfigurationError),
+        ({"base_url": "http://api.topstepx.com"}, {}, ConfigurationError),
+        ({}, {"api_key": ""}, CredentialError),
+        ({}, {"user_name": ""}, CredentialError),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    options: dict[str, str], keys: dict[str, str], error: type[Exception]
+) -> None:
+    names = {"api_key": PROJECTX_KEY, "user_name": PROJECTX_USER} | keys
+    config = AccountConfig(
+        "1", "projectx", Environment.SANDBOX, {"account": ACCOUNT} | options, names
+    )
+    with pytest.raises(error):
+        ProjectXPlugin().init(config)
+
+
+def test_a_contract_that_does_not_trade_has_no_price(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    monkeypatch.setattr(plugin, "_bars", lambda *_: [])
+    with pytest.raises(QuoteUnavailableError):
+        plugin.fetch_data(SPOO)

@@ -1,0 +1,1 @@
+"""An imitation of ProjectX's Gateway API with one simulated account."""
