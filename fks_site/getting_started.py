@@ -18,7 +18,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from brokers.accounts import create_account
 from brokers.models import Account, validate_name
 from brokers.types import Environment
 from execution import manual
@@ -26,6 +25,7 @@ from execution.alerts import Action, Alert
 from execution.models import Order, Strategy, WebhookSecret
 from execution.states import TERMINAL, OrderState
 from execution.strategies import StrategyError, create_strategy
+from risk.accounts import add_account
 from risk.limits import first_limits
 from risk.models import Channel, RiskLimit
 
@@ -142,12 +142,13 @@ def _make_account() -> None:
     name = PAPER
     while Account.objects.filter(name=name).exists():
         name += "-1"
-    create_account(
+    add_account(
         name,
         broker="paper",
         environment=Environment.DRY_RUN.value,
         options={},
         credentials={},
+        reason=WHY,
     )
 
 

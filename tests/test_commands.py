@@ -23,7 +23,7 @@ from brokers.models import Account
 from brokers.types import Permissions, VenueStatus
 from execution.models import Heartbeat, Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
-from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, TradingState
+from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, Safeguards, TradingState
 from risk.rules import RULES, Start
 from tests.brokers.scripted import ScriptedPlugin, registered, report_of, script_of
 from tests.factories import (
@@ -107,6 +107,35 @@ def test_an_account_is_added(tmp_path: Path, scripted: Accounts) -> None:
         "has_credentials": True,
     }
     assert Account.objects.get().config().credentials["api_secret"] == "secret-canary"
+
+
+def test_an_account_added_in_the_shell_is_in_the_audit_trail(
+    tmp_path: Path, scripted: Accounts
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"api_key": "key-canary-1234", "api_secret": "secret-canary"}')
+    arguments = ("--broker", "scripted", "--credentials-file", str(keys))
+    run("add_account", "desk", *arguments, "--reason", "a second venue")
+    created, credential = AuditEvent.objects.order_by("id")
+    assert (created.kind, created.subject) == ("account.created", "account desk")
+    assert (created.actor, created.reason) == ("command", "a second venue")
+    assert created.after is not None
+    assert (created.after["broker"], created.after["is_active"]) == ("scripted", "True")
+    assert (credential.kind, credential.after) == ("credential.changed", {"hint": "…1234"})
+    assert "canary" not in f"{created.after} {credential.after}"
+
+
+def test_an_account_that_goes_live_in_the_shell_waits_for_another_person(
+    scripted: Accounts,
+) -> None:
+    Safeguards.objects.create(two_person=True)
+    error = io.StringIO()
+    arguments = ("--broker", "scripted", "--environment", "live")
+    call_command("add_account", "desk", *arguments, stdout=io.StringIO(), stderr=error)
+    assert not Account.objects.get().is_active
+    assert error.getvalue().strip() == "It is switched off: going live takes another person."
+    call_command("add_account", "toy", "--broker", "scripted", stdout=io.StringIO())
+    assert Account.objects.get(name="toy").is_active
 
 
 def test_credentials_may_come_by_standard_input(

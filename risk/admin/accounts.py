@@ -17,10 +17,10 @@ from brokers.admin.unfolded import action
 from brokers.connection import test_connection
 from brokers.models import Account, SymbolAlias
 from risk import audit, proposals
+from risk.accounts import must_start_off
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.venue_logins import VenueLoginAdmin
 from risk.breakers import OPERATE
-from risk.models import Safeguards
 from risk.proposable import account_values
 
 MAY_TEST = ("brokers.change_account", OPERATE)
@@ -58,7 +58,7 @@ class AuditedAccountAdmin(AuditedAdmin, VenueLoginAdmin, AccountAdmin):
             )
             self.note_proposal(request, proposal)
             return
-        if not change and _goes_live(obj) and obj.is_active:
+        if not change and must_start_off(obj.environment) and obj.is_active:
             obj.is_active = False
             messages.warning(request, "It is switched off: going live takes another person.")
         super().save_model(request, obj, form, change)
@@ -81,10 +81,6 @@ def _change(account: Account, form: Any) -> tuple[str, dict[str, Any]]:
     wanted = account_values(account, columns)
     values = {name: value for name, value in wanted.items() if value != now[name]}
     return "account", {"account": account.name, "values": values}
-
-
-def _goes_live(account: Account) -> bool:
-    return Safeguards.current().two_person and account.environment == Account.Environment.LIVE
 
 
 class AuditedSymbolAliasAdmin(AuditedAdmin, SymbolAliasAdmin):

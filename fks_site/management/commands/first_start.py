@@ -10,7 +10,6 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from brokers.accounts import create_account
 from brokers.errors import ConfigurationError
 from brokers.models import Account
 from brokers.types import Environment
@@ -19,6 +18,7 @@ from execution.models import Strategy
 from execution.strategies import TRADINGVIEW, Created, create_strategy
 from fks_site import roles
 from risk import audit
+from risk.accounts import add_account
 from risk.limits import first_limits
 from risk.models import AllowedNetwork, IPAllowlist, RateLimit, RiskLimit
 
@@ -105,7 +105,7 @@ def _first_account() -> Account:
     """The paper account, and the exchange account the environment describes, if it does."""
     paper = Account.objects.filter(name="paper").first()
     if paper is None:
-        paper = create_account(
+        paper = add_account(
             "paper",
             broker="paper",
             environment=Environment.DRY_RUN.value,
@@ -116,7 +116,7 @@ def _first_account() -> Account:
     exchange = given["default_exchange"]
     if not exchange or not given["api_key"] or Account.objects.filter(name=exchange).exists():
         return paper
-    return create_account(
+    return add_account(
         exchange,
         broker="ccxt",
         environment=(Environment.SANDBOX if given["testnet"] else Environment.LIVE).value,

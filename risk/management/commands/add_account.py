@@ -9,10 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brokers.accounts import create_account
 from brokers.errors import ConfigurationError
 from brokers.registry import registry
 from brokers.types import Environment
+from risk import audit
+from risk.accounts import add_account
 
 
 class Command(BaseCommand):
@@ -39,19 +40,24 @@ class Command(BaseCommand):
             help='JSON such as {"api_key": …, "api_secret": …}; "-" reads standard input',
         )
         parser.add_argument("--quote-currency", default="", help="currency limits are counted in")
+        parser.add_argument("--reason", default="", help="why, for the audit trail")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            account = create_account(
-                options["name"],
-                broker=options["broker"],
-                environment=options["environment"],
-                options=_json_object(options["options"], "--options"),
-                credentials=_credentials(options["credentials_file"]),
-                quote_currency=options["quote_currency"],
-            )
+            with audit.acting(audit.Actor("command")):
+                account = add_account(
+                    options["name"],
+                    broker=options["broker"],
+                    environment=options["environment"],
+                    options=_json_object(options["options"], "--options"),
+                    credentials=_credentials(options["credentials_file"]),
+                    quote_currency=options["quote_currency"],
+                    reason=options["reason"],
+                )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
+        if not account.is_active:
+            self.stderr.write("It is switched off: going live takes another person.")
         self.stdout.write(
             json.dumps(
                 {
