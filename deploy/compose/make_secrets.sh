@@ -6,8 +6,10 @@ umask 077
 mkdir -p secrets
 cd secrets
 key() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
-[ -e postgres_password ] || head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' > postgres_password
-[ -e database_url ] || printf 'postgres://fks:%s@postgres:5432/fks' "$(cat postgres_password)" > database_url
+password() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
+[ -e postgres_password ] || password > postgres_password
+[ -e database_owner_url ] || printf 'postgres://fks:%s@postgres:5432/fks' "$(cat postgres_password)" > database_owner_url
+[ -e database_url ] || printf 'postgres://fks_app:%s@postgres:5432/fks' "$(password)" > database_url
 [ -e secret_key ] || key > secret_key
 [ -e credential_keys ] || key > credential_keys
 [ -e grafana_password ] || head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' > grafana_password

@@ -16,7 +16,7 @@ import compose_spec
 import kubernetes_validate
 import pytest
 import yaml
-from django.core.management import load_command_class
+from django.core.management import get_commands, load_command_class
 
 from fks_site.programs import QUEUES
 from tests.e2e.product import ROOT
@@ -39,6 +39,10 @@ PODS = {
     if one["kind"] in ("Deployment", "Job")
 }
 DEPLOYMENTS = {one["metadata"]["name"]: one for one in MANIFESTS if one["kind"] == "Deployment"}
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 def of_kind(kind: str) -> dict[str, Any]:
@@ -71,22 +75,43 @@ def test_every_file_of_the_folder_is_applied() -> None:
 @pytest.mark.parametrize("name", PODS)
 def test_pods_may_do_next_to_nothing(name: str) -> None:
     pod = PODS[name]
-    [container] = pod["containers"]
 
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     assert pod["automountServiceAccountToken"] is False
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+    for container in containers(pod):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"] == {
+            "requests": {"cpu": "200m", "memory": "512Mi"},
+            "limits": {"cpu": "1", "memory": "1Gi"},
+        }
+    secrets = {
+        v["secret"]["secretName"]: v["secret"]["defaultMode"]
+        for v in pod["volumes"]
+        if "secret" in v
     }
-    assert container["resources"] == {
-        "requests": {"cpu": "200m", "memory": "512Mi"},
-        "limits": {"cpu": "1", "memory": "1Gi"},
+    assert set(secrets.values()) == {0o440}
+    assert set(secrets) == ({"fks", "fks-owner"} if name == "migrate" else {"fks"})
+
+
+def test_only_migrations_and_grants_run_as_the_owner_of_the_tables() -> None:
+    owner = {
+        " ".join(container["args"][:1])
+        for pod in PODS.values()
+        for container in containers(pod)
+        if "database_owner_url" in str(container["env"])
     }
-    [secrets] = [v["secret"] for v in pod["volumes"] if "secret" in v]
-    assert secrets == {"secretName": "fks", "defaultMode": 0o440}
+    assert owner == {"migrate", "grant_role"}
+    services = yaml.safe_load(COMPOSE)["services"]
+    owner = {
+        name for name, one in services.items() if "database_owner_url" in one.get("secrets", [])
+    }
+    assert owner == {"migrate", "role"}
+    assert "role" in services["web"]["depends_on"]
 
 
 def test_rolling_updates_lose_nothing() -> None:
@@ -115,7 +140,7 @@ def test_what_is_not_allowed_is_forbidden() -> None:
 
 def commands() -> Iterator[list[str]]:
     for pod in PODS.values():
-        yield pod["containers"][0]["args"]
+        yield from (container["args"] for container in containers(pod))
     for service in yaml.safe_load(COMPOSE)["services"].values():
         if str(service.get("image", "")).startswith("fks"):
             yield service.get("command", ["serve", "web"])
@@ -126,8 +151,7 @@ def commands() -> Iterator[list[str]]:
 @pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
 def test_what_containers_start_exists(arguments: list[str]) -> None:
     name, *options = arguments
-    app = "django.core" if name == "migrate" else "fks_site"
-    parser = load_command_class(app, name).create_parser("manage.py", name)
+    parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     found = vars(parser.parse_args(options))
     assert set(found.get("queues", QUEUES[0]).split(",")) <= set(QUEUES)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 
@@ -157,11 +156,9 @@ def test_the_database_refuses_to_change_what_waits_for_its_seal() -> None:
         "ALTER TABLE risk_auditevent DISABLE TRIGGER risk_guard_audit",
     ],
 )
-def test_the_documented_role_can_record_and_seal_and_nothing_else(sql: str) -> None:
-    page = (Path(settings.BASE_DIR) / "docs" / "audit.md").read_text()
-    (grants,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+def test_the_role_of_production_can_record_and_seal_and_nothing_else(sql: str) -> None:
+    call_command("grant_role", "--role", "fks_app", stdout=StringIO())
     with connection.cursor() as cursor:
-        cursor.execute(grants.replace("'…'", "NULL"))
         cursor.execute("GRANT fks_app TO CURRENT_USER; SET LOCAL ROLE fks_app")
         write(3)
         assert sealing.seal() == 3
@@ -170,7 +167,52 @@ def test_the_documented_role_can_record_and_seal_and_nothing_else(sql: str) -> N
         with pytest.raises(DatabaseError, match=refused), transaction.atomic():
             cursor.execute(sql)
         cursor.execute("RESET ROLE")
-        cursor.execute("DROP OWNED BY fks_app; DROP ROLE fks_app")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_role_is_made_with_the_password_fks_will_use(tmp_path: Path) -> None:
+    address = tmp_path / "database_url"
+    address.write_text("postgres://fks_app:pass%40word@db:5432/fks\n")
+    said = StringIO()
+    try:
+        for _ in range(2):  # with every upgrade
+            call_command("grant_role", "--url-file", str(address), stdout=said)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'fks_app'"
+            )
+            may_log_in, stored = cursor.fetchone()
+            cursor.execute("SELECT has_table_privilege('fks_app', 'execution_order', 'DELETE')")
+            (does_the_rest,) = cursor.fetchone()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP OWNED BY fks_app; DROP ROLE fks_app")
+    assert may_log_in
+    assert stored.startswith("SCRAM-SHA-256$")
+    assert does_the_rest
+    assert "pass" not in said.getvalue()
+
+
+def test_the_owner_of_the_tables_is_no_role_for_fks() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        (owner,) = cursor.fetchone()
+    with pytest.raises(CommandError, match="owns the tables"):
+        call_command("grant_role", "--role", owner)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "cannot be read"), ("postgres://db:5432/fks", "names no user with a password")],
+)
+def test_an_address_without_a_role_is_refused(
+    tmp_path: Path, content: str | None, sentence: str
+) -> None:
+    address = tmp_path / "database_url"
+    if content is not None:
+        address.write_text(content)
+    with pytest.raises(CommandError, match=sentence):
+        call_command("grant_role", "--url-file", str(address))
 
 
 def test_what_is_recorded_for_a_signal_carries_its_id() -> None:
