@@ -2,65 +2,100 @@
 
 ``python -m benchmarks.kill_switch --trials 200`` runs the trials of
 ``tests/execution/test_kill_switch.py`` on a throw-away PostgreSQL, half of them ``cancel_all``, half
-``flatten``, and says what was seen.
+``flatten``, and prints one line of JSON. Each trial is added to the log as it ends: the same command
+again makes only those that are missing, and sums up all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SEEN = re.compile(
-    r"(?:cancel_all|flatten): Seen\(sent=(\d+), sent_afterwards=(\d+), "
-    r"first_cancel=([\d.e-]+|None), all_done=([\d.e-]+), left=(\d+)"
-)
+LOG = ROOT / "var" / "kill_switch.jsonl"
+MODES = ("cancel_all", "flatten")
+AT_ONCE = 10
+"""Trials of a mode in one run of the tests."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--orders", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=200, help="how many the log is to hold")
+    parser.add_argument("--orders", type=int, default=1000, help="queued in each (default 1000)")
+    parser.add_argument(
+        "--log", type=Path, default=LOG, help="the trials so far (default %(default)s)"
+    )
     options = parser.parse_args(arguments)
+    log: Path = options.log.resolve()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    failed = False
+    while len(done := trials_of(log, options.orders)) < options.trials:
+        failed |= bool(_run(log, options.orders, options.trials, done))
+        if len(trials_of(log, options.orders)) == len(done):
+            sys.stderr.write("no trial came to an end: see what is written above\n")
+            return 1
+    report = summary(done)
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(failed or not report["passed"])
+
+
+def trials_of(log: Path, orders: int) -> list[dict[str, Any]]:
+    """The trials the log holds for so many queued orders."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [one for one in map(json.loads, lines) if one["orders"] == orders]
+
+
+def _run(log: Path, orders: int, trials: int, done: Sequence[dict[str, Any]]) -> int:
+    """The next trials of the mode there are fewest of."""
+    counts = {mode: sum(one["mode"] == mode for one in done) for mode in MODES}
+    mode = min(MODES, key=lambda name: counts[name])
     env = os.environ | {
-        "KILL_SWITCH_TRIALS": str(-(-options.trials // 2)),
-        "KILL_SWITCH_ORDERS": str(options.orders),
+        "KILL_SWITCH_TRIALS": str(min(AT_ONCE, trials - len(done))),
+        "KILL_SWITCH_FIRST": str(counts[mode]),
+        "KILL_SWITCH_ORDERS": str(orders),
+        "KILL_SWITCH_LOG": str(log),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", "tests/execution/test_kill_switch.py"],
+    tests = ["tests/execution/test_kill_switch.py", "-k", mode, "-p", "no:cacheprovider"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *tests],
         cwd=ROOT,
         env=env,
         capture_output=True,
         text=True,
         check=False,
     )
-    report(SEEN.findall(done.stdout))
-    if done.returncode:
-        sys.stdout.write(done.stdout[-3000:])
-    return done.returncode
+    if finished.returncode:
+        sys.stderr.write(finished.stdout[-3000:])
+    return finished.returncode
 
 
-def report(trials: list[tuple[str, ...]]) -> None:
-    """Print the sums and the worst times."""
-    firsts = sorted(float(one[2]) for one in trials if one[2] != "None")
-    ends = sorted(float(one[3]) for one in trials)
-    lines = [
-        f"trials {len(trials)}",
-        f"entries sent before the switch {sum(int(one[0]) for one in trials)}",
-        f"entries sent after it {sum(int(one[1]) for one in trials)}",
-        f"left {sum(int(one[4]) for one in trials)}",
-        f"first cancel at the venue: median {_middle(firsts)} s, worst {max(firsts, default=0):.3f} s",
-        f"nothing left: median {_middle(ends)} s, worst {max(ends, default=0):.3f} s",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _middle(values: list[float]) -> str:
-    return f"{values[len(values) // 2]:.3f}" if values else "-"
+def summary(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was seen in all of them; times in seconds."""
+    firsts = [one["first_cancel"] for one in trials if one["first_cancel"] is not None]
+    ends = [one["all_done"] for one in trials]
+    after, left = (sum(one[name] for one in trials) for name in ("sent_afterwards", "left"))
+    return {
+        "trials": len(trials),
+        "orders_queued": sum(one["orders"] for one in trials),
+        "entries_sent_before": sum(one["sent"] for one in trials),
+        "entries_sent_after": after,
+        "left": left,
+        "first_cancel_median": round(median(firsts), 3) if firsts else None,
+        "first_cancel_worst": round(max(firsts), 3) if firsts else None,
+        "first_cancel_within_1s": sum(first < 1 for first in firsts),
+        "first_cancels": len(firsts),
+        "nothing_left_median": round(median(ends), 3) if ends else None,
+        "nothing_left_worst": round(max(ends), 3) if ends else None,
+        "load": max((one["load"] for one in trials), default=None),
+        "passed": not after and not left and all(first < 1 for first in firsts),
+    }
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ keeps it, is never sent (again) while it stands, and is cancelled as soon as it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -33,16 +35,15 @@ def left() -> QuerySet[Order]:
     return Order.objects.exclude(cancel_reason="").exclude(state__in=TERMINAL)
 
 
-def due(account_id: int) -> list[Order]:
-    """The account's orders whose cancel has to be sent, those at the venue first.
+def due(account_id: int) -> Iterator[Order]:
+    """The account's orders whose cancel has to be sent, those at the venue first: the others, of which
+    there may be thousands, are read once these have been dealt with.
 
     One that is CANCELING is asked about, and its cancel repeated, like any working order.
     """
     orders = left().filter(account_id=account_id, state__in=_CANCELABLE).select_related("account")
-    return [
-        *orders.filter(state__in=AT_VENUE).order_by("id"),
-        *orders.filter(state__in=(*UNSENT, OrderState.SLICING)).order_by("id"),
-    ]
+    yield from orders.filter(state__in=AT_VENUE).order_by("id")
+    yield from orders.filter(state__in=(*UNSENT, OrderState.SLICING)).order_by("id")
 
 
 def due_accounts() -> list[int]:

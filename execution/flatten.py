@@ -51,6 +51,16 @@ def left_of(row: TradingState) -> halting.Left:
     return halting.Left(list(orders), positions)
 
 
+def accounts_left(row: TradingState) -> list[Account]:
+    """The accounts something of ``row`` is left on; for a switch that waits for nothing else."""
+    scope = TradingState.Scope(row.scope)
+    orders = halting.orders_of(scope, row.key).exclude(cancel_reason="").order_by()
+    found = set(orders.values_list("account_id", flat=True).distinct())
+    if row.flatten:
+        found |= {position.account_id for position in held_by([row])}
+    return list(Account.objects.filter(pk__in=found).order_by("pk"))
+
+
 def held_by(rows: Iterable[TradingState], account_id: int | None = None) -> list[Position]:
     """Positions the switches ``rows`` order to close. A rest too small for an order counts as flat."""
     switches = [row for row in rows if row.flatten]

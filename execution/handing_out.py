@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
@@ -32,16 +32,19 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def hand_out(task: Task[..., None], *arguments: object, countdown: float = 0) -> None:
-    """Have ``task`` done by another thread, in ``countdown`` seconds; where no message can be sent, by
-    this one and at once.
+def hand_out(
+    task: Task[..., None], *arguments: object, countdown: float = 0, queue: str | None = None
+) -> None:
+    """Have ``task`` done by another thread, in ``countdown`` seconds, by way of ``queue`` or else its
+    usual one; where no message can be sent, by this one and at once.
     """
     if _here.waiting is not None:
         if (task, arguments) not in _here.waiting:
             _here.waiting.append((task, arguments))
         return
+    way: dict[str, Any] = {} if queue is None else {"queue": queue}
     try:
-        task.apply_async(arguments, retry=False, countdown=countdown)
+        task.apply_async(arguments, retry=False, countdown=countdown, **way)
     except (OperationalError, OSError) as error:
         logger.warning("queue unreachable, the work is done here: %s", error)
         _do_here(task, arguments)

@@ -311,7 +311,7 @@ def wind_down(account_id: int) -> None:
         done, symbols = winding_down.step(account) if mine else ([], [])
     _after(done)
     for symbol in symbols:
-        hand_out(run_lane, account_id, symbol)
+        hand_out(run_lane, account_id, symbol, queue=EXITS)
 
 
 def _after(orders: Iterable[Order]) -> None:

@@ -52,7 +52,7 @@ def carry_out(row: TradingState, seconds: float = SECONDS) -> halting.Left:
 
     Accounts are worked on side by side, so that a venue that hangs holds up its own only.
     """
-    accounts = flatten.left_of(row).accounts()
+    accounts = flatten.accounts_left(row)
     until = time.monotonic() + seconds
     if len(accounts) == 1:
         _keep_at_it(accounts[0], until)

@@ -88,8 +88,11 @@ def configure(sender: Celery, **_: Any) -> None:
                 "tell_channel",
             )
         }
-        # A person has just agreed, and the clock runs: not behind a flood of alerts.
-        | {"execution.tasks.release_order": {"queue": EXITS}},
+        # Not behind a flood of alerts: a person has just agreed, or wants an end of something.
+        | {
+            f"execution.tasks.{name}": {"queue": EXITS}
+            for name in ("release_order", "wind_down", "cancel_order")
+        },
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,

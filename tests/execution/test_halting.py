@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import time_machine
@@ -11,7 +12,7 @@ import time_machine
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
-from execution import flatten, halting, sweeping, tasks, winding_down
+from execution import cancels, flatten, halting, sweeping, tasks, winding_down
 from execution.halting import Left, Mode
 from execution.models import Order, Position
 from execution.states import OrderState
@@ -310,6 +311,36 @@ def test_a_rest_too_small_for_an_order_counts_as_flat(scripted: Accounts) -> Non
     PositionFactory.create(account=account, quantity=Decimal("0.0000000001"))
     assert not press(Mode.FLATTEN, seconds=SHORT) or closes(account) == []
     assert closes(account) == []
+
+
+def test_the_first_cancel_waits_for_nothing_that_only_waits_here(
+    scripted: Accounts, django_assert_num_queries: Any
+) -> None:
+    """However many orders are queued here, those at the venue are cancelled before they are read."""
+    account = scripted()
+    at_venue = [OrderFactory.create(account=account, state=S.OPEN) for _ in range(2)]
+    queued = [OrderFactory.create(account=account) for _ in range(2)]
+    row = halting.press(Mode.CANCEL_ALL, scope=Scope.GLOBAL, key="", reason="drill")
+    with django_assert_num_queries(3):
+        assert flatten.accounts_left(row) == [account]
+    due = cancels.due(account.pk)
+    with django_assert_num_queries(1):
+        assert [next(due).pk, next(due).pk] == [one.pk for one in at_venue]
+    assert [order.pk for order in due] == [one.pk for one in queued]
+
+
+def test_a_close_goes_by_the_queue_for_exits(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = scripted()
+    PositionFactory.create(account=account)
+    halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="drill")
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        tasks.run_lane, "apply_async", lambda args, **options: sent.append((args, options["queue"]))
+    )
+    tasks.wind_down(account.pk)
+    assert sent == [((account.pk, "BTC/USDT"), "exits")]
 
 
 def test_a_venue_that_hangs_is_left_for_later(scripted: Accounts) -> None:

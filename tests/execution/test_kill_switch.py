@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -24,6 +25,8 @@ from tests.brokers.scripted import Script, fill_whole, rest, script_of
 from tests.factories import OrderFactory
 
 TRIALS = int(os.environ.get("KILL_SWITCH_TRIALS", "2"))
+FIRST = int(os.environ.get("KILL_SWITCH_FIRST", "0"))
+LOG = os.environ.get("KILL_SWITCH_LOG", "")
 QUEUED = int(os.environ.get("KILL_SWITCH_ORDERS", "200"))
 ACCOUNTS, SYMBOLS = 4, ("BTC/USDT", "ETH/USDT")
 ANSWER = 0.005
@@ -100,6 +103,15 @@ def trial(accounts: list[Account], mode: halting.Mode, seed: int, canceled: list
     )
 
 
+def note(mode: halting.Mode, seed: int, seen: Seen) -> None:
+    """Add a trial to the log of ``benchmarks.kill_switch``, whatever is made of it here."""
+    load = round(os.getloadavg()[0], 1)
+    row = {"mode": mode.value, "seed": seed, "orders": QUEUED, "load": load} | asdict(seen)
+    if LOG:
+        with Path(LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+
 def entries_claimed() -> set[object]:
     claims = OrderEvent.objects.filter(event="claim", order__role=Order.Role.ENTRY)
     return set(claims.values_list("order_id", flat=True))
@@ -116,13 +128,13 @@ def _work(account_id: int, symbol: str, stop: threading.Event) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("mode", [halting.Mode.CANCEL_ALL, halting.Mode.FLATTEN])
-@pytest.mark.parametrize("seed", range(TRIALS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + TRIALS))
 def test_nothing_is_opened_after_the_switch_and_cancels_begin_at_once(
     scripted: Accounts, mode: halting.Mode, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accounts = [scripted() for _ in range(ACCOUNTS)]
     seen = trial(accounts, mode, seed, cancels_seen(monkeypatch))
-    sys.stdout.write(f"{mode.value}: {seen}\n")
+    note(mode, seed, seen)
     assert seen.sent_afterwards == 0
     assert seen.left == 0
     assert seen.first_cancel is None or seen.first_cancel < 1
