@@ -23,7 +23,7 @@ from execution.alerts import Action, Alert
 from execution.facts import Market
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Route, Signal, SlicePlan, Strategy
-from execution.states import TERMINAL, OrderState
+from execution.states import HELD, TERMINAL, OrderState
 from risk import hits, switch
 from risk.check import check, denial
 from risk.limits import limits_for
@@ -154,7 +154,9 @@ def fill_in(
     if leg.refusal is not None or market is None:
         raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
-    known = facts.complete(market, signal.strategy, limits, but=_itself(order, alert))
+    known = facts.complete(
+        market, signal.strategy, limits, but=_not_counted(order, alert, approved)
+    )
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
     goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
@@ -226,12 +228,19 @@ def _opens_until(signal: Signal, alert: Alert) -> datetime:
     return (alert.sent_at or signal.received_at) + timedelta(seconds=seconds)
 
 
-def _itself(order: Order, alert: Alert) -> frozenset[UUID]:
-    """What must not count against ``order``: itself, and the one it replaces while that works."""
-    if not alert.replaces:
-        return frozenset({order.pk})
-    replaced = Order.objects.filter(pk=alert.replaces).exclude(state__in=TERMINAL)
-    return frozenset({order.pk, *replaced.values_list("pk", flat=True)})
+def _not_counted(order: Order, alert: Alert, approved: Order | None) -> frozenset[UUID]:
+    """What must not count against ``order``: itself; the one it replaces while that works; and once it
+    is approved, entries that only wait. Each of them is judged anew when its own turn comes, so who
+    is approved first goes first, and what is sent stays within the limits.
+    """
+    found = {order.pk}
+    if alert.replaces:
+        replaced = Order.objects.filter(pk=alert.replaces).exclude(state__in=TERMINAL)
+        found.update(replaced.values_list("pk", flat=True))
+    if approved is not None and not approved.is_exit:
+        waiting = Order.objects.filter(state__in=HELD, role=Order.Role.ENTRY)
+        found.update(waiting.values_list("pk", flat=True))
+    return frozenset(found)
 
 
 def note_hits(order: Order, signal: Signal, verdicts: Sequence[Verdict]) -> None:

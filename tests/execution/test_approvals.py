@@ -650,6 +650,33 @@ def test_two_workers_release_it_once(route: Route, maria: User, script: Script) 
     assert order.journal.filter(event="release").count() == 1
 
 
+@pytest.mark.parametrize(
+    "rule", ["max_position_value", "max_account_exposure", "max_strategy_exposure"]
+)
+def test_who_is_approved_first_goes_first_when_a_limit_was_lowered(
+    route: Route, maria: User, eager: None, rule: str
+) -> None:
+    """Six wait and room for three is left: what only waits is in nobody's way."""
+    orders = [waiting(route) for _ in range(6)]
+    set_limit(rule, D(1800), reason="less")
+    for order in orders:
+        approve(order, maria)
+    denied = (S.DENIED, ReasonCode(rule.upper()))
+    assert [ended(order) for order in orders] == [(S.FILLED, "")] * 3 + [denied] * 3
+
+
+def test_a_new_alert_does_not_take_the_room_of_what_waits(
+    route: Route, maria: User, eager: None
+) -> None:
+    set_limit("max_position_value", D(1200), reason="test")
+    first, second = waiting(route), waiting(route)
+    late = Order.objects.get(signal=send(route))
+    assert (late.state, late.reason) == (S.DENIED, ReasonCode.MAX_POSITION_VALUE)
+    for order in (second, first):
+        approve(order, maria)
+        assert ended(order) == (S.FILLED, "")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_orders_approved_at_once_stay_within_a_limit_that_was_lowered_meanwhile(
     route: Route, maria: User, script: Script
