@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
@@ -123,6 +124,18 @@ class Account(models.Model):
             credentials=credential.reveal() if credential else {},
             tokens=StoredTokens(self.pk) if self.login_terms() else None,
         )
+
+
+class AccountRestriction(models.Model):
+    """Somebody who works with some accounts only. While none is named, with none at all."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="account_restriction"
+    )
+    accounts = models.ManyToManyField(Account, blank=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"accounts of {self.user}"
 
 
 class ExchangeCredential(models.Model):

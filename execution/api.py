@@ -20,10 +20,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
+from brokers import access
 from brokers.models import Account
 from execution import commands, filters, halting, requests, serializers
 from execution.halting import Mode
-from execution.models import Fill, Order, OrderEvent, Position, Signal, Strategy
+from execution.models import Fill, Order, OrderEvent, Position, Route, Signal, Strategy
 from execution.rest import (
     MayApprove,
     MayChange,
@@ -56,9 +57,8 @@ class SignalView(ReadView[Signal]):
         rows = super().get_queryset()
         if self.action != "retrieve":
             return rows
-        return rows.prefetch_related(
-            Prefetch("orders", Order.objects.select_related("account", "strategy"))
-        )
+        orders = Order.objects.select_related("account", "strategy")
+        return rows.prefetch_related(Prefetch("orders", access.seen(self.request.user, orders)))
 
 
 class OrderView(ReadView[Order]):
@@ -93,6 +93,9 @@ class OrderView(ReadView[Order]):
     def create(self, request: Request) -> Response:
         """Place an order by hand. It meets the same facts, sizing and limits as a signal's."""
         order = given(requests.NewOrderSerializer, request.data)
+        account = order.validated_data["account"]
+        if not access.own(request.user, Account.objects.filter(name=account)).exists():
+            raise commands.Refused("UNKNOWN_ACCOUNT", f"there is no account {account!r}")
         with acting(request):
             signal, row = commands.place(
                 order.to_alert(),
@@ -190,10 +193,14 @@ class AccountView(ReadView[Account]):
 class StrategyView(ReadView[Strategy]):
     """Senders of alerts and where their orders go, without secrets."""
 
-    queryset = Strategy.objects.select_related("allowlist").prefetch_related("routes__account")
+    queryset = Strategy.objects.select_related("allowlist")
     serializer_class = serializers.StrategySerializer
     filterset_class = filters.StrategyFilter
     lookup_field = "slug"
+
+    def get_queryset(self) -> QuerySet[Strategy]:
+        routes = access.seen(self.request.user, Route.objects.select_related("account"))
+        return super().get_queryset().prefetch_related(Prefetch("routes", routes))
 
 
 class BreakerView(ReadView[CircuitBreaker]):

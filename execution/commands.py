@@ -15,7 +15,6 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
-from brokers.models import Account
 from brokers.types import OrderType, TimeInForce
 from execution import (
     approvals,
@@ -67,8 +66,6 @@ def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signa
     The order is ``None`` while it is undecided. Raises Refused with the reason code when it was
     denied; the denial is kept on the rows.
     """
-    if not Account.objects.filter(name=alert.account).exists():
-        raise Refused("UNKNOWN_ACCOUNT", f"there is no account {alert.account!r}")
     accepted = manual.submit(alert, key=key, reason=reason)
     waiting.wait_for(accepted.signal_id, seconds)
     signal = Signal.objects.get(pk=accepted.signal_id)
@@ -236,7 +233,7 @@ def switch_trading(
     row = TradingState.objects.get(scope=where, key=key)
     if proposal is not None:
         return row, proposal
-    for account in flatten.left_of(row).accounts():
+    for account in flatten.accounts_left(row):
         _wake(tasks.wind_down, account.pk)
     return row, None
 

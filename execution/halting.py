@@ -15,9 +15,11 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from brokers.access import reach_of
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from execution import cancels
+from execution.access import may_switch
 from execution.models import Order, Position, Strategy
 from execution.states import TERMINAL, OrderState
 from risk import switch
@@ -47,7 +49,13 @@ class Mode(StrEnum):
 
 
 def may_press(user: User | AnonymousUser, mode: Mode, scope: TradingState.Scope, key: str) -> bool:
-    """Whether ``user`` may: halting, releasing, and doing away with orders are three rights."""
+    """Whether ``user`` may: halting, releasing, and doing away with orders are three rights.
+
+    Who works with some accounts only presses for one of these, or for a strategy of theirs alone.
+    """
+    reach = reach_of(user)
+    if reach is not None and not may_switch(reach, scope, key):
+        return False
     if not (user.has_perm(switch.HALT) or user.has_perm(switch.CHANGE)):
         return False
     if mode in (Mode.CANCEL_ALL, Mode.FLATTEN) and not user.has_perm(CHANGE_ORDER):
@@ -65,12 +73,6 @@ class Left:
 
     def __bool__(self) -> bool:
         return bool(self.orders or self.positions)
-
-    def accounts(self) -> list[Account]:
-        """The accounts something is left on."""
-        named = [order.account for order in self.orders]
-        named += [position.account for position in self.positions]
-        return list({account.pk: account for account in named}.values())
 
 
 def is_known(scope: TradingState.Scope, key: str) -> bool:

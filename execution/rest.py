@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from django.db import models
+from django.db.models import QuerySet
 from rest_framework import mixins, viewsets
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.permissions import DjangoModelPermissions
+from rest_framework.permissions import SAFE_METHODS, DjangoModelPermissions
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from brokers import access
 from execution.guards import client_ip
 from execution.requests import StrictJSONParser, StrictSerializer
 from execution.serializers import Row
@@ -31,12 +33,15 @@ class JsonAnswers(DefaultContentNegotiation):
 
 
 class MayView(DjangoModelPermissions):
-    """The model's view permission to read, its add permission to POST."""
+    """The model's view permission to read, its add permission to POST; on rows of one's accounts."""
 
     perms_map = DjangoModelPermissions.perms_map | {
         "GET": ["%(app_label)s.view_%(model_name)s"],
         "HEAD": ["%(app_label)s.view_%(model_name)s"],
     }
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return request.method in SAFE_METHODS or access.may_change(request.user, obj)
 
 
 class MayChange(MayView):
@@ -76,12 +81,15 @@ class MaySwitch(MayView):
 
 
 class View(viewsets.GenericViewSet[Model]):
-    """Strict JSON in, JSON out, for users with the model's permissions."""
+    """Strict JSON in, JSON out, for users with the model's permissions, of the accounts they see."""
 
     http_method_names: Sequence[str] = ("get", "head")
     permission_classes = (MayView,)
     parser_classes = (StrictJSONParser,)
     content_negotiation_class = JsonAnswers
+
+    def get_queryset(self) -> QuerySet[Model]:
+        return access.seen(self.request.user, super().get_queryset())
 
 
 class ReadView(mixins.ListModelMixin, mixins.RetrieveModelMixin, View[Model]):

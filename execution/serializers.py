@@ -9,6 +9,7 @@ from django.db import models
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from brokers.access import reach_of
 from brokers.decimals import decimal_text
 from brokers.models import Account
 from execution import flatten
@@ -244,10 +245,14 @@ class TradingStateSerializer(Row[TradingState]):
 
     @extend_schema_field(LeftSerializer)
     def get_left(self, row: TradingState) -> dict[str, list[str]]:
-        left = flatten.left_of(row)
+        left, reach = flatten.left_of(row), reach_of(self.context["request"].user)
+
+        def is_seen(one: Order | Position) -> bool:
+            return reach is None or one.account_id in reach.ids
+
         return {
-            "orders": [str(order.pk) for order in left.orders],
-            "positions": [str(position) for position in left.positions],
+            "orders": [str(one.pk) for one in left.orders if is_seen(one)],
+            "positions": [str(one) for one in left.positions if is_seen(one)],
         }
 
 

@@ -10,8 +10,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.urls import URLPattern, path
 
-from brokers.admin.base import ReadOnlyAdmin
-from brokers.admin.unfolded import ModelAdmin
+from brokers.admin.base import AccountBoundAdmin, ReadOnlyAdmin
 from execution.admin import approvals, desk, lab
 from fks_site import (
     dashboard,
@@ -52,7 +51,7 @@ def _urls() -> list[URLPattern]:
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]  # Unfold's hook for further pages
 
 
-class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, ModelAdmin):  # type: ignore[misc]
+class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, AccountBoundAdmin):  # type: ignore[misc]
     """Deleting an attempt lifts its lock-out."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Count, DateTimeField, Func, Min, Q, Value
 
+from brokers import access
 from execution.admin.search import first_id_at
 from execution.models import Signal
 from execution.states import SignalState
@@ -41,15 +42,18 @@ class Cell:
         return f"{when}: {self.came} came, {self.refused} refused"
 
 
-def groups(now: datetime) -> Sequence[Mapping[str, Any]]:
-    """Counts by state, reason and half hour of the last day, and of whatever still waits. One query."""
+def groups(now: datetime, reach: access.Reach | None = None) -> Sequence[Mapping[str, Any]]:
+    """Counts by state, reason and half hour of the last day, and of whatever still waits, as far as it
+    may be seen within ``reach``. One query.
+    """
     recent = Q(pk__gte=first_id_at(now - SPAN))
     slot = Func(
         Value(SLOT), "received_at", Value(now, DateTimeField()), function="date_bin",
         output_field=DateTimeField(),
     )  # fmt: skip
     return list(
-        Signal.objects.filter(recent | Q(state=SignalState.RECEIVED))
+        access.within(reach, Signal.objects.all())
+        .filter(recent | Q(state=SignalState.RECEIVED))
         .order_by()
         .annotate(slot=slot)
         .values("state", "reason", "slot")

@@ -18,6 +18,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
+from brokers import access
 from brokers.fields import MoneyField
 from brokers.models import Account
 from brokers.types import Environment
@@ -124,44 +125,50 @@ class View:
         return max(0, int((self.at - self.oldest_undecided).total_seconds()))
 
 
-def cached_view() -> View:
+def cached_view(user: Any) -> View:
     """At most two seconds old, so that many open pages cost no more than one."""
-    view: View | None = cache.get(CACHE_KEY)
+    view: View | None = cache.get(_key_of(user))
     if view is None:
-        view = gather(timezone.now())
-        cache.set(CACHE_KEY, view, CACHE_SECONDS)
+        view = gather(timezone.now(), access.reach_of(user))
+        cache.set(_key_of(user), view, CACHE_SECONDS)
     return view
 
 
-def gather(now: datetime) -> View:
-    """Eight queries."""
-    groups = arrivals.groups(now)
+def forget(user: Any) -> None:
+    """Show ``user`` what they have just done."""
+    cache.delete(_key_of(user))
+
+
+def _key_of(user: Any) -> str:
+    """One view for all who see every account; who sees some has their own."""
+    return f"{CACHE_KEY}.{user.pk}" if access.is_restricted(user) else CACHE_KEY
+
+
+def gather(now: datetime, reach: access.Reach | None = None) -> View:
+    """What may be seen within ``reach``. Eight queries."""
+    groups = arrivals.groups(now, reach)
     oldest, refusals = _undecided(groups), _refusals(groups)
+    positions = Position.objects.exclude(quantity=0).select_related("account")
+    alarms = Alarm.objects.filter(cleared_at=None).select_related("account")
+    signals = Signal.objects.select_related("strategy").defer("body", "alert")
+    orders = Order.objects.select_related("account", "strategy").defer("verdicts", "sizing")
     return View(
         at=now,
         trading=list(
-            TradingState.objects.filter(
+            access.within(reach, TradingState.objects.all()).filter(
                 Q(scope=TradingState.Scope.GLOBAL) | ~Q(state=TradingState.State.ACTIVE)
             )
         ),
-        accounts=list(_accounts(now)),
-        venues=list(CircuitBreaker.objects.filter(account=None)),
+        accounts=list(access.within(reach, _accounts(now))),
+        venues=list(access.within(reach, CircuitBreaker.objects.filter(account=None))),
         signals=sum(row["count"] for row in groups),
         arrivals=arrivals.cells(groups, now),
         oldest_undecided=oldest,
         refusals=refusals,
-        positions=list(
-            Position.objects.exclude(quantity=0)
-            .select_related("account")
-            .order_by("-updated_at")[:MOST_POSITIONS]
-        ),
-        latest_signals=list(
-            Signal.objects.select_related("strategy").defer("body", "alert")[:LATEST]
-        ),
-        alarms=list(Alarm.objects.filter(cleared_at=None).select_related("account")[:MOST_ALARMS]),
-        latest_orders=list(
-            Order.objects.select_related("account", "strategy").defer("verdicts", "sizing")[:LATEST]
-        ),
+        positions=list(access.within(reach, positions).order_by("-updated_at")[:MOST_POSITIONS]),
+        latest_signals=list(access.within(reach, signals)[:LATEST]),
+        alarms=list(access.within(reach, alarms)[:MOST_ALARMS]),
+        latest_orders=list(access.within(reach, orders)[:LATEST]),
     )
 
 
@@ -219,9 +226,10 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     """What the home page's fragment needs beside the page around it."""
     user = request.user
     return {
-        "view": cached_view() if user.has_perms(LOOK) else None,
+        "view": cached_view(user) if user.has_perms(LOOK) else None,
         "may_switch": user.has_perm(switch.HALT) or user.has_perm(switch.CHANGE),
         "may_break": user.has_perm(OPERATE),
+        "may_break_venues": user.has_perm(OPERATE) and not access.is_restricted(user),
         "webhook": request.build_absolute_uri("/webhook/demo/SECRET"),
         "closed": CircuitBreaker.State.CLOSED,
     }
@@ -229,7 +237,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
 
 def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold calls this for the home page. The curves are drawn once, with the page."""
-    curves = account_figures.curves() if request.user.has_perms(LOOK) else []
+    curves = account_figures.curves(request.user) if request.user.has_perms(LOOK) else []
     box = (charts.WIDTH, charts.HEIGHT)
     return {**context, **page_context(request), "curves": curves, "box": box}
 

@@ -18,6 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from brokers import access
 from brokers.models import Account, validate_name
 from brokers.types import Environment
 from execution import manual
@@ -81,9 +82,14 @@ class StrategyForm(forms.Form):
     )
 
 
+def may_look(user: Any) -> bool:
+    """The steps are an installation's: not for those who work with some of its accounts only."""
+    return user.has_perms(LOOK) and not access.is_restricted(user)
+
+
 def page(request: HttpRequest) -> HttpResponse:
     """The steps; a POST does the one its ``step`` names."""
-    if not request.user.has_perms(LOOK):
+    if not may_look(request.user):
         raise PermissionDenied
     now, form = progress(), StrategyForm(request.POST if _asks(request, "strategy") else None)
     created = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.urls import reverse
 
+from brokers import access
 from brokers.types import Environment
 from execution.admin import approvals, desk, lab
 from execution.admin.orders import STAGES
@@ -62,14 +64,14 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     home = {"title": "Home", "icon": "space_dashboard", "link": reverse("admin:index")}
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, entries in _GROUPS.items():
-        items = [_item(*entry) for entry in entries if _may_see(request, entry[0])]
+        items = [_item(request, *entry) for entry in entries if _may_see(request, entry[0])]
         if title == "Trading" and request.user.has_perms(approvals.LOOK):
-            items.insert(0, _APPROVALS | {"link": reverse("admin:approvals")} | _awaiting())
+            items.insert(0, _APPROVALS | {"link": reverse("admin:approvals")} | _awaiting(request))
         if title == "Trading" and request.user.has_perm(desk.LOOK):
-            items.append(_DESK | {"link": reverse("admin:unknown_desk")} | _unresolved())
+            items.append(_DESK | {"link": reverse("admin:unknown_desk")} | _unresolved(request))
         if title == "Trading" and request.user.has_perms(performance.PERMISSIONS):
             items.append(_PERFORMANCE | {"link": reverse("admin:performance")})
-        if title == "Set-up" and request.user.has_perms(getting_started.LOOK):
+        if title == "Set-up" and getting_started.may_look(request.user):
             items.insert(0, _START | {"link": reverse("admin:getting_started")})
         if title == "Set-up" and request.user.has_perms(lab.PERMISSIONS):
             items.append(_LAB | {"link": reverse("admin:execution_lab")})
@@ -78,10 +80,10 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return groups
 
 
-def _item(model: str, title: str, icon: str) -> dict[str, Any]:
+def _item(request: HttpRequest, model: str, title: str, icon: str) -> dict[str, Any]:
     item: dict[str, Any] = {"title": title, "icon": icon, "link": _list_of(model)}
     if model in _COUNTED:
-        item |= _badge(model, dashboard.cached_view())
+        item |= _badge(model, dashboard.cached_view(request.user))
     return item
 
 
@@ -99,19 +101,21 @@ def _badge(model: str, view: dashboard.View) -> dict[str, str]:
     return {}
 
 
-def _awaiting() -> dict[str, str]:
-    count = dashboard.cached_view().awaiting
+def _awaiting(request: HttpRequest) -> dict[str, str]:
+    count = dashboard.cached_view(request.user).awaiting
     return {"badge": str(count), "badge_variant": "danger"} if count else {}
 
 
-def _unresolved() -> dict[str, str]:
-    count = dashboard.cached_view().unresolved
+def _unresolved(request: HttpRequest) -> dict[str, str]:
+    count = dashboard.cached_view(request.user).unresolved
     return {"badge": str(count), "badge_variant": "danger"} if count else {}
 
 
 def _may_see(request: HttpRequest, model: str) -> bool:
     app, _, name = model.partition(".")
     user = request.user
+    if access.is_hidden(user, apps.get_model(model)):
+        return False
     return user.has_perm(f"{app}.view_{name}") or user.has_perm(f"{app}.change_{name}")
 
 
@@ -143,7 +147,7 @@ def environment(request: HttpRequest) -> list[str] | None:
     """The most serious environment of the accounts in use, with its colour; none before log-in."""
     if not request.user.is_authenticated:
         return None
-    match dashboard.cached_view().environment:
+    match dashboard.cached_view(request.user).environment:
         case Environment.LIVE:
             return ["live", "danger"]
         case Environment.SANDBOX:

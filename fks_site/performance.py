@@ -96,7 +96,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
     """The report, or with ``?format=csv`` its trades."""
     if not cast(Any, request.user).has_perms(PERMISSIONS):
         raise PermissionDenied
-    form = TradeFilter.of(request.GET)
+    form = TradeFilter.of(request.GET, request.user)
     if request.GET.get("format") == "csv":
         return _csv(form)
     reports, is_cut = _reports(form)

@@ -11,6 +11,7 @@ from django.http import QueryDict
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from brokers import access
 from brokers.models import Account
 from execution.admin.search import first_id_at
 from execution.models import Fill, Order, Strategy
@@ -21,7 +22,7 @@ _M = TypeVar("_M", bound=Model)
 
 
 class TradeFilter(forms.Form):
-    """Whatever is not chosen is everything."""
+    """Whatever is not chosen is everything the user sees."""
 
     days = forms.ChoiceField(
         label="Period", choices=list(PERIODS.items()), widget=UnfoldAdminSelectWidget()
@@ -46,12 +47,24 @@ class TradeFilter(forms.Form):
         widget=UnfoldAdminTextInputWidget({"placeholder": "BTC/USDT"}),
     )
 
+    def __init__(self, user: Any, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.user = user
+        rows: dict[str, QuerySet[Any]] = {
+            "account": Account.objects.all(),
+            "strategy": Strategy.objects.all(),
+        }
+        for name, all_rows in rows.items():
+            choice = self.fields[name]
+            assert isinstance(choice, forms.ModelChoiceField)  # noqa: S101  (for the type checker)
+            choice.queryset = access.seen(user, all_rows)
+
     @classmethod
-    def of(cls, query: QueryDict) -> Self:
+    def of(cls, query: QueryDict, user: Any) -> Self:
         """The filter a page's address asks for; an address nobody can mean asks for the usual."""
-        form = cls({"days": USUAL, **query.dict()})
+        form = cls(user, {"days": USUAL, **query.dict()})
         if not form.is_valid():
-            form = cls({"days": USUAL})
+            form = cls(user, {"days": USUAL})
             form.full_clean()
         return form
 
@@ -70,12 +83,12 @@ class TradeFilter(forms.Form):
     def accounts(self) -> QuerySet[Account]:
         """The account that is chosen, or all."""
         account = self.cleaned_data["account"]
-        rows = Account.objects.all()
+        rows = access.seen(self.user, Account.objects.all())
         return rows.filter(pk=account.pk) if account else rows
 
     def chosen(self, rows: QuerySet[_M], strategy: str) -> QuerySet[_M]:
         """``rows`` of the account, strategy (found by the path ``strategy``) and symbol."""
-        data = self.cleaned_data
+        data, rows = self.cleaned_data, access.seen(self.user, rows)
         wanted: dict[str, Any] = {
             "account": data["account"],
             strategy: data["strategy"],

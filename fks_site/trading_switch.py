@@ -6,17 +6,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget
 
+from brokers import access
 from brokers.models import Account
 from execution import commands, halting
 from execution.halting import Mode
 from execution.models import Strategy
-from fks_site.dashboard import CACHE_KEY
+from fks_site.dashboard import forget
 from risk import switch
 from risk.admin.confirm import Question, ReasonForm, ask
 from risk.models import TradingState
@@ -43,16 +43,22 @@ class SwitchForm(ReasonForm):
     )
     target = forms.ChoiceField(label="For", widget=UnfoldAdminSelectWidget())
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        accounts = Account.objects.values_list("name", flat=True)
-        strategies = Strategy.objects.values_list("slug", flat=True)
+        accounts = access.own(user, Account.objects.all()).values_list("name", flat=True)
+        strategies = access.own(user, Strategy.objects.all()).values_list("slug", flat=True)
         targets = self.fields["target"]
         assert isinstance(targets, forms.ChoiceField)  # noqa: S101  (for the type checker)
-        targets.choices = [
-            ("global:", "everything"),
+        narrow = [
             *((f"account:{name}", f"account {name}") for name in accounts),
             *((f"strategy:{slug}", f"strategy {slug}") for slug in strategies),
+        ]
+        if access.is_restricted(user):
+            targets.choices = narrow
+            return
+        targets.choices = [
+            ("global:", "everything"),
+            *narrow,
             *((f"venue:{name}", f"venue {name}") for name in halting.venues()),
             *((f"symbol:{name}", f"symbol {name}") for name in halting.symbols()),
         ]
@@ -68,7 +74,7 @@ def page(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     chosen = {name: request.GET[name] for name in ("mode", "target") if name in request.GET}
     initial = {"mode": Mode.HALT.value, "target": "global:"} | chosen
-    form = SwitchForm(request.POST or None, initial=initial)
+    form = SwitchForm(request.user, request.POST or None, initial=initial)
     if not form.is_valid():
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
@@ -78,7 +84,7 @@ def page(request: HttpRequest) -> HttpResponse:
     row, proposal = commands.switch_trading(
         mode=mode, scope=scope, key=key, reason=form.cleaned_data["reason"]
     )
-    cache.delete(CACHE_KEY)
+    forget(request.user)
     if proposal is None:
         messages.success(request, f"Trading for {row}.")
     else:

@@ -1,9 +1,12 @@
-"""Users and groups in the admin: every change has a reason and leaves an audit row."""
+"""Users, the accounts they work with, and groups, in the admin: every change has a reason and leaves an
+audit row.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
@@ -13,7 +16,9 @@ from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanSwitchWidget
 
+from brokers.models import Account, AccountRestriction
 from fks_site import sign_out
 from fks_site.roles import RIGHTS
 from risk import audit
@@ -47,22 +52,89 @@ class _MembershipAdmin(AuditedAdmin):
         }
 
 
+class RestrictableUserForm(UserChangeForm):  # type: ignore[misc]
+    """A user with the accounts they work with. Nothing chosen while restricted is no account at all."""
+
+    is_restricted = forms.BooleanField(
+        label="Some accounts only",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text="Their roles hold for these accounts only. A superuser is never restricted.",
+    )
+    accounts = forms.ModelMultipleChoiceField(
+        Account.objects.all(), required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget()
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        named = restricted_to(self.instance)
+        self.initial["is_restricted"] = named is not None
+        self.initial["accounts"] = Account.objects.filter(name__in=named or ())
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("accounts") and not cleaned.get("is_restricted"):
+            self.add_error("is_restricted", "switch it on, or choose no account")
+        return dict(cleaned)
+
+    def wanted(self) -> list[Account] | None:
+        """The accounts to restrict the user to, ``None`` for all there are."""
+        restricts = self.cleaned_data.get("is_restricted")
+        return list(self.cleaned_data["accounts"]) if restricts else None
+
+
+def restricted_to(user: User) -> list[str] | None:
+    """The names of the accounts ``user`` is restricted to, ``None`` for all there are."""
+    row = AccountRestriction.objects.filter(user=user.pk).first()
+    return None if row is None else sorted(account.name for account in row.accounts.all())
+
+
+def restrict(user: User, accounts: list[Account] | None, *, reason: str) -> None:
+    """Have ``user`` work with ``accounts`` only, or with all there are; recorded if that is new."""
+    before = restricted_to(user)
+    if accounts is None:
+        AccountRestriction.objects.filter(user=user).delete()
+    else:
+        row, _ = AccountRestriction.objects.get_or_create(user=user)
+        row.accounts.set(accounts)
+    after = restricted_to(user)
+    if before != after:
+        audit.record(
+            "user.accounts_changed",
+            f"user {user}",
+            before={"accounts": "all" if before is None else before},
+            after={"accounts": "all" if after is None else after},
+            reason=reason,
+        )
+
+
 class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     """Only a superuser makes another one, and nobody else changes rights of their own."""
 
     audit_name = "user"
     memberships = ("groups", "user_permissions")
-    form = UserChangeForm
+    form = RestrictableUserForm
+    fieldsets = (
+        *(auth_admin.UserAdmin.fieldsets or ()),
+        ("Accounts", {"fields": ("is_restricted", "accounts")}),
+    )
     add_form = UserCreationForm
     add_fieldsets = auth_admin.UserAdmin.add_fieldsets  # Unfold's class would empty them
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "is_active", "roles", "is_superuser", "last_login")
+    list_display = ("username", "is_active", "roles", "accounts", "is_superuser", "last_login")
     list_filter = ("is_active", "groups", "is_superuser")
     actions_detail = ("sign_out",)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
         rows: models.QuerySet[User] = super().get_queryset(request)
-        return rows.prefetch_related("groups")
+        return rows.prefetch_related("groups", "account_restriction__accounts")
+
+    def save_related(
+        self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool
+    ) -> None:
+        super().save_related(request, form, formsets, change)
+        if isinstance(form, RestrictableUserForm):
+            restrict(form.instance, form.wanted(), reason=form.cleaned_data[REASON])
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
@@ -119,6 +191,11 @@ class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-ar
 
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all()) or "–"
+
+    def accounts(self, user: User) -> str:
+        if not hasattr(user, "account_restriction"):
+            return "all"
+        return ", ".join(one.name for one in user.account_restriction.accounts.all()) or "none"
 
 
 class GroupAdmin(_MembershipAdmin, auth_admin.GroupAdmin):

@@ -17,7 +17,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
 
-from brokers import crypto
+from brokers import access, crypto
 from risk import audit
 from risk.models import Proposal, Safeguards
 
@@ -111,8 +111,10 @@ def _propose(kind: Kind, payload: Payload, secrets: Secrets, reason: str) -> Pro
 
 
 def may_decide(user: User | AnonymousUser, row: Proposal) -> bool:
-    """Whether ``user`` is another person with the right that this change takes."""
-    return user.get_username() != row.proposed_by and user.has_perm(KINDS[row.kind].right)
+    """Whether ``user`` is another person with the right that this change takes, on its accounts."""
+    if user.get_username() == row.proposed_by or not user.has_perm(KINDS[row.kind].right):
+        return False
+    return access.may_change(user, row)
 
 
 def approve(proposal_id: UUID, user: User, note: str) -> Proposal:

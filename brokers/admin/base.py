@@ -1,22 +1,115 @@
-"""What the admins of all floors share: pages that only show, and forms that write what they
-changed.
+"""What the admins of all floors share: rows of one's own accounts only, pages that only show, and
+forms that write what they changed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import FieldListFilter, RelatedFieldListFilter, ShowFacets
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from unfold.paginator import InfinitePaginator
 
+from brokers import access
 from brokers.admin.paging import NewestFirst
 from brokers.admin.unfolded import ModelAdmin
 
+NOT_YOURS = "This is not of the accounts you work with, or not of them alone."
 
-class ReadOnlyAdmin(ModelAdmin):
+
+class OwnChoices:
+    """For admins and inlines: a choice among rows is one among those the user sees."""
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if access.is_restricted(request.user):
+            rows = db_field.related_model._default_manager.all()
+            kwargs["queryset"] = access.seen(request.user, rows)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+
+class SeenFilter(RelatedFieldListFilter):
+    """The filter beside a list names only rows the user sees."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        choices = super().field_choices(field, request, model_admin)
+        if not access.is_restricted(request.user):
+            return choices
+        rows = access.seen(request.user, field.related_model._default_manager.all())
+        mine = set(rows.values_list("pk", flat=True))
+        return [choice for choice in choices if choice[0] in mine]
+
+
+FieldListFilter.register(
+    lambda field: isinstance(field, models.ForeignKey), SeenFilter, take_priority=True
+)
+
+
+class AccountBoundAdmin(OwnChoices, ModelAdmin):
+    """Shows, changes and acts on what belongs to the accounts its user works with."""
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        rows: models.QuerySet[Any] = super().get_queryset(request)
+        return access.seen(request.user, rows)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """The row; for who is restricted, what is not theirs does not exist."""
+        row = super().get_object(request, object_id, from_field)
+        if row is None and access.is_restricted(request.user):
+            raise Http404
+        return row
+
+    def row_to_act_on(self, request: HttpRequest, object_id: str) -> Any:
+        """The row an action is for. Raises Http404, or PermissionDenied where it is others' too."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        if not access.may_change(request.user, row):
+            raise PermissionDenied(NOT_YOURS)
+        return row
+
+    def is_mine(self, request: HttpRequest, object_id: Any) -> bool:
+        """Whether an action may be offered for this row, as far as accounts go."""
+        if object_id is None or not access.is_restricted(request.user):
+            return True
+        row = self.get_object(request, unquote(str(object_id)))
+        return access.may_change(request.user, row)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if access.is_hidden(request.user, self.model):
+            return False
+        return bool(super().has_view_permission(request, obj))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        may = access.may_add(request.user, self.model)
+        return may and bool(super().has_add_permission(request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if not super().has_change_permission(request, obj):
+            return False
+        return self._may_change(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if not super().has_delete_permission(request, obj):
+            return False
+        return self._may_change(request, obj)
+
+    def _may_change(self, request: HttpRequest, obj: Any) -> bool:
+        if obj is None:
+            return not access.is_hidden(request.user, self.model)
+        return access.may_change(request.user, obj)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """What was saved must be the user's still: else nothing of it is kept."""
+        super().save_related(request, form, formsets, change)
+        if not access.may_change(request.user, form.instance):
+            raise PermissionDenied(NOT_YOURS)
+
+
+class ReadOnlyAdmin(AccountBoundAdmin):
     """Shows rows and lets nobody add, change or delete them. Lists never count the whole table.
 
     What only grows, and is therefore ordered by ``-id``, comes in pages by key.
@@ -49,7 +142,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
-class CarefulAdmin(ModelAdmin):
+class CarefulAdmin(AccountBoundAdmin):
     """Writes only the columns a form changed, so that what workers wrote meanwhile stays."""
 
     actions = None

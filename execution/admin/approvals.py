@@ -20,6 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
+from brokers import access
 from execution import commands
 from execution.alerts import Alert
 from execution.approvals import RIGHT
@@ -90,7 +91,7 @@ def page(request: HttpRequest) -> HttpResponse:
     context = {
         **admin.site.each_context(request),
         "title": "Approvals",
-        "waiting": _waiting(now),
+        "waiting": _waiting(request, now),
         "proposed": _proposed(request, now),
         "may_decide": request.user.has_perm(RIGHT),
         "at": now,
@@ -100,9 +101,9 @@ def page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _waiting(now: datetime) -> list[Waiting]:
+def _waiting(request: HttpRequest, now: datetime) -> list[Waiting]:
     rows = Order.objects.filter(state__in=HELD).select_related("account", "strategy", "signal")
-    orders = list(rows.order_by("approve_by")[:MOST])
+    orders = list(access.seen(request.user, rows).order_by("approve_by")[:MOST])
     positions = Position.objects.filter(account__in={order.account_id for order in orders})
     held = {(row.account_id, row.symbol): row.quantity for row in positions}
     return [_told(order, held, now) for order in orders]
@@ -120,7 +121,9 @@ def _told(order: Order, positions: Mapping[tuple[int, str], Decimal], now: datet
 def _proposed(request: HttpRequest, now: datetime) -> list[Proposed]:
     if not request.user.has_perm("risk.view_proposal"):
         return []
-    rows = Proposal.objects.filter(state=Proposal.State.OPEN, expires_at__gt=now)
+    rows = access.seen(
+        request.user, Proposal.objects.filter(state=Proposal.State.OPEN, expires_at__gt=now)
+    )
     return [
         Proposed(
             row,
@@ -136,7 +139,8 @@ def decide(request: HttpRequest, order_id: UUID, verb: str) -> HttpResponse:
     user = request.user
     if not user.has_perm(RIGHT) or not isinstance(user, User):
         raise PermissionDenied
-    order = Order.objects.select_related("account", "strategy").filter(pk=order_id).first()
+    mine = access.own(user, Order.objects.select_related("account", "strategy"))
+    order = mine.filter(pk=order_id).first()
     if order is None or verb not in (APPROVE, REJECT):
         raise Http404
     back = reverse("admin:approvals")

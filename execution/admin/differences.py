@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
@@ -107,9 +107,7 @@ class DifferenceAdmin(ReadOnlyAdmin):
         verb: str,
         text: str,
     ) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
+        row = self.row_to_act_on(request, object_id)
         back = reverse("admin:execution_difference_change", args=[row.pk])
         form = ReasonForm(request.POST or None)
         if row.state != Difference.State.OPEN:

@@ -19,6 +19,7 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
+from brokers import access
 from execution.admin.search import uuid_of
 from execution.dry_run import DryRunFailed, from_a_web_process
 from execution.formats import FORMATS, option_problems
@@ -75,6 +76,13 @@ class LabForm(forms.Form):
         help_text="A mapping before it is saved; empty: the strategy's.",
     )
 
+    def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
+        """A dry run shows every account of a strategy: it takes one that has no others' accounts."""
+        super().__init__(*args, **kwargs)
+        strategies = self.fields["strategy"]
+        assert isinstance(strategies, forms.ModelChoiceField)  # noqa: S101  (for the type checker)
+        strategies.queryset = access.own(user, Strategy.objects.all())
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         strategy, options = cleaned.get("strategy"), cleaned.get("format_options")
@@ -111,7 +119,7 @@ def page(request: HttpRequest) -> HttpResponse:
     """The form, and below it what would become of the alert."""
     if not request.user.has_perms(PERMISSIONS):
         raise PermissionDenied
-    form = LabForm(request.POST or None, initial=_initial(request))
+    form = LabForm(request.user, request.POST or None, initial=_initial(request))
     result, failure = None, ""
     if form.is_valid():
         result, failure = run(form)
@@ -194,10 +202,11 @@ def replayed(request: HttpRequest, title: str, back: str, lab: str, replay: Repl
 def _initial(request: HttpRequest) -> dict[str, Any]:
     """An alert that is stored already, when the address names one; else the strategy it names."""
     if identity := uuid_of(request.GET.get("signal", "")):
-        row = Signal.objects.filter(pk=identity).first()
+        row = access.own(request.user, Signal.objects.filter(pk=identity)).first()
         return {} if row is None else {"strategy": row.strategy_id, "body": row.body}
     if (number := request.GET.get("quarantined", "")).isdigit():
-        kept = QuarantinedBody.objects.filter(pk=int(number[:18])).first()
+        bodies = QuarantinedBody.objects.filter(pk=int(number[:18]))
+        kept = access.own(request.user, bodies).first()
         return {} if kept is None else {"strategy": kept.strategy_id, "body": kept.body}
     strategy = Strategy.objects.filter(slug=request.GET.get("strategy", "")).first()
     return {} if strategy is None else {"strategy": strategy.pk}

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
@@ -176,10 +176,7 @@ class OrderAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(_page_of(order))
 
     def _order(self, request: HttpRequest, object_id: str) -> Order:
-        order = self.get_object(request, unquote(object_id))
-        if order is None:
-            raise Http404
-        return cast(Order, order)
+        return cast(Order, self.row_to_act_on(request, object_id))
 
     @display(description="state", label=ORDER_COLORS)
     def shown_state(self, order: Order) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -73,9 +73,7 @@ class ProtectionAdmin(ReadOnlyAdmin):
 
     @asking_action(description="Guard again", icon="shield", permission="guard", danger=False)
     def guard_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
+        row = self.row_to_act_on(request, object_id)
         back = reverse("admin:execution_protection_change", args=[row.pk])
         form = ReasonForm(request.POST or None)
         if not form.is_valid():

@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -47,22 +46,22 @@ class QuarantinedBodyAdmin(ReadOnlyAdmin):
         return format_html('<pre class="fks-code">{}</pre>', row.body)
 
     def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perms(lab.PERMISSIONS)
+        return request.user.has_perms(lab.PERMISSIONS) and self.is_mine(request, object_id)
 
     def has_accept_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm(ACCEPT)
+        return request.user.has_perm(ACCEPT) and self.is_mine(request, object_id)
 
     @action(description="Try again", icon="science", permissions=["replay"])
     def try_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """How today's format reads it, and what would become of it; nothing is stored."""
-        row = self._row(request, object_id)
+        row: QuarantinedBody = self.row_to_act_on(request, object_id)
         asked = partial(from_a_web_process, row.strategy, row.body.encode())
         place = f"quarantined={row.pk}"
         return lab.replayed(request, f"Dry run of {row}", _page_of(row), place, asked)
 
     @asking_action(description="Accept now", icon="move_to_inbox", permission="accept")
     def accept(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self._row(request, object_id)
+        row: QuarantinedBody = self.row_to_act_on(request, object_id)
         form = ReasonForm(request.POST or None)
         if not form.is_valid():
             return ask(request, self.admin_site, form, _question(row))
@@ -76,12 +75,6 @@ class QuarantinedBodyAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(
             reverse("admin:execution_signal_change", args=[accepted.signal_id])
         )
-
-    def _row(self, request: HttpRequest, object_id: str) -> QuarantinedBody:
-        row: QuarantinedBody | None = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        return row
 
 
 def _page_of(row: QuarantinedBody) -> str:

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
@@ -77,21 +77,19 @@ class SignalAdmin(ReadOnlyAdmin):
         if signal is not None:
             lab_of = f"{reverse('admin:execution_lab')}?signal={signal.pk}"
             context |= {
-                "story": signal_story(signal),
+                "story": signal_story(signal, request.user),
                 "trace_url": tracing.trace_url(signal.pk),
-                "lab": lab_of if self.has_replay_permission(request) else "",
+                "lab": lab_of if self.has_replay_permission(request, object_id) else "",
             }
         return super().change_view(request, object_id, form_url, context)
 
     def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perms(lab.PERMISSIONS)
+        return request.user.has_perms(lab.PERMISSIONS) and self.is_mine(request, object_id)
 
     @action(description="Dry run today", icon="science", permissions=["replay"])
     def replay(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """What would become of the signal now."""
-        signal = self.get_object(request, unquote(object_id))
-        if signal is None:
-            raise Http404
+        signal: Signal = self.row_to_act_on(request, object_id)
         back = reverse("admin:execution_signal_change", args=[signal.pk])
         asked = partial(replay, signal, from_a_web_process)
         return lab.replayed(request, f"Dry run of {signal}", back, f"signal={signal.pk}", asked)

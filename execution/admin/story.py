@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
+from brokers import access
 from execution.admin import waterfall
 from execution.alerts import Alert
 from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal, SlicePlan
@@ -80,10 +81,12 @@ class SignalStory:
     finished_ms: int | None = None
 
 
-def signal_story(signal: Signal) -> SignalStory:
-    """Seven queries, however many orders there are. Slices are told of with the order they are of."""
+def signal_story(signal: Signal, user: Any) -> SignalStory:
+    """With the orders ``user`` may see. Seven queries, however many orders there are. Slices are told
+    of with the order they are of.
+    """
     read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
-    whole = Order.objects.filter(signal=signal, parent__isnull=True)
+    whole = access.seen(user, Order.objects.filter(signal=signal, parent__isnull=True))
     orders = order_stories(whole.order_by("id"))
     return SignalStory(
         signal=signal,

@@ -10,13 +10,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget
 
+from brokers import access
+from brokers.admin.base import OwnChoices
 from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
 from execution.admin import lab
@@ -32,12 +34,16 @@ GRACE = timedelta(hours=24)
 ROTATE = "execution.change_webhooksecret"
 
 
-class RouteInline(TabularInline):
+class RouteInline(OwnChoices, TabularInline):
     model = Route
     fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
     extra = 0
     hide_title = True
     verbose_name_plural = "routes: where its orders go, and how large they are"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
+        rows: QuerySet[Route] = super().get_queryset(request)
+        return access.seen(request.user, rows)
 
 
 class SecretInline(TabularInline):
@@ -165,7 +171,8 @@ class StrategyAdmin(AuditedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Strategy]:
         rows: QuerySet[Strategy] = super().get_queryset(request)
-        return rows.prefetch_related("routes__account")
+        routes = access.seen(request.user, Route.objects.select_related("account"))
+        return rows.prefetch_related(Prefetch("routes", routes))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The slug is part of the address its senders post to; who may post is security's word."""
@@ -175,7 +182,7 @@ class StrategyAdmin(AuditedAdmin):
         return fixed
 
     def has_rotate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm(ROTATE)
+        return request.user.has_perm(ROTATE) and self.is_mine(request, object_id)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: its signals refer to it. Switch it off instead."""
@@ -253,9 +260,7 @@ class StrategyAdmin(AuditedAdmin):
         danger=False,
     )
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        strategy = self.get_object(request, unquote(object_id))
-        if strategy is None:
-            raise Http404
+        strategy: Strategy = self.row_to_act_on(request, object_id)
         if strategy.auth == Strategy.Auth.JWT:
             messages.error(request, "The profile jwt has no secret: users post with their tokens.")
             return HttpResponseRedirect(_page_of(strategy))

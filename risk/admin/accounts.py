@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
@@ -32,14 +31,13 @@ class AuditedAccountAdmin(AuditedAdmin, VenueLoginAdmin, AccountAdmin):
     actions_detail = ("test_connection", "log_in")
 
     def has_test_connection_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return any(request.user.has_perm(right) for right in MAY_TEST)
+        may = any(request.user.has_perm(right) for right in MAY_TEST)
+        return may and self.is_mine(request, object_id)
 
     @action(description="Test connection", icon="network_check", permissions=["test_connection"])
     def test_connection(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask the venue for health, permissions and clock; nothing is changed."""
-        account = self.get_object(request, unquote(object_id))
-        if account is None:
-            raise Http404
+        account: Account = self.row_to_act_on(request, object_id)
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),

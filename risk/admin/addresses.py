@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
@@ -62,14 +61,14 @@ class ClientAddressAdmin(ReadOnlyAdmin):
         locked = row.locked_until is not None and row.locked_until > timezone.now()
         return ("locked", "locked") if locked else ("counted", "counted")
 
-    def has_release_permission(self, request: HttpRequest, *_: Any) -> bool:
-        return request.user.has_perm("risk.change_clientaddress")
+    def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("risk.change_clientaddress") and self.is_mine(
+            request, object_id
+        )
 
     @asking_action(description="Release", icon="lock_open", permission="release", danger=False)
     def release(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
+        row: ClientAddress = self.row_to_act_on(request, object_id)
         back = reverse("admin:risk_clientaddress_changelist")
         form = ReasonForm(request.POST or None)
         if not form.is_valid():

@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.contrib.postgres.forms import SimpleArrayField
 from django.db.models import Max, Min, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -184,9 +183,7 @@ class ChannelAdmin(AuditedAdmin):
         return HttpResponseRedirect(_told(self._channel(request, object_id)))
 
     def _channel(self, request: HttpRequest, object_id: str) -> Channel:
-        channel: Channel | None = self.get_object(request, unquote(object_id))
-        if channel is None:
-            raise Http404
+        channel: Channel = self.row_to_act_on(request, object_id)
         return channel
 
     @display(description="events")

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
@@ -90,9 +90,7 @@ class ProposalAdmin(ReadOnlyAdmin):
         return self._decide(request, object_id, "Reject", "Nothing changes.")
 
     def _decide(self, request: HttpRequest, object_id: str, verb: str, text: str) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
+        row = self.row_to_act_on(request, object_id)
         if not isinstance(request.user, User):
             raise PermissionDenied
         back = reverse("admin:risk_proposal_change", args=[row.pk])

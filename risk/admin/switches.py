@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import Truncator
 
@@ -71,7 +71,7 @@ class CircuitBreakerAdmin(AuditedAdmin):
         return False
 
     def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm(breakers.OPERATE)
+        return request.user.has_perm(breakers.OPERATE) and self.is_mine(request, object_id)
 
     @asking_action(description="Trip", icon="power_off", permission="operate")
     def trip(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -99,9 +99,7 @@ class CircuitBreakerAdmin(AuditedAdmin):
         verb: str,
         text: str,
     ) -> HttpResponse:
-        breaker = self.get_object(request, unquote(object_id))
-        if breaker is None:
-            raise Http404
+        breaker: CircuitBreaker = self.row_to_act_on(request, object_id)
         back = reverse("admin:risk_circuitbreaker_changelist")
         form = ReasonForm(request.POST or None)
         if not form.is_valid():

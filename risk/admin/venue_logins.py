@@ -17,6 +17,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -24,7 +25,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from brokers import venue_logins
+from brokers import access, venue_logins
 from brokers.admin.unfolded import action
 from brokers.errors import BrokerError
 from brokers.models import Account
@@ -59,18 +60,22 @@ class VenueLoginAdmin:
             return False
         if object_id is None:
             return True
-        account = Account.objects.filter(pk=unquote(str(object_id))).first()
+        account = _own(request).filter(pk=unquote(str(object_id))).first()
         return account is not None and account.login_terms() is not None
 
     @action(description="Log in at the venue", icon="login", permissions=["log_in"])
     def log_in(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        account = Account.objects.filter(pk=unquote(object_id)).first()
+        account = _own(request).filter(pk=unquote(object_id)).first()
         if account is None or account.login_terms() is None:
             raise Http404
         form = AddressForm(request.POST or None)
         if form.is_valid():
             return _finish(request, *venue_logins.answer_in(form.cleaned_data["address"]))
         return _shown(request, account, form)
+
+
+def _own(request: HttpRequest) -> QuerySet[Account]:
+    return access.own(request.user, Account.objects.all())
 
 
 def _shown(request: HttpRequest, account: Account, form: AddressForm) -> HttpResponse:
@@ -134,10 +139,10 @@ def _finish(request: HttpRequest, code: str, state: str) -> HttpResponse:
             request, "This log-in was not begun here, or too long ago: begin on the account's page."
         )
         return HttpResponseRedirect(reverse("admin:brokers_account_changelist"))
-    if not request.user.has_perm(CHANGE):
+    account = _own(request).filter(pk=begun["account"]).first()
+    if account is None or not request.user.has_perm(CHANGE):
         raise Http404
     del request.session[BEGUN]
-    account = Account.objects.get(pk=begun["account"])
     try:
         _complete(account, code)
     except BrokerError as error:
