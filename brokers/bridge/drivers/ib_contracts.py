@@ -115,8 +115,6 @@ async def quote(session: Session, one: Traded) -> Quote:
     contract, tickers = one.contract, session.ib.wrapper.tickers
 
     async def look() -> Any:
-        # a ticker of before would show its old prices as new ones
-        tickers.pop(hash(contract), None)
         ticker = session.ib.reqMktData(contract)
         number = session.ib.wrapper.ticker2ReqId["mktData"][ticker]
         said = session.listen(number)
@@ -129,6 +127,7 @@ async def quote(session: Session, one: Traded) -> Quote:
             session.forget(number, said)
             if session.alive:
                 session.ib.cancelMktData(contract)
+            # kept, it would show its old prices as new ones the next time
             tickers.pop(hash(contract), None)
         return ticker, list(said)
 

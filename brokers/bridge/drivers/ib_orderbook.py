@@ -38,7 +38,6 @@ async def traces(session: Session, account: str, is_wanted: Callable[[Any], bool
         "completed orders", lambda: session.ib.reqCompletedOrdersAsync(False)
     )
     fills = await executions(session, account)
-    session.require_servers()
     return Traces(
         [one for one in working if is_wanted(one.order)],
         [one for one in completed if one.order.account == account and is_wanted(one.order)],

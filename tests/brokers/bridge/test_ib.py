@@ -6,9 +6,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from brokers.bridge.driver import Listed
 from brokers.bridge.drivers.ib import is_real
 from brokers.bridge.drivers.ib_orderbook import tells_of
+from brokers.bridge.drivers.ib_orders import judge
 from brokers.bridge.drivers.ib_session import MOST_A_SECOND, Pace
 from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.errors import (
@@ -238,7 +241,10 @@ def test_a_code_beside_a_living_order_is_a_warning(ib_rig: IbRig, code: int) -> 
 def test_an_unfilled_immediate_order_was_taken_and_is_over(ib_rig: IbRig) -> None:
     request = ib_rig.limit(time_in_force=TimeInForce.IOC)
     assert ib_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
-    assert status_of(ib_rig, request) is VenueStatus.CANCELED
+    report = ib_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    told = (report.status, report.quantity, report.filled_quantity)
+    assert told == (VenueStatus.CANCELED, Decimal(2), Decimal(0))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +315,8 @@ def test_the_number_of_an_open_order_is_not_used_again(ib_rig: IbRig) -> None:
 
 def test_a_number_tws_has_used_is_not_sent_and_the_next_one_is_taken(ib_rig: IbRig) -> None:
     ib_rig.tws.forgets_numbers = True
-    ib_rig.plugin.execute_order(ib_rig.order())
+    for _ in range(3):
+        ib_rig.plugin.execute_order(ib_rig.order())
     ib_rig.tws.cut()
     request = ib_rig.order()
     refused = ib_rig.plugin.execute_order(request)
@@ -317,6 +324,48 @@ def test_a_number_tws_has_used_is_not_sent_and_the_next_one_is_taken(ib_rig: IbR
     assert "Duplicate order id (103)" in refused.detail
     assert ib_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
     assert ib_rig.placed(request) == 1
+
+
+def test_open_orders_that_cannot_be_read_stop_new_ones(ib_rig: IbRig) -> None:
+    """Their numbers are not known, and must not be used again."""
+    ib_rig.plugin.execute_order(ib_rig.limit())
+    ib_rig.tws.cut()
+    ib_rig.tws.garbled = {5}
+    result = ib_rig.plugin.execute_order(ib_rig.order())
+    assert (result.outcome, len(sent(ib_rig.tws))) == (Outcome.NOT_SENT, 1)
+    assert "open orders with something ib_async cannot read" in result.detail
+
+
+def answered(reference: str, *states: tuple[str, int], perm_id: int = 5, fills: int = 0) -> Any:
+    log = [SimpleNamespace(status=status, errorCode=code) for status, code in states]
+    order = SimpleNamespace(permId=perm_id, orderRef=reference)
+    return SimpleNamespace(order=order, log=log, fills=[object()] * fills)
+
+
+@pytest.mark.parametrize(
+    ("trade", "codes", "outcome"),
+    [
+        (answered("ours", ("Submitted", 0)), [], Outcome.ACCEPTED),
+        (answered("another", ("Submitted", 0)), [], None),
+        (answered("ours", ("Submitted", 0), perm_id=0), [], None),
+        (answered("ours", ("PendingSubmit", 0)), [], None),
+        (answered("ours", ("Inactive", 0)), [], None),
+        (answered("ours", ("PendingSubmit", 0), ("Cancelled", 321)), [321], None),
+        (answered("ours", ("Cancelled", 0)), [], Outcome.ACCEPTED),
+        (answered("ours", ("PendingSubmit", 0), ("Cancelled", 202)), [202], Outcome.ACCEPTED),
+        (answered("another", ("Cancelled", 202)), [202], None),
+        (answered("ours", ("Submitted", 0), ("Cancelled", 201)), [201], Outcome.REJECTED),
+        (answered("ours", ("Submitted", 0), ("Cancelled", 201), fills=1), [201], Outcome.ACCEPTED),
+        (answered("another", ("Filled", 0), fills=1), [103], Outcome.NOT_SENT),
+        (answered("ours", ("Submitted", 0)), [103], Outcome.ACCEPTED),
+    ],
+    ids=str,
+)
+def test_what_counts_is_what_tws_says_of_our_reference(
+    trade: Any, codes: list[int], outcome: Outcome | None
+) -> None:
+    result = judge(trade, [(code, "said") for code in codes], "ours")
+    assert (None if result is None else result.outcome) is outcome
 
 
 def test_two_agents_cannot_be_the_same_client(ib_rig: IbRig, tmp_path: Path) -> None:
@@ -349,6 +398,19 @@ def test_a_question_that_failed_is_not_an_absent_order(ib_rig: IbRig) -> None:
         ib_rig.plugin.fetch_order(ref(request))
     ib_rig.tws.refuses = {}
     assert status_of(ib_rig, request) is VenueStatus.OPEN
+
+
+def test_the_rest_of_a_late_list_is_not_taken_for_the_next_one(ib_rig: IbRig) -> None:
+    first, second = ib_rig.limit(), ib_rig.limit("49000")
+    for request in (first, second):
+        ib_rig.plugin.execute_order(request)
+    ib_rig.tws.stutters = 2.5
+    with pytest.raises(QueryFailedError, match="did not answer"):
+        ib_rig.plugin.open_orders()
+    with suppress(QueryFailedError):
+        assert len(ib_rig.plugin.open_orders()) == 2
+    time.sleep(1)
+    assert len(ib_rig.plugin.open_orders()) == 2
 
 
 @pytest.mark.parametrize("number", [5, 101, 11])
@@ -465,6 +527,16 @@ def test_tws_without_its_servers_gets_no_order_and_proves_nothing(ib_rig: IbRig)
     assert ib_rig.plugin.execute_order(ib_rig.order()).outcome is Outcome.ACCEPTED
 
 
+def test_outages_leave_no_account_summaries_behind(ib_rig: IbRig) -> None:
+    """TWS allows two, and ib_async opens one after each outage."""
+    assert ib_rig.plugin.health_check().ok
+    for _ in range(3):
+        ib_rig.tws.say(1100)
+        ib_rig.tws.say(1102)
+    assert ib_rig.plugin.health_check().ok
+    assert len(ib_rig.plugin.balances()) == 1
+
+
 def test_a_silent_tws_gets_no_order(ib_rig: IbRig) -> None:
     assert ib_rig.plugin.health_check().ok
     ib_rig.tws.mute = {49}
@@ -555,6 +627,9 @@ def test_a_price_is_asked_anew(ib_rig: IbRig) -> None:
     ib_rig.tws.contracts[0].update(bid=Decimal("61000.5"), ask=Decimal(61001))
     quote = ib_rig.plugin.fetch_data("BRK.A/USD")
     assert (quote.bid, quote.ask) == (Decimal("61000.5"), Decimal(61001))
+    ib_rig.tws.mute = {1}
+    with pytest.raises(QuoteUnavailableError, match="no live bid and ask"):
+        ib_rig.plugin.fetch_data("BRK.A/USD")
 
 
 @pytest.mark.parametrize("kind", [2, 3, 4])

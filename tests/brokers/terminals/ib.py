@@ -77,6 +77,8 @@ class Tws:
     """Order numbers are offered from 1 again at every connection."""
     data_type: int = 1
     silent_commissions: bool = False
+    stutters: float = 0
+    """Seconds of silence after the first open order of the next list."""
     fills_first: bool = False
     """An order is filled just before its cancel is read."""
 
@@ -394,10 +396,13 @@ class Tws:
         client.send(3, row["orderId"], row["status"], *rest)
 
     def _show_open(self, client: Client, is_wanted: Callable[[Row], bool]) -> None:
+        silence, self.stutters = self.stutters, 0
         for row in self.orders.values():
             if row["status"] not in ENDED and is_wanted(row):
                 client.show(5, wire.OPEN_ORDER, row)
                 self._show_status(client, row)
+                time.sleep(silence)
+                silence = 0
         client.send(53, 1)
 
 
