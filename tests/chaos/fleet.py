@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 
-WANTED = {"worker": 4, "beat": 1, "web": 1}
-KILL_WEIGHTS = {"worker": 20, "beat": 2, "web": 1}
+WANTED = {"worker": 3, "exits": 1, "beat": 1, "web": 1}
+KILL_WEIGHTS = {"worker": 16, "exits": 5, "beat": 2, "web": 1}
 
 
 class Fleet:
@@ -65,7 +65,7 @@ class Fleet:
 
     def roll(self) -> None:
         """A rolling restart: everything ends in its own time and is replaced."""
-        for role in ("worker", "web", "beat"):
+        for role in self._wanted:
             for pid in self._of(role):
                 self._signal(pid, signal.SIGTERM)
 

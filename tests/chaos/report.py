@@ -25,6 +25,7 @@ def table(options: Namespace, result: Result, cells: int) -> str:
         ("alerts acknowledged", str(result.acknowledged)),
         ("orders", f"{result.orders}, of which {result.placed} reached the venue"),
         ("order states", _listed(result.states)),
+        ("ended unsent", _listed(result.unsent)),
         ("kills", f"{result.kills.total()}: {_listed(result.kills)}"),
         ("stalls beyond the lease", str(result.stalls)),
         ("crash point x fault cells", f"{result.cells} of {cells}"),

@@ -30,10 +30,19 @@ class Terms:
 
 
 def _worker(terms: Terms) -> None:
+    _work("orders,default,sweeps")
+
+
+def _exits(terms: Terms) -> None:
+    """The worker that exits have to themselves."""
+    _work("exits")
+
+
+def _work(queues: str) -> None:
     from fks_site.celery import app
 
     options = ["--pool", "threads", "--concurrency", str(THREADS), "--loglevel", "WARNING"]
-    options += ["-Q", "exits,orders,default,sweeps", "-n", f"worker{os.getpid()}@chaos"]
+    options += ["-Q", queues, "-n", f"worker{os.getpid()}@chaos"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["--quiet", "worker", *options, *quiet])
 
@@ -123,6 +132,7 @@ def _migrate(terms: Terms) -> None:
 
 ROLES: dict[str, Callable[..., None]] = {
     "worker": _worker,
+    "exits": _exits,
     "beat": _beat,
     "web": _web,
     "halt": _halt,

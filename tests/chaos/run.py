@@ -17,6 +17,7 @@ from django.db import connections
 from brokers.errors import BrokerError
 from brokers.models import Account
 from execution import reconcile
+from execution.states import OrderState
 from risk.types import Refusal
 from tests.chaos.fleet import Fleet
 from tests.chaos.guards import unguarded
@@ -66,6 +67,8 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    unsent: Counter[str] = field(default_factory=Counter)
+    """Why orders ended without having been at the venue."""
     findings: list[Finding] = field(default_factory=list)
     story: str = ""
 
@@ -242,6 +245,11 @@ class Run:
         result.orders = len(auditor.orders)
         result.placed = len(auditor.placed)
         result.states = Counter(str(order.state) for order in auditor.orders.values())
+        result.unsent = Counter(
+            f"{order.state} {order.reason}"
+            for order in auditor.orders.values()
+            if order.state in (OrderState.NOT_PLACED, OrderState.DENIED, OrderState.EXPIRED)
+        )
         result.acknowledged = len(self.senders.acknowledged)
         result.answers = self.senders.answers
         result.troubles = self.troubles.counts + self.place.killed + self.market.moves

@@ -114,7 +114,7 @@ class Zygote:
             sys.argv = [role]
             self.terms.clock.follow()
             disable(self.terms.disabled)
-            if role in ("worker", "web") and self.terms.fuses:
+            if role in ("worker", "exits", "web") and self.terms.fuses:
                 Crasher(self.terms.fuses, self.terms.venue).install()
             ROLES[role](self.terms, *arguments)
             status = 0

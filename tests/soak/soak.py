@@ -30,7 +30,7 @@ from tests.soak.gauges import Gauges, Readings, after, out_of_bounds, p95, slope
 from tests.soak.stream import FAULTS, stream
 from tests.venues.client import RunningVenue
 
-PROCESSES = {"worker": 2, "beat": 1, "web": 1}
+PROCESSES = {"worker": 1, "exits": 1, "beat": 1, "web": 1}
 SENDERS = 8
 SAMPLE_S = 10
 READY_S = 30

@@ -86,5 +86,5 @@ def test_a_soak_of_seconds_runs_to_its_end() -> None:
     assert figures["findings"] == []
     assert figures["orders"] == figures["alerts acknowledged"] >= 20
     assert {name.split()[0] for name in figures["memory"]} == {
-        "postgres", "valkey", "worker", "beat", "web",
+        "postgres", "valkey", "worker", "exits", "beat", "web",
     }  # fmt: skip
