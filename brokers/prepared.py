@@ -128,13 +128,13 @@ class _Compiled(SQLCompiler):
 
     def execute_sql(self, *_: Any, **__: Any) -> Any:
         sql, _places = self.statement
-        with _planned_once(self.connection) as cursor:
+        with planned_once(self.connection) as cursor:
             cursor.execute(sql, self.params)
             return [cursor.fetchall()]
 
 
 @contextmanager
-def _planned_once(connection: Any) -> Iterator[Any]:
+def planned_once(connection: Any) -> Iterator[Any]:
     """A cursor that lets PostgreSQL keep the plan of what it executes often."""
     connection.close_if_health_check_failed()
     connection.ensure_connection()

@@ -74,10 +74,10 @@ class Alert:
     def to_json(self) -> dict[str, Any]:
         """Everything that was set, numbers as text; ``from_json`` reads it back exactly."""
         result: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != item.default or item.name in ("symbol", "action"):
-                result[item.name] = _plain(value)
+        for name, default in _DEFAULTS:
+            value = getattr(self, name)
+            if value != default or name in ("symbol", "action"):
+                result[name] = _plain(value)
         if not self.extras:
             result.pop("extras", None)
         if not self.take_profit:
@@ -92,6 +92,9 @@ class Alert:
             read = _READERS.get(name)
             values[name] = read(value) if read else value
         return cls(**values)
+
+
+_DEFAULTS = [(item.name, item.default) for item in fields(Alert)]
 
 
 def _plain(value: Any) -> Any:

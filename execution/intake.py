@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
+from brokers.prepared import planned_once
 from execution.alerts import Alert
 from execution.authentication import digest_of
 from execution.ids import uuid7
@@ -22,7 +23,7 @@ from execution.states import SignalState
 _ACCEPT = """
 WITH claim AS (
     INSERT INTO execution_idempotencykey AS held (strategy_id, key, signal_id, expires_at)
-    VALUES (%(strategy)s, %(key)s, %(id)s, %(key_expires_at)s)
+    VALUES (%(strategy)s::bigint, %(key)s, %(id)s, %(key_expires_at)s)
     ON CONFLICT (strategy_id, key) DO UPDATE
         SET signal_id = EXCLUDED.signal_id, expires_at = EXCLUDED.expires_at
         WHERE held.expires_at <= %(now)s AND held.signal_id <> EXCLUDED.signal_id
@@ -31,8 +32,8 @@ WITH claim AS (
 INSERT INTO execution_signal
     (id, strategy_id, received_at, sent_at, address, auth, body, alert, symbol, action, state,
      reason, detail, tries)
-SELECT %(id)s, %(strategy)s, %(now)s, %(sent_at)s, %(address)s, %(auth)s, %(body)s, %(alert)s,
-       %(symbol)s, %(action)s, %(state)s, '', '', 0
+SELECT %(id)s, %(strategy)s::bigint, %(now)s, %(sent_at)s::timestamptz, %(address)s::inet, %(auth)s,
+       %(body)s, %(alert)s::jsonb, %(symbol)s, %(action)s, %(state)s, '', '', 0
 FROM claim
 RETURNING id
 """
@@ -70,7 +71,7 @@ def accept(received: Received, signal_id: UUID | None = None) -> Accepted:
     now = timezone.now()
     key, key_expires_at = idempotency_key(received, now)
     signal_id, alert = signal_id or uuid7(), received.alert
-    with connection.cursor() as cursor:
+    with planned_once(connection) as cursor:
         cursor.execute(
             _ACCEPT,
             {

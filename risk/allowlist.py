@@ -12,6 +12,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """The address in ``text``, IPv4-mapped IPv6 unwrapped, without a zone (``%eth0``), which means
     nothing elsewhere; ``None`` for anything that is not one.
