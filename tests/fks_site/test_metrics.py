@@ -343,6 +343,7 @@ def test_the_catalogue_and_the_scrape_agree(client: Client, settings: Any) -> No
     counted.order_executions.labels("binance", "accepted").inc(0)
     AccountFactory.create(reconciled_at=timezone.now(), name="desk")
     PositionFactory.create(account=AccountFactory.create(name="other"))
+    AccountFactory.create(name="shares", broker="schwab", options={"account": "12345678"})
     limits.set_limit("daily_loss", Decimal(500), reason="test")
     CircuitBreaker.objects.create(venue="binance")
     Heartbeat.objects.create(name="worker", at=timezone.now())
