@@ -39,6 +39,7 @@ from brokers.types import (
     Outcome,
     PositionReport,
     Quote,
+    VenueStatus,
 )
 
 CAPABILITIES = Capabilities(
@@ -149,7 +150,7 @@ class IbDriver(Driver):
             made = []
             for trade in working:
                 one = listed.get(trade.contract.conId)
-                is_over = trade.orderStatus.status in reports.ENDED
+                is_over = reports.state_of(trade) is not VenueStatus.OPEN
                 if one is None or is_over or symbol not in (None, one.symbol):
                     continue
                 fills = [

@@ -36,6 +36,7 @@ async def balances(session: Session, account: str) -> list[BalanceReport]:
         future = ib.wrapper.startReq(number)
         ib.client.reqAccountSummary(number, "All", f"{EQUITY},{FREE}")
         await future
+        await session.pace.turn()
         ib.client.cancelAccountSummary(number)
         return [row for row in ib.wrapper.acctSummary.values() if row.account == account]
 

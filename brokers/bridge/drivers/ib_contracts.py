@@ -125,6 +125,7 @@ async def quote(session: Session, one: Traded) -> Quote:
                     break
         finally:
             session.forget(number, said)
+            await session.pace.turn()
             if session.alive:
                 session.ib.cancelMktData(contract)
             # kept, it would show its old prices as new ones the next time

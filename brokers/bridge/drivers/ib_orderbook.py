@@ -59,12 +59,14 @@ async def executions(session: Session, account: str) -> list[Any]:
     rows = await session.ask("executions", lambda: session.ib.reqExecutionsAsync(wanted))
     session.require_servers()
     ids = [row.execution.execId for row in rows if row.execution.acctNumber == account]
-    known = session.ib.wrapper.fills
+    known, ours = session.ib.wrapper.fills, session.ib.client.clientId
+    # TWS tells nobody the commissions of other clients
+    due = [one for one in ids if known[one].execution.clientId == ours]
     until = asyncio.get_running_loop().time() + COMMISSION_SECONDS
-    while not all(known[one].commissionReport.execId for one in ids):
+    while not all(known[one].commissionReport.execId for one in due):
         if not await session.news(until):
             break
-    return newest(known[one] for one in ids if one in known)
+    return newest(known[one] for one in ids)
 
 
 def tells_of(sent_at: datetime, now: datetime, time_zone: str) -> bool:

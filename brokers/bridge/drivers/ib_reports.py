@@ -17,9 +17,18 @@ ENDED = {
     "Cancelled": VenueStatus.CANCELED,
     "ApiCancelled": VenueStatus.CANCELED,
 }
-"""Every other state of an open order may still trade, Inactive and ones nobody knows included."""
+"""Every other state may still trade, one nobody knows included."""
 REFUSED = "Inactive"
-"""Among completed orders: Interactive Brokers refused it."""
+"""Rejected, unless TWS says what it is held for: shares to borrow, say
+(tws-api/order_submission.html)."""
+
+
+def state_of(trade: Any) -> VenueStatus:
+    """OPEN for whatever may still trade."""
+    status = trade.orderStatus
+    if status.status == REFUSED and not status.whyHeld:
+        return VenueStatus.REJECTED
+    return ENDED.get(status.status, VenueStatus.OPEN)
 
 
 def fill(row: Any, one: Traded) -> FillReport:
@@ -48,14 +57,13 @@ def report(
     trade: Any, one: Traded, fills: Sequence[FillReport], asked: Decimal | None, *, completed: bool
 ) -> OrderReport:
     """``asked`` is the quantity our journal knows: TWS tells none for a completed order."""
-    order, status = trade.order, trade.orderStatus.status
+    order, state = trade.order, state_of(trade)
     traded = sum((row.quantity for row in fills), Decimal(0))
     told = decimal(order.filledQuantity) if completed else decimal(trade.orderStatus.filled)
     filled = max(traded, plain(told * one.units))
     quantity = asked or max(plain(decimal(order.totalQuantity) * one.units), filled)
-    state = ENDED.get(status, VenueStatus.OPEN)
-    if completed and status == REFUSED:
-        state = VenueStatus.CANCELED if filled else VenueStatus.REJECTED
+    if state is VenueStatus.REJECTED and filled:
+        state = VenueStatus.CANCELED
     if state is VenueStatus.FILLED:
         filled = quantity
     if state is VenueStatus.OPEN and filled > 0:

@@ -18,8 +18,8 @@ from brokers.errors import BrokerError, QueryFailedError
 
 CONNECT_SECONDS = 5
 MOST_A_SECOND = 40
-"""TWS takes 50 messages a second and cuts off who sends more (interactivebrokers.github.io/tws-api,
-"Historical Data Limitations" and error 100)."""
+"""TWS takes 50 messages a second (interactivebrokers.github.io/tws-api/order_limitations.html) and cuts
+off who sends more (error 100)."""
 LOST = frozenset({1100, 2110})
 BACK = frozenset({1101, 1102})
 """TWS without its servers, and with them again (tws-api/message_codes.html)."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,10 @@ import pytest
 
 from brokers.bridge.driver import Listed
 from brokers.bridge.drivers.ib import is_real
+from brokers.bridge.drivers.ib_contracts import Traded
 from brokers.bridge.drivers.ib_orderbook import tells_of
 from brokers.bridge.drivers.ib_orders import judge
+from brokers.bridge.drivers.ib_placing import Placing
 from brokers.bridge.drivers.ib_session import MOST_A_SECOND, Pace
 from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.errors import (
@@ -40,6 +43,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
+from tests.brokers.contract import order
 from tests.brokers.terminals import ib, ib_wire
 from tests.brokers.terminals.rigs import SHARE, IbRig, ib_agent
 
@@ -495,6 +499,22 @@ def test_orders_of_others_are_seen_and_only_they_can_cancel_them(ib_rig: IbRig) 
     assert ib_rig.tws.orders[number]["status"] == "Submitted"
 
 
+@pytest.mark.parametrize(
+    ("held_for", "status", "working"),
+    [("", VenueStatus.REJECTED, 0), ("locate", VenueStatus.OPEN, 1)],
+)
+def test_an_inactive_order_is_rejected_unless_it_is_held_for_something(
+    ib_rig: IbRig, held_for: str, status: VenueStatus, working: int
+) -> None:
+    """A stop that was refused after it was taken must not pass for one that guards."""
+    request = ib_rig.order(side=Side.SELL, type=OrderType.STOP, stop_price=Decimal(55000))
+    assert ib_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    row = next(iter(ib_rig.tws.orders.values()))
+    row.update(status="Inactive", whyHeld=held_for)
+    assert status_of(ib_rig, request) is status
+    assert len(ib_rig.plugin.open_orders()) == working
+
+
 def test_a_cancel_that_comes_too_late_is_rejected(ib_rig: IbRig) -> None:
     request = ib_rig.limit()
     ib_rig.plugin.execute_order(request)
@@ -554,6 +574,22 @@ def test_no_more_messages_than_tws_takes() -> None:
         return time.monotonic() - started
 
     assert 1 <= asyncio.run(turns()) < 2
+
+
+def test_a_claim_that_ended_while_the_order_waited_its_turn_sends_nothing() -> None:
+    class Crowded:
+        async def turn(self) -> None:
+            await asyncio.sleep(0.05)
+
+    session: Any = SimpleNamespace(pace=Crowded(), require_servers=lambda: None)
+    share = Traded("A/USD", None, Decimal(1), Decimal(1), Decimal(1), Decimal("0.01"), False)
+    request = order(symbol="A/USD", quantity=Decimal(1))
+    placing = Placing(
+        replace(request, send_before=datetime.now(UTC) + timedelta(seconds=0.01)), "DU1", "fks"
+    )
+    result = asyncio.run(placing.run(session, share))
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "EXPIRED_BEFORE_SENDING")
+    assert (result.retry_after, placing.is_sent) == (1, False)
 
 
 # --- accounts ---

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from tests.brokers.terminals import ib_wire as wire
 
 Row = dict[str, Any]
-ENDED = {"Filled", "Cancelled", "Inactive"}
+ENDED = {"Filled", "Cancelled"}
 EASTERN = ZoneInfo("US/Eastern")
 
 
@@ -392,7 +392,8 @@ class Tws:
         left = Decimal(row["totalQuantity"]) - row["filled"]
         average = row["spent"] / row["filled"] if row["filled"] else 0
         perm, owner = row["permId"], row["clientId"]
-        rest = (row["filled"], left, average, perm, 0, average, owner, "", 0)
+        held = row.get("whyHeld", "")
+        rest = (row["filled"], left, average, perm, 0, average, owner, held, 0)
         client.send(3, row["orderId"], row["status"], *rest)
 
     def _show_open(self, client: Client, is_wanted: Callable[[Row], bool]) -> None:
