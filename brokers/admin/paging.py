@@ -106,11 +106,18 @@ def _found(
 
 @contextmanager
 def _within(milliseconds: int) -> Iterator[None]:
-    """What is asked inside is given up after that time, with ``QueryCanceled``."""
+    """What is asked inside is given up after that time, with ``QueryCanceled``.
+
+    It is planned for a disk without a head to move: else PostgreSQL walks the primary key through what
+    came since, where the rows of an account or strategy that ended long ago have an index.
+    """
+    settings = {"statement_timeout": str(milliseconds), "random_page_cost": "1.1"}
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
+        for name, value in settings.items():
+            cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
         yield
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+        cursor.execute("SET LOCAL random_page_cost TO DEFAULT")
 
 
 def about(model: type[Model]) -> int | None:
@@ -150,11 +157,10 @@ class NewestFirst(ChangeList):
             patience=PATIENCE if is_narrowed else None,
         )
         self.result_list = page.rows
-        self.result_count = len(page.rows)
+        self.result_count = self.full_result_count = len(page.rows)  # what is shown, no total
         self.looked_through = page.looked_through
         self.newer, self.older = self._link(page.newer), self._link(page.older)
         self.total = self._total(is_narrowed)
-        self.full_result_count = None
         self.show_full_result_count = False
         self.show_admin_actions = False
         self.can_show_all = self.multi_page = False

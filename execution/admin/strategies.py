@@ -21,6 +21,7 @@ from brokers import access
 from brokers.admin.base import OwnChoices
 from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
+from execution import readiness
 from execution.admin import lab
 from execution.authentication import new_secret
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
@@ -89,6 +90,7 @@ class StrategyAdmin(AuditedAdmin):
     list_select_related = ("allowlist",)
     search_fields = ("slug", "note")
     actions_detail = ("rotate", "messages", "lab")
+    change_form_before_template = "fks/readiness.html"
     fieldsets = (
         (None, {"fields": ("slug", "is_enabled", "note")}),
         (
@@ -181,6 +183,19 @@ class StrategyAdmin(AuditedAdmin):
             fixed += ["auth", "allowlist"]
         return fixed
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = None if object_id is None else self.get_object(request, unquote(object_id))
+        told = {"missing": None if row is None else readiness.missing(row)}
+        return super().changeform_view(
+            request, object_id, form_url, {**(extra_context or {}), **told}
+        )
+
     def has_rotate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm(ROTATE) and self.is_mine(request, object_id)
 
@@ -217,11 +232,8 @@ class StrategyAdmin(AuditedAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         strategy: Strategy = form.instance
-        if strategy.auth == Strategy.Auth.JWT:
-            return
-        if not strategy.live_secrets.filter(profile=strategy.auth).exists():
-            text = f"{strategy} has no {strategy.auth} secret: nobody can post. Make a new secret."
-            messages.warning(request, text)
+        if obstacles := readiness.missing(strategy):
+            messages.warning(request, f"{strategy} does not trade yet. {' '.join(obstacles)}")
 
     @action(description="Alert messages", icon="content_paste", permissions=["view"])
     def messages(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -10,6 +10,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from execution.models import Order
+from execution.states import OrderState
 from tests.e2e.test_admin_browser import (
     HOSTILE,
     _queries_beside_the_browser,
@@ -111,6 +112,23 @@ def test_a_question_mark_typed_into_a_field_is_a_question_mark(open_page: Any) -
     page.keyboard.type("what?")
     expect(page.locator("#searchbar")).to_have_value("what?")
     expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_a_rows_actions_are_reached_by_keyboard(open_page: Any, complaints: list[str]) -> None:
+    OrderFactory.create(state=OrderState.OPEN)
+    page = open_page()
+    page.goto(reverse("admin:execution_order_changelist"))
+    page.get_by_role("button", name="More actions").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Ask the venue now")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("link", name="Ask the venue now")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Cancel order")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#modal-content input[name=reason]")).to_be_focused()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("width", [1440, 390], ids=["desk", "phone"])

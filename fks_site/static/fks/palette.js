@@ -3,6 +3,7 @@
   "use strict";
 
   let isAwaited = false; // Enter was pressed before the answer to what is typed had come.
+  let isLeaving = false;
 
   function element(id) {
     return document.getElementById(id);
@@ -54,6 +55,7 @@
     } else if (chosen() && isNewTab) {
       window.open(chosen().href, "_blank", "noopener");
     } else if (chosen()) {
+      isLeaving = true;
       window.location.assign(chosen().href);
     }
   }
@@ -92,6 +94,16 @@
     } else if (event.target.matches("dialog.fks-palette")) {
       event.target.close(); // the backdrop
     }
+  });
+
+  document.addEventListener("htmx:beforeRequest", function (event) {
+    if (isLeaving && event.target.id === "palette-input") {
+      event.preventDefault();
+    }
+  });
+
+  window.addEventListener("pageshow", function () {
+    isLeaving = false; // come back to, out of the browser's memory
   });
 
   document.addEventListener("htmx:beforeSwap", function (event) {

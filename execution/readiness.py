@@ -1,0 +1,63 @@
+"""What keeps a strategy from trading, as its page says it: everything an alert would stumble over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.conf import settings
+
+from brokers.models import Account
+from brokers.types import Environment
+from execution.bearer import senders_of
+from execution.models import Strategy
+from risk import breakers, switch
+from risk.check import REQUIRED
+from risk.models import RiskLimit, TradingState
+
+
+def missing(strategy: Strategy) -> list[str]:
+    """One sentence for each obstacle; empty when nothing is in an alert's way as of now."""
+    return [*_at_the_door(strategy), *_on_the_way(strategy)]
+
+
+def _at_the_door(strategy: Strategy) -> Iterator[str]:
+    if not strategy.is_enabled:
+        yield "It is switched off: alerts are stored and not traded."
+    if strategy.auth == Strategy.Auth.JWT:
+        if not senders_of(strategy).exists():
+            yield "Nobody may post: name its senders, or give a user the right “Can post alerts”."
+    elif not strategy.live_secrets.filter(profile=strategy.auth).exists():
+        yield f"It has no {strategy.auth} secret: nobody can post. Make a new secret."
+    if strategy.allowlist is not None and not strategy.allowlist.networks.exists():
+        yield f"Its allowlist “{strategy.allowlist}” is empty: every address is refused."
+
+
+def _on_the_way(strategy: Strategy) -> Iterator[str]:
+    enforced = RiskLimit.objects.filter(mode=RiskLimit.Mode.ENFORCE, rule__in=REQUIRED)
+    for rule in sorted(set(REQUIRED) - set(enforced.values_list("rule", flat=True))):
+        yield f"No limit {rule} is enforced anywhere: without one nothing trades."
+    enabled = strategy.routes.filter(is_enabled=True).select_related("account")
+    if not enabled:
+        yield "It has no enabled route: its orders have nowhere to go."
+    for route in enabled:
+        yield from _at_the_account(strategy, route.account)
+
+
+def _at_the_account(strategy: Strategy, account: Account) -> Iterator[str]:
+    if not account.is_active:
+        yield f"The account {account} is switched off."
+    elif account.reconciled_at is None:
+        yield f"The account {account} has not been compared with its venue since the start."
+    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
+        yield f"{account} is a live account, and FKS_LIVE_TRADING is off."
+    if not breakers.are_closed(account):
+        yield f"A breaker of {account} is open: entries wait until the venue answers again."
+    row = switch.standing(
+        account=account.name,
+        venue=breakers.venue_of(account),
+        symbol="",
+        strategy=strategy.slug,
+    )
+    if row is not None:
+        word = "halted" if row.state == TradingState.State.HALTED else "reduce only"
+        yield f"Trading is {word} for {row.key or 'everything'}: “{row.reason}”."
