@@ -15,6 +15,7 @@ from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
 from execution.models import Protection
 from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
+from fks_site import limit_use
 from risk.advice import advice
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
 
@@ -113,6 +114,13 @@ def used_bar(result: Decimal, limit: Decimal | None) -> dict[str, Any]:
     share = min(lost / limit, Decimal(1)) if limit else Decimal(1)
     tone = "danger" if share >= 1 else "warning" if share >= Decimal("0.8") else "success"
     return {"limit": limit, "lost": lost, "share": int(share * 100), "tone": tone}
+
+
+@register.simple_tag(takes_context=True)
+def limits_in_use(context: Any) -> list[limit_use.Use]:
+    """What the accounts use of their limits, for whoever may look at orders."""
+    request = context["request"]
+    return limit_use.latest(request) if request.user.has_perm("execution.view_order") else []
 
 
 @register.inclusion_tag("fks/pill.html")

@@ -97,6 +97,7 @@ class RiskPolicyAdmin(AuditedAdmin):
     list_display = ("__str__", "shown_limits")
     list_filter = ("account",)
     search_fields = ("strategy", "symbol", "account__name")
+    list_before_template = "fks/limit_use.html"
     change_form_after_template = "fks/rules.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RiskPolicy]:

@@ -14,6 +14,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from execution.models import Order, OrderEvent
 from execution.states import OrderState
+from fks_site.users import restrict
 from tests.factories import OrderFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -79,6 +80,18 @@ def test_who_may_look_sees_no_buttons_and_who_may_not_sees_nothing() -> None:
     assert str(order.pk) in page
     assert "mark_ended" not in page
     assert with_rights("view_signal").get(DESK).status_code == 403
+
+
+def test_whoever_works_with_some_accounts_sees_their_orders_only() -> None:
+    mine, theirs = lost(OrderState.UNKNOWN, 1), lost(OrderState.UNKNOWN, 2)
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename="view_order"))
+    restrict(user, [mine.account], reason="one desk only")
+    client = Client()
+    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    page = client.get(DESK).content.decode()
+    assert str(mine.pk) in page
+    assert str(theirs.pk) not in page
 
 
 def test_it_takes_as_many_questions_for_many(

@@ -13,6 +13,7 @@ from django.utils.html import escape
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from execution.models import Order
+from fks_site.users import restrict
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -132,6 +133,20 @@ def test_nobody_finds_what_they_may_not_see(order: Order) -> None:
     looker = as_user("execution.view_order")
     assert [link for _, link in found(looker, "SOL")] == [page_of(order)]
     assert [t for t, _ in found(as_user("risk.halt_tradingstate"), "trading")] == ["Halt trading"]
+
+
+def test_whoever_works_with_some_accounts_finds_nothing_of_others(order: Order) -> None:
+    mine = OrderFactory.create(symbol="SOL/USDT")
+    user = UserFactory.create()
+    codenames = ("view_order", "view_signal", "view_fill", "view_account", "view_strategy")
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    restrict(user, [mine.account], reason="one desk only")
+    client = Client()
+    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    assert [link for _, link in found(client, "SOL")] == [page_of(mine)]
+    assert found(client, str(order.pk)) == []
+    assert found(client, order.broker_order_id) == []
+    assert found(client, order.account.name) == []
 
 
 def test_a_stranger_is_sent_to_the_log_in(client: Client) -> None:
