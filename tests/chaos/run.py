@@ -41,8 +41,6 @@ DRAIN_LIMIT_S = 60
 """In which what was accepted is dealt with while faults and kills go on."""
 GUARD_LIMIT_S = 40
 """In which every position has its stops again after that."""
-SETTLE_LIMIT_S = 90
-"""In which everything must be resolved once the faults are lifted."""
 UNDER_WAY = """
 SELECT (SELECT count(*) FROM execution_signal WHERE state = 'received')
      + (SELECT count(*) FROM execution_order
@@ -202,7 +200,7 @@ class Run:
         """Until the product itself has resolved everything; then one reconciliation, as asked for
         by an operator.
         """
-        deadline = time.monotonic() + SETTLE_LIMIT_S
+        deadline = time.monotonic() + self.options.patience
         while self._count_under_way() and time.monotonic() < deadline:
             time.sleep(0.5)
         self.under_way = self._count_under_way()
@@ -225,7 +223,9 @@ class Run:
         if not self.senders.acknowledged:
             auditor.add("wrong", "no alert was acknowledged: nothing was tested")
         if self.under_way:
-            auditor.add("unsettled", f"{self.under_way} still under way after {SETTLE_LIMIT_S} s")
+            auditor.add(
+                "unsettled", f"{self.under_way} still under way after {self.options.patience} s"
+            )
         auditor.alerts(self.sent, self.senders.acknowledged)
         auditor.cancels(self.sent, self.senders.acknowledged)
         auditor.order_by_order()

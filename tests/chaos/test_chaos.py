@@ -71,7 +71,7 @@ def test_a_storm_of_kills_and_faults_loses_and_doubles_nothing() -> None:
 @pytest.mark.parametrize("safeguard", ["settle-window", "conditional-move"])
 def test_the_storm_notices_a_missing_safeguard(safeguard: str) -> None:
     arguments = ("--orders", "300", "--kills", "30", "--seed", "3", "--hidden-ms", "1900")
-    status, figures = storm(*arguments, "--disable", safeguard)
+    status, figures = storm(*arguments, "--patience", "15", "--disable", safeguard)
     assert {"doubled", "lost"} & {finding["kind"] for finding in figures["findings"]}
     assert status == 1
     assert figures["story"].startswith("story of ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
@@ -14,13 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, LiteralString, TypeVar
 
 import psutil
 import psycopg
 
 from fks_site import addresses
+from tests.e2e.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -53,7 +57,10 @@ class Product:
     output: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Further settings, by their names in the environment."""
+    printed_first: str = ""
+    """What the first start of an installation that this one is a copy of has printed."""
     _up: subprocess.Popen[str] | None = None
+    _commands: Console | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -84,6 +91,7 @@ class Product:
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Ctrl-C, or another signal; returns the exit status."""
         assert self._up is not None
+        self._end_console()
         self._up.send_signal(number)
         try:
             rest, _ = self._up.communicate(timeout=60)
@@ -96,10 +104,11 @@ class Product:
     def processes(self) -> list[psutil.Process]:
         """Every process of this installation, by the ``var`` in its environment or arguments."""
         found = []
+        own = {os.getpid(), self._commands.pid if self._commands else 0}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 mine = process.environ().get("FKS_VAR") == str(self.var)
-                if process.pid != os.getpid() and (mine or str(self.var) in process.cmdline()):
+                if process.pid not in own and (mine or str(self.var) in process.cmdline()):
                     found.append(process)
         return found
 
@@ -120,6 +129,7 @@ class Product:
 
     def kill_everything(self) -> None:
         """``kill -9`` of all of it at once."""
+        self._end_console()
         killed = self.processes()
         for process in killed:
             with suppress(psutil.Error):
@@ -132,34 +142,28 @@ class Product:
 
     def manage(self, *arguments: str, stdin: str = "") -> Any:
         """Run a management command; returns the JSON it printed, else its text."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = self._console().command(arguments, stdin)
+        assert done.status == 0, done.out + done.err
         try:
-            return json.loads(done.stdout)
+            return json.loads(done.out)
         except json.JSONDecodeError:
-            return done.stdout
+            return done.out
 
     def within(self, code: str) -> Any:
         """Run ``code`` in the installation's own Django; returns what it leaves in ``answer``."""
-        program = "import django, json; django.setup(); answer = None\n"
-        done = subprocess.run(
-            [sys.executable, "-c", f"{program}{code}\nprint(json.dumps(answer))"],
-            cwd=ROOT,
-            env=self.env | {"DJANGO_SETTINGS_MODULE": "fks_site.settings"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        done = self._console().code(code)
+        assert done.status == 0, done.err
+        return json.loads(done.out.splitlines()[-1])
+
+    def _console(self) -> Console:
+        if self._commands is None or not self._commands.is_alive:
+            self._commands = Console(self.env, ROOT)
+        return self._commands
+
+    def _end_console(self) -> None:
+        if self._commands is not None:
+            self._commands.end()
+            self._commands = None
 
     def rows(self, sql: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         """What the installation's database answers."""
@@ -178,15 +182,36 @@ class Product:
 
     def demo_path(self) -> str:
         """The path of the printed ``curl`` line."""
-        found = re.search(r"(/webhook/demo/[\w-]+)", self.output)
+        found = re.search(r"(/webhook/demo/[\w-]+)", self.printed_first + self.output)
         assert found, self.output
         return found[1]
 
 
+@cache
+def _installed() -> Product:
+    """An installation after its first start; what needs no new one begins with a copy of it."""
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    product = Product(Path(folder.name) / "var")
+    try:
+        product.start()
+        assert product.stop() == 0
+    finally:
+        product.kill_everything()
+    return product
+
+
 @contextmanager
-def running_product(var: Path, **settings: str) -> Iterator[Product]:
+def running_product(var: Path, *, is_new: bool = False, **settings: str) -> Iterator[Product]:
     """A started installation; nothing of it is left afterwards."""
     product = Product(var, settings=settings)
+    if not is_new:
+        var.parent.mkdir(exist_ok=True)
+        if var.exists():
+            var.rmdir()
+        # With its owners: PostgreSQL runs as another user where the tests run as root.
+        subprocess.run(["cp", "-a", str(_installed().var), str(var)], check=True)
+        product.printed_first = _installed().output
     try:
         product.start()
         yield product

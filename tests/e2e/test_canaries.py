@@ -133,7 +133,7 @@ def test_planted_secrets_are_left_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
         "venue secret": KEYS["binance"]["api_secret"],
     }
     monkeypatch.setenv("WEBHOOK_SECRET", planted["webhook secret"])
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
+    with running_venue() as venue, running_product(tmp_path / "var", is_new=True) as product:
         found = re.search(r"password (\S+)", product.output)
         assert found is not None
         planted |= {"password": found[1], "demo token": product.demo_path().rpartition("/")[2]}

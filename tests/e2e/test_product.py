@@ -37,25 +37,13 @@ KEYS = {
 
 
 def query(product: Product, expression: str) -> str:
-    """Evaluate ``expression`` in the installation's own Django and return what it prints."""
-    code = (
-        "import django; django.setup();"
-        "from execution.models import *; from brokers.models import *;"
-        f"print(repr(({expression})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=product.env | {"DJANGO_SETTINGS_MODULE": "fks_site.settings"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    """What ``expression`` comes to in the installation's own Django, as it would be shown."""
+    names = "from execution.models import *; from brokers.models import *"
+    return str(product.within(f"{names}\nanswer = repr(({expression}))"))
 
 
 def test_the_first_alert_fills_on_paper_and_everything_survives_a_restart(tmp_path: Path) -> None:
-    with running_product(tmp_path / "var") as product:
+    with running_product(tmp_path / "var", is_new=True) as product:
         body = {"symbol": "BINANCE:BTCUSDT", "action": "buy", "price": "60000", "confidence": 0.8}
         path = product.demo_path()
 
@@ -300,17 +288,12 @@ def test_a_rehearsal_against_trouble_ends_with_every_order_accounted_for(tmp_pat
         created = product.manage(
             "add_strategy", "test", "--accounts=hard", '--options={"allowlist": "none"}'
         )
+        ended = "Order.objects.filter(state__in=['filled', 'rejected', 'not_placed']).count()"
         for number in range(5):
             body = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001", "id": str(number)}
             product.post(f"/webhook/test/{created['token']}", body)
             eventually(
-                lambda: (
-                    query(
-                        product,
-                        "Order.objects.exclude(state__in=['filled', 'rejected', 'not_placed']).count()",
-                    )
-                    == "0"
-                ),
+                lambda wanted=str(number + 1): query(product, ended) == wanted,
                 seconds=60,
                 what=f"order {number} ended",
             )

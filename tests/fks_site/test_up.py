@@ -40,7 +40,7 @@ def test_http_without_a_port_is_refused(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with running_product(tmp_path_factory.mktemp("up") / "var") as running:
+    with running_product(tmp_path_factory.mktemp("up") / "var", is_new=True) as running:
         yield running
 
 
