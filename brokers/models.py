@@ -113,8 +113,10 @@ class Account(models.Model):
 
     def config(self) -> AccountConfig:
         """Everything a plugin may know; decrypts the credentials. Raises crypto.DecryptionError."""
+        from brokers.quote_sources import QuotesOf
         from brokers.venue_logins import StoredTokens
 
+        source = self.options.get("quotes_from")
         credential = ExchangeCredential.objects.filter(account=self).first()
         return AccountConfig(
             key=str(self.pk),
@@ -123,6 +125,7 @@ class Account(models.Model):
             options=dict(self.options),
             credentials=credential.reveal() if credential else {},
             tokens=StoredTokens(self.pk) if self.login_terms() else None,
+            quotes=QuotesOf(str(source)) if source else None,
         )
 
 

@@ -24,6 +24,7 @@ from brokers.errors import QuoteUnavailableError
 from brokers.models import PaperBalance, PaperFill, PaperOrder, PaperPrice
 from brokers.paper_faults import Fault
 from brokers.paper_market import Match, OrderTerms, VenueRefusal, match
+from brokers.paper_quotes import LiveQuotes
 from brokers.paper_statements import ID_PREFIX
 from brokers.paper_terms import Terms
 from brokers.types import (
@@ -46,9 +47,11 @@ _WORKING = (VenueStatus.OPEN.value, VenueStatus.PARTIALLY_FILLED.value)
 class PaperBook:
     """One account at the paper venue. Raises django.db.Error when PostgreSQL does not answer."""
 
-    def __init__(self, account_key: str, terms: Terms) -> None:
+    def __init__(self, account_key: str, terms: Terms, live: LiveQuotes | None = None) -> None:
+        """``live``: the market, where it is not the book's own; nothing here asks it."""
         self._key = account_key
         self._terms = terms
+        self._live = live
 
     def place(self, request: OrderRequest, fault: Fault | None = None) -> OrderReport:
         """Take an order, or find the one of that identity, and fill what can be filled at once.
@@ -83,7 +86,7 @@ class PaperBook:
     def working(self, symbol: str | None) -> list[OrderReport]:
         """Resting orders after everything at its current price was filled."""
         rows = self._working_rows(symbol)
-        for name in sorted(set(rows.values_list("symbol", flat=True))):
+        for name in self.resting_symbols() if symbol is None else [symbol]:
             self._match_working(name)
         return [
             paper_statements.order_report(order)
@@ -109,7 +112,7 @@ class PaperBook:
 
         Orders that the price reaches are filled. Raises QuoteUnavailableError.
         """
-        price = paper_market.usable_price(hint)
+        price = None if self._live is not None else paper_market.usable_price(hint)
         if price is not None and symbol not in self._terms.prices:
             self._remember(symbol, price)
         market = self._market(symbol)
@@ -128,7 +131,14 @@ class PaperBook:
             update_fields=["price", "at"],
         )
 
+    def resting_symbols(self) -> list[str]:
+        """What working orders are for."""
+        rows = self._working_rows(None)
+        return sorted(set(rows.values_list("symbol", flat=True)))
+
     def _market(self, symbol: str) -> Quote | None:
+        if self._live is not None:
+            return self._live.known(symbol)
         price = self._terms.prices.get(symbol)
         if price is None:
             rows = PaperPrice.objects.filter(account_key=self._key, symbol=symbol)
@@ -182,6 +192,8 @@ class PaperBook:
 
     def _price_to_take(self, request: OrderRequest) -> Decimal:
         reference = paper_market.usable_price(request.reference_price)
+        if self._live is not None:
+            reference = None  # the price of this moment, not the one the order was judged by
         if reference is None:
             market = self._market(request.symbol)
             reference = None if market is None else market.worst(request.side)

@@ -15,6 +15,8 @@ from brokers.paper_market import instrument, usable_price
 OPTIONS = {
     "balance": 'What the account starts with, by currency: {"USDT": "100000"}.',
     "prices": 'Fixed prices by symbol: {"BTC/USDT": "60000"}. Else the alert\'s own price counts.',
+    "quotes_from": "The name of another account, not a paper one: its venue's bid and ask are the "
+    "market then, and alerts' prices count for nothing.",
     "spread_bps": "Distance between bid and ask in basis points of the price (2).",
     "slippage_bps": "How much worse than quoted a market order fills, in basis points (1).",
     "fee_bps": "Fee in basis points of a trade's value, paid in the quote asset (10).",
@@ -31,6 +33,7 @@ class Terms:
 
     balance: Mapping[str, Decimal]
     prices: Mapping[str, Decimal]
+    quotes_from: str
     spread_bps: Decimal
     slippage_bps: Decimal
     fee_bps: Decimal
@@ -53,10 +56,13 @@ def terms(options: Mapping[str, Any]) -> Terms:
         raise ConfigurationError(
             f"a paper account has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}"
         )
+    if options.get("quotes_from") and options.get("prices"):
+        raise ConfigurationError("prices come from the options or from an account, not both")
     default_balance = {"USDT": "100000", "USD": "100000"}
     return Terms(
         balance=_numbers("balance", options.get("balance", default_balance)),
         prices=_prices(options.get("prices", {})),
+        quotes_from=_name("quotes_from", options.get("quotes_from", "")),
         spread_bps=_basis_points("spread_bps", options.get("spread_bps", 2)),
         slippage_bps=_basis_points("slippage_bps", options.get("slippage_bps", 1)),
         fee_bps=_basis_points("fee_bps", options.get("fee_bps", 10)),
@@ -64,6 +70,12 @@ def terms(options: Mapping[str, Any]) -> Terms:
         seed=str(options.get("seed", "")),
         faults=faults(options.get("faults", [])),
     )
+
+
+def _name(name: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise ConfigurationError(f"option {name} is the name of an account")
+    return given
 
 
 def _number(name: str, given: object) -> Decimal:

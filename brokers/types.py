@@ -6,7 +6,7 @@ quote asset; all ``Decimal``. Times are timezone-aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -96,7 +96,10 @@ class TokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccountConfig:
-    """What a plugin learns of an account. ``credentials`` and ``tokens`` never leave the plugin."""
+    """What a plugin learns of an account. ``credentials`` and ``tokens`` never leave the plugin.
+
+    ``quotes``: where a rehearsal venue gets real prices from, if its operator named an account.
+    """
 
     key: str
     name: str
@@ -104,6 +107,7 @@ class AccountConfig:
     options: Mapping[str, Any]
     credentials: Mapping[str, str] = field(repr=False, default_factory=dict)
     tokens: TokenSource | None = field(repr=False, default=None)
+    quotes: Callable[[str], Quote] | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)

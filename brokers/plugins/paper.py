@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +14,15 @@ from django.db import Error as DatabaseFailure
 from brokers import paper_market, paper_terms
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule
-from brokers.errors import BrokerError, NotSupportedError, QueryFailedError
+from brokers.errors import (
+    BrokerError,
+    NotSupportedError,
+    QueryFailedError,
+    QuoteUnavailableError,
+)
 from brokers.paper_faults import Fault, FaultScript, Trouble
 from brokers.paper_market import VenueRefusal
+from brokers.paper_quotes import LiveQuotes
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -68,7 +74,8 @@ class PaperPlugin(ExecutionPlugin):
         from brokers.paper_book import PaperBook
 
         terms = paper_terms.terms(config.options)
-        self._book = PaperBook(config.key, terms)
+        self._live = LiveQuotes(config.quotes or _no_quotes) if terms.quotes_from else None
+        self._book = PaperBook(config.key, terms, self._live)
         self._script = FaultScript(config.key, terms.faults)
 
     @property
@@ -86,14 +93,20 @@ class PaperPlugin(ExecutionPlugin):
         """
         try:
             self._refuse_impossible(request)
+            if self._live is not None:
+                self._live.see(request.symbol)
             fault, spoiled = self._meet_trouble(request)
             if spoiled is not None:
                 return spoiled
+            self._look(request.symbol)  # it may have come late
             report = self._book.place(request, fault)
         except VenueRefusal as error:
             return ExecutionResult(Outcome.REJECTED, code=error.code, detail=str(error))
         except BrokerError as error:
-            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+            again = 1 if isinstance(error, QueryFailedError) else None
+            return ExecutionResult(
+                Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
+            )
         except DatabaseFailure as error:
             return ExecutionResult(Outcome.UNKNOWN, detail=_silence(error))
         return ExecutionResult(
@@ -129,6 +142,7 @@ class PaperPlugin(ExecutionPlugin):
         try:
             if self._script.is_down(_now()):
                 return CancelResult(Outcome.NOT_SENT, "VENUE_UNREACHABLE", "the venue is down")
+            self._look(ref.symbol)
             canceled = self._book.cancel(ref)
         except DatabaseFailure as error:
             return CancelResult(Outcome.UNKNOWN, detail=_silence(error))
@@ -140,14 +154,19 @@ class PaperPlugin(ExecutionPlugin):
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
         with self._asking():
+            self._look(ref.symbol)
             return self._book.find(ref)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         with self._asking():
+            if self._live is not None:
+                for name in self._book.resting_symbols():
+                    self._look(name)
             return self._book.working(symbol)
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
         with self._asking():
+            self._look(symbol)
             return self._book.trades_since(symbol, since)
 
     def positions(self) -> Sequence[PositionReport]:
@@ -163,10 +182,19 @@ class PaperPlugin(ExecutionPlugin):
         return paper_market.instrument(symbol)
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
-        """The configured price, else ``hint`` (then remembered), else the last one remembered."""
+        """The quote of the account named for it; else the configured price, else ``hint`` (then
+        remembered), else the last one remembered."""
         paper_market.instrument(symbol)
         with self._asking():
+            if self._live is not None:
+                self._live.see(symbol)
             return self._book.quote(symbol, hint)
+
+    def _look(self, symbol: str) -> None:
+        """See the market before orders are matched with it. Without an answer none of them fills."""
+        if self._live is not None:
+            with suppress(BrokerError):
+                self._live.see(symbol)
 
     def health_check(self) -> Health:
         start = time.perf_counter()
@@ -203,6 +231,11 @@ class PaperPlugin(ExecutionPlugin):
         fault = paper_market.fault(request)
         if fault:
             raise BrokerError(fault, code="NOT_SUPPORTED")
+
+
+def _no_quotes(symbol: str) -> Quote:
+    """While an account is only being checked."""
+    raise QuoteUnavailableError(f"nobody quotes {symbol} here")
 
 
 def _now() -> datetime:
