@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from brokers.capabilities import Capabilities
 from brokers.errors import NotSupportedError
+from brokers.streams import OrderStream
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -26,12 +27,14 @@ from brokers.types import (
     Health,
     Instrument,
     LoginTerms,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
     Permissions,
     PositionReport,
     Quote,
+    TradingFees,
 )
 
 
@@ -135,6 +138,28 @@ class ExecutionPlugin(ABC):
         Raises QueryFailedError, or NotSupportedError where the venue has none.
         """
         raise NotSupportedError(f"{self.label} has no candles")
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The best levels of the order book now, about a hundred where the venue shows as many.
+
+        Raises QueryFailedError, QuoteUnavailableError or UnknownSymbolError, or NotSupportedError
+        where the venue shows none.
+        """
+        raise NotSupportedError(f"{self.label} shows no order book")
+
+    def trading_fees(self, symbol: str) -> TradingFees | None:
+        """What the venue commonly charges; ``None`` where it is not known. Asks nobody, or as
+        ``instrument`` does. Raises UnknownSymbolError or QueryFailedError.
+        """
+        return None
+
+    def order_stream(self) -> OrderStream:
+        """A stream of the account's order events, not connected yet; its use is never required.
+
+        Raises NotSupportedError where there is none that is proven to be read right, QueryFailedError
+        when the venue's symbols are not known.
+        """
+        raise NotSupportedError(f"{self.label} has no order stream FKS can read; it is polled")
 
     def close(self) -> None:
         """Release connections; called when the account's configuration changed."""

@@ -100,7 +100,8 @@ class ExchangeProfile:
     the number of seconds after which the venue itself drops a late order. `absent` codes say that
     there is no such order; `errors` tells where an answer carries its code and message (paths, and
     the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
-    of the order book to ask for where the whole needs a key. Stops that live in a list of their own
+    of the order book to ask for where the whole needs a key; `stream`: its order stream is proven to be
+    read right. Stops that live in a list of their own
     have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -136,6 +137,7 @@ class ExchangeProfile:
     errors: Sequence[Mapping[str, Any]] = ()
     key_form: str = "text"
     book_depth: int | None = None
+    stream: bool = False
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -167,6 +169,7 @@ _OPTIONAL = (
     "errors",
     "key_form",
     "book_depth",
+    "stream",
 )
 
 

@@ -68,6 +68,21 @@ class Account(models.Model):
     )
     day_starts = models.TimeField(default=time(), help_text="When that day begins, by its clock.")
     options = models.JSONField(default=dict, blank=True)
+    maker_fee = models.DecimalField(
+        max_digits=7,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="What its venue charges for orders that rest, as a fraction: 0.001 is 0.1 %, less "
+        "than 0 for a rebate. Empty: what the venue commonly charges.",
+    )
+    taker_fee = models.DecimalField(
+        max_digits=7,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="The same for orders that trade at once. Both are for comparing accounts only.",
+    )
     is_active = models.BooleanField(default=True)
     version = models.PositiveIntegerField(
         default=1, editable=False, help_text="Grows with every change, so that workers reconnect."

@@ -38,6 +38,7 @@ from brokers.types import (
     Quote,
     Side,
     TimeInForce,
+    TradingFees,
     VenueStatus,
 )
 
@@ -120,6 +121,12 @@ class PaperBook:
             raise QuoteUnavailableError(f"the paper venue has not seen a usable price of {symbol}")
         self._match_working(symbol, market)
         return market
+
+    @property
+    def fees(self) -> TradingFees:
+        """The account's fee, makers and takers alike."""
+        fee = self._terms.fee_bps / 10_000
+        return TradingFees(maker=fee, taker=fee)
 
     def _remember(self, symbol: str, price: Decimal) -> None:
         if PaperPrice.objects.filter(account_key=self._key, symbol=symbol, price=price).exists():

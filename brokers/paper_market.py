@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 
 from brokers.errors import BrokerError, UnknownSymbolError
-from brokers.types import Instrument, OrderRequest, OrderType, Quote, Side
+from brokers.types import BookLevel, Instrument, OrderBook, OrderRequest, OrderType, Quote, Side
 
 STEP = Decimal("1E-8")
 LARGEST = Decimal(10) ** 10
@@ -65,6 +65,13 @@ def quote(symbol: str, price: Decimal, spread_bps: Decimal, at: datetime) -> Quo
     if bid <= 0:
         return None
     return Quote(symbol=symbol, bid=bid, ask=ask, last=price, at=at)
+
+
+def order_book(quote: Quote) -> OrderBook:
+    """The book behind ``quote``: any size trades at its prices."""
+    deep = LARGEST - STEP
+    bid, ask = BookLevel(quote.bid, deep), BookLevel(quote.ask, deep)
+    return OrderBook(quote.symbol, (bid,), (ask,), quote.at)
 
 
 def fault(request: OrderRequest) -> str:

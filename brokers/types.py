@@ -150,6 +150,36 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class BookLevel:
+    """One price of an order book and the base quantity offered at it."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBook:
+    """What others offer, best prices first, as far as the venue was asked; ``at`` is when."""
+
+    symbol: str
+    bids: tuple[BookLevel, ...]
+    asks: tuple[BookLevel, ...]
+    at: datetime
+
+    def offers(self, side: Side) -> tuple[BookLevel, ...]:
+        """The levels an order on ``side`` would take."""
+        return self.asks if side is Side.BUY else self.bids
+
+
+@dataclass(frozen=True, slots=True)
+class TradingFees:
+    """What a trade costs as a fraction of its value: 0.001 is 0.1 %; negative for a rebate."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRequest:
     """One order, ready to be sent: numbers already rounded to the instrument's rules.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,10 +155,10 @@ def connect(
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))
     client = _guarded_class(profile.id, increasing=profile.rising_nonce)(
-        _settings(profile, config, credentials)
+        settings_of(profile, config, credentials)
     )
     client.session.max_redirects = 0
-    origins = _aim(client, profile, config)
+    origins = aim(client, profile, config)
     limiter = _limiter(profile, config, credentials)
     client.gate = Gate(profile, origins, tuple(credentials.values()), limiter)
     return VenueClient(profile, client, client.gate, read_error)
@@ -198,6 +199,12 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
             # the clients of one key share its nonces: milliseconds are too coarse to keep order
             return time.time_ns() // 1000 if increasing else super().nonce()
 
+        def parse_order_book_bid_ask(
+            self, bidask: Any, priceKey: Any = 0, amountKey: Any = 1, *_: Any, **__: Any
+        ) -> list[Decimal]:
+            # ccxt reads these as floats, even where numbers are asked for as text
+            return [Decimal(self.safe_string(bidask, key)) for key in (priceKey, amountKey)]
+
         def fetch(
             self, url: str, method: str = "GET", headers: Any = None, body: Any = None
         ) -> Any:
@@ -213,9 +220,10 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
     return Guarded
 
 
-def _settings(
+def settings_of(
     profile: ExchangeProfile, config: AccountConfig, credentials: Mapping[str, str]
 ) -> dict[str, Any]:
+    """How a client of the library is made."""
     patience = timed(profile.capabilities, config.options).submit_timeout
     options = {
         "adjustForTimeDifference": False,
@@ -233,7 +241,7 @@ def _settings(
     }
 
 
-def _aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozenset[str]:
+def aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozenset[str]:
     """Point ``client`` where the account belongs; the origins it may talk to."""
     live = _origins(client)
     base_url = config.options.get("base_url")

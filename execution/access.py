@@ -20,7 +20,9 @@ from execution.models import (
     Protection,
     QuarantinedBody,
     Route,
+    RoutingDecision,
     Signal,
+    SpreadWatch,
     Strategy,
 )
 from risk.models import (
@@ -172,6 +174,9 @@ RULES |= {
     Strategy: Rule(_seen_strategy, _own_strategy, may_add=True),
     Route: of_account(),
     Signal: Rule(_seen_signal, _own_signal),
+    # Both tell of several accounts at once.
+    RoutingDecision: HIDDEN,
+    SpreadWatch: HIDDEN,
     QuarantinedBody: Rule(
         lambda reach: Q(strategy__in=_seen_strategies(reach)),
         lambda reach: Q(strategy__in=own_strategies(reach)),

@@ -24,7 +24,17 @@ from brokers import access
 from brokers.models import Account
 from execution import commands, filters, halting, requests, serializers
 from execution.halting import Mode
-from execution.models import Fill, Order, OrderEvent, Position, Route, Signal, Strategy
+from execution.models import (
+    Fill,
+    Order,
+    OrderEvent,
+    Position,
+    Route,
+    RoutingDecision,
+    Signal,
+    SpreadWatch,
+    Strategy,
+)
 from execution.rest import (
     MayApprove,
     MayChange,
@@ -57,8 +67,12 @@ class SignalView(ReadView[Signal]):
         rows = super().get_queryset()
         if self.action != "retrieve":
             return rows
+        user = self.request.user
         orders = Order.objects.select_related("account", "strategy")
-        return rows.prefetch_related(Prefetch("orders", access.seen(self.request.user, orders)))
+        return rows.prefetch_related(
+            Prefetch("orders", access.seen(user, orders)),
+            Prefetch("routing", access.seen(user, RoutingDecision.objects.all())),
+        )
 
 
 class OrderView(ReadView[Order]):
@@ -203,6 +217,14 @@ class StrategyView(ReadView[Strategy]):
         return super().get_queryset().prefetch_related(Prefetch("routes", routes))
 
 
+class SpreadView(ReadView[SpreadWatch]):
+    """Price gaps between accounts after fees, as last seen."""
+
+    queryset = SpreadWatch.objects.all()
+    serializer_class = serializers.SpreadSerializer
+    filterset_class = filters.SpreadFilter
+
+
 class BreakerView(ReadView[CircuitBreaker]):
     """Circuit breakers, by their account's name or as ``venue:<name>``. One unused so far has none
     yet."""
@@ -329,6 +351,7 @@ VIEWS: dict[str, type[View[Any]]] = {
     "positions": PositionView,
     "accounts": AccountView,
     "strategies": StrategyView,
+    "spreads": SpreadView,
     "breakers": BreakerView,
     "limits": LimitView,
     "audit": AuditView,

@@ -24,11 +24,12 @@ from execution.alerts import Alert
 from execution.authentication import Delivery
 from execution.formats import format_of
 from execution.ids import uuid7
-from execution.legs import all_legs, no_route
+from execution.legs import no_route
 from execution.locating import located
-from execution.models import Order, Signal, Strategy
+from execution.models import Order, RoutingDecision, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.pipeline import Step
+from execution.routing import all_legs
 from execution.schema import Invalid
 from execution.states import OrderState
 from execution.watching import OWN_ALERT
@@ -120,7 +121,8 @@ def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[s
         result["refusal"] = None
     except Refusal as refusal:
         result["refusal"] = _refusal(refusal)
-    legs = all_legs(signal, alert)
+    legs, decisions = all_legs(signal, alert)
+    result["routing"] = [_routing(one) for one in decisions]
     if not legs:
         result["refusal"] = result["refusal"] or _refusal(no_route())
         return result | {"orders": [], "waits": "", "cancels": 0}
@@ -234,6 +236,15 @@ def _undone(work: Callable[[], Result]) -> Result:
 def _refusal(refusal: Refusal) -> dict[str, Any]:
     numbers = {name: str(value) for name, value in refusal.numbers.items()}
     return {"code": refusal.code.value, "detail": refusal.detail, "numbers": numbers}
+
+
+def _routing(decision: RoutingDecision) -> dict[str, Any]:
+    return {
+        "group": decision.group,
+        "detail": decision.detail,
+        "reason": decision.reason,
+        "candidates": decision.candidates,
+    }
 
 
 def _order(order: Order) -> dict[str, Any]:

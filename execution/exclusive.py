@@ -20,6 +20,7 @@ class Work(IntEnum):
     RECONCILE = 0x464B5311
     WIND_DOWN = 0x464B5312
     NOTIFY = 0x464B5313
+    STREAM = 0x464B5314
 
 
 @contextmanager

@@ -108,6 +108,11 @@ class FillFilter(StrictFilterSet):
     before = _before("at")
 
 
+class SpreadFilter(StrictFilterSet):
+    symbol = filters.CharFilter()
+    is_enabled = Flag()
+
+
 class PositionFilter(StrictFilterSet):
     account = filters.CharFilter(field_name="account__name")
     symbol = filters.CharFilter()

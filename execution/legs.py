@@ -29,7 +29,7 @@ from execution import bulkheads, facts
 from execution.aims import only_exits, wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
-from execution.models import Order, Position, Route, Signal, Strategy
+from execution.models import Order, Position, Route, RoutingDecision, Signal
 from execution.orders import Leg
 from execution.states import TERMINAL
 from risk.types import ReasonCode, Refusal
@@ -47,9 +47,13 @@ def open_legs(signal: Signal, alert: Alert) -> list[Leg]:
 
     Raises Crowded when the only one's venue holds its share of threads already.
     """
-    routes = routes_of(signal.strategy, alert)
+    return legs_on(routes_of(signal, alert), signal, alert)
+
+
+def legs_on(routes: Sequence[Route], signal: Signal, alert: Alert) -> list[Leg]:
+    """As ``open_legs``, for some of the alert's routes."""
     if alert.action is Action.CANCEL:
-        return [_leg(route, alert) for route in routes]
+        return [read_leg(route, alert) for route in routes]
     if len(routes) > 1:
         done = accounts_done(orders_from(signal.pk))
         routes = [route for route in routes if route.account_id not in done]
@@ -58,36 +62,54 @@ def open_legs(signal: Signal, alert: Alert) -> list[Leg]:
         return _beside_each_other(routes, alert)
     accounts = [route.account_id for route in routes]
     with bulkheads.place(accounts, is_exit=_leaves(alert)):
-        return [_leg(route, alert) for route in routes]
+        return [read_leg(route, alert) for route in routes]
 
 
 def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
     """A leg for each account, one after the other, however long that takes."""
-    return [_leg(route, alert) for route in routes_of(signal.strategy, alert)]
+    return [read_leg(route, alert) for route in routes_of(signal, alert)]
 
 
 def leg_on(account: Account, signal: Signal, alert: Alert) -> Leg:
     """The leg of one account, with what its venue says now. Raises Crowded like ``open_legs``."""
-    routes = routes_of(signal.strategy, alert)
+    routes = routes_of(signal, alert)
     route = next((one for one in routes if one.account_id == account.pk), None)
     if route is None:
         route = Route(strategy=signal.strategy, account=account)
         return Leg(route, alert.symbol, refusal=no_route())
     with bulkheads.place([account.pk], is_exit=_leaves(alert)):
-        return _leg(route, alert)
+        return read_leg(route, alert)
 
 
 def lane_legs(signal: Signal, alert: Alert) -> list[Leg]:
     """A leg for each account, by our own tables alone."""
-    return [_late(route, alert) for route in routes_of(signal.strategy, alert)]
+    return [_late(route, alert) for route in routes_of(signal, alert)]
 
 
-def routes_of(strategy: Strategy, alert: Alert) -> list[Route]:
-    """Where alerts of the strategy go; an alert by hand names its one account itself."""
+def routes_of(signal: Signal, alert: Alert) -> list[Route]:
+    """Where the alert goes; one by hand names its account itself. Of a group that has been routed only
+    the accounts that take it, with their parts; of one that has not, all.
+    """
+    strategy = signal.strategy
     if alert.account:
         named = Account.objects.filter(name=alert.account)
         return [Route(strategy=strategy, account=account) for account in named]
-    return _routes(strategy=strategy.pk)
+    routes = _routes(strategy=strategy.pk)
+    if alert.action is Action.CANCEL or not any(route.group for route in routes):
+        return routes
+    return routed(routes, RoutingDecision.objects.filter(signal_id=signal.pk))
+
+
+def routed(routes: Iterable[Route], decisions: Iterable[RoutingDecision]) -> list[Route]:
+    """Those of ``routes`` that take the alert by ``decisions``, with their parts."""
+    parts = {decision.group: decision.parts for decision in decisions}
+    found = []
+    for route in routes:
+        if route.group in parts:
+            route.part = parts[route.group].get(str(route.account_id))
+        if route.part is not None or route.group not in parts:
+            found.append(route)
+    return found
 
 
 @Prepared
@@ -163,7 +185,7 @@ def _known(route: Route, alert: Alert, leg: Future[Leg]) -> Leg:
 def _read(route: Route, alert: Alert) -> Leg:
     try:
         with bulkheads.place([route.account_id], is_exit=_leaves(alert)):
-            return _leg(route, alert)
+            return read_leg(route, alert)
     except Crowded:
         return _late(route, alert)
     finally:
@@ -172,20 +194,22 @@ def _read(route: Route, alert: Alert) -> Leg:
 
 def _late(route: Route, alert: Alert) -> Leg:
     try:
-        return Leg(route, _symbol(route, alert), is_late=True)
+        return Leg(route, symbol_on(route, alert), is_late=True)
     except UnknownSymbolError:
         return Leg(route, alert.symbol, is_late=True)
 
 
-def _symbol(route: Route, alert: Alert) -> str:
+def symbol_on(route: Route, alert: Alert) -> str:
+    """The alert's symbol as the route's account knows it. Raises UnknownSymbolError."""
     today, delayed = timezone.now().date(), route.strategy.allows_delayed
     return symbol_for(route.account, alert.symbol, today, allows_delayed=delayed)
 
 
-def _leg(route: Route, alert: Alert) -> Leg:
+def read_leg(route: Route, alert: Alert) -> Leg:
+    """The leg of one route, with what its venue says now."""
     account, symbol = route.account, alert.symbol
     try:
-        symbol = _symbol(route, alert)
+        symbol = symbol_on(route, alert)
         _refuse_account(account)
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)

@@ -28,3 +28,14 @@ stage_seconds = {
         "fill": "From the acknowledgement to the last fill.",
     }.items()
 }
+stream_connections = Counter(
+    "fks_stream_connections_total", "Times an order stream was connected, by venue.", ["exchange"]
+)
+stream_events = Counter(
+    "fks_stream_events_total",
+    "Events of order streams by what became of them: booked, asked (about), foreign, failed, not yet.",
+    ["exchange", "result"],
+)
+stream_lag = Histogram(
+    "fks_stream_lag_seconds", "From a venue's event to its booking.", buckets=BUCKETS
+)

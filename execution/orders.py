@@ -17,7 +17,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import approvals, differences, facts, news, slicing
+from execution import allocation, approvals, differences, facts, news, slicing
 from execution.aims import aim, only_exits, reducing
 from execution.alerts import Action, Alert
 from execution.facts import Market
@@ -37,6 +37,7 @@ from risk.types import (
     LimitMode,
     ReasonCode,
     Refusal,
+    Size,
     SizingMethod,
     SizingPolicy,
     StrategyRules,
@@ -150,7 +151,7 @@ def fill_in(
     ``approved`` is the same order as a person saw it: what is another one now is refused, and nothing
     gets larger.
     """
-    market = leg.market
+    market, alert = leg.market, allocation.applied(alert, leg.route.part)
     if leg.refusal is not None or market is None:
         raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
@@ -209,6 +210,26 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def estimate(signal: Signal, alert: Alert, leg: Leg) -> tuple[Intent, Size]:
+    """What the leg would trade by what is known now, to compare accounts by; nothing is reserved.
+
+    Raises Refusal.
+    """
+    market = leg.market
+    if leg.refusal is not None or market is None:
+        raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
+    limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
+    known = facts.complete(market, signal.strategy, limits)
+    policy, can_short = _policy(leg.route), market.plugin.capabilities.short_selling
+    goal = aim(
+        allocation.applied(alert, leg.route.part),
+        policy,
+        known.position_quantity,
+        can_short=can_short,
+    )
+    return goal.intent, size(goal.intent, policy, known, limits)
 
 
 def outdated(signal: Signal, alert: Alert) -> Refusal | None:

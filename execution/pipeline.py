@@ -26,7 +26,6 @@ from execution.legs import (
     held_in,
     lane_legs,
     no_route,
-    open_legs,
     orders_from,
     reduces,
 )
@@ -34,6 +33,7 @@ from execution.models import Order, Route, Signal
 from execution.orders import Leg, create_order
 from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, key_of, undecided
+from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
 from execution.timeliness import refuse_on_arrival, refuse_outdated
 from execution.watching import OWN_ALERT
@@ -251,8 +251,11 @@ def _is_half_done(orders: Sequence[Order]) -> bool:
 
 
 def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
-    """Before the first order of an alert: does the sender start from where we are?"""
-    if alert.prev_market_position is None:
+    """Before the first order of an alert: does the sender start from where we are? Of a group one
+    account alone says nothing.
+    """
+    legs = [leg for leg in legs if not leg.route.group]
+    if alert.prev_market_position is None or not legs:
         return
     fixed = all(leg.route.sizing == Route.Sizing.FIXED_QUANTITY for leg in legs)
     held = [(leg.account.name, held_in(leg.account, leg.symbol)) for leg in legs]

@@ -59,7 +59,7 @@ def check_order(order: Order) -> None:
         return
     breakers.succeeded(order.account)
     if report is not None:
-        _found(order, report)
+        book(order, report, source="asked the venue")
     elif order.broker_order_id or order.state not in UNRESOLVED:
         _vanished(order)
     else:
@@ -87,10 +87,10 @@ def _cancel_slices(parent: Order, reason: ReasonCode, who: str) -> None:
     parent.refresh_from_db()
 
 
-def _found(order: Order, report: OrderReport) -> None:
+def book(order: Order, report: OrderReport, *, source: str) -> None:
     """Book the report; a cancel the venue has not heard of, or not obeyed, is sent again."""
     try:
-        fills.apply_report(order, report, source="asked the venue")
+        fills.apply_report(order, report, source=source)
     except (IllegalMove, IntegrityError, DataError) as error:
         logger.exception("an answer cannot be booked", extra={"order_id": order.pk})
         _give_up(order, f"the venue's answer contradicts our book: {error}")
@@ -212,7 +212,7 @@ def reconcile_account(account: Account) -> list[Difference]:
         open_at_venue = plugin.open_orders()
     _correct_ends(account, open_at_venue, started)
     working = {report.broker_order_id: report.filled_quantity for report in open_at_venue}
-    for order in _unfinished(account):
+    for order in unfinished(account):
         if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
             check_order(order)
     keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
@@ -239,7 +239,8 @@ def _correct_ends(account: Account, reports: Sequence[OrderReport], asked_at: da
             fills.apply_report(order, report, source="open at the venue after its end here")
 
 
-def _unfinished(account: Account) -> list[Order]:
+def unfinished(account: Account) -> list[Order]:
+    """The account's orders that are, or may be, at the venue; the oldest 500."""
     return list(
         Order.objects.filter(account=account, state__in=AT_VENUE | UNRESOLVED)
         .select_related("account")

@@ -19,7 +19,9 @@ from execution.models import (
     OrderEvent,
     Position,
     Route,
+    RoutingDecision,
     Signal,
+    SpreadWatch,
     Strategy,
 )
 from risk.models import AuditEvent, CircuitBreaker, Proposal, RiskLimit, TradingState
@@ -132,13 +134,39 @@ class SignalSerializer(Row[Signal]):
         )  # fmt: skip
 
 
+class CandidateSerializer(serializers.Serializer[dict[str, Any]]):
+    """What one account of a group would have traded at, or why it was left out (``code``, ``why``)."""
+
+    account = serializers.CharField()
+    venue = serializers.CharField()
+    code = serializers.CharField(required=False)
+    why = serializers.CharField(required=False)
+    symbol = serializers.CharField(required=False)
+    quantity = serializers.CharField(required=False)
+    best = serializers.CharField(required=False)
+    price = serializers.CharField(required=False)
+    fee_rate = serializers.CharField(required=False)
+    net = serializers.CharField(required=False)
+
+
+class RoutingDecisionSerializer(Row[RoutingDecision]):
+    """Where the alert went within one group of routes, the accounts compared best first."""
+
+    candidates = CandidateSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = RoutingDecision
+        fields = ("group", "reason", "detail", "candidates", "at")
+
+
 class SignalDetailSerializer(SignalSerializer):
-    """A signal with the orders it led to."""
+    """A signal with the orders it led to, and why they went to their accounts."""
 
     orders = OrderSerializer(many=True, read_only=True)
+    routing = RoutingDecisionSerializer(many=True, read_only=True)
 
     class Meta(SignalSerializer.Meta):
-        fields = (*SignalSerializer.Meta.fields, "orders")
+        fields = (*SignalSerializer.Meta.fields, "orders", "routing")
 
 
 class PositionSerializer(Row[Position]):
@@ -176,7 +204,7 @@ class RouteSerializer(Row[Route]):
 
     class Meta:
         model = Route
-        fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
+        fields = ("account", "is_enabled", "group", "sizing", "quantity", "percent", "atr_multiple")
 
 
 class StrategySerializer(Row[Strategy]):
@@ -193,6 +221,35 @@ class StrategySerializer(Row[Strategy]):
             "min_confidence", "requires_confidence", "min_reward_risk",
             "requires_reward_risk", "on_naked", "needs_approval", "approval_seconds",
             "exits_need_approval", "routes", "created_at",
+        )  # fmt: skip
+
+
+class QuoteSerializer(serializers.Serializer[dict[str, Any]]):
+    """One account's quote, with what a unit costs and brings there after the taker's fee; or why there
+    is none (``code``, ``why``).
+    """
+
+    account = serializers.CharField()
+    code = serializers.CharField(required=False)
+    why = serializers.CharField(required=False)
+    bid = serializers.CharField(required=False)
+    ask = serializers.CharField(required=False)
+    taker_fee = serializers.CharField(required=False)
+    buys_at = serializers.CharField(required=False)
+    sells_at = serializers.CharField(required=False)
+    at = serializers.DateTimeField(required=False)
+
+
+class SpreadSerializer(Row[SpreadWatch]):
+    """The gap between accounts after fees, as last seen. ``net`` is a fraction: 0.002 is 0.2 %."""
+
+    quotes = QuoteSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = SpreadWatch
+        fields = (
+            "id", "symbol", "is_enabled", "threshold", "every", "net", "buy_on", "sell_on",
+            "looked_at", "told_at", "quotes",
         )  # fmt: skip
 
 

@@ -80,6 +80,7 @@ OPTIONS = {
     "most_alerts_window": "seconds",
     "expects_minutes": "an alarm is raised after so many minutes without an alert",
     "expects_market": "a market (XNYS) whose weekends, holidays and half days do not count for that",
+    "route_group": "a name: one of the accounts takes each entry, by price; empty: all take it",
     "senders": "jwt: users who may post, separated by commas, beside those who may post everywhere",
 }
 
@@ -184,6 +185,7 @@ def _add_route(strategy: Strategy, name: str, sizing: str, given: Mapping[str, A
     if account is None:
         raise StrategyError(f"there is no account {name!r}; make it with add_account")
     route = Route(strategy=strategy, account=account, sizing=sizing)
+    route.group = str(given.get("route_group", ""))
     for option, column in _ROUTE_OPTIONS.items():
         if option in given:
             setattr(route, column, _number(option, given[option]))

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from decimal import Decimal
 
 from celery import Task, shared_task
 from django.db import Error, InterfaceError
@@ -19,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
+from brokers.types import OrderReport
 from execution import (
     alarms,
     approvals,
@@ -41,6 +43,7 @@ from execution import (
     releasing,
     resolving,
     silence,
+    spreads,
     sweeping,
     tracing,
     venue_logins,
@@ -261,12 +264,28 @@ def check_order(order_id: str) -> None:
     except Crowded as crowded:
         _later(crowded, check_order, order_id)
         return
+    if _settled_doubt(order, state, filled):
+        run_lane(order.account_id, order.symbol)
+
+
+def book_report(order: Order, report: OrderReport) -> None:
+    """Book what a venue's stream says of an order, and go on as after an answer."""
+    state, filled = order.state, order.filled_quantity
+    with tracing.step("stream", order.signal_id, order=str(order.pk)):
+        reconcile.book(order, report, source="the venue's stream")
+    if _settled_doubt(order, state, filled):
+        hand_out(run_lane, order.account_id, order.symbol)
+
+
+def _settled_doubt(order: Order, state: str, filled: Decimal) -> bool:
+    """Go on after news of an order that was in ``state`` with so much ``filled``; whether its fate was
+    unknown and is not any more, so that its lane is free.
+    """
     order.refresh_from_db()
     if (order.state, order.filled_quantity) == (state, filled):
-        return
+        return False
     _after([order])
-    if state in UNRESOLVED and order.state not in UNRESOLVED:
-        run_lane(order.account_id, order.symbol)
+    return state in UNRESOLVED and order.state not in UNRESOLVED
 
 
 @shared_task(expires=CANCEL_WITHIN)
@@ -453,6 +472,19 @@ def sum_up_the_week() -> None:
 def look_at_venue_logins() -> None:
     """Alarm for accounts somebody must log in at their venue, soon or now."""
     venue_logins.look()
+
+
+@shared_task
+def look_at_spreads() -> None:
+    """Nudge a look at each watched instrument whose time has come; late ones are dropped."""
+    for watch_id in spreads.due(timezone.now()):
+        look_at_spread.apply_async((watch_id,), retry=False, expires=5)
+
+
+@shared_task
+def look_at_spread(watch_id: int) -> None:
+    """Compare one instrument's quotes between accounts. Nothing is traded."""
+    spreads.look(watch_id)
 
 
 @shared_task

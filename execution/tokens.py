@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -48,6 +49,7 @@ class TokenView(TokenObtainPairView):
     serializer_class = TokenSerializer
 
 
+@extend_schema_serializer(component_name="TokenRefresh")
 class RefreshSerializer(TokenRefreshSerializer):
     """Refuses tokens made before their user was last signed out everywhere."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,13 +21,24 @@ from prometheus_client.registry import Collector
 
 from brokers.models import Account
 from execution import days
-from execution.models import Alarm, Difference, Fill, Heartbeat, Order, Position, Protection, Signal
+from execution.models import (
+    Alarm,
+    Difference,
+    Fill,
+    Heartbeat,
+    Order,
+    Position,
+    Protection,
+    Signal,
+    SpreadWatch,
+)
 from execution.states import UNRESOLVED, OrderState, SignalState
 from fks_site.celery import EXITS, ORDERS, SWEEPS
 from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
 
 logger = logging.getLogger(__name__)
 
+SPREAD_AGE = timedelta(minutes=10)
 _HELD = Count("pk", filter=~Q(quantity=0))
 
 _PATIENCE: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
@@ -59,6 +70,7 @@ class DatabaseCollector(Collector):
                 *_compared(accounts),
                 *_logins(accounts),
                 *_positions(),
+                *_spreads(),
                 *_guarded(accounts),
                 *_daily_loss(accounts),
                 *_switches(),
@@ -102,6 +114,18 @@ def _orders() -> Iterator[GaugeMetricFamily]:
         "fks_oldest_waiting_order_seconds",
         "How long the oldest order that was decided and not yet sent has waited.",
         {(): _age(waiting)},
+    )
+
+
+def _spreads() -> Iterator[GaugeMetricFamily]:
+    """Of instruments somebody watches; what was seen long ago is left out."""
+    since = timezone.now() - SPREAD_AGE
+    watched = SpreadWatch.objects.filter(is_enabled=True, net__isnull=False, looked_at__gt=since)
+    yield _gauge(
+        "fks_net_spread",
+        "Widest price gap between accounts after fees, as a fraction.",
+        {(symbol,): net for symbol, net in watched.values_list("symbol", "net")},
+        "symbol",
     )
 
 

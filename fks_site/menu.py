@@ -21,6 +21,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("execution.fill", "Fills", "handshake"),
         ("execution.position", "Positions", "account_balance_wallet"),
         ("execution.protection", "Protections", "health_and_safety"),
+        ("execution.spreadwatch", "Spreads", "compare_arrows"),
         ("execution.quarantinedbody", "Quarantine", "report"),
     ),
     "Safety": (

@@ -50,6 +50,7 @@ class Event(models.TextChoices):
     CHANNEL_DOWN = "channel_down", "notifications do not arrive"
     AUDIT_BROKEN = "audit_broken", "audit trail was changed"
     ALARM_OVER = "alarm_over", "alarm over"
+    SPREAD_SEEN = "spread_seen", "price gap between accounts"
     WEEKLY_SUMMARY = "weekly_summary", "weekly summary"
     TEST = "test", "test message"
 

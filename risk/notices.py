@@ -41,6 +41,7 @@ SEVERITIES = {
     Event.CHANNEL_DOWN: Severity.ALARM,
     Event.AUDIT_BROKEN: Severity.ALARM,
     Event.ALARM_OVER: Severity.INFO,
+    Event.SPREAD_SEEN: Severity.WARNING,
     Event.WEEKLY_SUMMARY: Severity.INFO,
     Event.TEST: Severity.INFO,
 }

@@ -54,6 +54,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             "quote_currency",
             "options",
             "is_active",
+            "maker_fee",
+            "taker_fee",
             "day_zone",
             "day_starts",
         ]
@@ -158,7 +160,7 @@ class AccountAdmin(CarefulAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         columns = [
             "name", "broker", "environment", "quote_currency", "is_active", "options",
-            "day_zone", "day_starts",
+            "maker_fee", "taker_fee", "day_zone", "day_starts",
         ]  # fmt: skip
         if obj is None:
             return [(None, {"fields": [*columns, TYPED], "description": ADD_HELP})]

@@ -8,15 +8,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from brokers.dialects import book_rows
+from brokers.errors import NotSupportedError
 from brokers.exchanges import Endpoint, ExchangeProfile
 from brokers.margin import MarginTerms
 from brokers.order_form import WITH_LIMIT
 from brokers.outcome import VenueError
+from brokers.streams import OrderNews
 from brokers.transport import LooseWire, Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -24,8 +28,12 @@ from brokers.types import (
     PositionReport,
     Quote,
     TimeInForce,
+    TradingFees,
 )
 from brokers.venue_client import Market, VenueClient
+
+BOOK_DEPTH = 100
+"""Levels of an order book that are asked for where the exchange's row says nothing else."""
 
 
 class Dialect(ABC):
@@ -125,6 +133,25 @@ class Dialect(ABC):
 
     @abstractmethod
     def quote(self, client: VenueClient, market: Market) -> Quote: ...
+
+    def order_book(self, client: VenueClient, market: Market) -> OrderBook:
+        """The best levels, in base units. Raises QuoteUnavailableError when a side is empty."""
+        return book_rows.order_book(client, market, self.profile.book_depth or BOOK_DEPTH)
+
+    def trading_fees(self, market: Market) -> TradingFees | None:
+        """The exchange's ordinary schedule as ccxt knows it."""
+        return book_rows.trading_fees(market)
+
+    async def subscribe(self, client: Any) -> bool:
+        """Have ccxt.pro's ``client`` subscribed to order events; whether that had to be done."""
+        raise NotSupportedError(f"{self.profile.label} has no order stream")
+
+    def streamed(self, message: object, client: VenueClient) -> OrderNews | None:
+        """What a raw message of the stream says of an order, ``None`` if nothing.
+
+        Raises QueryFailedError for one that is about an order and cannot be read.
+        """
+        return None
 
     @abstractmethod
     def server_time(self, client: VenueClient) -> datetime | None:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from brokers.decimals import plain
+from brokers.dialects import binance_stream
 from brokers.dialects.answers import (
     Row,
     distinct,
@@ -24,6 +25,7 @@ from brokers.dialects.base import Dialect, rests
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import BINANCE_SPOT
 from brokers.outcome import VenueError
+from brokers.streams import OrderNews
 from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
@@ -158,6 +160,12 @@ class BinanceSpot(Dialect):
         if not 0 < bid <= ask or last <= 0:
             raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
         return Quote(market["symbol"], plain(bid), plain(ask), plain(last), datetime.now(UTC))
+
+    async def subscribe(self, client: Any) -> bool:
+        return await binance_stream.subscribe(client)
+
+    def streamed(self, message: object, client: VenueClient) -> OrderNews | None:
+        return binance_stream.streamed(message, client.symbol_of, STATUSES)
 
     def server_time(self, client: VenueClient) -> datetime:
         return moment(row(client.call("publicGetTime")), "serverTime", per_second=1000)

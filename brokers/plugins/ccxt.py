@@ -34,6 +34,7 @@ from brokers.errors import (
 from brokers.exchanges import ExchangeProfile, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
+from brokers.streams import OrderStream
 from brokers.transport import Attempt, ThrottledError, TooLateError
 from brokers.types import (
     AccountConfig,
@@ -45,6 +46,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -53,6 +55,7 @@ from brokers.types import (
     Permissions,
     PositionReport,
     Quote,
+    TradingFees,
 )
 from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
@@ -107,7 +110,7 @@ class CcxtPlugin(ExecutionPlugin):
         self._dialect = Unified(profile) if made is None else made()
         self._dialect.terms = margin.margin_terms(config.options, profile)
         self._prepared: set[str] = set()
-        self._profile = profile
+        self._profile, self._config = profile, config
         self._capabilities = timing.timed(profile.capabilities, config.options)
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_venue(config)
@@ -176,11 +179,29 @@ class CcxtPlugin(ExecutionPlugin):
         with self._pool.public() as client:
             return self._dialect.quote(client, client.market(symbol))
 
+    def order_book(self, symbol: str) -> OrderBook:
+        with self._pool.public() as client:
+            return self._dialect.order_book(client, client.market(symbol))
+
+    def trading_fees(self, symbol: str) -> TradingFees | None:
+        with self._pool.public() as client:
+            return self._dialect.trading_fees(client.market(symbol))
+
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         with self._pool.public() as client:
             _listed(client, symbol)
             rows = client.ask("fetch_ohlcv", symbol, "1h", None, count)
         return [_candle(row) for row in rows]
+
+    def order_stream(self) -> OrderStream:
+        if self._rehearses or not self._profile.stream:
+            raise NotSupportedError(
+                f"{self._profile.label} has no order stream that is proven; it is polled"
+            )
+        from brokers.ccxt_stream import CcxtStream
+
+        with self._pool.public() as symbols:
+            return CcxtStream(self._dialect, self._config, symbols)
 
     def health_check(self) -> Health:
         try:

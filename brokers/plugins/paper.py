@@ -31,6 +31,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -40,6 +41,7 @@ from brokers.types import (
     PositionReport,
     Quote,
     TimeInForce,
+    TradingFees,
 )
 
 if TYPE_CHECKING:
@@ -189,6 +191,13 @@ class PaperPlugin(ExecutionPlugin):
             if self._live is not None:
                 self._live.see(symbol)
             return self._book.quote(symbol, hint)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """One level on each side, which no order uses up."""
+        return paper_market.order_book(self.fetch_data(symbol))
+
+    def trading_fees(self, symbol: str) -> TradingFees:
+        return self._book.fees
 
     def _look(self, symbol: str) -> None:
         """See the market before orders are matched with it. Without an answer none of them fills."""

@@ -11,6 +11,7 @@ from execution.admin import (
     protections,
     quarantine,
     signals,
+    spreads,
     strategies,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "protections",
     "quarantine",
     "signals",
+    "spreads",
     "strategies",
 ]

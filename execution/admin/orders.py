@@ -102,7 +102,9 @@ class OrderAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         order = self.get_object(request, unquote(object_id))
-        stories = () if order is None else order_stories(Order.objects.filter(pk=order.pk))
+        stories = (
+            () if order is None else order_stories(Order.objects.filter(pk=order.pk), request.user)
+        )
         story = stories[0] if stories else None
         return super().change_view(
             request, object_id, form_url, {**(extra_context or {}), "story": story}

@@ -16,7 +16,16 @@ from django.db.models import Prefetch, QuerySet
 from brokers import access
 from execution.admin import waterfall
 from execution.alerts import Alert
-from execution.models import Fill, Order, OrderEvent, Position, Protection, Signal, SlicePlan
+from execution.models import (
+    Fill,
+    Order,
+    OrderEvent,
+    Position,
+    Protection,
+    RoutingDecision,
+    Signal,
+    SlicePlan,
+)
 
 _ALERT_FIELDS = [one.name for one in fields(Alert) if one.name != "extras"]
 _FIRST_NUMBERS = ("measured", "allowed", "limit")
@@ -60,6 +69,7 @@ class OrderStory:
     fills: tuple[Fill, ...]
     position: Position | None
     protection: Protection | None
+    routing: RoutingDecision | None
     plan: SlicePlan | None
     slices: tuple[Order, ...]
 
@@ -83,12 +93,12 @@ class SignalStory:
 
 
 def signal_story(signal: Signal, user: Any) -> SignalStory:
-    """With the orders ``user`` may see. Six queries, however many orders there are, and one more for
+    """With the orders ``user`` may see. Seven queries, however many orders there are, and one more for
     their slices, which are told of with the order they are of.
     """
     read = {name: signal.alert[name] for name in _ALERT_FIELDS if name in signal.alert}
     whole = access.seen(user, Order.objects.filter(signal=signal, parent__isnull=True))
-    orders = order_stories(whole.order_by("id"))
+    orders = order_stories(whole.order_by("id"), user)
     return SignalStory(
         signal=signal,
         alert=tuple(_lines(read)),
@@ -100,8 +110,8 @@ def signal_story(signal: Signal, user: Any) -> SignalStory:
     )
 
 
-def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
-    """Five queries, and one more where an order was worked in slices."""
+def order_stories(orders: QuerySet[Order], user: Any) -> tuple[OrderStory, ...]:
+    """As ``user`` may see them. Six queries, and one more where an order was worked in slices."""
     rows = list(
         orders.select_related(
             "account", "strategy", "signal", "parent__plan", "plan"
@@ -112,6 +122,7 @@ def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
     )
     slices = _slices_of([row for row in rows if hasattr(row, "plan")])
     held, guards = _by_lane(Position, rows), _by_lane(Protection, rows)
+    routed = _by_account(rows, user)
     return tuple(
         OrderStory(
             order=row,
@@ -120,6 +131,7 @@ def order_stories(orders: QuerySet[Order]) -> tuple[OrderStory, ...]:
             fills=tuple(row.fills.all()),
             position=held.get((row.account_id, row.symbol)),
             protection=guards.get((row.account_id, row.symbol)),
+            routing=routed.get((row.signal_id, row.account_id)),
             plan=getattr(row, "plan", None),
             slices=tuple(slices.get(row.pk, ())),
         )
@@ -142,6 +154,13 @@ def _by_lane(model: type[Any], orders: list[Order]) -> dict[tuple[int, str], Any
         symbol__in={order.symbol for order in orders},
     )
     return {(row.account_id, row.symbol): row for row in rows}
+
+
+def _by_account(orders: list[Order], user: Any) -> dict[tuple[Any, int], RoutingDecision]:
+    """Why a group's orders went to their accounts: not for those who may see some accounts only."""
+    decisions = RoutingDecision.objects.filter(signal__in={order.signal_id for order in orders})
+    decisions = access.seen(user, decisions)
+    return {(one.signal_id, int(account)): one for one in decisions for account in one.parts}
 
 
 def _judgement(verdict: Mapping[str, Any]) -> Judgement:

@@ -37,7 +37,7 @@ ROTATE = "execution.change_webhooksecret"
 
 class RouteInline(OwnChoices, TabularInline):
     model = Route
-    fields = ("account", "is_enabled", "sizing", "quantity", "percent", "atr_multiple")
+    fields = ("account", "is_enabled", "group", "sizing", "quantity", "percent", "atr_multiple")
     extra = 0
     hide_title = True
     verbose_name_plural = "routes: where its orders go, and how large they are"

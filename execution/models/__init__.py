@@ -16,7 +16,9 @@ from execution.models.orders import (
 )
 from execution.models.plans import SlicePlan
 from execution.models.positions import AccountDay, Difference, Position, Protection
+from execution.models.routing import RoutingDecision
 from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
+from execution.models.spreads import SpreadWatch
 from execution.models.strategies import Route, Strategy, WebhookSecret
 
 __all__ = [
@@ -34,9 +36,11 @@ __all__ = [
     "Protection",
     "QuarantinedBody",
     "Route",
+    "RoutingDecision",
     "SideChoices",
     "Signal",
     "SlicePlan",
+    "SpreadWatch",
     "Strategy",
     "TimeInForceChoices",
     "TypeChoices",

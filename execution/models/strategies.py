@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
@@ -329,6 +330,14 @@ class Route(models.Model):
     strategy = models.ForeignKey(Strategy, on_delete=models.CASCADE, related_name="routes")
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="routes")
     is_enabled = models.BooleanField(default=True)
+    group = models.SlugField(
+        max_length=40,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of a strategy's routes with the same group, the one with the best price after fees "
+        "takes each entry; exits go where the position is. Empty: it takes every alert.",
+    )
     sizing = models.CharField(max_length=20, choices=Sizing.choices, default=Sizing.FIXED_QUANTITY)
     quantity = MoneyField(
         null=True, blank=True, help_text="For fixed quantity, when the alert names none."
@@ -351,6 +360,9 @@ class Route(models.Model):
                 name="route_quantity_positive",
             ),
         ]
+
+    part: Mapping[str, Any] | None = None
+    """What the group's decision changed in the alert for this account; not stored here."""
 
     def __str__(self) -> str:
         return f"{self.strategy.slug} → {self.account.name}"

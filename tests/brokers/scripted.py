@@ -25,12 +25,14 @@ from brokers.sessions import forget_all
 from brokers.types import (
     AccountConfig,
     BalanceReport,
+    BookLevel,
     CancelResult,
     Candle,
     ExecutionResult,
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -41,6 +43,7 @@ from brokers.types import (
     Quote,
     Side,
     TimeInForce,
+    TradingFees,
     VenueStatus,
 )
 from execution.models import Order
@@ -48,6 +51,7 @@ from tests.factories import AccountFactory
 
 AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PRICE = Decimal(60000)
+NO_FEES = TradingFees(Decimal(0), Decimal(0))
 CAPABILITIES = Capabilities(
     order_types=frozenset(OrderType),
     time_in_force=frozenset(TimeInForce),
@@ -79,6 +83,8 @@ class Script:
     init_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
     price: Decimal = PRICE
+    book: OrderBook | None = None
+    fees: TradingFees | None = NO_FEES
     unlisted: set[str] = field(default_factory=set)
     hours: list[Candle] = field(default_factory=list)
     balances: dict[str, Decimal] = field(default_factory=lambda: {"USDT": Decimal(1_000_000)})
@@ -219,6 +225,15 @@ class ScriptedPlugin(ExecutionPlugin):
             raise UnknownSymbolError(f"there is no {symbol} here")
         price = self.script.price
         return Quote(symbol, price, price, price, datetime.now(UTC))
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The script's, else a deep one at its price."""
+        self.script.refuse_when_failing()
+        deep = (BookLevel(self.script.price, Decimal(1_000_000)),)
+        return self.script.book or OrderBook(symbol, deep, deep, datetime.now(UTC))
+
+    def trading_fees(self, symbol: str) -> TradingFees | None:
+        return self.script.fees
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         self.script.refuse_when_failing()

@@ -159,6 +159,14 @@ def no_route(desk: Desk) -> str:
     return desk.said()
 
 
+def no_venue_fits(desk: Desk) -> str:
+    other = RouteFactory.create(strategy=desk.route.strategy)
+    Route.objects.update(group="best")
+    desk.script.fees = None
+    Account.objects.filter(pk=other.account_id).update(is_active=False)
+    return desk.said()
+
+
 def nothing_to_close(desk: Desk) -> str:
     return desk.said("close", quantity=None)
 
@@ -559,6 +567,7 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.STRATEGY_DISABLED: strategy_disabled,
     R.THROTTLED: throttled,
     R.NO_ROUTE: no_route,
+    R.NO_VENUE_FITS: no_venue_fits,
     R.NOTHING_TO_CLOSE: nothing_to_close,
     R.NOTHING_TO_CANCEL: nothing_to_cancel,
     R.ALREADY_AT_TARGET: already_at_target,

@@ -330,7 +330,7 @@ def test_a_close_survives_three_failures_of_the_database(
         raise OperationalError("FATAL: sorry, too many clients already")
 
     with monkeypatch.context() as patch:
-        patch.setattr(legs, "_leg", too_many)
+        patch.setattr(legs, "read_leg", too_many)
         for _ in range(3):
             process(close)
     process(close)

@@ -574,7 +574,7 @@ def test_a_database_failure_while_deciding_is_tried_again(
 ) -> None:
     signal = SignalFactory.create(strategy=strategy)
     with monkeypatch.context() as patch:
-        patch.setattr(legs, "_leg", _raise_operational)
+        patch.setattr(legs, "read_leg", _raise_operational)
         assert process(signal) == SignalState.RECEIVED
     assert process(signal) == SignalState.EXECUTED
 

@@ -304,7 +304,7 @@ def test_the_story_takes_as_many_queries_for_many_orders(
             order=order, at=timezone.now(), event="create", to_state="denied", actor="x"
         )
     assert story.signal is not None
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(27):
         admin_client.get(page_of(story.signal))
 
 

@@ -25,7 +25,7 @@ from pytest_django import DjangoAssertNumQueries
 from brokers.models import Account, Instrument
 from execution import days, tasks
 from execution import metrics as counted
-from execution.models import Difference, Heartbeat, Order, Protection
+from execution.models import Difference, Heartbeat, Order, Protection, SpreadWatch
 from execution.states import OrderState, SignalState
 from fks_site import gauges
 from risk import audit, breakers, limits, sealing, switch
@@ -341,6 +341,11 @@ def test_the_catalogue_and_the_scrape_agree(client: Client, settings: Any) -> No
     """Every family is in docs/metrics.md with its type and labels, and nothing else is."""
     counted.webhook_requests.labels("accepted").inc(0)
     counted.order_executions.labels("binance", "accepted").inc(0)
+    counted.stream_connections.labels("binance").inc(0)
+    counted.stream_events.labels("binance", "booked").inc(0)
+    SpreadWatch.objects.create(
+        symbol="BTC/USDT", is_enabled=True, net=Decimal("0.001"), looked_at=timezone.now()
+    )
     AccountFactory.create(reconciled_at=timezone.now(), name="desk")
     PositionFactory.create(account=AccountFactory.create(name="other"))
     AccountFactory.create(name="shares", broker="schwab", options={"account": "12345678"})
@@ -379,7 +384,7 @@ def test_a_scrape_costs_the_same_however_much_there_is(
     for _ in range(3):
         FillFactory.create(order=OrderFactory.create())
 
-    with django_assert_num_queries(20):
+    with django_assert_num_queries(21):
         client.get("/metrics")
 
 

@@ -50,6 +50,7 @@ LOOK_ONLY_FOR_SECURITY = {"user", "group", "accessattempt", "accesslog"}
 ADD = {
     "riskpolicy": OFFICER,
     "strategy": OFFICER,
+    "spreadwatch": OFFICER,
     "symbolalias": OFFICER,
     "account": SECURITY,
     "channel": {SECURITY_ADMIN},

@@ -70,6 +70,7 @@ class Bybit(Venue):
             ("GET", "/v5/market/time"): Route(self._time, public),
             ("GET", "/v5/market/instruments-info"): Route(self._instruments, public),
             ("GET", "/v5/market/tickers"): Route(self._tickers, public),
+            ("GET", "/v5/market/orderbook"): Route(self._order_book, public),
             ("GET", "/v5/user/query-api"): Route(self._key_info, query, READ),
             ("GET", "/v5/account/wallet-balance"): Route(self._wallet, query, READ),
             ("GET", "/v5/account/info"): Route(self._account_info, query, READ),
@@ -193,6 +194,17 @@ class Bybit(Venue):
             "ask1Size": text(ask[0].shown) if ask else "",
         }
         return self._listed([row])
+
+    def _order_book(self, request: Request) -> Answer:
+        item = instrument_of(request.params, self.category)
+        market, most = self.ledger.markets[item.symbol], int(request.params.get("limit", "1"))
+        now = self.clock.now_ms()
+        sides = {"b": market.bids, "a": market.asks}
+        book = {
+            name: [[text(one.price), text(one.shown)] for one in levels[:most]]
+            for name, levels in sides.items()
+        }
+        return self._told({"s": item.base + item.quote, "ts": now, "u": 1, "seq": 1} | book)
 
     def _key_info(self, request: Request) -> Answer:
         granted = request.key.permissions

@@ -75,6 +75,7 @@ class Okx(Venue):
             ("GET", "public/time"): Route(self._time, public),
             ("GET", "public/instruments"): Route(self._instruments, public),
             ("GET", "market/ticker"): Route(self._ticker, public),
+            ("GET", "market/books"): Route(self._books, public),
             ("GET", "account/config"): Route(self._config, query, READ),
             ("GET", "account/balance"): Route(self._balance, query, READ),
             ("GET", "account/leverage-info"): Route(self._leverage_info, query, READ),
@@ -195,6 +196,17 @@ class Okx(Venue):
             "askPx": text(ask[0].price) if ask else "",
         }
         return result(row | {"ts": str(self.clock.now_ms())})
+
+    def _books(self, request: Request) -> Answer:
+        item = instrument_of(request.params, self.kind)
+        market, most = self.ledger.markets[item.symbol], int(request.params.get("sz", "1"))
+        size = unit(self.kind, item)
+        sides = {"bids": market.bids, "asks": market.asks}
+        book = {
+            name: [[text(one.price), text(one.shown / size), "0", "1"] for one in levels[:most]]
+            for name, levels in sides.items()
+        }
+        return result(book | {"ts": str(self.clock.now_ms())})
 
     def _config(self, request: Request) -> Answer:
         granted = request.key.permissions

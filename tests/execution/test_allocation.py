@@ -1,0 +1,151 @@
+"""A group of accounts ends where one account with all of its position would."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from brokers.types import Side
+from execution import allocation
+from execution.aims import aim, wants_flat
+from execution.alerts import Action, Alert, MarketPosition
+from risk.types import QuantityType, Refusal, SizingMethod, SizingPolicy
+
+D = Decimal
+POLICY = SizingPolicy(SizingMethod.FIXED_QUANTITY, quantity=D(1))
+
+
+def alert(action: Action = Action.BUY, **fields: Any) -> Alert:
+    return Alert(symbol="BTC/USDT", action=action, **fields)
+
+
+def traded(order: Alert, held: Decimal) -> Decimal:
+    """What an account holds once everything ``order`` asks for has filled, exits capped at it."""
+    try:
+        goal = aim(order, POLICY, held, can_short=True)
+    except Refusal:
+        return held
+    side, quantity = goal.intent.side, goal.intent.quantity
+    if not goal.intent.is_exit:
+        return held + side.sign * (D(1) if quantity is None else quantity)
+    if held * side.sign >= 0:
+        return held
+    off = abs(held) if quantity is None else min(quantity, abs(held))
+    left = held + side.sign * off
+    if not goal.reverses:
+        return left
+    second = aim(order, POLICY, left, can_short=True, exited=off).intent
+    return left + second.side.sign * (D(1) if second.quantity is None else second.quantity)
+
+
+def all_together(order: Alert, held: dict[int, Decimal], cheapest: int) -> dict[int, Decimal]:
+    """What each account holds after the group has taken ``order``."""
+    ranked = allocation.in_order(held)
+    if allocation.is_priced(order, ranked, by_target=True):
+        part = allocation.part_of_addition(order, ranked, cheapest, by_target=True)
+        parts = {cheapest: part}
+    else:
+        parts = allocation.parts(order, ranked, by_target=True) if ranked else {}
+    return {
+        account: traded(allocation.applied(order, parts[account]), quantity)
+        if account in parts
+        else quantity
+        for account, quantity in held.items()
+    }
+
+
+quantities = st.sampled_from([D(n) / 2 for n in range(1, 9)])
+sides = st.sampled_from([1, -1])
+
+
+@st.composite
+def holdings(draw: st.DrawFn) -> dict[int, Decimal]:
+    sign = draw(sides)
+    return {n: sign * draw(quantities | st.just(D(0))) for n in (1, 2, 3)}
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Alert:
+    kind = draw(st.sampled_from(["trade", "close", "reduce", "target", "turn", "flat"]))
+    quantity = draw(quantities)
+    action = draw(st.sampled_from([Action.BUY, Action.SELL]))
+    ends = MarketPosition.LONG if action is Action.BUY else MarketPosition.SHORT
+    match kind:
+        case "close":
+            return alert(Action.CLOSE, quantity=draw(st.none() | st.just(quantity)))
+        case "reduce":
+            return alert(action, quantity=quantity, reduce_only=True)
+        case "target":
+            return alert(action, market_position=ends, market_position_size=quantity)
+        case "turn":
+            return alert(action, quantity=quantity, market_position=ends)
+        case "flat":
+            return alert(action, market_position=MarketPosition.FLAT)
+    return alert(action, quantity=quantity)
+
+
+@given(holdings(), orders(), st.sampled_from([1, 2, 3]))
+def test_together_they_end_where_one_account_would(
+    held: dict[int, Decimal], order: Alert, cheapest: int
+) -> None:
+    total = sum(held.values())
+    assume(total or not wants_flat(order))
+    after = all_together(order, held, cheapest)
+    assert sum(after.values()) == traded(order, D(total))
+
+
+@given(holdings(), orders(), st.sampled_from([1, 2, 3]))
+def test_no_two_accounts_end_on_different_sides(
+    held: dict[int, Decimal], order: Alert, cheapest: int
+) -> None:
+    after = all_together(order, held, cheapest).values()
+    assert min(after) >= 0 or max(after) <= 0
+
+
+@given(holdings(), orders())
+def test_what_takes_off_touches_only_accounts_that_hold_some(
+    held: dict[int, Decimal], order: Alert
+) -> None:
+    ranked = allocation.in_order(held)
+    assume(ranked and not allocation.is_priced(order, ranked, by_target=True))
+    parts = allocation.parts(order, ranked, by_target=True)
+    assert parts
+    assert all(held[account] for account in parts)
+
+
+def test_a_sale_is_shared_out_the_largest_first() -> None:
+    held = allocation.in_order({1: D(1), 2: D(3), 3: D(2)})
+    sale = alert(Action.SELL, quantity=D(4))
+    assert allocation.parts(sale, held, by_target=True) == {
+        2: {"quantity": "3"},
+        3: {"quantity": "1"},
+    }
+
+
+def test_a_share_of_the_position_is_taken_off_everywhere() -> None:
+    half = alert(Action.CLOSE, quantity=D(50), quantity_type=QuantityType.PERCENT_OF_POSITION)
+    held = allocation.in_order({1: D(1), 2: D(3)})
+    assert allocation.parts(half, held, by_target=True) == {1: {}, 2: {}}
+
+
+def test_a_sale_of_no_known_size_goes_to_the_account_that_holds_most() -> None:
+    sale = alert(Action.SELL, quantity=D(500), quantity_type=QuantityType.QUOTE)
+    held = allocation.in_order({1: D(1), 2: D(3)})
+    assert allocation.parts(sale, held, by_target=True) == {2: {}}
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_group_that_holds_nothing_asks_for_prices(side: Side) -> None:
+    assert allocation.is_priced(alert(Action(side.value)), [], by_target=True)
+
+
+def test_only_what_differs_is_changed_in_an_alert() -> None:
+    order = alert(Action.SELL, quantity=D(4), stop_loss=D(9), comment="x")
+    assert allocation.applied(order, {}) is order
+    assert allocation.applied(order, {"quantity": "1"}).quantity == D(1)
+    closing = allocation.applied(order, allocation.CLOSE)
+    assert (closing.action, closing.quantity, closing.stop_loss) == (Action.CLOSE, None, D(9))

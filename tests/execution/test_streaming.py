@@ -1,0 +1,373 @@
+"""An order stream hurries fills up, and proves nothing alone: over a loopback WebSocket that speaks
+Binance's user data stream as the installed ccxt.pro uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal as signals
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from brokers import ccxt_stream
+from brokers.accounts import create_account
+from brokers.dialects import binance, binance_stream
+from brokers.errors import NotSupportedError, QueryFailedError
+from brokers.models import Account
+from brokers.sessions import forget_all, plugin_for
+from brokers.streams import OrderNews
+from brokers.types import FillReport, Side, VenueStatus
+from execution import streaming, tasks
+from execution.models import Fill, Heartbeat, Order, Position, Signal
+from execution.reconcile import reconcile_account
+from execution.states import OrderState
+from execution.streaming import Follower
+from tests.brokers.contract import KEYS
+from tests.execution.trading import LANE, process, send
+from tests.factories import (
+    AccountFactory,
+    OrderFactory,
+    RouteFactory,
+    StrategyFactory,
+    allow_trading,
+)
+from tests.venues.binance.user_stream import UserStream, user_stream
+from tests.venues.client import RunningVenue, running_venue
+
+D = Decimal
+AT_ONCE = 1.0
+"""Seconds within which a fill is seen."""
+
+# developers.binance.com, "User Data Streams": the example of executionReport, as a trade
+EXAMPLE: dict[str, Any] = {
+    "e": "executionReport", "E": 1499405658658, "s": "ETHBTC", "c": "mUvoqJxFIILMdfAW5iGSOW",
+    "S": "BUY", "o": "LIMIT", "f": "GTC", "q": "1.00000000", "p": "0.10264410",
+    "P": "0.00000000", "F": "0.00000000", "g": -1, "C": "", "x": "TRADE",
+    "X": "PARTIALLY_FILLED", "r": "NONE", "i": 4293153, "l": "0.40000000", "z": "0.50000000",
+    "L": "0.10264400", "n": "0.00040000", "N": "ETH", "T": 1499405658657, "t": 77,
+    "I": 8641984, "w": True, "m": False, "M": False, "O": 1499405658657, "Z": "0.05132200",
+    "Y": "0.04105760", "Q": "0.00000000",
+}  # fmt: skip
+
+
+def read(**changes: Any) -> OrderNews | None:
+    message = {"subscriptionId": 0, "event": EXAMPLE | changes}
+    return binance_stream.streamed(message, lambda _: "ETH/BTC", binance.STATUSES)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_a_trade_is_read_exactly_and_named_as_answers_name_it() -> None:
+    news = read()
+    assert news is not None
+    assert news.report is not None
+    assert news.client_order_id == "mUvoqJxFIILMdfAW5iGSOW"
+    report = news.report
+    assert (report.broker_order_id, report.symbol, report.side) == ("4293153", "ETH/BTC", Side.BUY)
+    assert (report.status, report.quantity) == (VenueStatus.PARTIALLY_FILLED, D(1))
+    assert (report.filled_quantity, report.average_price) == (D("0.5"), D("0.102644"))
+    (fill,) = report.fills
+    at = fill.at
+    assert fill == FillReport("ETHBTC-77", D("0.4"), D("0.102644"), D("0.0004"), "ETH", at)
+    assert at.isoformat() == "2017-07-07T05:34:18.657000+00:00"
+
+
+def test_a_cancel_names_the_order_it_ends() -> None:
+    news = read(x="CANCELED", X="CANCELED", c="cancel-1", C="ours")
+    assert news is not None
+    assert news.report is not None
+    assert (news.client_order_id, news.report.status) == ("ours", VenueStatus.CANCELED)
+    assert news.report.fills == ()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"X": "STRANGE"}, {"z": "much"}, {"q": None}, {"l": 0.4}, {"T": "soon"}]
+)
+def test_an_event_that_cannot_be_read_is_no_event(changes: dict[str, Any]) -> None:
+    with pytest.raises(QueryFailedError):
+        read(**changes)
+
+
+@pytest.mark.parametrize(
+    "message", [None, [], {"id": "1", "status": 200}, {"event": {"e": "balanceUpdate"}}]
+)
+def test_what_is_about_no_order_says_nothing(message: object) -> None:
+    assert binance_stream.streamed(message, str, binance.STATUSES) is None
+
+
+# --- following ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningVenue]:
+    with running_venue() as running:
+        yield running
+
+
+@pytest.fixture
+def stream(server: RunningVenue, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserStream]:
+    server.control.reset()
+    monkeypatch.setattr(streaming, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(ccxt_stream, "SUBSCRIBED_EVERY", 0.3)
+    with user_stream(server) as running:
+        yield running
+    forget_all()
+
+
+@pytest.fixture
+def account(stream: UserStream) -> Account:
+    allow_trading()
+    key, secret = KEYS["binance"]
+    made = create_account(
+        "binance",
+        broker="ccxt",
+        environment="sandbox",
+        options={"exchange": "binance", "base_url": stream.base_url},
+        credentials={"api_key": key, "api_secret": secret},
+    )
+    reconcile_account(made)
+    made.refresh_from_db()
+    return made
+
+
+@contextmanager
+def following(account: Account) -> Iterator[Follower]:
+    """A follower in a thread, connected."""
+    made: list[tuple[Follower, asyncio.AbstractEventLoop]] = []
+    ready = threading.Event()
+
+    async def run() -> None:
+        follower = Follower(account)
+        made.append((follower, asyncio.get_running_loop()))
+        ready.set()
+        await follower.run()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(10)
+    follower, loop = made[0]
+    try:
+        yield follower
+    finally:
+        loop.call_soon_threadsafe(follower.stop)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> float:
+    """How long it took until ``condition`` held."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def _is_booked(count: int) -> bool:
+    return Fill.objects.count() == count
+
+
+def resting(account: Account, quantity: str = "0.01") -> Order:
+    """A limit order that rests at the venue."""
+    strategy = StrategyFactory.create()
+    RouteFactory.create(strategy=strategy, account=account)
+    process(send(strategy, quantity=quantity, order_type="limit", price="50000"))
+    order = Order.objects.get(account=account)
+    assert order.state == OrderState.OPEN
+    return order
+
+
+def subscribed(stream: UserStream, times: int = 1) -> None:
+    until(lambda: stream.subscriptions >= times)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+class TestFollowing:
+    def test_fills_are_seen_well_within_a_second_and_never_twice(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        control = stream.venue.control
+        with following(account):
+            subscribed(stream)
+            for count, quantity in enumerate(("0.004", "0.006"), start=1):
+                control.fill("binance", order.broker_order_id, quantity)
+                assert until(partial(_is_booked, count)) < AT_ONCE
+            until(lambda: Order.objects.get(pk=order.pk).state == OrderState.FILLED)
+        tasks.check_order(str(order.pk))
+        reconcile_account(Account.objects.get(pk=account.pk))
+        assert Fill.objects.count() == 2
+        answered = plugin_for(account).trades_since(LANE, order.created_at)
+        booked = set(Fill.objects.values_list("trade_id", "quantity", "price", "fee"))
+        assert booked == {(one.trade_id, one.quantity, one.price, one.fee) for one in answered}
+        assert Position.objects.get().quantity == D("0.00999")  # the fee is taken in the coin
+        assert Signal.objects.get().state == "executed"
+
+    def test_doubled_events_are_booked_once(self, account: Account, stream: UserStream) -> None:
+        order = resting(account)
+        stream.doubles = True
+        with following(account):
+            subscribed(stream)
+            stream.venue.control.fill("binance", order.broker_order_id, "0.004")
+            until(lambda: Fill.objects.count() == 1)
+            stream.venue.control.fill("binance", order.broker_order_id, "0.006")
+            until(lambda: Order.objects.get(pk=order.pk).state == OrderState.FILLED)
+        assert Fill.objects.count() == 2
+
+    def test_what_happened_while_nobody_listened_is_asked_for_after_connecting(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        with following(account):
+            subscribed(stream)
+            stream.is_silent = True
+            stream.cut()
+            stream.venue.control.fill("binance", order.broker_order_id, "0.01")
+            until(lambda: Order.objects.get(pk=order.pk).state == OrderState.FILLED)
+            subscribed(stream, times=2)
+        assert stream.sent == [one for one in stream.sent if one["x"] != "TRADE"]
+
+    def test_a_subscription_the_venue_ends_is_made_anew(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        with following(account):
+            subscribed(stream)
+            stream.end_subscription()
+            subscribed(stream, times=2)
+            stream.venue.control.fill("binance", order.broker_order_id, "0.01")
+            assert until(lambda: Fill.objects.count() == 1) < AT_ONCE
+
+    def test_an_event_waits_for_the_answer_to_the_placement(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = OrderFactory.create(
+            account=account, state=OrderState.SUBMITTING, type="limit", price=D(50000), attempt=1
+        )
+        trade = EXAMPLE | {"s": "BTCUSDT", "c": order.client_order_id, "q": "0.01", "z": "0.01"}
+        trade |= {"l": "0.01", "L": "50000", "X": "FILLED", "Z": "500", "n": "0", "N": None}
+        with following(account):
+            subscribed(stream)
+            stream.send(trade)
+            time.sleep(0.3)
+            assert Order.objects.get(pk=order.pk).state == OrderState.SUBMITTING
+            Order.objects.filter(pk=order.pk).update(state=OrderState.OPEN)
+            until(lambda: Order.objects.get(pk=order.pk).state == OrderState.FILLED)
+        assert Fill.objects.get().trade_id == "BTCUSDT-77"
+
+    def test_other_peoples_orders_are_left_alone(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        with following(account):
+            subscribed(stream)
+            stream.send(EXAMPLE)
+            stream.venue.control.fill("binance", order.broker_order_id, "0.01")
+            until(lambda: Fill.objects.count() == 1)
+        assert Order.objects.count() == 1
+
+    def test_what_cannot_be_read_makes_it_ask_the_venue(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        with following(account):
+            subscribed(stream)
+            stream.is_silent = True
+            stream.venue.control.fill("binance", order.broker_order_id, "0.01")
+            time.sleep(0.2)
+            stream.is_silent = False
+            stream.send(EXAMPLE | {"X": "STRANGE"})
+            until(lambda: Order.objects.get(pk=order.pk).state == OrderState.FILLED)
+
+    def test_a_refused_key_is_tried_again_after_a_pause(
+        self, account: Account, stream: UserStream, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stream.refuses = True
+        with following(account):
+            until(lambda: any("not subscribed" in one.message for one in caplog.records))
+            stream.refuses = False
+            subscribed(stream)
+        logged = " ".join(one.getMessage() for one in caplog.records)
+        assert "signature" not in logged.lower()
+        assert KEYS["binance"][1] not in logged
+
+    def test_it_shows_that_it_lives_and_ends_with_its_account(
+        self, account: Account, stream: UserStream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streaming, "BEAT_EVERY", 0.1)
+        with following(account):
+            subscribed(stream)
+            until(lambda: Heartbeat.objects.filter(name=f"stream {account.pk}").exists())
+            Account.objects.filter(pk=account.pk).update(version=account.version + 1)
+            subscribed(stream, times=2)  # with the account as it is now
+            Account.objects.filter(pk=account.pk).update(is_active=False)
+            time.sleep(0.5)
+
+    def test_the_command_follows_until_sigterm_and_alone(
+        self, account: Account, stream: UserStream
+    ) -> None:
+        order = resting(account)
+        name = str(connection.settings_dict["NAME"])
+        url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+        command = [sys.executable, "manage.py", "stream_account", "binance"]
+        environment = {**os.environ, "DATABASE_URL": url}
+        with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment) as process:
+            try:
+                until(lambda: stream.subscriptions == 1, 60)
+                with pytest.raises(CommandError, match="somebody follows binance already"):
+                    call_command("stream_account", "binance")
+                stream.venue.control.fill("binance", order.broker_order_id, "0.01")
+                assert until(lambda: Fill.objects.count() == 1) < AT_ONCE * 2
+                process.send_signal(signals.SIGTERM)
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
+# --- who has none ---------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nobody", "there is no account 'nobody'"),
+        ("paper", "has no order stream"),
+        ("off", "is switched off"),
+    ],
+)
+def test_who_cannot_be_followed_is_told_why(name: str, said: str) -> None:
+    AccountFactory.create(name="paper")
+    AccountFactory.create(name="off", is_active=False)
+    with pytest.raises(CommandError, match=said):
+        call_command("stream_account", name)
+
+
+@pytest.mark.django_db
+def test_an_exchange_whose_stream_nobody_has_proven_has_none(server: RunningVenue) -> None:
+    key, secret = KEYS["kraken"]
+    made = create_account(
+        "kraken",
+        broker="ccxt",
+        environment="sandbox",
+        options={"exchange": "kraken", "base_url": server.base_url},
+        credentials={"api_key": key, "api_secret": secret},
+    )
+    with pytest.raises(NotSupportedError, match="Kraken spot has no order stream"):
+        plugin_for(made).order_stream()
