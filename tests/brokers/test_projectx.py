@@ -199,6 +199,24 @@ def test_a_trade_counts_in_units_and_pays_its_fees() -> None:
     assert (fill.quantity, fill.price, fill.fee) == (D(100), D("6000.25"), D("2.8"))
 
 
+def test_voided_trades_did_not_happen(venue: RunningVenue, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = projectx_plugin(venue.base_url)
+    plugin.execute_order(contracts())
+    plugin.execute_order(contracts(1))
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    ask = plugin._ask
+
+    def voiding(path: str, body: dict[str, Any]) -> Any:
+        answer = dict(ask(path, body))
+        if path == "Trade/search":
+            first, *rest = answer["trades"]
+            answer["trades"] = [{**first, "voided": True}, *rest]
+        return answer
+
+    monkeypatch.setattr(plugin, "_ask", voiding)
+    assert [one.quantity for one in plugin.trades_since(SPOO, since)] == [D(100)]
+
+
 @pytest.mark.parametrize("status", ["0", "7"])
 def test_a_status_that_says_nothing_is_no_answer(status: str) -> None:
     found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
