@@ -5,6 +5,7 @@ Reading needs Django's view permission of the model, doing its add or change per
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -248,10 +249,23 @@ class BreakerView(ReadView[CircuitBreaker]):
     @action(methods=["post"], detail=True, permission_classes=[MayOperate])
     def reset(self, request: Request, name: str) -> Response:
         """Close the breaker: the next order goes to the venue at once."""
+        return self._operate(request, commands.reset_breaker)
+
+    @extend_schema(request=requests.ReasonSerializer, responses=serializers.BreakerSerializer)
+    @action(methods=["post"], detail=True, permission_classes=[MayOperate])
+    def trip(self, request: Request, name: str) -> Response:
+        """Open the breaker: no order is sent until it is reset, or until the venue has answered
+        questions again.
+        """
+        return self._operate(request, commands.trip_breaker)
+
+    def _operate(
+        self, request: Request, operate: Callable[[CircuitBreaker, str], None]
+    ) -> Response:
         reason = given(requests.ReasonSerializer, request.data).validated_data["reason"]
         breaker = self.get_object()
         with acting(request):
-            commands.reset_breaker(breaker, reason)
+            operate(breaker, reason)
         return Response(self.get_serializer(breaker).data)
 
 

@@ -215,6 +215,13 @@ def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
     breaker.refresh_from_db()
 
 
+def trip_breaker(breaker: CircuitBreaker, reason: str) -> None:
+    """Open ``breaker``, with its audit row."""
+    with transaction.atomic():
+        breakers.trip(breaker, reason)
+    breaker.refresh_from_db()
+
+
 def switch_trading(
     *, mode: str, scope: str, key: str, reason: str
 ) -> tuple[TradingState, Proposal | None]:

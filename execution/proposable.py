@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from execution.halting import Mode, press
 from execution.models import Strategy
 from risk import audit, switch
+from risk.arithmetic import text
 from risk.models import IPAllowlist, TradingState
 from risk.proposals import Kind, Payload, Secrets, Shown, register
 
@@ -45,6 +48,14 @@ RELEASE = register(
 
 
 # --- who may post to a strategy -------------------------------------------------------------------
+
+
+def senders_payload(strategy: Strategy) -> Payload:
+    """The allowlist ``strategy`` is to have, as a proposal has it."""
+    return {
+        "strategy": strategy.slug,
+        "allowlist": strategy.allowlist.name if strategy.allowlist else "",
+    }
 
 
 def _strategy(payload: Payload) -> Strategy:
@@ -134,5 +145,65 @@ APPROVAL = register(
         after=lambda payload: dict(payload["mode"]),
         loosens=_frees,
         apply=_set_approval,
+    )
+)
+
+
+# --- what a strategy asks of its alerts -----------------------------------------------------------
+
+LEAST_COLUMNS, FLAG_COLUMNS = (
+    ("min_confidence", "min_reward_risk"),
+    ("requires_confidence", "requires_reward_risk"),
+)
+DEMAND_COLUMNS = (*LEAST_COLUMNS, *FLAG_COLUMNS, "max_drift")
+
+
+def demands_payload(strategy: Strategy) -> Payload:
+    """What ``strategy`` is to ask of an entry, as a proposal has it."""
+    return {"strategy": strategy.slug, "demands": _demands(strategy)}
+
+
+def _demands(strategy: Strategy) -> Shown:
+    values = {name: getattr(strategy, name) for name in DEMAND_COLUMNS}
+    return {
+        name: text(value) if isinstance(value, Decimal) else value for name, value in values.items()
+    }
+
+
+def _asks_less(payload: Payload, _secrets: Secrets) -> bool:
+    before, after = _demands(_strategy(payload)), payload["demands"]
+    if any(before[name] and not after[name] for name in FLAG_COLUMNS):
+        return True
+    if any(_is_less(after[name], before[name]) for name in LEAST_COLUMNS):
+        return True
+    drift, wanted = before["max_drift"], after["max_drift"]
+    return drift is not None and (wanted is None or Decimal(wanted) > Decimal(drift))
+
+
+def _is_less(after: str | None, before: str | None) -> bool:
+    return before is not None and (after is None or Decimal(after) < Decimal(before))
+
+
+def _set_demands(payload: Payload, _secrets: Secrets, reason: str) -> None:
+    row = _strategy(payload)
+    before = _demands(row)
+    for name in DEMAND_COLUMNS:
+        field = Strategy._meta.get_field(name)
+        setattr(row, name, field.to_python(payload["demands"][name]))
+    row.save(update_fields=DEMAND_COLUMNS)
+    after = _demands(row)
+    audit.record("strategy.changed", f"strategy {row}", before=before, after=after, reason=reason)
+
+
+DEMANDS = register(
+    Kind(
+        name="demands",
+        label="Let a strategy ask less of its alerts",
+        right="execution.change_strategy",
+        subject=lambda payload: f"demands of strategy {payload['strategy']}",
+        before=lambda payload: _demands(_strategy(payload)),
+        after=lambda payload: dict(payload["demands"]),
+        loosens=_asks_less,
+        apply=_set_demands,
     )
 )

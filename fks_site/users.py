@@ -26,32 +26,6 @@ from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 
-class _MembershipAdmin(AuditedAdmin):
-    """Records what a row is a member of beside its columns: rights are many-to-many."""
-
-    memberships: tuple[str, ...] = ()
-
-    def save_related(
-        self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool
-    ) -> None:
-        before = self._members(form.instance)
-        super().save_related(request, form, formsets, change)
-        after = self._members(form.instance)
-        if before != after:
-            audit.record(
-                f"{self.audit_name}.rights_changed",
-                f"{self.audit_name} {form.instance}",
-                before=before,
-                after=after,
-                reason=form.cleaned_data[REASON],
-            )
-
-    def _members(self, row: models.Model) -> dict[str, list[str]]:
-        return {
-            name: sorted(str(one) for one in getattr(row, name).all()) for name in self.memberships
-        }
-
-
 class RestrictableUserForm(UserChangeForm):  # type: ignore[misc]
     """A user with the accounts they work with. Nothing chosen while restricted is no account at all."""
 
@@ -108,11 +82,12 @@ def restrict(user: User, accounts: list[Account] | None, *, reason: str) -> None
         )
 
 
-class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
+class UserAdmin(AuditedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     """Only a superuser makes another one, and nobody else changes rights of their own."""
 
     audit_name = "user"
     memberships = ("groups", "user_permissions")
+    membership_event = "rights_changed"
     form = RestrictableUserForm
     fieldsets = (
         *(auth_admin.UserAdmin.fieldsets or ()),
@@ -198,11 +173,12 @@ class UserAdmin(_MembershipAdmin, auth_admin.UserAdmin):  # type: ignore[type-ar
         return ", ".join(one.name for one in user.account_restriction.accounts.all()) or "none"
 
 
-class GroupAdmin(_MembershipAdmin, auth_admin.GroupAdmin):
+class GroupAdmin(AuditedAdmin, auth_admin.GroupAdmin):
     """The four roles are fixed; groups of one's own are not."""
 
     audit_name = "group"
     memberships = ("permissions",)
+    membership_event = "rights_changed"
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and obj.name in RIGHTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -26,13 +26,28 @@ from execution.admin import lab
 from execution.authentication import new_secret
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
-from execution.proposable import APPROVAL, APPROVAL_COLUMNS, SENDERS, approval_payload
+from execution.proposable import (
+    APPROVAL,
+    APPROVAL_COLUMNS,
+    DEMAND_COLUMNS,
+    DEMANDS,
+    SENDERS,
+    approval_payload,
+    demands_payload,
+    senders_payload,
+)
 from risk import audit, proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
 GRACE = timedelta(hours=24)
 ROTATE = "execution.change_webhooksecret"
+PROPOSABLE = (
+    (SENDERS, ("allowlist",), senders_payload),
+    (APPROVAL, APPROVAL_COLUMNS, approval_payload),
+    (DEMANDS, DEMAND_COLUMNS, demands_payload),
+)
+"""What may take another person, the columns it is about, and how it is put to them."""
 
 
 class RouteInline(OwnChoices, TabularInline):
@@ -83,6 +98,8 @@ class RotateForm(ReasonForm):
 @admin.register(Strategy)
 class StrategyAdmin(AuditedAdmin):
     audit_name = "strategy"
+    memberships = ("senders",)
+    membership_event = "senders_changed"
     inline_audit_names: ClassVar[Mapping[Any, str]] = {Route: "route", WebhookSecret: "secret"}
     inlines = (RouteInline, SecretInline)
     list_display = ("slug", "is_enabled", "auth", "format", "allowlist", "accounts", "note")
@@ -206,27 +223,25 @@ class StrategyAdmin(AuditedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change and obj.auth != Strategy.Auth.JWT:
             obj.is_enabled = False  # it has no secret yet
-        if change and "allowlist" in form.changed_data:
-            self._propose_senders(request, obj, form.cleaned_data[REASON])
-        if change and set(APPROVAL_COLUMNS) & set(form.changed_data):
-            self._propose_approval(request, obj, form.cleaned_data[REASON])
+        for kind, columns, payload in PROPOSABLE if change else ():
+            if set(columns) & set(form.changed_data):
+                self._propose(request, obj, kind, columns, payload(obj), form.cleaned_data[REASON])
         super().save_model(request, obj, form, change)
 
-    def _propose_senders(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
-        """Other senders may take another person: until then the stored allowlist stays."""
-        wanted = obj.allowlist.name if obj.allowlist else ""
-        payload = {"strategy": obj.slug, "allowlist": wanted}
-        if proposals.must_wait(SENDERS.name, payload):
-            self.note_proposal(request, proposals.submit(SENDERS.name, payload, reason=reason))
-            obj.allowlist = Strategy.objects.get(pk=obj.pk).allowlist
-
-    def _propose_approval(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
-        """Less approval may take another person: until then the stored mode stays."""
-        payload = approval_payload(obj)
-        if proposals.must_wait(APPROVAL.name, payload):
-            self.note_proposal(request, proposals.submit(APPROVAL.name, payload, reason=reason))
+    def _propose(
+        self,
+        request: HttpRequest,
+        obj: Strategy,
+        kind: proposals.Kind,
+        columns: Sequence[str],
+        payload: proposals.Payload,
+        reason: str,
+    ) -> None:
+        """What loosens may take another person: until then the stored columns stay."""
+        if proposals.must_wait(kind.name, payload):
+            self.note_proposal(request, proposals.submit(kind.name, payload, reason=reason))
             stored = Strategy.objects.get(pk=obj.pk)
-            for name in APPROVAL_COLUMNS:
+            for name in columns:
                 setattr(obj, name, getattr(stored, name))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:

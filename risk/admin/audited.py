@@ -34,10 +34,13 @@ def reason_field(**attributes: str) -> forms.CharField:
 class AuditedAdmin(CarefulAdmin):
     """Asks for a reason with every change, and records the change in its own transaction.
 
-    ``audit_name`` is the first half of the events' kind, for the model and for its inlines.
+    ``audit_name`` is the first half of the events' kind, for the model and for its inlines;
+    ``memberships`` are columns beside the row's own, recorded as ``membership_event``.
     """
 
     audit_name = ""
+    memberships: tuple[str, ...] = ()
+    membership_event = ""
     inline_audit_names: ClassVar[Mapping[type[models.Model], str]] = {}
     delete_confirmation_template = "fks/delete_confirmation.html"
 
@@ -84,6 +87,24 @@ class AuditedAdmin(CarefulAdmin):
         after = _stored(obj)
         if before != after:
             self._record("changed" if change else "created", self.audit_name, obj, form, before)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        before = self._members(form.instance)
+        super().save_related(request, form, formsets, change)
+        after = self._members(form.instance)
+        if before != after:
+            audit.record(
+                f"{self.audit_name}.{self.membership_event}",
+                _subject(self.audit_name, form.instance),
+                before=before,
+                after=after,
+                reason=form.cleaned_data[REASON],
+            )
+
+    def _members(self, row: models.Model) -> dict[str, list[str]]:
+        return {
+            name: sorted(str(one) for one in getattr(row, name).all()) for name in self.memberships
+        }
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         before = {id(one.instance): _stored(one.instance) for one in formset.initial_forms}

@@ -94,6 +94,7 @@ ACTIONS = {
     "/orders/{order}/cancel": {},
     "/orders/{order}/amend": {"price": "50000"},
     "/breakers/desk/reset": {"reason": "the venue is back"},
+    "/breakers/desk/trip": {"reason": "they announced an outage"},
     "/trading-state": {"state": "halted", "reason": "a drill"},
 }
 
@@ -474,6 +475,18 @@ def test_a_breaker_is_reset_with_a_reason(operator: Callable[..., Any], desk: Ac
     assert CircuitBreaker.objects.get(account=desk).state == "closed"
     event = AuditEvent.objects.get(kind="breaker.reset")
     assert (event.actor, event.reason) == ("olivia", "it is over")
+
+
+def test_a_breaker_is_tripped_with_a_reason(operator: Callable[..., Any], desk: Account) -> None:
+    breakers.of_account(desk.pk)
+    assert operator("/breakers/desk/trip", {}).status_code == 400
+
+    answer = operator("/breakers/desk/trip", {"reason": "they announced an outage"})
+
+    assert answer.status_code == 200
+    assert (answer.json()["account"], answer.json()["state"]) == ("desk", "open")
+    event = AuditEvent.objects.get(kind="breaker.tripped")
+    assert (event.actor, event.reason) == ("olivia", "they announced an outage")
 
 
 def test_a_venues_breaker_is_addressed_by_its_venue(

@@ -488,6 +488,7 @@ def test_the_api_does_things_on_ones_own_account(role: str, mine: Desk, theirs: 
     assert post(f"orders/{theirs.order.pk}/cancel") == absent
     assert post(f"orders/{theirs.order.pk}/amend", price="1") == absent
     assert post("breakers/theirs/reset", reason="x") == absent
+    assert post("breakers/theirs/trip", reason="x") == absent
     placed = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.01"}
     assert post("orders", account="theirs", **placed) == (422 if role in DESK else 403)
     assert not Signal.objects.filter(auth="operator").exists()

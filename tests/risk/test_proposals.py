@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential
+from execution.proposable import demands_payload
 from risk import audit, proposals, switch
 from risk.models import (
     AllowedNetwork,
@@ -283,6 +284,59 @@ def test_less_approval_waits_and_more_of_it_does_not(
     assert tuple(getattr(strategy, name) for name in columns) == wanted
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "at_once"),
+    [
+        ("min_confidence", "0.59", False),
+        ("min_confidence", None, False),
+        ("min_confidence", "0.61", True),
+        ("requires_confidence", False, False),
+        ("min_reward_risk", "1.99", False),
+        ("min_reward_risk", None, False),
+        ("min_reward_risk", "2.01", True),
+        ("requires_reward_risk", False, False),
+        ("max_drift", "0.011", False),
+        ("max_drift", None, False),
+        ("max_drift", "0.009", True),
+    ],
+)
+def test_a_strategy_that_asks_less_waits_and_one_that_asks_more_does_not(
+    column: str, value: Any, at_once: bool
+) -> None:
+    strategy = StrategyFactory.create(
+        slug="trend",
+        min_confidence=Decimal("0.6"),
+        requires_confidence=True,
+        min_reward_risk=Decimal(2),
+        requires_reward_risk=True,
+        max_drift=Decimal("0.01"),
+    )
+    expected = Decimal(value) if isinstance(value, str) else value
+    setattr(strategy, column, expected)
+    assert done("demands", demands_payload(strategy)) is at_once
+    if not at_once:
+        strategy.refresh_from_db()
+        assert getattr(strategy, column) != expected, "until then the stored one holds"
+        proposals.approve(Proposal.objects.get().pk, person("bert"), "ok")
+    strategy.refresh_from_db()
+    assert getattr(strategy, column) == expected
+
+
+def test_a_strategy_that_asks_less_is_proposed_from_its_page() -> None:
+    strategy = StrategyFactory.create(slug="trend", min_confidence=Decimal("0.6"), is_enabled=False)
+    url = reverse("admin:execution_strategy_change", args=[strategy.pk])
+    anna = client_of(person("anna"))
+    form = strategy_form(anna.get(url))
+    form |= {"min_confidence": "0.5", "note": "new", "reason": "too few"}
+    answer = anna.post(url, form, follow=True)
+    assert "Another person" in answer.text, answer.context["errors"]
+    strategy.refresh_from_db()
+    assert (strategy.min_confidence, strategy.note) == (Decimal("0.6"), "new"), "the rest holds"
+    proposal = Proposal.objects.get()
+    assert proposal.subject == "demands of strategy trend"
+    assert (proposal.before["min_confidence"], proposal.after["min_confidence"]) == ("0.6", "0.5")
+
+
 def test_less_approval_is_proposed_from_the_strategys_page() -> None:
     strategy = StrategyFactory.create(slug="trend", needs_approval=True, is_enabled=False)
     url = reverse("admin:execution_strategy_change", args=[strategy.pk])
@@ -294,6 +348,19 @@ def test_less_approval_is_proposed_from_the_strategys_page() -> None:
     strategy.refresh_from_db()
     assert (strategy.needs_approval, strategy.note) == (True, "new"), "the rest of the form holds"
     assert Proposal.objects.get().subject == "approval mode of strategy trend"
+
+
+def test_who_may_post_to_a_strategy_is_audited() -> None:
+    strategy = StrategyFactory.create(slug="trend", is_enabled=False)
+    olga = person("olga")
+    url = reverse("admin:execution_strategy_change", args=[strategy.pk])
+    anna = client_of(person("anna"))
+    form = strategy_form(anna.get(url)) | {"senders": [olga.pk], "reason": "she runs it"}
+    anna.post(url, form)
+    assert list(strategy.senders.all()) == [olga]
+    event = AuditEvent.objects.get(kind="strategy.senders_changed")
+    assert (event.subject, event.actor, event.reason) == ("strategy trend", "anna", "she runs it")
+    assert (event.before, event.after) == ({"senders": []}, {"senders": ["olga"]})
 
 
 def strategy_form(page: Any) -> dict[str, Any]:
