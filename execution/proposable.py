@@ -188,8 +188,8 @@ def _set_demands(payload: Payload, _secrets: Secrets, reason: str) -> None:
     row = _strategy(payload)
     before = _demands(row)
     for name in DEMAND_COLUMNS:
-        field = Strategy._meta.get_field(name)
-        setattr(row, name, field.to_python(payload["demands"][name]))
+        value = payload["demands"][name]
+        setattr(row, name, Decimal(value) if isinstance(value, str) else value)
     row.save(update_fields=DEMAND_COLUMNS)
     after = _demands(row)
     audit.record("strategy.changed", f"strategy {row}", before=before, after=after, reason=reason)
