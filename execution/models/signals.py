@@ -53,6 +53,12 @@ class Signal(models.Model):
                 name="signal_undecided",
                 condition=Q(state="received"),
             ),
+            models.Index(
+                fields=["strategy", "symbol", "-id"],
+                name="signal_undecided_closing",
+                condition=Q(state="received")
+                & (Q(action="close") | Q(alert__market_position="flat")),
+            ),
             models.Index(fields=["state", "-id"], name="signal_by_state"),
             models.Index(
                 fields=["action", "-id"],
