@@ -1,4 +1,4 @@
-"""How much of their limits the accounts use, as their latest order was judged."""
+"""How much of their limits the accounts use, as their latest order that passed was judged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from brokers.models import Account
 from execution.models import Order
+from execution.states import OrderState
 
 NEARLY = Decimal("0.8")
 
@@ -39,7 +40,8 @@ class Use:
 
 def latest(request: HttpRequest) -> list[Use]:
     """The most used first, of the accounts whoever asks may see. Two queries."""
-    newest = Order.objects.filter(account=OuterRef("pk")).exclude(verdicts=[]).order_by("-id")
+    passed = Order.objects.filter(account=OuterRef("pk")).exclude(state=OrderState.DENIED)
+    newest = passed.exclude(verdicts=[]).order_by("-id")
     accounts = admin.site.get_model_admin(Account).get_queryset(request)
     last = accounts.filter(is_active=True).values_list(Subquery(newest.values("pk")[:1]), flat=True)
     orders = Order.objects.filter(pk__in=[key for key in last if key]).select_related("account")

@@ -265,7 +265,7 @@ class Fill(models.Model):
     class Meta:
         ordering: ClassVar[list[str]] = ["-id"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["account", "trade_id"], name="trade_once_per_account"),
+            models.UniqueConstraint(fields=["trade_id", "account"], name="trade_once_per_account"),
             models.CheckConstraint(
                 condition=Q(quantity__gt=Decimal(0), price__gt=Decimal(0)),
                 name="fill_numbers_positive",

@@ -124,6 +124,7 @@ def test_a_rows_actions_are_reached_by_keyboard(open_page: Any, complaints: list
     page.keyboard.press("Escape")
     expect(page.get_by_role("link", name="Ask the venue now")).to_be_hidden()
     page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Ask the venue now")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Cancel order")).to_be_focused()
     page.keyboard.press("Enter")

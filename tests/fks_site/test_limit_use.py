@@ -42,6 +42,9 @@ def test_the_most_used_limit_comes_first(admin_client: Client) -> None:
         ],
     )
     OrderFactory.create(account=account)  # an operator's: nothing was judged
+    OrderFactory.create(
+        account=account, state="denied", verdicts=[verdict("max_order_value", "9000", "1000")]
+    )
     page = shown(admin_client)
     rules = ["max_position_value", "daily_loss", "max_order_value"]
     places = [page.index(f'<th scope="row" data-label="Limit">{rule}') for rule in rules]

@@ -8,7 +8,7 @@ import pytest
 from django.contrib import admin
 from django.core.cache import cache
 from django.db import DataError, connection
-from django.db.models import Func, IntegerField, TextField
+from django.db.models import Func, IntegerField, Model, TextField
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -18,8 +18,8 @@ from brokers.admin import paging
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.filters import values_of
 from brokers.admin.paging import KeyPage, NewestFirst, key_page
-from execution.models import Order
-from risk.models import AuditEvent
+from execution.models import Fill, Order, QuarantinedBody, Signal
+from risk.models import AuditEvent, LimitHit
 from tests.factories import AccountFactory, OrderFactory
 
 pytestmark = pytest.mark.django_db
@@ -229,6 +229,24 @@ def test_choices_of_a_filter_are_read_from_the_index(admin_client: Client) -> No
         "a.one",
         "a.one",
     ]
+
+
+SEARCHED = [
+    (Order, "id"), (Order, "signal_id"), (Order, "client_order_id"), (Order, "broker_order_id"),
+    (Order, "symbol"), (Order, "account_id"), (Order, "strategy_id"), (Order, "state"),
+    (Signal, "id"), (Signal, "symbol"), (Signal, "strategy_id"), (Signal, "state"),
+    (Fill, "trade_id"), (Fill, "order_id"), (Fill, "symbol"), (Fill, "account_id"),
+    (AuditEvent, "kind"), (AuditEvent, "actor"), (AuditEvent, "correlation_id"),
+    (LimitHit, "rule"), (LimitHit, "account_id"), (QuarantinedBody, "code"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "column"), SEARCHED)
+def test_an_index_begins_with_what_is_looked_for(model: type[Model], column: str) -> None:
+    with connection.cursor() as cursor:
+        known = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    leading = {one["columns"][0] for one in known.values() if one["index"] or one["unique"]}
+    assert column in leading
 
 
 def test_the_audit_trail_is_searched_by_correlation_id_and_by_words(admin_client: Client) -> None:

@@ -196,6 +196,12 @@ def test_a_session_ends_when_left_alone_and_after_eight_hours(olivia: User, cloc
         answer = client.get(reverse("admin:dashboard"))
     assert answer.status_code == 401, "what the page polls by itself keeps no session alive"
     client.force_login(olivia)
+    client.get(reverse("admin:unknown_desk"))
+    for _ in range(6):
+        clock.shift(timedelta(minutes=6))
+        answer = client.get(reverse("admin:unknown_desk"), headers={"HX-Request": "true"})
+    assert answer.status_code == 302, "nor does a page that asks for itself again"
+    client.force_login(olivia)
     for _ in range(24):
         assert client.get("/admin/").status_code == 200
         clock.shift(timedelta(minutes=20, seconds=1))
