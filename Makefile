@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
-.PHONY: run test e2e lint bench chaos race simulate soak drill lock runtime dev
+.PHONY: run test e2e lint docs bench chaos race simulate soak drill lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
@@ -35,6 +35,11 @@ lint: dev
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -W ignore manage.py makemigrations --check --dry-run
+
+# The documentation as a site, in site/; a broken link or a page outside the navigation ends it.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: dev
+	@exec $(PY) -m mkdocs build --strict --quiet $(ARGS)
 
 # Accepting, beside services that do less; wants Debian's wrk. The other benchmarks: docs/performance.md.
 bench: dev
