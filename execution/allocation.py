@@ -48,7 +48,7 @@ def applied(alert: Alert, part: Part | None) -> Alert:
     """``alert`` as one account takes it."""
     if not part:
         return alert
-    stored = alert.to_json() | part
+    stored = {**alert.to_json(), **part}
     return Alert.from_json({name: value for name, value in stored.items() if value is not None})
 
 

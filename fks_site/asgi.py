@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from django.conf import settings
+from django.urls import resolve
 
 from fks_site.gate import BodyLimit, Gate
 from fks_site.wsgi import application as django_application
@@ -19,3 +21,8 @@ application = Gate(
         BodyLimit("", settings.DATA_UPLOAD_MAX_MEMORY_SIZE or settings.MAX_BODY_BYTES),
     ),
 )
+
+# Else the first request would load every page, and the collector walk through all of them for ever.
+resolve("/ready")
+gc.collect()
+gc.freeze()

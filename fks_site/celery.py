@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any, Self
@@ -143,6 +144,13 @@ def give_way(sender: Any, **_: Any) -> None:
     """On a busy machine alerts are accepted first, then exits decided, then everything else."""
     if EXITS not in sender.app.amqp.queues.consume_from:
         os.nice(5)
+
+
+@worker_ready.connect
+def spare_the_collector(**_: Any) -> None:
+    """What was loaded at the start stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @worker_ready.connect
