@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from execution import cancels, positions, slicing, timeliness
@@ -35,9 +35,8 @@ _ENDS = {
 
 
 def under_way() -> list[UUID]:
-    """Parents to look after, those due first; of more than one sweep takes, the longest due."""
-    rows = SlicePlan.objects.filter(order__state=OrderState.SLICING)
-    rows = rows.order_by(F("next_at").asc(nulls_first=True))
+    """Parents to look after; of more than one sweep takes, some at random."""
+    rows = SlicePlan.objects.filter(order__state=OrderState.SLICING).order_by("?")
     return list(rows.values_list("pk", flat=True)[:BATCH])
 
 
@@ -47,35 +46,31 @@ def follow(parent_id: UUID) -> Order:
         plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent_id)
         rows = Order.objects.select_related("account", "strategy", "signal__strategy")
         parent = rows.get(pk=parent_id)
+        # Asked before the fills: what has ended by now has them all on record.
+        is_working = bool(slices_of(parent, alive=True))
         fills = Fill.objects.filter(order__parent=parent).values_list("quantity", "price")
         filled, average = positions.totals(list(fills))
         filled = min(filled, parent.quantity)
-        event = _event(parent, plan, filled)
+        event = _event(parent, filled, is_working=is_working)
         if event is not None:
             columns: dict[str, Any] = {"filled_quantity": filled, "average_price": average}
             if event is not Event.FILL_PARTLY and parent.state not in TERMINAL:
-                columns["reason"] = parent.cancel_reason or _reason(event)
+                columns["reason"] = parent.cancel_reason
             move(parent, event, detail=_said(parent, plan, filled), **columns)
         return parent
 
 
-def _event(parent: Order, plan: SlicePlan, filled: Decimal) -> Event | None:
+def _event(parent: Order, filled: Decimal, *, is_working: bool) -> Event | None:
     has_news = filled != parent.filled_quantity
     if parent.state in TERMINAL:
         return Event.LATE_FILL if has_news and parent.state != OrderState.DENIED else None
-    if slices_of(parent, alive=True):
+    if is_working:
         return Event.FILL_PARTLY if has_news else None
     if filled >= parent.quantity:
         return Event.FILL
     if parent.cancel_reason:
         return _ENDS.get(ReasonCode(parent.cancel_reason), Event.CANCEL)
-    if plan.next_at is None:
-        return Event.EXPIRE
     return Event.FILL_PARTLY if has_news else None
-
-
-def _reason(event: Event) -> str:
-    return ReasonCode.EXPIRED_BEFORE_SENDING.value if event is Event.EXPIRE else ""
 
 
 def _said(parent: Order, plan: SlicePlan, filled: Decimal) -> str:

@@ -17,7 +17,7 @@ from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
 from execution import commands, fills, halting, next_slice, parents, pipeline, tasks
 from execution.models import Order, Protection, Signal, SlicePlan, Strategy
-from execution.states import OrderState, SignalState
+from execution.states import TERMINAL, OrderState, SignalState
 from risk import audit, limits, switch
 from risk.models import TradingState
 from risk.types import ReasonCode
@@ -533,3 +533,31 @@ def test_settings_that_cannot_be_carried_out(columns: dict[str, Any], field: str
     with pytest.raises(ValidationError) as refused:
         Strategy(slug="odd", is_enabled=False, **columns).clean()
     assert set(refused.value.message_dict) == {field}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("round", range(4))
+def test_a_cancel_beside_the_next_slice_leaves_nothing_working(
+    scripted: Callable[..., Account], nudges: list[Any], round: int
+) -> None:
+    allow_trading()
+    strategy = StrategyFactory.create(execution="iceberg", slices=5)
+    account = scripted()
+    RouteFactory.create(strategy=strategy, account=account)
+    alert = {"symbol": SYMBOL, "action": "buy", "quantity": "0.1"}
+    alert |= {"order_type": "limit", "price": "59000"}
+    [parent_id] = pipeline.decide(SignalFactory.create(strategy=strategy, alert=alert)).slicing
+    parent = Order.objects.get(pk=parent_id)
+
+    def starts() -> None:
+        next_slice.look(parent_id)
+        tasks.run_lane(account.pk, SYMBOL)
+
+    together(starts, lambda: commands.cancel(parent, "enough"), starts)
+    for _ in range(3):
+        tasks.wind_down(account.pk)
+        tasks.work_slices(str(parent_id))
+    assert stands(parent) == (S.CANCELED, "CANCELED_BY_OPERATOR")
+    assert len(slices()) <= 5
+    assert not [one for one in slices() if one.state not in TERMINAL]
+    assert parent.filled_quantity == sum((one.filled_quantity for one in slices()), D(0))
