@@ -258,6 +258,8 @@ def test_a_strategy_is_added_and_its_secret_shown_once(auth: str, secret: str) -
     assert len(str(answer[secret])) >= 32
     assert str(answer[secret]) not in str(answer["webhook_url"])
     assert Strategy.objects.get().max_age == 60
+    created = AuditEvent.objects.get(kind="strategy.created")
+    assert (created.subject, created.actor) == ("strategy demo", "command")
     assert [str(route.quantity) for route in Route.objects.all()] == ["0.5", "0.5"]
 
 

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.models import Route, Strategy
 from execution.strategies import OPTIONS, StrategyError, create_strategy
+from risk import audit
 
 
 class Command(BaseCommand):
@@ -48,14 +49,15 @@ class Command(BaseCommand):
         }
         accounts = [name.strip() for name in options["accounts"].split(",") if name.strip()]
         try:
-            created = create_strategy(
-                options["slug"],
-                accounts=accounts,
-                auth=options["auth"],
-                format=options["format"],
-                sizing=options["sizing"],
-                options=given,
-            )
+            with audit.acting(audit.Actor("command")):
+                created = create_strategy(
+                    options["slug"],
+                    accounts=accounts,
+                    auth=options["auth"],
+                    format=options["format"],
+                    sizing=options["sizing"],
+                    options=given,
+                )
         except StrategyError as error:
             raise CommandError(str(error)) from error
         url = f"http://{options['http']}/webhook/{created.strategy.slug}"
