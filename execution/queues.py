@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
@@ -26,6 +26,8 @@ from risk.types import QuantityType
 
 Queue = tuple[int, str, str]
 """Strategy, symbol, and the account an alert by hand names: decided one after the other."""
+LOOKED_AT = 500
+"""Alerts at either end of all that wait, when a lane becomes free."""
 _OF_QUEUE = ("strategy", "symbol", "account")
 ACCOUNT = Coalesce(KeyTextTransform("account", "alert"), Value(""), output_field=TextField())
 """The account an alert by hand names, else nothing."""
@@ -53,8 +55,28 @@ def key_of(signal: Signal) -> Queue:
 
 
 def places(signal_ids: Sequence[str]) -> list[Place]:
-    """Of those that are undecided, in order of arrival."""
-    return [Place(*row) for row in _places(signals=list(map(UUID, signal_ids)))]
+    """Of those that are undecided, in order of arrival.
+
+    In a flood of one kind a single look along the queue is enough: what the last of a kind may not
+    overtake, those before it may not either.
+    """
+    ids = [UUID(one) for one in signal_ids]
+    waiting = _waiting(signals=ids) if len(ids) > 1 else []
+    last = {tuple(kind): signal_id for signal_id, *kind in waiting}
+    if len(last) < len(waiting) and not any(one.may_overtake for one in _look(last.values())):
+        return [Place(*row[:-1], may_overtake=False) for row in waiting]
+    return _look(ids)
+
+
+def _look(signal_ids: Iterable[UUID]) -> list[Place]:
+    return [Place(*row) for row in _places(signals=list(signal_ids))]
+
+
+@Prepared
+def _waiting() -> QuerySet[Signal, tuple[UUID, int, str, str, str]]:
+    waiting = Signal.objects.filter(pk__any=given("signals"), state=SignalState.RECEIVED)
+    columns = ("pk", "strategy_id", "symbol", "named", "action")
+    return waiting.annotate(named=ACCOUNT).order_by("id").values_list(*columns)
 
 
 @Prepared
@@ -157,6 +179,8 @@ def closes_everything(alert: Alert) -> bool:
 def waiting_for(account: Account, symbol: str) -> list[UUID]:
     """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
     lane; deciding on its behalf begins with the oldest.
+
+    Of a flood the first and the last are looked at; the sweep sees the others.
     """
     found = _newest(account=account.pk, name=account.name)
     if not found:
@@ -170,9 +194,12 @@ def waiting_for(account: Account, symbol: str) -> list[UUID]:
 def _newest() -> QuerySet[Signal, tuple[UUID, str]]:
     routed = Q(strategy__routes__account=given("account"))
     by_hand = Q(named=given("name"))
-    waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
+    waiting = Signal.objects.filter(state=SignalState.RECEIVED)
+    first, last = (waiting.order_by(way).values("pk")[:LOOKED_AT] for way in ("id", "-id"))
     return (
-        waiting.filter(routed | by_hand)
+        waiting.filter(pk__in=first.union(last))
+        .annotate(named=ACCOUNT)
+        .filter(routed | by_hand)
         .order_by("strategy_id", "symbol", "alert__account", "-id")
         .distinct("strategy_id", "symbol", "alert__account")
         .values_list("pk", "symbol")
