@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote as escaped
 
@@ -25,7 +26,18 @@ LONGEST = timedelta(days=59)
 LONG_RESTING = timedelta(seconds=30)
 LISTED_FOR = 3.0
 """Seconds for which a list of orders answers for those that have rested so long."""
+REACHES_FOR = 60.0
+"""Seconds without a question after which a list need not reach back as far as before."""
 MOST_ORDERS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Orders entered since ``start``, as they were at ``asked``."""
+
+    asked: float
+    start: datetime
+    orders: list[Row]
 
 
 class SchwabLists:
@@ -36,11 +48,13 @@ class SchwabLists:
         order may still be entered."""
         self._http, self._account, self._patience = http, account, patience
         self._lock = threading.Lock()
-        self._known: tuple[float, list[Row]] | None = None
+        self._known: _Listed | None = None
 
     def forget(self) -> None:
         """An order is about to change: orders are listed anew."""
-        self._known = None
+        known = self._known
+        if known is not None:
+            self._known = replace(known, asked=known.asked - LISTED_FOR)
 
     def since(self, start: datetime, end: datetime | None = None) -> list[Row]:
         """Orders of shares entered in that time, of whatever state."""
@@ -56,12 +70,19 @@ class SchwabLists:
         return [one for one in found if answers.is_of_shares(one)]
 
     def all(self) -> list[Row]:
-        """Every order as far back as Schwab lists them; at most some seconds old."""
+        """Every order as far back as Schwab lists them."""
+        return self.since(datetime.now(UTC) - LONGEST)
+
+    def _lately(self, start: datetime) -> list[Row]:
+        """Orders entered since ``start``, some seconds old at most. As long as questions go on, the
+        list reaches as far back as the oldest of them: one list answers all."""
         with self._lock:
-            if self._known is None or time.monotonic() - self._known[0] > LISTED_FOR:
-                asked = time.monotonic()
-                self._known = (asked, self.since(datetime.now(UTC) - LONGEST))
-            return self._known[1]
+            now, known = time.monotonic(), self._known
+            if known is not None and now - known.asked <= REACHES_FOR:
+                start = min(start, known.start)
+            if known is None or now - known.asked >= LISTED_FOR or known.start > start:
+                known = self._known = _Listed(now, start, self.since(start))
+            return known.orders
 
     def find(self, ref: OrderRef, venue_symbol: str) -> Row | None:
         """The order; ``None`` where Schwab shows none. Raises AmbiguousOrderError where what it shows
@@ -82,8 +103,8 @@ class SchwabLists:
         one, ten of them would use up the minute's requests."""
         if ref.submitted_at is None or datetime.now(UTC) - ref.submitted_at < LONG_RESTING:
             return None
-        listed = (one for one in self.all() if str(one.get("orderId")) == ref.broker_order_id)
-        return next(listed, None)
+        listed = self._lately(ref.submitted_at - EARLIER)
+        return next((one for one in listed if str(one.get("orderId")) == ref.broker_order_id), None)
 
     def _by_id(self, order_id: str) -> Row | None:
         try:

@@ -126,8 +126,9 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
 def _options_help(broker: str) -> str:
     if broker not in registry().usable():
         return "A JSON object of the broker's options."
-    options = registry().get(broker).option_fields
-    return "A JSON object. " + " ".join(f"{name}: {text}" for name, text in options.items())
+    plugin = registry().get(broker)
+    options = plugin.option_fields
+    return f"{plugin.label}. A JSON object. " + " ".join(f"{name}: {text}" for name, text in options.items())
 
 
 @admin.register(Account)

@@ -277,13 +277,11 @@ class SchwabPlugin(ExecutionPlugin):
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Those entered within 59 days: Schwab lists no older ones."""
-        self._lists.forget()
         found = [one for one in self._lists.all() if answers.is_working(one)]
         reports = [answers.order(one) for one in found]
         return [one for one in reports if symbol in (None, one.symbol)]
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:
-        self._lists.forget()
         reports = [answers.order(one) for one in self._lists.all() if answers.fills(one)]
         fills = [fill for one in reports if one.symbol == symbol for fill in one.fills]
         return sorted((one for one in fills if one.at >= since), key=lambda one: one.at)

@@ -290,6 +290,35 @@ def test_resting_orders_are_asked_about_together(venue: RunningVenue) -> None:
     assert len(venue.control.requests()) == before + 1
 
 
+def asked_since(venue: RunningVenue) -> list[str]:
+    """Whence the lists of orders reached that were asked for."""
+    lists = [one for one in venue.control.requests() if one.path.endswith("/orders")]
+    return [one.params["fromEnteredTime"] for one in lists if "fromEnteredTime" in one.params]
+
+
+def test_a_list_reaches_back_to_the_oldest_resting_order_and_no_further(
+    venue: RunningVenue,
+) -> None:
+    plugin = schwab_plugin(venue.base_url)
+    old, young = resting("200"), resting("201")
+    ids = {one.identity: plugin.execute_order(one).broker_order_id for one in (old, young)}
+
+    def ask(request: OrderRequest, minutes: int) -> None:
+        submitted = datetime.now(UTC) - timedelta(minutes=minutes)
+        known = OrderRef(request.identity, APPLE, ids[request.identity], submitted, request)
+        assert plugin.fetch_order(known) is not None
+
+    ask(young, 2)
+    ask(old, 60)
+    assert len(asked_since(venue)) == 2, "the first list did not reach back far enough"
+    plugin._lists.forget()
+    ask(young, 2)
+    ask(old, 60)
+    first, second, third = asked_since(venue)
+    assert first > second
+    assert second[:15] == third[:15]
+
+
 # --- the log-in -----------------------------------------------------------------------------------
 
 
