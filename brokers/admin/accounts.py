@@ -127,8 +127,8 @@ def _options_help(broker: str) -> str:
     if broker not in registry().usable():
         return "A JSON object of the broker's options."
     plugin = registry().get(broker)
-    options = plugin.option_fields
-    return f"{plugin.label}. A JSON object. " + " ".join(f"{name}: {text}" for name, text in options.items())
+    words = (f"{name}: {text}" for name, text in plugin.option_fields.items())
+    return f"{plugin.label}. A JSON object. {' '.join(words)}"
 
 
 @admin.register(Account)
