@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import datetime
 from uuid import UUID
 
 
@@ -19,3 +20,10 @@ def uuid7() -> UUID:
     value |= 0x7 << 76 | fraction << 64
     value |= 0b10 << 62 | secrets.randbits(62)
     return UUID(int=value)
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """The smallest UUID version 7 of ``moment``: ids sort by time, so the primary key's index finds
+    what is younger.
+    """
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, DateTimeField, Func, Min, Q, Value
 
 from brokers import access
-from execution.admin.search import first_id_at
+from execution.ids import first_id_at
 from execution.models import Signal
 from execution.states import SignalState
 

@@ -1,21 +1,26 @@
-"""How much of their limits the accounts use, as their latest order that passed was judged."""
+"""How much of their limits the accounts use, as the latest order of the last day was judged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
 
 from brokers.models import Account
+from execution.ids import first_id_at
 from execution.models import Order
 from execution.states import OrderState
 
 NEARLY = Decimal("0.8")
+DAY = timedelta(hours=24)
+"""What was judged before says nothing of now, and an account that rests has nothing to look through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,9 @@ class Use:
 
 def latest(request: HttpRequest) -> list[Use]:
     """The most used first, of the accounts whoever asks may see. Two queries."""
-    passed = Order.objects.filter(account=OuterRef("pk")).exclude(state=OrderState.DENIED)
-    newest = passed.exclude(verdicts=[]).order_by("-id")
+    since = first_id_at(timezone.now() - DAY)
+    passed = Order.objects.filter(account=OuterRef("pk"), pk__gte=since)
+    newest = passed.exclude(state=OrderState.DENIED).exclude(verdicts=[]).order_by("-id")
     accounts = admin.site.get_model_admin(Account).get_queryset(request)
     last = accounts.filter(is_active=True).values_list(Subquery(newest.values("pk")[:1]), flat=True)
     orders = Order.objects.filter(pk__in=[key for key in last if key]).select_related("account")

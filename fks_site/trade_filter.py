@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from brokers import access
 from brokers.models import Account
-from execution.admin.search import first_id_at
+from execution.ids import first_id_at
 from execution.models import Fill, Order, Strategy
 
 PERIODS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,14 +11,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from execution.ids import first_id_at
+
 _AGES = {"1": "last hour", "24": "last 24 hours", "168": "last 7 days"}
-
-
-def first_id_at(moment: datetime) -> UUID:
-    """The smallest UUID version 7 of ``moment``: ids sort by time, so the primary key's index
-    finds what is younger.
-    """
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def by_id(term: str, **columns: str) -> Q:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import quote
 
 import pytest
 from django.contrib import admin
@@ -183,6 +184,19 @@ def everything(story: Order) -> None:
     )
     seen = differences.Seen(differences.Kind.POSITION, HOSTILE, "k", HOSTILE, HOSTILE, HOSTILE)
     differences.note(account, [seen])
+    for state in (OrderState.UNKNOWN, OrderState.AWAITING_APPROVAL):
+        waits = OrderFactory.create(
+            account=account, symbol=HOSTILE, state=state, broker_order_id=HOSTILE, detail=HOSTILE,
+            approve_by=timezone.now() + timedelta(minutes=5),
+        )  # fmt: skip
+        OrderEvent.objects.create(
+            order=waits,
+            at=timezone.now(),
+            event="lose",
+            to_state=state,
+            actor=HOSTILE,
+            detail=HOSTILE,
+        )
     TradingState.objects.create(scope="global", changed_at=timezone.now(), reason=HOSTILE)
     AuditEvent.objects.create(
         at=timezone.now(),
@@ -204,7 +218,10 @@ def everything(story: Order) -> None:
 def _pages() -> Iterator[str]:
     """The home page, and the list, form and page of one row of every registered model."""
     yield reverse("admin:index")
-    yield reverse("admin:trading")
+    for name in ("trading", "approvals", "unknown_desk", "performance", "getting_started"):
+        yield reverse(f"admin:{name}")
+    yield reverse("admin:execution_lab")
+    yield reverse("admin:search") + "?s=" + quote(HOSTILE[:8])
     for model, model_admin in admin.site._registry.items():
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         yield reverse(f"{name}_changelist")

@@ -17,9 +17,8 @@ from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from execution import differences
-from execution.admin.search import first_id_at
 from execution.days import day_of
-from execution.ids import uuid7
+from execution.ids import first_id_at, uuid7
 from execution.models import Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard

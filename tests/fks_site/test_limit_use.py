@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from execution.ids import first_id_at
 from fks_site.users import restrict
 from tests.factories import AccountFactory, OrderFactory, UserFactory
 
@@ -29,6 +32,8 @@ def shown(client: Client) -> str:
 
 def test_the_most_used_limit_comes_first(admin_client: Client) -> None:
     account = AccountFactory.create(name="paper")
+    yesterday = first_id_at(timezone.now() - timedelta(hours=25))
+    OrderFactory.create(id=yesterday, verdicts=[verdict("odd one", "1", "2")])
     OrderFactory.create(account=account, verdicts=[verdict("max_order_value", "999", "1000")])
     OrderFactory.create(
         account=account,
