@@ -30,7 +30,7 @@ def alarms(product: Product) -> str:
 
 def log_in_at_the_venue(product: Product) -> httpx.Response:
     """As an operator does it: into the admin, to the venue's page, and the address pasted back."""
-    found = re.search(r"password (\S+)", product.output)
+    found = re.search(r"password (\S+)", product.printed_first)
     assert found is not None
     host = f"http://127.0.0.1:{product.port}"
     with httpx.Client(base_url=host, follow_redirects=True, timeout=30) as browser:
