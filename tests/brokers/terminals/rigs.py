@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from brokers.base import ExecutionPlugin
 from brokers.bridge.client import BridgeClient, BridgeError
 from brokers.bridge.drivers.mt5_terms import magic_of
-from brokers.types import OrderRequest
-from tests.brokers.contract import Rig
+from brokers.types import OrderRequest, VenueStatus
+from tests.brokers.contract import Rig, ref
+from tests.brokers.terminals import ib_wire
 from tests.brokers.terminals.agent import RunningAgent
 from tests.brokers.terminals.ib import Tws
 from tests.brokers.terminals.mt5 import Mt5Terminal
@@ -150,3 +152,20 @@ class IbRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.tws.fill(int(broker_order_id), request.quantity / 2)
+
+    def cut(self) -> None:
+        """The connection breaks, and the agent has noticed and made another one."""
+        self.tws.cut()
+        end = time.monotonic() + 10
+        while not self.plugin.health_check().ok:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def sent(self) -> list[dict[str, str]]:
+        """The placements TWS read, by the names of their fields."""
+        orders = [one for one in self.tws.requests if one[0] == "3"]
+        return [ib_wire.named(ib_wire.PLACE_ORDER, one) for one in orders]
+
+    def status_of(self, request: OrderRequest) -> VenueStatus | None:
+        report = self.plugin.fetch_order(ref(request))
+        return None if report is None else report.status
