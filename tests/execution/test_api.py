@@ -17,7 +17,7 @@ from pytest_django import DjangoAssertNumQueries
 from brokers.models import ExchangeCredential
 from execution.api import VIEWS
 from execution.authentication import new_secret
-from execution.models import Order, Strategy
+from execution.models import Order, SpreadWatch, Strategy
 from execution.states import OrderState
 from risk import audit, breakers, proposals, switch
 from risk.models import RiskLimit, Safeguards, TradingState
@@ -99,6 +99,7 @@ def everything(client: Client) -> dict[str, Any]:
         "positions": str(account.positions.get().pk),
         "accounts": "desk",
         "strategies": "trend",
+        "spreads": str(SpreadWatch.objects.create(symbol="BTC/USDT").pk),
         "breakers": "desk",
         "limits": str(RiskLimit.objects.get(rule="max_order_value").pk),
         "audit": str(audit.record("test", "subject").pk),
@@ -175,7 +176,7 @@ def test_a_list_costs_the_same_however_long(
         assert client.get(f"{API}/{name}", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize(("name", "queries"), [("orders", 7), ("signals", 6)])
+@pytest.mark.parametrize(("name", "queries"), [("orders", 7), ("signals", 7)])
 def test_a_detail_costs_the_same_however_long_its_story(
     viewer: Call,
     everything: dict[str, Any],
