@@ -33,3 +33,11 @@ def test_the_page_on_reasons_says_what_to_do_about_every_code(code: ReasonCode) 
 @pytest.mark.parametrize("text", ["", "PLUGIN_WORD", "stale"])
 def test_what_is_no_code_has_no_advice(text: str) -> None:
     assert advice(text) == ""
+
+
+def test_each_decision_has_its_number() -> None:
+    records = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert len(set(numbers)) == len(numbers)
+    for record in records:
+        assert record.read_text().startswith(f"# {int(record.name[:4])}. "), record.name

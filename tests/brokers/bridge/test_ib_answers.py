@@ -176,7 +176,6 @@ def answered(reference: str, *states: tuple[str, int], perm_id: int = 5, fills: 
         (answered("another", ("Filled", 0), fills=1), [103], Outcome.NOT_SENT),
         (answered("ours", ("Submitted", 0)), [103], Outcome.ACCEPTED),
     ],
-    ids=str,
 )
 def test_what_counts_is_what_tws_says_of_our_reference(
     trade: Any, codes: list[int], outcome: Outcome | None
