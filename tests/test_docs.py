@@ -11,8 +11,9 @@ from risk.advice import ADVICE, advice
 from risk.rules import RULES, Rule, Start
 from risk.types import ReasonCode
 
-REASONS = (Path(settings.BASE_DIR) / "docs" / "reasons.md").read_text()
-LIMITS = (Path(settings.BASE_DIR) / "docs" / "limits.md").read_text()
+DOCS = Path(settings.BASE_DIR) / "docs"
+REASONS = (DOCS / "reasons.md").read_text()
+LIMITS = (DOCS / "limits.md").read_text()
 AT_FIRST = {Start.ENFORCE: "enforced", Start.OBSERVE: "observed", Start.UNSET: ""}
 
 
@@ -36,7 +37,7 @@ def test_what_is_no_code_has_no_advice(text: str) -> None:
 
 
 def test_each_decision_has_its_number() -> None:
-    records = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    records = sorted((DOCS / "adr").glob("*.md"))
     numbers = [record.name[:4] for record in records]
     assert len(set(numbers)) == len(numbers)
     for record in records:
