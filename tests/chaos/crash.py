@@ -173,9 +173,12 @@ class Crasher:
             before=Point.ASKING,
             within="asking",
         )
-        for name in ("_found", "_not_found"):
+        for name in ("book", "_not_found"):
             self._around(
-                reconcile, name, lambda order, *_: self.index_of_order(order), before=Point.ASKED
+                reconcile,
+                name,
+                lambda order, *_, **__: self.index_of_order(order),
+                before=Point.ASKED,
             )
 
     def _wrap_journal(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from brokers.capabilities import Capabilities
 from execution import decisions, dispatch, fills, lanes, reconcile, transitions
 from execution.models import Order
 
@@ -23,9 +25,9 @@ def _let_looks_count_at_once() -> None:
     """The first "not found" proves absence, however young the order is."""
     not_found = reconcile._not_found
 
-    def at_once(order: Order, asked_at: datetime, settle_window: int) -> None:
+    def at_once(order: Order, asked_at: datetime, capabilities: Capabilities) -> None:
         order.settle_at = None
-        not_found(order, asked_at, 0)
+        not_found(order, asked_at, replace(capabilities, settle_window=0))
 
     decisions.LOOKS_NEEDED = 1
     reconcile._not_found = at_once
