@@ -30,7 +30,7 @@ from tests.chaos.trouble import EVERY, MarketMaker, Troubles
 from tests.chaos.verdict import Auditor, Finding
 from tests.venues.client import LedgerView, RunningVenue
 
-BACKLOG = 120
+BACKLOG = 80
 """Orders and alerts under way at which the senders pause."""
 TROUBLES = 12
 """At least so many in a run."""
