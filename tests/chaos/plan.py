@@ -28,7 +28,7 @@ PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
 CHANCES = 2
 """Orders that may meet the same planned kill: not each gets to its point."""
-ENCORES = 12
+ENCORES = 24
 """Further orders for a cell, sent one after the other for as long as nothing has met it."""
 CANCEL_AFTER = 6
 """Steps between an order and its cancel, in which it gets to the venue."""
