@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 _THROW_AWAY = dict.fromkeys(_DURABLE, "off")
 
 
-class _Server:
+class _Server(ABC):
     """One server process; ``start()`` after ``stop()`` or after a death starts it again."""
 
     name: str
@@ -92,9 +93,9 @@ class _Server:
                 )
             time.sleep(0.02)
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether a client is served now."""
-        raise NotImplementedError
 
 
 class Postgres(_Server):

@@ -125,8 +125,8 @@ def test_guarding_again_changes_nothing(desk: Desk) -> None:
 def test_guarding_twice_at_once_places_one_stop(desk: Desk) -> None:
     desk.buy()
     Order.objects.filter(role=Order.Role.STOP_LOSS).delete()
-    todos = together(*[lambda: protect.align(desk.account, SYMBOL)] * 4)
-    assert sum(todo.run_lane for todo in todos) == 1
+    steps = together(*[lambda: protect.align(desk.account, SYMBOL)] * 4)
+    assert sum(step.run_lane for step in steps) == 1
     assert len(desk.live()) == 1
 
 
@@ -142,10 +142,10 @@ def test_a_fill_beside_an_alignment_is_not_forgotten(
     judged, filled, plain = threading.Event(), threading.Event(), protect._aligned
 
     def slowly(case: Any) -> protect.NextStep:
-        todo = plain(case)
+        step = plain(case)
         judged.set()
         filled.wait(0.5)
-        return todo
+        return step
 
     def fill() -> None:
         assert judged.wait(20)
