@@ -144,6 +144,7 @@ def test_the_palette_and_the_keys_have_no_serious_finding(
     page.locator("#palette-list[data-term=BTC] [role=option]").first.wait_for()
     findings = serious(page)
     page.keyboard.press("Escape")
+    page.locator("#palette").wait_for(state="hidden")
     page.keyboard.press("?")
     page.get_by_role("heading", name="Keyboard").wait_for()
     assert findings + serious(page) == []
