@@ -26,7 +26,7 @@ GUARDED_SHARE = 0.06
 """Of the orders nothing is planned for."""
 PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
-CHANCES = 2
+CHANCES = 3
 """Orders that may meet the same planned kill: not each gets to its point."""
 ENCORES = 24
 """Further orders for a cell, sent one after the other for as long as nothing has met it."""

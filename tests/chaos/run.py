@@ -44,7 +44,8 @@ GUARD_LIMIT_S = 40
 UNDER_WAY = """
 SELECT (SELECT count(*) FROM execution_signal WHERE state = 'received')
      + (SELECT count(*) FROM execution_order
-        WHERE state IN ('pending', 'submitting', 'unknown', 'canceling'))
+        WHERE state IN ('pending', 'submitting', 'unknown', 'canceling')
+           OR (cancel_reason <> '' AND state IN ('open', 'partially_filled')))
 """
 
 
@@ -198,12 +199,9 @@ class Run:
 
     def _settle(self) -> None:
         """Until the product itself has resolved everything; then one reconciliation, as asked for
-        by an operator.
+        by an operator, and what follows from it.
         """
-        deadline = time.monotonic() + self.options.patience
-        while self._count_under_way() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        self.under_way = self._count_under_way()
+        self._wait_until_resolved()
         connections.close_all()
         self.place.clock.follow()
         deadline = time.monotonic() + GUARD_LIMIT_S
@@ -213,6 +211,13 @@ class Run:
         for account in Account.objects.all():
             with suppress(BrokerError, Refusal):
                 reconcile.reconcile_account(account)
+        self._wait_until_resolved()
+
+    def _wait_until_resolved(self) -> None:
+        deadline = time.monotonic() + self.options.patience
+        while (left := self._count_under_way()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        self.under_way = left
 
     def _ledgers(self) -> dict[str, LedgerView]:
         return {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}

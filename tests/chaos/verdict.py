@@ -93,7 +93,9 @@ class Auditor:
             cancel = UUID(acknowledged[step.index])
             for order in lanes[step.lane]:
                 if order.signal_id and order.signal_id < cancel:
+                    noted = f"{order.cancel_reason or 'nothing'} {order.cancel_asked_by}".strip()
                     what = f"{order} is {order.state} after the cancel {step.key} ({cancel})"
+                    what += f"; its row asks for {noted}"
                     self.add("cancel ignored", what, order.client_order_id)
 
     def order_by_order(self) -> None:
