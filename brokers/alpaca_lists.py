@@ -49,23 +49,23 @@ class AlpacaLists:
                 asked = time.monotonic()
                 self._open = (asked, self.open_orders({}))
             listed = self._open[1]
-        ours = hex_digits(ref.identity)
-        return next((one for one in listed if one.get("client_order_id") == ours), None)
+        return next((one for one in listed if _is(one, ref)), None)
 
     def find(self, ref: OrderRef) -> Mapping[str, Any] | None:
         """The order by its id there, else by ours; ``None`` only on Alpaca's own word."""
-        url = f"{self._trading}/v2/orders:by_client_order_id"
-        params = {"client_order_id": hex_digits(ref.identity)}
         if ref.broker_order_id:
             url = f"{self._trading}/v2/orders/{escaped(ref.broker_order_id, safe='')}"
             params = {}
+        else:
+            url = f"{self._trading}/v2/orders:by_client_order_id"
+            params = {"client_order_id": hex_digits(ref.identity)}
         try:
             found = row(self._http.ask(url, params))
         except RefusedError as refused:
             if refused.reply.status == 404 and refused.reply.member("code") == NO_ORDER:
                 return None
             raise
-        if text(found, "client_order_id") != hex_digits(ref.identity):
+        if not _is(found, ref):
             raise QueryFailedError("Alpaca answered with another order")
         return found
 
@@ -90,3 +90,10 @@ class AlpacaLists:
 
     def holdings(self) -> list[Mapping[str, Any]]:
         return rows(self._http.ask(f"{self._trading}/v2/positions"))
+
+
+def _is(order: Mapping[str, Any], ref: OrderRef) -> bool:
+    """By our id, or by Alpaca's for one that carries none of ours."""
+    if ref.identity:
+        return order.get("client_order_id") == hex_digits(ref.identity)
+    return order.get("id") == ref.broker_order_id

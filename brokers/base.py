@@ -83,7 +83,8 @@ class ExecutionPlugin(ABC):
         order".
 
         Looks by client id, then in open and closed orders and trades, as far as the venue allows.
-        Raises QueryFailedError when there is no trustworthy answer.
+        Raises QueryFailedError when there is no trustworthy answer, NotSupportedError for a ``ref``
+        without identity where the venue's id alone finds nothing.
         """
 
     @abstractmethod

@@ -304,4 +304,8 @@ class PaperBook:
         return rows if symbol is None else rows.filter(symbol=symbol)
 
     def _lookup(self, ref: OrderRef) -> PaperOrder | None:
-        return PaperOrder.objects.filter(account_key=self._key, identity=ref.identity).first()
+        mine = PaperOrder.objects.filter(account_key=self._key)
+        if ref.identity:
+            return mine.filter(identity=ref.identity).first()
+        number = ref.broker_order_id.removeprefix(ID_PREFIX)
+        return mine.filter(pk=number).first() if number.isdecimal() else None

@@ -208,6 +208,9 @@ class OrderRequest:
 class OrderRef:
     """How to find an order again. ``broker_order_id`` is empty until the venue acknowledged.
 
+    ``identity`` is empty for an order that carries no id of ours: the venue's id alone names it, and
+    what is reported says which symbol it is really in.
+
     For a venue that keeps no id of ours: ``request`` is what was sent, and ``taken`` are the ids there
     that belong to other orders of ours.
     """

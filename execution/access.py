@@ -12,6 +12,7 @@ from django.db.models.functions import Concat
 from brokers.access import HIDDEN, RULES, SHARED, Reach, Rule, of_account
 from brokers.models import Account, Instrument, SymbolAlias
 from execution.models import (
+    Adoption,
     Alarm,
     Difference,
     Fill,
@@ -167,6 +168,7 @@ RULES |= {
     ),
     Order: of_account(),
     Fill: of_account(),
+    Adoption: of_account("order__account"),
     Position: of_account(),
     Protection: of_account(),
     Difference: of_account(),

@@ -17,6 +17,7 @@ from rest_framework.exceptions import APIException
 
 from brokers.types import OrderType, TimeInForce
 from execution import (
+    adoptions,
     approvals,
     cancels,
     dispatch,
@@ -28,13 +29,13 @@ from execution import (
     waiting,
 )
 from execution.alerts import Action, Alert
-from execution.models import Order, Signal
+from execution.models import Adoption, Order, Signal
 from execution.proposable import RELEASE, release_payload
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, breakers, proposals
 from risk.models import CircuitBreaker, Proposal, TradingState
-from risk.types import ReasonCode
+from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,27 @@ def mark_ended(order: Order, reason: str) -> None:
     if order.signal_id is not None:
         dispositions.settle(order.signal_id)
     _wake(tasks.run_lane, order.account_id, order.symbol)
+
+
+def adopt(order: Order, broker_order_id: str, reason: str) -> Adoption:
+    """Have a worker ask the venue for its order ``broker_order_id``, which an operator takes for
+    ``order``. Raises Conflict with the reason code of what stands against it.
+    """
+    try:
+        row = adoptions.ask(order, broker_order_id, reason)
+    except Refusal as refusal:
+        raise Conflict(refusal.code.value, refusal.detail) from refusal
+    _wake(tasks.adopt_order, row.pk)
+    return row
+
+
+def take_over(adoption: Adoption) -> None:
+    """Have a worker take over what the venue said, once it has said it again. Raises Conflict."""
+    try:
+        adoptions.take(adoption)
+    except Refusal as refusal:
+        raise Conflict(refusal.code.value, refusal.detail) from refusal
+    _wake(tasks.adopt_order, adoption.pk)
 
 
 def amend(

@@ -67,7 +67,9 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
     )
     names = [report.client_order_id for report in reports]
     named = set(
-        Order.objects.filter(client_order_id__in=names).values_list("client_order_id", flat=True)
+        Order.objects.filter(client_order_id__in=names, is_adopted=False).values_list(
+            "client_order_id", flat=True
+        )
     )
     return [
         Seen(

@@ -154,7 +154,11 @@ def _evidence(result: ExecutionResult | CancelResult) -> Mapping[str, Any]:
 
 
 def ref_of(order: Order, plugin: ExecutionPlugin) -> OrderRef:
-    """How ``plugin`` finds ``order``; by what it asked for where the venue keeps no id of ours."""
+    """How ``plugin`` finds ``order``; by what it asked for where the venue keeps no id of ours, and by
+    the venue's id alone where an operator found it there.
+    """
+    if order.is_adopted:
+        return OrderRef("", order.symbol, order.broker_order_id, order.submitted_at)
     ref = OrderRef(order.identity, order.symbol, order.broker_order_id, order.submitted_at)
     if plugin.capabilities.keeps_our_id:
         return ref

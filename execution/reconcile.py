@@ -231,7 +231,8 @@ def reconcile_account(account: Account) -> list[Difference]:
 def _correct_ends(account: Account, reports: Sequence[OrderReport], asked_at: datetime) -> None:
     """An order that had ended here before the question and works at the venue: the venue wins."""
     for report in reports:
-        ids = Q(broker_order_id=report.broker_order_id) | Q(client_order_id=report.client_order_id)
+        ours = Q(client_order_id=report.client_order_id, is_adopted=False)
+        ids = Q(broker_order_id=report.broker_order_id) | ours
         ended = Order.objects.filter(
             ids, account=account, state__in=TERMINAL - {OrderState.DENIED}, finished_at__lt=asked_at
         )

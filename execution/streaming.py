@@ -202,4 +202,4 @@ class Follower:
 
     def _order_of(self, news: OrderNews) -> Order | None:
         rows = Order.objects.select_related("account").filter(account=self._account)
-        return rows.filter(client_order_id=news.client_order_id).first()
+        return rows.filter(client_order_id=news.client_order_id, is_adopted=False).first()

@@ -22,6 +22,8 @@ from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
 from brokers.types import OrderReport
 from execution import (
+    adopting,
+    adoptions,
     alarms,
     approvals,
     bulkheads,
@@ -54,7 +56,7 @@ from execution import (
 from execution.bulkheads import Crowded
 from execution.exclusive import Work, exclusive
 from execution.handing_out import hand_out
-from execution.models import Difference, Order, Signal
+from execution.models import Adoption, Difference, Order, Signal
 from execution.nudge import Nudger
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
@@ -268,6 +270,21 @@ def check_order(order_id: str) -> None:
         run_lane(order.account_id, order.symbol)
 
 
+@shared_task
+def adopt_order(adoption_id: int) -> None:
+    """Ask the venue for the order an operator found there, and go on if it was taken over."""
+    row = Adoption.objects.select_related("order__account").get(pk=adoption_id)
+    order, state, filled = row.order, row.order.state, row.order.filled_quantity
+    try:
+        with _asking_about(order):
+            adopting.carry_out(adoption_id)
+    except Crowded as crowded:
+        _later(crowded, adopt_order, adoption_id)
+        return
+    if _settled_doubt(order, state, filled):
+        run_lane(order.account_id, order.symbol)
+
+
 def book_report(order: Order, report: OrderReport) -> None:
     """Book what a venue's stream says of an order, and go on as after an answer."""
     state, filled = order.state, order.filled_quantity
@@ -446,6 +463,8 @@ def _sweep_accounts() -> None:
         probe_venue.apply_async((account_id,), retry=False, expires=5)
     for account_id in sweeping.accounts_to_wind_down():
         wind_down.apply_async((account_id,), retry=False, expires=5)
+    for adoption_id in adoptions.due():
+        adopt_order.apply_async((adoption_id,), retry=False, expires=5)
     for difference_id in differences.asked():
         resolve_difference.apply_async((difference_id,), retry=False, expires=5)
     alarms.look()

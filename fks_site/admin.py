@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.urls import URLPattern, path
 
 from brokers.admin.base import AccountBoundAdmin, ReadOnlyAdmin
-from execution.admin import approvals, desk, lab
+from execution.admin import adoptions, approvals, desk, lab
 from fks_site import (
     dashboard,
     getting_started,
@@ -34,6 +34,7 @@ def _urls() -> list[URLPattern]:
         *lab.urls(),
         *approvals.urls(),
         *desk.urls(),
+        *adoptions.urls(),
         path("dashboard/", dashboard.fragment, name="dashboard"),
         path("second-factor/", twofactor.page, name="second_factor"),
         path("venue-login/", venue_logins.returned, name="venue_login_returned"),

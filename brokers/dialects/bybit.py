@@ -94,7 +94,8 @@ class BybitSpot(Dialect):
         if sum(fill.quantity for fill in fills) > number(found, "cumExecQty"):
             # it went on filling between the two questions
             found = self._find(client, ref, market) or found
-        return bybit_rows.report(found, ref.symbol, fills)
+        symbol = ref.symbol if ref.identity else client.symbol_of(text(found, "symbol"))
+        return bybit_rows.report(found, symbol, fills)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         where = {"category": self.category, "symbol": market["id"]}

@@ -106,6 +106,7 @@ class KrakenSpot(Dialect):
         if found is None:
             return None
         order_id, order = found
+        symbol = ref.symbol if ref.identity else client.symbol_of(text(row(order, "descr"), "pair"))
         fills: Sequence[FillReport] = ()
         if number(order, "vol_exec") > 0:
             fills = self._fills_of(client, market, order_id, order)
@@ -113,7 +114,7 @@ class KrakenSpot(Dialect):
             # it went on filling between the two questions
             again = self._by_id(client, OrderRef(ref.identity, ref.symbol, order_id, None))
             order = again[1] if again else order
-        return kraken_rows.report(order_id, order, ref.symbol, fills)
+        return kraken_rows.report(order_id, order, symbol, fills)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         if ref.broker_order_id:

@@ -117,6 +117,8 @@ class OkxSpot(Dialect):
         if ref.broker_order_id and not ref.broker_order_id.startswith(ALGO):
             return None
         algo = self._algo(client, ref)
+        if algo is not None and not ref.identity:
+            market = self._market(client, algo)
         return None if algo is None else self._algo_reported(client, market, algo)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:

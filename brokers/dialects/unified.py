@@ -140,6 +140,8 @@ class Unified(Dialect):
         found, stop = self._find(client, ref)
         if found is None:
             return None
+        if not ref.identity:
+            market = client.market(str(found["symbol"]))
         report = rows.report(found, market)
         if stop:
             report = replace(report, broker_order_id=STOP + report.broker_order_id)

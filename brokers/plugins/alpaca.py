@@ -249,15 +249,15 @@ class AlpacaPlugin(ExecutionPlugin):
         found = self._lists.resting(ref) or self._lists.find(ref)
         if found is None:
             return None
-        order_id = text(found, "id")
+        order_id, symbol = text(found, "id"), ref.symbol if ref.identity else self._symbol(found)
         fills: tuple[FillReport, ...] = ()
         if number(found, "filled_qty"):
             asked = {"order_id": order_id, "direction": "asc"}
             trades = self._lists.activities(asked)
             fills = tuple(
-                self._fill(one, ref.symbol) for one in trades if one.get("order_id") == order_id
+                self._fill(one, symbol) for one in trades if one.get("order_id") == order_id
             )
-        return answers.order(found, ref.symbol, fills)
+        return answers.order(found, symbol, fills)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         found = self._lists.open_orders({"symbols": self._venue_symbol(symbol)} if symbol else {})

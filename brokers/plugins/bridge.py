@@ -150,6 +150,8 @@ class BridgePlugin(ExecutionPlugin):
         return result
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
+        if not ref.identity:
+            raise NotSupportedError("an agent finds orders by our id, not by the terminal's alone")
         report: OrderReport | None = self._ask("fetch_order", OrderReport | None, ref=dump(ref))
         return report
 

@@ -217,7 +217,7 @@ class OandaPlugin(ExecutionPlugin):
         found = self._find(ref)
         if found is None:
             return None
-        if answers.client_id(found) != hex_digits(ref.identity):
+        if ref.identity and answers.client_id(found) != hex_digits(ref.identity):
             raise QueryFailedError("OANDA answered with another order")
         return self._report(found)
 
@@ -241,7 +241,7 @@ class OandaPlugin(ExecutionPlugin):
                 raise
             if refused.reply.member("errorCode") not in answers.NO_ORDER:
                 raise
-        return self._look_through(ref)
+        return self._look_through(ref) if ref.identity else None
 
     def _look_through(self, ref: OrderRef) -> Row | None:
         asked = {"state": "ALL", "count": str(PAGE)}

@@ -240,7 +240,8 @@ class ProjectXPlugin(ExecutionPlugin):
         found = self._find(ref)
         if found is None:
             return None
-        contract = self._contract(ref.symbol)
+        named = text(found, "contractId")
+        contract = self._contract(ref.symbol) if ref.identity else self._contract_with(named)
         fills: tuple[FillReport, ...] = ()
         if number(found, "fillVolume"):
             trades = self._trades(answers.at(found) - EARLIER)
@@ -249,11 +250,13 @@ class ProjectXPlugin(ExecutionPlugin):
         return answers.order(found, contract, fills)
 
     def _find(self, ref: OrderRef) -> Row | None:
-        """By our tag among the orders that work, then among all since it was submitted."""
-        ours = hex_digits(ref.identity)
+        """By our tag, or the venue's id where there is none, among the orders that work, then among all
+        since it was submitted."""
+        name = "customTag" if ref.identity else "id"
+        wanted = hex_digits(ref.identity) if ref.identity else ref.broker_order_id
         for listed in (self._resting(ref), lambda: self._since(ref)):
             for one in listed():
-                if one.get("customTag") == ours:
+                if str(one.get(name)) == wanted:
                     return one
         return None
 

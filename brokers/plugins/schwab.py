@@ -273,7 +273,8 @@ class SchwabPlugin(ExecutionPlugin):
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
         """Raises AmbiguousOrderError where an operator must say which order it is."""
         found = self._lists.find(ref, self._venue_symbol(ref.symbol))
-        return None if found is None else answers.order(found, self.client_order_id(ref.identity))
+        ours = self.client_order_id(ref.identity) if ref.identity else ""
+        return None if found is None else answers.order(found, ours)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Those entered within 59 days: Schwab lists no older ones."""

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 
-from execution.admin.orders import CANCEL
+from execution.admin.adoptions import CANCEL
 from execution.models import Order, OrderEvent
 from execution.states import UNRESOLVED, OrderState
 

@@ -16,6 +16,8 @@ from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
 from execution import commands
+from execution.admin import adoptions
+from execution.admin.adoptions import CANCEL
 from execution.admin.search import AgeFilter, by_id
 from execution.admin.story import order_stories
 from execution.models import Order
@@ -30,7 +32,6 @@ from execution.states import (
 )
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
-CANCEL = "execution.change_order"
 STAGES = {
     "working": ("Working", Q(state__in=sorted(WORKING))),
     "approval": ("Awaiting approval", Q(state__in=sorted(HELD))),
@@ -75,8 +76,8 @@ class OrderAdmin(ReadOnlyAdmin):
     search_fields = ("id", "client_order_id", "broker_order_id", "symbol")
     nothing_yet = "A signal makes one order for each route of its strategy."
     search_help_text = "Order id, client id, broker id or symbol"
-    actions_row = ("ask_venue", "cancel", "mark_ended")
-    actions_detail = ("ask_venue", "cancel", "mark_ended")
+    actions_row = ("ask_venue", "cancel", "adopt", "mark_ended")
+    actions_detail = ("ask_venue", "cancel", "adopt", "mark_ended")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -176,6 +177,13 @@ class OrderAdmin(ReadOnlyAdmin):
         else:
             messages.success(request, "Marked: its symbol trades again.")
         return HttpResponseRedirect(_page_of(order))
+
+    def has_adopt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, object_id, UNRESOLVED)
+
+    @asking_action(description="Adopt an order at the venue", icon="move_down", permission="adopt")
+    def adopt(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return adoptions.ask_for_id(request, self._order(request, object_id))
 
     def _order(self, request: HttpRequest, object_id: str) -> Order:
         return cast(Order, self.row_to_act_on(request, object_id))

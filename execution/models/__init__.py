@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from execution.models.adoptions import Adoption
 from execution.models.alarms import Alarm
 from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
@@ -25,6 +26,7 @@ __all__ = [
     "COUNTED",
     "IMMEDIATE",
     "AccountDay",
+    "Adoption",
     "Alarm",
     "Difference",
     "Fill",

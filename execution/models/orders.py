@@ -115,6 +115,12 @@ class Order(models.Model):
 
     client_order_id = models.CharField(max_length=64, unique=True)
     broker_order_id = models.CharField(max_length=100, blank=True)
+    is_adopted = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="An operator found it at the venue, where it carries no id of ours: it is asked for "
+        "by the venue's id alone.",
+    )
     filled_quantity = MoneyField(default=Decimal(0))
     average_price = MoneyField(null=True, blank=True)
 

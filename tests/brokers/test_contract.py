@@ -11,8 +11,17 @@ from typing import Any
 
 import pytest
 
-from brokers.errors import UnknownSymbolError
-from brokers.types import OrderReport, OrderType, Outcome, Side, TimeInForce, VenueStatus
+from brokers.errors import NotSupportedError, UnknownSymbolError
+from brokers.plugins.bridge import BridgePlugin
+from brokers.types import (
+    OrderRef,
+    OrderReport,
+    OrderType,
+    Outcome,
+    Side,
+    TimeInForce,
+    VenueStatus,
+)
 from tests.brokers.contract import (
     CCXT_VENUES,
     AlpacaRig,
@@ -198,6 +207,25 @@ def test_a_canceled_order_is_gone_once(rig: Rig, *, by_id: bool) -> None:
     assert rig.plugin.cancel_order(named).outcome is Outcome.REJECTED
     assert rig.plugin.open_orders() == []
     assert found(rig, request).status is VenueStatus.CANCELED
+
+
+def test_an_order_is_found_by_the_venues_id_alone_and_says_what_it_is(rig: Rig) -> None:
+    request = rig.limit()
+    placed = rig.plugin.execute_order(request)
+    alone = OrderRef("", request.symbol, placed.broker_order_id, None)
+    if isinstance(rig.plugin, BridgePlugin):
+        with pytest.raises(NotSupportedError, match="by our id"):
+            rig.plugin.fetch_order(alone)
+        return
+    report = rig.plugin.fetch_order(alone)
+    assert report is not None
+    assert (report.broker_order_id, report.symbol) == (placed.broker_order_id, request.symbol)
+    assert (report.side, report.quantity) == (request.side, request.quantity)
+    assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, ZERO)
+    rig.plugin.cancel_order(alone)
+    after = rig.plugin.fetch_order(alone)
+    assert after is not None
+    assert after.status is VenueStatus.CANCELED
 
 
 def test_an_identity_sent_twice_is_never_a_second_order_that_counts_as_new(rig: Rig) -> None:

@@ -24,7 +24,7 @@ from brokers.errors import (
     QuoteUnavailableError,
 )
 from brokers.models import Account
-from brokers.types import Environment, ExecutionResult, Outcome
+from brokers.types import Environment, ExecutionResult, Outcome, VenueStatus
 from execution import approvals, commands, differences, pipeline, tasks
 from execution.models import Order, Route, Signal, Strategy
 from execution.states import OrderState
@@ -33,7 +33,15 @@ from risk.limits import set_limit
 from risk.models import TradingState
 from risk.types import LimitMode
 from risk.types import ReasonCode as R
-from tests.brokers.scripted import Script, ScriptedPlugin, fill_whole, rest, script_of, swallow
+from tests.brokers.scripted import (
+    Script,
+    ScriptedPlugin,
+    fill_whole,
+    report_of,
+    rest,
+    script_of,
+    swallow,
+)
 from tests.factories import (
     FillFactory,
     OrderFactory,
@@ -520,6 +528,41 @@ def not_placed(desk: Desk) -> str:
     return reason_of(order)
 
 
+def adopted(desk: Desk, **changes: Any) -> str:
+    """What an operator is told who names an order at the venue for one of unknown fate."""
+    desk.script.outcomes.append(swallow)
+    order = desk.order()
+    report = replace(report_of(order, VenueStatus.OPEN), **changes)
+    desk.script.answers.append(report if changes else None)
+    adoption = commands.adopt(order, "V77", "seen at the venue")
+    adoption.refresh_from_db()
+    return adoption.code
+
+
+def no_such_order(desk: Desk) -> str:
+    return adopted(desk)
+
+
+def other_order(desk: Desk) -> str:
+    return adopted(desk, broker_order_id="V77", symbol="ETH/USDT")
+
+
+def refused_at_once(order: Order) -> str:
+    with pytest.raises(commands.Conflict) as conflict:
+        commands.adopt(order, "V77", "seen at the venue")
+    return str(conflict.value.get_codes())
+
+
+def already_ours(desk: Desk) -> str:
+    Order.objects.filter(pk=desk.order().pk).update(broker_order_id="V77")
+    desk.script.outcomes.append(swallow)
+    return refused_at_once(desk.order())
+
+
+def fate_known(desk: Desk) -> str:
+    return refused_at_once(desk.order())
+
+
 def canceled_by_operator(desk: Desk) -> str:
     desk.script.outcomes.append(rest)
     order = desk.order(order_type="limit", price="59000")
@@ -630,6 +673,10 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.EXPIRED_BEFORE_SENDING: expired_before_sending,
     R.VENUE_REJECTED: venue_rejected,
     R.NOT_PLACED: not_placed,
+    R.NO_SUCH_ORDER: no_such_order,
+    R.OTHER_ORDER: other_order,
+    R.ALREADY_OURS: already_ours,
+    R.FATE_KNOWN: fate_known,
     R.CANCELED_BY_OPERATOR: canceled_by_operator,
     R.CANCELED_BY_SIGNAL: canceled_by_signal,
     R.REPLACED: replaced,

@@ -120,7 +120,9 @@ class ExamplePlugin(ExecutionPlugin):
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
         with _asking():
-            found = [one for one in self._venue.orders() if one.client_id == ref.identity]
+            wanted = ref.identity or ref.broker_order_id
+            name = "client_id" if ref.identity else "id"
+            found = [one for one in self._venue.orders() if str(getattr(one, name)) == wanted]
             return self._report(found[0]) if found else None
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
