@@ -33,6 +33,7 @@ BOUNDARIES = {
     "brokers/ccxt_stream.py",
     "brokers/plugins/ccxt.py",
     "brokers/venue_client.py",
+    "execution/adopting.py",
     "execution/dispatch.py",
     "execution/handing_out.py",
     "execution/notify.py",
