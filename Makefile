@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
-.PHONY: run test e2e lint docs bench chaos race simulate soak drill lock runtime dev
+.PHONY: run test e2e lint docs bench chaos race simulate soak drill cut audit lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
@@ -57,6 +57,14 @@ simulate: dev
 # postgresql-15.
 drill: dev
 	@exec $(PY) -m tests.drill $(ARGS)
+
+# The same shape on two hosts of a network of its own (root), of which each is cut off in turn.
+cut: dev
+	@exec $(PY) -m tests.drill.cut $(ARGS)
+
+# Known weaknesses of what is pinned; 3 where the advisory service cannot be reached.
+audit: dev
+	@exec $(PY) deploy/audit.py $(ARGS)
 
 # Two hours of 1,000 orders a minute with faults; nothing may grow.
 soak: dev

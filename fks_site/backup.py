@@ -122,6 +122,8 @@ def _snapshot() -> Iterator[psycopg.Cursor[Any]]:
         plain.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         plain.read_only = True
         with psycopg.Cursor(plain) as cursor:
+            # A large table is compressed between two questions.
+            cursor.execute("SET idle_in_transaction_session_timeout = 0")
             yield cursor
         plain.rollback()
     finally:

@@ -10,12 +10,11 @@ import os
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from fks_site import addresses
+from fks_site import addresses, database
 from fks_site.logs import logging_config
 
 env = environ.Env()
@@ -167,21 +166,11 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
 # --- database and queue ---------------------------------------------------------------------------
-
-
-def _database(url: str) -> dict[str, Any]:
-    config: dict[str, Any] = environ.Env.db_url_config(url)
-    if config["ENGINE"] != "django.db.backends.postgresql":
-        raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database: postgres://…")
-    config.setdefault("OPTIONS", {}).setdefault("prepare_threshold", 3)
-    return config
-
-
 # Without a name of their own, the servers `manage.py up` runs under var/ are meant.
 _embedded = addresses.urls(FKS_VAR)
 DATABASES = {
     "default": {
-        **_database(secret("DATABASE_URL") or _embedded.database),
+        **database.config(secret("DATABASE_URL") or _embedded.database),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }

