@@ -73,10 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--id-rule", type=IdRule, required=True)
+    parser.add_argument("--address", default="127.0.0.1")
     options = parser.parse_args()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    server = VenueServer(0, Control(ChaosExchange(options.seed, options.id_rule)).answer)
+    server = VenueServer(
+        0, Control(ChaosExchange(options.seed, options.id_rule)).answer, options.address
+    )
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     threading.Thread(target=wait_for_end_of_input, args=(stopping,), daemon=True).start()
     sys.stdout.write(json.dumps({"port": server.port}) + "\n")
@@ -86,9 +89,10 @@ def main() -> None:
 
 
 @contextmanager
-def running_venue(seed: int, id_rule: str) -> Iterator[RunningVenue]:
-    """Both venues in a process of their own; it also ends when this one dies."""
+def running_venue(seed: int, id_rule: str, address: str = "127.0.0.1") -> Iterator[RunningVenue]:
+    """Both venues in a process of their own, listening at ``address``; it ends when this one dies."""
     command = [sys.executable, "-m", "tests.chaos.venue", "--seed", str(seed), "--id-rule", id_rule]
+    command += ["--address", address]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None

@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.drill.stores import Daemon, as_user
+from tests.drill.stores import LOOPBACK, Daemon, as_user
 from tests.e2e.product import eventually, free_port
 
 WAIT = 60.0  # seconds
@@ -25,6 +25,9 @@ class Host:
     name: str
     var: Path
     env: Mapping[str, str]
+    address: str = LOOPBACK
+    inside: Sequence[str] = ()
+    """A prefix of its commands that puts them into its network."""
     port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
 
@@ -33,20 +36,30 @@ class Host:
         tmp.mkdir()
         tmp.chmod(0o777)
         env = {**self.env, "TMPDIR": str(tmp), "FKS_VAR": str(tmp), "HOME": str(tmp)}
-        env |= {"FKS_WORKER_METRICS": f"127.0.0.1:{self.metrics_port}"}
+        env |= {"FKS_WORKER_METRICS": self.worker_metrics}
+        env |= {"ALLOWED_HOSTS": f"localhost,127.0.0.1,{self.address}"}
         env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-        web = ["--http", f"127.0.0.1:{self.port}", "--processes", "1"]
+        web = ["--http", self.http, "--processes", "1"]
         options = {"web": web, "worker": ["--threads", "12"], "beat": []}
         user = as_user("nobody") if os.geteuid() == 0 else []
+        prefix = [*self.inside, *self._user(user)]
         self.programs = {
             role: Daemon(
                 f"{role} {self.name}",
-                [*self._user(user), sys.executable, "manage.py", "serve", role, *options[role]],
+                [*prefix, sys.executable, "manage.py", "serve", role, *options[role]],
                 self.var / f"{role}-{self.name}.log",
                 env,
             )
             for role in ROLES
         }
+
+    @property
+    def http(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    @property
+    def worker_metrics(self) -> str:
+        return f"{self.address}:{self.metrics_port}"
 
     @staticmethod
     def _user(prefix: list[str]) -> list[str]:
@@ -63,6 +76,13 @@ class Host:
         self.programs[role].stop()
         self.start(role)
 
+    def revive(self) -> list[str]:
+        """Start again what has ended by itself, as a supervisor does; its roles."""
+        ended = [role for role, program in self.programs.items() if program.has_ended()]
+        for role in ended:
+            self.programs[role].start()
+        return ended
+
     def send(self, number: signal.Signals) -> None:
         for program in self.programs.values():
             program.send(number)
@@ -73,7 +93,7 @@ class Host:
 
     def answers(self) -> bool:
         with suppress(OSError):
-            url = f"http://127.0.0.1:{self.port}/health"
+            url = f"http://{self.http}/health"
             with urllib.request.urlopen(url, timeout=2) as answer:
                 return bool(answer.status == 200)
         return False

@@ -19,6 +19,7 @@ from tests.e2e.product import ROOT, eventually, free_port
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 NEEDED = ("nginx", "redis-server", "prometheus", "openssl", "setpriv")
+LOOPBACK = "127.0.0.1"
 WAIT = 30.0  # seconds
 
 
@@ -53,6 +54,9 @@ class Daemon:
                 self.command, stdout=log, stderr=log, env=self.env or None, cwd=ROOT
             )
 
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
         with suppress(ProcessLookupError):
@@ -76,6 +80,8 @@ class Stores:
     """PostgreSQL and a Redis, both of Debian, both losing nothing they should keep."""
 
     var: Path
+    address: str = LOOPBACK
+    """Where they listen; whoever shares its first three numbers is let in."""
     postgres_port: int = field(default_factory=free_port)
     redis_port: int = field(default_factory=free_port)
 
@@ -86,21 +92,23 @@ class Stores:
             shutil.chown(self.data, "postgres", "postgres")
         init = [str(POSTGRES / "initdb"), "-D", str(self.data), "-U", "fks", "--auth=trust"]
         subprocess.run([*as_user("postgres"), *init], check=True, capture_output=True)
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {self.address.rpartition('.')[0]}.0/24 trust\n")
+        options = ["-c", f"listen_addresses={self.address}", "-c", "unix_socket_directories="]
         options += ["-p", str(self.postgres_port), "-c", "max_connections=300"]
         program = [str(POSTGRES / "postgres"), "-D", str(self.data), *options]
         self.postgres = Daemon("postgres", [*as_user("postgres"), *program], self.var / "pg.log")
-        queue = ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1"]
-        queue += ["--save", "", "--appendonly", "no", "--dir", "/"]
+        queue = ["redis-server", "--port", str(self.redis_port), "--bind", self.address]
+        queue += ["--save", "", "--appendonly", "no", "--dir", "/", "--protected-mode", "no"]
         self.redis = Daemon("redis", [*as_user("redis"), *queue], self.var / "redis.log")
 
     @property
     def database_url(self) -> str:
-        return f"postgres://fks@127.0.0.1:{self.postgres_port}/fks"
+        return f"postgres://fks@{self.address}:{self.postgres_port}/fks"
 
     @property
     def redis_url(self) -> str:
-        return f"redis://127.0.0.1:{self.redis_port}/0"
+        return f"redis://{self.address}:{self.redis_port}/0"
 
     def start(self) -> None:
         self.start_postgres()
@@ -135,14 +143,14 @@ class Stores:
             return False
 
 
-def nginx(var: Path, port: int, upstreams: Sequence[int]) -> Daemon:
+def nginx(var: Path, port: int, upstreams: Sequence[str]) -> Daemon:
     """The proxy of deploy/nginx with a certificate made here, in front of ``upstreams``."""
     key, certificate = var / "tls.key", var / "tls.crt"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     make += ["-nodes", *subject, "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(make, check=True, capture_output=True)
-    servers = "\n".join(f"server 127.0.0.1:{p} max_fails=1 fail_timeout=2s;" for p in upstreams)
+    servers = "\n".join(f"server {address} max_fails=1 fail_timeout=2s;" for address in upstreams)
     site = (ROOT / "deploy/nginx/fks.conf").read_text()
     site = site.replace("server web:8000 max_fails=1 fail_timeout=2s;", servers)
     site = site.replace("listen 8443 ssl", f"listen 127.0.0.1:{port} ssl").replace("http2 on;", "")
@@ -162,11 +170,11 @@ def nginx(var: Path, port: int, upstreams: Sequence[int]) -> Daemon:
     )
 
 
-def prometheus(var: Path, port: int, targets: dict[str, list[int]]) -> Daemon:
+def prometheus(var: Path, port: int, targets: dict[str, list[str]]) -> Daemon:
     """Scrapes every second, with the alert rules of deploy/prometheus."""
     jobs = [
-        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{p}" for p in ports]}]}
-        for name, ports in targets.items()
+        {"job_name": name, "static_configs": [{"targets": addresses}]}
+        for name, addresses in targets.items()
     ]
     text = {
         "global": {"scrape_interval": "2s", "evaluation_interval": "2s"},

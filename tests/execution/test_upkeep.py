@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -18,6 +22,7 @@ from brokers import crypto
 from brokers.accounts import set_credentials
 from brokers.models import Account, AccountLogin, ExchangeCredential
 from execution.authentication import live, new_secret
+from execution.ids import first_id_at
 from execution.models import IdempotencyKey, Order, QuarantinedBody, Signal
 from execution.states import OrderState, SignalState
 from risk import proposals
@@ -99,8 +104,10 @@ def test_a_rotation_goes_on_where_it_stopped_and_names_what_cannot_be_read(
 
 
 def long_ago(state: SignalState = SignalState.EXECUTED, days: int = 100) -> Signal:
+    received_at = timezone.now() - timedelta(days=days)
+    identity = UUID(int=first_id_at(received_at).int | secrets.randbits(62))
     signal: Signal = SignalFactory.create(
-        state=state, body='{"symbol": "x"}', received_at=timezone.now() - timedelta(days=days)
+        id=identity, state=state, body='{"symbol": "x"}', received_at=received_at
     )
     return signal
 
@@ -151,6 +158,25 @@ def test_old_texts_go_and_evidence_stays(capsys: pytest.CaptureFixture[str]) -> 
     assert list(Session.objects.values_list("session_key", flat=True)) == ["b"]
     assert AuditEvent.objects.get().kind == "pruned"
     assert run(capsys, "prune", "--apply")["alert texts"] == 0
+
+
+def test_rows_are_walked_through_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("execution.management.commands.prune.BATCH", 2)
+    old = [long_ago() for _ in range(5)]
+    kept = long_ago(days=1)
+
+    with CaptureQueriesContext(connection) as asked:
+        assert run(capsys, "prune", "--apply")["alert texts"] == 5
+
+    looks = [
+        q["sql"] for q in asked if q["sql"].startswith("SELECT") and "execution_signal" in q["sql"]
+    ]
+    assert len(looks) == 4  # three batches, and the look that finds no more
+    assert all('"id" > ' in sql for sql in looks[1:])
+    assert {Signal.objects.get(pk=signal.pk).body for signal in old} == {""}
+    assert Signal.objects.get(pk=kept.pk).body
 
 
 def test_a_week_is_kept_whatever_is_asked() -> None:

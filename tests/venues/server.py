@@ -76,14 +76,14 @@ class Connection(socketserver.StreamRequestHandler):
 
 
 class VenueServer(socketserver.ThreadingTCPServer):
-    """Listens on loopback; one daemon thread per connection."""
+    """Listens on loopback unless told otherwise; one daemon thread per connection."""
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 512
 
-    def __init__(self, port: int, answer: Handler) -> None:
-        super().__init__(("127.0.0.1", port), Connection)
+    def __init__(self, port: int, answer: Handler, address: str = "127.0.0.1") -> None:
+        super().__init__((address, port), Connection)
         self.answer = answer
 
     @property

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
+from execution.ids import first_id_at
 from execution.models import IdempotencyKey, Order, QuarantinedBody, Signal
 from execution.states import TERMINAL, SignalState
 from risk import audit
@@ -20,14 +21,16 @@ from risk.models import Notice
 
 BATCH = 1000
 LEAST_DAYS = 7
+CLOCKS = timedelta(hours=1)
+"""An alert's id is made a moment before it is stored, by the clock of its web server."""
 
 
 def old_bodies(before: datetime) -> QuerySet[Any]:
     """Alerts that ended long ago, with no order that is still open; only their text is forgotten."""
     unfinished = Order.objects.filter(signal=OuterRef("pk")).exclude(state__in=TERMINAL)
     undecided = (SignalState.RECEIVED, SignalState.WORKING)
-    rows = Signal.objects.filter(~Exists(unfinished), received_at__lt=before).exclude(body="")
-    return rows.exclude(state__in=undecided)
+    old = Signal.objects.filter(pk__lt=first_id_at(before + CLOCKS), received_at__lt=before)
+    return old.filter(~Exists(unfinished)).exclude(body="").exclude(state__in=undecided)
 
 
 def old_quarantine(before: datetime) -> QuerySet[Any]:
@@ -83,17 +86,21 @@ class Command(BaseCommand):
         if options["days"] < LEAST_DAYS:
             raise CommandError(f"--days must be at least {LEAST_DAYS}")
         before = timezone.now() - timedelta(days=options["days"])
-        counts = {name: find(before).count() for name, (find, _) in SORTS.items()}
-        if options["apply"]:
-            for find, forget in SORTS.values():
-                _in_batches(find(before), forget)
+        if not options["apply"]:
+            counts = {name: find(before).count() for name, (find, _) in SORTS.items()}
+        else:
+            counts = {name: _in_batches(find(before), do) for name, (find, do) in SORTS.items()}
             with audit.acting(audit.Actor("command")):
                 audit.record("pruned", f"older than {options['days']} days", after=counts)
         self.stdout.write(json.dumps({"applied": options["apply"], **counts}))
 
 
-def _in_batches(rows: QuerySet[Any], forget: Callable[[QuerySet[Any]], int]) -> None:
-    """In small transactions, so that nothing waits for it."""
-    while keys := list(rows.values_list("pk", flat=True)[:BATCH]):
-        if not forget(rows.filter(pk__in=keys)):
-            break
+def _in_batches(rows: QuerySet[Any], forget: Callable[[QuerySet[Any]], int]) -> int:
+    """How many were forgotten: in small transactions, so that nothing waits for it, and each goes on
+    where the one before has ended, so that millions of rows are walked through once.
+    """
+    done, ahead = 0, rows.order_by("pk")
+    while keys := list(ahead.values_list("pk", flat=True)[:BATCH]):
+        done += forget(rows.filter(pk__in=keys))
+        ahead = rows.order_by("pk").filter(pk__gt=keys[-1])
+    return done
