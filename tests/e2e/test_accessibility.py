@@ -24,7 +24,9 @@ from tests.e2e.test_admin_browser import (
     complaints,
     open_page,
     order,
+    settled,
 )
+from tests.e2e.test_keyboard import palette
 from tests.factories import OrderFactory, SignalFactory, allow_trading
 
 __all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page", "order"]
@@ -129,7 +131,7 @@ def test_no_page_has_a_serious_finding(open_page: Any, everything: Order, device
     findings = []
     for address in (*forms(everything), *(lists() if device == "light" else ())):
         page.goto(address)
-        page.wait_for_load_state("networkidle")
+        settled(page)
         findings += serious(page)
     assert findings == []
 
@@ -139,14 +141,15 @@ def test_the_palette_and_the_keys_have_no_serious_finding(
     open_page: Any, everything: Order, device: str
 ) -> None:
     page = open_page(**DEVICES[device])
-    page.keyboard.press("Control+k")
-    page.keyboard.type("BTC")
+    palette(page, "BTC")
     page.locator("#palette-list[data-term=BTC] [role=option]").first.wait_for()
+    settled(page)
     findings = serious(page)
     page.keyboard.press("Escape")
     page.locator("#palette").wait_for(state="hidden")
     page.keyboard.press("?")
     page.get_by_role("heading", name="Keyboard").wait_for()
+    settled(page)
     assert findings + serious(page) == []
 
 
@@ -154,6 +157,7 @@ def test_the_login_page_has_no_serious_finding(open_page: Any) -> None:
     page = open_page(**DEVICES["light"])
     page.context.clear_cookies()
     page.goto("/admin/login/")
+    settled(page)
     assert serious(page) == []
 
 

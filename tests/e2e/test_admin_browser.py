@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+import re
+import threading
+from collections.abc import Iterable, Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django_otp.oath import totp
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 from pytest_django.live_server_helper import LiveServer
 
 from execution.models import Order, Signal
@@ -39,6 +48,13 @@ from tests.factories import (
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 POLL = 5_100  # milliseconds: a little more than the home page's interval
+PATIENCE = 20_000  # milliseconds: a busy machine is no failure
+SETTLED = """async () => {
+    await document.fonts.ready;
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const ends = (one) => Number.isFinite(one.effect.getComputedTiming().endTime);
+    await Promise.allSettled(document.getAnimations().filter(ends).map((one) => one.finished));
+}"""
 HOSTILE = (
     "<img src=x onerror=\"window.pwned='yes'\">{{constructor}}<b x-init=\"window.pwned='yes'\">"
 )
@@ -62,6 +78,7 @@ def _queries_beside_the_browser() -> Iterator[None]:
 def chromium() -> Iterator[Browser]:
     if not CHROMIUM.exists() and os.environ.get("FKS_REQUIRE_BROWSER") != "1":
         pytest.skip(f"no Chromium at {CHROMIUM}; CHROMIUM names another place")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -91,8 +108,21 @@ def open_page(chromium: Browser, live_server: LiveServer, complaints: list[str])
         return page
 
     yield make
+    leave(contexts)
+
+
+def leave(contexts: Iterable[BrowserContext]) -> None:
+    """Close them, and wait for the answers under way: the next test must not find their rows."""
     for context in contexts:
         context.close()
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page looks as it will: its fonts are there and nothing moves any more."""
+    page.evaluate(SETTLED)
 
 
 def _session(url: str) -> Any:
@@ -161,7 +191,7 @@ def test_pages_in_both_themes(
     assert is_dark == (scheme == "dark")
     for address in (_address(order), _address(order.signal), "/admin/execution/order/", "/admin/"):
         page.goto(address)
-        page.wait_for_load_state("networkidle")
+        settled(page)
         assert page.evaluate("window.pwned") is None, address
     expect(page.get_by_role("heading", name="Trading is active")).to_be_visible()
     assert complaints == []
@@ -211,6 +241,18 @@ def test_times_are_shown_in_the_lookers_zone_with_utc_on_hover(
     assert complaints == []
 
 
+def test_a_button_that_was_just_drawn_anew_opens_its_dialog(open_page: Any) -> None:
+    page = _with_clock(open_page())
+    page.evaluate("""document.addEventListener("htmx:afterSwap", (event) => {
+        if (event.target.id === "dashboard") {
+            setTimeout(() => document.getElementById("switch-halt").click());
+        }
+    })""")
+    page.clock.run_for(POLL)
+    expect(page.locator("#modal-content input[name=reason]")).to_be_focused()
+    expect(page).to_have_url(re.compile("/admin/$"))
+
+
 def test_stale_figures_are_called_stale(open_page: Any) -> None:
     page = _with_clock(open_page())
     expect(page.locator("#dashboard-stale")).to_be_hidden()
@@ -257,8 +299,8 @@ def test_an_order_is_asked_about_before_it_is_canceled(
     dialog = page.locator("#modal-content")
     expect(dialog.get_by_role("button", name="Cancel the order")).to_be_visible()
     expect(dialog.locator("input[name=reason]")).to_be_focused()
-    dialog.get_by_role("link", name="Back").click()
-    page.wait_for_url(f"**{_address(order)}")
+    with page.expect_navigation(url=f"**{_address(order)}"):
+        dialog.get_by_role("link", name="Back").click()
     assert not AuditEvent.objects.exclude(kind__startswith="login.").exists()
     assert complaints == []
 
@@ -310,7 +352,8 @@ def test_an_order_is_approved_on_a_phone(open_page: Any, complaints: list[str]) 
     page.get_by_role("link", name="Approve").tap()
     dialog = page.locator("#modal-content")
     dialog.locator("input[name=reason]").fill("woken up for this")
-    page.wait_for_timeout(2_500)
+    page.evaluate("document.getElementById('waiting').dataset.drawn = 'before'")
+    expect(page.locator("#waiting")).not_to_have_attribute("data-drawn", "before")
     expect(dialog.locator("input[name=reason]")).to_have_value("woken up for this")
     dialog.get_by_role("button", name="Approve").tap()
     expect(page.get_by_text("It is judged once more, then sent.")).to_be_visible()

@@ -31,6 +31,11 @@ def palette(page: Page, term: str) -> None:
     page.keyboard.type(term)
 
 
+def found(page: Page, term: str) -> None:
+    """Wait for the answer to the whole of ``term``: those to its beginning come first."""
+    expect(page.locator("#palette-list")).to_have_attribute("data-term", term)
+
+
 def page_of(order: Order) -> str:
     return reverse("admin:execution_order_change", args=[order.pk])
 
@@ -47,6 +52,7 @@ def test_an_order_is_found_by_its_brokers_id(open_page: Any, complaints: list[st
 def test_arrows_choose_and_enter_opens(open_page: Any, complaints: list[str]) -> None:
     page = open_page()
     palette(page, "limit")
+    found(page, "limit")
     options = page.get_by_role("option")
     expect(options.first).to_have_attribute("aria-selected", "true")
     page.keyboard.press("ArrowDown")
@@ -65,6 +71,7 @@ def test_arrows_choose_and_enter_opens(open_page: Any, complaints: list[str]) ->
 def test_trading_is_halted_from_the_palette(open_page: Any, complaints: list[str]) -> None:
     page = open_page()
     palette(page, "halt")
+    found(page, "halt")
     expect(page.get_by_role("option", name="Halt trading")).to_be_visible()
     page.keyboard.press("Enter")
     page.wait_for_url("**/admin/trading/?mode=halt")
@@ -87,6 +94,21 @@ def test_escape_leaves_the_page_as_it_was(open_page: Any, complaints: list[str])
     assert complaints == []
 
 
+def test_a_key_right_after_escape_is_for_the_page(open_page: Any) -> None:
+    """The browser leaves the focus in a closed dialog until it draws the next picture."""
+    page = open_page()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox", name="Find a page")).to_be_focused()
+    focused = page.evaluate("""() => {
+        document.getElementById("palette").close();
+        const focused = document.activeElement;
+        focused.dispatchEvent(new KeyboardEvent("keydown", {key: "?", bubbles: true}));
+        return focused.id;
+    }""")
+    assert focused == "palette-input"
+    expect(page.get_by_role("heading", name="Keyboard")).to_be_visible()
+
+
 def test_the_button_in_the_menu_opens_it_too(open_page: Any, complaints: list[str]) -> None:
     page = open_page()
     page.get_by_role("button", name="Find anything").click()
@@ -99,6 +121,7 @@ def test_hostile_rows_are_text_in_the_palette(open_page: Any, complaints: list[s
     StrategyFactory.create(slug="odd", note=HOSTILE)
     page = open_page()
     palette(page, "<img")
+    found(page, "<img")
     expect(page.get_by_role("option").filter(has_text="<img")).to_be_visible()
     expect(page.get_by_role("option", name="odd")).to_be_visible()
     assert page.evaluate("window.pwned") is None
@@ -109,6 +132,7 @@ def test_a_question_mark_typed_into_a_field_is_a_question_mark(open_page: Any) -
     page = open_page()
     page.goto(reverse("admin:execution_order_changelist"))
     page.keyboard.press("/")
+    expect(page.locator("#searchbar")).to_be_focused()
     page.keyboard.type("what?")
     expect(page.locator("#searchbar")).to_have_value("what?")
     expect(page.locator("#keys")).to_be_hidden()
@@ -118,11 +142,13 @@ def test_a_rows_actions_are_reached_by_keyboard(open_page: Any, complaints: list
     OrderFactory.create(state=OrderState.OPEN)
     page = open_page()
     page.goto(reverse("admin:execution_order_changelist"))
-    page.get_by_role("button", name="More actions").focus()
+    opener = page.get_by_role("button", name="More actions")
+    opener.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Ask the venue now")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("link", name="Ask the venue now")).to_be_hidden()
+    expect(opener).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Ask the venue now")).to_be_focused()
     page.keyboard.press("Tab")

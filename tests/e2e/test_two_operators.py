@@ -23,6 +23,7 @@ from tests.e2e.test_admin_browser import (
     _queries_beside_the_browser,
     chromium,
     complaints,
+    leave,
 )
 from tests.factories import OrderFactory, UserFactory
 
@@ -53,8 +54,7 @@ def page_for(chromium: Browser, live_server: LiveServer, complaints: list[str]) 
         return page
 
     yield make
-    for context in contexts:
-        context.close()
+    leave(contexts)
 
 
 def person(name: str, role: str) -> User:

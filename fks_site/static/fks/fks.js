@@ -1,3 +1,18 @@
+// A button that a refresh has drawn anew works at once; htmx would first wait for transitions of CSS.
+window.htmx.config.defaultSettleDelay = 0;
+
+// The first field of a dialog has the focus once the dialog is drawn; htmx would try it before.
+(function () {
+  "use strict";
+
+  document.addEventListener("htmx:afterOnLoad", function (event) {
+    const field = event.detail.target.querySelector("#modal-content [autofocus]");
+    if (field) {
+      requestAnimationFrame(() => requestAnimationFrame(() => field.focus()));
+    }
+  });
+})();
+
 // Says so when the home page's figures stop being refreshed.
 (function () {
   "use strict";

@@ -75,10 +75,18 @@
     return target.isContentEditable || /^(input|textarea|select)$/i.test(target.tagName);
   }
 
+  // A dialog that was closed keeps the focus until the next frame: a key pressed by then is meant for the page.
+  document.addEventListener("keydown", function () {
+    if (document.activeElement.closest("dialog:not([open])")) {
+      document.activeElement.blur();
+    }
+  }, true);
+
   document.addEventListener("keydown", function (event) {
-    if (event.target.id === "palette-input") {
+    const focused = document.activeElement;
+    if (focused.id === "palette-input") {
       inPalette(event);
-    } else if (event.key === "?" && !isTyping(event.target)) {
+    } else if (event.key === "?" && !isTyping(focused)) {
       open("keys");
     }
     if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
