@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from threading import Thread
 from typing import Any
 
 import pytest
+import time_machine
+from django.utils import timezone
 
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import PaperOrder
@@ -24,9 +27,16 @@ from brokers.types import (
 )
 from tests.brokers.contract import limit, order, ref
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 D = Decimal
 BTC = "BTC/USDT"
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """It stands still until the test moves it."""
+    with time_machine.travel(timezone.now(), tick=False) as standing:
+        yield standing
 
 
 def paper(*faults: dict[str, Any], key: str = "1", **options: Any) -> PaperPlugin:
@@ -62,6 +72,7 @@ def test_orders_are_counted_by_all_processes_and_another_script_starts_anew() ->
     assert ends(paper({"fault": "reject", "order": 2}, key="2"), 1) == ["accepted"]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_threads_share_one_count() -> None:
     plugin, seen = paper({"fault": "reject", "every": 4}), []
     workers = [Thread(target=lambda: seen.extend(ends(plugin, 4))) for _ in range(4)]
@@ -107,7 +118,7 @@ def test_a_late_answer_comes() -> None:
 
 
 @pytest.mark.parametrize("share", ["0.5", "0"])
-def test_a_partial_fill_is_completed_later(share: str) -> None:
+def test_a_partial_fill_is_completed_later(share: str, clock: time_machine.Traveller) -> None:
     plugin, request = paper({"fault": "partial", "order": 1, "seconds": 1, "share": share}), order()
     first = plugin.execute_order(request).report
     assert first is not None
@@ -115,7 +126,7 @@ def test_a_partial_fill_is_completed_later(share: str) -> None:
     status = VenueStatus.PARTIALLY_FILLED if D(share) else VenueStatus.OPEN
     assert first.status is status
     assert [one.status for one in plugin.open_orders()] == [status]
-    time.sleep(1.1)
+    clock.shift(1.1)
     done = plugin.fetch_order(ref(request))
     assert done is not None
     assert (done.status, done.filled_quantity) == (VenueStatus.FILLED, D("0.002"))
@@ -150,7 +161,9 @@ def test_an_immediate_order_keeps_no_rest(
     assert (report.status, report.filled_quantity) == (status, filled)
 
 
-def test_during_an_outage_nothing_answers_and_then_everything_does() -> None:
+def test_during_an_outage_nothing_answers_and_then_everything_does(
+    clock: time_machine.Traveller,
+) -> None:
     plugin, request = paper({"fault": "outage", "order": 2, "seconds": 1}), limit()
     plugin.execute_order(request)
     down = plugin.execute_order(order())
@@ -172,7 +185,7 @@ def test_during_an_outage_nothing_answers_and_then_everything_does() -> None:
             question()
     assert other.cancel_order(ref(request)).outcome is Outcome.NOT_SENT
     assert other.health_check().ok is False
-    time.sleep(1.1)
+    clock.shift(1.1)
     assert other.health_check().ok
     assert ends(other, 2) == ["accepted", "accepted"]
     report = other.fetch_order(ref(request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,25 +13,36 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.product import ROOT, eventually, free_port
+from tests.fks_site.gated import BODY_SECONDS
 
 HOST = b"Host: fks\r\n"
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file whose coming ends ``/slow``."""
+    return tmp_path_factory.mktemp("gate") / "slow ends"
+
+
+@pytest.fixture(scope="module")
+def port(slow_ends: Path) -> Iterator[int]:
     number = free_port()
     command = [*(sys.executable, "-m", "granian", "tests.fks_site.gated:application")]
     command += ["--interface", "asginl", "--no-ws", "--http", "1", "--port", str(number)]
     command += ["--backpressure", "400", "--http1-header-read-timeout", "2000"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
-        eventually(lambda: _listens(number), seconds=30, what="the server listens")
-        yield number
-        server.terminate()
+    env = os.environ | {"FKS_TEST_GATE": str(slow_ends)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as server:
+        try:
+            eventually(lambda: _listens(number), seconds=60, what="the server listens")
+            yield number
+        finally:
+            server.terminate()
 
 
 def _listens(port: int) -> bool:
@@ -39,8 +51,8 @@ def _listens(port: int) -> bool:
 
 
 def talk(port: int, request: bytes, *, leave: bool = False) -> bytes:
-    """Everything the server says until it closes, or nothing more comes for two seconds."""
-    with socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
+    """Everything the server says until it closes, or nothing more comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request)
         if leave:
             return b""
@@ -94,7 +106,8 @@ class TestWhole:
         assert (environ["body"], environ["CONTENT_LENGTH"]) == ("abc", "3")
 
     def test_a_head_request_has_no_body(self, port: int) -> None:
-        head, _, body = talk(port, b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n").partition(b"\r\n\r\n")
+        request = b"HEAD / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+        head, _, body = talk(port, request).partition(b"\r\n\r\n")
 
         assert head.startswith(b"HTTP/1.1 200 OK")
         assert body == b""
@@ -204,28 +217,28 @@ class TestSlow:
         head = b"POST / HTTP/1.1\r\n" + HOST
 
         assert refusal(port, head + b"Content-Length: 9\r\n\r\na") == (408, "TOO_SLOW")
-        assert 0.9 < time.monotonic() - started < 2.5
+        assert BODY_SECONDS - 0.1 < time.monotonic() - started < 2 * BODY_SECONDS
 
     def test_dribbling_does_not_lengthen_the_time(self, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99\r\n\r\n")
+            connection.sendall(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 999\r\n\r\n")
             started = time.monotonic()
             connection.settimeout(0.2)
             answer = b""
-            while not answer and time.monotonic() - started < 5:
+            while not answer and time.monotonic() - started < 10:
                 try:
                     answer = connection.recv(65_536)
                 except TimeoutError:
                     connection.sendall(b"a")
 
         assert answer.startswith(b"HTTP/1.1 408")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 2 * BODY_SECONDS
 
     @pytest.mark.parametrize(
         "begun", [b"", b"POST / HTTP/1.1\r\nHost: f", b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"]
     )
     def test_a_slow_head_and_an_idle_connection_are_closed(self, port: int, begun: bytes) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=6) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(begun)
             started = time.monotonic()
             while connection.recv(65_536):
@@ -246,20 +259,28 @@ class TestSlow:
                 assert seen(port, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\nx")
                 slowest = max(slowest, time.monotonic() - started)
 
-        assert slowest < 0.9, "answered before the stalled ones ran out of time"
+        assert slowest < BODY_SECONDS - 0.1, "answered before the stalled ones ran out of time"
 
-    def test_more_than_can_wait_are_told_to_come_again(self, port: int) -> None:
-        def ask(_: int) -> int:
-            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    def test_more_than_can_wait_are_told_to_come_again(self, port: int, slow_ends: Path) -> None:
+        statuses: list[int] = []
+
+        def ask(_: int) -> None:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
                 connection.request("GET", "/slow")
                 response = connection.getresponse()
                 body = json.loads(response.read())
                 if response.status == 503:
                     assert body["code"] == "OVERLOADED"
                     assert response.headers["Retry-After"] == "1"
-                return response.status
+                statuses.append(response.status)
 
         with ThreadPoolExecutor(10) as pool:
-            statuses = Counter(pool.map(ask, range(10)))
+            asked = [pool.submit(ask, number) for number in range(10)]
+            try:
+                eventually(lambda: len(statuses) == 6, seconds=30, what="six are sent away")
+            finally:
+                slow_ends.touch()
+            for one in asked:
+                one.result()
 
-        assert statuses == {200: 4, 503: 6}
+        assert Counter(statuses) == {200: 4, 503: 6}

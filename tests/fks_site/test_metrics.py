@@ -49,10 +49,11 @@ def value(client: Client) -> Value:
     """The value of one sample in a fresh scrape."""
 
     def read(name: str, **labels: str) -> float | None:
-        text = client.get("/metrics").content.decode()
+        lines = client.get("/metrics").content.decode().splitlines(keepends=True)
+        text = "".join(one for one in lines if one.startswith((f"{name}{{", f"{name} ")))
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.name == name and labels.items() <= sample.labels.items():
+                if labels.items() <= sample.labels.items():
                     return sample.value
         return None
 

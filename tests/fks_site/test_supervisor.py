@@ -134,9 +134,11 @@ def test_a_background_job_of_a_script_still_stops_when_asked(
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with runner:
-            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+            timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+            timer.start()
             with pytest.raises(Stopped) if stops else nullcontext():
-                runner.pause(0.5)
+                runner.pause(60 if stops else 0.2)
+            timer.join()  # the signal is not for whoever runs the tests
     finally:
         signal.signal(number, before)
 
@@ -155,26 +157,28 @@ def test_a_command_answers_or_fails_with_its_last_words(runner: Supervisor, tmp_
     assert str(caught.value) == f"it failed: the reason (log: {tmp_path / 'it.log'})"
 
 
-@pytest.mark.parametrize(("requests", "expected"), [(1, "finished"), (2, "cut short")])
+@pytest.mark.parametrize(
+    ("requests", "work", "expected"), [(1, 0.3, "finished"), (2, 60, "cut short")]
+)
 def test_a_program_may_finish_its_work_unless_asked_twice(
-    runner: Supervisor, tmp_path: Path, requests: int, expected: str
+    runner: Supervisor, tmp_path: Path, requests: int, work: float, expected: str
 ) -> None:
     done = tmp_path / "done"
     code = (
         "import pathlib, signal, sys, time\n"
         "def finish(*_):\n"
-        f"    time.sleep(1.0); pathlib.Path({str(done)!r}).touch(); sys.exit()\n"
+        f"    time.sleep({work}); pathlib.Path({str(done)!r}).touch(); sys.exit()\n"
         "signal.signal(signal.SIGTERM, finish); print('ready', flush=True); time.sleep(60)\n"
     )
     log = tmp_path / "program.log"
-    program = Program("it", ["-c", code], log, dict(os.environ), tmp_path, 10.0)
+    program = Program("it", ["-c", code], log, dict(os.environ), tmp_path, 50.0)
     with runner:
         runner.start(program)
         while log.read_text() != "ready\n":
             runner.pause(0.02)
         for delay in (0.0, 0.3)[:requests]:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
-        runner.pause(5)
+        runner.pause(60)
     assert ("finished" if done.exists() else "cut short") == expected
 
 
