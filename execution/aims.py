@@ -91,13 +91,13 @@ def aim(
             {"position": held},
         )
     if only_exits(alert):
-        return Aim(_exit(alert, _side(alert), alert.quantity))
+        return Aim(exit_of(alert, _side(alert), alert.quantity))
     if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
         return _toward_target(alert, held, can_short=can_short)
     if only_reduces(alert):
-        return Aim(_exit(alert, _side(alert), _part(alert, policy, held)))
+        return Aim(exit_of(alert, _side(alert), _part(alert, policy, held)))
     if alert.market_position is MarketPosition.SHORT and not can_short:
-        return Aim(_exit(alert, Side.SELL, None))
+        return Aim(exit_of(alert, Side.SELL, None))
     return _by_change(alert, policy, held, can_short=can_short, exited=exited or Decimal(0))
 
 
@@ -130,8 +130,8 @@ def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
         entry = replace(entry_of(alert, side), quantity=abs(change))
         return Aim(replace(entry, quantity_type=QuantityType.BASE))
     if held * target >= 0:
-        return Aim(_exit(alert, side, None if target == 0 else abs(change)))
-    return Aim(_exit(alert, side, None), reverses=True)
+        return Aim(exit_of(alert, side, None if target == 0 else abs(change)))
+    return Aim(exit_of(alert, side, None), reverses=True)
 
 
 def _by_change(
@@ -151,13 +151,13 @@ def _by_change(
     is_covered = asked is not None and asked <= abs(held) * (1 + NEARLY)
     if turns_over(alert):
         opens = sizes_itself or alert.quantity is None or not is_covered
-        return Aim(_exit(alert, side, None), reverses=can_short and opens)
+        return Aim(exit_of(alert, side, None), reverses=can_short and opens)
     if is_covered:
-        return Aim(_exit(alert, side, asked))
+        return Aim(exit_of(alert, side, asked))
     if can_short:
-        return Aim(_exit(alert, side, None), reverses=True)
+        return Aim(exit_of(alert, side, None), reverses=True)
     if asked is None:
-        return Aim(_exit(alert, side, None))
+        return Aim(exit_of(alert, side, None))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
     return Aim(entry_of(alert, side))
 
@@ -205,7 +205,7 @@ def entry_of(alert: Alert, side: Side) -> Intent:
     )
 
 
-def _exit(alert: Alert, side: Side, quantity: Decimal | None) -> Intent:
+def exit_of(alert: Alert, side: Side, quantity: Decimal | None = None) -> Intent:
     """An order that only reduces; without a quantity, by everything."""
     unit = QuantityType.BASE if quantity != alert.quantity else alert.quantity_type
     entry = replace(entry_of(alert, side), quantity=quantity, quantity_type=unit)
@@ -215,4 +215,4 @@ def _exit(alert: Alert, side: Side, quantity: Decimal | None) -> Intent:
 def _close(alert: Alert, held: Decimal) -> Intent:
     side = Side.SELL if held > 0 else Side.BUY
     everything = alert.market_position is MarketPosition.FLAT
-    return _exit(alert, side, None if everything else alert.quantity)
+    return exit_of(alert, side, None if everything else alert.quantity)

@@ -27,6 +27,15 @@ class MarketPosition(StrEnum):
     FLAT = "flat"
 
 
+class Algorithm(StrEnum):
+    """How an order reaches its venue: as one, or in slices (docs/algorithms.md)."""
+
+    WHOLE = "whole"
+    TWAP = "twap"
+    ICEBERG = "iceberg"
+    LADDER = "ladder"
+
+
 @dataclass(frozen=True, slots=True)
 class TakeProfit:
     """One target: its price, and the share of the position (percent) it closes."""
@@ -40,6 +49,7 @@ class Alert:
     """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1.
 
     ``max_age`` is how old, in seconds, the sender lets it become; the strategy's own limit holds too.
+    ``execution`` is how the sender wants it sent, where its strategy lets alerts choose.
     ``account`` names the account of an operator's own order, ``replaces`` the order it takes the place
     of; no sender can set them.
     """
@@ -67,9 +77,23 @@ class Alert:
     prev_market_position: MarketPosition | None = None
     prev_market_position_size: Decimal | None = None
     comment: str = ""
+    execution: Algorithm | None = None
     account: str = ""
     replaces: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def divides_by(self, algorithm: Algorithm) -> bool:
+        """Whether an order of this kind can be sent so: what has a trigger, must fill whole, or takes
+        another's place cannot be sliced, and an iceberg or a ladder has to rest at the venue.
+        """
+        if algorithm is Algorithm.WHOLE:
+            return True
+        if self.replaces or self.time_in_force is TimeInForce.FOK:
+            return False
+        if algorithm is Algorithm.TWAP:
+            return self.order_type in (OrderType.MARKET, OrderType.LIMIT)
+        rests = self.time_in_force in (TimeInForce.GTC, TimeInForce.DAY)
+        return rests and self.order_type is OrderType.LIMIT and self.price is not None
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was set, numbers as text; ``from_json`` reads it back exactly."""
@@ -137,6 +161,7 @@ _READERS: dict[str, Any] = {
     "order_type": OrderType,
     "quantity_type": QuantityType,
     "time_in_force": TimeInForce,
+    "execution": Algorithm,
     "market_position": MarketPosition,
     "prev_market_position": MarketPosition,
     "take_profit": _targets,

@@ -8,19 +8,26 @@ from uuid import UUID
 
 from brokers.types import Side
 from execution import cancels, protect
-from execution.aims import depends_on_position, only_exits, wants_flat
+from execution.aims import (
+    depends_on_position,
+    names_target,
+    only_exits,
+    turns_over,
+    wants_flat,
+)
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import (
+    held_in,
     is_covered,
     reduces,
 )
-from execution.models import Order, Signal
+from execution.models import Order, Route, Signal
 from execution.orders import Leg
 from execution.queues import is_plain, is_sized
 from execution.states import AT_VENUE, HELD, OrderState
 from risk import switch
 from risk.models import TradingState
-from risk.types import ReasonCode
+from risk.types import QuantityType, ReasonCode
 
 SENDABLE = (
     OrderState.PENDING,
@@ -56,7 +63,7 @@ def in_the_way(
 
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
     """
-    opposed = [order for order in lane if clears and _is_opposed(order, signal, alert)]
+    opposed = [order for order in lane if clears and _is_opposed(order, signal, leg, alert)]
     is_exit = reduces(leg.account, leg.symbol, alert)
     if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
         return []
@@ -67,11 +74,12 @@ def in_the_way(
         return found
     if wants_flat(alert):
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
-        want_gone(signal, [order for order in lane if order.role == Order.Role.ENTRY])
+        sliced = [order for order in lane if closes_all and _leaves_in_slices(order)]
+        want_gone(signal, [order for order in lane if order.role == Order.Role.ENTRY] + sliced)
         for order in lane:
             entry = order.role == Order.Role.ENTRY and order.state in SENDABLE
             exits = order.role == Order.Role.EXIT and order.state in RESTING
-            if entry or (closes_all and exits and not order.is_immediate):
+            if entry or order in sliced or (closes_all and exits and not order.is_immediate):
                 found.append(order.pk)
     others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
     waits = bool(found) or must_wait(leg, alert, others)
@@ -90,11 +98,41 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
     return wants_flat(alert) or (only_exits(alert) and other_side)
 
 
-def _is_opposed(order: Order, signal: Signal, alert: Alert) -> bool:
-    """Whether the strategy still works ``order`` in slices, and trades the other way now."""
-    is_built = order.role == Order.Role.ENTRY and order.state == OrderState.SLICING
+def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
+    """Whether the strategy still works ``order`` in slices, and the alert trades the other way, or says
+    anew what is to be closed.
+    """
+    if order.state != OrderState.SLICING or order.strategy_id != signal.strategy_id:
+        return False
+    if order.is_exit:
+        return _says_anew(leg, alert, Side(order.side))
     other_side = alert.action is not Action.CLOSE and order.side != alert.action.value
-    return is_built and other_side and order.strategy_id == signal.strategy_id
+    return other_side or _is_target(leg, alert)
+
+
+def _leaves_in_slices(order: Order) -> bool:
+    return order.role == Order.Role.EXIT and order.state == OrderState.SLICING
+
+
+def _is_target(leg: Leg, alert: Alert) -> bool:
+    """Whether what the leg trades is the difference between what is held and a target."""
+    return names_target(alert) and leg.route.sizing == Route.Sizing.FIXED_QUANTITY
+
+
+def _says_anew(leg: Leg, alert: Alert, side: Side) -> bool:
+    """Whether the alert decides about all that is held, so that an exit in slices on ``side`` hands
+    over what is left of it: a target, a share of the position, more than is held. A close of
+    everything takes it over whoever asked for it (``in_the_way``); a sized one goes beside it.
+    """
+    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or _is_target(leg, alert):
+        return True
+    if only_exits(alert) or side_of(alert) is not side:
+        return False
+    quantity = alert.quantity if alert.quantity_type is QuantityType.BASE else None
+    if alert.quantity is None and leg.route.sizing == Route.Sizing.FIXED_QUANTITY:
+        quantity = leg.route.quantity
+    held = abs(held_in(leg.account, leg.symbol))
+    return turns_over(alert) or quantity is None or quantity > held
 
 
 def _is_halted(leg: Leg) -> bool:

@@ -159,6 +159,14 @@ def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -
     return True
 
 
+def take_over_slices(account: Account) -> None:
+    """Have exits in slices ended where a close is to be made: it takes all that is left, at once."""
+    for position in held_by(halting.flattening(), account.pk):
+        lane = Order.objects.filter(account=account, symbol=position.symbol, cancel_reason="")
+        working = lane.filter(role=Order.Role.EXIT, state=OrderState.SLICING)
+        cancels.want(working, ReasonCode.CANCELED_BY_OPERATOR, halting.WHO)
+
+
 def take_off_stops(account: Account) -> None:
     """Have the stops cancelled that would hold the coins of a close, or could fill beside it."""
     for position in held_by(halting.flattening(), account.pk):

@@ -7,7 +7,6 @@ across all workers: claiming is the lock, and a dead worker holds it no longer t
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -17,22 +16,21 @@ from django.utils import timezone
 
 from brokers.capabilities import Capabilities
 from brokers.errors import BrokerError
-from brokers.models import Account, Instrument
+from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
-from brokers.types import Environment, Side
+from brokers.types import Environment
 from execution import facts, throttle
-from execution.models import Order, Position
+from execution.closable import CLOSING, closable
+from execution.models import Order
 from execution.states import UNRESOLVED, OrderState
 from execution.transitions import Event, move
 from risk import breakers, switch
-from risk.arithmetic import floor_to, text
+from risk.arithmetic import text
 from risk.types import ReasonCode, Refusal
 
 LEASE_SLACK = timedelta(seconds=3)
 MAX_UNDER_WAY = 8
-CLOSING = (Order.Role.EXIT, Order.Role.FLATTEN)
-"""What must not be larger than the position when it leaves."""
 EXITS_FIRST = Case(
     When(role__in=(Order.Role.FLATTEN, Order.Role.EXIT), then=Value(0)),
     When(role=Order.Role.STOP_LOSS, then=Value(1)),
@@ -179,7 +177,7 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
         return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
         return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
-    if order.role in CLOSING and _closable(order) == 0:
+    if order.role in CLOSING and closable(order) == 0:
         return Refusal(ReasonCode.NOTHING_TO_CLOSE, "the position was closed before this was sent")
     if order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
         # A halt must not leave positions without the stop they were opened with, nor open at all
@@ -196,29 +194,6 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
     except Refusal as refusal:
         return refusal
     return None
-
-
-def _closable(order: Order) -> Decimal:
-    """How much of the position ``order`` may still close: a stop may have filled while it waited."""
-    place = {"account": order.account_id, "symbol": order.symbol}
-    quantity = _held.first(**place) or Decimal(0)
-    held = max(quantity * -Side(order.side).sign, Decimal(0))
-    if held >= order.quantity:
-        return order.quantity
-    step = _step.first(**place)
-    return floor_to(held, step) if step else held
-
-
-@Prepared
-def _held() -> QuerySet[Position, Decimal]:
-    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
-    return here.order_by().values_list("quantity", flat=True)
-
-
-@Prepared
-def _step() -> QuerySet[Instrument, Decimal]:
-    here = Instrument.objects.filter(account=given("account"), symbol=given("symbol"))
-    return here.order_by().values_list("quantity_step", flat=True)
 
 
 def _end_unsent(order: Order, reason: Refusal) -> bool:
@@ -238,7 +213,7 @@ def _end_unsent(order: Order, reason: Refusal) -> bool:
 def _claim(order: Order, capabilities: Capabilities) -> None:
     """Take the lane for ``order``. Raises IntegrityError or LaneTaken when another worker has it."""
     now, quantity, detail = timezone.now(), order.quantity, ""
-    if order.role in CLOSING and (quantity := _closable(order)) < order.quantity:
+    if order.role in CLOSING and (quantity := closable(order)) < order.quantity:
         detail = f"{text(quantity)} of {text(order.quantity)}: the position has become smaller"
     won = move(
         order,

@@ -70,13 +70,17 @@ def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
     return [read_leg(route, alert) for route in routes_of(signal, alert)]
 
 
-def leg_on(account: Account, signal: Signal, alert: Alert) -> Leg:
-    """The leg of one account, with what its venue says now. Raises Crowded like ``open_legs``."""
+def leg_on(account: Account, signal: Signal, alert: Alert, *, needs_route: bool = True) -> Leg:
+    """The leg of one account, with what its venue says now. Raises Crowded like ``open_legs``.
+
+    An exit that has begun goes on without its route (not ``needs_route``).
+    """
     routes = routes_of(signal, alert)
     route = next((one for one in routes if one.account_id == account.pk), None)
     if route is None:
         route = Route(strategy=signal.strategy, account=account)
-        return Leg(route, alert.symbol, refusal=no_route())
+        if needs_route:
+            return Leg(route, alert.symbol, refusal=no_route())
     with bulkheads.place([account.pk], is_exit=_leaves(alert)):
         return read_leg(route, alert)
 

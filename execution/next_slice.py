@@ -15,11 +15,12 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from brokers.errors import NotSupportedError
+from brokers.errors import BrokerError, NotSupportedError
 from brokers.models import Account
+from brokers.sessions import plugin_for
 from brokers.types import Side
-from execution import facts, legs, parents, slicing
-from execution.aims import entry_of
+from execution import facts, legs, parents, protect, slicing
+from execution.aims import entry_of, exit_of
 from execution.alerts import Alert
 from execution.facts import Market
 from execution.models import Order, OrderEvent, Signal, SlicePlan, Strategy
@@ -35,9 +36,9 @@ from execution.orders import (
     rules_of,
     verdict_json,
 )
-from execution.precedence import let_exits_pass
+from execution.precedence import announce_exit, let_exits_pass
 from execution.states import OrderState
-from risk.arithmetic import ARITHMETIC, shown, text
+from risk.arithmetic import ARITHMETIC, floor_to, shown, text
 from risk.check import check
 from risk.limits import limits_for, take_turns
 from risk.prices import entry_price, stop_distance
@@ -75,7 +76,30 @@ def look(parent_id: UUID) -> Order | None:
         parents.end(parent, *ending)
         parents.follow(parent_id)
         return None
+    if parent.is_exit:
+        parents.fit_to_position(parent)
     return _start(parent) if parents.is_due(parent, plan) else None
+
+
+def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
+    """Stops to cancel before the next slice of an exit, where they hold the coins it needs. They come
+    back, of the size of what is left, as soon as the slice is at the venue.
+    """
+    parent = Order.objects.select_related("account", "strategy", "signal").get(pk=parent_id)
+    if not parent.is_exit or parent.state != OrderState.SLICING:
+        return ()
+    plan = SlicePlan.objects.get(pk=parent_id)
+    if not parents.is_due(parent, plan) or parents.demand(parent, plan):
+        return ()
+    return protect.suspend(parent.account, parent.symbol) if _locks(parent) else ()
+
+
+def _locks(parent: Order) -> bool:
+    """Whether a stop keeps the coins it would sell; not known of a venue without a plugin now."""
+    try:
+        return plugin_for(parent.account).capabilities.locks_balance
+    except BrokerError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +115,22 @@ class _Case:
     left: Decimal
 
     @property
+    def asked(self) -> Intent:
+        side = Side(self.parent.side)
+        return exit_of(self.alert, side) if self.parent.is_exit else entry_of(self.alert, side)
+
+    @property
     def whole(self) -> Intent:
         """What is left of the parent, as one order."""
-        asked = entry_of(self.alert, Side(self.parent.side))
-        if self.plan.algorithm != slicing.LADDER:
+        asked = self.asked
+        if self.plan.algorithm != slicing.LADDER or asked.is_exit:
             return asked
         return slicing.dearest(asked, self.plan.ladder_percent, self.plan.slices)
 
     @property
     def slice(self) -> Intent:
         """What the slice asks for: of a ladder its own rung."""
-        asked = entry_of(self.alert, Side(self.parent.side))
+        asked = self.asked
         if self.plan.algorithm != slicing.LADDER or asked.price is None:
             return asked
         number = min(self.plan.started + 1, self.plan.slices)
@@ -125,15 +154,24 @@ def _start(parent: Order) -> Order | None:
     if signal is None or strategy is None:
         return None
     alert = Alert.from_json(signal.alert)
-    leg = legs.leg_on(parent.account, signal, alert)
-    let_exits_pass([parent.account_id])
+    leg = legs.leg_on(parent.account, signal, alert, needs_route=not parent.is_exit)
+    if not parent.is_exit:
+        let_exits_pass([parent.account_id])
     with transaction.atomic():
+        if parent.is_exit:
+            announce_exit([parent.account_id])
         take_turns(strategy.pk)
         list(Account.objects.select_for_update(no_key=True).filter(pk=parent.account_id))
         plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
         parent.refresh_from_db(fields=["state", "cancel_reason", "filled_quantity"])
         slices = parents.slices_of(parent)
         if not parents.is_due(parent, plan) or any(map(parents.has_failed, slices)):
+            return None
+        if (
+            parent.is_exit
+            and _locks(parent)
+            and protect.live_stops(parent.account_id, parent.symbol)
+        ):
             return None
         left = parents.left_of(parent, slices)
         try:
@@ -154,12 +192,16 @@ def _made(case: _Case) -> Order:
     price = entry_price(case.slice, market.quote)
     made = blank(case.signal, case.alert, case.leg)
     made.parent, made.slice_number = parent, case.plan.started + 1
-    made.side, made.quantity = parent.side, _quantity(case, market, price)
-    made.expires_at = made.created_at + timedelta(seconds=case.strategy.max_age)
+    made.side, made.role = parent.side, parent.role
+    made.quantity = _quantity(case, market, price)
+    made.reduce_only = parent.is_exit and market.plugin.capabilities.reduce_only
+    if not parent.is_exit:
+        made.expires_at = made.created_at + timedelta(seconds=case.strategy.max_age)
     made.reference_price, made.reserved_value = price, _value(made.quantity, price, known)
     made.verdicts = [verdict_json(one) for one in _judged(case, known, limits)]
     made.price, _ = prices_of(case.slice, market)
-    hold_to_collar(made, known, limits)
+    if not parent.is_exit:
+        hold_to_collar(made, known, limits)
     made.client_order_id = market.plugin.client_order_id(made.identity)
     try:
         market.plugin.capabilities.refuse_unsupported(request_of(made), parent.account.venue)
@@ -170,11 +212,10 @@ def _made(case: _Case) -> Order:
 
 
 def _quantity(case: _Case, market: Market, price: Decimal) -> Decimal:
-    plan, left, now = case.plan, case.left, timezone.now()
-    if plan.algorithm == slicing.TWAP and now > slicing.pace_of(plan).gives_up_at:
-        raise Refusal(ReasonCode.EXPIRED_BEFORE_SENDING, "its time was over before all was sent")
+    plan, now = case.plan, timezone.now()
     least = slicing.least_order(market.instrument, price)
     step = market.instrument.quantity_step
+    left = floor_to(case.left, step)
     quantity = slicing.next_quantity(plan, left, now, step=step, least=least)
     if quantity == 0:
         detail = f"the rest of {text(left)} is below the smallest order of {text(least)}"
@@ -184,7 +225,8 @@ def _quantity(case: _Case, market: Market, price: Decimal) -> Decimal:
 
 def _judged(case: _Case, known: Facts, limits: Sequence[Limit]) -> tuple[Verdict, ...]:
     """What risk says of all that is left of the parent, as one order. Raises Refusal for a no."""
-    intent, rest = case.whole, case.parent.remaining
+    intent = case.whole
+    rest = case.left if intent.is_exit else case.parent.remaining
     price = entry_price(intent, known.quote)
     refuse_while_in_doubt(intent, case.leg)
     if intent.stop_loss is not None:
@@ -229,6 +271,8 @@ def _moved_on(plan: SlicePlan) -> None:
 
 
 def _put_off(parent: Order, plan: SlicePlan, refusal: Refusal) -> None:
+    if parent.is_exit:
+        protect.resume(parent.account_id, parent.symbol)
     if refusal.code not in PASSING:
         parents.end(parent, refusal.code, refusal.detail)
         return

@@ -17,9 +17,9 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import allocation, approvals, attached, differences, facts, news, slicing
+from execution import algorithms, allocation, approvals, differences, facts, news, slicing
 from execution.aims import aim, only_exits, reducing
-from execution.alerts import Action, Alert
+from execution.alerts import Action, Alert, Algorithm
 from execution.facts import Market
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Route, Signal, SlicePlan, Strategy
@@ -37,7 +37,6 @@ from risk.types import (
     LimitMode,
     ReasonCode,
     Refusal,
-    Size,
     SizingMethod,
     SizingPolicy,
     StrategyRules,
@@ -110,9 +109,12 @@ def plan_for(order: Order, alert: Alert, leg: Leg) -> SlicePlan | None:
     """
     if order.strategy is None or leg.market is None:
         return None
-    plan = slicing.plan_of(order, alert, order.strategy, leg.market.instrument)
-    if plan is not None:
-        attached.detach(order)
+    choice = algorithms.chosen(order, alert, leg.route)
+    plan = slicing.plan_of(order, choice.algorithm, order.strategy, leg.market.instrument)
+    if plan is None and choice.algorithm is not Algorithm.WHOLE:
+        small = algorithms.Choice(Algorithm.WHOLE, f"too small for two slices ({choice.why})")
+        others = [one for one in order.verdicts if one["rule"] != algorithms.RULE]
+        order.verdicts = [*others, *map(verdict_json, small.notes)]
     if plan is not None and alert.order_type is OrderType.MARKET:
         order.type, order.price = alert.order_type.value, None
         order.time_in_force = alert.time_in_force.value
@@ -183,7 +185,8 @@ def fill_in(
     )
     refuse_while_in_doubt(intent, leg)
     refuse_denied(confidence(rules_of(signal.strategy), intent))
-    intent = slicing.judged_as(intent, alert, signal.strategy)
+    choice = algorithms.chosen(order, alert, leg.route)
+    intent = slicing.judged_as(intent, choice.algorithm, signal.strategy)
     sized = size(intent, policy, known, limits)
     if approved is not None:
         sized = at_most(sized, approved.quantity)
@@ -194,7 +197,6 @@ def fill_in(
     order.quantity, order.reference_price = sized.quantity, sized.reference_price
     order.reserved_value = sized.value
     order.price, order.stop_price = prices_of(intent, market)
-    attached.attach(order, alert, market)
     if intent.type is OrderType.TRAILING_STOP:
         order.trailing_percent = intent.trailing_percent
     if not intent.is_exit:
@@ -203,7 +205,8 @@ def fill_in(
     if approved is not None:
         verdicts = (*verdicts, _drift_since_shown(intent, known, signal.strategy, approved))
     order.verdicts = [
-        verdict_json(one) for one in (*verdicts, *_protection_note(alert, intent, market))
+        verdict_json(one)
+        for one in (*verdicts, *choice.notes, *_protection_note(alert, intent, market))
     ]
     note_hits(order, signal, verdicts if approved is None else [v for v in verdicts if v.denies])
     refuse_denied(*verdicts)
@@ -215,7 +218,16 @@ def fill_in(
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
 
 
-def estimate(signal: Signal, alert: Alert, leg: Leg) -> tuple[Intent, Size]:
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a leg would trade. ``at_a_time`` is how much its venue would see at once: one slice."""
+
+    intent: Intent
+    quantity: Decimal
+    at_a_time: Decimal
+
+
+def estimate(signal: Signal, alert: Alert, leg: Leg) -> Estimate:
     """What the leg would trade by what is known now, to compare accounts by; nothing is reserved.
 
     Raises Refusal.
@@ -226,13 +238,13 @@ def estimate(signal: Signal, alert: Alert, leg: Leg) -> tuple[Intent, Size]:
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     known = facts.complete(market, signal.strategy, limits)
     policy, can_short = _policy(leg.route), market.plugin.capabilities.short_selling
-    goal = aim(
-        allocation.applied(alert, leg.route.part),
-        policy,
-        known.position_quantity,
-        can_short=can_short,
-    )
-    return goal.intent, size(goal.intent, policy, known, limits)
+    alert = allocation.applied(alert, leg.route.part)
+    intent = aim(alert, policy, known.position_quantity, can_short=can_short).intent
+    algorithm = algorithms.of_entry(alert, leg.route).algorithm
+    judged = slicing.judged_as(intent, algorithm, signal.strategy)
+    sized = size(judged, policy, known, limits)
+    part = slicing.part_of(sized, algorithm, signal.strategy, market.instrument)
+    return Estimate(intent, sized.quantity, part)
 
 
 def outdated(signal: Signal, alert: Alert) -> Refusal | None:
@@ -374,9 +386,7 @@ def _protection_note(alert: Alert, intent: Intent, market: Market) -> list[Verdi
         )
     parts = []
     if alert.stop_loss is not None:
-        leaves = market.plugin.capabilities.attached_stop
-        how = "goes with the order" if leaves else "is placed at the venue as the order fills"
-        parts.append(f"the stop loss {how}")
+        parts.append("the stop loss is placed at the venue as the order fills")
     if alert.take_profit:
         parts.append("FKS watches the take profit and closes when it is reached")
     return [Verdict(rule="protection", passed=True, detail="; ".join(parts))]
@@ -424,5 +434,4 @@ def request_of(order: Order) -> OrderRequest:
         reduce_only=order.reduce_only,
         reference_price=order.reference_price,
         send_before=order.lease_until,
-        attached_stop=attached.asked_of(order),
     )

@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from execution import cancels, positions, slicing, timeliness
+from execution.closable import held_against, left_for
 from execution.models import Fill, Order, SlicePlan
 from execution.states import TERMINAL, OrderState
 from execution.transitions import Event, move
@@ -34,10 +35,13 @@ _ENDS = {
 }
 
 
-def under_way() -> list[UUID]:
-    """Parents to look after; of more than one sweep takes, some at random."""
+def under_way() -> list[tuple[UUID, bool]]:
+    """Parents to look after, and whether each leaves a position; of more than one sweep takes, some at
+    random.
+    """
     rows = SlicePlan.objects.filter(order__state=OrderState.SLICING).order_by("?")
-    return list(rows.values_list("pk", flat=True)[:BATCH])
+    roles = rows.values_list("pk", "order__role")[:BATCH]
+    return [(parent_id, role == Order.Role.EXIT) for parent_id, role in roles]
 
 
 def follow(parent_id: UUID) -> Order:
@@ -98,14 +102,32 @@ def end(parent: Order, reason: ReasonCode, why: str) -> list[Order]:
 
 def demand(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
     """Why the parent has to end now; ``None`` while it may go on."""
+    return _why_ended(parent) or (_left(parent) if parent.is_exit else _overtaken(parent, plan))
+
+
+def _why_ended(parent: Order) -> tuple[ReasonCode, str] | None:
     if failed := next(filter(has_failed, slices_of(parent)), None):
         return _code_of(failed), _failure(failed)
     try:
         refuse_forbidden(parent)
     except Refusal as refusal:
         return refusal.code, refusal.detail
+    return None
+
+
+def _left(parent: Order) -> tuple[ReasonCode, str] | None:
+    """Whether a stop or somebody else has closed what the parent was to close."""
+    if held_against(parent) > ZERO:
+        return None
+    return ReasonCode.NOTHING_TO_CLOSE, "the position has been closed meanwhile"
+
+
+def _overtaken(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
     if not plan.started and parent.expires_at and parent.expires_at < timezone.now():
         return ReasonCode.EXPIRED_BEFORE_SENDING, "the alert became too old before the first slice"
+    is_late = plan.algorithm == slicing.TWAP and timezone.now() > slicing.pace_of(plan).gives_up_at
+    if is_late and left_of(parent, slices_of(parent)) > ZERO:
+        return ReasonCode.EXPIRED_BEFORE_SENDING, "its time was over before all was sent"
     closed = Order.objects.filter(
         account=parent.account_id,
         symbol=parent.symbol,
@@ -119,10 +141,14 @@ def demand(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
 
 
 def refuse_forbidden(parent: Order) -> None:
-    """What an operator may have switched off since the parent was accepted. Raises Refusal."""
+    """What an operator may have switched off since the parent was accepted. Raises Refusal.
+
+    An exit goes on when its strategy is disabled, as one does that waits in its lane.
+    """
     if parent.signal is None or parent.strategy is None:
         raise Refusal(ReasonCode.NO_ROUTE, "nobody asked for this order")
-    timeliness.refuse_disabled(parent.signal)
+    if not parent.is_exit:
+        timeliness.refuse_disabled(parent.signal)
     if not parent.account.is_active:
         detail = f"the account {parent.account.name} is switched off"
         raise Refusal(ReasonCode.ACCOUNT_INACTIVE, detail)
@@ -131,7 +157,7 @@ def refuse_forbidden(parent: Order) -> None:
         venue=parent.account.venue,
         symbol=parent.symbol,
         strategy=parent.strategy.slug,
-        is_exit=False,
+        is_exit=parent.is_exit,
     )
 
 
@@ -139,6 +165,8 @@ def has_failed(one: Order) -> bool:
     """Whether the slice ended in a way that says of the next one that it would fare no better."""
     if one.state not in TERMINAL or one.state == OrderState.FILLED:
         return False
+    if one.cancel_reason == ReasonCode.REPLACED:
+        return False  # it was more than is held by now: a smaller one takes its place
     return bool(one.cancel_reason) or not _goes_back(one)
 
 
@@ -181,6 +209,29 @@ def is_due(parent: Order, plan: SlicePlan) -> bool:
 
 
 def left_of(parent: Order, slices: Sequence[Order]) -> Decimal:
-    """What has not been given to a slice, or came back from one."""
+    """What has not been given to a slice, or came back from one; of an exit no more than is held and
+    no other exit takes off.
+    """
     given = (one.filled_quantity if one.state in TERMINAL else one.quantity for one in slices)
-    return max(parent.quantity - sum(given, ZERO), ZERO)
+    rest = max(parent.quantity - sum(given, ZERO), ZERO)
+    return min(rest, left_for(parent)) if parent.is_exit else rest
+
+
+def fit_to_position(parent: Order) -> None:
+    """Have the latest slices of an exit cancelled that could sell more than is held by now: a stop may
+    have filled, or somebody have sold elsewhere. What is left is divided anew.
+    """
+    with transaction.atomic():
+        SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
+        # Asked before the slices: one that fills in between is not taken for too much.
+        held = held_against(parent)
+        alive = slices_of(parent, alive=True)
+        excess = sum((one.remaining for one in alive), ZERO) - held
+        too_much = []
+        for one in reversed(alive):
+            if excess <= ZERO:
+                break
+            excess -= one.remaining
+            too_much.append(one.pk)
+        rows = Order.objects.filter(pk__in=too_much, cancel_reason="")
+        cancels.want(rows, ReasonCode.REPLACED, "the position has become smaller")

@@ -321,10 +321,11 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
 
 
 def _is_meant(cancel: Signal, order: Order) -> bool:
-    """Whether the cancel is for ``order``: what was asked for before it, and rests or may rest. Stops,
-    and exits that never rest, are not.
+    """Whether the cancel is for ``order``: what was asked for before it, and rests, may rest, or is
+    worked in slices. Stops, and exits that never rest, are not.
     """
-    if order.role == Order.Role.STOP_LOSS or (order.is_exit and order.is_immediate):
+    is_leaving = order.is_exit and order.is_immediate and order.state != OrderState.SLICING
+    if order.role == Order.Role.STOP_LOSS or is_leaving:
         return False
     return (order.signal_id or order.pk) < cancel.pk
 

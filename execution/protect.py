@@ -79,7 +79,7 @@ def align(account: Account, symbol: str) -> NextStep:
     plan = _plan.first(account=account.pk, symbol=symbol)
     if plan is None:
         return NextStep()
-    if not plan.is_active and not _live_stops(account.pk, symbol):
+    if not plan.is_active and not live_stops(account.pk, symbol):
         return NextStep()
     plugin = plugin_for(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
@@ -88,7 +88,7 @@ def align(account: Account, symbol: str) -> NextStep:
         # Fills change the position before the plan; the same sequence here avoids a deadlock.
         held = _held(account.pk, symbol, lock=True)
         plan = _locked_plan(account.pk, symbol)
-        step = _aligned(_Case(plan, plugin, rules, held, _live_stops(account.pk, symbol)))
+        step = _aligned(_Case(plan, plugin, rules, held, live_stops(account.pk, symbol)))
         plan.aligned_at = timezone.now()
         plan.save()
         return step
@@ -112,7 +112,7 @@ def _held(account_id: int, symbol: str, *, lock: bool = False) -> Decimal:
     return row.quantity if row else ZERO
 
 
-def _live_stops(account_id: int, symbol: str) -> list[Order]:
+def live_stops(account_id: int, symbol: str) -> list[Order]:
     """Protective orders that may be at the venue or on their way, oldest first."""
     return _live(account=account_id, symbol=symbol)
 
@@ -181,7 +181,7 @@ def _held_by_exits(case: _Case) -> Decimal:
         account=case.plan.account,
         symbol=case.plan.symbol,
         role__in=(Order.Role.EXIT, Order.Role.FLATTEN),
-    ).exclude(state__in=TERMINAL | HELD)
+    ).exclude(state__in=TERMINAL | HELD | {OrderState.SLICING})
     left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
     return left or ZERO
 
@@ -214,7 +214,7 @@ def cannot_align(account: Account, symbol: str, why: str) -> None:
     plans.update(aligned_at=now)
     if _held(account.pk, symbol) == 0:
         return
-    if any(order.state in AT_VENUE for order in _live_stops(account.pk, symbol)):
+    if any(order.state in AT_VENUE for order in live_stops(account.pk, symbol)):
         return
     naked = plans.filter(stop_price__isnull=False)
     naked.update(detail=f"the position cannot be guarded: {why}")
@@ -251,10 +251,7 @@ def _refusals_in_a_row(plan: Protection) -> list[Order]:
 
 
 def _was_refused(stop: Order) -> bool:
-    """Whether the venue did not take the stop, or ended it without a cancel of ours. One that left
-    with its entry was no try of ours."""
-    if stop.came_attached:
-        return False
+    """Whether the venue did not take the stop, or ended it without a cancel of ours."""
     if stop.state in (OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED):
         return True
     ended = stop.state in (OrderState.CANCELED, OrderState.EXPIRED)
@@ -312,7 +309,7 @@ def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
     Protection.objects.filter(account=account, symbol=symbol, is_active=True).update(
         suspended_until=timezone.now() + SUSPENSION
     )
-    return tuple(order.pk for order in _live_stops(account.pk, symbol))
+    return tuple(order.pk for order in live_stops(account.pk, symbol))
 
 
 def resume(account_id: int, symbol: str) -> None:

@@ -42,13 +42,17 @@ _SHARE = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One account's answer. ``refusal`` says why it is left out; else the other fields are set."""
+    """One account's answer. ``refusal`` says why it is left out; else the other fields are set.
+
+    It is compared by ``at_a_time``: of an order in slices the order book has to hold one.
+    """
 
     route: Route
     leg: Leg | None = None
     refusal: Refusal | None = None
     intent: Intent | None = None
     quantity: Decimal = Decimal(0)
+    at_a_time: Decimal = Decimal(0)
     best: Decimal = Decimal(0)
     expected: Expected | None = None
 
@@ -79,6 +83,7 @@ class Candidate:
                 "fee_rate": text(self.expected.fee_rate),
                 "net": text(self.expected.net),
             }
+            | ({} if self.at_a_time == self.quantity else {"slice": text(self.at_a_time)})
             | ({} if best is self else {"why": self._loss(best)})
         )
 
@@ -147,7 +152,8 @@ def _candidate(signal: Signal, alert: Alert, route: Route) -> Candidate:
 def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
     refuse_unfit(route, legs.symbol_on(route, alert))
     leg = legs.read_leg(route, alert)
-    intent, size = estimate(signal, alert, leg)
+    found = estimate(signal, alert, leg)
+    intent = found.intent
     market = leg.market
     if market is None:
         raise Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
@@ -159,7 +165,7 @@ def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
     terms = Terms(
         side=intent.side,
         type=intent.type,
-        quantity=size.quantity,
+        quantity=found.at_a_time,
         price=intent.price if intent.type in limited else None,
         time_in_force=alert.time_in_force,
         post_only=alert.post_only,
@@ -168,7 +174,8 @@ def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
         route,
         leg,
         intent=intent,
-        quantity=size.quantity,
+        quantity=found.quantity,
+        at_a_time=found.at_a_time,
         best=market.quote.worst(intent.side),
         expected=expected(terms, book, fees),
     )

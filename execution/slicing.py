@@ -11,20 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 
-from brokers.types import Instrument, OrderType, Side, TimeInForce
-from execution.alerts import Alert
+from brokers.types import Instrument, Side
+from execution.alerts import Algorithm
 from execution.models import Order, SlicePlan, Strategy
 from risk.arithmetic import ARITHMETIC, ceil_to, floor_to, shown
-from risk.types import Intent
+from risk.types import Intent, Size
 
 HUNDRED = Decimal(100)
 CATCH_UP = 2
 """A late slice is at most so many equal parts."""
-TWAP, ICEBERG = Strategy.Execution.TWAP, Strategy.Execution.ICEBERG
-LADDER = Strategy.Execution.LADDER
+TWAP, ICEBERG, LADDER = Algorithm.TWAP, Algorithm.ICEBERG, Algorithm.LADDER
 _ROUNDING = timedelta(milliseconds=1)
 """An interval is cut to whole microseconds: without this the last slices would be one too many."""
-_RESTS = (TimeInForce.GTC, TimeInForce.DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,42 +58,31 @@ def pace_of(plan: SlicePlan) -> Pace:
     return Pace(plan.begins_at, timedelta(seconds=plan.seconds), plan.slices)
 
 
-def plan_of(order: Order, alert: Alert, strategy: Strategy, rules: Instrument) -> SlicePlan | None:
-    """How ``order`` is worked, unsaved; ``None`` where it goes out whole.
-
-    Exits do, and what cannot be divided: orders with a trigger, fill-or-kill, an iceberg that would not
-    rest, and what is too small for two slices.
+def plan_of(
+    order: Order, algorithm: Algorithm, strategy: Strategy, rules: Instrument
+) -> SlicePlan | None:
+    """How ``order`` is worked by ``algorithm``, with its strategy's numbers, unsaved; ``None`` where it
+    goes out whole: it was meant to, or is too small for two slices.
     """
-    if order.is_exit or not _can_be_sliced(alert, Strategy.Execution(strategy.execution)):
+    if algorithm is Algorithm.WHOLE:
         return None
     price = order.reference_price or Decimal(0)
-    if strategy.execution == LADDER and order.side == Side.BUY:
+    if algorithm is LADDER and order.side == Side.BUY:
         price = rung_price(price, Side.BUY, strategy.ladder_percent, strategy.slices)
-    least = least_order(rules, price)
-    part = _part(order.quantity, strategy, rules.quantity_step, least)
+    part = _part(order.quantity, algorithm, strategy, rules, price)
     count = int(order.quantity // part)
     if count < 2:
         return None
-    is_twap = strategy.execution == TWAP
     return SlicePlan(
         order=order,
-        algorithm=strategy.execution,
-        slices=count if strategy.execution == ICEBERG else min(count, strategy.slices),
-        seconds=strategy.slicing_seconds if is_twap else 0,
-        ladder_percent=strategy.ladder_percent if strategy.execution == LADDER else Decimal(0),
+        algorithm=algorithm.value,
+        slices=count if algorithm is ICEBERG else min(count, strategy.slices),
+        seconds=strategy.slicing_seconds if algorithm is TWAP else 0,
+        ladder_percent=strategy.ladder_percent if algorithm is LADDER else Decimal(0),
         slice_quantity=part,
         begins_at=order.created_at,
         next_at=order.created_at,
     )
-
-
-def _can_be_sliced(alert: Alert, execution: Strategy.Execution) -> bool:
-    if alert.replaces or alert.time_in_force is TimeInForce.FOK:
-        return False
-    if execution == TWAP:
-        return alert.order_type in (OrderType.MARKET, OrderType.LIMIT)
-    rests = alert.order_type is OrderType.LIMIT and alert.time_in_force in _RESTS
-    return rests and execution in (ICEBERG, LADDER)
 
 
 def rung_price(first: Decimal, side: Side, percent: Decimal, number: int) -> Decimal:
@@ -105,11 +92,10 @@ def rung_price(first: Decimal, side: Side, percent: Decimal, number: int) -> Dec
         return shown(first * (1 - side.sign * (number - 1) * percent / HUNDRED))
 
 
-def judged_as(intent: Intent, alert: Alert, strategy: Strategy) -> Intent:
+def judged_as(intent: Intent, algorithm: Algorithm, strategy: Strategy) -> Intent:
     """``intent`` at the price the whole is sized and judged by: of a ladder the dearest rung, which for
     a buy is the first one."""
-    is_ladder = strategy.execution == LADDER and _can_be_sliced(alert, LADDER)
-    if intent.is_exit or not is_ladder:
+    if intent.is_exit or algorithm is not LADDER:
         return intent
     return dearest(intent, strategy.ladder_percent, strategy.slices)
 
@@ -121,13 +107,27 @@ def dearest(intent: Intent, percent: Decimal, rungs: int) -> Intent:
     return replace(intent, price=rung_price(intent.price, intent.side, percent, rungs))
 
 
-def _part(whole: Decimal, strategy: Strategy, step: Decimal, least: Decimal) -> Decimal:
+def part_of(whole: Size, algorithm: Algorithm, strategy: Strategy, rules: Instrument) -> Decimal:
+    """How much of ``whole`` its venue would see at a time."""
+    if algorithm is Algorithm.WHOLE:
+        return whole.quantity
+    part = _part(whole.quantity, algorithm, strategy, rules, whole.reference_price)
+    return min(part, whole.quantity)
+
+
+def _part(
+    whole: Decimal,
+    algorithm: Algorithm,
+    strategy: Strategy,
+    rules: Instrument,
+    price: Decimal,
+) -> Decimal:
     """An equal part of ``whole``, or what an iceberg shows: on the grid, and large enough."""
     with localcontext(ARITHMETIC):
         part = shown(whole / strategy.slices)
-    if strategy.execution == ICEBERG and strategy.slice_quantity is not None:
+    if algorithm is ICEBERG and strategy.slice_quantity is not None:
         part = strategy.slice_quantity
-    return max(floor_to(part, step), least)
+    return max(floor_to(part, rules.quantity_step), least_order(rules, price))
 
 
 def least_order(rules: Instrument, price: Decimal) -> Decimal:

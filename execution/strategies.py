@@ -68,6 +68,8 @@ OPTIONS = {
     "trail_step": "it is moved by at least so many percent of the price",
     "break_even_percent": "the stop goes to the entry plus fees once the market is so much better",
     "execution": "whole, twap, iceberg or ladder: how its entries are sent",
+    "exit_execution": "the same for exits that an alert asks for",
+    "allowed_executions": "which of these an alert may ask for itself, with commas; empty: none",
     "slices": "in how many parts",
     "slicing_seconds": "twap: spread over how long",
     "slice_quantity": "iceberg: how much is shown at a time",
@@ -153,7 +155,7 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
     strategy.format_options = json.loads(
         json.dumps(given.get("format_options", {}), default=_whole)
     )
-    for name in ("on_naked", "execution"):
+    for name in ("on_naked", "execution", "exit_execution", "allowed_executions"):
         setattr(strategy, name, str(given.get(name, getattr(strategy, name))))
 
 

@@ -236,7 +236,9 @@ def release_order(order_id: str) -> None:
 @shared_task
 def work_slices(order_id: str) -> None:
     """Follow the slices of an order, and start the next one if it is due."""
-    before = Order.objects.only("state", "symbol", "account_id").get(pk=order_id)
+    before = Order.objects.only("state", "role", "symbol", "account_id").get(pk=order_id)
+    for stop in next_slice.stops_in_the_way(before.pk) if before.is_exit else ():
+        cancel_order(str(stop), ReasonCode.REPLACED.value)
     try:
         made = next_slice.look(before.pk)
     except Crowded as crowded:
@@ -442,8 +444,9 @@ def sweep() -> None:
     for signal_id in sweeping.unsettled_signals():
         dispositions.settle(signal_id)
     _after(approvals.expire())
-    for order_id in parents.under_way():
-        work_slices.apply_async((str(order_id),), retry=False, expires=5)
+    for order_id, leaves in parents.under_way():
+        queue = EXITS if leaves else ORDERS
+        work_slices.apply_async((str(order_id),), retry=False, expires=5, queue=queue)
     for order_id in approvals.approved():
         release_order.apply_async((str(order_id),), retry=False, expires=5)
     _sweep_accounts()

@@ -31,6 +31,7 @@ AT_ONCE = 16
 def step(account: Account) -> tuple[list[Order], list[str]]:
     """Send the cancels that are due, then make the closes that are; returns the orders that changed
     and the symbols with a close to be sent."""
+    flatten.take_over_slices(account)
     changed = _send_cancels(account)
     flatten.take_off_stops(account)
     changed += _send_cancels(account)

@@ -17,6 +17,7 @@ ADVICE: dict[R, str] = {
     R.STRATEGY_DISABLED: "Enable the strategy on its page when it shall trade again.",
     R.NO_ROUTE: "Give the strategy an enabled route to an account.",
     R.NO_VENUE_FITS: "No account of the group could take it: the comparison says why, one by one.",
+    R.EXECUTION_NOT_ALLOWED: "Allow it on the strategy's page, or leave execution out of the alert.",
     R.NOTHING_TO_CLOSE: "Nothing: no position was held. If the venue holds one, look at Differences.",
     R.NOTHING_TO_CANCEL: "Nothing: no order was working.",
     R.ALREADY_AT_TARGET: "Nothing: the position is what the alert asks for.",

@@ -52,7 +52,10 @@ PROPOSABLE = (
 
 class RouteInline(OwnChoices, TabularInline):
     model = Route
-    fields = ("account", "is_enabled", "group", "sizing", "quantity", "percent", "atr_multiple")
+    fields = (
+        "account", "is_enabled", "group", "sizing", "quantity", "percent", "atr_multiple", "execution",
+        "exit_execution",
+    )  # fmt: skip
     extra = 0
     hide_title = True
     verbose_name_plural = "routes: where its orders go, and how large they are"
@@ -144,10 +147,12 @@ class StrategyAdmin(AuditedAdmin):
             },
         ),
         (
-            "How its entries are sent",
+            "How its orders are sent",
             {
                 "fields": (
                     "execution",
+                    "exit_execution",
+                    "allowed_executions",
                     "slices",
                     "slicing_seconds",
                     "slice_quantity",

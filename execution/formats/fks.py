@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.types import OrderType, TimeInForce
-from execution.alerts import Action, Alert, MarketPosition, TakeProfit
+from execution.alerts import Action, Alert, Algorithm, MarketPosition, TakeProfit
 from execution.schema import Fields
 from risk.types import QuantityType
 
@@ -50,12 +50,25 @@ def parse(document: Mapping[str, Any]) -> Alert:
         prev_market_position_size=fields.optional_number(
             "prev_market_position_size", least=Decimal(0)
         ),
+        execution=fields.optional_choice("execution", Algorithm),
         comment=fields.text("comment", most=1000),
         extras=fields.unread(),
     )
     require_prices(fields, alert)
+    _require_divisible(fields, alert)
     fields.raise_if_wrong()
     return alert
+
+
+def _require_divisible(fields: Fields, alert: Alert) -> None:
+    """A close is never lost for how it was to be sent: it goes out whole."""
+    asked = alert.execution
+    if asked is None or alert.action not in (Action.BUY, Action.SELL) or alert.divides_by(asked):
+        return
+    if asked is Algorithm.TWAP:
+        fields.complain("execution", "twap takes market and limit orders that may fill in parts")
+    else:
+        fields.complain("execution", f"{asked.value} takes limit orders that rest: gtc or day")
 
 
 def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:

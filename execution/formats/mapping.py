@@ -28,7 +28,7 @@ TARGETS = (
     "symbol", "action", "order_type", "quantity", "quantity_type", "price", "stop_price",
     "stop_loss", "take_profit", "trailing_percent", "time_in_force", "post_only", "reduce_only",
     "confidence", "atr", "timestamp", "id", "market_position", "market_position_size",
-    "prev_market_position", "prev_market_position_size", "comment",
+    "prev_market_position", "prev_market_position_size", "execution", "comment",
 )  # fmt: skip
 REQUIRED = ("symbol", "action")
 MOST_WORDS = 50

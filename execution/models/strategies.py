@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from brokers.fields import MoneyField
 from brokers.models import Account, validate_name
+from execution.alerts import Algorithm
 from execution.certificates import validate_fingerprints
 from execution.formats import option_problems
 from risk import calendars
@@ -31,6 +32,19 @@ def validate_market(code: str) -> None:
         calendars.market(code)
     except ValueError as error:
         raise ValidationError(str(error)) from error
+
+
+def validate_algorithms(text: str) -> None:
+    """Words for how orders are sent, with commas between them."""
+    known = [one.value for one in Algorithm]
+    unknown = [word for word in words_of(text) if word not in known]
+    if unknown:
+        raise ValidationError(f"there is no {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def words_of(text: str) -> list[str]:
+    """What stands between the commas of ``text``."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def validate_zone(name: str) -> None:
@@ -69,10 +83,16 @@ class Strategy(models.Model):
         CLOSE = "close", "raise an alarm and close the position"
 
     class Execution(models.TextChoices):
-        WHOLE = "whole", "whole, as one order"
-        TWAP = "twap", "TWAP: in equal slices over a time"
-        ICEBERG = "iceberg", "iceberg: a limit order shown in parts, one after the other"
-        LADDER = "ladder", "ladder: limit orders at better and better prices, all at once"
+        WHOLE = Algorithm.WHOLE.value, "whole, as one order"
+        TWAP = Algorithm.TWAP.value, "TWAP: in equal slices over a time"
+        ICEBERG = (
+            Algorithm.ICEBERG.value,
+            "iceberg: a limit order shown in parts, one after the other",
+        )
+        LADDER = (
+            Algorithm.LADDER.value,
+            "ladder: limit orders at better and better prices, all at once",
+        )
 
     slug = models.SlugField(max_length=63, unique=True, validators=[validate_name])
     note = models.TextField(blank=True)
@@ -180,13 +200,30 @@ class Strategy(models.Model):
         choices=Execution.choices,
         default=Execution.WHOLE,
         db_default=Execution.WHOLE.value,
-        help_text="How entries are sent. Exits, stop losses and targets always go out whole.",
+        help_text="How entries are sent.",
+    )
+    exit_execution = models.CharField(
+        max_length=10,
+        choices=Execution.choices,
+        default=Execution.WHOLE,
+        db_default=Execution.WHOLE.value,
+        help_text="How exits are sent that an alert asks for. Stop losses, targets, reversals and the "
+        "kill switch always go out whole, and at once.",
+    )
+    allowed_executions = models.CharField(
+        max_length=40,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_algorithms],
+        help_text="What an alert may ask for in its field “execution”, with commas: whole, twap, "
+        "iceberg, ladder. Empty: nothing; entries that ask are refused.",
     )
     slices = models.PositiveSmallIntegerField(
         default=10,
         db_default=10,
         validators=[MinValueValidator(2), MaxValueValidator(100)],
-        help_text="How many equal slices an entry is sent in; fewer where one would be too small for "
+        help_text="How many equal slices an order is sent in; fewer where one would be too small for "
         "the venue.",
     )
     slicing_seconds = models.PositiveIntegerField(
@@ -278,17 +315,32 @@ class Strategy(models.Model):
         unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
         return WebhookSecret.objects.filter(unexpired, strategy_id=self.pk)
 
+    @property
+    def alerts_may_ask(self) -> frozenset[str]:
+        """What an alert may choose for itself."""
+        return frozenset(words_of(self.allowed_executions))
+
+    def refuse_impossible(self, algorithms: Collection[str]) -> None:
+        """Raise ValidationError where the strategy's numbers cannot be carried out by one of
+        ``algorithms``.
+        """
+        if Algorithm.TWAP in algorithms and self.slicing_seconds < self.slices:
+            often = f"{self.slices} slices in {self.slicing_seconds} s: at most one a second"
+            raise ValidationError({"slicing_seconds": often})
+        lowest = self.ladder_percent * (self.slices - 1)
+        if Algorithm.LADDER in algorithms and lowest >= 100:
+            depth = f"{self.slices} rungs {self.ladder_percent} % apart reach {lowest} % down"
+            raise ValidationError({"ladder_percent": f"{depth}: below nothing"})
+
     def clean(self) -> None:
         needs_secret = self.is_enabled and self.auth != self.Auth.JWT and not self._state.adding
         if needs_secret and not self.live_secrets.exists():
             raise ValidationError({"is_enabled": MUTE})
-        if self.execution == self.Execution.TWAP and self.slicing_seconds < self.slices:
-            often = f"{self.slices} slices in {self.slicing_seconds} s: at most one a second"
-            raise ValidationError({"slicing_seconds": often})
-        lowest = self.ladder_percent * (self.slices - 1)
-        if self.execution == self.Execution.LADDER and lowest >= 100:
-            depth = f"{self.slices} rungs {self.ladder_percent} % apart reach {lowest} % down"
-            raise ValidationError({"ladder_percent": f"{depth}: below nothing"})
+        both = ("execution", "exit_execution")
+        routes = () if self._state.adding else self.routes.values_list(*both)
+        by_routes = {one for pair in routes for one in pair}
+        own = {self.execution, self.exit_execution}
+        self.refuse_impossible(own | self.alerts_may_ask | by_routes)
         if self.trail_percent is not None and self.trail_distance is not None:
             raise ValidationError({"trail_distance": "a stop trails by percent or by a distance"})
         if found := option_problems(self.format, self.format_options):
@@ -350,6 +402,24 @@ class Route(models.Model):
         help_text="Fraction of equity: 0.02 is 2 %.",
     )
     atr_multiple = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
+    execution = models.CharField(
+        "entries",
+        max_length=10,
+        choices=Strategy.Execution.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="How entries are sent to this account. Empty: as the strategy says.",
+    )
+    exit_execution = models.CharField(
+        "exits",
+        max_length=10,
+        choices=Strategy.Execution.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="How exits are sent to this account. Empty: as the strategy says.",
+    )
 
     class Meta:
         ordering: ClassVar[list[str]] = ["strategy", "account"]
@@ -366,3 +436,10 @@ class Route(models.Model):
 
     def __str__(self) -> str:
         return f"{self.strategy.slug} → {self.account.name}"
+
+    def clean(self) -> None:
+        for column in ("execution", "exit_execution"):
+            try:
+                self.strategy.refuse_impossible({getattr(self, column)})
+            except ValidationError as error:
+                raise ValidationError({column: error.messages}) from error

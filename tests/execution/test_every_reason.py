@@ -167,6 +167,11 @@ def no_route(desk: Desk) -> str:
     return desk.said()
 
 
+def execution_not_allowed(desk: Desk) -> str:
+    desk.strategy(allowed_executions="iceberg, ladder")
+    return desk.said(execution="twap")
+
+
 def no_venue_fits(desk: Desk) -> str:
     other = RouteFactory.create(strategy=desk.route.strategy)
     Route.objects.update(group="best")
@@ -611,6 +616,7 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.THROTTLED: throttled,
     R.NO_ROUTE: no_route,
     R.NO_VENUE_FITS: no_venue_fits,
+    R.EXECUTION_NOT_ALLOWED: execution_not_allowed,
     R.NOTHING_TO_CLOSE: nothing_to_close,
     R.NOTHING_TO_CANCEL: nothing_to_cancel,
     R.ALREADY_AT_TARGET: already_at_target,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from brokers.types import Instrument, Side
 from execution import slicing
 from execution.aims import entry_of
-from execution.alerts import Action, Alert
+from execution.alerts import Alert, Algorithm
 from execution.models import Order, SlicePlan, Strategy
 from execution.slicing import Pace
 
@@ -30,7 +30,7 @@ def rules(**columns: Any) -> Instrument:
 def planned(whole: str, **strategy: Any) -> SlicePlan | None:
     row = Strategy(**({"execution": "twap", "slices": 5, "slicing_seconds": 100} | strategy))
     order = Order(role=Order.Role.ENTRY, quantity=D(whole), reference_price=D(100), created_at=AT)
-    return slicing.plan_of(order, Alert("BTC/USDT", Action.BUY), row, rules())
+    return slicing.plan_of(order, Algorithm.TWAP, row, rules())
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_what_is_too_small_for_two_slices_goes_out_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("execution", "alert", "is_sliced"),
+    ("execution", "alert", "is_divided"),
     [
-        ("whole", {}, False),
+        ("whole", {"order_type": "stop", "stop_price": "101"}, True),
         ("twap", {}, True),
         ("twap", {"order_type": "limit", "price": "99"}, True),
         ("twap", {"order_type": "limit", "price": "99", "time_in_force": "fok"}, False),
@@ -66,26 +66,20 @@ def test_what_is_too_small_for_two_slices_goes_out_whole() -> None:
         ("iceberg", {"order_type": "limit", "price": "99", "time_in_force": "ioc"}, False),
     ],
 )
-def test_what_can_be_sliced(execution: str, alert: dict[str, str], is_sliced: bool) -> None:
+def test_what_can_be_divided(execution: str, alert: dict[str, str], is_divided: bool) -> None:
     stored = Alert.from_json({"symbol": "BTC/USDT", "action": "buy"} | alert)
+    assert stored.divides_by(Algorithm(execution)) is is_divided
+
+
+def test_whole_is_no_plan() -> None:
     order = Order(role=Order.Role.ENTRY, quantity=D(1), reference_price=D(100), created_at=AT)
-    row = Strategy(execution=execution, slices=5)
-    assert (slicing.plan_of(order, stored, row, rules()) is not None) is is_sliced
-
-
-def test_an_exit_goes_out_whole() -> None:
-    order = Order(role=Order.Role.EXIT, quantity=D(1), reference_price=D(100), created_at=AT)
-    row = Strategy(execution="twap", slices=5)
-    assert slicing.plan_of(order, Alert("BTC/USDT", Action.SELL), row, rules()) is None
+    assert slicing.plan_of(order, Algorithm.WHOLE, Strategy(), rules()) is None
 
 
 def test_an_iceberg_shows_what_the_strategy_says() -> None:
-    row = Strategy(execution="iceberg", slices=5, slice_quantity=D("0.0305"))
+    row = Strategy(slices=5, slice_quantity=D("0.0305"))
     order = Order(role=Order.Role.ENTRY, quantity=D("0.1"), reference_price=D(100), created_at=AT)
-    alert = Alert.from_json(
-        {"symbol": "BTC/USDT", "action": "buy", "order_type": "limit", "price": "100"}
-    )
-    plan = slicing.plan_of(order, alert, row, rules())
+    plan = slicing.plan_of(order, Algorithm.ICEBERG, row, rules())
     assert plan is not None
     assert (plan.slice_quantity, plan.seconds) == (D("0.030"), 0)
 
@@ -141,9 +135,9 @@ def test_slices_add_up_to_the_whole(steps: int, slices: int, least: int, lags: l
     """However late each of them starts: nothing is lost, none is too small, none is a burst."""
     whole, smallest = steps * STEP, least * STEP
     order = Order(role=Order.Role.ENTRY, quantity=whole, reference_price=D(1), created_at=AT)
-    row = Strategy(execution="twap", slices=slices, slicing_seconds=600)
+    row = Strategy(slices=slices, slicing_seconds=600)
     limits = rules(min_quantity=smallest)
-    plan = slicing.plan_of(order, Alert("BTC/USDT", Action.BUY), row, limits)
+    plan = slicing.plan_of(order, Algorithm.TWAP, row, limits)
     if plan is None:
         assert whole < smallest * 2
         return
@@ -179,21 +173,20 @@ def test_a_ladder_is_judged_by_its_dearest_rung(side: str, price: str) -> None:
     alert = Alert.from_json(
         {"symbol": "BTC/USDT", "action": side, "order_type": "limit", "price": "100"}
     )
-    row = Strategy(execution="ladder", slices=5, ladder_percent=D("0.5"))
-    intent = slicing.judged_as(entry_of(alert, Side(side)), alert, row)
+    row = Strategy(slices=5, ladder_percent=D("0.5"))
+    intent = slicing.judged_as(entry_of(alert, Side(side)), Algorithm.LADDER, row)
     assert intent.price == D(price)
 
 
 def test_the_last_rung_takes_the_rest() -> None:
-    row = Strategy(execution="ladder", slices=4, ladder_percent=D(1))
-    alert = Alert.from_json(
-        {"symbol": "BTC/USDT", "action": "buy", "order_type": "limit", "price": "100"}
-    )
+    row = Strategy(slices=4, ladder_percent=D(1))
     order = Order(
         role="entry", side="buy", quantity=D("0.1"), reference_price=D(100), created_at=AT
     )
     step = D("0.01")
-    plan = slicing.plan_of(order, alert, row, rules(min_quantity=step, quantity_step=step))
+    plan = slicing.plan_of(
+        order, Algorithm.LADDER, row, rules(min_quantity=step, quantity_step=step)
+    )
     assert plan is not None
     made, left = [], D("0.1")
     while left:

@@ -198,6 +198,7 @@ def test_the_documented_options_are_the_accepted_ones() -> None:
     values |= {"max_age": "5", "dedupe_window": "5", "allows_delayed": True, "format_options": {}}
     values |= {"senders": "", "expects_market": "XNYS", "most_alerts_window": "60"}
     values |= {"needs_approval": True, "approval_seconds": "60", "exits_need_approval": True}
+    values |= {"exit_execution": "twap", "allowed_executions": "whole, iceberg"}
     values |= {"execution": "ladder", "slices": "4", "slicing_seconds": "60", "route_group": "best"}
     values.pop("trail_distance")  # a stop trails by one of the two
 

@@ -1,0 +1,64 @@
+"""How much of a position an exit may still take off, so that nothing is sold twice."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db.models import F, QuerySet, Sum
+
+from brokers.models import Instrument
+from brokers.prepared import Prepared, given
+from brokers.types import OrderType, Side
+from execution.models import Order, Position
+from execution.states import HELD, TERMINAL, OrderState
+from risk.arithmetic import floor_to
+
+ZERO = Decimal(0)
+CLOSING = (Order.Role.EXIT, Order.Role.FLATTEN)
+"""What must not be larger than the position when it leaves. Stops are placed to follow it."""
+
+
+def held_against(order: Order) -> Decimal:
+    """What is held on the side that ``order`` closes; a stop may have filled while it waited."""
+    quantity = _held.first(account=order.account_id, symbol=order.symbol) or ZERO
+    return max(quantity * -Side(order.side).sign, ZERO)
+
+
+@Prepared
+def _held() -> QuerySet[Position, Decimal]:
+    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity", flat=True)
+
+
+def left_for(order: Order) -> Decimal:
+    """What is held and no other exit under way may take off; of an order in slices its slices are
+    such exits. One that waits for its trigger takes nothing off before.
+    """
+    others = Order.objects.filter(
+        account=order.account_id,
+        symbol=order.symbol,
+        side=order.side,
+        role__in=CLOSING,
+        type__in=(OrderType.MARKET.value, OrderType.LIMIT.value),
+    )
+    others = others.exclude(pk=order.pk).exclude(state__in=TERMINAL | HELD | {OrderState.SLICING})
+    # Asked before the position: what fills in between counts twice rather than not at all.
+    leaving = others.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
+    return max(held_against(order) - (leaving or ZERO), ZERO)
+
+
+def closable(order: Order) -> Decimal:
+    """How much of ``order`` may leave now: all of it, or what is left of the position on the venue's
+    grid. Several slices of one order may rest beside each other, and are counted together.
+    """
+    held = left_for(order) if order.parent_id else held_against(order)
+    if held >= order.quantity:
+        return order.quantity
+    step = _step.first(account=order.account_id, symbol=order.symbol)
+    return floor_to(held, step) if step else held
+
+
+@Prepared
+def _step() -> QuerySet[Instrument, Decimal]:
+    here = Instrument.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity_step", flat=True)

@@ -1,0 +1,439 @@
+"""Exits worked in slices: never more than is held, guarded meanwhile, and overtaken at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+
+from brokers.models import Account
+from brokers.types import ExecutionResult, Outcome, VenueStatus
+from execution import closable, halting, parents, tasks
+from execution.models import Order, Position, Signal, Strategy
+from execution.states import TERMINAL, OrderState, SignalState
+from risk import switch
+from risk.models import TradingState
+from risk.types import ReasonCode
+from tests.brokers.scripted import CAPABILITIES, Script, trade
+from tests.execution.guarding import Desk, clock, desk
+from tests.execution.trading import process, send
+from tests.factories import OrderFactory, RouteFactory
+
+__all__ = ["clock", "desk"]
+pytestmark = pytest.mark.django_db
+D = Decimal
+S = OrderState
+REDUCES = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+LIMIT = {"order_type": "limit", "price": "61000"}
+
+
+def leaves_by(desk: Desk, exits: str, **columns: Any) -> None:
+    numbers = {"slices": 5, "slicing_seconds": 100, "exit_execution": exits} | columns
+    Strategy.objects.filter(pk=desk.strategy.pk).update(**numbers)
+    desk.strategy.refresh_from_db()
+
+
+@pytest.fixture
+def leaver(desk: Desk, clock: time_machine.Coordinates) -> Desk:
+    """Holds 0.1 behind a stop at 58000, and leaves in five slices, 20 s apart."""
+    desk.buy("0.1")
+    leaves_by(desk, "twap")
+    return desk
+
+
+@pytest.fixture
+def perpetual(leaver: Desk) -> Desk:
+    """The same where stops only reduce and keep no coins."""
+    leaver.script.capabilities = REDUCES
+    return leaver
+
+
+def exit_of(signal: Signal) -> Order:
+    return Order.objects.get(signal=signal, role=Order.Role.EXIT, parent=None)
+
+
+def slices() -> list[Order]:
+    return list(Order.objects.filter(parent__isnull=False).order_by("slice_number"))
+
+
+def quantities() -> list[str]:
+    return [f"{one.quantity:f}" for one in slices()]
+
+
+def later(clock: time_machine.Coordinates, seconds: float) -> None:
+    clock.shift(seconds)
+    tasks.sweep()
+
+
+def stands(order: Order) -> tuple[str, str]:
+    order.refresh_from_db()
+    return order.state, order.reason
+
+
+def sold(script: Script) -> Decimal:
+    """What the venue was asked to sell, stops left out."""
+    asked = [one.quantity for one in script.sent if one.side == "sell" and one.stop_price is None]
+    return sum(asked, D(0))
+
+
+def working(script: Script) -> list[Order]:
+    alive = Order.objects.filter(side="sell").exclude(state__in=TERMINAL)
+    return list(alive.exclude(role=Order.Role.STOP_LOSS).exclude(state=S.SLICING).order_by("id"))
+
+
+# --- how it goes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, REDUCES], ids=["spot", "perpetual"])
+def test_a_close_in_five_slices_with_the_stop_resized_at_each(
+    leaver: Desk, clock: time_machine.Coordinates, capabilities: Any
+) -> None:
+    leaver.script.capabilities = capabilities
+    signal = leaver.send("close")
+    parent = exit_of(signal)
+    assert stands(parent) == (S.SLICING, "")
+    for left in ("0.08", "0.06", "0.04", "0.02"):
+        assert leaver.held() == D(left)
+        assert leaver.guarded() == [(left, "58000")]
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(parent) == (S.FILLED, "")
+    assert quantities() == ["0.02"] * 5
+    assert (leaver.held(), leaver.live(), sold(leaver.script)) == (0, [], D("0.1"))
+    assert {one.role for one in slices()} == {Order.Role.EXIT}
+    assert {one.reduce_only for one in slices()} == {capabilities.reduce_only}
+    signal.refresh_from_db()
+    assert signal.state == SignalState.EXECUTED
+
+
+def test_without_being_told_so_exits_go_out_whole(desk: Desk) -> None:
+    desk.buy("0.1")
+    leaves_by(desk, "whole", execution="twap")
+    assert exit_of(desk.send("close")).state == S.FILLED
+    assert desk.held() == 0
+
+
+def test_a_ladder_of_sales_is_dearer_with_each_rung_and_holds_its_coins(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaves_by(leaver, "ladder", slices=3, ladder_percent=D(1))
+    parent = exit_of(leaver.send("sell", quantity="0.09", **LIMIT))
+    for _ in range(4):
+        later(clock, 1)
+    assert [one.price for one in slices()] == [D(61000), D(61610), D(62220)]
+    assert [one.state for one in slices()] == [S.OPEN] * 3
+    assert leaver.guarded() == [("0.01", "58000")]
+    leaver.fills(slices()[0], trade("rung", "0.03", "61000"))
+    later(clock, 1)
+    assert (leaver.held(), stands(parent)[0]) == (D("0.07"), S.SLICING)
+    assert parent.filled_quantity == D("0.03")
+
+
+def test_an_iceberg_shows_one_part_of_the_sale_at_a_time(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaves_by(leaver, "iceberg", slice_quantity=D("0.04"))
+    parent = exit_of(leaver.send("sell", quantity="0.1", **LIMIT))
+    for number, quantity in enumerate(("0.04", "0.04", "0.02")):
+        later(clock, 1)
+        assert quantities()[number:] == [quantity]
+        leaver.fills(slices()[number], trade(f"part {number}", quantity, "61000"))
+    assert stands(parent) == (S.FILLED, "")
+    assert leaver.held() == 0
+
+
+def test_an_exit_that_is_late_goes_on_until_nothing_is_held(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    later(clock, 1000)  # an entry would have given up
+    for _ in range(4):
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(parent) == (S.FILLED, "")
+    assert quantities() == ["0.02", "0.04", "0.04"]
+
+
+@pytest.mark.parametrize(
+    ("alert", "allowed", "state", "said"),
+    [
+        ({}, "", S.SLICING, "twap: set on the strategy"),
+        ({"execution": "whole"}, "whole", S.FILLED, "whole: the alert asks for it"),
+        (
+            {"execution": "ladder"},
+            "",
+            S.SLICING,
+            "twap: the alert asks for ladder; {} lets alerts choose nothing",
+        ),
+    ],
+)
+def test_the_alert_may_choose_and_no_close_is_refused_for_it(
+    leaver: Desk, alert: dict[str, str], allowed: str, state: str, said: str
+) -> None:
+    Strategy.objects.update(allowed_executions=allowed)
+    order = exit_of(leaver.send("close", **alert))
+    assert order.state == state
+    told = [one["detail"] for one in order.verdicts if one["rule"] == "execution"]
+    assert told == [said.format(leaver.strategy.slug)]
+
+
+# --- never more than is held ----------------------------------------------------------------------
+
+
+def test_a_stop_that_fills_takes_what_is_left(
+    perpetual: Desk, clock: time_machine.Coordinates
+) -> None:
+    signal = perpetual.send("close")
+    [stop] = perpetual.live()
+    perpetual.fills(stop, trade("stopped", "0.08", "58000"))
+    later(clock, 20)
+    assert stands(exit_of(signal)) == (S.CANCELED, "NOTHING_TO_CLOSE")
+    assert (perpetual.held(), sold(perpetual.script)) == (0, D("0.02"))
+    signal.refresh_from_db()
+    assert signal.state == SignalState.EXECUTED
+
+
+def test_what_a_stop_sold_in_part_is_not_sold_again(
+    perpetual: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(perpetual.send("close"))
+    [stop] = perpetual.live()
+    perpetual.fills(stop, trade("stopped", "0.05", "58000"))
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(parent) == (S.CANCELED, "NOTHING_TO_CLOSE")
+    assert (perpetual.held(), sold(perpetual.script)) == (0, D("0.05"))
+
+
+def test_rungs_that_rest_are_taken_back_when_the_position_shrinks(
+    perpetual: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaves_by(perpetual, "ladder", slices=3, ladder_percent=D(1))
+    parent = exit_of(perpetual.send("sell", quantity="0.09", **LIMIT))
+    for _ in range(3):
+        later(clock, 1)
+    assert len(working(perpetual.script)) == 3
+    Position.objects.update(quantity=D("0.04"))
+    for _ in range(4):
+        later(clock, 1)
+    assert stands(parent) == (S.SLICING, "")
+    assert [one.remaining for one in working(perpetual.script)] == [D("0.03"), D("0.01")]
+    assert [one.cancel_reason for one in slices()] == ["", "REPLACED", "REPLACED", ""]
+
+
+def test_a_slice_that_waits_counts_those_that_rest(leaver: Desk) -> None:
+    parent = OrderFactory.create(
+        account=leaver.account, side="sell", role="exit", state=S.SLICING, quantity="0.1"
+    )
+    common = {"account": leaver.account, "side": "sell", "role": "exit", "parent": parent}
+    OrderFactory.create(**common, slice_number=1, state=S.OPEN, quantity="0.07")
+    waits = OrderFactory.create(**common, slice_number=2, quantity="0.05")
+    for order in (parent, waits):
+        order.refresh_from_db()
+    assert closable.closable(waits) == D("0.03")
+    assert parents.left_of(parent, []) == 0  # 0.12 is on its way already
+
+
+def test_a_sized_sale_goes_beside_it_and_both_sell_what_is_held_once(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaves_by(leaver, "twap", slices=2, slicing_seconds=40)
+    leaver.send("sell", quantity="0.05")
+    leaver.send("sell", quantity="0.07", execution="twap")
+    for _ in range(3):
+        later(clock, 20)
+        later(clock, 1)
+    assert (leaver.held(), sold(leaver.script)) == (0, D("0.1"))
+    assert not working(leaver.script)
+
+
+# --- what never waits for slices ------------------------------------------------------------------
+
+
+def test_a_flatten_takes_over_at_once(leaver: Desk, clock: time_machine.Coordinates) -> None:
+    parent = exit_of(leaver.send("close"))
+    halting.press(halting.Mode.FLATTEN, scope=TradingState.Scope.GLOBAL, key="", reason="test")
+    later(clock, 1)
+    later(clock, 1)
+    assert stands(parent) == (S.CANCELED, "CANCELED_BY_OPERATOR")
+    closes = Order.objects.filter(role=Order.Role.FLATTEN)
+    assert [one.quantity for one in closes] == [D("0.08")]
+    assert leaver.held() == 0
+
+
+def test_a_flatten_for_another_strategy_does_not_wait_either(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    other = RouteFactory.create(account=leaver.account).strategy
+    process(send(other, quantity="0.01"))
+    parent = exit_of(leaver.send("sell", quantity="0.1"))
+    scope = TradingState.Scope.STRATEGY
+    halting.press(halting.Mode.FLATTEN, scope=scope, key=other.slug, reason="test")
+    for _ in range(3):
+        later(clock, 1)
+    closes = Order.objects.filter(role=Order.Role.FLATTEN)
+    assert [(one.state, one.quantity) for one in closes] == [(S.FILLED, D("0.01"))]
+    assert stands(parent) == (S.CANCELED, "CANCELED_BY_OPERATOR")
+
+
+@pytest.mark.parametrize("alert", [{}, {"execution": "whole"}])
+def test_a_further_close_takes_over(
+    leaver: Desk, clock: time_machine.Coordinates, alert: dict[str, str]
+) -> None:
+    leaves_by(leaver, "twap", slices=2, slicing_seconds=40, allowed_executions="whole")
+    first = exit_of(leaver.send("close"))
+    second = leaver.send("close", **alert)
+    for _ in range(2):
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(first) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    order = exit_of(second)
+    assert (order.quantity, order.state) == (D("0.05"), S.FILLED)
+    assert (leaver.held(), sold(leaver.script)) == (0, D("0.1"))
+
+
+def test_a_reversal_takes_over_and_goes_out_whole(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaver.script.capabilities = replace(REDUCES, short_selling=True)
+    first = exit_of(leaver.send("sell", quantity="0.05"))
+    assert leaver.held() == D("0.09")
+    reversal = leaver.send("sell", quantity="0.2")
+    later(clock, 1)
+    assert stands(first) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    assert (exit_of(reversal).quantity, exit_of(reversal).state) == (D("0.09"), S.FILLED)
+    assert leaver.held() == D("-0.11")
+
+
+@pytest.mark.parametrize(
+    "alert", [{"quantity": "0.04"}, {}], ids=["a target", "the stop is missing"]
+)
+def test_what_fks_closes_itself_goes_out_whole(leaver: Desk, alert: dict[str, str]) -> None:
+    own = send(leaver.strategy, "close", auth="own", account=leaver.account.name, **alert)
+    process(own)
+    assert exit_of(own).state == S.FILLED
+
+
+def test_a_target_reached_meanwhile_leaves_the_close_alone(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    process(
+        send(leaver.strategy, "close", auth="own", account=leaver.account.name, quantity="0.04")
+    )
+    assert leaver.held() == D("0.04")
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert (leaver.held(), sold(leaver.script)) == (0, D("0.1"))
+    assert stands(parent)[0] == S.CANCELED
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        {"market_position": "long", "market_position_size": "0.03"},
+        {"quantity": "50", "quantity_type": "percent_of_position"},
+    ],
+    ids=["target", "share"],
+)
+def test_what_follows_from_the_position_is_decided_anew(
+    leaver: Desk, clock: time_machine.Coordinates, alert: dict[str, str]
+) -> None:
+    first = exit_of(leaver.send("sell", quantity="0.05"))
+    second = leaver.send("sell", **alert)
+    later(clock, 1)
+    assert stands(first) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    wanted = D("0.06") if "market_position" in alert else D("0.045")
+    assert exit_of(second).quantity == wanted
+
+
+def test_a_purchase_beside_it_leaves_it_alone(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(leaver.send("sell", quantity="0.05"))
+    leaver.send("buy", quantity="0.02")
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(parent) == (S.FILLED, "")
+    assert leaver.held() == D("0.07")
+
+
+# --- what ends it, and what does not --------------------------------------------------------------
+
+
+def test_a_cancel_ends_it_and_the_stop_stays(leaver: Desk, clock: time_machine.Coordinates) -> None:
+    parent = exit_of(leaver.send("close"))
+    signal = leaver.send("cancel")
+    later(clock, 20)
+    signal.refresh_from_db()
+    assert signal.state == SignalState.EXECUTED
+    assert stands(parent) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    assert leaver.guarded() == [("0.08", "58000")]
+
+
+def test_a_slice_the_venue_rejects_ends_it_and_the_stop_stays(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    leaver.script.outcomes.append(ExecutionResult(Outcome.REJECTED, detail="no"))
+    later(clock, 20)
+    later(clock, 1)
+    assert stands(parent) == (S.REJECTED, "VENUE_REJECTED")
+    assert leaver.guarded() == [("0.08", "58000")]
+
+
+SWITCHES: dict[str, Callable[[Desk], object]] = {
+    "reduce only": lambda _: switch.change(TradingState.State.REDUCING, reason="test"),
+    "disabled": lambda _: Strategy.objects.update(is_enabled=False),
+    "no route": lambda desk: desk.strategy.routes.update(is_enabled=False),
+}
+
+
+@pytest.mark.parametrize("what", SWITCHES)
+def test_it_goes_on_where_entries_would_end(
+    leaver: Desk, clock: time_machine.Coordinates, what: str
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    SWITCHES[what](leaver)
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert stands(parent) == (S.FILLED, "")
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [
+        (lambda: switch.change(TradingState.State.HALTED, reason="test"), "TRADING_HALTED"),
+        (lambda: Account.objects.update(is_active=False), "ACCOUNT_INACTIVE"),
+    ],
+)
+def test_it_ends_where_exits_do(
+    leaver: Desk, clock: time_machine.Coordinates, stop: Callable[[], object], code: str
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    stop()
+    later(clock, 20)
+    assert stands(parent) == (S.CANCELED, ReasonCode(code))
+    assert leaver.held() == D("0.08")
+
+
+def test_a_rung_that_ends_at_the_venue_ends_it(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    leaves_by(leaver, "ladder", slices=3, ladder_percent=D(1))
+    parent = exit_of(leaver.send("sell", quantity="0.09", **LIMIT))
+    later(clock, 1)
+    leaver.ends(slices()[0], VenueStatus.CANCELED)
+    for _ in range(3):
+        later(clock, 1)
+    assert stands(parent)[0] == S.REJECTED
+    assert not working(leaver.script)
+    assert sum((one.remaining for one in leaver.live()), D(0)) == D("0.1")
