@@ -12,8 +12,10 @@ import hashlib
 import hmac
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -47,7 +49,21 @@ def _keys(encoded: tuple[str, ...]) -> tuple[_Key, ...]:
 
 
 def _configured() -> tuple[_Key, ...]:
+    """Those in the file, as it is now: a new key acts without a restart. While the file cannot be read,
+    and where there is none, those of the start.
+    """
+    path: Path | None = settings.CREDENTIAL_KEYS_PATH
+    if path is not None:
+        with suppress(OSError, ValueError):
+            now = path.stat()
+            return _in_file(path, now.st_ino, now.st_mtime_ns, now.st_size)
     return _keys(tuple(settings.CREDENTIAL_KEYS))
+
+
+@lru_cache(maxsize=4)
+def _in_file(path: Path, *_version: int) -> tuple[_Key, ...]:
+    text = path.read_text(encoding="utf-8").strip()
+    return _keys(tuple(key for key in text.split(",") if key))
 
 
 def current_key_id() -> str:

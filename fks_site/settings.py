@@ -45,8 +45,16 @@ def _key_of_installation(name: str) -> str:
     return value
 
 
+def _file_of_key(name: str) -> Path | None:
+    """Where ``name`` is read from, unless it stands in the environment itself."""
+    if given := os.environ.get(f"{name}_FILE"):
+        return Path(given)
+    return None if os.environ.get(name) else FKS_VAR / name.lower()
+
+
 SECRET_KEY = _key_of_installation("SECRET_KEY")
 CREDENTIAL_KEYS = [key for key in _key_of_installation("CREDENTIAL_KEYS").split(",") if key]
+CREDENTIAL_KEYS_PATH = _file_of_key("CREDENTIAL_KEYS")
 if not SECRET_KEY:
     if sys.argv[1:2] not in (["up"], ["help"], ["makemigrations"]) and "--help" not in sys.argv:
         raise ImproperlyConfigured(

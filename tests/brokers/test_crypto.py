@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -92,3 +93,46 @@ def test_one_changed_bit_is_noticed(position: int, bit: int) -> None:
     raw[position] ^= 1 << bit
     with pytest.raises(DecryptionError):
         crypto.decrypt(f"{key_id}.{base64.urlsafe_b64encode(raw).decode()}", bound_to=HERE)
+
+
+class TestKeysInAFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path, settings: Settings, keys: list[str]) -> Path:
+        path = tmp_path / "credential_keys"
+        path.write_text(keys[0] + "\n")
+        settings.CREDENTIAL_KEYS_PATH = path
+        return path
+
+    def replace(self, path: Path, *keys: str) -> None:
+        """As an operator does: a new file, renamed over the old one."""
+        draft = path.with_suffix(".new")
+        draft.write_text(",".join(keys) + "\n")
+        draft.replace(path)
+
+    def test_another_key_acts_without_a_restart(self, path: Path, keys: list[str]) -> None:
+        before, first = crypto.encrypt(SECRET, bound_to=HERE), crypto.current_key_id()
+        new = new_key()
+
+        self.replace(path, keys[0], new)
+        assert crypto.current_key_id() == first
+        self.replace(path, new, keys[0])
+        after = crypto.encrypt(SECRET, bound_to=HERE)
+
+        assert crypto.current_key_id() != first
+        assert [crypto.decrypt(one, bound_to=HERE) for one in (before, after)] == [SECRET, SECRET]
+
+        self.replace(path, new)
+        assert crypto.decrypt(after, bound_to=HERE) == SECRET
+        with pytest.raises(DecryptionError):
+            crypto.decrypt(before, bound_to=HERE)
+
+    @pytest.mark.parametrize("text", [None, "", "half a key", "c2hvcnQ="])
+    def test_while_it_cannot_be_read_the_keys_of_the_start_hold(
+        self, path: Path, text: str | None
+    ) -> None:
+        token = crypto.encrypt(SECRET, bound_to=HERE)
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+
+        assert crypto.decrypt(token, bound_to=HERE) == SECRET

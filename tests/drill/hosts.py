@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.drill.stores import LOOPBACK, Daemon, as_user
 from tests.e2e.product import eventually, free_port
 
-WAIT = 60.0  # seconds
+WAIT = 180.0  # seconds
 ROLES = ("web", "worker", "beat")
 
 
