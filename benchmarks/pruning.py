@@ -75,9 +75,10 @@ BODY = json.dumps(
     }
 )
 HELD = """
-SELECT mode, count(*), max(extract(epoch FROM now() - xact_start)) FROM pg_locks
+SELECT mode, count(*), coalesce(max(extract(epoch FROM now() - xact_start)), 0) FROM pg_locks
 JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
-WHERE application_name = 'prune' AND relkind = 'r' AND relname NOT LIKE 'pg_%' GROUP BY mode
+WHERE application_name = 'prune' AND locktype = 'relation' AND relkind = 'r'
+AND relname NOT LIKE 'pg_%' GROUP BY mode
 """
 
 
