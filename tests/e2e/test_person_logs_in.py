@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.e2e.desk import signed_in
 from tests.e2e.product import Product, eventually, running_product
 from tests.e2e.test_product import query
 from tests.venues.client import RunningVenue, running_venue
@@ -30,14 +31,7 @@ def alarms(product: Product) -> str:
 
 def log_in_at_the_venue(product: Product) -> httpx.Response:
     """As an operator does it: into the admin, to the venue's page, and the address pasted back."""
-    found = re.search(r"password (\S+)", product.printed_first)
-    assert found is not None
-    host = f"http://127.0.0.1:{product.port}"
-    with httpx.Client(base_url=host, follow_redirects=True, timeout=30) as browser:
-        browser.get("/admin/login/")
-        form = {"username": "admin", "password": found[1], "next": "/admin/"}
-        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
-        assert browser.post("/admin/login/", data=form).status_code == 200
+    with signed_in(product) as browser:
         pk = query(product, "Account.objects.get(name='shares').pk")
         page = browser.get(f"/admin/brokers/account/{pk}/change/")
         assert "needs log-in: nobody has" in page.text
