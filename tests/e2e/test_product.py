@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.e2e.product import ROOT, Product, eventually, running_product
-from tests.venues.client import RunningVenue, running_venue
+from tests.venues.client import RunningVenue
 from tests.venues.credentials import (
     ALPACA_KEY,
     ALPACA_SECRET,
@@ -72,11 +72,13 @@ def test_the_first_alert_fills_on_paper_and_everything_survives_a_restart(tmp_pa
         assert query(product, "Order.objects.get().state, Fill.objects.count()") == "('filled', 1)"
 
 
-def test_a_second_installation_runs_beside_it_and_a_taken_port_is_named(tmp_path: Path) -> None:
-    with running_product(tmp_path / "one") as one, running_product(tmp_path / "two") as two:
-        assert (
-            one.post(one.demo_path(), {"symbol": "BTCUSDT", "action": "buy", "price": 1})[0] == 202
-        )
+def test_a_second_installation_runs_beside_it_and_a_taken_port_is_named(
+    tmp_path: Path, product: Product
+) -> None:
+    with running_product(tmp_path / "two") as two:
+        for one in (product, two):
+            body = {"symbol": "BTCUSDT", "action": "buy", "price": 1}
+            assert one.post(one.demo_path(), body)[0] == 202
         taken = subprocess.run(
             [sys.executable, "manage.py", "up", "--http", f"127.0.0.1:{two.port}"],
             cwd=ROOT,
@@ -90,35 +92,38 @@ def test_a_second_installation_runs_beside_it_and_a_taken_port_is_named(tmp_path
         assert len(taken.stderr.strip().splitlines()) == 1
 
 
-def test_killed_workers_lose_no_alert_and_double_no_order(tmp_path: Path) -> None:
+def test_killed_workers_lose_no_alert_and_double_no_order(
+    venue: RunningVenue, product: Product
+) -> None:
     """``kill -9`` of the worker, twice, with alerts in flight on a venue that answers slowly."""
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _exchange_strategy(product, venue, "binance")
-        venue.control.set_latency(200)
-        symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
-        accepted = []
-        for number in range(24):
-            body = {
-                "symbol": symbols[number % 3],
-                "action": "buy",
-                "quantity": "0.1" if number % 3 else "0.001",
-                "id": f"alert {number}",
-            }
-            status, answer = product.post(path, body)
-            assert status == 202
-            accepted.append(answer["signal_id"])
-            if number in (8, 16):
-                _kill_worker(product)
+    path = _strategy(product, venue, "killed", at="binance", exchange="binance")
+    venue.control.set_latency(200)
+    symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+    accepted = []
+    for number in range(24):
+        body = {
+            "symbol": symbols[number % 3],
+            "action": "buy",
+            "quantity": "0.1" if number % 3 else "0.001",
+            "id": f"alert {number}",
+        }
+        status, answer = product.post(path, body)
+        assert status == 202
+        accepted.append(answer["signal_id"])
+        if number in (8, 16):
+            _kill_worker(product)
 
-        eventually(
-            lambda: query(product, "Signal.objects.filter(state='executed').count()") == "24",
-            seconds=90,
-            what="every acknowledged alert executed",
-        )
+    signals = "Signal.objects.filter(strategy__slug='killed')"
+    eventually(
+        lambda: query(product, f"{signals}.filter(state='executed').count()") == "24",
+        seconds=90,
+        what="every acknowledged alert executed",
+    )
 
-        orders = venue.control.ledger("binance").orders
-        assert Counter(Counter(order.client_id for order in orders).values()) == {1: 24}
-        assert query(product, "Order.objects.count(), Signal.objects.count()") == "(24, 24)"
+    orders = venue.control.ledger("binance").orders
+    assert Counter(Counter(order.client_id for order in orders).values()) == {1: 24}
+    orders_here = "Order.objects.filter(account__name='killed')"
+    assert query(product, f"{orders_here}.count(), {signals}.count()") == "(24, 24)"
 
 
 def _kill_worker(product: Product) -> None:
@@ -147,134 +152,133 @@ def test_everything_killed_at_once_comes_back_with_all_alerts(tmp_path: Path) ->
 
 @pytest.mark.parametrize("exchange", ["binance", "kraken"])
 def test_orders_reach_an_exchange_with_our_id_and_are_followed_to_their_fills(
-    tmp_path: Path, exchange: str
+    venue: RunningVenue, product: Product, exchange: str
 ) -> None:
     symbol = {"binance": "BTCUSDT", "kraken": "BTC/USD"}[exchange]
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _exchange_strategy(product, venue, exchange)
-        wait = {"Prefer": "wait=10"}
+    path = _strategy(product, venue, exchange, exchange=exchange)
+    wait = {"Prefer": "wait=10"}
 
-        _, bought = product.post(
-            path, {"symbol": symbol, "action": "buy", "quantity": "0.01", "id": "1"}, wait
-        )
-        assert bought["status"] == "executed"
-        _, resting = product.post(
-            path,
-            {
-                "symbol": symbol,
-                "action": "buy",
-                "order_type": "limit",
-                "price": "50000",
-                "quantity": "0.01",
-                "id": "2",
-            },
-            wait,
-        )
-        assert resting["status"] == "working"
-        (order,) = resting["orders"]
-        ledger = venue.control.ledger(exchange)
-        assert len(ledger.by_client_id(order["client_order_id"])) == 1
-
-        venue.control.fill(exchange, order["broker_order_id"], Decimal("0.004"))
-        _eventually_filled(product, order["order_id"], "partially_filled", "0.004")
-        venue.control.fill(exchange, order["broker_order_id"], Decimal("0.006"))
-        _eventually_filled(product, order["order_id"], "filled", "0.01")
-
-        _, sold = product.post(
-            path, {"symbol": symbol, "action": "sell", "quantity": "0.005", "id": "3"}, wait
-        )
-        assert sold["orders"][0]["status"] == "filled"
-        _, closed = product.post(path, {"symbol": symbol, "action": "close", "id": "4"}, wait)
-        assert closed["orders"][0]["side"] == "sell"
-        assert closed["orders"][0]["status"] == "filled"
-
-
-def test_a_share_is_bought_and_sold_at_alpaca(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _strategy_at(product, venue, "alpaca", KEYS["alpaca"])
-        wait = {"Prefer": "wait=10"}
-        body = {"symbol": "NASDAQ:AAPL", "action": "buy", "quantity": "3", "stop_loss": "240"}
-
-        _, bought = product.post(path, body, wait)
-
-        assert bought["status"] == "executed", bought
-        (order,) = bought["orders"]
-        assert (order["symbol"], order["filled_quantity"]) == ("AAPL/USD", "3")
-        assert query(product, "Position.objects.get().quantity") == "Decimal('3')"
-        eventually(
-            lambda: (
-                [one.type for one in venue.control.ledger("alpaca").orders] == ["market", "stop"]
-            ),
-            seconds=20,
-            what="the stop loss at the venue",
-        )
-        assert product.manage("check_account", "alpaca")["healthy"] is True
-
-        _, closed = product.post(path, {"symbol": "AAPL", "action": "close", "id": "2"}, wait)
-        assert closed["status"] == "executed", closed
-        assert query(product, "Position.objects.get().quantity") == "Decimal('0')"
-        eventually(
-            lambda: (
-                [one.status for one in venue.control.ledger("alpaca").orders]
-                == ["filled", "canceled", "filled"]
-            ),
-            seconds=20,
-            what="the stop loss canceled",
-        )
-        assert query(product, "Difference.objects.count()") == "0"
-
-
-def test_a_trailing_stop_reaches_alpaca_with_its_percent(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _strategy_at(product, venue, "alpaca", KEYS["alpaca"])
-        body = {
-            "symbol": "AAPL",
+    _, bought = product.post(
+        path, {"symbol": symbol, "action": "buy", "quantity": "0.01", "id": "1"}, wait
+    )
+    assert bought["status"] == "executed"
+    _, resting = product.post(
+        path,
+        {
+            "symbol": symbol,
             "action": "buy",
-            "quantity": "3",
-            "order_type": "trailing_stop",
-            "trailing_percent": "2.5",
-        }
-        _, answer = product.post(path, body, {"Prefer": "wait=10"})
-        assert answer["status"] == "working", answer
-        (sent,) = [one for one in venue.control.requests() if one.endpoint == "order"]
-        assert (sent.params["type"], sent.params["trail_percent"]) == ("trailing_stop", "2.5")
-        assert query(product, "Order.objects.get().reference_price") == "Decimal('256.26025')"
+            "order_type": "limit",
+            "price": "50000",
+            "quantity": "0.01",
+            "id": "2",
+        },
+        wait,
+    )
+    assert resting["status"] == "working"
+    (order,) = resting["orders"]
+    ledger = venue.control.ledger(exchange)
+    assert len(ledger.by_client_id(order["client_order_id"])) == 1
+
+    venue.control.fill(exchange, order["broker_order_id"], Decimal("0.004"))
+    _eventually_filled(product, order["order_id"], "partially_filled", "0.004")
+    venue.control.fill(exchange, order["broker_order_id"], Decimal("0.006"))
+    _eventually_filled(product, order["order_id"], "filled", "0.01")
+
+    _, sold = product.post(
+        path, {"symbol": symbol, "action": "sell", "quantity": "0.005", "id": "3"}, wait
+    )
+    assert sold["orders"][0]["status"] == "filled"
+    _, closed = product.post(path, {"symbol": symbol, "action": "close", "id": "4"}, wait)
+    assert closed["orders"][0]["side"] == "sell"
+    assert closed["orders"][0]["status"] == "filled"
 
 
-def test_a_currency_is_sold_short_and_bought_back_at_oanda(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _strategy_at(product, venue, "oanda", KEYS["oanda"], account=ACCOUNT)
-        wait = {"Prefer": "wait=10"}
-        body = {"symbol": "OANDA:EURUSD", "action": "sell", "quantity": "1000", "stop_loss": "1.2"}
+def test_a_share_is_bought_and_sold_at_alpaca(venue: RunningVenue, product: Product) -> None:
+    path = _strategy(product, venue, "alpaca", broker="alpaca")
+    wait = {"Prefer": "wait=10"}
+    body = {"symbol": "NASDAQ:AAPL", "action": "buy", "quantity": "3", "stop_loss": "240"}
 
-        _, sold = product.post(path, body, wait)
+    _, bought = product.post(path, body, wait)
 
-        assert sold["status"] == "executed", sold
-        assert query(product, "Position.objects.get().quantity") == "Decimal('-1000')"
-        eventually(
-            lambda: (
-                [one.type for one in venue.control.ledger("oanda").orders] == ["MARKET", "STOP"]
-            ),
-            seconds=20,
-            what="the stop loss at the venue",
-        )
-        assert product.manage("check_account", "oanda")["may_withdraw"] is False
+    assert bought["status"] == "executed", bought
+    (order,) = bought["orders"]
+    assert (order["symbol"], order["filled_quantity"]) == ("AAPL/USD", "3")
+    assert _held(product, "alpaca") == "Decimal('3')"
+    eventually(
+        lambda: [one.type for one in venue.control.ledger("alpaca").orders] == ["market", "stop"],
+        seconds=20,
+        what="the stop loss at the venue",
+    )
+    assert product.manage("check_account", "alpaca")["healthy"] is True
 
-        _, closed = product.post(path, {"symbol": "EURUSD", "action": "close", "id": "2"}, wait)
-        assert closed["status"] == "executed", closed
-        assert query(product, "Position.objects.get().quantity") == "Decimal('0')"
-        eventually(
-            lambda: (
-                [one.status for one in venue.control.ledger("oanda").orders]
-                == ["filled", "canceled", "filled"]
-            ),
-            seconds=20,
-            what="the stop loss canceled",
-        )
-        assert query(product, "Difference.objects.count()") == "0"
+    _, closed = product.post(path, {"symbol": "AAPL", "action": "close", "id": "2"}, wait)
+    assert closed["status"] == "executed", closed
+    assert _held(product, "alpaca") == "Decimal('0')"
+    eventually(
+        lambda: (
+            [one.status for one in venue.control.ledger("alpaca").orders]
+            == ["filled", "canceled", "filled"]
+        ),
+        seconds=20,
+        what="the stop loss canceled",
+    )
+    assert query(product, "Difference.objects.filter(account__name='alpaca').count()") == "0"
 
 
-def test_a_rehearsal_against_trouble_ends_with_every_order_accounted_for(tmp_path: Path) -> None:
+def test_a_trailing_stop_reaches_alpaca_with_its_percent(
+    venue: RunningVenue, product: Product
+) -> None:
+    path = _strategy(product, venue, "trailing", at="alpaca", broker="alpaca")
+    body = {
+        "symbol": "AAPL",
+        "action": "buy",
+        "quantity": "3",
+        "order_type": "trailing_stop",
+        "trailing_percent": "2.5",
+    }
+    _, answer = product.post(path, body, {"Prefer": "wait=10"})
+    assert answer["status"] == "working", answer
+    (sent,) = [one for one in venue.control.requests() if one.endpoint == "order"]
+    assert (sent.params["type"], sent.params["trail_percent"]) == ("trailing_stop", "2.5")
+    price = "Order.objects.get(account__name='trailing').reference_price"
+    assert query(product, price) == "Decimal('256.26025')"
+
+
+def test_a_currency_is_sold_short_and_bought_back_at_oanda(
+    venue: RunningVenue, product: Product
+) -> None:
+    path = _strategy(product, venue, "oanda", broker="oanda", account=ACCOUNT)
+    wait = {"Prefer": "wait=10"}
+    body = {"symbol": "OANDA:EURUSD", "action": "sell", "quantity": "1000", "stop_loss": "1.2"}
+
+    _, sold = product.post(path, body, wait)
+
+    assert sold["status"] == "executed", sold
+    assert _held(product, "oanda") == "Decimal('-1000')"
+    eventually(
+        lambda: [one.type for one in venue.control.ledger("oanda").orders] == ["MARKET", "STOP"],
+        seconds=20,
+        what="the stop loss at the venue",
+    )
+    assert product.manage("check_account", "oanda")["may_withdraw"] is False
+
+    _, closed = product.post(path, {"symbol": "EURUSD", "action": "close", "id": "2"}, wait)
+    assert closed["status"] == "executed", closed
+    assert _held(product, "oanda") == "Decimal('0')"
+    eventually(
+        lambda: (
+            [one.status for one in venue.control.ledger("oanda").orders]
+            == ["filled", "canceled", "filled"]
+        ),
+        seconds=20,
+        what="the stop loss canceled",
+    )
+    assert query(product, "Difference.objects.filter(account__name='oanda').count()") == "0"
+
+
+def test_a_rehearsal_against_trouble_ends_with_every_order_accounted_for(
+    product: Product,
+) -> None:
     faults = [
         {"fault": "lost_answer", "order": 1},
         {"fault": "partial", "order": 2, "seconds": 2},
@@ -283,45 +287,46 @@ def test_a_rehearsal_against_trouble_ends_with_every_order_accounted_for(tmp_pat
         {"fault": "lost_request", "order": 6},
     ]
     options = {"prices": {"BTC/USDT": "60000"}, "faults": faults}
-    with running_product(tmp_path / "var") as product:
-        product.manage("add_account", "hard", "--broker=paper", f"--options={json.dumps(options)}")
-        created = product.manage(
-            "add_strategy", "test", "--accounts=hard", '--options={"allowlist": "none"}'
-        )
-        ended = "Order.objects.filter(state__in=['filled', 'rejected', 'not_placed']).count()"
-        for number in range(5):
-            body = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001", "id": str(number)}
-            product.post(f"/webhook/test/{created['token']}", body)
-            eventually(
-                lambda wanted=str(number + 1): query(product, ended) == wanted,
-                seconds=60,
-                what=f"order {number} ended",
-            )
-
-        states = query(
-            product, "list(Order.objects.order_by('id').values_list('state', flat=True))"
-        )
-        assert states == "['filled', 'filled', 'rejected', 'filled', 'filled']"
-        assert query(product, "Position.objects.get().quantity") == "Decimal('0.004')"
-        assert query(product, "PaperOrder.objects.count()") == "4"
-
-
-def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = _exchange_strategy(product, venue, "binance")
-        venue.control.queue_faults(Fault(Action.DROP))
-
-        product.post(path, {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001"})
-
+    product.manage("add_account", "hard", "--broker=paper", f"--options={json.dumps(options)}")
+    created = product.manage(
+        "add_strategy", "hard", "--accounts=hard", '--options={"allowlist": "none"}'
+    )
+    orders = "Order.objects.filter(account__name='hard')"
+    ended = f"{orders}.filter(state__in=['filled', 'rejected', 'not_placed']).count()"
+    for number in range(5):
+        body = {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001", "id": str(number)}
+        product.post(f"/webhook/hard/{created['token']}", body)
         eventually(
-            lambda: query(product, "Order.objects.filter(state='filled').count()") == "1",
-            seconds=30,
-            what="the lost order found",
+            lambda wanted=str(number + 1): query(product, ended) == wanted,
+            seconds=60,
+            what=f"order {number} ended",
         )
-        assert len(venue.control.ledger("binance").orders) == 1
-        assert "lose_sight" in query(
-            product, "list(OrderEvent.objects.values_list('event', flat=True))"
-        )
+
+    states = query(product, f"list({orders}.order_by('id').values_list('state', flat=True))")
+    assert states == "['filled', 'filled', 'rejected', 'filled', 'filled']"
+    assert _held(product, "hard") == "Decimal('0.004')"
+    placed = "PaperOrder.objects.filter(account_key=Account.objects.get(name='hard').pk).count()"
+    assert query(product, placed) == "4"
+
+
+def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(
+    venue: RunningVenue, product: Product
+) -> None:
+    path = _strategy(product, venue, "lost", at="binance", exchange="binance")
+    venue.control.queue_faults(Fault(Action.DROP))
+
+    orders = "Order.objects.filter(account__name='lost')"
+    product.post(path, {"symbol": "BTCUSDT", "action": "buy", "quantity": "0.001"})
+
+    eventually(
+        lambda: query(product, f"{orders}.filter(state='filled').count()") == "1",
+        seconds=30,
+        what="the lost order found",
+    )
+    assert len(venue.control.ledger("binance").orders) == 1
+    assert "lose_sight" in query(
+        product, f"list({orders}.values_list('journal__event', flat=True))"
+    )
 
 
 def _eventually_filled(product: Product, order_id: str, state: str, quantity: str) -> None:
@@ -339,40 +344,33 @@ def _eventually_filled(product: Product, order_id: str, state: str, quantity: st
     )
 
 
-def _exchange_strategy(product: Product, venue: RunningVenue, exchange: str) -> str:
-    """An account at the loopback venue with wide limits; returns the webhook's path with its token."""
-    product.manage(
-        "add_account",
-        exchange,
-        "--broker=ccxt",
-        "--environment=sandbox",
-        f'--options={{"exchange": "{exchange}", "base_url": "{venue.base_url}"}}',
-        "--credentials-file=-",
-        stdin=json.dumps(KEYS[exchange]),
-    )
-    product.manage("set_limit", "max_position_value", "100000", "--reason=test")
-    created = product.manage(
-        "add_strategy", "test", f"--accounts={exchange}", '--options={"allowlist": "none"}'
-    )
-    return f"/webhook/test/{created['token']}"
-
-
-def _strategy_at(
-    product: Product, venue: RunningVenue, broker: str, credentials: dict[str, str], **more: str
+def _strategy(
+    product: Product,
+    venue: RunningVenue,
+    name: str,
+    *,
+    broker: str = "ccxt",
+    at: str = "",
+    **options: str,
 ) -> str:
-    """As ``_exchange_strategy``, at a broker with a plugin of its own."""
-    options = {"base_url": venue.base_url, **more}
+    """An account at the loopback venue and a strategy, both ``name``, with wide limits; returns the
+    webhook's path with its token. ``at`` names the venue, where it is not the account's name.
+    """
     product.manage(
         "add_account",
-        broker,
+        name,
         f"--broker={broker}",
         "--environment=sandbox",
-        f"--options={json.dumps(options)}",
+        f"--options={json.dumps({'base_url': venue.base_url, **options})}",
         "--credentials-file=-",
-        stdin=json.dumps(credentials),
+        stdin=json.dumps(KEYS[at or name]),
     )
     product.manage("set_limit", "max_position_value", "100000", "--reason=test")
     created = product.manage(
-        "add_strategy", "test", f"--accounts={broker}", '--options={"allowlist": "none"}'
+        "add_strategy", name, f"--accounts={name}", '--options={"allowlist": "none"}'
     )
-    return f"/webhook/test/{created['token']}"
+    return f"/webhook/{name}/{created['token']}"
+
+
+def _held(product: Product, account: str) -> str:
+    return query(product, f"Position.objects.get(account__name='{account}').quantity")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.product import Product, eventually, running_product
+from tests.e2e.product import Product, eventually
 from tests.e2e.test_product import query
-from tests.venues.client import OrderRow, RunningVenue, running_venue
+from tests.venues.client import OrderRow, RunningVenue
 from tests.venues.credentials import BINANCE_KEY, BINANCE_SECRET
 from tests.venues.faults import Action, Fault, When
 
@@ -28,11 +27,11 @@ STEP = Decimal("0.00001")
 LIVE = ("open", "partially_filled")
 
 
-def strategy_at(product: Product, venue: RunningVenue) -> str:
-    """A strategy on an account at the loopback Binance; returns the webhook's path with its token."""
+def strategy_at(product: Product, venue: RunningVenue, name: str) -> str:
+    """A strategy on an account at the loopback Binance, both ``name``; returns the webhook's path."""
     product.manage(
         "add_account",
-        "binance",
+        name,
         "--broker=ccxt",
         "--environment=sandbox",
         f'--options={{"exchange": "binance", "base_url": "{venue.base_url}"}}',
@@ -41,9 +40,9 @@ def strategy_at(product: Product, venue: RunningVenue) -> str:
     )
     product.manage("set_limit", "max_position_value", "100000", "--reason=test")
     created = product.manage(
-        "add_strategy", "test", "--accounts=binance", '--options={"allowlist": "none"}'
+        "add_strategy", name, f"--accounts={name}", '--options={"allowlist": "none"}'
     )
-    return f"/webhook/test/{created['token']}"
+    return f"/webhook/{name}/{created['token']}"
 
 
 def resting_entry(product: Product, path: str, **fields: object) -> str:
@@ -64,66 +63,73 @@ def guarded(venue: RunningVenue, *quantities: str) -> None:
     wanted = sorted(Decimal(one) for one in quantities)
     eventually(
         lambda: sorted(one.quantity for one in stops(venue)) == wanted,
-        seconds=20,
+        seconds=60,
         what=f"stops of {quantities} at the venue",
     )
     assert {one.trigger_price for one in stops(venue)} <= {Decimal(58000)}
 
 
-def ended(product: Product) -> None:
+def ended(product: Product, name: str) -> None:
     """Wait until the plan has ended; less than one step of the coin is left."""
+    here = f"account__name='{name}'"
     eventually(
-        lambda: query(product, "Protection.objects.get().is_active") == "False",
-        seconds=20,
+        lambda: query(product, f"Protection.objects.get({here}).is_active") == "False",
+        seconds=60,
         what="the plan ended with its position",
     )
-    assert Decimal(query(product, "str(Position.objects.get().quantity)").strip("'")) < STEP
+    assert Decimal(query(product, f"str(Position.objects.get({here}).quantity)").strip("'")) < STEP
 
 
-def test_a_position_is_guarded_through_fills_a_target_a_kill_and_its_stop(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = strategy_at(product, venue)
-        target = [{"price": "61000", "percent": "50"}]
-        entry = resting_entry(product, path, take_profit=target)
-        assert stops(venue) == []
+def test_a_position_is_guarded_through_fills_a_target_a_kill_and_its_stop(
+    venue: RunningVenue, product: Product
+) -> None:
+    path = strategy_at(product, venue, "guarded")
+    target = [{"price": "61000", "percent": "50"}]
+    entry = resting_entry(product, path, take_profit=target)
+    assert stops(venue) == []
 
-        venue.control.fill("binance", entry, Decimal("0.004"))
-        guarded(venue, "0.00399")  # the fee was taken in the coin
-        (first,) = stops(venue)
+    venue.control.fill("binance", entry, Decimal("0.004"))
+    guarded(venue, "0.00399")  # the fee was taken in the coin
+    (first,) = stops(venue)
 
-        for worker in product.workers():
-            worker.kill()
-        venue.control.fill("binance", entry, Decimal("0.006"))
-        guarded(venue, "0.00399", "0.006")
-        assert first.id in {one.id for one in stops(venue)}
+    for worker in product.workers():
+        worker.kill()
+    venue.control.fill("binance", entry, Decimal("0.006"))
+    guarded(venue, "0.00399", "0.006")
+    assert first.id in {one.id for one in stops(venue)}
 
-        venue.control.set_price("binance", "BTC/USDT", 61000, 0)
-        guarded(venue, "0.005")
+    venue.control.set_price("binance", "BTC/USDT", 61000, 0)
+    guarded(venue, "0.005")
 
-        venue.control.set_price("binance", "BTC/USDT", 57900, 0)
-        ended(product)
-        assert stops(venue) == []
-        sold = [one for one in venue.control.ledger("binance").orders if one.side == "sell"]
-        assert sum(one.filled for one in sold) == Decimal("0.00999")
+    venue.control.set_price("binance", "BTC/USDT", 57900, 0)
+    ended(product, "guarded")
+    assert stops(venue) == []
+    sold = [one for one in venue.control.ledger("binance").orders if one.side == "sell"]
+    assert sum(one.filled for one in sold) == Decimal("0.00999")
 
 
-def test_a_stop_the_venue_refuses_raises_an_alarm_and_its_price_closes(tmp_path: Path) -> None:
-    with running_venue() as venue, running_product(tmp_path / "var") as product:
-        path = strategy_at(product, venue)
-        entry = resting_entry(product, path)
-        refusals = Fault(Action.CODE, When.BEFORE, code="-2010", venue="binance", count=5)
-        venue.control.queue_faults(refusals)
+def test_a_stop_the_venue_refuses_raises_an_alarm_and_its_price_closes(
+    venue: RunningVenue, product: Product
+) -> None:
+    path = strategy_at(product, venue, "naked")
+    entry = resting_entry(product, path)
+    refusals = Fault(Action.CODE, When.BEFORE, code="-2010", venue="binance", count=5)
+    venue.control.queue_faults(refusals)
 
-        venue.control.fill("binance", entry, Decimal("0.01"))
-        eventually(
-            lambda: (
-                query(product, "Alarm.objects.filter(kind='naked_position').exists()") == "True"
-            ),
-            seconds=20,
-            what="the alarm",
-        )
-        assert stops(venue) == []
+    venue.control.fill("binance", entry, Decimal("0.01"))
+    eventually(
+        lambda: (
+            query(
+                product,
+                "Alarm.objects.filter(kind='naked_position', account__name='naked').exists()",
+            )
+            == "True"
+        ),
+        seconds=60,
+        what="the alarm",
+    )
+    assert stops(venue) == []
 
-        venue.control.clear_faults()
-        venue.control.set_price("binance", "BTC/USDT", 57900, 0)
-        ended(product)
+    venue.control.clear_faults()
+    venue.control.set_price("binance", "BTC/USDT", 57900, 0)
+    ended(product, "naked")
