@@ -8,18 +8,21 @@ order, so of two trades in one moment one would be lost.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from decimal import DecimalException
 from functools import cache
 from typing import Any
 
 from brokers.dialects.base import Dialect
-from brokers.errors import BrokerError
+from brokers.dialects.private_stream import SUBSCRIBED
+from brokers.errors import BrokerError, ConfigurationError
 from brokers.streams import OrderNews, OrderStream, StreamLostError
-from brokers.transport import Gate
-from brokers.types import AccountConfig
-from brokers.venue_client import VenueClient, aim, settings_of
+from brokers.transport import Gate, RequestRefusedError, origin
+from brokers.types import AccountConfig, Environment
+from brokers.venue_client import VenueClient, aim, origins_of, settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,9 @@ SUBSCRIBED_EVERY = 10.0
 """Seconds between two looks whether the venue still has us subscribed."""
 PING_EVERY = 10_000
 """Milliseconds; a connection that leaves two pings unanswered is given up."""
+ENDED = "ended"
+"""What nobody ever answers: its wait ends with the connection."""
+Heard = Callable[[Any, str | bytes], None]
 SOCKET = {"http": "ws", "https": "wss"}
 
 
@@ -97,13 +103,27 @@ class CcxtStream(OrderStream):
             raise StreamLostError(f"not subscribed ({type(error).__name__})") from None
 
     async def _watch(self) -> None:
-        """Keep the library listening: its future ends with an error when the connection does."""
-        while True:
-            await self._client.watch_orders()
+        """End with the error of the first connection that ends."""
+        await asyncio.gather(*(one.future(ENDED) for one in self._client.clients.values()))
 
-    def _heard(self, message: object) -> None:
+    def _heard(self, socket: Any, data: str | bytes) -> None:
+        """Called with every message before the library reads it; must not raise."""
         try:
-            news = self._dialect.streamed(message, self._symbols)
+            message = _exact(data)
+            answer = self._dialect.subscription_answer(message)
+            if answer is not None:
+                _settle(socket, granted=answer)
+            told = self._dialect.stream_events(message)
+        except (BrokerError, ValueError, TypeError, KeyError) as error:
+            logger.warning("a message cannot be read: %s", type(error).__name__)
+            self._news.put_nowait(OrderNews())
+            return
+        for event in told:
+            self._tell(event)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        try:
+            news = self._dialect.streamed(event, self._symbols)
         except (BrokerError, DecimalException, ValueError, TypeError, KeyError) as error:
             logger.warning("an event cannot be read: %s", type(error).__name__)
             news = OrderNews()
@@ -111,15 +131,35 @@ class CcxtStream(OrderStream):
             self._news.put_nowait(news)
 
 
-def _connected(dialect: Dialect, config: AccountConfig, heard: Callable[[object], None]) -> Any:
+def _exact(data: str | bytes) -> object:
+    """The message with its fractions as text, so that none passes through a float; what is no JSON
+    object or list stays text.
+    """
+    said = data.decode() if isinstance(data, bytes) else data
+    return json.loads(said, parse_float=str) if said.lstrip()[:1] in ("{", "[") else said
+
+
+def _settle(socket: Any, *, granted: bool) -> None:
+    if granted:
+        socket.resolve(True, SUBSCRIBED)
+    else:
+        socket.reject(StreamLostError("the subscription was refused"), SUBSCRIBED)
+
+
+def _connected(dialect: Dialect, config: AccountConfig, heard: Heard) -> Any:
     """A ccxt.pro client of the account, aimed where the account's other requests go.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError when a sandbox account would listen to the exchange's real host.
     """
     profile = dialect.profile
-    client = _listening_class(profile.id)(settings_of(profile, config, config.credentials))
+    listening = _listening_class(profile.id, increasing=profile.rising_nonce)
+    client = listening(settings_of(profile, config, config.credentials))
+    live = _sockets(client)
     origins = aim(client, profile, config)
     client.urls["api"]["ws"] = _as_sockets(client.urls["api"]["ws"])
+    client.sockets = _sockets(client)
+    if config.environment is Environment.SANDBOX and live & client.sockets:
+        raise ConfigurationError(f"the stream of {profile.label} stayed on its real host")
     client.streaming = {**client.streaming, "keepAlive": PING_EVERY}
     client.gate = Gate(profile, origins, tuple(config.credentials.values()))
     client.heard = heard
@@ -127,15 +167,22 @@ def _connected(dialect: Dialect, config: AccountConfig, heard: Callable[[object]
 
 
 @cache
-def _listening_class(exchange: str) -> Any:
-    """The ccxt.pro class of ``exchange`` whose messages are heard, and which sends no order."""
+def _listening_class(exchange: str, *, increasing: bool) -> Any:
+    """The ccxt.pro class of ``exchange`` whose messages are heard, which sends no order, and which
+    connects nowhere but to its ``sockets``.
+    """
     import ccxt.pro
 
     base: Any = getattr(ccxt.pro, exchange)
 
     class Listening(base):  # type: ignore[misc]
         gate: Gate
-        heard: Callable[[object], None]
+        sockets: frozenset[str]
+        heard: Heard
+
+        def nonce(self) -> Any:
+            # shared with the key's other clients, which count in microseconds
+            return time.time_ns() // 1000 if increasing else super().nonce()
 
         async def fetch(
             self, url: str, method: str = "GET", headers: Any = None, body: Any = None
@@ -143,11 +190,27 @@ def _listening_class(exchange: str) -> Any:
             self.gate.inspect(url, method, body)
             return await super().fetch(url, method, headers, body)
 
-        def handle_message(self, client: Any, message: Any) -> None:
-            self.heard(message)
-            super().handle_message(client, message)
+        def client(self, url: str) -> Any:
+            if origin(url) not in self.sockets:
+                raise RequestRefusedError(f"{origin(url)} is not where this account listens")
+            is_new = url not in (self.clients or {})
+            socket = super().client(url)
+            if is_new:
+                take = socket.handle_text_or_binary_message
+
+                def hear(data: str | bytes) -> None:
+                    self.heard(socket, data)
+                    take(data)
+
+                socket.handle_text_or_binary_message = hear
+            return socket
 
     return Listening
+
+
+def _sockets(client: Any) -> frozenset[str]:
+    """The origins of ``client``'s streams."""
+    return origins_of(client, client.urls["api"]["ws"])
 
 
 def _as_sockets(urls: Any) -> Any:

@@ -19,13 +19,17 @@ class StreamLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OrderNews:
-    """One event. ``client_order_id`` is in the venue's writing; ``report`` holds the trade the event is
-    about, if it is about one. Without a report something was said that cannot be read: ask the venue.
+    """One event: a fact, or a hint to ask the venue.
+
+    A fact has a ``report``, with the trade the event is about if it is about one. A hint has none: ask
+    about the order it names, or about every order if it names none. ``client_order_id`` is in the
+    venue's writing, empty where the event leaves it out; then ``broker_order_id`` names the order.
     """
 
     client_order_id: str = ""
     report: OrderReport | None = None
     at: datetime | None = None
+    broker_order_id: str = ""
 
 
 class OrderStream(ABC):

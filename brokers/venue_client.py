@@ -291,10 +291,15 @@ def _every(names: Any, host: str) -> Any:
 
 
 def _origins(client: Any) -> frozenset[str]:
-    """Where ``client`` may send to, whichever of its host names fills a template."""
+    """Where ``client`` may send to."""
+    return origins_of(client, client.urls["api"])
+
+
+def origins_of(client: Any, urls: Any) -> frozenset[str]:
+    """Where these of ``client``'s addresses lead, whichever of its host names fills a template."""
     hosts = {client.hostname or "", *_leaves(client.urls.get("hostnames", {}))}
-    urls = _leaves(client.urls["api"])
-    return frozenset(origin(url.replace("{hostname}", host)) for url in urls for host in hosts)
+    known = _leaves(urls)
+    return frozenset(origin(url.replace("{hostname}", host)) for url in known for host in hosts)
 
 
 def _leaves(tree: Any) -> list[str]:

@@ -24,7 +24,7 @@ from brokers.streams import OrderNews, OrderStream, StreamLostError
 from execution import liveness, metrics, reconcile, tasks
 from execution.handing_out import hand_out
 from execution.models import Heartbeat, Order
-from execution.states import OrderState
+from execution.states import TERMINAL, OrderState
 
 logger = logging.getLogger(__name__)
 
@@ -181,16 +181,18 @@ class Follower:
 
     def _book(self, news: OrderNews) -> str:
         """What became of one event."""
-        if news.report is None:
+        if not (news.client_order_id or news.broker_order_id):
             self._look_at_all()
             return "asked"
         try:
             order = self._order_of(news)
             if order is None:
-                return "foreign"
+                return "not yet" if self._may_be_ours(news) else "foreign"
             if order.state == OrderState.SUBMITTING:
                 # The answer to its placement is booked first: it is proof, and it has the fills too.
                 return "not yet"
+            if news.report is None:
+                return self._ask_about(order)
             tasks.book_report(order, news.report)
         except Exception as error:
             # The boundary of the thread: one event must not end the stream; polling will find out.
@@ -200,6 +202,19 @@ class Follower:
             return "failed"
         return "booked"
 
+    def _ask_about(self, order: Order) -> str:
+        if order.state in TERMINAL:
+            return "known"
+        hand_out(tasks.check_order, str(order.pk))
+        return "asked"
+
     def _order_of(self, news: OrderNews) -> Order | None:
         rows = Order.objects.select_related("account").filter(account=self._account)
-        return rows.filter(client_order_id=news.client_order_id, is_adopted=False).first()
+        if news.client_order_id:
+            return rows.filter(client_order_id=news.client_order_id, is_adopted=False).first()
+        return rows.filter(broker_order_id=news.broker_order_id).first()
+
+    def _may_be_ours(self, news: OrderNews) -> bool:
+        """Whether the event names an order by an id we learn only from an answer under way."""
+        sending = Order.objects.filter(account=self._account, state=OrderState.SUBMITTING)
+        return not news.client_order_id and sending.exists()

@@ -146,10 +146,20 @@ class Dialect(ABC):
         """Have ccxt.pro's ``client`` subscribed to order events; whether that had to be done."""
         raise NotSupportedError(f"{self.profile.label} has no order stream")
 
-    def streamed(self, message: object, client: VenueClient) -> OrderNews | None:
-        """What a raw message of the stream says of an order, ``None`` if nothing.
+    def subscription_answer(self, message: object) -> bool | None:
+        """Whether a raw message of the stream grants or refuses what ``subscribe`` asked for; ``None``
+        if it is about something else, or the library has waited for that answer itself.
+        """
+        return None
 
-        Raises QueryFailedError for one that is about an order and cannot be read.
+    def stream_events(self, message: object) -> Sequence[Mapping[str, Any]]:
+        """The events about orders in a raw message of the stream, oldest first."""
+        return ()
+
+    def streamed(self, event: Mapping[str, Any], client: VenueClient) -> OrderNews | None:
+        """What one of ``stream_events`` says of an order, ``None`` if nothing.
+
+        Raises QueryFailedError for one that cannot be read.
         """
         return None
 

@@ -164,8 +164,11 @@ class BinanceSpot(Dialect):
     async def subscribe(self, client: Any) -> bool:
         return await binance_stream.subscribe(client)
 
-    def streamed(self, message: object, client: VenueClient) -> OrderNews | None:
-        return binance_stream.streamed(message, client.symbol_of, STATUSES)
+    def stream_events(self, message: object) -> Sequence[Row]:
+        return binance_stream.events(message)
+
+    def streamed(self, event: Row, client: VenueClient) -> OrderNews:
+        return binance_stream.streamed(event, client.symbol_of, STATUSES)
 
     def server_time(self, client: VenueClient) -> datetime:
         return moment(row(client.call("publicGetTime")), "serverTime", per_second=1000)

@@ -4,11 +4,11 @@ executionReport; subscribed through the WebSocket API by signature).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, moment, number, row, text
+from brokers.dialects.answers import Row, moment, number, text
 from brokers.errors import QueryFailedError
 from brokers.streams import OrderNews
 from brokers.types import FillReport, OrderReport, Side, VenueStatus
@@ -28,20 +28,23 @@ async def subscribe(client: Any) -> bool:
     return True
 
 
-def streamed(
-    message: object, symbol_of: Callable[[str], str], statuses: Mapping[str, VenueStatus]
-) -> OrderNews | None:
-    """The event in ``message``, ``None`` if it is not about an order.
-
-    Raises QueryFailedError for an event about an order that cannot be read.
-    """
+def events(message: object) -> Sequence[Row]:
+    """The event in ``message`` if it is about an order."""
     event = message.get("event") if isinstance(message, Mapping) else None
     if not isinstance(event, Mapping) or event.get("e") != "executionReport":
-        return None
-    found = row(event)
-    client_order_id = str(found.get("C") or "") or text(found, "c")
-    report = _report(found, client_order_id, symbol_of(text(found, "s")), statuses)
-    return OrderNews(client_order_id, report, moment(found, "E", per_second=1000))
+        return ()
+    return (event,)
+
+
+def streamed(
+    event: Row, symbol_of: Callable[[str], str], statuses: Mapping[str, VenueStatus]
+) -> OrderNews:
+    """What the event says. Raises QueryFailedError for one that cannot be read."""
+    client_order_id = str(event.get("C") or "") or text(event, "c")
+    report = _report(event, client_order_id, symbol_of(text(event, "s")), statuses)
+    return OrderNews(
+        client_order_id, report, moment(event, "E", per_second=1000), report.broker_order_id
+    )
 
 
 def _report(

@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects import bybit_rows
+from brokers.dialects import bybit_rows, bybit_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
 from brokers.dialects.base import Dialect
 from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import BYBIT_LINEAR, BYBIT_SPOT, Endpoint
 from brokers.outcome import VenueError
+from brokers.streams import OrderNews
 from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
@@ -152,6 +153,18 @@ class BybitSpot(Dialect):
     def permissions(self, client: VenueClient) -> Permissions:
         found = row(row(client.call("privateGetV5UserQueryApi")), "result")
         return bybit_rows.permissions(found, self.profile.market_type)
+
+    async def subscribe(self, client: Any) -> bool:
+        return await bybit_stream.subscribe(client)
+
+    def subscription_answer(self, message: object) -> bool | None:
+        return bybit_stream.subscription_answer(message)
+
+    def stream_events(self, message: object) -> Sequence[Row]:
+        return bybit_stream.events(message, self.category)
+
+    def streamed(self, event: Row, client: VenueClient) -> OrderNews | None:
+        return bybit_stream.streamed(event, client)
 
     def _kind(self, request: OrderRequest) -> dict[str, str | Decimal]:
         """What is only in some orders: the unit of a market order, the trigger of a stop."""

@@ -12,12 +12,13 @@ from http import HTTPStatus
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects import kraken_rows
+from brokers.dialects import kraken_rows, kraken_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
 from brokers.dialects.base import Dialect
 from brokers.errors import CredentialError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import KRAKEN_SPOT
 from brokers.outcome import VenueError
+from brokers.streams import OrderNews
 from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
@@ -194,6 +195,18 @@ class KrakenSpot(Dialect):
                 return Permissions(None, None, None, "this venue does not tell")
             raise
         return kraken_rows.permissions(found)
+
+    async def subscribe(self, client: Any) -> bool:
+        return await kraken_stream.subscribe(client)
+
+    def subscription_answer(self, message: object) -> bool | None:
+        return kraken_stream.subscription_answer(message)
+
+    def stream_events(self, message: object) -> Sequence[Row]:
+        return kraken_stream.events(message)
+
+    def streamed(self, event: Row, client: VenueClient) -> OrderNews | None:
+        return kraken_stream.streamed(event)
 
     def _by_id(self, client: VenueClient, ref: OrderRef) -> tuple[str, Row] | None:
         try:

@@ -14,12 +14,14 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects import okx_rows
+from brokers.dialects import okx_rows, okx_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
 from brokers.dialects.base import Dialect
+from brokers.dialects.okx_rows import ALGO
 from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import OKX_SPOT, OKX_SWAP, Endpoint
 from brokers.outcome import VenueError
+from brokers.streams import OrderNews
 from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
@@ -39,7 +41,6 @@ PAGE = 100
 RECENT = timedelta(days=2)
 """Younger trades are in the quick list (three days), older ones in the history (three months)."""
 SET_LEVERAGE = Endpoint("POST", "/api/v5/account/set-leverage")
-ALGO = "algo-"
 STOP = "conditional"
 MARKET_PRICE = "-1"
 
@@ -195,6 +196,18 @@ class OkxSpot(Dialect):
         if len(listed) != 1:
             raise QueryFailedError("unreadable answer: not one account")
         return okx_rows.permissions(listed[0])
+
+    async def subscribe(self, client: Any) -> bool:
+        return await okx_stream.subscribe(client, self.kind)
+
+    def subscription_answer(self, message: object) -> bool | None:
+        return okx_stream.subscription_answer(message)
+
+    def stream_events(self, message: object) -> Sequence[Row]:
+        return okx_stream.events(message, self.kind)
+
+    def streamed(self, event: Row, client: VenueClient) -> OrderNews:
+        return okx_stream.streamed(event, self._market(client, event))
 
     def _reported(self, client: VenueClient, market: Market, found: Row) -> OrderReport:
         fills: Sequence[FillReport] = ()

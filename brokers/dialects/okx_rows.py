@@ -36,6 +36,8 @@ WAITING = {
     "order_failed": VenueStatus.REJECTED,
 }
 ZERO = Decimal(0)
+ALGO = "algo-"
+"""What our broker order id of a stop begins with, before its id in the list of stops."""
 
 
 def amount(found: Row, name: str) -> Decimal:
@@ -72,7 +74,7 @@ def waiting(algo: Row, market: Market) -> OrderReport:
     if said not in WAITING:
         raise QueryFailedError(f"unreadable answer: stop state {said!r}")
     return OrderReport(
-        broker_order_id=f"algo-{text(algo, 'algoId')}",
+        broker_order_id=ALGO + text(algo, "algoId"),
         client_order_id=str(algo.get("algoClOrdId") or ""),
         symbol=market["symbol"],
         side=Side(text(algo, "side")),

@@ -77,10 +77,16 @@ class Kraken(Venue):
             "TradesHistory": Route(desk.trades_history, (OPEN, CLOSED)),
             "QueryTrades": Route(desk.query_trades, (OPEN, CLOSED)),
             "GetApiKeyInfo": Route(desk.key_info),
+            "GetWebSocketsToken": Route(self._stream_token),
             "AddOrder": Route(self._add_order, (MODIFY,), Endpoint.ORDER),
             "CancelOrder": Route(self._cancel_order, (MODIFY, CLOSE), Endpoint.CANCEL),
             "CancelAll": Route(self._cancel_all, (MODIFY, CLOSE), Endpoint.CANCEL),
         }
+
+    def _stream_token(self, request: Request) -> Answer:
+        """A token for the private WebSocket, good for a quarter of an hour."""
+        digest = hashlib.sha256(f"{request.key.key}:{request.key.nonce}".encode()).digest()
+        return result({"token": base64.b64encode(digest).decode(), "expires": 900})
 
     def default_permissions(self) -> dict[str, bool]:
         granted = dict.fromkeys((FUNDS, OPEN, CLOSED, MODIFY, CLOSE), True)
