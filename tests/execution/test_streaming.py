@@ -184,6 +184,12 @@ def following(account: Account) -> Iterator[Follower]:
         assert not thread.is_alive()
 
 
+def connected(stream: PrivateStream, order: Order) -> None:
+    """Subscribed, and what was asked about after connecting is answered: from now on events tell."""
+    subscribed(stream)
+    until(lambda: Order.objects.get(pk=order.pk).polls > order.polls)
+
+
 def until(condition: Callable[[], object], seconds: float = 10) -> float:
     """How long it took until ``condition`` held."""
     began = time.monotonic()
@@ -226,7 +232,7 @@ class TestEveryStream:
         order = resting(account)
         stream.doubles = True
         with following(account):
-            subscribed(stream)
+            connected(stream, order)
             for count, quantity in enumerate(("0.004", "0.006"), start=1):
                 stream.venue.control.fill(stream.name, order.broker_order_id, quantity)
                 assert until(partial(_is_booked, count)) < AT_ONCE
@@ -244,7 +250,7 @@ class TestEveryStream:
     ) -> None:
         order = resting(account)
         with following(account):
-            subscribed(stream)
+            connected(stream, order)
             stream.is_silent = True
             stream.cut()
             stream.venue.control.fill(stream.name, order.broker_order_id, "0.01")
@@ -257,7 +263,7 @@ class TestEveryStream:
     ) -> None:
         order = resting(account)
         with following(account):
-            subscribed(stream)
+            connected(stream, order)
             stream.is_holding = True
             for quantity in ("0.004", "0.003", "0.003"):
                 stream.venue.control.fill(stream.name, order.broker_order_id, quantity)
@@ -272,7 +278,7 @@ class TestEveryStream:
         order = resting(account)
         ref = OrderRef(order.identity, order.symbol, order.broker_order_id, None)
         with following(account):
-            subscribed(stream)
+            connected(stream, order)
             until(lambda: stream.sent)
             plugin_for(account).cancel_order(ref)
             ended = until(lambda: Order.objects.get(pk=order.pk).state == OrderState.CANCELED)
@@ -328,7 +334,7 @@ class TestFollowing:
     ) -> None:
         order = resting(account)
         with following(account):
-            subscribed(stream)
+            connected(stream, order)
             stream.is_holding = True
             stream.venue.control.fill("binance", order.broker_order_id, "0.01")
             until(lambda: stream.held)
