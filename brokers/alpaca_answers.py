@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 
+from brokers import order_books
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, iso_moment, member, number, row, text
+from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
 from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
 from brokers.outcome import DUPLICATE, Verdict, unknown
 from brokers.types import (
     Candle,
     FillReport,
     Instrument,
+    OrderBook,
     OrderReport,
     Outcome,
     PositionReport,
@@ -170,6 +172,24 @@ def quote(answer: Row, symbol: str) -> Quote:
     if min(bid, ask, last) <= 0:
         raise QuoteUnavailableError(f"Alpaca has no bid and ask of {symbol} now")
     return Quote(symbol, plain(bid), plain(ask), plain(last), iso_moment(best, "t"))
+
+
+def best_prices(answer: Row, symbol: str) -> OrderBook:
+    """Of a snapshot, sizes in shares as Alpaca tells them since November 2025; where a feed still
+    counts in round lots there is more than is shown. Raises QuoteUnavailableError.
+    """
+    best = row(answer, "latestQuote")
+    sizes = (number(best, "bs"), number(best, "as"))
+    return order_books.best_prices(quote(answer, symbol), *sizes)
+
+
+def order_book(answer: Row, symbol: str) -> OrderBook:
+    """Alpaca's own book of a pair, at its time. Raises QuoteUnavailableError."""
+    bids, asks = (
+        [(number(one, "p"), number(one, "s")) for one in rows(member(answer, side))]
+        for side in ("b", "a")
+    )
+    return order_books.order_book(symbol, bids, asks, iso_moment(answer, "t"))
 
 
 def candle(answer: Row) -> Candle:

@@ -17,6 +17,14 @@ class IdRule(StrEnum):
     NONE = "none"
 
 
+class BookDepth(StrEnum):
+    """How much of its order book a venue shows: nothing, the best prices with their sizes, levels."""
+
+    NONE = "none"
+    BEST = "best"
+    LEVELS = "levels"
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """Declared abilities of a plugin or of one exchange behind it.
@@ -39,6 +47,7 @@ class Capabilities:
     short_selling: bool = False
     locks_balance: bool = True
     needs_internet: bool = True
+    order_book: BookDepth = BookDepth.NONE
     keeps_our_id: bool = True
 
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:

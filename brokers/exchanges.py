@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import CLIENT_ID_FORMS
 from brokers.errors import NotSupportedError
 from brokers.library import LibraryExchange, library
@@ -177,6 +177,7 @@ def _profile(row: dict[str, Any]) -> ExchangeProfile:
     """A row of the matrix; a column that is missing or misspelt is a KeyError or a TypeError."""
     swap = row["market_type"] != "spot"
     capabilities = Capabilities(
+        order_book=BookDepth.LEVELS,
         order_types=frozenset(map(OrderType, row.pop("order_types"))),
         time_in_force=frozenset(map(TimeInForce, row.pop("time_in_force"))),
         id_rule=IdRule(row.pop("id_rule")),
@@ -243,6 +244,7 @@ def _unverified(known: LibraryExchange, market_type: str) -> ExchangeProfile:
         label=f"{known.label} {market_type}",
         tier=UNVERIFIED,
         capabilities=Capabilities(
+            order_book=BookDepth.LEVELS,
             order_types=frozenset({OrderType.MARKET, OrderType.LIMIT}),
             time_in_force=frozenset({TimeInForce.GTC}),
             id_rule=IdRule.NONE,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 
+from brokers import order_books
 from brokers.decimals import plain
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
 from brokers.errors import QueryFailedError, QuoteUnavailableError
@@ -18,6 +19,7 @@ from brokers.types import (
     Candle,
     FillReport,
     Instrument,
+    OrderBook,
     OrderReport,
     Outcome,
     PositionReport,
@@ -135,6 +137,16 @@ def quote(answer: Row, symbol: str) -> Quote:
         raise QuoteUnavailableError(f"{symbol} does not trade at OANDA now")
     bid, ask = plain(number(bids[0], "price")), plain(number(asks[0], "price"))
     return Quote(symbol, bid, ask, (bid + ask) / 2, iso_moment(answer, "time"))
+
+
+def order_book(answer: Row, symbol: str) -> OrderBook:
+    """The price buckets, at their time. Raises QuoteUnavailableError while nothing trades."""
+    told = quote(answer, symbol)
+    bids, asks = (
+        [(number(one, "price"), number(one, "liquidity")) for one in rows(member(answer, side))]
+        for side in ("bids", "asks")
+    )
+    return order_books.order_book(symbol, bids, asks, told.at)
 
 
 def position(answer: Row) -> PositionReport:

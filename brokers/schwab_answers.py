@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from brokers import order_books
 from brokers.decimals import plain
 from brokers.dialects.answers import (
     Row,
@@ -30,6 +31,7 @@ from brokers.types import (
     Candle,
     FillReport,
     Instrument,
+    OrderBook,
     OrderReport,
     OrderRequest,
     OrderType,
@@ -240,6 +242,13 @@ def quote(answer: Row, symbol: str, venue_symbol: str) -> Quote:
         raise QuoteUnavailableError(f"Schwab has no bid and ask of {symbol} now")
     at = moment(best, "quoteTime", per_second=1000)
     return Quote(symbol, plain(bid), plain(ask), plain(last), at)
+
+
+def best_prices(answer: Row, symbol: str, venue_symbol: str) -> OrderBook:
+    """The quote with its sizes in shares. Raises as ``quote`` does."""
+    told = quote(answer, symbol, venue_symbol)
+    best = row(row(answer, venue_symbol), "quote")
+    return order_books.best_prices(told, number(best, "bidSize"), number(best, "askSize"))
 
 
 def candles(answer: Row) -> list[Candle]:

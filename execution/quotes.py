@@ -161,6 +161,7 @@ def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
     with facts.venue_call(route.account):
         book = market.plugin.order_book(leg.symbol)
         fees = fees_of(route.account, market.plugin.trading_fees(leg.symbol))
+    refuse_old(route.account, book.at)
     limited = (OrderType.LIMIT, OrderType.STOP_LIMIT)
     terms = Terms(
         side=intent.side,

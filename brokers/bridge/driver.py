@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from brokers.bridge.journal import Entry
 from brokers.capabilities import Capabilities
+from brokers.errors import NotSupportedError
 from brokers.types import (
     BalanceReport,
     CancelResult,
@@ -23,6 +24,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -118,6 +120,10 @@ class Driver(ABC):
     @abstractmethod
     def quote(self, symbol: str, hint: Decimal | None) -> Quote:
         """Best prices now."""
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """What others offer now, in units. Raises NotSupportedError where no terminal tells."""
+        raise NotSupportedError(f"{self.label} shows no order book")
 
     @abstractmethod
     def health(self) -> Health:

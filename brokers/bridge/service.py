@@ -59,6 +59,7 @@ class Service:
             "quote": lambda driver, _, told: driver.quote(
                 self._symbol(told), load(Decimal | None, told["hint"])
             ),
+            "order_book": lambda driver, _, told: driver.order_book(self._symbol(told)),
         }
 
     def answer(self, call: str, told: Mapping[str, Any]) -> Any:

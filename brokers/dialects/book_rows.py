@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from decimal import Decimal, DecimalException
 from typing import Any
 
-from brokers.decimals import plain
+from brokers import order_books
 from brokers.dialects.unified_rows import contract_size, mapping
-from brokers.errors import QueryFailedError, QuoteUnavailableError
-from brokers.types import BookLevel, OrderBook, TradingFees
+from brokers.errors import QueryFailedError
+from brokers.order_books import Level
+from brokers.types import OrderBook, TradingFees
 from brokers.venue_client import Market, VenueClient
 
 
@@ -24,9 +25,7 @@ def order_book(client: VenueClient, market: Market, depth: int) -> OrderBook:
     answer = mapping(client.ask("fetch_order_book", market["symbol"], depth))
     size = contract_size(market)
     bids, asks = (_levels(answer, side, size) for side in ("bids", "asks"))
-    if not bids or not asks or bids[0].price > asks[0].price:
-        raise QuoteUnavailableError(f"no two-sided market in {market['symbol']}")
-    return OrderBook(market["symbol"], bids, asks, asked_at)
+    return order_books.order_book(market["symbol"], bids, asks, asked_at)
 
 
 def trading_fees(market: Mapping[str, Any]) -> TradingFees | None:
@@ -37,7 +36,7 @@ def trading_fees(market: Mapping[str, Any]) -> TradingFees | None:
     return TradingFees(Decimal(str(maker)), Decimal(str(taker)))
 
 
-def _levels(answer: Mapping[str, Any], side: str, size: Decimal) -> tuple[BookLevel, ...]:
+def _levels(answer: Mapping[str, Any], side: str, size: Decimal) -> list[Level]:
     listed = answer.get(side)
     if not isinstance(listed, list):
         raise QueryFailedError("unreadable answer: no order book")
@@ -47,4 +46,4 @@ def _levels(answer: Mapping[str, Any], side: str, size: Decimal) -> tuple[BookLe
         raise QueryFailedError("the venue's order book cannot be read") from error
     if any(not (price.is_finite() and quantity.is_finite()) for price, quantity in found):
         raise QueryFailedError("the venue's order book cannot be read")
-    return tuple(BookLevel(plain(p), plain(q)) for p, q in found if p > 0 and q > 0)
+    return found

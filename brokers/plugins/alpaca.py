@@ -22,10 +22,10 @@ from brokers import timing
 from brokers.alpaca_answers import ASSET_CLASS, CRYPTO, STOCKS
 from brokers.alpaca_lists import AlpacaLists
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
-from brokers.dialects.answers import number, row, rows, text
+from brokers.dialects.answers import Row, number, row, rows, text
 from brokers.errors import (
     BrokerError,
     CredentialError,
@@ -49,6 +49,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -72,6 +73,7 @@ IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
 _STOCKS = Capabilities(
+    order_book=BookDepth.BEST,
     order_types=frozenset(OrderType),
     time_in_force=frozenset(TimeInForce),
     id_rule=IdRule.FOREVER,
@@ -79,6 +81,7 @@ _STOCKS = Capabilities(
     settle_window=30,
 )
 _CRYPTO = Capabilities(
+    order_book=BookDepth.LEVELS,
     order_types=frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_LIMIT}),
     time_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC}),
     id_rule=IdRule.FOREVER,
@@ -314,16 +317,30 @@ class AlpacaPlugin(ExecutionPlugin):
         return rules
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
-        venue_symbol = self._venue_symbol(symbol)
+        if self._market == STOCKS:
+            return answers.quote(self._snapshot(symbol), symbol)
+        return answers.quote(self._coin("snapshots", "snapshots", symbol), symbol)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """Coins: Alpaca's own book. Shares: the best prices of the feed, with their sizes."""
+        if self._market == STOCKS:
+            return answers.best_prices(self._snapshot(symbol), symbol)
+        return answers.order_book(self._coin("latest/orderbooks", "orderbooks", symbol), symbol)
+
+    def _snapshot(self, symbol: str) -> Row:
+        url = f"{self._data}/v2/stocks/{escaped(self._venue_symbol(symbol), safe='')}/snapshot"
         with _listed(symbol):
-            if self._market == STOCKS:
-                url = f"{self._data}/v2/stocks/{escaped(venue_symbol, safe='')}/snapshot"
-                return answers.quote(row(self._http.ask(url, {"feed": self._feed})), symbol)
-            url = f"{self._data}/v1beta3/crypto/us/snapshots"
-            found = row(row(self._http.ask(url, {"symbols": venue_symbol})), "snapshots")
+            return row(self._http.ask(url, {"feed": self._feed}))
+
+    def _coin(self, path: str, where: str, symbol: str) -> Row:
+        """What Alpaca's data tell of one pair. Raises QuoteUnavailableError where that is nothing."""
+        venue_symbol = self._venue_symbol(symbol)
+        url = f"{self._data}/v1beta3/crypto/us/{path}"
+        with _listed(symbol):
+            found = row(row(self._http.ask(url, {"symbols": venue_symbol})), where)
         if venue_symbol not in found:
             raise QuoteUnavailableError(f"Alpaca has no price of {symbol}")
-        return answers.quote(row(found, venue_symbol), symbol)
+        return row(found, venue_symbol)
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         """Hours in which nothing traded are missing; looked for as far back as a month."""

@@ -42,6 +42,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -56,10 +57,16 @@ AGAIN = 2
 """Seconds until an order that an absent agent or terminal did not get is tried again."""
 _ERRORS = {
     error.code: error
-    for error in (ConfigurationError, CredentialError, UnknownSymbolError, QuoteUnavailableError)
+    for error in (
+        ConfigurationError,
+        CredentialError,
+        NotSupportedError,
+        QuoteUnavailableError,
+        UnknownSymbolError,
+    )
 }
 
-_TELLING = frozenset({"hello", "instrument", "quote"})
+_TELLING = frozenset({"hello", "instrument", "quote", "order_book"})
 """Calls whose refusals keep their class; every other question was simply not answered."""
 
 
@@ -176,6 +183,11 @@ class BridgePlugin(ExecutionPlugin):
         """``hint`` goes along: an agent whose terminal shows no prices may be allowed to use it."""
         quote: Quote = self._ask("quote", Quote, symbol=symbol, hint=dump(hint))
         return quote
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """As the terminal shows it; at Interactive Brokers the best prices."""
+        book: OrderBook = self._ask("order_book", OrderBook, symbol=symbol)
+        return book
 
     def health_check(self) -> Health:
         started = monotonic()

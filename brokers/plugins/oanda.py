@@ -17,7 +17,7 @@ from urllib.parse import quote as escaped
 from brokers import oanda_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
@@ -43,6 +43,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -74,6 +75,7 @@ TERMS = {
     TimeInForce.FOK: "FOK",
 }
 _CAPABILITIES = Capabilities(
+    order_book=BookDepth.LEVELS,
     order_types=frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP}),
     time_in_force=frozenset(TimeInForce),
     id_rule=IdRule.OPEN,
@@ -304,8 +306,14 @@ class OandaPlugin(ExecutionPlugin):
         return rules
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
-        found = self._listed(f"{self._account}/pricing", symbol, "prices", "instrument")
-        return answers.quote(found, symbol)
+        return answers.quote(self._pricing(symbol), symbol)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """OANDA's own prices, each with the units it is good for."""
+        return answers.order_book(self._pricing(symbol), symbol)
+
+    def _pricing(self, symbol: str) -> Row:
+        return self._listed(f"{self._account}/pricing", symbol, "prices", "instrument")
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         url = f"{self._host}/v3/instruments/{self._venue_symbol(symbol)}/candles"

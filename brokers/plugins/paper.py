@@ -13,7 +13,7 @@ from django.db import Error as DatabaseFailure
 
 from brokers import paper_market, paper_terms
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.errors import (
     BrokerError,
     NotSupportedError,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from brokers.paper_book import PaperBook
 
 _CAPABILITIES = Capabilities(
+    order_book=BookDepth.BEST,
     order_types=frozenset(
         {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}
     ),

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from brokers import schwab_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, member, row, rows, text
@@ -50,6 +50,7 @@ from brokers.types import (
     Health,
     Instrument,
     LoginTerms,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -71,6 +72,7 @@ LIMITS = Limits(address=Rate(110, 60), key=Rate(110, 60), orders=Rate(60, 60))
 INSTRUMENT_AGE = 3600
 """Seconds the rules of a share are kept."""
 _CAPABILITIES = Capabilities(
+    order_book=BookDepth.BEST,
     order_types=frozenset(OrderType),
     time_in_force=frozenset(answers.DURATIONS),
     id_rule=IdRule.NONE,
@@ -318,11 +320,16 @@ class SchwabPlugin(ExecutionPlugin):
         return rules
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
-        venue_symbol = self._venue_symbol(symbol)
-        asked = {"symbols": venue_symbol, "fields": "quote,reference"}
+        return answers.quote(self._quotes(symbol), symbol, self._venue_symbol(symbol))
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The best prices, with the shares offered at them."""
+        return answers.best_prices(self._quotes(symbol), symbol, self._venue_symbol(symbol))
+
+    def _quotes(self, symbol: str) -> Row:
+        asked = {"symbols": self._venue_symbol(symbol), "fields": "quote,reference"}
         with _listed(symbol):
-            answer = row(self._http.ask(f"{self._data}/quotes", asked))
-        return answers.quote(answer, symbol, venue_symbol)
+            return row(self._http.ask(f"{self._data}/quotes", asked))
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         """Hours of the last ten trading days in which shares traded."""

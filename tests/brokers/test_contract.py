@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from brokers.capabilities import BookDepth
 from brokers.errors import NotSupportedError, UnknownSymbolError
 from brokers.plugins.bridge import BridgePlugin
 from brokers.types import (
@@ -291,6 +292,23 @@ def test_quotes_and_rules_are_usable_and_unknown_symbols_refused(rig: Rig) -> No
         rig.plugin.instrument("nothing")
     with pytest.raises(UnknownSymbolError):
         rig.plugin.fetch_data("nothing")
+
+
+def test_the_order_book_is_exact_or_said_to_be_missing(rig: Rig) -> None:
+    depth = rig.plugin.capabilities.order_book
+    if depth is BookDepth.NONE:
+        with pytest.raises(NotSupportedError, match="no order book"):
+            rig.plugin.order_book(rig.symbol)
+        pytest.skip("this venue shows no order book")
+    quote, book = rig.plugin.fetch_data(rig.symbol), rig.plugin.order_book(rig.symbol)
+    assert book.symbol == rig.symbol
+    assert (book.bids[0].price, book.asks[0].price) == (quote.bid, quote.ask)
+    numbers = [n for one in book.bids + book.asks for n in (one.price, one.quantity)]
+    assert all(type(number) is Decimal and number > 0 for number in numbers)
+    assert depth is BookDepth.LEVELS or (len(book.bids), len(book.asks)) == (1, 1)
+    assert abs(datetime.now(UTC) - book.at) < timedelta(seconds=10)
+    with pytest.raises(UnknownSymbolError):
+        rig.plugin.order_book("nothing")
 
 
 def test_client_ids_are_distinct_and_short_enough_for_any_venue(rig: Rig) -> None:

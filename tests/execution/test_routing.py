@@ -231,6 +231,13 @@ def _empty_the_book(group: Group) -> R:
     return R.SIZE_TOO_LARGE
 
 
+def _let_the_book_age(group: Group) -> R:
+    Account.objects.filter(name="b").update(environment=Account.Environment.SANDBOX)
+    deep, then = (BookLevel(D(59990), D(100)),), timezone.now() - timedelta(seconds=11)
+    group.script("b").book = OrderBook(LANE, deep, deep, then)
+    return R.MAX_QUOTE_AGE
+
+
 def _unlist(group: Group) -> R:
     group.script("b").unlisted.add(LANE)
     return R.UNKNOWN_SYMBOL
@@ -253,7 +260,7 @@ def _break(group: Group) -> R:
     "spoil",
     [
         _switch_off, _halt, _trip, _leave_unreconciled, _reconcile_long_ago, _fall_silent, _hide_fees,
-        _empty_the_book, _unlist, _break,
+        _empty_the_book, _let_the_book_age, _unlist, _break,
     ],
 )  # fmt: skip
 def test_an_account_that_cannot_take_it_is_left_out_and_named(

@@ -17,13 +17,13 @@ from brokers.bridge.drivers import ib_orders as orders
 from brokers.bridge.drivers import ib_reports as reports
 from brokers.bridge.drivers.ib_account import balances, managed_accounts, positions
 from brokers.bridge.drivers.ib_connection import Connection
-from brokers.bridge.drivers.ib_contracts import Traded, quote, traded
+from brokers.bridge.drivers.ib_contracts import Traded, best_prices, quote, traded
 from brokers.bridge.drivers.ib_orderbook import executions, open_orders, tells_of, traces
 from brokers.bridge.drivers.ib_placing import Placing, cancel, rehearse
 from brokers.bridge.drivers.ib_session import Session, StuckError
 from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.bridge.journal import Entry
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import letters_and_digits
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.types import (
@@ -33,6 +33,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -43,6 +44,7 @@ from brokers.types import (
 )
 
 CAPABILITIES = Capabilities(
+    order_book=BookDepth.BEST,
     order_types=frozenset(orders.TYPES),
     time_in_force=frozenset(orders.TIMES),
     id_rule=IdRule.FOREVER,
@@ -195,6 +197,14 @@ class IbDriver(Driver):
     def quote(self, symbol: str, hint: Decimal | None) -> Quote:
         async def look(session: Session) -> Quote:
             return await quote(session, await self._traded(session, symbol))
+
+        return self._ask(look)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The best prices with their sizes: deeper levels are another subscription at the broker."""
+
+        async def look(session: Session) -> OrderBook:
+            return await best_prices(session, await self._traded(session, symbol))
 
         return self._ask(look)
 

@@ -7,18 +7,20 @@ share (contract details: multiplier over price magnifier).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from brokers import order_books
 from brokers.bridge.driver import Listed
 from brokers.bridge.drivers.ib_numbers import decimal
 from brokers.bridge.drivers.ib_session import RefusedError, Session
 from brokers.bridge.drivers.ib_settings import MARKET_TYPES, ContractTerms
 from brokers.decimals import plain
 from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
-from brokers.types import Instrument, Quote
+from brokers.types import Instrument, OrderBook, Quote
 
 NO_SUCH_CONTRACT = 200
 LIVE_PRICES = 1
@@ -112,6 +114,32 @@ async def _tick(session: Session, details: Any) -> Decimal:
 
 async def quote(session: Session, one: Traded) -> Quote:
     """The first live bid and ask. Raises QuoteUnavailableError, also where prices come late."""
+    return _quoted(one, await _ticker(session, one, _has_prices))
+
+
+async def best_prices(session: Session, one: Traded) -> OrderBook:
+    """The first live bid and ask with their sizes, in units. Raises QuoteUnavailableError."""
+    ticker = await _ticker(session, one, _has_sizes)
+    sizes = (decimal(size) * one.units for size in (ticker.bidSize, ticker.askSize))
+    return order_books.best_prices(_quoted(one, ticker), *sizes)
+
+
+def _quoted(one: Traded, ticker: Any) -> Quote:
+    bid, ask = decimal(ticker.bid), decimal(ticker.ask)
+    last = decimal(ticker.last) if ticker.last > 0 else bid
+    return Quote(one.symbol, plain(bid), plain(ask), plain(last), datetime.now(UTC))
+
+
+def _has_prices(ticker: Any) -> bool:
+    return bool(ticker.bid > 0 and ticker.ask > 0)
+
+
+def _has_sizes(ticker: Any) -> bool:
+    return _has_prices(ticker) and bool(ticker.bidSize > 0 and ticker.askSize > 0)
+
+
+async def _ticker(session: Session, one: Traded, is_enough: Callable[[Any], bool]) -> Any:
+    """What TWS tells of the contract until it is enough. Raises QuoteUnavailableError."""
     contract, tickers = one.contract, session.ib.wrapper.tickers
 
     async def look() -> Any:
@@ -120,7 +148,7 @@ async def quote(session: Session, one: Traded) -> Quote:
         said = session.listen(number)
         until = asyncio.get_running_loop().time() + session.patience * 3 / 4
         try:
-            while not (ticker.bid > 0 and ticker.ask > 0) and not _refused(said):
+            while not is_enough(ticker) and not _refused(said):
                 if not await session.news(until):
                     break
         finally:
@@ -133,12 +161,10 @@ async def quote(session: Session, one: Traded) -> Quote:
         return ticker, list(said)
 
     ticker, said = await session.ask(f"price of {one.symbol}", look, whole=False)
-    if not (ticker.bid > 0 and ticker.ask > 0) or ticker.marketDataType != LIVE_PRICES:
+    if not is_enough(ticker) or ticker.marketDataType != LIVE_PRICES:
         why = "; ".join(f"{text} ({code})" for code, text in said) or "no live bid and ask"
         raise QuoteUnavailableError(f"{one.symbol}: {why}")
-    bid, ask = decimal(ticker.bid), decimal(ticker.ask)
-    last = decimal(ticker.last) if ticker.last > 0 else bid
-    return Quote(one.symbol, plain(bid), plain(ask), plain(last), datetime.now(UTC))
+    return ticker
 
 
 def _refused(said: list[tuple[int, str]]) -> bool:

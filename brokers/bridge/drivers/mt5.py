@@ -14,13 +14,14 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from brokers.bridge.driver import Driver, Listed, Memory, Standing
+from brokers.bridge.drivers import mt5_depth
 from brokers.bridge.drivers import mt5_reports as reports
 from brokers.bridge.drivers import mt5_terms as terms
 from brokers.bridge.drivers.mt5_guard import Guard
 from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule
 from brokers.client_ids import letters_and_digits
 from brokers.decimals import plain
 from brokers.errors import BrokerError, ConfigurationError, NotSupportedError, QueryFailedError
@@ -31,6 +32,7 @@ from brokers.types import (
     FillReport,
     Health,
     Instrument,
+    OrderBook,
     OrderRef,
     OrderReport,
     OrderRequest,
@@ -42,6 +44,7 @@ from brokers.types import (
 )
 
 CAPABILITIES = Capabilities(
+    order_book=BookDepth.LEVELS,
     order_types=frozenset(
         {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}
     ),
@@ -229,6 +232,12 @@ class Mt5Driver(Driver):
         bid, ask = decimal(tick.bid), decimal(tick.ask)
         last = decimal(tick.last) or bid
         return Quote(symbol, bid, ask, last, self._terminal.clock.utc(tick.time_msc))
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The depth of market; where the broker shows none, its prices for its largest order."""
+        listed = self._listed[symbol]
+        row = self._terminal.symbol(listed)
+        return mt5_depth.order_book(self._terminal, row, self.quote(symbol, None))
 
     def health(self) -> Health:
         started = time.monotonic()

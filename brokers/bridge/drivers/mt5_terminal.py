@@ -40,6 +40,7 @@ class Terminal:
         self._lock = threading.RLock()
         self._package: Any = None
         self._looks: dict[str, tuple[float, int]] = {}
+        self._depths: set[str] = set()
 
     @contextmanager
     def package(self) -> Iterator[Any]:
@@ -57,6 +58,8 @@ class Terminal:
                 if not self._package.initialize(*paths):
                     code, text = self._package.last_error()
                     raise QueryFailedError(f"MetaTrader does not answer: {text} ({code})")
+                # the new connection has not asked for any depth
+                self._depths.clear()
             yield self._package
 
     def close(self) -> None:
@@ -101,6 +104,15 @@ class Terminal:
             if found is None or not (found.visible or package.symbol_select(found.name, True)):
                 raise UnknownSymbolError(f"the terminal does not list {listed.venue_symbol!r}")
             return found
+
+    def depth(self, venue_symbol: str) -> Sequence[Any]:
+        """The rows of the depth of market; none where the broker shows none, or not yet."""
+        with self.package() as package:
+            if venue_symbol not in self._depths:
+                if not package.market_book_add(venue_symbol):
+                    return ()
+                self._depths.add(venue_symbol)
+            return tuple(package.market_book_get(venue_symbol) or ())
 
     def tick(self, venue_symbol: str) -> Any:
         """The newest price. The first ones also teach the server's clock.

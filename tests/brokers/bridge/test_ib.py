@@ -131,6 +131,12 @@ def test_a_contract_is_as_many_units_as_its_price_counts(varied: IbRig) -> None:
     assert half.outcome is Outcome.NOT_SENT
 
 
+def test_the_best_prices_come_with_their_sizes_in_units(varied: IbRig) -> None:
+    quote, book = varied.plugin.fetch_data("ES 12-26"), varied.plugin.order_book("ES 12-26")
+    assert [(one.price, one.quantity) for one in book.bids] == [(quote.bid, Decimal(5000))]
+    assert [(one.price, one.quantity) for one in book.asks] == [(quote.ask, Decimal(5000))]
+
+
 def test_prices_in_cents_count_as_cents(varied: IbRig) -> None:
     rules = varied.plugin.instrument("ZC 12-26")
     assert (rules.quantity_step, rules.price_tick) == (Decimal(50), Decimal("0.5"))

@@ -14,7 +14,7 @@ import pytest
 from brokers.bridge.drivers import mt5_terms
 from brokers.bridge.drivers.mt5_clock import ServerClock
 from brokers.errors import QuoteUnavailableError
-from brokers.types import OrderType, Outcome, Side, VenueStatus
+from brokers.types import BookLevel, OrderType, Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import mt5, mt5_surface
 from tests.brokers.terminals.mt5 import C
@@ -231,6 +231,29 @@ def test_server_times_become_utc(mt5_rig: Mt5Rig) -> None:
     report = mt5_rig.plugin.fetch_order(ref(request))
     assert report is not None
     assert abs(report.fills[0].at - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_the_depth_of_market_comes_in_units(hedging: Mt5Rig) -> None:
+    hedging.terminal.depth["EURUSD.m"] = [
+        ("sell", 1.0802, 4.0),
+        ("sell", 1.0801, 0.5),
+        ("buy", 1.08, 3.0),
+        ("buy", 1.0799, 10.25),
+    ]
+    book = hedging.plugin.order_book("EUR/USD")
+    told = [(str(one.price), str(one.quantity)) for one in book.bids + book.asks]
+    assert told == [
+        ("1.08", "300000"),
+        ("1.0799", "1025000"),
+        ("1.0801", "50000"),
+        ("1.0802", "400000"),
+    ]
+
+
+def test_without_depth_the_price_is_for_the_largest_order(hedging: Mt5Rig) -> None:
+    book = hedging.plugin.order_book("EUR/USD")
+    assert book.bids == (BookLevel(Decimal("1.08"), Decimal(100_000_000)),)
+    assert book.asks == (BookLevel(Decimal("1.0801"), Decimal(100_000_000)),)
 
 
 def test_a_price_that_does_not_move_is_no_price(mt5_rig: Mt5Rig) -> None:

@@ -60,6 +60,8 @@ class Mt5Terminal:
     """Fields of terminal_info and account_info that are unlike the usual."""
     comment_length: int = 31
     balance: float = 1_000_000.0
+    depth: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
+    """Side, price and lots of the depth of market, where the broker shows one."""
     frozen: bool = False
     """No price moves."""
     trouble: Callable[[], Any] | None = None
@@ -152,6 +154,19 @@ class Mt5Terminal:
             bid=found.bid,
             ask=round(found.bid + found.spread, found.digits),
         )
+
+    def market_book_add(self, name: str) -> bool:
+        return name in self.depth
+
+    def market_book_get(self, name: str) -> Any:
+        """Sellers first, the highest price first, as the package lists them."""
+        kinds = {"sell": C["BOOK_TYPE_SELL"], "buy": C["BOOK_TYPE_BUY"]}
+        return [
+            ("BookInfo", _blank("BookInfo", type=kinds[side], price=price, volume_dbl=volume))
+            for side, price, volume in sorted(
+                self.depth[name], key=lambda one: (one[0] == "buy", -one[1])
+            )
+        ]
 
     def symbol_select(self, name: str, enable: bool) -> bool:
         if name not in self.symbols:

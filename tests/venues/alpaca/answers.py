@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from tests.venues.alpaca.rules import COINS
-from tests.venues.market import Instrument, Market, Side
+from tests.venues.market import Instrument, Level, Market, Side
 from tests.venues.orders import ZERO, Account, Order, Status, Trade
 
 WORDS = {
@@ -147,8 +148,21 @@ def snapshot(market: Market, now_ms: int) -> dict[str, object]:
         "latestQuote": {
             "t": stamp(now_ms),
             "bp": float(bid or 0),
-            "bs": 1,
+            "bs": size_of(market.bids),
             "ap": float(ask or 0),
-            "as": 1,
+            "as": size_of(market.asks),
         },
     }
+
+
+def size_of(levels: Sequence[Level]) -> float:
+    return float(levels[0].shown) if levels else 0
+
+
+def order_book(market: Market, now_ms: int) -> dict[str, object]:
+    sides = {"b": market.bids, "a": market.asks}
+    book = {
+        side: [{"p": float(one.price), "s": float(one.shown)} for one in levels]
+        for side, levels in sides.items()
+    }
+    return book | {"t": stamp(now_ms)}

@@ -60,6 +60,7 @@ class Alpaca(Venue):
             "/v2/positions": Route(self._positions, query),
             "/v2/clock": Route(self._clock, public),
             "/v1beta3/crypto/us/snapshots": Route(self._coins, public),
+            "/v1beta3/crypto/us/latest/orderbooks": Route(self._coin_books, public),
             "/v1beta3/crypto/us/bars": Route(self._coin_bars, public),
         }.get(path)
 
@@ -246,3 +247,10 @@ class Alpaca(Venue):
         wanted = [one for one in request.params.get("symbols", "").split(",") if "/" in one]
         known = [one for one in wanted if one in rules.INSTRUMENTS]
         return reply({"snapshots": {one: self._snapshot(one) for one in known}})
+
+    def _coin_books(self, request: Request) -> Answer:
+        wanted = [one for one in request.params.get("symbols", "").split(",") if "/" in one]
+        known = {one: rules.INSTRUMENTS[one].symbol for one in wanted if one in rules.INSTRUMENTS}
+        now, markets = self.clock.now_ms(), self.ledger.markets
+        books = {one: answers.order_book(markets[symbol], now) for one, symbol in known.items()}
+        return reply({"orderbooks": books})

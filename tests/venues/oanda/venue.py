@@ -17,7 +17,7 @@ from tests.venues.credentials import OANDA_TOKEN, Credential
 from tests.venues.faults import Endpoint
 from tests.venues.house import IdRule
 from tests.venues.ledger import Ledger
-from tests.venues.market import Instrument, Market, Side
+from tests.venues.market import Instrument, Level, Market, Side
 from tests.venues.oanda import rules
 from tests.venues.oanda.rules import OandaError
 from tests.venues.orders import ZERO, Account, Order, Refused, Status, Trade
@@ -347,8 +347,8 @@ class Oanda(Venue):
             "time": stamp(self.clock.now_ms()),
             "instrument": name_of(market.instrument),
             "tradeable": bid is not None and ask is not None,
-            "bids": [{"price": f"{bid:f}", "liquidity": 1_000_000}] if bid is not None else [],
-            "asks": [{"price": f"{ask:f}", "liquidity": 1_000_000}] if ask is not None else [],
+            "bids": [bucket(one) for one in market.bids],
+            "asks": [bucket(one) for one in market.asks],
         }
         return reply({"prices": [row]})
 
@@ -364,3 +364,7 @@ class Oanda(Venue):
         return reply(
             {"candles": [{"time": stamp(one), "complete": True, "mid": mid} for one in starts]}
         )
+
+
+def bucket(level: Level) -> Row:
+    return {"price": f"{level.price:f}", "liquidity": int(level.shown)}

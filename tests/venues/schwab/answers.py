@@ -110,6 +110,8 @@ def quote_row(market: Market, now_ms: int, *, realtime: bool) -> Row:
         "quote": {
             "bidPrice": float(bid or 0),
             "askPrice": float(ask or 0),
+            "bidSize": int(market.bids[0].shown) if market.bids else 0,
+            "askSize": int(market.asks[0].shown) if market.asks else 0,
             "lastPrice": float(market.last),
             "quoteTime": now_ms,
         },

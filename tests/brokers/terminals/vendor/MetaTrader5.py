@@ -145,6 +145,14 @@ def symbol_info_tick(symbol):
     return _call("symbol_info_tick", symbol)
 
 
+def market_book_add(symbol):
+    return _call("market_book_add", symbol)
+
+
+def market_book_get(symbol):
+    return _call("market_book_get", symbol)
+
+
 def symbol_select(symbol, enable=True):
     return _call("symbol_select", symbol, enable)
 
