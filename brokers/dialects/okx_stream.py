@@ -33,7 +33,7 @@ async def subscribe(client: Any, kind: str) -> bool:
 def subscription_answer(message: object) -> bool | None:
     if not isinstance(message, Mapping) or message.get("event") not in ("subscribe", "error"):
         return None
-    return message["event"] == "subscribe"
+    return bool(message["event"] == "subscribe")
 
 
 def events(message: object, kind: str) -> Sequence[Row]:
