@@ -52,11 +52,7 @@ class CcxtStream(OrderStream):
     async def connect(self) -> None:
         self._client = _connected(self._dialect, self._config, self._heard)
         self._client.set_markets_from_exchange(self._symbols.ccxt)
-        try:
-            async with asyncio.timeout(CONNECT_WITHIN):
-                await self._subscribe()
-        except TimeoutError:
-            raise StreamLostError(f"not subscribed within {CONNECT_WITHIN:g} s") from None
+        await self._subscribe()
         self._watching = asyncio.create_task(self._watch())
 
     async def next(self) -> OrderNews:
@@ -97,7 +93,10 @@ class CcxtStream(OrderStream):
     async def _subscribe(self) -> bool:
         """Whether a subscription had to be made."""
         try:
-            return await self._dialect.subscribe(self._client)
+            async with asyncio.timeout(CONNECT_WITHIN):
+                return await self._dialect.subscribe(self._client)
+        except TimeoutError:
+            raise StreamLostError(f"not subscribed within {CONNECT_WITHIN:g} s") from None
         except Exception as error:
             # exception texts of the library may hold what was sent, signatures included
             raise StreamLostError(f"not subscribed ({type(error).__name__})") from None
