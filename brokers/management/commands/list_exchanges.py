@@ -81,6 +81,8 @@ def described(profile: ExchangeProfile) -> dict[str, Any]:
         "client_id_example": profile.client_id_codec("0123456789abcdef" * 2),
         "lookup": profile.lookup.value,
         "second_stop_list": profile.stop_endpoint is not None,
+        "order_book": abilities.order_book.value,
+        "stream": profile.stream,
         "ambiguous_codes": sorted(profile.ambiguous),
         "credentials": sorted(profile.keys),
     } | asdict(profile.traits)
