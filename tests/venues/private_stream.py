@@ -19,7 +19,7 @@ from aiohttp import ClientSession, WSMsgType, web
 
 from tests.venues.client import OrderRow, RunningVenue, TradeRow
 
-LOOK_EVERY = 0.01
+LOOK_EVERY = 0.03
 Frame = dict[str, Any]
 
 
