@@ -122,6 +122,17 @@ def test_a_market_without_one_side_is_no_book(
         plugin.order_book(symbol)
 
 
+@pytest.mark.parametrize(("broker", "symbol"), SHARES_AND_INDEX)
+def test_what_cannot_be_read_is_no_book(venue: RunningVenue, broker: str, symbol: str) -> None:
+    plugin = BROKERS[broker](venue.base_url)
+    for action in (Action.EMPTY, Action.CUT_JSON, Action.HTML):
+        venue.control.queue_faults(Fault(action, When.AFTER, Endpoint.PUBLIC))
+        with pytest.raises(QueryFailedError):
+            plugin.order_book(symbol)
+    with pytest.raises(UnknownSymbolError):
+        plugin.order_book("nothing")
+
+
 def test_the_time_of_a_book_is_the_venues(venue: RunningVenue) -> None:
     venue.control.set_clock_offset(-60_000)
     for broker, symbol in SHARES_AND_INDEX:
