@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from brokers.bridge import selftest, settings
+from brokers.bridge import PROTOCOL, selftest, settings
 from brokers.bridge.client import BridgeClient, BridgeRefusal
 from brokers.bridge.package import pack
 from brokers.bridge.signing import new_key, read_key
@@ -65,7 +65,7 @@ def test_a_wrong_key_sends_nothing(mt5_rig: Mt5Rig) -> None:
 def test_ends_of_different_age_refuse_each_other(mt5_rig: Mt5Rig) -> None:
     client = BridgeClient(f"http://127.0.0.1:{mt5_rig.agent.port}", read_key(mt5_rig.agent.key))
     with pytest.raises(BridgeRefusal, match="update the older end") as refused:
-        client.ask("hello", {"account": "5012345", "protocol": 2}, 5)
+        client.ask("hello", {"account": "5012345", "protocol": PROTOCOL + 1}, 5)
     assert refused.value.code == "ACCOUNT_MISCONFIGURED"
 
 
