@@ -35,6 +35,8 @@ class Capabilities:
     resting stop holds the coins it would sell, so that an exit must cancel it first. ``keeps_our_id``:
     orders there carry our id. Where they do not, an account's placements leave one at a time, an order
     of unknown fate is recognised by what it asked for, and not finding it proves nothing.
+    ``attached_stop``: an entry can carry its stop loss, which rests there as an order of its own, with
+    an id of ours, and does not outlive an entry that ends without a trade.
     """
 
     order_types: frozenset[OrderType]
@@ -49,6 +51,7 @@ class Capabilities:
     needs_internet: bool = True
     order_book: BookDepth = BookDepth.NONE
     keeps_our_id: bool = True
+    attached_stop: bool = False
 
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:
         """Raise NotSupportedError naming what ``venue`` lacks for ``request``."""
@@ -60,3 +63,5 @@ class Capabilities:
             raise NotSupportedError(f"{venue} has no post-only orders here")
         if request.reduce_only and not self.reduce_only:
             raise NotSupportedError(f"{venue} has no reduce-only orders here")
+        if request.attached_stop is not None and not self.attached_stop:
+            raise NotSupportedError(f"{venue} takes no stop loss with an entry")

@@ -37,10 +37,12 @@ def check_grid(request: OrderRequest, instrument: Instrument) -> None:
 
     Rounding is the caller's decision; here it would change what was approved.
     """
+    stop = request.attached_stop
     numbers = {
         "quantity": (request.quantity, instrument.quantity_step),
         "price": (request.price, instrument.price_tick),
         "stop price": (request.stop_price, instrument.price_tick),
+        "attached stop": (stop.price if stop else None, instrument.price_tick),
     }
     for name, (value, step) in numbers.items():
         if value is not None and (not value.is_finite() or value <= 0 or value % step):

@@ -180,6 +180,18 @@ class TradingFees:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedStop:
+    """A stop loss that leaves with its entry: the venue holds it back until the entry trades.
+
+    ``identity`` is its own, as an order's; ``price`` is on the instrument's grid. It is a stop order of
+    the other side and, once the entry has traded, of what has traded.
+    """
+
+    identity: str
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRequest:
     """One order, ready to be sent: numbers already rounded to the instrument's rules.
 
@@ -202,6 +214,7 @@ class OrderRequest:
     reduce_only: bool = False
     reference_price: Decimal | None = None
     send_before: datetime | None = None
+    attached_stop: AttachedStop | None = None
 
 
 @dataclass(frozen=True, slots=True)

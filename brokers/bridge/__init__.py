@@ -6,6 +6,6 @@ it acts, and a driver speaks to the terminal. `python -m brokers.bridge --help` 
 
 from __future__ import annotations
 
-VERSION = "1.0"
-PROTOCOL = 1
+VERSION = "1.1"
+PROTOCOL = 2
 """Both ends must name the same number: an older end refuses instead of misreading."""

@@ -18,7 +18,8 @@ from brokers.bridge.drivers import ib_reports as reports
 from brokers.bridge.drivers.ib_account import balances, managed_accounts, positions
 from brokers.bridge.drivers.ib_connection import Connection
 from brokers.bridge.drivers.ib_contracts import Traded, best_prices, quote, traded
-from brokers.bridge.drivers.ib_orderbook import executions, open_orders, tells_of, traces
+from brokers.bridge.drivers.ib_lookup import is_ours, shown_of
+from brokers.bridge.drivers.ib_orderbook import executions, open_orders, tells_of
 from brokers.bridge.drivers.ib_placing import Placing, cancel, rehearse
 from brokers.bridge.drivers.ib_session import Session, StuckError
 from brokers.bridge.drivers.ib_settings import terms_of
@@ -53,6 +54,7 @@ CAPABILITIES = Capabilities(
     short_selling=True,
     locks_balance=False,
     needs_internet=False,
+    attached_stop=True,
 )
 PAPER = "DU"
 """How the numbers of paper accounts begin (interactivebrokers.com, "Paper Trading Account")."""
@@ -115,7 +117,7 @@ class IbDriver(Driver):
     def cancel_order(self, ref: OrderRef, entry: Entry | None) -> CancelResult:
         async def withdraw(session: Session) -> CancelResult:
             working = await open_orders(session, self._account)
-            found = [one for one in working if _is(one.order, ref)]
+            found = [one for one in working if is_ours(one.order, ref)]
             return await cancel(session, found)
 
         try:
@@ -127,7 +129,7 @@ class IbDriver(Driver):
 
     def fetch_order(self, ref: OrderRef, entry: Entry | None) -> OrderReport | None:
         async def look(session: Session) -> OrderReport | None:
-            found = await traces(session, self._account, lambda row: _is(row, ref))
+            found = await shown_of(session, self._account, ref, entry)
             one = await self._traded(session, ref.symbol)
             fills = [reports.fill(row, one) for row in found.fills]
             asked = None if entry is None else entry.request.quantity
@@ -248,9 +250,3 @@ class IbDriver(Driver):
 def is_real(account: str, port: int) -> bool:
     """Whether money is at stake: only a paper number behind a port that is not for money is not."""
     return not account.startswith(PAPER) or port in LIVE_PORTS
-
-
-def _is(row: Any, ref: OrderRef) -> bool:
-    """An order or an execution, by our reference or by the number that never changes."""
-    ours = row.orderRef == letters_and_digits(ref.identity)
-    return ours or (bool(ref.broker_order_id) and str(row.permId) == ref.broker_order_id)

@@ -27,6 +27,18 @@ class Traces:
     completed: list[Any]
     fills: list[Any]
 
+    @property
+    def is_anything(self) -> bool:
+        return bool(self.working or self.completed or self.fills)
+
+    def of(self, is_wanted: Callable[[Any], bool]) -> Traces:
+        """What of it ``is_wanted`` picks."""
+        return Traces(
+            [one for one in self.working if is_wanted(one.order)],
+            [one for one in self.completed if is_wanted(one.order)],
+            [one for one in self.fills if is_wanted(one.execution)],
+        )
+
 
 async def traces(session: Session, account: str, is_wanted: Callable[[Any], bool]) -> Traces:
     """What TWS shows of the orders and executions ``is_wanted`` picks. Raises QueryFailedError.
@@ -38,11 +50,8 @@ async def traces(session: Session, account: str, is_wanted: Callable[[Any], bool
         "completed orders", lambda: session.ib.reqCompletedOrdersAsync(False)
     )
     fills = await executions(session, account)
-    return Traces(
-        [one for one in working if is_wanted(one.order)],
-        [one for one in completed if one.order.account == account and is_wanted(one.order)],
-        [one for one in fills if is_wanted(one.execution)],
-    )
+    ended = [one for one in completed if one.order.account == account]
+    return Traces(working, ended, fills).of(is_wanted)
 
 
 async def open_orders(session: Session, account: str) -> list[Any]:

@@ -39,6 +39,8 @@ WARNINGS = frozenset({399, 404, 10167})
 """Codes of orders that live: 399 tells when it will work, 404 that shares are sought for it."""
 CANCELED = 202
 NOTHING_TO_CANCEL = frozenset({135, 161, 10147, 10148})
+DEAD = NOTHING_TO_CANCEL | REJECTED | {CANCELED, DUPLICATE_NUMBER}
+"""Codes of an order that does not work any more, or never did."""
 AGAIN = 1
 """Seconds until an order whose number was taken may be tried with another one."""
 Said = Sequence[tuple[int, str]]
@@ -64,6 +66,23 @@ def fields(request: OrderRequest, traded: Traded, account: str, client_id: str) 
         "trailingPercent": request.trailing_percent,
     }
     return told | {name: decimal_text(n) for name, n in numbers.items() if n is not None}
+
+
+def stop_fields(told: Mapping[str, Any], price: Decimal, client_id: str) -> dict[str, Any]:
+    """The fields of the stop that leaves with the entry ``told``.
+
+    Source: interactivebrokers.github.io/tws-api/bracket_order.html.
+    """
+    return {
+        "action": "SELL" if told["action"] == "BUY" else "BUY",
+        "totalQuantity": told["totalQuantity"],
+        "orderType": TYPES[OrderType.STOP],
+        "tif": TIMES[TimeInForce.GTC],
+        "account": told["account"],
+        "orderRef": client_id,
+        "outsideRth": told["outsideRth"],
+        "auxPrice": decimal_text(price),
+    }
 
 
 def judge(trade: Any, said: Said, client_id: str) -> ExecutionResult | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from brokers.bridge.drivers import ib_orders as orders
 from brokers.bridge.drivers.ib_contracts import Traded
 from brokers.bridge.drivers.ib_reports import ENDED
 from brokers.bridge.drivers.ib_session import RefusedError, Session
+from brokers.client_ids import letters_and_digits
 from brokers.errors import BrokerError, NotSupportedError, QueryFailedError
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome
 
@@ -23,63 +24,138 @@ AGAIN = 2
 """Seconds until an order that found no connection is tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One order on its way, and what TWS says of it."""
+
+    told: Mapping[str, Any]
+    order: Any
+    trade: Any
+    said: list[tuple[int, str]]
+
+    @property
+    def verdict(self) -> ExecutionResult | None:
+        return orders.judge(self.trade, self.said, self.told["orderRef"])
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        return orders.evidence(self.told, self.trade, self.said)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether TWS said that it does not work, and nothing of it has traded."""
+        return not self.trade.fills and any(code in orders.DEAD for code, _ in self.said)
+
+
 class Placing:
-    """One placement; ``is_sent`` from the moment a byte may have left."""
+    """One placement, of an order or of an entry with its stop; ``is_sent`` from the moment a byte may
+    have left.
+    """
 
     def __init__(self, request: OrderRequest, account: str, client_id: str) -> None:
         self.is_sent = False
         self._request, self._account = request, account
         self._client_id = client_id
-        self._evidence: Mapping[str, Any] = {}
+        self._legs: list[Leg] = []
 
     async def run(self, session: Session, traded: Traded) -> ExecutionResult:
         """Raises BrokerError."""
-        told = orders.fields(self._request, traded, self._account, self._client_id)
+        forms = self._forms(traded)
         session.require_servers()
-        await session.pace.turn()
+        for _ in forms:
+            await session.pace.turn()
         deadline = self._request.send_before
         if deadline is not None and datetime.now(UTC) >= deadline:
             code, detail = "EXPIRED_BEFORE_SENDING", "the claim on this order ended while it waited"
             return ExecutionResult(Outcome.NOT_SENT, code=code, detail=detail, retry_after=1)
         if not session.alive:
             raise QueryFailedError("the connection to TWS broke before the order left")
-        number = session.ib.client.getReqId()
-        order = session.package.Order(orderId=number, **told)
-        said = session.listen(number)
-        self.is_sent = True
         try:
-            trade = session.ib.placeOrder(traded.contract, order)
-            result = await self._settled(session, trade, said)
-            self._evidence = orders.evidence(told, trade, said)
-            if result is None:
-                why = orders.words(said) or "TWS is silent" if session.alive else "connection lost"
-                return self.unknown(why)
+            self._send(session, traded, forms)
+            await self._settled(session)
+            result = await self._judged(session)
         finally:
-            session.forget(number, said)
+            for leg in self._legs:
+                session.forget(leg.order.orderId, leg.said)
+        if result is None:
+            said = [one for leg in self._legs for one in leg.said]
+            why = orders.words(said) or "TWS is silent" if session.alive else "connection lost"
+            return self.unknown(why)
         if result.outcome is Outcome.NOT_SENT:
-            session.ib.client.updateReqId(number + JUMP)
-            session.ib.wrapper.trades.pop((order.clientId, number), None)
-        return replace(result, evidence=self._evidence)
+            self._skip_numbers(session)
+        return replace(result, evidence=self._evidence())
 
-    async def _settled(
-        self, session: Session, trade: Any, said: orders.Said
-    ) -> ExecutionResult | None:
+    def _forms(self, traded: Traded) -> list[dict[str, Any]]:
+        """What leaves, in this order: TWS holds the entry back until the last one has arrived."""
+        entry = orders.fields(self._request, traded, self._account, self._client_id)
+        stop = self._request.attached_stop
+        if stop is None:
+            return [entry]
+        attached = orders.stop_fields(entry, stop.price, letters_and_digits(stop.identity))
+        return [entry | {"transmit": False}, attached]
+
+    def _send(self, session: Session, traded: Traded, forms: Sequence[dict[str, Any]]) -> None:
+        numbers = [session.ib.client.getReqId() for _ in forms]
+        for number, told in zip(numbers, forms, strict=True):
+            parent = {} if number == numbers[0] else {"parentId": numbers[0]}
+            order = session.package.Order(orderId=number, **told, **parent)
+            said = session.listen(number)
+            self.is_sent = True
+            trade = session.ib.placeOrder(traded.contract, order)
+            self._legs.append(Leg(told, order, trade, said))
+
+    async def _settled(self, session: Session) -> None:
+        """Until each order has a verdict, TWS is silent, or the connection ends."""
         loop = asyncio.get_running_loop()
         until = loop.time() + session.patience
-        result = orders.judge(trade, said, self._client_id)
-        while result is None and await session.news(until):
-            result = orders.judge(trade, said, self._client_id)
-            if orders.is_serious(said):
+        while any(leg.verdict is None for leg in self._legs) and await session.news(until):
+            if any(orders.is_serious(leg.said) for leg in self._legs):
                 until = min(until, loop.time() + GRACE)
-        # what came with the end of the connection counts as well
-        return result or orders.judge(trade, said, self._client_id)
+
+    async def _judged(self, session: Session) -> ExecutionResult | None:
+        """The verdict on the entry; its stop must not stay without it, nor it without its stop."""
+        entry, *stops = self._legs
+        verdict = entry.verdict
+        if not stops:
+            return verdict
+        stop = stops[0]
+        if verdict is None:
+            return await self._without_stop(session, entry, stop)
+        if verdict.outcome is Outcome.ACCEPTED:
+            is_whole = entry.trade.fills or stop.verdict is not None
+            return verdict if is_whole else None
+        return verdict if stop.is_dead or await _withdrawn(session, stop) else None
+
+    async def _without_stop(
+        self, session: Session, entry: Leg, stop: Leg
+    ) -> ExecutionResult | None:
+        """An entry that TWS holds back because it refused the stop is taken back as well."""
+        refused = stop.verdict
+        if refused is None or refused.outcome is not Outcome.REJECTED:
+            return None
+        if not await _withdrawn(session, entry):
+            return entry.verdict
+        detail = f"TWS refused the stop loss: {refused.detail}"
+        return ExecutionResult(Outcome.REJECTED, code=refused.code, detail=detail)
+
+    def _skip_numbers(self, session: Session) -> None:
+        last = self._legs[-1].order.orderId
+        session.ib.client.updateReqId(last + JUMP)
+        for leg in self._legs:
+            session.ib.wrapper.trades.pop((leg.order.clientId, leg.order.orderId), None)
+
+    def _evidence(self) -> dict[str, Any]:
+        if not self._legs:
+            return {}
+        entry, *stops = (leg.evidence for leg in self._legs)
+        return {**entry, "attached_stop": stops[0]} if stops else entry
 
     def unknown(self, why: str) -> ExecutionResult:
         return ExecutionResult(
             Outcome.UNKNOWN,
             code="VENUE_UNREACHABLE",
             detail=f"the order may exist: {why}",
-            evidence=self._evidence,
+            evidence=self._evidence(),
         )
 
     def failed(self, error: BrokerError) -> ExecutionResult:
@@ -90,6 +166,18 @@ class Placing:
         return ExecutionResult(
             Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
         )
+
+
+async def _withdrawn(session: Session, leg: Leg) -> bool:
+    """Ask TWS to cancel this order of a pair; whether it says that nothing of it is left."""
+    await session.pace.turn()
+    if not session.alive:
+        return False
+    session.ib.client.cancelOrder(leg.order.orderId)
+    until = asyncio.get_running_loop().time() + session.patience
+    while not leg.is_dead and await session.news(until):
+        continue
+    return leg.is_dead
 
 
 async def cancel(session: Session, found: Sequence[Any]) -> CancelResult:

@@ -1,7 +1,8 @@
 """A storm over the bridge: both ends killed at random under a terminal that loses requests and answers.
 
-`python -m tests.brokers.bridge.chaos --driver ib --orders 10000` prints one JSON object; `--latency`
-measures a quiet agent instead.
+`python -m tests.brokers.bridge.chaos --driver ib --orders 1000 --days 10` prints one JSON object a day
+and one for all; `--latency` measures a quiet agent instead. A day has a terminal, an agent and a worker
+of its own: TWS tells of today's orders alone, and each look-up reads all of them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,10 @@ def _judge(ledger: Path, venue: Venue, verdict: Verdict) -> None:
             verdict.unfinished += state not in ("ACCEPTED", "ABSENT")
 
 
+def _total(days: Sequence[Verdict]) -> Verdict:
+    return Verdict(*(sum(getattr(day, one.name) for day in days) for one in fields(Verdict)))
+
+
 def latency(folder: Path, driver: str, orders: int) -> dict[str, float]:
     """Milliseconds from the plugin's call to its accepted answer, one after the other."""
     with VENUES[driver](folder, None) as venue:
@@ -193,16 +198,27 @@ def main() -> int:
     parser.add_argument("--calm", type=float, default=2.0, help="seconds between kills, about")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--days", type=int, default=1, help="so many storms, one after the other")
     parser.add_argument("--latency", type=int, help="measure so many orders in peace instead")
     told = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if told.latency:
-            sys.stdout.write(json.dumps(latency(Path(folder), told.driver, told.latency)) + "\n")
-            return 0
-        told_of = (told.driver, told.orders, told.calm, told.seed, told.minutes * 60)
-        verdict = storm(Path(folder), *told_of)
-    sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+    if told.latency:
+        with tempfile.TemporaryDirectory() as folder:
+            _print(latency(Path(folder), told.driver, told.latency))
+        return 0
+    days = []
+    for day in range(told.days):
+        seed, seconds = told.seed + day, told.minutes * 60
+        with tempfile.TemporaryDirectory() as folder:
+            days.append(storm(Path(folder), told.driver, told.orders, told.calm, seed, seconds))
+        _print(asdict(days[-1]))
+    verdict = _total(days)
+    _print(asdict(verdict))
     return int(bool(verdict.lost or verdict.doubled or verdict.ghosts or verdict.unfinished))
+
+
+def _print(told: object) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ class Tws:
     silent_commissions: bool = False
     stutters: float = 0
     """Seconds of silence after the first open order of the next list."""
+    untransmitted: str = "PendingSubmit"
+    """How an order is shown that waits for the rest of its bracket."""
     fills_first: bool = False
     """An order is filled just before its cancel is read."""
 
@@ -257,6 +259,8 @@ class Tws:
             return
         row = self._taken(client, told)
         self._answer(client, row, fault)
+        if row["parent"] is not None and told["transmit"] == "1":
+            self._transmit(row["parent"])
 
     def _answer(self, client: Client, row: Row, fault: Any) -> None:
         if fault == "hang":
@@ -305,13 +309,15 @@ class Tws:
     def _verdict(self, told: dict[str, str]) -> int:
         if told["account"] not in self.accounts:
             return 321
+        if told["parentId"] not in ("", "0") and self._parent_of(told) is None:
+            return 135
         price = Decimal(told["lmtPrice"] or told["auxPrice"] or "60000")
         value = Decimal(told["totalQuantity"]) * price
         return 201 if value > self.balance * 20 else 0
 
     def _taken(self, client: Client, told: dict[str, str]) -> Row:
         contract = next(c for c in self.contracts if str(c["conId"]) == told["conId"])
-        waits = told["orderType"] not in ("MKT", "LMT")
+        parent = self._parent_of(told)
         row: Row = {
             **told,
             "orderId": int(told["orderId"]),
@@ -320,11 +326,32 @@ class Tws:
             "contract": contract,
             "filled": Decimal(0),
             "spent": Decimal(0),
-            "status": "PreSubmitted" if waits else "Submitted",
             "filledQuantity": "0",
+            "parent": parent,
+            "whyHeld": "child" if parent is not None else "",
         }
+        row["status"] = _sent(row) if told["transmit"] == "1" else self.untransmitted
         self.orders[row["permId"]] = row
         return row
+
+    def _parent_of(self, told: dict[str, str]) -> Row | None:
+        """The order this one hangs on, as long as it is not over."""
+        number = int(told["parentId"] or 0)
+        rows = [r for r in self.orders.values() if r["orderId"] == number]
+        return next((r for r in rows if r["status"] not in ENDED), None)
+
+    def _transmit(self, parent: Row) -> None:
+        """The last order of a bracket has come: now the first one works."""
+        parent["status"] = _sent(parent)
+        self._status(parent)
+        self._match(parent)
+
+    def _release(self, parent: Row) -> None:
+        """What hangs on an order wakes with what it traded, or ends with it."""
+        for row in self.orders.values():
+            if row["parent"] is parent and row["status"] not in ENDED:
+                row["totalQuantity"], row["whyHeld"] = str(parent["filled"]), "trigger"
+                self._end(row, "Cancelled") if not parent["filled"] else self._status(row)
 
     def _match(self, row: Row) -> None:
         if row["status"] != "Submitted":
@@ -364,6 +391,8 @@ class Tws:
         self._status(row)
         if client is not None:
             self._commission(client, execution)
+        if row["status"] == "Filled":
+            self._release(row)
 
     def _book(self, row: Row, shares: Decimal, price: Decimal) -> None:
         con_id = row["contract"]["conId"]
@@ -382,6 +411,7 @@ class Tws:
     def _end(self, row: Row, status: str) -> None:
         row["status"] = status
         self._status(row)
+        self._release(row)
 
     def _status(self, row: Row) -> None:
         client = self.clients.get(row["clientId"])
@@ -392,7 +422,7 @@ class Tws:
         left = Decimal(row["totalQuantity"]) - row["filled"]
         average = row["spent"] / row["filled"] if row["filled"] else 0
         perm, owner = row["permId"], row["clientId"]
-        held = row.get("whyHeld", "")
+        held = row["whyHeld"]
         rest = (row["filled"], left, average, perm, 0, average, owner, held, 0)
         client.send(3, row["orderId"], row["status"], *rest)
 
@@ -405,6 +435,12 @@ class Tws:
                 time.sleep(silence)
                 silence = 0
         client.send(53, 1)
+
+
+def _sent(row: Row) -> str:
+    return (
+        "PreSubmitted" if row["parent"] or row["orderType"] not in ("MKT", "LMT") else "Submitted"
+    )
 
 
 HANDLERS = {
