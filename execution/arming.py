@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+from execution import attached
 from execution.alerts import Alert, TakeProfit
 from execution.models import Order, Protection
 
@@ -27,6 +28,7 @@ def arm(order: Order) -> None:
     alert = Alert.from_json(order.signal.alert)
     if alert.stop_loss is None and not alert.take_profit:
         return
+    attached.take_over(order)
     entry = order.parent or order  # of an order in slices, all of them open one position
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
     plan = lane.select_for_update(of=("self",)).first()

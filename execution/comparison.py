@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db.models import Q
+from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.models import Account
@@ -22,6 +23,7 @@ from execution.models import IMMEDIATE, Difference, Order, Position
 from execution.states import AT_VENUE, UNRESOLVED, OrderState
 
 QUIET = timedelta(seconds=5)
+LINGERS = timedelta(minutes=1)
 DUST = Decimal("0.001")
 ZERO = Decimal(0)
 
@@ -71,6 +73,7 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
             "client_order_id", flat=True
         )
     )
+    named |= _carried(account, names)
     return [
         Seen(
             kind=Difference.Kind.FOREIGN_ORDER,
@@ -83,6 +86,16 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
         for report in reports
         if report.broker_order_id not in ours and report.client_order_id not in named
     ]
+
+
+def _carried(account: Account, names: Collection[str]) -> set[str]:
+    """Which of ``names`` are stops that entries carry; an entry that has just ended may take its own
+    along a moment later."""
+    ended_lately = Q(finished_at__isnull=True) | Q(finished_at__gt=timezone.now() - LINGERS)
+    carriers = Order.objects.filter(
+        ended_lately, account=account, attached_client_id__in=names
+    ).exclude(attached_client_id="")
+    return set(carriers.values_list("attached_client_id", flat=True))
 
 
 def _busy_coins(account: Account) -> set[str]:

@@ -60,6 +60,7 @@ def apply_report(
     """
     with transaction.atomic():
         _lock(order)
+        _follow_size(order, report)
         before, acknowledged_at = order.state, order.acknowledged_at
         new_fills = _record_fills(order, report.fills)
         filled, average = _totals(order)
@@ -97,6 +98,13 @@ def _lock(order: Order) -> None:
     for field in Order._meta.concrete_fields:
         setattr(order, field.attname, getattr(now, field.attname))
     order.signal = now.signal
+
+
+def _follow_size(order: Order, report: OrderReport) -> None:
+    """A stop that left with its entry is as large as its venue says: it follows what that traded."""
+    if order.came_attached and report.quantity and report.quantity != order.quantity:
+        order.quantity = max(report.quantity, order.filled_quantity)
+        Order.objects.filter(pk=order.pk).update(quantity=order.quantity)
 
 
 @Prepared

@@ -17,7 +17,16 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import algorithms, allocation, approvals, differences, facts, news, slicing
+from execution import (
+    algorithms,
+    allocation,
+    approvals,
+    attached,
+    differences,
+    facts,
+    news,
+    slicing,
+)
 from execution.aims import aim, only_exits, reducing
 from execution.alerts import Action, Alert, Algorithm
 from execution.facts import Market
@@ -115,6 +124,8 @@ def plan_for(order: Order, alert: Alert, leg: Leg) -> SlicePlan | None:
         small = algorithms.Choice(Algorithm.WHOLE, f"too small for two slices ({choice.why})")
         others = [one for one in order.verdicts if one["rule"] != algorithms.RULE]
         order.verdicts = [*others, *map(verdict_json, small.notes)]
+    if plan is not None:
+        attached.detach(order)
     if plan is not None and alert.order_type is OrderType.MARKET:
         order.type, order.price = alert.order_type.value, None
         order.time_in_force = alert.time_in_force.value
@@ -197,6 +208,7 @@ def fill_in(
     order.quantity, order.reference_price = sized.quantity, sized.reference_price
     order.reserved_value = sized.value
     order.price, order.stop_price = prices_of(intent, market)
+    attached.attach(order, alert, market)
     if intent.type is OrderType.TRAILING_STOP:
         order.trailing_percent = intent.trailing_percent
     if not intent.is_exit:
@@ -386,7 +398,9 @@ def _protection_note(alert: Alert, intent: Intent, market: Market) -> list[Verdi
         )
     parts = []
     if alert.stop_loss is not None:
-        parts.append("the stop loss is placed at the venue as the order fills")
+        leaves = market.plugin.capabilities.attached_stop
+        how = "goes with the order" if leaves else "is placed at the venue as the order fills"
+        parts.append(f"the stop loss {how}")
     if alert.take_profit:
         parts.append("FKS watches the take profit and closes when it is reached")
     return [Verdict(rule="protection", passed=True, detail="; ".join(parts))]
@@ -434,4 +448,5 @@ def request_of(order: Order) -> OrderRequest:
         reduce_only=order.reduce_only,
         reference_price=order.reference_price,
         send_before=order.lease_until,
+        attached_stop=attached.asked_of(order),
     )

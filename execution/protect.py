@@ -251,7 +251,10 @@ def _refusals_in_a_row(plan: Protection) -> list[Order]:
 
 
 def _was_refused(stop: Order) -> bool:
-    """Whether the venue did not take the stop, or ended it without a cancel of ours."""
+    """Whether the venue did not take the stop, or ended it without a cancel of ours. One that left
+    with its entry was no try of ours."""
+    if stop.came_attached:
+        return False
     if stop.state in (OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED):
         return True
     ended = stop.state in (OrderState.CANCELED, OrderState.EXPIRED)

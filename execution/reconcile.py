@@ -156,7 +156,8 @@ def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> 
             actor="system",
             detail=f"not found, look {looks} of {decisions.LOOKS_NEEDED}",
         )
-        if worth is decisions.Look.PROVES and capabilities.keeps_our_id:
+        # A position without a stop cannot wait: one that turns up beside ours is taken off again.
+        if order.came_attached or (worth is decisions.Look.PROVES and capabilities.keeps_our_id):
             _absent(order)
         elif worth is decisions.Look.PROVES:
             _give_up(order, NO_PROOF)

@@ -26,6 +26,8 @@ _JUDGED = (
     "quantity",
     "price",
     "stop_price",
+    "attached_stop",
+    "attached_client_id",
     "trailing_percent",
     "time_in_force",
     "reduce_only",

@@ -98,6 +98,10 @@ class Order(models.Model):
         help_text="The signal opens the other side once this has closed the position.",
     )
     reference_price = MoneyField(null=True, help_text="The price risk judged the order by.")
+    attached_stop = MoneyField(
+        null=True, blank=True, help_text="The stop loss the venue got together with this entry."
+    )
+    attached_client_id = models.CharField(max_length=64, blank=True, default="", db_default="")
     reserved_value = MoneyField(
         default=Decimal(0), help_text="Its worst case in the account's currency."
     )
@@ -202,6 +206,11 @@ class Order(models.Model):
                 name="order_cancel_wanted",
                 condition=~Q(cancel_reason="") & ~Q(state__in=sorted(TERMINAL)),
             ),
+            models.Index(
+                fields=["attached_client_id"],
+                name="order_by_attached_id",
+                condition=~Q(attached_client_id=""),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -215,6 +224,12 @@ class Order(models.Model):
     def is_exit(self) -> bool:
         """Whether it can only reduce a position; a stop loss does."""
         return self.role != Order.Role.ENTRY
+
+    @property
+    def came_attached(self) -> bool:
+        """Whether it is a stop loss that left with its entry, never sent by itself."""
+        is_stop = self.role == Order.Role.STOP_LOSS
+        return is_stop and self.submitted_at is not None and self.attempt == 0
 
     @property
     def is_immediate(self) -> bool:
