@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from brokers import order_books
-from brokers.decimals import plain
+from brokers.decimals import decimal_text, plain
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.outcome import Verdict, unknown
@@ -68,6 +68,18 @@ def _step(answer: Row, name: str) -> Decimal:
 def client_id(order: Row) -> str:
     extensions = order.get("clientExtensions")
     return str(extensions.get("id") or "") if isinstance(extensions, Mapping) else ""
+
+
+def of_trade(answer: Row, trade: Row, ended_by: Row | None) -> Row:
+    """A stop that hangs on ``trade``, with the instrument and units it stands for: what is left of the
+    trade while it waits, what it sold or bought once it has filled.
+    """
+    if ended_by is not None and answer.get("state") == "FILLED":
+        units = number(ended_by, "units")
+    else:
+        waits = answer.get("state") == "PENDING"
+        units = -number(trade, "currentUnits" if waits else "initialUnits")
+    return {**answer, "instrument": text(trade, "instrument"), "units": decimal_text(units)}
 
 
 def order(answer: Row, ended_by: Row | None, currency: str) -> OrderReport:

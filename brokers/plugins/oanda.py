@@ -35,6 +35,7 @@ from brokers.outcome import unknown
 from brokers.timing import LOOPBACK
 from brokers.types import (
     AccountConfig,
+    AttachedStop,
     BalanceReport,
     CancelResult,
     Candle,
@@ -84,6 +85,7 @@ _CAPABILITIES = Capabilities(
     reduce_only=True,
     short_selling=True,
     locks_balance=False,
+    attached_stop=True,
 )
 
 
@@ -177,6 +179,8 @@ class OandaPlugin(ExecutionPlugin):
             "positionFill": "REDUCE_ONLY" if request.reduce_only else "DEFAULT",
             "clientExtensions": {"id": hex_digits(request.identity)},
         }
+        if request.attached_stop is not None:
+            order["stopLossOnFill"] = _stop_form(request.attached_stop)
         price = request.price if request.stop_price is None else request.stop_price
         if request.type is OrderType.LIMIT and request.time_in_force in IMMEDIATE:
             order |= {"type": "MARKET", "priceBound": decimal_text(price or Decimal(0))}
@@ -230,6 +234,9 @@ class OandaPlugin(ExecutionPlugin):
         if by is not None:
             url = f"{self._account}/transactions/{escaped(text(found, by), safe='')}"
             ended_by = row(row(self._http.ask(url)), "transaction")
+        if found.get("type") in answers.OF_A_TRADE:
+            url = f"{self._account}/trades/{escaped(text(found, 'tradeID'), safe='')}"
+            found = answers.of_trade(found, row(row(self._http.ask(url)), "trade"), ended_by)
         return answers.order(found, ended_by, self._home())
 
     def _find(self, ref: OrderRef) -> Row | None:
@@ -363,6 +370,15 @@ class OandaPlugin(ExecutionPlugin):
 
     def close(self) -> None:
         self._http.close()
+
+
+def _stop_form(stop: AttachedStop) -> dict[str, Any]:
+    """What becomes a stop of its own, on the trade the entry opens (v20, StopLossDetails)."""
+    return {
+        "price": decimal_text(stop.price),
+        "timeInForce": "GTC",
+        "clientExtensions": {"id": hex_digits(stop.identity)},
+    }
 
 
 def _named(ref: OrderRef) -> str:

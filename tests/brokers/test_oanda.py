@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -24,6 +26,7 @@ from brokers.plugins import oanda
 from brokers.plugins.oanda import OandaPlugin
 from brokers.types import (
     AccountConfig,
+    AttachedStop,
     BalanceReport,
     Environment,
     OrderRef,
@@ -375,3 +378,67 @@ def test_evidence_is_json(venue: RunningVenue) -> None:
     evidence = oanda_plugin(venue.base_url).execute_order(euros()).evidence
     assert json.loads(json.dumps(evidence)) == evidence
     assert evidence["request"]["fields"]["order"]["units"] == "1000"
+
+
+def carrying(stop: str = "1.05", **changes: object) -> OrderRequest:
+    return euros(attached_stop=AttachedStop(uuid.uuid4().hex, D(stop)), **changes)
+
+
+def stop_of(request: OrderRequest) -> OrderRef:
+    assert request.attached_stop is not None
+    return OrderRef(request.attached_stop.identity, request.symbol, "", None)
+
+
+def test_an_entry_takes_its_stop_along(venue: RunningVenue) -> None:
+    plugin, request = oanda_plugin(venue.base_url), carrying()
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    stop = {
+        "price": "1.05",
+        "timeInForce": "GTC",
+        "clientExtensions": {"id": stop_of(request).identity},
+    }
+    assert sent(venue)[0]["stopLossOnFill"] == str(stop)
+    report = plugin.fetch_order(stop_of(request))
+    assert report is not None
+    assert (report.symbol, report.side, report.status) == (EURO, Side.SELL, VenueStatus.OPEN)
+    assert (report.quantity, report.filled_quantity) == (D(1000), D(0))
+
+
+def test_the_stop_of_an_entry_that_waits_is_not_there_yet(venue: RunningVenue) -> None:
+    plugin = oanda_plugin(venue.base_url)
+    request = carrying("1.01", type=OrderType.LIMIT, price=D("1.05"))
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    assert plugin.fetch_order(stop_of(request)) is None
+
+
+def test_the_stop_shrinks_and_ends_with_its_trade(venue: RunningVenue) -> None:
+    plugin, request = oanda_plugin(venue.base_url), carrying()
+    plugin.execute_order(request)
+    plugin.execute_order(euros(side=Side.SELL, quantity=D(400), reduce_only=True))
+    smaller = plugin.fetch_order(stop_of(request))
+    assert smaller is not None
+    assert (smaller.status, smaller.quantity) == (VenueStatus.OPEN, D(600))
+    plugin.execute_order(euros(side=Side.SELL, quantity=D(600), reduce_only=True))
+    gone = plugin.fetch_order(stop_of(request))
+    assert gone is not None
+    assert (gone.status, gone.filled_quantity) == (VenueStatus.CANCELED, D(0))
+
+
+def test_the_stop_is_cancelled_by_our_id_and_fills_as_our_order(venue: RunningVenue) -> None:
+    plugin, first, second = oanda_plugin(venue.base_url), carrying(), carrying(symbol=YEN)
+    second = replace(second, attached_stop=AttachedStop(uuid.uuid4().hex, D(149)))
+    plugin.execute_order(first)
+    plugin.execute_order(second)
+    assert plugin.cancel_order(stop_of(first)).outcome is ACCEPTED
+    canceled = plugin.fetch_order(stop_of(first))
+    assert canceled is not None
+    assert canceled.status is VenueStatus.CANCELED
+    venue.control.set_price("oanda", YEN, "148.9")
+    done = plugin.fetch_order(stop_of(second))
+    assert done is not None
+    assert (done.status, done.filled_quantity, done.side) == (
+        VenueStatus.FILLED,
+        D(1000),
+        Side.SELL,
+    )
+    assert [one.quantity for one in plugin.positions()] == [D(1000)]

@@ -486,10 +486,10 @@ def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
     refused = Order.objects.filter(role=Order.Role.STOP_LOSS, state=OrderState.REJECTED)
     assert refused.count() == 1
     for tries, pause in ((2, 2), (3, 4), (4, 8), (5, 16)):
-        clock.shift(pause - 0.5)
+        clock.shift(pause - 1.5)
         desk.guard()
         assert refused.count() == tries - 1
-        clock.shift(1)
+        clock.shift(2)
         desk.guard()
         assert refused.count() == tries
     clock.shift(3600)

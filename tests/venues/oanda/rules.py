@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.venues.house import House
 from tests.venues.market import Instrument, Side
-from tests.venues.orders import OrderSpec, Reason, TimeInForce, Trigger
+from tests.venues.orders import Order, OrderSpec, Reason, TimeInForce, Trigger
 from tests.venues.venue import Answer, Request, reply
 
 D = Decimal
@@ -37,7 +37,7 @@ HOUSE = House(
 INSTRUMENTS = {item.symbol.replace("/", "_"): item for item in HOUSE.prices}
 FIELDS = frozenset(
     ("type", "instrument", "units", "timeInForce", "positionFill", "clientExtensions", "price",
-     "priceBound")
+     "priceBound", "stopLossOnFill")
 )  # fmt: skip
 TERMS = {
     "MARKET": frozenset({"FOK", "IOC"}),
@@ -101,9 +101,10 @@ def check(order: Mapping[str, Any]) -> Instrument:
         raise rejected("UNITS_MINIMUM_NOT_MET")
     if abs(units) > instrument.maximum:
         raise rejected("UNITS_LIMIT_EXCEEDED")
-    for name in ("price", "priceBound"):
-        if name in order and D(order[name]) % instrument.tick:
-            raise rejected("PRICE_PRECISION_EXCEEDED")
+    prices = [order[name] for name in ("price", "priceBound") if name in order]
+    prices += [order["stopLossOnFill"]["price"]] if "stopLossOnFill" in order else []
+    if any(D(price) % instrument.tick for price in prices):
+        raise rejected("PRICE_PRECISION_EXCEEDED")
     if order.get("positionFill") not in ("DEFAULT", "REDUCE_ONLY"):
         raise rejected("POSITION_FILL_INVALID")
     return instrument
@@ -130,5 +131,30 @@ def spec_of(order: Mapping[str, Any], account: str, fill_delay_ms: int) -> Order
             "timeInForce": term,
             "positionFill": order["positionFill"],
             "price": str(order.get("price", "")),
+            "stopLossOnFill": json.dumps(order.get("stopLossOnFill")),
+        },
+    )
+
+
+def stop_on(entry: Order) -> OrderSpec | None:
+    """The stop loss a filled order leaves on its trade, if it was sent with one."""
+    stop = json.loads(entry.spec.details["stopLossOnFill"])
+    if stop is None:
+        return None
+    price, term = stop["price"], stop["timeInForce"]
+    return OrderSpec(
+        account=entry.spec.account,
+        instrument=entry.spec.instrument,
+        side=Side.SELL if entry.spec.side is Side.BUY else Side.BUY,
+        client_id=stop["clientExtensions"]["id"],
+        quantity=entry.filled,
+        trigger=Trigger.STOP,
+        trigger_price=D(price),
+        details={
+            "type": "STOP_LOSS",
+            "timeInForce": term,
+            "tradeID": entry.id,
+            "price": price,
+            "stopLossOnFill": "null",
         },
     )

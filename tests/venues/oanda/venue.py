@@ -67,6 +67,8 @@ class Oanda(Venue):
             if request.method == "POST":
                 return Route(self._create, Endpoint.ORDER)
             return Route(self._orders, query)
+        if rest.startswith("/trades/"):
+            return Route(self._trade, query)
         if rest.startswith("/orders/"):
             if request.method == "PUT" and rest.endswith("/cancel"):
                 return Route(self._cancel, Endpoint.CANCEL)
@@ -113,6 +115,7 @@ class Oanda(Venue):
         route = self._route(request)
         if route is None:
             return OandaError(404, "NO_SUCH_ENDPOINT").answer()
+        self._keep_stops(self._mine(request))
         try:
             return route.handler(request)
         except OandaError as error:
@@ -149,6 +152,38 @@ class Oanda(Venue):
             body["orderCancelTransaction"] = self._ending(order)
         return reply(body, status=201, order_id=order.id)
 
+    def _keep_stops(self, account: Account) -> None:
+        """A trade gets the stop it was opened with, and takes it along when it is closed."""
+        self.ledger.advance()
+        orders = list(account.orders.values())
+        hung = {one.spec.details.get("tradeID"): one for one in orders}
+        for order in orders:
+            stop = hung.get(order.id)
+            spec = rules.stop_on(order) if order.filled and stop is None else None
+            if spec is not None:
+                self.ledger.place(spec)
+            elif stop is not None and stop.live and not self._left_of(account, order):
+                self.ledger.cancel(stop)
+
+    def _left_of(self, account: Account, order: Order) -> Decimal:
+        """What of the trade this order opened is still held, with its side; there is one at a time."""
+        held = self._held(account, order.spec.instrument)
+        sign = 1 if order.spec.side is Side.BUY else -1
+        return min(abs(held), order.filled) * sign if held * sign > 0 else ZERO
+
+    def _trade(self, request: Request) -> Answer:
+        account = self._mine(request)
+        order = account.orders[request.path.rpartition("/")[2]]
+        left = self._left_of(account, order)
+        row: Row = {
+            "id": order.id,
+            "instrument": name_of(order.spec.instrument),
+            "state": "OPEN" if left else "CLOSED",
+            "initialUnits": signed(order, order.filled),
+            "currentUnits": f"{left:f}",
+        }
+        return reply({"trade": row})
+
     def _ended(self, order: Order) -> bool:
         """A partial fill ends an order as well."""
         return bool(order.filled) or not order.live
@@ -165,12 +200,17 @@ class Oanda(Venue):
             "createTime": stamp(order.created_at),
             "state": self._state(order),
             "type": details["type"],
-            "instrument": name_of(order.spec.instrument),
-            "units": signed(order, order.quantity),
             "timeInForce": details["timeInForce"],
-            "positionFill": details["positionFill"],
             "clientExtensions": {"id": order.spec.client_id},
         }
+        if "tradeID" in details:
+            row["tradeID"] = details["tradeID"]
+        else:
+            row |= {
+                "instrument": name_of(order.spec.instrument),
+                "units": signed(order, order.quantity),
+                "positionFill": details["positionFill"],
+            }
         if details["price"]:
             row["price"] = details["price"]
         if order.filled:
