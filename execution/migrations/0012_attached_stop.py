@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('brokers', '0004_account_fees'),
-        ('execution', '0010_trades_by_id'),
+        ('execution', '0011_adoptions'),
     ]
 
     operations = [
