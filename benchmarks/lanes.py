@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         running_product(Path(var)) as product,
     ):
         quick, slow = (
-            _strategy(product, one, name) for one, name in ((venue, "q"), (hanging, "s"))
+            strategy_at(product, one, name) for one, name in ((venue, "q"), (hanging, "s"))
         )
         venue.control.set_latency(options.latency)
         exits_behind_entries(product, quick, options.entries, options.exits)
@@ -122,13 +122,15 @@ def _alert(symbol: str, action: str, times: float) -> dict[str, Any]:
     return {"symbol": symbol, "action": action, "quantity": size, "id": str(time.monotonic_ns())}
 
 
-def _strategy(product: Product, venue: RunningVenue, name: str) -> str:
+def strategy_at(
+    product: Product, venue: RunningVenue, name: str, keys: Mapping[str, str] = KEYS["binance"]
+) -> str:
     """A strategy on an account of its own at ``venue``; returns the path to post to."""
     options = json.dumps({"exchange": "binance", "base_url": venue.base_url})
     product.manage(
         *("add_account", name, "--broker", "ccxt", "--environment", "sandbox"),
         *("--options", options, "--credentials-file", "-"),
-        stdin=json.dumps(KEYS["binance"]),
+        stdin=json.dumps(keys),
     )
     made = product.manage(
         *("add_strategy", name, "--accounts", name),
