@@ -37,7 +37,7 @@ def attach(order: Order, alert: Alert, market: Market) -> None:
     exit_side = Side(order.side).opposite
     tick = market.instrument.price_tick
     order.attached_stop = round_price(exit_side, OrderType.STOP, alert.stop_loss, tick)
-    order.attached_client_id = market.plugin.client_order_id(_id_beside(order.pk).hex)
+    order.attached_client_id = market.plugin.client_order_id(stop_id(order).hex)
 
 
 def detach(order: Order) -> None:
@@ -49,14 +49,14 @@ def asked_of(order: Order) -> AttachedStop | None:
     """What the plugin is told of the stop ``order`` carries."""
     if order.attached_stop is None:
         return None
-    return AttachedStop(_id_beside(order.pk).hex, order.attached_stop)
+    return AttachedStop(stop_id(order).hex, order.attached_stop)
 
 
 def take_over(entry: Order) -> None:
     """``entry`` has traded: the stop it carried is an order from now on. Call it in the transaction
     that books the fill and holds the entry's row.
     """
-    identity = _id_beside(entry.pk)
+    identity = stop_id(entry)
     if entry.attached_stop is None or Order.objects.filter(pk=identity).exists():
         return
     now = timezone.now()
@@ -92,6 +92,6 @@ def take_over(entry: Order) -> None:
     )
 
 
-def _id_beside(entry: UUID) -> UUID:
+def stop_id(entry: Order) -> UUID:
     """The id of the stop an entry carries follows from the entry's."""
-    return UUID(int=entry.int ^ _OTHER)
+    return UUID(int=entry.pk.int ^ _OTHER)

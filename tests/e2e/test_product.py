@@ -255,11 +255,14 @@ def test_a_currency_is_sold_short_and_bought_back_at_oanda(
 
     assert sold["status"] == "executed", sold
     assert _held(product, "oanda") == "Decimal('-1000')"
+    found = "Order.objects.filter(account__broker='oanda', role='stop_loss', state='open').count()"
     eventually(
-        lambda: [one.type for one in venue.control.ledger("oanda").orders] == ["MARKET", "STOP"],
+        lambda: query(product, found) == "1",
         seconds=20,
-        what="the stop loss at the venue",
+        what="the stop loss that left with the entry found at the venue",
     )
+    types = [one.type for one in venue.control.ledger("oanda").orders]
+    assert types == ["MARKET", "STOP_LOSS"]
     assert product.manage("check_account", "oanda")["may_withdraw"] is False
 
     _, closed = product.post(path, {"symbol": "EURUSD", "action": "close", "id": "2"}, wait)

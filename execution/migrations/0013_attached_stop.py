@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('brokers', '0004_account_fees'),
-        ('execution', '0011_adoptions'),
+        ('execution', '0012_algorithm_by_alert_and_route'),
     ]
 
     operations = [
@@ -21,9 +21,5 @@ class Migration(migrations.Migration):
             model_name='order',
             name='attached_stop',
             field=brokers.fields.MoneyField(blank=True, help_text='The stop loss the venue got together with this entry.', null=True),
-        ),
-        migrations.AddIndex(
-            model_name='order',
-            index=models.Index(condition=models.Q(('attached_client_id', ''), _negated=True), fields=['attached_client_id'], name='order_by_attached_id'),
         ),
     ]
