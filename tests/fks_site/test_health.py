@@ -72,7 +72,7 @@ def test_ready_when_everything_answers(client: Client, beating: None, path: str)
     assert response.status_code == 200
     body = response.json()
     for name in ("worker", "beat"):
-        assert body["checks"].pop(name)["age_seconds"] in (0, 1)
+        assert body["checks"].pop(name)["age_seconds"] in range(15)
     assert body == {
         "status": "ok",
         "checks": {
@@ -118,21 +118,14 @@ def test_not_ready_while_migrations_are_missing(
     }
 
 
-@needs_commits
+@pytest.mark.django_db
 def test_missing_migrations_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_applied", set())
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'execution'")
         forgotten = cursor.rowcount
-    try:
-        assert health._unapplied_migrations() == forgotten
-        assert health._applied == set()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO django_migrations (app, name, applied)"
-                " VALUES ('execution', '0001_initial', now())"
-            )
+    assert health._unapplied_migrations() == forgotten > 0
+    assert health._applied == set()
 
 
 @needs_commits
