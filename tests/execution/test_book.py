@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,6 +32,13 @@ pytestmark = pytest.mark.django_db
 D = Decimal
 LANE = "BTC/USDT"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def standing_clock() -> Iterator[None]:
+    """For windows that are tested to the second."""
+    with time_machine.travel(timezone.now(), tick=False):
+        yield
 
 
 @pytest.fixture
@@ -132,6 +139,7 @@ def test_own_limits_rest_at_the_venue_whatever_account_they_are_of(
     )
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_recent_orders_count_as_they_were_asked_for(account: Account, strategy: Strategy) -> None:
     """A market order that was sent as a collar's limit is compared as a market order."""
     now = timezone.now()
@@ -153,6 +161,7 @@ def test_recent_orders_count_as_they_were_asked_for(account: Account, strategy: 
     ]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_entries_are_counted_over_the_window_of_the_limit(
     account: Account, strategy: Strategy
 ) -> None:
