@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import TransactionTestCase
+
+from tests.emptying import empty_tables
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,3 +23,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def quick_passwords(settings: Any) -> None:
     """Passwords are hashed cheaply: what makes a real hash safe would only make tests slow."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def quick_clients(settings: Any) -> None:
+    """A static file is looked for when it is asked for; else every test client lists them all."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_emptying() -> Iterator[None]:
+    """After each test that commits; those in a transaction are rolled back as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_tables())
+        yield
