@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.m
 OPENS, CLOSES = "buy", "close"
 SYMBOLS = {OPENS: "BTC/USDT", CLOSES: "ETH/USDT"}
 """Each in a queue of its own: no alert waits for another worker's orders."""
-AFTERWARDS = 3.0  # seconds the alerts go on after a change
+AFTERWARDS = 1.5  # seconds the alerts go on after a change: longer than a change may take
 AT_MOST = 1.0  # seconds
 
 
