@@ -24,6 +24,7 @@ from brokers.types import (
     Candle,
     ExecutionResult,
     FillReport,
+    FundingReport,
     Health,
     Instrument,
     LoginTerms,
@@ -147,6 +148,14 @@ class ExecutionPlugin(ABC):
         where the venue shows none.
         """
         raise NotSupportedError(f"{self.label} shows no order book")
+
+    def funding_since(self, since: datetime) -> Sequence[FundingReport]:
+        """Funding payments of the account's perpetuals at or after ``since``, oldest first.
+
+        Raises QueryFailedError, or NotSupportedError where there are none, or the venue's way of
+        telling who paid whom is not known for sure.
+        """
+        raise NotSupportedError(f"{self.label} tells no funding payments FKS can read")
 
     def trading_fees(self, symbol: str) -> TradingFees | None:
         """What the venue commonly charges; ``None`` where it is not known. Asks nobody, or as

@@ -101,7 +101,8 @@ class ExchangeProfile:
     there is no such order; `errors` tells where an answer carries its code and message (paths, and
     the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
     of the order book to ask for where the whole needs a key; `stream`: its order stream is proven to be
-    read right. Stops that live in a list of their own
+    read right; `funding`: ccxt tells its funding payments, positive when received. Stops that live in
+    a list of their own
     have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -138,6 +139,7 @@ class ExchangeProfile:
     key_form: str = "text"
     book_depth: int | None = None
     stream: bool = False
+    funding: bool = False
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -170,6 +172,7 @@ _OPTIONAL = (
     "key_form",
     "book_depth",
     "stream",
+    "funding",
 )
 
 

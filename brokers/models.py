@@ -91,6 +91,7 @@ class Account(models.Model):
     balances = models.JSONField(default=dict, blank=True, editable=False)
     balances_at = models.DateTimeField(null=True, blank=True, editable=False)
     reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    funding_read_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -319,6 +319,19 @@ class PositionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FundingReport:
+    """One funding payment of a perpetual. ``amount`` is positive when received, negative when paid;
+    ``payment_id`` is the venue's, unique within the account.
+    """
+
+    payment_id: str
+    symbol: str
+    amount: Decimal
+    currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Permissions:
     """What the key may do; ``None`` where the venue does not tell."""
 

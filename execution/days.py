@@ -12,6 +12,7 @@ from django.db.models import QuerySet, Sum
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
+from execution import funding
 from execution.marks import Mark, marks_of
 from execution.models import AccountDay, Fill, Position
 from risk.book import Day
@@ -129,16 +130,18 @@ def _gain(held: Iterable[_Holding], marks: _Marks) -> Decimal | None:
 
 
 def _realised_since(began: Mapping[int, datetime]) -> dict[_Place, Decimal]:
-    """By account id and symbol; one query for each moment a day began at."""
+    """By account id and symbol, funding included; one query for each moment a day began at."""
     found: dict[_Place, Decimal] = {}
     for moment in set(began.values()):
         accounts = [pk for pk, start in began.items() if start == moment]
         sums = _results(accounts=accounts, since=moment)
-        found |= {(pk, symbol): result for pk, symbol, result in sums}
+        for pk, symbol, result in sums:
+            found[pk, symbol] = found.get((pk, symbol), Decimal(0)) + result
     return found
 
 
 @Prepared
 def _results() -> QuerySet[Fill, tuple[Any, ...]]:
     rows = Fill.objects.filter(account__any=given("accounts"), recorded_at__gte=given("since"))
-    return rows.order_by().values_list("account_id", "symbol").annotate(Sum("realised_pnl"))
+    trades = rows.order_by().values_list("account_id", "symbol")
+    return trades.annotate(total=Sum("realised_pnl")).union(funding.paid(), all=True)

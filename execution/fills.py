@@ -191,7 +191,7 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         ),
         positions.Trade(report.quantity * Side(order.side).sign, report.price, base_fee, quote_fee),
     )
-    Fill.objects.create(
+    fill = Fill.objects.create(
         account_id=order.account_id,
         order=order,
         trade_id=report.trade_id,
@@ -206,6 +206,8 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         recorded_at=timezone.now(),
     )
     transaction.on_commit(partial(_tell, order, report))
+    if not position.quantity:
+        position.first_fill_id = fill.pk
     position.quantity = book.quantity
     position.average_price = book.average_price
     position.realised_pnl = book.realised_pnl

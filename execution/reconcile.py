@@ -19,7 +19,7 @@ from brokers.errors import AmbiguousOrderError, BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
-from execution import comparison, decisions, dispatch, facts, fills, parents, tracing
+from execution import comparison, decisions, dispatch, facts, fills, funding, parents, tracing
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
@@ -225,6 +225,7 @@ def reconcile_account(account: Account) -> list[Difference]:
         keeps_our_id=plugin.capabilities.keeps_our_id,
     )
     Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
+    funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
     return found
 

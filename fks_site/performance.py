@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -29,12 +31,14 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
 from execution import performance
-from execution.models import Fill
+from execution.models import Fill, FundingPayment
 from execution.performance import Figures, Traded
-from fks_site import carried_out, charts, holdings
+from fks_site import carried_out, charts, holdings, open_results
 from fks_site.trade_filter import TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
+SEVERAL = "several, or by hand"
+"""Whose fills held a position that funding was paid for, where no one strategy did."""
 MOST_FILLS = 20_000
 """Of the period, the latest; the page says when there were more."""
 COUNTED = (
@@ -42,9 +46,11 @@ COUNTED = (
     "account__name", "order__strategy__slug",
 )  # fmt: skip
 """The columns a report reads, in the order of ``Booked``."""
+PLACES = ("account__name", "strategy__slug", "symbol", "currency")
+"""What funding is added up by, in the order of ``Paid``."""
 CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
-    "realised_pnl", "trade_id", "order_id", "broker_order_id",
+    "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind",
 )  # fmt: skip
 
 
@@ -73,7 +79,18 @@ class Row:
     name: str
     figures: Figures
     fees: Decimal
+    funding: Decimal
     fills: int
+
+
+class Paid(NamedTuple):
+    """What was received as funding less what was paid, in one currency."""
+
+    account: str
+    strategy: str | None
+    symbol: str
+    currency: str
+    amount: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,7 @@ class Report:
     currency: str
     figures: Figures
     realised: Decimal
+    funding: Decimal
     drawdown: Decimal
     line: charts.Line | None
     groups: dict[str, list[Row]]
@@ -106,6 +124,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         "form": form,
         "reports": reports,
         "most": MOST_FILLS if is_cut else None,
+        "open_results": open_results.of_positions(form, timezone.now()),
         "holdings": holdings.of_accounts(form.accounts(), timezone.now()),
         "quality": carried_out.quality(form.orders()),
         "refused": carried_out.refused(form.orders()),
@@ -120,44 +139,72 @@ def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
     rows = form.fills().order_by("-id").values_list(*COUNTED)
     newest = [Booked(*row) for row in rows[: MOST_FILLS + 1]]
     fills = newest[MOST_FILLS - 1 :: -1]
-    if not fills:
-        return [], False
-    held = _held_before(form.chosen(Fill.objects.filter(id__lt=fills[0].id), "order__strategy"))
-    currencies = sorted({_quote(fill.symbol) for fill in fills})
-    return [_report(one, fills, held) for one in currencies], len(newest) > MOST_FILLS
+    paid = _funding(form)
+    held = {}
+    if fills:
+        before = Fill.objects.filter(id__lt=fills[0].id)
+        held = _held_before(form.chosen(before, "order__strategy"))
+    currencies = sorted({_quote(fill.symbol) for fill in fills} | {one.currency for one in paid})
+    return [_report(one, fills, paid, held) for one in currencies], len(newest) > MOST_FILLS
 
 
-def _report(currency: str, fills: Sequence[Booked], held: dict[tuple[str, str], Decimal]) -> Report:
+def _funding(form: TradeFilter) -> list[Paid]:
+    grouped = form.funding().order_by().values_list(*PLACES)
+    return [Paid(*row) for row in grouped.annotate(Sum("amount"))]
+
+
+def _report(
+    currency: str,
+    fills: Sequence[Booked],
+    funding: Sequence[Paid],
+    held: dict[tuple[str, str], Decimal],
+) -> Report:
     mine = [(fill, _traded(fill)) for fill in fills if _quote(fill.symbol) == currency]
+    paid = [one for one in funding if one.currency == currency]
     traded = [trade for _, trade in mine]
     points = performance.curve(traded)
     trips = performance.trips(traded, held)
     return Report(
         currency=currency,
         figures=performance.figures(trips),
-        realised=points[-1].total,
+        realised=points[-1].total if points else Decimal(0),
+        funding=sum((one.amount for one in paid), Decimal(0)),
         drawdown=performance.deepest_drawdown(points),
         line=charts.line(points),
         groups={
-            "Account": _rows(mine, held, lambda fill: fill.account),
-            "Strategy": _rows(mine, held, lambda fill: fill.strategy or carried_out.BY_HAND),
-            "Symbol": _rows(mine, held, lambda fill: fill.symbol),
+            "Account": _rows(mine, paid, held, lambda one: one.account),
+            "Strategy": _rows(
+                mine,
+                paid,
+                held,
+                lambda one: one.strategy or carried_out.BY_HAND,
+                lambda one: one.strategy or SEVERAL,
+            ),
+            "Symbol": _rows(mine, paid, held, lambda one: one.symbol),
         },
     )
 
 
 def _rows(
-    fills: Sequence[tuple[Booked, Traded]], held: dict[tuple[str, str], Decimal], name: Any
+    fills: Sequence[tuple[Booked, Traded]],
+    funding: Sequence[Paid],
+    held: dict[tuple[str, str], Decimal],
+    name: Callable[[Any], str],
+    name_of_paid: Callable[[Paid], str] | None = None,
 ) -> list[Row]:
-    """Best first."""
+    """Best first. ``name`` is what a fill, and funding unless it has another, is added up by."""
     groups: dict[str, list[tuple[Booked, Traded]]] = {}
     for fill, trade in fills:
         groups.setdefault(name(fill), []).append((fill, trade))
+    paid: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for one in funding:
+        paid[(name_of_paid or name)(one)] += one.amount
     rows = []
-    for label, mine in groups.items():
+    for label in {**groups, **paid}:
+        mine = groups.get(label, [])
         figures = performance.figures(performance.trips([trade for _, trade in mine], held))
         fees = sum((_fee(fill) for fill, _ in mine), Decimal(0))
-        rows.append(Row(label, figures, fees, len(mine)))
+        rows.append(Row(label, figures, fees, paid.get(label, Decimal(0)), len(mine)))
     return sorted(rows, key=lambda row: (-row.figures.result, row.name))
 
 
@@ -210,25 +257,50 @@ def _csv(form: TradeFilter) -> StreamingHttpResponse:
 
 
 def _csv_lines(form: TradeFilter) -> Iterator[str]:
+    """Trades and funding payments in the order FKS learned of them."""
     writer = csv.writer(_Echo())
     yield writer.writerow(CSV_COLUMNS)
-    fills = form.fills().order_by("id")
-    for fill in fills.select_related("account", "order__strategy").iterator(chunk_size=1000):
-        yield writer.writerow(
-            [
-                fill.at.isoformat(),
-                fill.account.name,
-                fill.order.strategy.slug if fill.order.strategy else carried_out.BY_HAND,
-                fill.symbol,
-                fill.side,
-                *map(decimal_text, (fill.quantity, fill.price, fill.fee)),
-                _harmless(fill.fee_currency),
-                decimal_text(fill.realised_pnl),
-                _harmless(fill.trade_id),
-                fill.order_id,
-                _harmless(fill.order.broker_order_id),
-            ]
-        )
+    fills = form.fills().order_by("id").select_related("account", "order__strategy")
+    paid = form.funding().order_by("recorded_at", "id").select_related("account", "strategy")
+    lines = heapq.merge(
+        ((fill.recorded_at, _trade_line(fill)) for fill in fills.iterator(chunk_size=1000)),
+        ((one.recorded_at, _funding_line(one)) for one in paid.iterator(chunk_size=1000)),
+        key=lambda line: line[0],
+    )
+    for _, line in lines:
+        yield writer.writerow(line)
+
+
+def _trade_line(fill: Fill) -> list[object]:
+    return [
+        fill.at.isoformat(),
+        fill.account.name,
+        fill.order.strategy.slug if fill.order.strategy else carried_out.BY_HAND,
+        fill.symbol,
+        fill.side,
+        *map(decimal_text, (fill.quantity, fill.price, fill.fee)),
+        _harmless(fill.fee_currency),
+        decimal_text(fill.realised_pnl),
+        _harmless(fill.trade_id),
+        fill.order_id,
+        _harmless(fill.order.broker_order_id),
+        "trade",
+    ]
+
+
+def _funding_line(one: FundingPayment) -> list[object]:
+    return [
+        one.at.isoformat(),
+        one.account.name,
+        one.strategy.slug if one.strategy else SEVERAL,
+        _harmless(one.symbol),
+        *("",) * 4,
+        _harmless(one.currency),
+        decimal_text(one.amount),
+        _harmless(one.payment_id),
+        *("",) * 2,
+        "funding",
+    ]
 
 
 def _harmless(text: str) -> str:

@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from brokers import access
 from brokers.models import Account
 from execution.ids import first_id_at
-from execution.models import Fill, Order, Strategy
+from execution.models import Fill, FundingPayment, Order, Strategy
 
 PERIODS = {"1": "24 hours", "7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
 USUAL = "30"
@@ -73,6 +73,12 @@ class TradeFilter(forms.Form):
         since = self._since()
         fills = Fill.objects.filter(recorded_at__gte=since) if since else Fill.objects.all()
         return self.chosen(fills, "order__strategy")
+
+    def funding(self) -> QuerySet[FundingPayment]:
+        """Payments made in the period."""
+        since = self._since()
+        rows = FundingPayment.objects.all()
+        return self.chosen(rows.filter(at__gte=since) if since else rows, "strategy")
 
     def orders(self) -> QuerySet[Order]:
         """Those made in the period."""

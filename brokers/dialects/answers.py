@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from brokers.errors import QueryFailedError
-from brokers.types import FillReport
+from brokers.types import FillReport, FundingReport
 
 Row = Mapping[str, Any]
 
@@ -76,6 +76,12 @@ def iso_moment(value: Row, name: str) -> datetime:
     if at.tzinfo is None:
         raise QueryFailedError(f"unreadable answer: {name} has no time zone")
     return at.astimezone(UTC)
+
+
+def once(payments: Iterable[FundingReport]) -> tuple[FundingReport, ...]:
+    """``payments`` oldest first, each once: pages may overlap."""
+    known = {one.payment_id: one for one in payments}
+    return tuple(sorted(known.values(), key=lambda one: one.at))
 
 
 def distinct(fills: Iterable[FillReport]) -> tuple[FillReport, ...]:

@@ -19,6 +19,7 @@ from brokers.transport import LooseWire, Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderBook,
     OrderRef,
@@ -78,6 +79,15 @@ class Dialect(ABC):
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         """Positions the venue keeps; none on spot."""
         return ()
+
+    @property
+    def tells_funding(self) -> bool:
+        """Whether ``funding`` can be asked: perpetuals whose payments have a sign that is known."""
+        return False
+
+    def funding(self, client: VenueClient, since: datetime) -> Sequence[FundingReport]:
+        """Funding payments at or after ``since``, oldest first; asked only where they are told."""
+        raise NotSupportedError(f"{self.profile.label} tells no funding payments FKS can read")
 
     def endpoint(self, request: OrderRequest) -> Endpoint:
         """Where the order request must go."""

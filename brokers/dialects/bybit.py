@@ -10,7 +10,17 @@ from typing import Any
 
 from brokers.decimals import plain
 from brokers.dialects import bybit_rows, bybit_stream
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
+from brokers.dialects.answers import (
+    Row,
+    distinct,
+    member,
+    moment,
+    number,
+    once,
+    row,
+    rows,
+    text,
+)
 from brokers.dialects.base import Dialect
 from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import BYBIT_LINEAR, BYBIT_SPOT, Endpoint
@@ -20,6 +30,7 @@ from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderRef,
     OrderReport,
@@ -251,6 +262,26 @@ class BybitLinear(BybitSpot):
             client.call("privatePostV5PositionSetLeverage", **fields)
         if self._leverage(client, market) != self.terms.leverage:
             raise ConfigurationError(f"{self.profile.label} kept another leverage than {said}")
+
+    @property
+    def tells_funding(self) -> bool:
+        return True
+
+    def funding(self, client: VenueClient, since: datetime) -> Sequence[FundingReport]:
+        """From the transaction log, seven days at a time (v5 docs, "Get Transaction Log")."""
+        found: list[Row] = []
+        start, now = since, datetime.now(UTC)
+        while start <= now:
+            end = start + LONGEST_SPAN
+            span = {"startTime": _milliseconds(start), "endTime": _milliseconds(end)}
+            question = "privateGetV5AccountTransactionLog"
+            found += self._pages(
+                client, question, accountType="UNIFIED", type="SETTLEMENT", limit=50, **span
+            )
+            start = end
+        paid = [one for one in found if bybit_rows.amount(one, "funding")]
+        told = [bybit_rows.funding(one, client.symbol_of(text(one, "symbol"))) for one in paid]
+        return once([one for one in told if one.at >= since])
 
     def _leverage(self, client: VenueClient, market: Market) -> Decimal:
         found = self._pages(client, "privateGetV5PositionList", symbol=market["id"])

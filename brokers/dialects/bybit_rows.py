@@ -11,6 +11,7 @@ from brokers.errors import QueryFailedError
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderReport,
     Permissions,
@@ -82,6 +83,17 @@ def position(found: Row, symbol: str) -> PositionReport:
     average = amount(found, "avgPrice")
     quantity = plain(size if side == "Buy" else -size)
     return PositionReport(symbol, quantity, plain(average) if average else None)
+
+
+def funding(found: Row, symbol: str) -> FundingReport:
+    """Bybit's amount is positive when received (v5 docs, "Get Transaction Log")."""
+    return FundingReport(
+        payment_id=text(found, "id"),
+        symbol=symbol,
+        amount=plain(number(found, "funding")),
+        currency=text(found, "currency"),
+        at=moment(found, "transactionTime", per_second=1000),
+    )
 
 
 def balance(currency: str, held: Row) -> BalanceReport:

@@ -15,7 +15,17 @@ from typing import Any
 
 from brokers.decimals import plain
 from brokers.dialects import okx_rows, okx_stream
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, rows, text
+from brokers.dialects.answers import (
+    Row,
+    distinct,
+    member,
+    moment,
+    number,
+    once,
+    row,
+    rows,
+    text,
+)
 from brokers.dialects.base import Dialect
 from brokers.dialects.okx_rows import ALGO
 from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
@@ -26,6 +36,7 @@ from brokers.transport import Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderRef,
     OrderReport,
@@ -314,6 +325,24 @@ class OkxSwap(OkxSpot):
             client.call("privatePostAccountSetLeverage", **fields)
         if self._leverage(client, market) != {wanted}:
             raise ConfigurationError(f"{self.profile.label} kept another leverage than {wanted}")
+
+    @property
+    def tells_funding(self) -> bool:
+        return True
+
+    def funding(self, client: VenueClient, since: datetime) -> Sequence[FundingReport]:
+        """From the account's bills, which OKX lists of three months ("Get bills details")."""
+        begin = int(since.timestamp() * 1000)
+        question = "privateGetAccountBillsArchive"
+        which = {"instType": self.kind, "type": okx_rows.FUNDING, "begin": begin}
+        found = self._pages(client, question, "billId", **which)
+        told = [
+            okx_rows.funding(
+                one, client.symbol_of(text(one, "instId")), client.currency_of(text(one, "ccy"))
+            )
+            for one in found
+        ]
+        return once([one for one in told if one.at >= since])
 
     def _leverage(self, client: VenueClient, market: Market) -> set[Decimal]:
         where = {"instId": market["id"], "mgnMode": self.mode}

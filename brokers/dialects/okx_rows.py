@@ -12,6 +12,7 @@ from brokers.outcome import VenueError
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderReport,
     Permissions,
@@ -22,6 +23,8 @@ from brokers.types import (
 from brokers.venue_client import Market
 
 NOT_FOUND = VenueError(("51603",), "Order does not exist")
+FUNDING = "8"
+"""The type of a bill that is a funding payment."""
 STATUSES = {
     "live": VenueStatus.OPEN,
     "partially_filled": VenueStatus.PARTIALLY_FILLED,
@@ -65,6 +68,18 @@ def report(order: Row, market: Market, fills: Sequence[FillReport]) -> OrderRepo
         filled_quantity=plain(filled * size),
         average_price=plain(average) if filled > 0 and average > 0 else None,
         fills=distinct(fills),
+    )
+
+
+def funding(bill: Row, symbol: str, currency: str) -> FundingReport:
+    """Positive when received. It changes the account's balance, or an isolated position's own."""
+    of_account, of_position = amount(bill, "balChg"), amount(bill, "posBalChg")
+    return FundingReport(
+        payment_id=text(bill, "billId"),
+        symbol=symbol,
+        amount=plain(of_account or of_position),
+        currency=currency,
+        at=moment(bill, "ts", per_second=1000),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from brokers import wire
 from brokers.decimals import plain
 from brokers.dialects import unified_rows as rows
+from brokers.dialects.answers import once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
     CredentialError,
@@ -31,6 +32,7 @@ from brokers.transport import LooseWire, Wire
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderRef,
     OrderReport,
@@ -46,6 +48,7 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 SLIPPAGE = Decimal("0.01")
 """How far from the reference price a market order may reach where it is sent as a limit order."""
+FUNDING_PAGE = 1000
 LOOK_BACK = timedelta(days=1)
 """How far recent orders are scanned where the moment of submission is not known."""
 STOP = "stop-"
@@ -192,6 +195,15 @@ class Unified(Dialect):
         listed = rows.mappings(client.ask("fetch_positions"))
         held = [rows.position(one, client.market(str(one["symbol"]))) for one in listed]
         return [position for position in held if position.quantity]
+
+    @property
+    def tells_funding(self) -> bool:
+        return self.profile.funding
+
+    def funding(self, client: VenueClient, since: datetime) -> Sequence[FundingReport]:
+        """As far as one page reaches; what came later is asked for the next time."""
+        asked = client.ask("fetch_funding_history", None, _milliseconds(since), FUNDING_PAGE)
+        return once(rows.funding(one) for one in rows.mappings(asked))
 
     def instrument(self, market: Market) -> Instrument:
         return rows.instrument(market, self.profile.market_type)

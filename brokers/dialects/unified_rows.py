@@ -14,6 +14,7 @@ from brokers.errors import QueryFailedError
 from brokers.types import (
     BalanceReport,
     FillReport,
+    FundingReport,
     Instrument,
     OrderReport,
     PositionReport,
@@ -121,6 +122,16 @@ def best(book: object, side: str) -> Decimal | None:
     """The first price of one side of an order book."""
     levels = mapping(book).get(side)
     return plain(Decimal(str(levels[0][0]))) if isinstance(levels, list) and levels else None
+
+
+def funding(payment: Mapping[str, Any]) -> FundingReport:
+    return FundingReport(
+        payment_id=text(payment, "id"),
+        symbol=text(payment, "symbol"),
+        amount=plain(number(payment, "amount")),
+        currency=text(payment, "code"),
+        at=moment(payment.get("timestamp")),
+    )
 
 
 def _fill(trade: Mapping[str, Any], market: Market) -> FillReport:

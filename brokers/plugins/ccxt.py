@@ -44,6 +44,7 @@ from brokers.types import (
     Environment,
     ExecutionResult,
     FillReport,
+    FundingReport,
     Health,
     Instrument,
     OrderBook,
@@ -170,6 +171,11 @@ class CcxtPlugin(ExecutionPlugin):
 
     def balances(self) -> Sequence[BalanceReport]:
         return self._ask(self._dialect.balances)
+
+    def funding_since(self, since: datetime) -> Sequence[FundingReport]:
+        if not self._dialect.tells_funding:
+            return super().funding_since(since)
+        return self._ask(lambda c: self._dialect.funding(c, since))
 
     def instrument(self, symbol: str) -> Instrument:
         with self._pool.public() as client:

@@ -25,6 +25,8 @@ from risk.admin.audited import reason_field
 from risk.admin.confirm import Question, ReasonForm, ask
 
 LOOK, CANCEL = "execution.view_order", "execution.change_order"
+TOLD = ("symbol", "side", "quantity", "status", "filled", "average_price", "client_order_id")
+"""What the venue says of an order, in the order it is read."""
 
 
 class AdoptForm(ReasonForm):
@@ -74,7 +76,7 @@ def ask_for_id(request: HttpRequest, order: Order) -> HttpResponse:
     try:
         row = commands.adopt(order, named, form.cleaned_data["reason"])
     except commands.Conflict as conflict:
-        messages.error(request, f"Not adopted: {conflict.detail}.")
+        messages.error(request, f"Not adopted, {conflict.get_codes()}: {conflict.detail}.")
         return HttpResponseRedirect(back)
     return HttpResponseRedirect(reverse("admin:adoption", args=[row.pk]))
 
@@ -142,4 +144,5 @@ def _lines(row: Adoption) -> list[Beside]:
         "quantity": decimal_text(order.quantity),
         "client_order_id": order.client_order_id,
     }
-    return [Beside(name.replace("_", " "), ours.get(name, ""), told[name]) for name in told]
+    shown = [name for name in TOLD if name in told]  # the database has an order of its own
+    return [Beside(name.replace("_", " "), ours.get(name, ""), told[name]) for name in shown]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
-from brokers.display import moment_column, number_column
-from execution.models import Position
+from brokers.display import EMPTY, moment_column, money, number_column
+from brokers.fields import MoneyField
+from brokers.models import Instrument
+from brokers.types import Environment
+from execution.marks import TOO_OLD
+from execution.models import FundingPayment, Position
 
+NOT_KNOWN = "not known"
 _COLUMNS = (
     "symbol",
     "account",
@@ -25,6 +33,8 @@ _COLUMNS = (
     number_column("average_price"),
     number_column("realised_pnl", "realised P&L", signed=True),
     number_column("fees"),
+    number_column("funding", signed=True),
+    "unrealised",
     moment_column("updated_at", "updated"),
 )
 
@@ -55,11 +65,41 @@ class PositionAdmin(ReadOnlyAdmin):
     fields = (*_COLUMNS, "orders_link")
     readonly_fields = (*_COLUMNS, "orders_link")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        here = {"account": OuterRef("account"), "symbol": OuterRef("symbol")}
+        paid = FundingPayment.objects.filter(**here).order_by().values("account")
+        total = Subquery(paid.annotate(total=Sum("amount")).values("total"))
+        nothing = Value(Decimal(0), output_field=MoneyField())
+        priced = Instrument.objects.filter(**here)
+        rows = (
+            super()
+            .get_queryset(request)
+            .annotate(
+                funding=Coalesce(total, nothing),
+                last_price=Subquery(priced.values("last_price")[:1]),
+                last_price_at=Subquery(priced.values("last_price_at")[:1]),
+            )
+        )
+        return cast("QuerySet[Any]", rows)
+
     @display(description="direction")
     def direction(self, position: Position) -> str:
         if not position.quantity:
             return "flat"
         return "long" if position.quantity > 0 else "short"
+
+    @display(description="unrealised P&L")
+    def unrealised(self, position: Any) -> SafeString | str:
+        """At the latest price FKS knows, if it is not too old."""
+        if not position.quantity:
+            return EMPTY
+        price, at = position.last_price, position.last_price_at
+        if price is None or at is None or position.average_price is None:
+            return NOT_KNOWN
+        rehearses = position.account.environment == Environment.DRY_RUN
+        if not rehearses and at < timezone.now() - TOO_OLD:
+            return NOT_KNOWN
+        return money(position.quantity * (price - position.average_price))
 
     @display(description="orders")
     def orders_link(self, position: Position) -> SafeString:

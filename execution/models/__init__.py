@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from execution.models.adoptions import Adoption
 from execution.models.alarms import Alarm
+from execution.models.funding import FundingPayment
 from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
     COUNTED,
@@ -30,6 +31,7 @@ __all__ = [
     "Alarm",
     "Difference",
     "Fill",
+    "FundingPayment",
     "Heartbeat",
     "IdempotencyKey",
     "Order",

@@ -24,6 +24,9 @@ class Position(models.Model):
     average_price = MoneyField(null=True, blank=True)
     realised_pnl = MoneyField(default=Decimal(0))
     fees = MoneyField(default=Decimal(0), help_text="Counted in the quote asset.")
+    first_fill_id = models.BigIntegerField(
+        null=True, editable=False, help_text="The first fill since it was flat."
+    )
     updated_at = models.DateTimeField()
 
     class Meta:

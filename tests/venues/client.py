@@ -174,6 +174,10 @@ class VenueControl:
         """Keep a long and a short position per symbol apart, where the venue trades contracts."""
         self._post("hedge_mode", venue=venue, hedged=hedged)
 
+    def pay_funding(self, venue: str, symbol: str, amount: str, at: int) -> None:
+        """A funding payment in the venue's own symbol, positive when received, at a time in ms."""
+        self._post("funding", venue=venue, symbol=symbol, amount=amount, at=at)
+
     def set_market_hours(self, venue: str, *, is_open: bool) -> None:
         """Open or close the market; orders placed while it is closed wait."""
         self._post("market_hours", venue=venue, open=is_open)

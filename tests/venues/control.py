@@ -83,6 +83,7 @@ class Control:
             "keys": self._keys,
             "id_rule": self._id_rule,
             "hedge_mode": self._hedge_mode,
+            "funding": self._funding,
             "market_hours": self._market_hours,
             "reset": self._reset,
         }
@@ -215,6 +216,13 @@ class Control:
         if not hasattr(venue, "hedged"):
             raise ValueError(f"{venue.name} has no positions")
         venue.hedged = bool(payload["hedged"])
+        return {}
+
+    def _funding(self, payload: Payload) -> object:
+        venue = self._venue(payload)
+        if not hasattr(venue, "pay_funding"):
+            raise ValueError(f"{venue.name} has no funding")
+        venue.pay_funding(payload["symbol"], payload["amount"], int(payload["at"]))
         return {}
 
     def _market_hours(self, payload: Payload) -> object:

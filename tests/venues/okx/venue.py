@@ -62,6 +62,7 @@ class Okx(Venue):
         self.clock = clock
         self.ledger = Ledger(HOUSES[kind], clock, id_rule)
         self.hedged = False
+        self.funding: list[dict[str, str]] = []
         self.leverage: dict[tuple[str, str], str] = {}
         key = Credential(OKX_KEYS[kind], OKX_SECRET, permissions=self.default_permissions())
         key.passphrase = OKX_PASSPHRASE
@@ -81,6 +82,7 @@ class Okx(Venue):
             ("GET", "account/leverage-info"): Route(self._leverage_info, query, READ),
             ("POST", "account/set-leverage"): Route(self._set_leverage, query, TRADE),
             ("GET", "account/positions"): Route(self._positions, query, READ),
+            ("GET", "account/bills-archive"): Route(self._bills, query, READ),
             ("GET", "trade/order"): Route(self._order, query, READ),
             ("GET", "trade/orders-pending"): Route(self._pending, query, READ),
             ("GET", "trade/order-algo"): Route(self._algo, query, READ),
@@ -262,6 +264,25 @@ class Okx(Venue):
                 side = "long" if self.hedged else "net"
                 rows.append(row | {"pos": text(held / unit(SWAP, item)), "posSide": side})
         return result(*rows)
+
+    def pay_funding(self, symbol: str, amount: str, at: int) -> None:
+        """Every second one is of an isolated position, whose own balance it changes."""
+        number = len(self.funding)
+        own, other = ("balChg", "posBalChg") if number % 2 == 0 else ("posBalChg", "balChg")
+        bill = {"instId": symbol, "instType": SWAP, "ccy": "USDT", "type": "8", "ts": str(at)}
+        self.funding.append(bill | {"billId": str(1000 + number), own: amount, other: "0"})
+
+    def _bills(self, request: Request) -> Answer:
+        params = request.params
+        older = int(params.get("after", 1 << 62))
+        found = [
+            row
+            for row in reversed(self.funding)
+            if row["type"] == params.get("type", row["type"])
+            and int(row["ts"]) >= int(params.get("begin", 0))
+            and int(row["billId"]) < older
+        ]
+        return result(*found[: int(params.get("limit", 100))])
 
     def _named(self, request: Request, by: dict[str, Callable[[Order], str]]) -> Order:
         """The newest visible order the request names; raises OkxError."""
