@@ -175,8 +175,9 @@ def quote(answer: Row, symbol: str) -> Quote:
 
 
 def best_prices(answer: Row, symbol: str) -> OrderBook:
-    """Of a snapshot, sizes in shares as Alpaca tells them since November 2025; where a feed still
-    counts in round lots there is more than is shown. Raises QuoteUnavailableError.
+    """Of a snapshot, sizes in shares (docs.alpaca.markets, changelog of 2025-10-30: CTA/UTP bid and ask
+    size); where a feed still counts in round lots more is offered than this. Raises
+    QuoteUnavailableError.
     """
     best = row(answer, "latestQuote")
     sizes = (number(best, "bs"), number(best, "as"))
