@@ -200,7 +200,9 @@ class CcxtPlugin(ExecutionPlugin):
         return [_candle(row) for row in rows]
 
     def order_stream(self) -> OrderStream:
-        if self._rehearses or not self._profile.stream:
+        if self._rehearses:
+            raise NotSupportedError("a dry-run account has no orders at the exchange to follow")
+        if not self._profile.stream:
             raise NotSupportedError(
                 f"{self._profile.label} has no order stream that is proven; it is polled"
             )

@@ -433,13 +433,20 @@ def test_who_cannot_be_followed_is_told_why(name: str, said: str) -> None:
 
 
 @pytest.mark.django_db
-def test_an_exchange_whose_stream_nobody_has_proven_has_none() -> None:
+@pytest.mark.parametrize(
+    ("exchange", "environment", "said"),
+    [
+        ("gate", "sandbox", "Gate spot has no order stream that is proven; it is polled"),
+        ("kraken", "dry_run", "a dry-run account has no orders at the exchange to follow"),
+    ],
+)
+def test_what_has_no_stream_says_so(exchange: str, environment: str, said: str) -> None:
     made = create_account(
-        "gate",
+        "quiet",
         broker="ccxt",
-        environment="sandbox",
-        options={"exchange": "gate"},
-        credentials={"api_key": "key", "api_secret": "secret"},
+        environment=environment,
+        options={"exchange": exchange},
+        credentials={"api_key": "key", "api_secret": "c2VjcmV0"},
     )
-    with pytest.raises(NotSupportedError, match="Gate spot has no order stream"):
+    with pytest.raises(NotSupportedError, match=said):
         plugin_for(made).order_stream()
