@@ -119,8 +119,8 @@ def test_a_short_wait_is_waited(shared: redis.Redis) -> None:
         time.sleep(seconds)
 
     asked = Limiter(uuid.uuid4().hex, quick, "k", Buckets(lambda: shared), nap)
-    assert [asked.wait(Purpose.READ, "GET", "/x") for _ in range(9)] == [0] * 9
-    assert naps
+    while not naps:  # as many as come before a slow machine's bucket is empty
+        assert asked.wait(Purpose.READ, "GET", "/x") == 0
     assert all(0 < nap <= 0.2 for nap in naps)
 
 

@@ -57,7 +57,7 @@ def test_a_naked_position_and_an_order_that_needs_an_operator_are_told_in_time(
         venue.control.queue_faults(REFUSED)
         venue.control.set_price("binance", "BTC/USDT", 58900, 0)
         naked_at = eventually(
-            lambda: receiver.told_at("position without its stop"), seconds=30, what="the alarm"
+            lambda: receiver.told_at("position without its stop"), seconds=60, what="the alarm"
         )
         ((filled_at,),) = product.rows(FILLED_AT)
         record_property("naked position told after, s", round(naked_at - filled_at, 2))
@@ -66,10 +66,10 @@ def test_a_naked_position_and_an_order_that_needs_an_operator_are_told_in_time(
         venue.control.set_fault_rates(SILENT)
         venue.control.queue_faults(LOST)
         product.post(path, {"symbol": "ETHUSDT", "action": "buy", "quantity": "0.1"})
-        eventually(lambda: product.rows(UNKNOWN) == [(1,)], seconds=15, what="an unknown order")
+        eventually(lambda: product.rows(UNKNOWN) == [(1,)], seconds=60, what="an unknown order")
         product.rows(SILENT_FOR_LONG)
         told_at = eventually(
-            lambda: receiver.told_at("Needs operator"), seconds=30, what="the other alarm"
+            lambda: receiver.told_at("Needs operator"), seconds=60, what="the other alarm"
         )
         ((moved_at,),) = product.rows(MOVED_AT)
         record_property("needs operator told after, s", round(told_at - moved_at, 2))

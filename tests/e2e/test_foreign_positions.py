@@ -87,7 +87,7 @@ def test_it_blocks_its_symbol_until_an_operator_has_it_flattened_or_adopted(
         product.within(RESOLVE.format(how="ask_flatten"))
         eventually(
             lambda: product.rows(STATES) == [("flattened",)] and len(product.rows(HELD)) == 1,
-            seconds=15,
+            seconds=60,
             what="the foreign position closed at the venue",
         )
         last = venue.control.ledger("oanda").orders[-1]
@@ -102,7 +102,7 @@ def test_it_blocks_its_symbol_until_an_operator_has_it_flattened_or_adopted(
         trade_by_hand(venue, "JP225_USD", "-2")
         eventually(
             lambda: product.within(COMPARE) == [["JP225/USD", "0", "-2"]],
-            seconds=15,
+            seconds=60,
             what="the foreign short found",
         )
         product.within(RESOLVE.format(how="adopt"))

@@ -84,7 +84,7 @@ def test_a_share_is_bought_and_sold_at_schwab_once_somebody_has_logged_in(tmp_pa
             lambda: (
                 [one.type for one in venue.control.ledger("schwab").orders] == ["market", "stop"]
             ),
-            seconds=20,
+            seconds=60,
             what="the stop loss at the venue",
         )
 
@@ -102,7 +102,7 @@ def test_a_share_is_bought_and_sold_at_schwab_once_somebody_has_logged_in(tmp_pa
         _, closed = product.post(path, {"symbol": "AAPL", "action": "close", "id": "3"}, WAIT)
         eventually(
             lambda: query(product, "Position.objects.get().quantity") == "Decimal('0')",
-            seconds=30,
+            seconds=60,
             what=f"the position closed, after {closed}",
         )
         assert query(product, "Difference.objects.count()") == "0"

@@ -127,7 +127,7 @@ def test_killed_workers_lose_no_alert_and_double_no_order(
 
 
 def _kill_worker(product: Product) -> None:
-    for worker in eventually(product.workers, seconds=20, what="a worker to kill"):
+    for worker in eventually(product.workers, seconds=60, what="a worker to kill"):
         worker.kill()
 
 
@@ -206,7 +206,7 @@ def test_a_share_is_bought_and_sold_at_alpaca(venue: RunningVenue, product: Prod
     assert _held(product, "alpaca") == "Decimal('3')"
     eventually(
         lambda: [one.type for one in venue.control.ledger("alpaca").orders] == ["market", "stop"],
-        seconds=20,
+        seconds=60,
         what="the stop loss at the venue",
     )
     assert product.manage("check_account", "alpaca")["healthy"] is True
@@ -219,7 +219,7 @@ def test_a_share_is_bought_and_sold_at_alpaca(venue: RunningVenue, product: Prod
             [one.status for one in venue.control.ledger("alpaca").orders]
             == ["filled", "canceled", "filled"]
         ),
-        seconds=20,
+        seconds=60,
         what="the stop loss canceled",
     )
     assert query(product, "Difference.objects.filter(account__name='alpaca').count()") == "0"
@@ -258,7 +258,7 @@ def test_a_currency_is_sold_short_and_bought_back_at_oanda(
     found = "Order.objects.filter(account__broker='oanda', role='stop_loss', state='open').count()"
     eventually(
         lambda: query(product, found) == "1",
-        seconds=20,
+        seconds=60,
         what="the stop loss that left with the entry found at the venue",
     )
     types = [one.type for one in venue.control.ledger("oanda").orders]
@@ -273,7 +273,7 @@ def test_a_currency_is_sold_short_and_bought_back_at_oanda(
             [one.status for one in venue.control.ledger("oanda").orders]
             == ["filled", "canceled", "filled"]
         ),
-        seconds=20,
+        seconds=60,
         what="the stop loss canceled",
     )
     assert query(product, "Difference.objects.filter(account__name='oanda').count()") == "0"
@@ -323,7 +323,7 @@ def test_an_order_whose_answer_is_lost_is_found_and_not_sent_again(
 
     eventually(
         lambda: query(product, f"{orders}.filter(state='filled').count()") == "1",
-        seconds=30,
+        seconds=60,
         what="the lost order found",
     )
     assert len(venue.control.ledger("binance").orders) == 1
@@ -342,7 +342,7 @@ def _eventually_filled(product: Product, order_id: str, state: str, quantity: st
             )
             == wanted
         ),
-        seconds=15,
+        seconds=60,
         what=f"the order {state}",
     )
 

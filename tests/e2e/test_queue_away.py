@@ -180,7 +180,7 @@ def test_messages_that_come_twice_or_hours_late_change_nothing(
     assert product.post(path, guarded, wait)[1]["status"] == "executed"
     limit = resting | {"order_type": "limit", "price": "2500"}
     assert product.post(path, limit, wait)[1]["status"] == "working"
-    eventually(lambda: len(at_venue(venue)) == 3, seconds=15, what="the stop at the venue")
+    eventually(lambda: len(at_venue(venue)) == 3, seconds=60, what="the stop at the venue")
 
     for worker in paused:
         worker.suspend()
@@ -194,7 +194,7 @@ def test_messages_that_come_twice_or_hours_late_change_nothing(
         worker.resume()
     undecided = "SELECT count(*) FROM execution_signal WHERE state = 'received'"
     eventually(
-        lambda: product.rows(undecided) == [(0,)], seconds=15, what="the late alerts decided"
+        lambda: product.rows(undecided) == [(0,)], seconds=60, what="the late alerts decided"
     )
     assert product.rows(WHAT_BECAME_OF_LATE) == [("expired", "STALE")]
     book, dispositions, ledger = product.rows(BOOK), product.rows(DISPOSITIONS), at_venue(venue)
@@ -203,7 +203,7 @@ def test_messages_that_come_twice_or_hours_late_change_nothing(
         for message in messages * 3:
             client.lpush(name, message)
     product.within(LATE.format(hours=HOURS))
-    eventually(lambda: has_drained(client), seconds=15, what="the old messages worked off")
+    eventually(lambda: has_drained(client), seconds=60, what="the old messages worked off")
     time.sleep(1)
 
     assert at_venue(venue) == ledger

@@ -59,6 +59,7 @@ def find(product: Product, words: tuple[str, ...]) -> psutil.Process | None:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(300)
 class TestRunning:
     def test_a_second_run_on_the_same_directory_is_refused(self, product: Product) -> None:
         second = subprocess.run(
@@ -92,10 +93,10 @@ class TestRunning:
         victim.kill()
         eventually(
             lambda: (now := find(product, words)) is not None and now.pid != victim.pid,
-            seconds=30,
+            seconds=90,
             what=f"{words} again",
         )
-        eventually(lambda: is_ready(product), seconds=30, what="ready again")
+        eventually(lambda: is_ready(product), seconds=90, what="ready again")
 
     def test_commands_in_another_terminal_find_the_web_server(self, product: Product) -> None:
         created = product.manage("add_strategy", "elsewhere", "--accounts", "paper")
@@ -110,11 +111,12 @@ class TestRunning:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(300)
 def test_killing_up_ends_everything_and_it_starts_again(tmp_path: Path) -> None:
     with running_product(tmp_path / "var") as product:
         (up,) = product.running("up")
         up.kill()
-        eventually(lambda: len(product.processes()) <= 1, seconds=30, what="all gone")
+        eventually(lambda: len(product.processes()) <= 1, seconds=90, what="all gone")
         product.kill_everything()
         product.start()
         assert is_ready(product)
@@ -123,6 +125,7 @@ def test_killing_up_ends_everything_and_it_starts_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     product = Product(tmp_path / "var")
