@@ -7,7 +7,6 @@ rows, order by order, with the judge of tests/chaos; then the backup made under 
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
@@ -15,12 +14,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.drill import stores as engines
 from tests.drill.hosts import ROLES
-from tests.drill.shape import SETTLE, Shape, manage, say
+from tests.drill.shape import SETTLE, Shape, directory, manage, parsed, say
 from tests.e2e.product import eventually, free_port
 
 
@@ -114,8 +111,10 @@ class Drill(Shape):
         eventually(lambda: not doubted.exists(), seconds=SETTLE, what="doubts are settled")
         self.reconcile()
         wrong = []
-        if self.at_the_venues() != before:
-            wrong.append("something was sent after the restore")
+        now = self.at_the_venues()
+        for client_id in sorted(now.keys() | before.keys()):
+            if now.get(client_id) != before.get(client_id):
+                wrong.append(f"sent after the restore: {self.story(client_id)}")
         state = TradingState.objects.get(scope="global").state
         if state != TradingState.State.HALTED:
             wrong.append(f"trading is {state} after the restore")
@@ -129,6 +128,17 @@ class Drill(Shape):
         say(f"restored {answer['rows']} rows: {len(later)} orders came later, {shown} differences")
         return wrong
 
+    def story(self, client_id: str) -> str:
+        """The order with this id, and what its journal says."""
+        from execution.models import Order
+
+        orders = {one.client_order_id: one for one in Order.objects.select_related("account")}
+        order = orders.get(client_id)
+        if order is None:
+            return f"{client_id}, which is not in the book"
+        rows = [f"{row.at:%H:%M:%S} {row} {row.detail}" for row in order.journal.all()]
+        return f"{order} ({order.role}, {order.state}): {'; '.join(rows)}"
+
     def watched(self) -> list[str]:
         """Targets Prometheus does not reach, in the end."""
         url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/targets?state=active"
@@ -140,17 +150,12 @@ class Drill(Shape):
 
 def main() -> int:
     """Exit status 1 when anything was lost, doubled or wrong; 2 when a program is missing."""
-    parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
-    parser.add_argument("--orders", type=int, default=400)
-    parser.add_argument("--rate", type=float, default=4, help="alerts per second")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = parsed("python -m tests.drill", __doc__, orders=400)
     if lacks := engines.missing():
         say(f"not installed here: {', '.join(lacks)}")
         return 2
     with ExitStack() as stack:
-        var = Path(stack.enter_context(TemporaryDirectory(prefix="fks-drill-")))
-        var.chmod(0o755)
+        var = directory(stack, options.logs)
         drill = Drill(var, options, stack)
         drill.bring_up()
         drill.watch()

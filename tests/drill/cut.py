@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import time
@@ -19,7 +18,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,7 +25,7 @@ from tests.chaos.plan import BINANCE
 from tests.drill import network
 from tests.drill import stores as engines
 from tests.drill.hosts import Host
-from tests.drill.shape import Shape, say
+from tests.drill.shape import Shape, directory, say
 from tests.e2e.product import eventually
 
 if TYPE_CHECKING:
@@ -269,12 +267,7 @@ def main() -> int:
         return NOT_PERMITTED
     network.own_network("tests.drill.cut")
     with ExitStack() as stack:
-        var = Path(stack.enter_context(TemporaryDirectory(prefix="fks-drill-")))
-        var.chmod(0o755)
-        if options.logs:
-            options.logs.mkdir(parents=True, exist_ok=True)
-            copy = lambda: [shutil.copy(log, options.logs) for log in var.glob("*.log")]  # noqa: E731
-            stack.callback(copy)
+        var = directory(stack, options.logs)
         drill = Cut(var, options, stack, network.ADDRESS)
         drill.bring_up()
         wrong = drill.play()

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.plan import Planner
@@ -47,6 +49,28 @@ def manage(*arguments: str) -> Any:
     with suppress(json.JSONDecodeError):
         return json.loads(done.stdout)
     return done.stdout
+
+
+def parsed(program: str, description: str | None, *, orders: int) -> argparse.Namespace:
+    """What was asked for on the command line; ``orders`` unless told otherwise."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--orders", type=int, default=orders)
+    parser.add_argument("--rate", type=float, default=4, help="alerts per second")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--logs", type=Path, help="a directory that gets everybody's log in the end"
+    )
+    return parser.parse_args()
+
+
+def directory(stack: ExitStack, logs: Path | None) -> Path:
+    """What all of it may write in; removed in the end, when ``logs`` has got everybody's log."""
+    var = Path(stack.enter_context(TemporaryDirectory(prefix="fks-drill-")))
+    var.chmod(0o755)
+    if logs:
+        logs.mkdir(parents=True, exist_ok=True)
+        stack.callback(lambda: [shutil.copy(log, logs) for log in var.glob("*.log")])
+    return var
 
 
 class Shape:
