@@ -23,6 +23,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
+from execution.differences import blocks_entries
 from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
@@ -137,7 +138,7 @@ def _aligned(case: _Case) -> NextStep:
         return every_stop
     stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
     _note_coverage(case, stop)
-    if _is_suspended(plan):
+    if _is_suspended(plan) or _is_doubted(plan):
         return NextStep()
     return _with_stop_at(case, stop)
 
@@ -219,6 +220,18 @@ def cannot_align(account: Account, symbol: str, why: str) -> None:
     naked = plans.filter(stop_price__isnull=False)
     naked.update(detail=f"the position cannot be guarded: {why}")
     naked.filter(naked_since=None).update(naked_since=now)
+
+
+def _is_doubted(plan: Protection) -> bool:
+    """Whether a restored book has still to be compared with the venue: a stop placed since the backup
+    may rest there, and a second one would sell twice.
+    """
+    if plan.is_doubted:
+        compared = plan.account.reconciled_at is not None
+        plan.is_doubted = not compared or bool(blocks_entries(plan.account_id, plan.symbol))
+    if plan.is_doubted and plan.naked_since is not None:
+        plan.detail += "; after a restore none is placed before the books agree"
+    return plan.is_doubted
 
 
 def _may_place(plan: Protection) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from brokers.models import Account
-from execution.models import Heartbeat, Order, Signal
+from execution.models import Heartbeat, Order, Protection, Signal
 from execution.states import HELD, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, switch
@@ -36,6 +36,8 @@ def hold_everything(made_at: str) -> Held:
     reason = f"restored from a backup of {made_at}: compare the books before trading resumes"
     Heartbeat.objects.all().delete()
     accounts = Account.objects.update(reconciled_at=None)
+    # The venue may hold a stop that was placed since, or the position no more.
+    Protection.objects.filter(is_active=True).update(is_doubted=True)
     orders = _doubt_orders()
     signals = Signal.objects.filter(state=SignalState.RECEIVED).update(
         state=SignalState.EXPIRED,

@@ -104,6 +104,11 @@ class Protection(models.Model):
     guard_again_at = models.DateTimeField(
         null=True, blank=True, help_text="Refusals before this moment no longer count."
     )
+    is_doubted = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Restored from a backup: no stop is placed before the books agree.",
+    )
     detail = models.TextField(blank=True)
 
     class Meta:

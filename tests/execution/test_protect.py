@@ -13,10 +13,10 @@ import time_machine
 from django.utils import timezone
 
 from brokers.errors import ConfigurationError, QueryFailedError
-from brokers.models import Instrument
+from brokers.models import Account, Instrument
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import alarms, arming, fills, halting, protect, tasks, winding_down
-from execution.models import Alarm, Order, Position, Signal, Strategy
+from execution import alarms, arming, fills, halting, protect, restored, tasks, winding_down
+from execution.models import Alarm, Difference, Order, Position, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import TradingState
@@ -413,6 +413,90 @@ def test_a_halt_does_not_stop_a_stop_loss(desk: Desk) -> None:
     halt()
     desk.fills(entry, part(1, "0.01"))
     assert desk.guarded() == [("0.01", "58000")]
+
+
+class TestAfterARestore:
+    """The book is older than the venue: a stop that was placed since may rest there."""
+
+    @pytest.fixture
+    def unguarded(self, desk: Desk, clock: time_machine.Coordinates) -> Desk:
+        """Restored, and the stop the book knows is canceled at the venue."""
+        desk.buy()
+        (stop,) = desk.live()
+        restored.hold_everything("2026-01-01")
+        desk.ends(stop, VenueStatus.CANCELED)
+        clock.shift(3)
+        return desk
+
+    def agree(self, desk: Desk) -> None:
+        Account.objects.update(reconciled_at=timezone.now())
+
+    def differ(self, desk: Desk) -> Difference:
+        now = timezone.now()
+        difference: Difference = Difference.objects.create(
+            account=desk.plan().account, kind=Difference.Kind.FOREIGN_ORDER, symbol=SYMBOL, key="7",
+            first_seen_at=now, last_seen_at=now,
+        )  # fmt: skip
+        return difference
+
+    def test_no_stop_is_placed_before_the_account_was_compared(self, unguarded: Desk) -> None:
+        unguarded.guard()
+
+        assert unguarded.guarded() == []
+        assert unguarded.plan().naked_since is not None
+        assert unguarded.plan().detail == (
+            "0.01 of 0.01 has no stop at the venue; "
+            "after a restore none is placed before the books agree"
+        )
+
+    def test_none_while_the_books_differ(
+        self, unguarded: Desk, clock: time_machine.Coordinates
+    ) -> None:
+        self.agree(unguarded)
+        difference = self.differ(unguarded)
+        unguarded.guard()
+        assert unguarded.guarded() == []
+
+        difference.delete()
+        clock.shift(3)
+        unguarded.guard()
+        assert unguarded.guarded() == [("0.01", "58000")]
+        assert not unguarded.plan().is_doubted
+
+    def test_where_they_agree_the_position_is_guarded_at_once(self, unguarded: Desk) -> None:
+        self.agree(unguarded)
+        unguarded.guard()
+
+        assert unguarded.guarded() == [("0.01", "58000")]
+
+    def test_books_that_agreed_once_are_doubted_no_more(self, desk: Desk) -> None:
+        desk.buy()
+        restored.hold_everything("2026-01-01")
+        self.agree(desk)
+        desk.guard()
+
+        assert not desk.plan().is_doubted
+        assert desk.guarded() == [("0.01", "58000")]
+
+    def test_meanwhile_a_stop_stays_where_it_is(self, desk: Desk) -> None:
+        desk.buy()
+        restored.hold_everything("2026-01-01")
+        Protection.objects.update(stop_price=Decimal(59000))
+        desk.guard()
+
+        assert desk.guarded() == [("0.01", "58000")]
+        assert desk.script.canceled == []
+
+    def test_a_difference_of_another_day_keeps_no_stop_away(
+        self, desk: Desk, clock: time_machine.Coordinates
+    ) -> None:
+        desk.buy()
+        self.differ(desk)
+        desk.ends(desk.live()[0], VenueStatus.CANCELED)
+        clock.shift(3)
+        desk.guard()
+
+        assert desk.guarded() == [("0.01", "58000")]
 
 
 def test_an_exit_denied_by_a_halt_takes_no_stop_off(desk: Desk) -> None:
