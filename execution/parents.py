@@ -28,6 +28,7 @@ from risk.types import ReasonCode, Refusal
 
 ZERO = Decimal(0)
 BATCH = 200
+WAITS_FOR_OTHERS = "other exits under way are to take off all that is held"
 _RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 _ENDS = {
     ReasonCode.VENUE_REJECTED: Event.REJECT,
@@ -219,10 +220,11 @@ def left_of(parent: Order, slices: Sequence[Order]) -> Decimal:
 
 def fit_to_position(parent: Order) -> None:
     """Have the latest slices of an exit cancelled that could sell more than is held by now: a stop may
-    have filled, or somebody have sold elsewhere. What is left is divided anew.
+    have filled, or somebody have sold elsewhere. What is left is divided anew. Where other exits are
+    to sell all of it, the plan says that it waits for them.
     """
     with transaction.atomic():
-        SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
+        plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
         # Asked before the slices: one that fills in between is not taken for too much.
         held = held_against(parent)
         alive = slices_of(parent, alive=True)
@@ -235,3 +237,5 @@ def fit_to_position(parent: Order) -> None:
             too_much.append(one.pk)
         rows = Order.objects.filter(pk__in=too_much, cancel_reason="")
         cancels.want(rows, ReasonCode.REPLACED, "the position has become smaller")
+        if not alive and plan.next_at and not left_for(parent):
+            SlicePlan.objects.filter(pk=plan.pk).update(detail=WAITS_FOR_OTHERS)

@@ -12,8 +12,8 @@ import time_machine
 
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
-from execution import closable, halting, parents, tasks
-from execution.models import Order, Position, Signal, Strategy
+from execution import closable, commands, halting, parents, tasks
+from execution.models import Order, Position, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
 from risk import switch
 from risk.models import TradingState
@@ -21,7 +21,7 @@ from risk.types import ReasonCode
 from tests.brokers.scripted import CAPABILITIES, Script, trade
 from tests.execution.guarding import Desk, clock, desk
 from tests.execution.trading import process, send
-from tests.factories import OrderFactory, RouteFactory
+from tests.factories import OrderFactory, RouteFactory, UserFactory
 
 __all__ = ["clock", "desk"]
 pytestmark = pytest.mark.django_db
@@ -252,6 +252,33 @@ def test_a_sized_sale_goes_beside_it_and_both_sell_what_is_held_once(
     assert not working(leaver.script)
 
 
+def test_it_waits_while_another_exit_is_to_sell_everything(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    Strategy.objects.update(allowed_executions="whole")
+    resting = exit_of(leaver.send("sell", quantity="0.1", execution="whole", **LIMIT))
+    parent = exit_of(leaver.send("sell", quantity="0.05"))
+    later(clock, 1)
+    assert (resting.state, stands(parent), slices()) == (S.OPEN, (S.SLICING, ""), [])
+    assert SlicePlan.objects.get().detail == parents.WAITS_FOR_OTHERS
+    leaver.ends(resting, VenueStatus.CANCELED)
+    later(clock, 1)
+    assert quantities() == ["0.01"]
+    assert SlicePlan.objects.get().detail == ""
+
+
+def test_a_person_agrees_to_the_exit_as_a_whole(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    Strategy.objects.update(needs_approval=True, exits_need_approval=True)
+    parent = exit_of(leaver.send("close"))
+    assert (parent.state, leaver.guarded()) == (S.AWAITING_APPROVAL, [("0.1", "58000")])
+    commands.decide_on_order(parent, UserFactory.create(is_superuser=True), approve=True, note="")
+    later(clock, 1)
+    assert stands(parent) == (S.SLICING, "")
+    assert (leaver.held(), leaver.guarded()) == (D("0.08"), [("0.08", "58000")])
+
+
 # --- what never waits for slices ------------------------------------------------------------------
 
 
@@ -317,6 +344,16 @@ def test_what_fks_closes_itself_goes_out_whole(leaver: Desk, alert: dict[str, st
     own = send(leaver.strategy, "close", auth="own", account=leaver.account.name, **alert)
     process(own)
     assert exit_of(own).state == S.FILLED
+
+
+def test_a_position_without_its_stop_is_closed_over_the_slices(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = exit_of(leaver.send("close"))
+    process(send(leaver.strategy, "close", auth="own", account=leaver.account.name))
+    later(clock, 1)
+    assert stands(parent) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    assert (leaver.held(), sold(leaver.script)) == (0, D("0.1"))
 
 
 def test_a_target_reached_meanwhile_leaves_the_close_alone(
