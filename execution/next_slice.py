@@ -94,6 +94,13 @@ def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
     return protect.suspend(parent.account, parent.symbol) if _locks(parent) else ()
 
 
+def _is_in_the_way(parent: Order) -> bool:
+    """Whether a stop still holds the coins the next slice of an exit needs."""
+    if not parent.is_exit or not _locks(parent):
+        return False
+    return bool(protect.live_stops(parent.account_id, parent.symbol))
+
+
 def _locks(parent: Order) -> bool:
     """Whether a stop keeps the coins it would sell; not known of a venue without a plugin now."""
     try:
@@ -167,11 +174,7 @@ def _start(parent: Order) -> Order | None:
         slices = parents.slices_of(parent)
         if not parents.is_due(parent, plan) or any(map(parents.has_failed, slices)):
             return None
-        if (
-            parent.is_exit
-            and _locks(parent)
-            and protect.live_stops(parent.account_id, parent.symbol)
-        ):
+        if _is_in_the_way(parent):
             return None
         left = parents.left_of(parent, slices)
         try:
