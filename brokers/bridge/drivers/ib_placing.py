@@ -119,24 +119,21 @@ class Placing:
         if not stops:
             return verdict
         stop = stops[0]
-        if verdict is None:
-            return await self._without_stop(session, entry, stop)
-        if verdict.outcome is Outcome.ACCEPTED:
-            is_whole = entry.trade.fills or stop.verdict is not None
-            return verdict if is_whole else None
+        if entry.trade.fills:
+            return verdict
+        if verdict is None or verdict.outcome is Outcome.ACCEPTED:
+            refused = stop.verdict is not None and stop.verdict.outcome is Outcome.REJECTED
+            if refused:
+                return await self._taken_back(session, entry, stop)
+            return verdict if stop.verdict is not None else None
         return verdict if stop.is_dead or await _withdrawn(session, stop) else None
 
-    async def _without_stop(
-        self, session: Session, entry: Leg, stop: Leg
-    ) -> ExecutionResult | None:
-        """An entry that TWS holds back because it refused the stop is taken back as well."""
-        refused = stop.verdict
-        if refused is None or refused.outcome is not Outcome.REJECTED:
-            return None
+    async def _taken_back(self, session: Session, entry: Leg, stop: Leg) -> ExecutionResult | None:
+        """An entry whose stop TWS refused is cancelled, whether TWS holds it back or not."""
         if not await _withdrawn(session, entry):
             return entry.verdict
-        detail = f"TWS refused the stop loss: {refused.detail}"
-        return ExecutionResult(Outcome.REJECTED, code=refused.code, detail=detail)
+        detail = f"TWS refused the stop loss: {orders.words(stop.said)}"
+        return ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail=detail)
 
     def _skip_numbers(self, session: Session) -> None:
         last = self._legs[-1].order.orderId
@@ -175,7 +172,7 @@ async def _withdrawn(session: Session, leg: Leg) -> bool:
         return False
     session.ib.client.cancelOrder(leg.order.orderId)
     until = asyncio.get_running_loop().time() + session.patience
-    while not leg.is_dead and await session.news(until):
+    while not (leg.is_dead or leg.trade.fills) and await session.news(until):
         continue
     return leg.is_dead
 

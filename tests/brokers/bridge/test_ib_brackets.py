@@ -137,6 +137,7 @@ def test_a_pair_that_never_arrived_is_absent(ib_rig: IbRig) -> None:
         ([201], Outcome.REJECTED, []),
         ([103], Outcome.NOT_SENT, []),
         ([None, 201], Outcome.REJECTED, [("entry", "Cancelled")]),
+        ([None, ("warn", 201)], Outcome.REJECTED, [("entry", "Cancelled"), ("stop", "Cancelled")]),
         (
             [None, ("warn", 399)],
             Outcome.ACCEPTED,
@@ -144,7 +145,14 @@ def test_a_pair_that_never_arrived_is_absent(ib_rig: IbRig) -> None:
         ),
         ([None, 12345], Outcome.UNKNOWN, [("entry", "PendingSubmit")]),
     ],
-    ids=["entry refused", "number taken", "stop refused", "stop warned", "stop in doubt"],
+    ids=[
+        "entry refused",
+        "number taken",
+        "stop refused",
+        "stop refused late",
+        "stop warned",
+        "stop in doubt",
+    ],
 )
 def test_neither_stays_without_the_other(
     ib_rig: IbRig, faults: list[Any], outcome: Outcome, there: list[tuple[str, str]]
@@ -166,3 +174,13 @@ def test_a_stop_off_the_grid_is_not_sent(ib_rig: IbRig) -> None:
     result = ib_rig.plugin.execute_order(request)
     assert (result.outcome, ib_rig.sent()) == (Outcome.NOT_SENT, [])
     assert "attached stop" in result.detail
+
+
+def test_an_entry_that_filled_before_its_stop_was_refused_is_told_as_it_is(ib_rig: IbRig) -> None:
+    request = ib_rig.order(attached_stop=AttachedStop(uuid.uuid4().hex, STOP))
+    ib_rig.tws.untransmitted = "Submitted"
+    ib_rig.tws.faults.extend([None, 201])
+    assert ib_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    report = ib_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.FILLED
