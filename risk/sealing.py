@@ -76,7 +76,7 @@ def _seal_some() -> int:
     events = list(AuditEvent.objects.filter(position=None).order_by("id")[:BATCH]) if mine else []
     if not events:
         return 0
-    chain = AuditChain.objects.first() or AuditChain(hash=GENESIS)
+    chain = _end()
     for event in events:
         event.position, event.previous = chain.position + 1, chain.hash
         event.hash = digest(event, event.position, event.previous)
@@ -91,25 +91,36 @@ def verify(anchors: Iterable[Anchor] = ()) -> Anchor | None:
     """Recompute the whole chain; its end, or ``None`` while nothing is sealed.
 
     Raises BrokenChain at the first event that was changed, removed or moved, at a cut-off end, or
-    at an anchor that names another hash.
+    at an anchor that names another hash. Events may be sealed meanwhile.
     """
     at_position = {anchor.position: anchor for anchor in anchors}
-    position, previous = 0, GENESIS
+    meant, position, previous = _end(), 0, GENESIS
+    linked = GENESIS
     for event in _sealed():
         position += 1
         _check(event, position, previous)
         _fit(at_position.pop(position, None), event.hash)
         previous = event.hash
-    chain = AuditChain.objects.first()
-    if (chain.position, chain.hash) != (position, previous) if chain else position > 0:
-        meant = chain.position if chain else 0
-        raise BrokenChain(f"the chain ends at position {position}, and {meant} were sealed")
+        linked = previous if position == meant.position else linked
+    chain = _end()
+    if not meant.position <= position <= chain.position:
+        raise BrokenChain(
+            f"the chain ends at position {position}, and {chain.position} were sealed"
+        )
+    if linked != meant.hash:
+        raise BrokenChain(f"position {meant.position}: the chain's own row names another hash")
     if at_position:
         anchor = at_position[min(at_position)]
         raise BrokenChain(
             f"position {anchor.position} is missing: an anchor of {anchor.sealed_at} names it"
         )
-    return Anchor(position, previous, chain.sealed_at.isoformat()) if chain else None
+    return Anchor(position, previous, chain.sealed_at.isoformat()) if position else None
+
+
+def _end() -> AuditChain:
+    """Where the chain ends by its own row. Read before the events and after them: what is sealed in
+    between lies between the two."""
+    return AuditChain.objects.first() or AuditChain(hash=GENESIS)
 
 
 def _sealed() -> Iterator[AuditEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -27,11 +27,11 @@ def write(count: int) -> list[AuditEvent]:
     ]
 
 
-def tamper(sql: str) -> None:
+def tamper(sql: str, *values: object) -> None:
     """Change rows as somebody would who owns the database: with the guard switched off."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE risk_auditevent DISABLE TRIGGER risk_guard_audit")
-        cursor.execute(sql)
+        cursor.execute(sql, values or None)
         cursor.execute("ALTER TABLE risk_auditevent ENABLE TRIGGER risk_guard_audit")
 
 
@@ -99,6 +99,47 @@ def test_nothing_is_an_unbroken_chain() -> None:
 def test_the_first_broken_event_is_named(sealed: list[AuditEvent], sql: str, said: str) -> None:
     tamper(sql)
     with pytest.raises(BrokenChain, match=said):
+        sealing.verify()
+
+
+def test_the_chains_own_row_is_held_to_its_events(sealed: list[AuditEvent]) -> None:
+    AuditChain.objects.update(hash="0" * 63 + "1")
+    with pytest.raises(BrokenChain, match="position 5: the chain's own row names another hash"):
+        sealing.verify()
+
+
+@pytest.mark.parametrize("before", [0, 5], ids=["the first ones", "more"])
+def test_what_is_sealed_while_the_chain_is_read_is_no_break(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(before)
+    sealing.seal()
+    read = sealing._sealed
+
+    def and_meanwhile() -> Iterator[AuditEvent]:
+        events = list(read())
+        write(2)
+        sealing.seal()
+        yield from events
+
+    monkeypatch.setattr(sealing, "_sealed", and_meanwhile)
+    end = sealing.verify()
+    assert (end.position if end else 0) == before
+    monkeypatch.undo()
+    end = sealing.verify()
+    assert end is not None
+    assert end.position == before + 2
+
+
+def test_an_event_added_behind_the_end_is_named(sealed: list[AuditEvent]) -> None:
+    last = sealed[-1]
+    (late,) = write(1)
+    tamper(
+        "UPDATE risk_auditevent SET position = 6, previous = %s, hash = %s WHERE position IS NULL",
+        last.hash,
+        sealing.digest(late, 6, last.hash),
+    )
+    with pytest.raises(BrokenChain, match="ends at position 6, and 5 were sealed"):
         sealing.verify()
 
 
