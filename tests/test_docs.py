@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from risk.advice import ADVICE, advice
 from risk.rules import RULES, Rule, Start
 from risk.types import ReasonCode
 
-DOCS = Path(settings.BASE_DIR) / "docs"
+ROOT = Path(settings.BASE_DIR)
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+CONTROLS = [
+    line.split("|") for line in (DOCS / "risk-controls.md").read_text().splitlines() if "|" in line
+]
 REASONS = (DOCS / "reasons.md").read_text()
 LIMITS = (DOCS / "limits.md").read_text()
 AT_FIRST = {Start.ENFORCE: "enforced", Start.OBSERVE: "observed", Start.UNSET: ""}
@@ -42,3 +48,24 @@ def test_each_decision_has_its_number() -> None:
     assert len(set(numbers)) == len(numbers)
     for record in records:
         assert record.read_text().startswith(f"# {int(record.name[:4])}. "), record.name
+
+
+def test_the_tests_a_page_names_are_there() -> None:
+    """With its folder, or by its name alone where that is plain."""
+    files = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "tests").rglob("test_*.py")]
+    named = [
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"[\w/]*\btest_\w+\.py", page.read_text())
+    ]
+    assert len(named) > 50
+    assert [
+        (page, name) for page, name in named if not any(one.endswith(f"/{name}") for one in files)
+    ] == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_page_on_controls_names_a_test_that_knows_the_rule(rule: str) -> None:
+    rows = [row for row in CONTROLS if f"`{rule}`" in row[3] and len(row) == 7]
+    tests = [name for row in rows for name in re.findall(r"tests/[\w/]+\.py", row[5])]
+    assert any(rule in (ROOT / name).read_text() for name in tests), rows

@@ -34,16 +34,16 @@ def beside(call: Callable[[], Result]) -> Future[Result]:
         pool.shutdown(wait=False)
 
 
-def wait_for_a_blocked_backend() -> None:
-    """Return once a connection waits for a lock another one holds."""
+def wait_for_a_blocked_backend(count: int = 1) -> None:
+    """Return once ``count`` connections wait for locks others hold."""
     for _ in range(1000):
         with connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            cursor.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
             (blocked,) = cursor.fetchone()
-            if blocked:
+            if blocked >= count:
                 return
             cursor.execute("SELECT pg_sleep(0.01)")
-    raise AssertionError("nobody waits")
+    raise AssertionError(f"not {count} wait")
 
 
 def _closing(run: Callable[[Callable[[], Result]], Result], call: Callable[[], Result]) -> Result:

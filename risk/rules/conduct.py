@@ -51,7 +51,7 @@ def reject_streak(
         return failed(limit, ReasonCode.REJECT_STREAK, "earlier orders are not known")
     count = facts.book.rejects.count
     if count < limit.value:
-        return passed(limit, f"{count} rejections in a row")
+        return passed(limit, f"{count} rejections in a row", used=count / limit.value)
     detail = f"the venue rejected {count} orders of the strategy in a row ({limit.scope})"
     return failed(limit, ReasonCode.REJECT_STREAK, detail, measured=Decimal(count))
 

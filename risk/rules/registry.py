@@ -129,9 +129,9 @@ def rule(
     return register
 
 
-def passed(limit: Limit, detail: str) -> Verdict:
-    """The verdict where there is nothing to measure."""
-    return Verdict(limit.rule, True, detail, mode=limit.mode, scope=limit.scope)
+def passed(limit: Limit, detail: str, *, used: Decimal | None = None) -> Verdict:
+    """The verdict where there is nothing to measure, or only how much of the limit is ``used``."""
+    return Verdict(limit.rule, True, detail, mode=limit.mode, used=used, scope=limit.scope)
 
 
 def failed(limit: Limit, code: ReasonCode, detail: str, **numbers: Decimal | str) -> Verdict:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from brokers.types import Instrument, OrderType, Quote, Side
 from risk.prices import round_price
+from risk.rules import RULES
 from risk.sizing import LARGEST, size
-from risk.types import Facts, Intent, QuantityType, Refusal, Size, SizingMethod, SizingPolicy
-from tests.risk.builders import AT
+from risk.types import (
+    Facts,
+    Intent,
+    Limit,
+    QuantityType,
+    Refusal,
+    Size,
+    SizingMethod,
+    SizingPolicy,
+)
+from tests.risk.builders import AT, limit
 
 
 def amounts(least: str = "1E-8", most: str = "1E+12") -> st.SearchStrategy[Decimal]:
@@ -79,9 +91,9 @@ policies = st.builds(
 )
 
 
-def sized(intent: Intent, policy: SizingPolicy, facts: Facts) -> Size:
+def sized(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Limit] = ()) -> Size:
     try:
-        return size(intent, policy, facts)
+        return size(intent, policy, facts, limits)
     except Refusal:
         reject()
 
@@ -100,12 +112,58 @@ def test_a_size_is_a_plain_number_on_the_grid_within_every_cap(
     assert result.quantity >= (rules.min_quantity or 0)
     assert rules.max_quantity is None or result.quantity <= rules.max_quantity
     assert result.quantity * result.reference_price >= (rules.min_value or 0)
-    if intent.quantity is not None and intent.quantity_type is QuantityType.BASE:
-        assert result.quantity <= intent.quantity
-    if intent.quantity is not None and intent.quantity_type is QuantityType.QUOTE:
-        assert result.quantity * result.reference_price <= intent.quantity
     if intent.is_exit:
         assert result.quantity <= facts.position_quantity
+
+
+@given(intents(), policies, facts_of_an_account())
+def test_a_size_is_never_more_than_was_asked_for(
+    intent: Intent, policy: SizingPolicy, facts: Facts
+) -> None:
+    """In whatever unit; an exit by risk closes the position, whatever its number says."""
+    asked, unit = intent.quantity, intent.quantity_type
+    if asked is None or facts.equity is None or intent.stop_loss is None:
+        return
+    result = sized(intent, policy, facts)
+    quantity, price = Fraction(result.quantity), Fraction(result.reference_price)
+    rate, equity = Fraction(facts.to_account_currency), Fraction(facts.equity)
+    part = Fraction(asked) / 100
+    match unit:
+        case QuantityType.BASE:
+            assert result.quantity <= asked
+        case QuantityType.QUOTE:
+            assert quantity * price <= asked
+        case QuantityType.PERCENT_OF_POSITION:
+            assert quantity <= Fraction(facts.position_quantity) * part
+        case QuantityType.PERCENT_OF_EQUITY:
+            assert quantity * price * rate <= equity * part
+        case QuantityType.RISK_PERCENT if not intent.is_exit:
+            at_the_stop = quantity * abs(price - Fraction(intent.stop_loss)) * rate
+            assert at_the_stop <= equity * part
+
+
+computing = policies.filter(lambda policy: policy.method is not SizingMethod.FIXED_QUANTITY)
+caps = st.fixed_dictionaries(
+    {
+        "max_order_value": amounts("1E+6", "1E+9"),
+        "max_order_quantity": amounts("100", "1E+6"),
+        "max_capital_share": amounts("0.05", "1"),
+        "max_position_value": amounts("1E+6", "1E+9"),
+    }
+)
+
+
+@given(intents(), computing, facts_of_an_account(), caps)
+def test_a_size_fks_computes_is_above_no_cap(
+    intent: Intent, policy: SizingPolicy, facts: Facts, values: dict[str, Decimal]
+) -> None:
+    """The rules themselves say so."""
+    entry = replace(intent, is_exit=False)
+    flat = replace(facts, position_quantity=Decimal(0))
+    limits = [limit(rule, value) for rule, value in values.items()]
+    result = sized(entry, policy, flat, limits)
+    verdicts = [RULES[one.rule].judge(one, entry, result, flat) for one in limits]
+    assert [verdict.detail for verdict in verdicts if not verdict.passed] == []
 
 
 @given(intents(), policies, facts_of_an_account(), amounts("0", "1E+9"))

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from threading import Barrier, Thread
+from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection
+from django.conf import settings
+from django.db import connection, transaction
 from django.utils import timezone
 
 from brokers.models import Account
 from risk import audit, breakers
 from risk.models import AuditEvent, BreakerEvent, CircuitBreaker
+from tests.threads import wait_for_a_blocked_backend
 
 State = CircuitBreaker.State
 
@@ -132,6 +139,61 @@ def test_of_many_callers_one_wins_the_probe():
     for thread in threads:
         thread.join(10)
     assert sorted(answers) == [False] * 7 + [True]
+
+
+CALLER = """
+import django; django.setup()
+from brokers.models import Account
+from risk import breakers
+desk = Account.objects.get()
+print("ready", flush=True)
+input()
+print(breakers.admits(desk), flush=True)
+"""
+
+
+def caller() -> subprocess.Popen[str]:
+    """A process of its own on this test's database; asks for the probe once it is given a line."""
+    name = str(connection.settings_dict["NAME"])
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CALLER],
+        cwd=settings.BASE_DIR,
+        env=os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "fks_site.settings"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("half_open", [False, True], ids=["the first probe", "a later one"])
+def test_of_two_processes_one_wins_the_probe(half_open: bool) -> None:
+    """Both have read that it is free when they are held at its row; then both go on."""
+    desk = Account.objects.create(name="desk", broker="paper")
+    breakers.of_venue(desk)
+    breakers.trip(breakers.of_account(desk.pk), "test")
+    rewind(desk, seconds=60)
+    if half_open:
+        assert breakers.admits(desk)
+        breakers.succeeded(desk)
+    with ExitStack() as stack:
+        callers = [stack.enter_context(caller()) for _ in range(2)]
+        assert [line_of(one) for one in callers] == ["ready"] * 2
+        with transaction.atomic():
+            CircuitBreaker.objects.select_for_update().get(account=desk)
+            for one in callers:
+                assert one.stdin is not None
+                one.stdin.write("\n")
+                one.stdin.flush()
+            wait_for_a_blocked_backend(2)
+        assert sorted(line_of(one) for one in callers) == ["False", "True"]
+    assert state(desk) == State.HALF_OPEN
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 # --- the venue's breaker --------------------------------------------------------------------------

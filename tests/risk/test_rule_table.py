@@ -284,6 +284,17 @@ def test_four_fifths_used_is_worth_a_warning(used: str, warns: bool) -> None:
     assert one.warns is warns
 
 
+@pytest.mark.parametrize(
+    ("rule", "field"), [("reject_streak", "rejects"), ("loss_streak", "losses")]
+)
+@pytest.mark.parametrize(("count", "warns"), [(7, False), (8, True), (9, True), (10, False)])
+def test_a_streak_warns_before_it_stops_a_strategy(
+    rule: str, field: str, count: int, warns: bool
+) -> None:
+    known = book(**{field: Streak(count, AT)})
+    assert RULES[rule].judge(limit(rule, 10), BUY, sized(), known).warns is warns
+
+
 def test_an_unreadable_parameter_denies() -> None:
     broken = Limit("repeated_execution", D(10), LimitMode.ENFORCE, "everything", {"window": "soon"})
     assert RULES["repeated_execution"].judge(broken, BUY, sized(), FACTS).denies
