@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+import time_machine
+from django.utils import timezone
 
 from brokers.models import Account
 from fks_site.celery import app
@@ -17,6 +19,13 @@ def scripted() -> Iterator[Callable[..., Account]]:
     """Makes accounts whose venue follows ``script_of(account)``."""
     with registered() as account:
         yield account
+
+
+@pytest.fixture
+def standing_clock() -> Iterator[None]:
+    """For windows that are tested to the second."""
+    with time_machine.travel(timezone.now(), tick=False):
+        yield
 
 
 @pytest.fixture

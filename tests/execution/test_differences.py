@@ -340,6 +340,7 @@ def test_a_foreign_order_is_a_difference_and_blocks_entries(desk: Desk) -> None:
     assert compare(desk) == []
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_our_own_stop_is_no_foreign_order(desk: Desk) -> None:
     desk.buy()
     assert compare(desk) == []

@@ -600,6 +600,7 @@ def test_refusals_of_long_ago_do_not_count_once_a_stop_was_placed(
     assert desk.guarded() == [("0.006", "58000")]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_a_stop_the_venue_ends_at_once_is_not_placed_in_a_loop(desk: Desk) -> None:
     def expires(request: OrderRequest) -> ExecutionResult:
         return accepted(report_of(request, VenueStatus.EXPIRED))

@@ -157,6 +157,7 @@ def test_what_is_switched_off_is_not_asked(watch: SpreadWatch) -> None:
     assert [one["account"] for one in looked(watch).quotes] == ["cheap"]
 
 
+@pytest.mark.usefixtures("standing_clock")
 @pytest.mark.django_db
 def test_a_look_is_due_when_its_seconds_have_passed(watch: SpreadWatch) -> None:
     assert spreads.due(timezone.now()) == [watch.pk]

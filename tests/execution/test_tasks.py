@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
@@ -428,14 +429,16 @@ def test_a_cancel_that_did_its_work_while_it_waited_is_executed(
 
 
 def test_the_sweep_finds_a_signal_whose_nudge_was_lost(strategy: Strategy, nudges: Nudges) -> None:
-    now = timezone.now()
-    first = SignalFactory.create(strategy=strategy, received_at=now - AGO)
-    SignalFactory.create(strategy=strategy, received_at=now - AGO)
-    SignalFactory.create(strategy=strategy, received_at=now, symbol="ETH/USDT")
-    tasks.sweep()
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        first = SignalFactory.create(strategy=strategy, received_at=timezone.now() - AGO)
+        clock.shift(0.01)  # ids come in the order of time
+        SignalFactory.create(strategy=strategy, received_at=timezone.now() - AGO)
+        SignalFactory.create(strategy=strategy, received_at=timezone.now(), symbol="ETH/USDT")
+        tasks.sweep()
     assert nudges == [("process_signal", (str(first.pk),))]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_the_sweep_finds_an_order_nobody_sent(account: Account, nudges: Nudges) -> None:
     OrderFactory.create(account=account, updated_at=timezone.now() - AGO)
     OrderFactory.create(account=account, symbol="ETH/USDT")

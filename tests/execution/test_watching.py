@@ -257,6 +257,7 @@ def test_a_plan_renewed_while_its_quote_was_fetched_is_left_to_the_next_look(
 # --- a position whose stop is not at the venue ------------------------------------------------------
 
 
+@pytest.mark.usefixtures("standing_clock")
 @pytest.mark.parametrize("policy", list(Strategy.OnNaked))
 def test_a_stop_whose_price_has_passed_closes_the_position(
     desk: Desk, policy: Strategy.OnNaked
@@ -270,6 +271,7 @@ def test_a_stop_whose_price_has_passed_closes_the_position(
     assert not desk.plan().is_active
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_a_short_is_closed_above_its_stop(desk: Desk) -> None:
     desk.script.capabilities = replace(CAPABILITIES, short_selling=True)
     desk.script.outcomes.extend([fill_whole, REFUSED])
