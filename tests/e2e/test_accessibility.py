@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from execution.models import Order, QuarantinedBody
+from execution.models import Adoption, Order, QuarantinedBody
 from execution.states import OrderState, SignalState
 from risk import audit, breakers, notices, switch
 from risk.channels import Channel, Event
@@ -69,7 +69,13 @@ def everything(order: Order) -> Order:
         verdicts=[{"rule": "max_spread", "passed": False, "mode": "observe", "detail": "wide"}],
     )
     for state in (OrderState.UNKNOWN, OrderState.NEEDS_OPERATOR):
-        OrderFactory.create(state=state, unknown_since=timezone.now(), account=order.account)
+        lost = OrderFactory.create(state=state, unknown_since=timezone.now(), account=order.account)
+    told = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.01", "client_order_id": "by hand"}
+    now = timezone.now()
+    Adoption.objects.create(
+        order=lost, broker_order_id="V77", state=Adoption.State.FOUND, told=told, reason="seen",
+        asked_by="anna", asked_at=now, next_look_at=now, give_up_at=now,
+    )  # fmt: skip
     notices.write(Event.TEST, notices.News("a test"), [channel])
     audit.record("strategy.changed", "a test", before={"a": 1}, after={"a": 2})
     return order
@@ -89,6 +95,7 @@ def forms(order: Order) -> list[str]:
     """A page of each other sort: stories, forms, questions, reports."""
     assert order.signal is not None
     strategy, breaker = order.signal.strategy, breakers.of_account(order.account_id)
+    adoption = Adoption.objects.get()
     shown = [
         ("execution_order_change", order.pk),
         ("execution_signal_change", order.signal.pk),
@@ -97,6 +104,8 @@ def forms(order: Order) -> list[str]:
         ("risk_circuitbreaker_change", breaker.pk),
         ("risk_circuitbreaker_reset", breaker.pk),
         ("risk_channel_change", Channel.objects.get().pk),
+        ("execution_order_adopt", adoption.order_id),
+        ("adoption", adoption.pk),
     ]
     added = ("risk_channel", "execution_strategy", "brokers_account", "risk_riskpolicy")
     return [
