@@ -8,9 +8,10 @@ from axes import admin as axes_admin
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
 from django.urls import URLPattern, path
 
-from brokers.admin.base import AccountBoundAdmin, ReadOnlyAdmin
+from brokers.admin.base import ReadOnlyAdmin
 from execution.admin import adoptions, approvals, desk, lab
 from fks_site import (
     dashboard,
@@ -23,6 +24,7 @@ from fks_site import (
 )
 from fks_site.users import GroupAdmin, UserAdmin
 from risk.admin import venue_logins
+from risk.admin.audited import AuditedAdmin
 
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
@@ -52,8 +54,15 @@ def _urls() -> list[URLPattern]:
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]  # Unfold's hook for further pages
 
 
-class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, AccountBoundAdmin):  # type: ignore[misc]
-    """Deleting an attempt lifts its lock-out."""
+class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, AuditedAdmin):  # type: ignore[misc]
+    """Deleting an attempt lifts its lock-out: one at a time, for a reason that is kept."""
+
+    audit_name = "failed_login"
+    actions = None
+    nothing_yet = "Nobody failed to log in lately."
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 class AccessLogAdmin(ReadOnlyAdmin):

@@ -17,7 +17,10 @@ from risk.models import AuditEvent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MASKED_FIELDS = frozenset({"sealed", "password", "digest", "secret", "token"})
+MASKED_FIELDS = frozenset(
+    {"sealed", "password", "digest", "secret", "token", "get_data", "post_data"}
+)
+"""Columns of credentials, and of what somebody typed into a log-in form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from unfold.admin import ModelAdmin
 
 from brokers.accounts import set_credentials
+from brokers.admin.base import ReadOnlyAdmin
 from brokers.models import Account, ExchangeCredential, SymbolAlias
 from execution import differences, tasks
 from execution.authentication import digest_of, new_secret
@@ -42,6 +43,7 @@ from execution.models import (
 from execution.states import OrderState
 from execution.tasks import cancel_order
 from risk import breakers
+from risk.admin.audited import AuditedAdmin
 from risk.models import (
     AllowedNetwork,
     AuditEvent,
@@ -261,6 +263,17 @@ def test_every_admin_wears_the_sites_dress() -> None:
         if not isinstance(model_admin, ModelAdmin)
     ]
     assert plain == []
+
+
+def test_every_page_only_shows_or_audits_what_it_changes() -> None:
+    silent = [
+        model._meta.label
+        for model, model_admin in admin.site._registry.items()
+        if not isinstance(model_admin, ReadOnlyAdmin | AuditedAdmin)
+    ]
+    assert silent == []
+    audited = [one for one in admin.site._registry.values() if isinstance(one, AuditedAdmin)]
+    assert all(one.audit_name and one.actions is None for one in audited)
 
 
 def test_no_page_needs_inline_scripts(admin_client: Client, everything: None) -> None:

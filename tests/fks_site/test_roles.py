@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.core.cache import cache
@@ -388,6 +389,25 @@ def test_attempts_after_the_lock_out_do_not_fill_the_trail(client: Client) -> No
     for _ in range(9):
         client.post(reverse("admin:login"), {"username": "olivia", "password": "wrong"})
     assert AuditEvent.objects.filter(kind="login.failed").count() == 5
+
+
+def test_a_lock_out_is_lifted_for_a_reason_that_is_kept(client: Client) -> None:
+    UserFactory.create(username="olivia")
+    for _ in range(5):
+        client.post(reverse("admin:login"), {"username": "olivia", "password": "wrong"})
+    attempt = AccessAttempt.objects.get()
+    desk = client_of(SECURITY_ADMIN)
+    lists = desk.get(reverse("admin:axes_accessattempt_changelist"))
+    assert b"delete_selected" not in lists.content
+    address = reverse("admin:axes_accessattempt_delete", args=[attempt.pk])
+    desk.post(address, {"post": "yes", "reason": " "})
+    assert AccessAttempt.objects.exists()
+    desk.post(address, {"post": "yes", "reason": "called by telephone"})
+    assert not AccessAttempt.objects.exists()
+    event = AuditEvent.objects.get(kind="failed_login.deleted")
+    assert event.reason == "called by telephone"
+    assert event.before is not None
+    assert (event.before["username"], event.before["post_data"]) == ("olivia", "***")
 
 
 def test_failed_tokens_are_recorded(client: Client) -> None:
