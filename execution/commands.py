@@ -222,12 +222,17 @@ def amend(
     return Signal.objects.get(pk=manual.submit(alert, key=key, reason=reason).signal_id)
 
 
-def _wake(task: Any, *row: int | str) -> None:
-    """Nudge ``task`` for a row whose work is noted already; the sweep finds it in any case."""
+def _wake(task: Any, *row: int | str) -> bool:
+    """Nudge ``task`` for a row whose work is noted already; the sweep finds it in any case.
+
+    Returns whether the queue took it.
+    """
     try:
         task.apply_async(row, retry=False)
     except (OperationalError, OSError) as error:
         logger.warning("queue unreachable, the sweep will find the row: %s", error)
+        return False
+    return True
 
 
 def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:
@@ -249,7 +254,8 @@ def switch_trading(
 ) -> tuple[TradingState, Proposal | None]:
     """Press the kill switch, or propose to release it; the row as it is now, and the proposal.
 
-    In force when this returns; what is left is repeated by the sweep. Raises Refused for a key nobody
+    In force when this returns, whether the queue answers or not; what is left is repeated by the
+    sweep. Raises Refused for a key nobody
     has, lest a typo halts nothing.
     """
     where = TradingState.Scope(scope)
@@ -263,7 +269,8 @@ def switch_trading(
     if proposal is not None:
         return row, proposal
     for account in flatten.accounts_left(row):
-        _wake(tasks.wind_down, account.pk)
+        if not _wake(tasks.wind_down, account.pk):
+            break  # a queue that hangs holds up the answer once, not once for each account
     return row, None
 
 

@@ -23,6 +23,7 @@ from tests.factories import (
     PASSWORD,
     AccountFactory,
     OrderFactory,
+    PositionFactory,
     SignalFactory,
     UserFactory,
     allow_trading,
@@ -528,6 +529,25 @@ def test_the_switch_is_in_force_when_it_is_answered(
     assert standing.state == TradingState.State.REDUCING
     event = AuditEvent.objects.get()
     assert (event.kind, event.actor, event.reason) == ("trading_state.changed", "olivia", "too hot")
+
+
+def test_a_queue_that_hangs_is_waited_for_once(
+    operator: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        PositionFactory.create()
+    asked: list[Any] = []
+
+    def hang(row: Any, **_: Any) -> None:
+        asked.append(row)
+        raise OperationalError("timed out")
+
+    monkeypatch.setattr(tasks.wind_down, "apply_async", hang)
+    answer = operator("/trading-state", {"mode": "flatten", "reason": "out"})
+    assert answer.status_code == 200
+    assert len(answer.json()["left"]["positions"]) == 3
+    assert len(asked) == 1
+    assert sweeping.accounts_to_wind_down() == set(Account.objects.values_list("pk", flat=True))
 
 
 @pytest.mark.parametrize(

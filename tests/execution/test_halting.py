@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
+from django.conf import settings
+from django.db import connection
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
@@ -19,7 +26,14 @@ from execution.states import OrderState
 from risk.models import TradingState
 from tests.brokers.scripted import report_of, script_of, trade
 from tests.execution.guarding import clock  # noqa: F401  (a fixture)
-from tests.factories import FillFactory, OrderFactory, PositionFactory, StrategyFactory
+from tests.factories import (
+    AccountFactory,
+    FillFactory,
+    OrderFactory,
+    PositionFactory,
+    StrategyFactory,
+    UserFactory,
+)
 from tests.threads import together
 
 pytestmark = pytest.mark.django_db
@@ -349,3 +363,55 @@ def test_a_venue_that_hangs_is_left_for_later(scripted: Accounts) -> None:
     script_of(account).init_failure = QueryFailedError("no route to host")
     assert [one.symbol for one in press(Mode.FLATTEN).positions] == [LANE]
     assert closes(account) == []
+
+
+# --- without queue and workers --------------------------------------------------------------------
+
+PRESS = """
+import io, json
+import django; django.setup()
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from django.test.utils import setup_test_environment
+from risk.models import TradingState
+
+setup_test_environment()
+client, said = Client(), io.StringIO()
+client.force_login(User.objects.get(username="olivia"))
+state = lambda scope: TradingState.objects.get(scope=scope).state
+body = {"state": "reducing", "scope": "account", "key": "desk", "reason": "api"}
+seen = [client.post("/api/v1/trading-state", body, content_type="application/json").status_code]
+seen.append(state("account"))
+form = {"mode": "cancel_all", "target": "global:", "reason": "admin"}
+seen.append(client.post("/admin/trading/", form).status_code)
+seen.append(state("global"))
+call_command("halt", "--mode", "flatten", "--reason", "shell", stdout=said)
+print(json.dumps([*seen, said.getvalue().splitlines()[-1]]))
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_api_page_and_shell_press_it_while_nothing_listens_at_the_queues_address() -> None:
+    """In a process of its own: neither queue nor worker, only the database and the venue."""
+    account = AccountFactory.create(name="desk")
+    PositionFactory.create(account=account)
+    UserFactory.create(username="olivia", is_staff=True, is_superuser=True)
+    name = str(connection.settings_dict["NAME"])
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PRESS],
+        cwd=settings.BASE_DIR,
+        env=os.environ
+        | {
+            "DATABASE_URL": urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl(),
+            "REDIS_URL": "redis://127.0.0.1:1/0",
+            "DJANGO_SETTINGS_MODULE": "fks_site.settings",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    closed = "All positions are closed."
+    assert json.loads(finished.stdout) == [200, "reducing", 302, "halted", closed]
+    assert held(account) == 0
