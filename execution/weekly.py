@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
-from execution.models import Alarm, Fill, Order, Signal
+from execution.models import Alarm, Fill, FundingPayment, Order, Signal
 from execution.states import OrderState
 from risk import notices
 from risk.channels import Channel, Event
@@ -56,10 +57,23 @@ def summary(since: datetime, until: datetime) -> notices.News:
 
 def _results(since: datetime, until: datetime) -> list[str]:
     fills = Fill.objects.filter(recorded_at__gte=since, recorded_at__lt=until).order_by()
-    rows = fills.values_list("account__name", "account__quote_currency").annotate(
-        result=Sum("realised_pnl"), count=Count("pk")
-    )
+    payments = FundingPayment.objects.filter(at__gte=since, at__lt=until).order_by()
+    owner, payer = ("account__name", "account__quote_currency"), ("account__name", "currency")
+    traded = {
+        (name, currency): f"{_signed(result)} {currency} in {count} fills"
+        for name, currency, result, count in fills.values_list(*owner).annotate(
+            result=Sum("realised_pnl"), count=Count("pk")
+        )
+    }
+    paid = {
+        (name, currency): f"funding {_signed(total)} {currency}"
+        for name, currency, total in payments.values_list(*payer).annotate(total=Sum("amount"))
+    }
     return [
-        f"{name}: {'+' if result > 0 else ''}{decimal_text(result)} {currency} in {count} fills"
-        for name, currency, result, count in rows.order_by("account__name")
+        f"{account[0]}: {', '.join(one[account] for one in (traded, paid) if account in one)}"
+        for account in sorted({**traded, **paid})
     ] or ["no fills"]
+
+
+def _signed(amount: Decimal) -> str:
+    return f"{'+' if amount > 0 else ''}{decimal_text(amount)}"

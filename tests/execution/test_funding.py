@@ -20,7 +20,7 @@ from brokers.errors import NotSupportedError, QueryFailedError
 from brokers.models import Account, Instrument
 from brokers.sessions import plugin_for
 from brokers.types import FundingReport
-from execution import days, funding, reconcile
+from execution import days, funding, reconcile, weekly
 from execution.models import FundingPayment, Strategy
 from fks_site.users import restrict
 from tests.brokers.scripted import AT, ScriptedPlugin
@@ -256,6 +256,18 @@ def test_a_position_shows_what_it_has_gained_or_that_nobody_knows(
     cells = re.findall(r"field-unrealised[^>]*>(.*?)</td>", page, re.DOTALL)
     texts = [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells]
     assert sorted(texts) == sorted([shown, "–"])
+
+
+def test_the_weekly_summary_tells_it(clock: time_machine.Coordinates) -> None:
+    account, other = AccountFactory.create(name="main"), AccountFactory.create(name="other")
+    paid(account, "-1.5")
+    paid(account, "0.25", payment_id="second", currency="USDC")
+    paid(other, "-40", at=AT - timedelta(days=8))
+    FillFactory.create(
+        order=OrderFactory.create(account=account, state="filled"), realised_pnl=D(12)
+    )
+    lines = weekly.summary(AT - timedelta(days=7), AT + HOUR).text.splitlines()
+    assert lines[:2] == ["main: funding +0.25 USDC", "main: +12 USDT in 1 fills, funding -1.5 USDT"]
 
 
 def test_others_accounts_payments_are_not_seen() -> None:
