@@ -10,7 +10,8 @@ from pathlib import Path
 import brokers
 
 SHARED = (
-    "__init__", "capabilities", "client_ids", "decimals", "errors", "order_form", "types",
+    "__init__", "capabilities", "client_ids", "decimals", "errors", "order_books", "order_form",
+    "types",
 )  # fmt: skip
 """What the agent has in common with FKS; nothing of it needs more than Python itself."""
 
