@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+import time_machine
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -134,9 +135,12 @@ def test_as_many_queries_for_many_fills(
 ) -> None:
     for number in range(30):
         fill(account, "sell" if number % 2 else "buy", "1")
-    admin_client.get(reverse("admin:performance"))  # the menu's counts are kept for two seconds
-    with django_assert_max_num_queries(19):
+    with time_machine.travel(
+        timezone.now(), tick=False
+    ):  # the menu's counts are kept for two seconds
         admin_client.get(reverse("admin:performance"))
+        with django_assert_max_num_queries(19):
+            admin_client.get(reverse("admin:performance"))
 
 
 def test_who_may_not_see_fills_is_refused(client: Client) -> None:
