@@ -66,8 +66,7 @@ class Drill(Shape):
         self.hosts[1].send(signal.SIGCONT)
 
     def kill_host(self) -> None:
-        for program in self.hosts[1].programs.values():
-            program.stop(signal.SIGKILL)
+        self.hosts[1].die()
         time.sleep(3)
         self.hosts[1].start()
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from tests.drill.stores import LOOPBACK, Daemon, as_user
 from tests.e2e.product import eventually, free_port
 
@@ -86,6 +88,16 @@ class Host:
     def send(self, number: signal.Signals) -> None:
         for program in self.programs.values():
             program.send(number)
+
+    def die(self) -> None:
+        """At once and with everything, as a machine does: also what a program has started itself."""
+        for program in self.programs.values():
+            assert program.process is not None
+            started = psutil.Process(program.process.pid).children(recursive=True)
+            program.stop(signal.SIGKILL)
+            for child in started:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
     def stop(self) -> None:
         for program in self.programs.values():

@@ -133,8 +133,8 @@ class Shape:
     def bring_up(self) -> None:
         self.lay_out()
         for host in self.hosts:
-            host.start()
             self.stack.callback(host.stop)
+            host.start()
         self.run(engines.nginx(self.var, self.port, [host.http for host in self.hosts]))
         say(f"nginx at {self.port}, web at {[host.http for host in self.hosts]}")
 
