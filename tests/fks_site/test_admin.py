@@ -749,6 +749,7 @@ def test_a_strategy_and_its_route_are_audited(admin_client: Client) -> None:
         "most_alerts_window": 180,
         "approval_seconds": 120,
         "execution": "whole",
+        "exit_execution": "whole",
         "slices": 10,
         "slicing_seconds": 600,
         "ladder_percent": "0.5",
