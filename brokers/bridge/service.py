@@ -184,8 +184,8 @@ class Service:
         ref = load(OrderRef, told["ref"])
         self._standing(driver, account)
         result = driver.cancel_order(ref, self._journal.find(account, ref.identity))
-        client_id = letters_and_digits(ref.identity)
-        logger.info("cancel %s: %s %s", client_id, result.outcome, result.detail)
+        named = letters_and_digits(ref.identity) if ref.identity else ref.broker_order_id
+        logger.info("cancel %s: %s %s", named, result.outcome, result.detail)
         return result
 
     def _fetch(self, driver: Driver, account: str, told: Mapping[str, Any]) -> OrderReport | None:

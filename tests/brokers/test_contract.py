@@ -229,6 +229,17 @@ def test_an_order_is_found_by_the_venues_id_alone_and_says_what_it_is(rig: Rig) 
     assert after.status is VenueStatus.CANCELED
 
 
+def test_an_order_that_is_not_ours_is_cancelled_by_the_venues_id(rig: Rig) -> None:
+    placed = rig.plugin.execute_order(rig.limit())
+    canceled = rig.plugin.cancel_order(OrderRef("", rig.symbol, placed.broker_order_id, None))
+    if canceled.outcome is Outcome.NOT_SENT:
+        assert canceled.code == "NOT_SUPPORTED", canceled
+        assert [o.broker_order_id for o in rig.plugin.open_orders()] == [placed.broker_order_id]
+        return
+    assert canceled.outcome is Outcome.ACCEPTED, canceled
+    assert rig.plugin.open_orders() == []
+
+
 def test_an_identity_sent_twice_is_never_a_second_order_that_counts_as_new(rig: Rig) -> None:
     if not rig.plugin.capabilities.keeps_our_id:
         pytest.skip("this venue never hears of our id: our own row is the guard")

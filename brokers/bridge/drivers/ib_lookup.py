@@ -33,7 +33,7 @@ async def shown_of(session: Session, account: str, ref: OrderRef, entry: Entry |
 
 def is_ours(row: Any, ref: OrderRef) -> bool:
     """An order or an execution, by our reference or by the number that never changes."""
-    named = row.orderRef == letters_and_digits(ref.identity)
+    named = bool(ref.identity) and row.orderRef == letters_and_digits(ref.identity)
     return named or (bool(ref.broker_order_id) and str(row.permId) == ref.broker_order_id)
 
 

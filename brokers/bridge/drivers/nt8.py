@@ -132,6 +132,9 @@ class Nt8Driver(Driver):
         )
 
     def cancel_order(self, ref: OrderRef, entry: Entry | None) -> CancelResult:
+        if not ref.identity:
+            detail = "NinjaTrader takes cancels of this agent's orders only: cancel the others there"
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, detail)
         try:
             state = None if entry is None else self._states.now(ref.identity)[0]
             if entry is None or (state is not None and state.status in lines.ENDED):
