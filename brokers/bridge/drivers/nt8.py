@@ -133,7 +133,7 @@ class Nt8Driver(Driver):
 
     def cancel_order(self, ref: OrderRef, entry: Entry | None) -> CancelResult:
         if not ref.identity:
-            detail = "NinjaTrader takes cancels of this agent's orders only: cancel the others there"
+            detail = "NinjaTrader cancels only what this agent sent: cancel others there"
             return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, detail)
         try:
             state = None if entry is None else self._states.now(ref.identity)[0]
