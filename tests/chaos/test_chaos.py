@@ -138,7 +138,8 @@ def test_a_cell_strikes_no_more_often_than_its_share(tmp_path: Path) -> None:
     assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON"] * CHANCES
     with patch("tests.chaos.fuses.time.sleep"):
         fuses.strike(cut[0].index, Point.STALL_SIGNED)
-    assert [fuses.fault_of(step.index) for step in cut] == ["cut JSON", NO_FAULT]
+    left = [fuses.fault_of(step.index) for step in cut]
+    assert left == ["cut JSON", *[NO_FAULT] * (CHANCES - 1)]
 
 
 def test_figures_are_printed_as_json() -> None:

@@ -111,7 +111,8 @@ class ExamplePlugin(ExecutionPlugin):
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         try:
-            canceled = self._venue.cancel(ref.identity)
+            found = self._named(ref)
+            canceled = bool(found) and self._venue.cancel(found[0].client_id)
         except sqlite3.Error as error:
             return CancelResult(Outcome.UNKNOWN, detail=type(error).__name__)
         if canceled:
@@ -120,10 +121,14 @@ class ExamplePlugin(ExecutionPlugin):
 
     def fetch_order(self, ref: OrderRef) -> OrderReport | None:
         with _asking():
-            wanted = ref.identity or ref.broker_order_id
-            name = "client_id" if ref.identity else "id"
-            found = [one for one in self._venue.orders() if str(getattr(one, name)) == wanted]
+            found = self._named(ref)
             return self._report(found[0]) if found else None
+
+    def _named(self, ref: OrderRef) -> list[Row]:
+        """The order by our id; one that carries none of ours, by the venue's."""
+        wanted = ref.identity or ref.broker_order_id
+        name = "client_id" if ref.identity else "id"
+        return [one for one in self._venue.orders() if str(getattr(one, name)) == wanted]
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         with _asking():
