@@ -32,6 +32,7 @@ from fks_site.sealed_files import MAGIC, SealedReader, SealingWriter, Unsealable
 FORMAT = 1
 FORGOTTEN = ("django_session",)
 """Whose rows are left out: a restored session would let somebody in who has logged out since."""
+_BESIDE = "fks_restoring"
 _IN_MEMORY = 16 << 20
 _SUFFIX = ".copy"
 _BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError)
@@ -226,25 +227,40 @@ def check(path: Path) -> Contents:
 
 
 def load(path: Path, contents: Contents, after: Callable[[], None]) -> None:
-    """Replace everything in the database by the backup, migrated to this code. ``after`` runs in the
-    transaction that fills the tables: nobody sees them before it has ended.
+    """Replace everything in the database by the backup, migrated to this code and held by ``after``.
 
-    Nothing else may use the database. Raises Unusable for a backup of newer code.
+    All of it is made beside what is there and takes its place in the last transaction: whatever fails
+    on the way, or dies, leaves the database as it was. Nothing else may use the database meanwhile.
+    Raises Unusable for a backup of newer code.
     """
     known = set(MigrationExecutor(connection).loader.disk_migrations)
     if newer := sorted(one for one in contents.migrations if _is_newer(one, known)):
         raise Unusable(f"it was made by newer code: {newer[0][0]}.{newer[0][1]} is not known here")
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA public CASCADE")
-        cursor.execute("CREATE SCHEMA public")
-    _migrate(contents.migrations & known)
-    with transaction.atomic():
-        _copy_everything(connection.connection, path)
-        # Else a migration could not alter tables whose foreign keys are still to be checked.
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    with _beside():
+        _migrate(contents.migrations & known)
+        with transaction.atomic():
+            _copy_everything(connection.connection, path)
+        # Each in its own transaction, or in none, as it was written.
         _migrate(None)
-        after()
+        with transaction.atomic(), connection.cursor() as cursor:
+            after()
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute("DROP SCHEMA public CASCADE")
+            cursor.execute(f"ALTER SCHEMA {_BESIDE} RENAME TO public")
+
+
+@contextmanager
+def _beside() -> Iterator[None]:
+    """Let this connection make and fill its tables in a schema of their own."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP SCHEMA IF EXISTS {_BESIDE} CASCADE")
+        cursor.execute(f"CREATE SCHEMA {_BESIDE}")
+        cursor.execute(f"SET search_path TO {_BESIDE}")
+    try:
+        yield
+    finally:
+        # What it was set to, and what was prepared with it, ends with the connection.
+        connection.close()
 
 
 def _is_newer(migration: Migration, known: set[Migration]) -> bool:

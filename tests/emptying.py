@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected
 
+TRIES = 5
 KEPT = frozenset({"django_migrations", "django_content_type", "auth_permission"})
 """What the migrations leave and no test changes."""
 _GUARDED = """
@@ -18,6 +20,17 @@ SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal
 
 def empty_tables() -> None:
     """Delete every row, once the transactions under way have ended."""
+    for _ in range(TRIES - 1):
+        try:
+            return _empty_tables()
+        except OperationalError as error:
+            # A thread of the test is not done, and holds a table we want while it wants one we hold.
+            if not isinstance(error.__cause__, DeadlockDetected):
+                raise
+    return _empty_tables()
+
+
+def _empty_tables() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {', '.join(_tables())} IN ACCESS EXCLUSIVE MODE")
         cursor.execute(" UNION ALL ".join(_is_filled(table) for table in _tables()))

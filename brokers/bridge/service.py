@@ -47,14 +47,14 @@ class Service:
             "execute_order": self._execute,
             "cancel_order": self._cancel,
             "fetch_order": self._fetch,
-            "open_orders": lambda driver, _, told: driver.open_orders(
+            "open_orders": lambda driver, account, told: self._on(driver, account).open_orders(
                 None if told["symbol"] is None else self._symbol(told)
             ),
-            "trades_since": lambda driver, _, told: driver.trades_since(
+            "trades_since": lambda driver, account, told: self._on(driver, account).trades_since(
                 self._symbol(told), load(datetime, told["since"])
             ),
-            "positions": lambda driver, _account, _told: driver.positions(),
-            "balances": lambda driver, _account, _told: driver.balances(),
+            "positions": lambda driver, account, _: self._on(driver, account).positions(),
+            "balances": lambda driver, account, _: self._on(driver, account).balances(),
             "instrument": lambda driver, _, told: driver.instrument(self._symbol(told)),
             "quote": lambda driver, _, told: driver.quote(
                 self._symbol(told), load(Decimal | None, told["hint"])
@@ -111,6 +111,11 @@ class Service:
                 f"the terminal is on account {standing.account}, not on {account}"
             )
         return standing
+
+    def _on(self, driver: Driver, account: str) -> Driver:
+        """The driver, if its terminal is on the account now: another one's money is nobody's news."""
+        self._standing(driver, account)
+        return driver
 
     def _execute(self, driver: Driver, account: str, told: Mapping[str, Any]) -> ExecutionResult:
         request = load(OrderRequest, told["request"])
@@ -183,6 +188,10 @@ class Service:
     def _cancel(self, driver: Driver, account: str, told: Mapping[str, Any]) -> CancelResult:
         ref = load(OrderRef, told["ref"])
         self._standing(driver, account)
+        if self._settings.dry_run:
+            raise NotSupportedError("the agent rehearses (dry_run): nothing is cancelled")
+        if not ref.identity:
+            self._symbol({"symbol": ref.symbol})
         result = driver.cancel_order(ref, self._journal.find(account, ref.identity))
         named = letters_and_digits(ref.identity) if ref.identity else ref.broker_order_id
         logger.info("cancel %s: %s %s", named, result.outcome, result.detail)

@@ -88,6 +88,7 @@ _CRYPTO = Capabilities(
     submit_timeout=10,
     settle_window=30,
 )
+DRY_RUN = "a dry-run account of Alpaca only reads; rehearse on paper"
 
 
 class AlpacaPlugin(ExecutionPlugin):
@@ -183,7 +184,7 @@ class AlpacaPlugin(ExecutionPlugin):
     def _order_form(self, request: OrderRequest) -> dict[str, str]:
         """The body of the order, every number as text. Raises BrokerError when it may not leave."""
         if self._rehearses:
-            raise NotSupportedError("a dry-run account of Alpaca only reads; rehearse on paper")
+            raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "Alpaca")
         rules = self.instrument(request.symbol)
         check_grid(request, rules)
@@ -230,6 +231,8 @@ class AlpacaPlugin(ExecutionPlugin):
             return self._opening[0]
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._rehearses:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         try:
             found = self._lists.find(ref)
         except BrokerError as error:

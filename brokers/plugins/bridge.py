@@ -68,6 +68,7 @@ _ERRORS = {
 
 _TELLING = frozenset({"hello", "instrument", "quote", "order_book"})
 """Calls whose refusals keep their class; every other question was simply not answered."""
+DRY_RUN = "a dry-run account of a terminal only reads"
 
 
 class BridgePlugin(ExecutionPlugin):
@@ -123,7 +124,7 @@ class BridgePlugin(ExecutionPlugin):
         try:
             hello = self._hello()
             if self._environment is Environment.DRY_RUN:
-                raise NotSupportedError("a dry-run account of a terminal only reads")
+                raise NotSupportedError(DRY_RUN)
             check_form(request, hello.capabilities, hello.driver)
             if not request.quantity.is_finite():
                 raise NotSupportedError(f"{request.quantity} is not a quantity")
@@ -145,6 +146,8 @@ class BridgePlugin(ExecutionPlugin):
         return replace(result, evidence={**evidence, "answer": dict(result.evidence)})
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._environment is Environment.DRY_RUN:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         try:
             patience = self._hello().capabilities.submit_timeout
             answer = self._client.ask("cancel_order", self._told({"ref": dump(ref)}), patience)

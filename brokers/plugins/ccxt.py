@@ -142,6 +142,8 @@ class CcxtPlugin(ExecutionPlugin):
         return result
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._rehearses:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         try:
             with self._pool.private(refresh=False) as client:
                 market = client.market(ref.symbol)

@@ -87,6 +87,7 @@ _CAPABILITIES = Capabilities(
     locks_balance=False,
     attached_stop=True,
 )
+DRY_RUN = "a dry-run account of OANDA only reads; rehearse on practice"
 
 
 class OandaPlugin(ExecutionPlugin):
@@ -165,7 +166,7 @@ class OandaPlugin(ExecutionPlugin):
         A limit order that may not rest is a market order that goes no further than its limit.
         """
         if self._rehearses:
-            raise NotSupportedError("a dry-run account of OANDA only reads; rehearse on practice")
+            raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "OANDA")
         rules = self.instrument(request.symbol)
         check_grid(request, rules)
@@ -208,6 +209,8 @@ class OandaPlugin(ExecutionPlugin):
         return row(row(self._http.ask(f"{self._account}/summary")), "account")
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._rehearses:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         url = f"{self._account}/orders/{_named(ref)}/cancel"
         reply = self._http.act("PUT", url, None, Purpose.CANCEL)
         evidence = self._http.evidence("PUT", url, None, reply)

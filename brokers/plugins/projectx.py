@@ -83,6 +83,7 @@ _CAPABILITIES = Capabilities(
     short_selling=True,
     locks_balance=False,
 )
+DRY_RUN = "a dry-run account of ProjectX only reads; use a simulated one"
 
 
 class ProjectXPlugin(ExecutionPlugin):
@@ -191,7 +192,7 @@ class ProjectXPlugin(ExecutionPlugin):
         """The order; sizes in contracts, prices as exact numbers. Raises BrokerError when it may not
         leave."""
         if self._environment is Environment.DRY_RUN:
-            raise NotSupportedError("a dry-run account of ProjectX only reads; use a simulated one")
+            raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "ProjectX")
         found = self._contract(request.symbol)
         check_grid(request, answers.instrument(found))
@@ -211,6 +212,8 @@ class ProjectXPlugin(ExecutionPlugin):
         return body
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._environment is Environment.DRY_RUN:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         try:
             order_id = ref.broker_order_id
             if not order_id:

@@ -80,6 +80,7 @@ _CAPABILITIES = Capabilities(
     settle_window=60,
     keeps_our_id=False,
 )
+DRY_RUN = "a dry-run account of Schwab only reads; it has no test orders"
 
 
 class SchwabPlugin(ExecutionPlugin):
@@ -210,7 +211,7 @@ class SchwabPlugin(ExecutionPlugin):
     def _order_form(self, request: OrderRequest) -> dict[str, Any]:
         """The order; prices as text, shares whole. Raises BrokerError when it may not leave."""
         if self._rehearses:
-            raise NotSupportedError("a dry-run account of Schwab only reads; it has no test orders")
+            raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "Schwab")
         rules = self.instrument(request.symbol)
         check_grid(request, rules)
@@ -250,6 +251,8 @@ class SchwabPlugin(ExecutionPlugin):
             return self._opening[0]
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
+        if self._rehearses:
+            return CancelResult(Outcome.NOT_SENT, NotSupportedError.code, DRY_RUN)
         try:
             order_id, url = ref.broker_order_id, f"{self._account()}/orders/"
             if not order_id:

@@ -392,6 +392,15 @@ def test_a_dry_run_reads_and_places_nothing(venue: RunningVenue) -> None:
     assert (result.outcome, result.code, sent(venue)) == (NOT_SENT, "NOT_SUPPORTED", [])
 
 
+def test_a_dry_run_cancels_nothing(venue: RunningVenue) -> None:
+    real, request = alpaca_plugin(venue.base_url), shares(type=OrderType.LIMIT, price=D(200))
+    placed = real.execute_order(request)
+    rehearsing = alpaca_plugin(venue.base_url, Environment.DRY_RUN)
+    canceled = rehearsing.cancel_order(ref(request, placed.broker_order_id))
+    assert (canceled.outcome, canceled.code) == (NOT_SENT, "NOT_SUPPORTED")
+    assert [one.broker_order_id for one in real.open_orders()] == [placed.broker_order_id]
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

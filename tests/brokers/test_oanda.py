@@ -359,6 +359,15 @@ def test_a_dry_run_reads_and_places_nothing(venue: RunningVenue) -> None:
     assert (result.outcome, result.code, sent(venue)) == (NOT_SENT, "NOT_SUPPORTED", [])
 
 
+def test_a_dry_run_cancels_nothing(venue: RunningVenue) -> None:
+    real, request = oanda_plugin(venue.base_url), euros(type=OrderType.LIMIT, price=D(1))
+    placed = real.execute_order(request)
+    rehearsing = oanda_plugin(venue.base_url, Environment.DRY_RUN)
+    canceled = rehearsing.cancel_order(ref(request, placed.broker_order_id))
+    assert (canceled.outcome, canceled.code) == (NOT_SENT, "NOT_SUPPORTED")
+    assert [one.broker_order_id for one in real.open_orders()] == [placed.broker_order_id]
+
+
 def test_a_wrong_token_is_named(venue: RunningVenue) -> None:
     plugin = OandaPlugin()
     options = {"base_url": venue.base_url, "account": ACCOUNT}

@@ -288,6 +288,15 @@ def test_a_dry_run_account_only_reads(venue: RunningVenue) -> None:
     assert plugin.execute_order(contracts()).code == "NOT_SUPPORTED"
 
 
+def test_a_dry_run_cancels_nothing(venue: RunningVenue) -> None:
+    real, request = projectx_plugin(venue.base_url), resting()
+    placed = real.execute_order(request)
+    rehearsing = projectx_plugin(venue.base_url, Environment.DRY_RUN)
+    canceled = rehearsing.cancel_order(ref(request, placed.broker_order_id))
+    assert (canceled.outcome, canceled.code) == (NOT_SENT, "NOT_SUPPORTED")
+    assert [one.broker_order_id for one in real.open_orders()] == [placed.broker_order_id]
+
+
 def test_permissions(venue: RunningVenue) -> None:
     venue.control.set_permissions("projectx", {"canTrade": False})
     found = projectx_plugin(venue.base_url).check_permissions()

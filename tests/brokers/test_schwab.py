@@ -203,6 +203,15 @@ def test_a_dry_run_account_only_reads(venue: RunningVenue) -> None:
     assert (result.outcome, result.code, sent(venue)) == (NOT_SENT, "NOT_SUPPORTED", [])
 
 
+def test_a_dry_run_cancels_nothing(venue: RunningVenue) -> None:
+    real, request = schwab_plugin(venue.base_url), resting()
+    placed = real.execute_order(request)
+    rehearsing = schwab_plugin(venue.base_url, Environment.DRY_RUN)
+    canceled = rehearsing.cancel_order(ref(request, placed.broker_order_id))
+    assert (canceled.outcome, canceled.code) == (NOT_SENT, "NOT_SUPPORTED")
+    assert [one.broker_order_id for one in real.open_orders()] == [placed.broker_order_id]
+
+
 def test_a_closed_market_takes_no_market_order_unless_it_may_queue(venue: RunningVenue) -> None:
     venue.control.set_market_hours("schwab", is_open=False)
     refused = schwab_plugin(venue.base_url).execute_order(shares())

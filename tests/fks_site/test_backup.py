@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from brokers.models import Account, ExchangeCredential
@@ -121,6 +121,56 @@ def test_what_was_backed_up_comes_back_and_what_came_later_goes(
     assert set(before["risk_auditevent"]) <= set(after["risk_auditevent"])
     sealing.seal()
     assert sealing.verify() is not None
+
+
+def test_a_backup_of_older_code_is_brought_up_to_this_one(book: Order, tmp_path: Path) -> None:
+    """Also over an index that is built without a transaction."""
+    newest = _applied()
+    call_command("migrate", "execution", "0013", verbosity=0)
+    try:
+        run("backup", tmp_path / "b")
+    finally:
+        call_command("migrate", verbosity=0)
+    Fill.objects.all().delete()
+
+    run("restore", tmp_path / "b", "--replace")
+
+    assert Fill.objects.get().price == PRICE
+    assert _applied() == newest
+    assert "order_by_attached_id" in _indexes()
+
+
+def _applied() -> set[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT app, name FROM django_migrations")
+        return set(cursor.fetchall())
+
+
+def _indexes() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'public'")
+        return {name for (name,) in cursor.fetchall()}
+
+
+@pytest.mark.parametrize("failing", ["_copy_everything", "_migrate"])
+def test_what_fails_on_the_way_leaves_the_database_as_it_was(
+    book: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    run("backup", tmp_path / "b")
+    AccountFactory.create(name="later")
+    before = everything()
+
+    def full(*_: object) -> None:
+        raise OperationalError("no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(backup, failing, full)
+        with pytest.raises(CommandError, match="nothing was restored: no space left"):
+            run("restore", tmp_path / "b", "--replace")
+    assert everything() == before
+
+    run("restore", tmp_path / "b", "--replace")
+    assert list(Account.objects.values_list("name", flat=True)) == ["desk"]
 
 
 def test_new_rows_get_new_ids(book: Order, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,14 @@ from brokers.bridge.package import pack
 from brokers.bridge.signing import new_key, read_key
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
 from brokers.plugins.bridge import BridgePlugin
-from brokers.types import AccountConfig, Environment, ExecutionResult, Outcome, VenueStatus
+from brokers.types import (
+    AccountConfig,
+    Environment,
+    ExecutionResult,
+    OrderRef,
+    Outcome,
+    VenueStatus,
+)
 from tests.brokers.contract import limit, ref
 from tests.brokers.terminals import mt5
 from tests.brokers.terminals.agent import RunningAgent
@@ -334,3 +341,46 @@ def test_a_dry_run_account_of_fks_reads_and_sends_nothing(mt5_rig: Mt5Rig) -> No
     assert plugin.fetch_data("BTC/USDT").bid == 60000
     assert plugin.execute_order(limit()).outcome is Outcome.NOT_SENT
     assert mt5_rig.terminal.sent == []
+    placed = mt5_rig.plugin.execute_order(limit())
+    foreign = OrderRef("", "BTC/USDT", placed.broker_order_id, None)
+    assert plugin.cancel_order(foreign).code == "NOT_SUPPORTED"
+    assert len(mt5_rig.plugin.open_orders()) == 1
+
+
+def test_an_agent_that_rehearses_cancels_nothing(
+    tmp_path: Path, terminal: tuple[mt5.Mt5Terminal, str]
+) -> None:
+    agent = agent_with(tmp_path, terminal)
+    placed = agent.plugin().execute_order(limit())
+    agent.kill()
+    agent.settings = "dry_run = true"
+    agent.write()
+    agent.start()
+    foreign = OrderRef("", "BTC/USDT", placed.broker_order_id, None)
+    canceled = agent.plugin().cancel_order(foreign)
+    assert (canceled.outcome, canceled.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+    assert len(agent.plugin().open_orders()) == 1
+    agent.kill()
+
+
+def test_an_instrument_the_agent_does_not_list_is_left_alone(mt5_rig: Mt5Rig) -> None:
+    placed = mt5_rig.plugin.execute_order(limit())
+    foreign = OrderRef("", "ETH/USDT", placed.broker_order_id, None)
+    canceled = mt5_rig.plugin.cancel_order(foreign)
+    assert (canceled.outcome, canceled.code) == (Outcome.NOT_SENT, "UNKNOWN_SYMBOL")
+    assert len(mt5_rig.plugin.open_orders()) == 1
+
+
+def test_a_terminal_on_another_account_tells_nothing_of_it(mt5_rig: Mt5Rig) -> None:
+    plugin, since = mt5_rig.plugin, datetime.now(UTC) - timedelta(hours=1)
+    plugin.execute_order(limit())
+    mt5_rig.terminal.login = 1
+    questions: list[Callable[[], object]] = [
+        plugin.positions,
+        plugin.balances,
+        plugin.open_orders,
+        lambda: plugin.trades_since("BTC/USDT", since),
+    ]
+    for question in questions:
+        with pytest.raises(QueryFailedError, match="on account 1"):
+            question()
