@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from rest_framework.permissions import BasePermission
@@ -19,20 +19,24 @@ from fks_site.gauges import DatabaseCollector, SurroundingsCollector
 from risk.allowlist import contains, networks, parse_address
 
 
-class ScraperOrStaff(BasePermission):
-    """A scraper on this machine or in FKS_METRICS_NETWORKS, or a member of staff from anywhere.
+def is_scraper(request: HttpRequest) -> bool:
+    """Whether the peer is on this machine or in FKS_METRICS_NETWORKS.
 
     A request that a proxy passed on comes from no scraper, whoever the proxy is.
     """
+    if "HTTP_X_FORWARDED_FOR" in request.META:
+        return False
+    address = parse_address(client_ip(request) or "")
+    if address is not None and address.is_loopback:
+        return True
+    return contains(networks(settings.METRICS_NETWORKS), address)
+
+
+class ScraperOrStaff(BasePermission):
+    """A scraper (see is_scraper), or a member of staff from anywhere."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if "HTTP_X_FORWARDED_FOR" not in request.META:
-            address = parse_address(client_ip(request) or "")
-            if address is not None and address.is_loopback:
-                return True
-            if contains(networks(settings.METRICS_NETWORKS), address):
-                return True
-        return bool(request.user and request.user.is_staff)
+        return is_scraper(request) or bool(request.user and request.user.is_staff)
 
 
 class MetricsView(APIView):

@@ -10,22 +10,25 @@ from django.urls import Resolver404, resolve
 from django.views import defaults
 
 from execution.guards import client_ip
+from fks_site.metrics import is_scraper
 from risk import audit, ratelimit
 from risk.models import ClientAddress
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 MACHINE_PATHS = ("/webhook/", "/health", "/ready")
+METRICS_PATHS = ("/metrics", "/metrics/")
 
 
 def api_paths(get_response: GetResponse) -> GetResponse:
     """Webhooks and probes skip sessions, CSRF, redirects and every other middleware below.
 
     They authenticate by themselves, and each middleware would cost them more than their own work.
+    So do scrapers, which ask by an address that is in no ALLOWED_HOSTS; staff need their session.
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if not request.path_info.startswith(MACHINE_PATHS):
+        if not _is_for_machines(request):
             return get_response(request)
         response = _answered(request)
         # Without a length the answer would go out in chunks, which simple senders cannot read.
@@ -33,6 +36,12 @@ def api_paths(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+def _is_for_machines(request: HttpRequest) -> bool:
+    if request.path_info in METRICS_PATHS:
+        return is_scraper(request)
+    return request.path_info.startswith(MACHINE_PATHS)
 
 
 def _answered(request: HttpRequest) -> HttpResponse:

@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from brokers.errors import ConfigurationError, QueryFailedError
-from brokers.models import Account
+from brokers.models import Account, ExchangeCredential
 from brokers.types import Permissions, VenueStatus
 from execution.models import Heartbeat, Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
@@ -467,6 +467,44 @@ def test_the_doctor_names_what_is_wrong(scripted: Accounts) -> None:
     assert "no limit is enforced" in out.getvalue()
     assert f"account {account.name}: as scripted" in out.getvalue()
     assert "a worker has not been heard of" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:6379", "redis://me:pass/word@valkey:6379/0", "redis://127.0.0.1:1/0?timeout=1"],
+)
+def test_the_doctor_says_that_the_address_of_the_queue_is_none(url: str) -> None:
+    out = io.StringIO()
+    with override_settings(REDIS_URL=url), pytest.raises(CommandError):
+        call_command("doctor", stdout=out)
+    assert "\n       REDIS_URL is no address of Valkey: it reads redis://HOST" in out.getvalue()
+    assert "pass" not in out.getvalue()
+
+
+def test_the_doctor_goes_on_after_a_plugin_that_stumbles(scripted: Accounts) -> None:
+    broken, sound = scripted(), scripted()
+    script_of(broken).init_failure = KeyError("a secret")
+    script_of(sound).failure = QueryFailedError("timeout")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="to look at"):
+        call_command("doctor", stdout=out)
+    assert (
+        f"account {broken.name}: scripted failed with KeyError: see its options" in out.getvalue()
+    )
+    assert f"account {sound.name}: as scripted" in out.getvalue()
+    assert "a secret" not in out.getvalue()
+
+
+def test_the_doctor_goes_on_where_the_keys_are_none() -> None:
+    credential = ExchangeCredential(account=AccountFactory.create())
+    credential.seal({"api_key": "k", "api_secret": "s"})
+    credential.save()
+    out = io.StringIO()
+    unusable = override_settings(CREDENTIAL_KEYS=["short"], CREDENTIAL_KEYS_PATH=None)
+    with unusable, pytest.raises(CommandError, match="to look at"):
+        call_command("doctor", stdout=out)
+    sentence = f"the credential of {credential.account.name} cannot be read: see CREDENTIAL_KEYS"
+    assert sentence in out.getvalue()
 
 
 def test_the_doctor_finds_the_strategy_nobody_can_post_to(scripted: Accounts) -> None:

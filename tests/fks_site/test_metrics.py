@@ -106,6 +106,20 @@ def test_a_scraper_elsewhere_is_let_in_by_its_network(client: Client, settings: 
     assert client.get("/metrics", **passed_on).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+def test_a_scraper_may_ask_by_address_and_nobody_else(
+    client: Client, settings: Any, path: str
+) -> None:
+    settings.METRICS_NETWORKS = ("172.30.0.0/24",)
+    by_address = {"HTTP_HOST": "172.30.0.7:8000"}
+
+    assert client.get(path, REMOTE_ADDR="172.30.0.9", **by_address).status_code == 200
+    assert client.get(path, REMOTE_ADDR="192.0.2.7", **by_address).status_code == 400
+    passed_on = {"REMOTE_ADDR": "172.30.0.9", "HTTP_X_FORWARDED_FOR": "172.30.0.9"}
+    assert client.get(path, **passed_on, **by_address).status_code == 400
+    assert client.get("/admin/", REMOTE_ADDR="172.30.0.9", **by_address).status_code == 400
+
+
 def test_the_known_names_are_there(client: Client) -> None:
     counted.webhook_requests.labels("accepted").inc(0)
     counted.order_executions.labels("binance", "accepted").inc(0)

@@ -24,6 +24,8 @@ from risk.models import RiskLimit, TradingState
 
 Findings = Iterator[str]
 HEARTBEAT_AGE = timedelta(seconds=15)
+UNUSABLE = (ValueError, TypeError, LookupError, OSError)
+"""What a plugin raises by mistake when its options, its keys or REDIS_URL are malformed."""
 
 
 def _settings() -> Findings:
@@ -41,6 +43,8 @@ def _database() -> Findings:
 def _queue() -> Findings:
     try:
         redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1).ping()
+    except (ValueError, TypeError):  # its text may hold the password
+        yield "REDIS_URL is no address of Valkey: it reads redis://HOST:6379/0"
     except redis.RedisError as error:
         yield f"the queue does not answer ({error}); alerts are stored and wait"
 
@@ -59,6 +63,8 @@ def _credentials() -> Findings:
             credential.reveal()
         except crypto.DecryptionError as error:
             yield f"the credential of {credential.account.name} cannot be read: {error}"
+        except ValueError:
+            yield f"the credential of {credential.account.name} cannot be read: see CREDENTIAL_KEYS"
 
 
 def _accounts() -> Findings:
@@ -67,6 +73,10 @@ def _accounts() -> Findings:
             health = plugin_for(account).health_check()
         except BrokerError as error:
             yield f"account {account.name}: {error}"
+            continue
+        except UNUSABLE as error:  # its text may hold what is secret
+            kind = type(error).__name__
+            yield f"account {account.name}: {account.broker} failed with {kind}: see its options"
             continue
         if not health.ok:
             yield f"account {account.name}: {health.detail}"
