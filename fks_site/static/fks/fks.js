@@ -1,6 +1,66 @@
 // A button that a refresh has drawn anew works at once; htmx would first wait for transitions of CSS.
 window.htmx.config.defaultSettleDelay = 0;
 
+// Where the session has ended, what any request gets is the log-in page: the whole page goes there.
+// A dialog that did not come says so; what was asked about before is never shown in its place.
+(function () {
+  "use strict";
+
+  const refused = "This cannot be done now: the state does not allow it, or you may not do it.";
+  let isLeaving = false;
+
+  function isLogIn(xhr) {
+    return /\/(login|second-factor)\/$/.test(new URL(xhr.responseURL).pathname);
+  }
+
+  function excuse(status) {
+    const text = document.createElement("p");
+    text.setAttribute("role", "alert");
+    text.className = "fks-dialog-text";
+    text.textContent = status < 400 || status === 403 ? refused : "It could not be opened: error " + status + ".";
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "fks-button";
+    close.textContent = "Close";
+    close.autofocus = true;
+    close.setAttribute("x-on:click", "openModal = false");
+    const buttons = document.createElement("div");
+    buttons.className = "fks-dialog-buttons";
+    buttons.append(close);
+    return [text, buttons];
+  }
+
+  document.addEventListener("htmx:beforeOnLoad", function (event) {
+    if (!isLogIn(event.detail.xhr)) {
+      return;
+    }
+    event.preventDefault();
+    if (!isLeaving) {
+      isLeaving = true;
+      // Not a reload: that would send a form again.
+      window.location.assign(window.location.pathname + window.location.search);
+    }
+  });
+
+  window.addEventListener("pageshow", function () {
+    isLeaving = false; // come back to, out of the browser's memory
+  });
+
+  document.addEventListener("htmx:beforeRequest", function (event) {
+    const { target, elt } = event.detail;
+    if (target.id === "modal-content" && !target.contains(elt)) {
+      target.replaceChildren();
+    }
+  });
+
+  document.addEventListener("htmx:afterOnLoad", function (event) {
+    const { target, xhr } = event.detail;
+    if (target.id === "modal-content" && !target.children.length && !isLogIn(xhr)) {
+      target.replaceChildren(...excuse(xhr.status));
+    }
+  });
+})();
+
 // The first field of a dialog has the focus once the dialog is drawn; htmx would try it before.
 (function () {
   "use strict";

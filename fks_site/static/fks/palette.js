@@ -114,14 +114,6 @@
     isLeaving = false; // come back to, out of the browser's memory
   });
 
-  document.addEventListener("htmx:beforeSwap", function (event) {
-    const { target, xhr } = event.detail;
-    if (target.id === "palette-results" && !new URL(xhr.responseURL).pathname.endsWith("/search/")) {
-      event.preventDefault();
-      window.location.reload(); // logged out: the answer is the log-in page
-    }
-  });
-
   document.addEventListener("htmx:afterSwap", function (event) {
     if (event.target.id !== "palette-results") {
       return;
