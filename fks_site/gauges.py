@@ -253,7 +253,7 @@ def _positions() -> Iterator[GaugeMetricFamily]:
     today = dict.fromkeys(total, Decimal(0)) | {
         (account,): pnl for account, pnl in fills.annotate(Sum("realised_pnl"))
     }
-    text = "Realised profit and loss of the day (UTC), what daily_loss is compared with."
+    text = "Realised profit and loss since midnight UTC; daily_loss has the account's own day."
     yield _gauge("fks_realised_pnl_today", text, today, "account")
 
 
