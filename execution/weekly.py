@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
@@ -28,7 +29,7 @@ def look() -> int:
     told = 0
     asked = Channel.objects.filter(is_active=True, weekly_summary=True)
     for channel in asked.filter(Q(summarised_at=None) | Q(summarised_at__lt=monday)):
-        news = summary(monday - timedelta(days=7), monday)
+        news = summary(monday - timedelta(days=7), monday, accounts=channel.accounts)
         with transaction.atomic():
             mine = Channel.objects.filter(pk=channel.pk, summarised_at=channel.summarised_at)
             if mine.update(summarised_at=now):
@@ -37,16 +38,25 @@ def look() -> int:
     return told
 
 
-def summary(since: datetime, until: datetime) -> notices.News:
-    """The week in a few lines: results by account, alerts, orders, refusals, alarms."""
-    orders = Order.objects.filter(created_at__gte=since, created_at__lt=until).order_by()
+def summary(since: datetime, until: datetime, *, accounts: Sequence[str] = ()) -> notices.News:
+    """The week in a few lines: results by account, alerts, orders, refusals, alarms.
+
+    With ``accounts``, of these only: alerts that led to an order of theirs, and alarms about them or
+    about no account.
+    """
+    theirs = Q(account__name__in=accounts) if accounts else Q()
+    orders = Order.objects.filter(theirs, created_at__gte=since, created_at__lt=until).order_by()
     orders = orders.filter(parent__isnull=True)
-    alerts = Signal.objects.filter(received_at__gte=since, received_at__lt=until).count()
-    alarms = Alarm.objects.filter(raised_at__gte=since, raised_at__lt=until).count()
+    received = Signal.objects.filter(received_at__gte=since, received_at__lt=until)
+    if accounts:
+        ordered = Order.objects.filter(theirs, signal=OuterRef("pk"))
+        received = received.filter(Exists(ordered))
+    raised = Alarm.objects.filter(raised_at__gte=since, raised_at__lt=until)
+    alarms = raised.filter(theirs | Q(account=None) if accounts else Q()).count()
     states = dict(orders.values_list("state").annotate(count=Count("pk")))
     filled = states.get(OrderState.FILLED, 0)
-    lines = [*_results(since, until)]
-    lines.append(f"{alerts} alerts, {sum(states.values())} orders, {filled} filled")
+    lines = [*_results(since, until, theirs)]
+    lines.append(f"{received.count()} alerts, {sum(states.values())} orders, {filled} filled")
     refused = orders.filter(state__in=(OrderState.DENIED, OrderState.REJECTED))
     reasons = refused.values_list("reason").annotate(count=Count("pk")).order_by("-count", "reason")
     for reason, count in reasons[:MOST_REASONS]:
@@ -55,9 +65,9 @@ def summary(since: datetime, until: datetime) -> notices.News:
     return notices.News(f"Week to {until:%Y-%m-%d}", "\n".join(lines))
 
 
-def _results(since: datetime, until: datetime) -> list[str]:
-    fills = Fill.objects.filter(recorded_at__gte=since, recorded_at__lt=until).order_by()
-    payments = FundingPayment.objects.filter(at__gte=since, at__lt=until).order_by()
+def _results(since: datetime, until: datetime, theirs: Q) -> list[str]:
+    fills = Fill.objects.filter(theirs, recorded_at__gte=since, recorded_at__lt=until).order_by()
+    payments = FundingPayment.objects.filter(theirs, at__gte=since, at__lt=until).order_by()
     owner, payer = ("account__name", "account__quote_currency"), ("account__name", "currency")
     traded = {
         (name, currency): f"{_signed(result)} {currency} in {count} fills"

@@ -27,6 +27,7 @@ from tests.factories import (
     AccountFactory,
     FillFactory,
     OrderFactory,
+    SignalFactory,
     StrategyFactory,
 )
 from tests.receiver import TOKEN, Receiver, receiver
@@ -380,4 +381,31 @@ def test_the_weekly_summary_comes_once_on_monday_morning(receiver: Receiver) -> 
         "0 alerts, 2 orders, 1 filled",
         "refused 1 × STALE",
         "0 alarms",
+    ]
+
+
+def test_a_channel_of_some_accounts_gets_the_week_of_these_only(receiver: Receiver) -> None:
+    monday = datetime(2026, 11, 16, 7, 0, 5, tzinfo=UTC)
+    with time_machine.travel(monday - timedelta(days=2), tick=True):
+        mine, other = (AccountFactory.create(name=name) for name in ("mine", "other"))
+        for account, result in ((mine, 12), (other, -40)):
+            order = OrderFactory.create(
+                account=account, signal=SignalFactory.create(), state=OrderState.FILLED
+            )
+            FillFactory.create(order=order, realised_pnl=result)
+            Alarm.objects.create(
+                kind=Alarm.Kind.NAKED_POSITION,
+                key=account.name,
+                account=account,
+                detail="no stop",
+                raised_at=timezone.now(),
+            )
+        OrderFactory.create(account=other, state=OrderState.DENIED, reason="STALE")
+        channel_to(receiver.address, weekly_summary=True, accounts=["mine"])
+    with time_machine.travel(monday, tick=True):
+        assert weekly.look() == 1
+    assert Notice.objects.get().text.splitlines() == [
+        "mine: +12 USDT in 1 fills",
+        "1 alerts, 1 orders, 1 filled",
+        "1 alarms",
     ]
