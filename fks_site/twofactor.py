@@ -36,22 +36,25 @@ FRESH, FRESH_FORM = 10 * 60, 30 * 60  # seconds a proof counts: to open a page, 
 OPEN_PAGES = frozenset({"second_factor", "logout", "login", "jsi18n"})
 POLLED, POLLING = frozenset({"dashboard"}), frozenset({"approvals", "unknown_desk"})
 """Fragments, and pages that ask for themselves again."""
-STEP_UP = frozenset(
-    {
-        "risk_riskpolicy_add",
-        "risk_riskpolicy_change",
-        "brokers_account_add",
-        "brokers_account_change",
-        "brokers_account_log_in",
-        "risk_ipallowlist_add",
-        "risk_ipallowlist_change",
-        "risk_safeguards_change",
-        "risk_proposal_approve",
-        "execution_strategy_rotate",
-        "auth_user_add",
-        "auth_user_change",
-    }
+GUARDED = (
+    "risk_riskpolicy",
+    "risk_channel",
+    "risk_ipallowlist",
+    "risk_proposal",
+    "risk_safeguards",
+    "brokers_account",
+    "auth_user",
+    "auth_group",
 )
+STEP_UP = frozenset(
+    f"{model}_{act}" for model in GUARDED for act in ("add", "change", "delete")
+) | {
+    "auth_user_password_change",
+    "brokers_account_log_in",
+    "execution_strategy_rotate",
+    "getting_started",
+    "risk_proposal_approve",
+}
 BEGAN, SEEN, PROVED = "began", "seen", "proved"
 
 

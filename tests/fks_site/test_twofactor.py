@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django_otp.oath import totp
 
+from fks_site import twofactor
 from risk import second_factor, switch
 from risk.models import AuditEvent, RecoveryCode, Safeguards, SecondFactor, TradingState
 from tests.factories import PASSWORD, UserFactory
@@ -185,6 +188,46 @@ def test_what_loosens_asks_again_and_halting_does_not(olivia: User, clock: Any) 
     client.post(PAGE, {"code": code_of(olivia)})
     client.post(trading, halt | {"mode": "resume"})
     assert TradingState.objects.get().state == "active"
+
+
+GUARDING = re.compile(
+    "limit|polic|user|group|account|credential|secret|allow|network|channel|proposal|safeguard"
+)
+NO_SAFEGUARD = {"risk_limithit", "risk_ratelimit"}
+HARMLESS = {
+    "auth_user_sign_out",
+    "brokers_account_test_connection",
+    "risk_channel_test",
+    "risk_channel_told",
+    "risk_proposal_reject",
+}
+
+
+def test_no_page_that_may_loosen_is_forgotten() -> None:
+    """A new page of such a model is in ``STEP_UP``, or named here as harmless."""
+    pages = {"getting_started", "execution_strategy_rotate"}
+    for model, model_admin in admin.site._registry.items():
+        prefix = f"{model._meta.app_label}_{model._meta.model_name}"
+        if prefix in NO_SAFEGUARD or not GUARDING.search(prefix):
+            continue
+        names = {str(url.name) for url in model_admin.urls if getattr(url, "name", None)}
+        pages |= names - {f"{prefix}_changelist", f"{prefix}_history"}
+    assert pages - HARMLESS == twofactor.STEP_UP
+
+
+@pytest.mark.parametrize(
+    "page", ["risk_channel_add", "auth_user_password_change", "getting_started"]
+)
+def test_these_pages_ask_for_a_fresh_code(olivia: User, clock: Any, page: str) -> None:
+    enrol(olivia, clock)
+    client = Client()
+    client.force_login(olivia)
+    client.post(PAGE, {"code": code_of(olivia)})
+    named = [olivia.pk] if page.startswith("auth_user") else []
+    address = reverse(f"admin:{page}", args=named)
+    assert client.get(address).status_code == 200
+    clock.shift(timedelta(minutes=11))
+    assert client.get(address)["Location"].startswith(PAGE)
 
 
 def test_a_session_ends_when_left_alone_and_after_eight_hours(olivia: User, clock: Any) -> None:
