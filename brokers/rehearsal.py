@@ -1,6 +1,8 @@
 """The smallest proof that an account works: place an order nobody will fill, find it, cancel it.
 
-It talks to the venue only and leaves no row in FKS; the account's environment must not be live.
+It talks to the venue only and leaves no row in FKS. It does not ask whether the money is
+real: who calls it must, as `check_account` does, which refuses a live account without
+``--with-real-money``.
 """
 
 from __future__ import annotations

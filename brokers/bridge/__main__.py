@@ -18,6 +18,7 @@ from brokers.bridge.journal import Journal
 from brokers.bridge.package import pack
 from brokers.bridge.server import BridgeServer
 from brokers.bridge.service import Service
+from brokers.bridge.settings import Settings
 from brokers.bridge.signing import new_key
 from brokers.errors import BrokerError
 
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         done: int = told.run(told)
     except (ValueError, OSError, BrokerError, BridgeError, BridgeRefusal) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        # pythonw, which starts the agent without a window, has no stderr
+        if sys.stderr is not None:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
     return done
 
@@ -88,6 +91,16 @@ def _check(told: argparse.Namespace) -> int:
 def _serve(told: argparse.Namespace) -> int:
     read = settings.read(told.path)
     _log_to(read.log)
+    try:
+        _run(read)
+    except Exception as error:
+        # without a console the log is the only place where somebody can read why
+        logger.exception("ended: %s", error)
+        raise
+    return 0
+
+
+def _run(read: Settings) -> None:
     journal = Journal(read.journal)
     made = drivers.make(read, journal)
     server = BridgeServer(read, Service(read, journal, made))
@@ -102,7 +115,6 @@ def _serve(told: argparse.Namespace) -> int:
         pass
     server.shutdown()
     _stop(made, journal)
-    return 0
 
 
 def _selftest(told: argparse.Namespace) -> int:
@@ -128,8 +140,9 @@ def _log_to(path: Path) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

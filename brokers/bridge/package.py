@@ -14,6 +14,8 @@ SHARED = (
     "types",
 )  # fmt: skip
 """What the agent has in common with FKS; nothing of it needs more than Python itself."""
+START = "import sys\n\nfrom brokers.bridge.__main__ import main\n\nsys.exit(main())\n"
+"""Not zipapp's own start, which drops the exit status."""
 
 
 def pack(target: Path) -> None:
@@ -25,4 +27,5 @@ def pack(target: Path) -> None:
         shutil.copytree(home / "bridge", root / "bridge", ignore=skipped)
         for name in SHARED:
             shutil.copy(home / f"{name}.py", root / f"{name}.py")
-        zipapp.create_archive(folder, target, main="brokers.bridge.__main__:main", compressed=True)
+        (Path(folder) / "__main__.py").write_text(START, encoding="utf-8")
+        zipapp.create_archive(folder, target, compressed=True)

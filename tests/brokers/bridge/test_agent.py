@@ -19,7 +19,6 @@ import pytest
 
 from brokers.bridge import PROTOCOL, selftest, settings
 from brokers.bridge.client import BridgeClient, BridgeRefusal
-from brokers.bridge.package import pack
 from brokers.bridge.signing import new_key, read_key
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
 from brokers.plugins.bridge import BridgePlugin
@@ -246,25 +245,6 @@ def test_the_selftest_proves_a_demo_account_and_refuses_a_real_one(mt5_rig: Mt5R
     mt5_rig.terminal.trade_mode = 2
     refused = mt5_rig.agent.command("selftest", *arguments)
     assert (refused.returncode, "real account" in refused.stdout) == (1, True)
-
-
-def test_one_file_runs_without_django_or_anything_installed(
-    tmp_path: Path, terminal: tuple[mt5.Mt5Terminal, str]
-) -> None:
-    agent = mt5_agent(tmp_path, *terminal)
-    program = tmp_path / "fks-bridge.pyz"
-    pack(program)
-    vendor = {**agent.environment(), "PYTHONPATH": str(mt5.__file__).rpartition("/")[0] + "/vendor"}
-    done = subprocess.run(
-        [sys.executable, "-S", str(program), "check", str(agent.file)],
-        env=vendor,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "MetaTrader 5: on account 5012345 (demo)" in done.stdout
-    assert "BTC/USDT = BTCUSDT, steps: quantity 0.001, price 0.01" in done.stdout
 
 
 def test_a_key_file_is_made_once_and_for_its_owner(tmp_path: Path) -> None:

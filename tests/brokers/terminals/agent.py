@@ -23,7 +23,10 @@ SECONDS = 20
 
 @dataclass
 class RunningAgent:
-    """``settings`` are lines of its TOML file, ``variables`` its environment."""
+    """``settings`` are lines of its TOML file, ``variables`` its environment.
+
+    ``program`` is what Python is told to run.
+    """
 
     folder: Path
     driver: str
@@ -32,6 +35,7 @@ class RunningAgent:
     settings: str = ""
     table: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = field(default=("-m", "brokers.bridge"), init=False)
 
     def __post_init__(self) -> None:
         self.key = new_key()
@@ -54,7 +58,7 @@ class RunningAgent:
         return {**os.environ, "PYTHONPATH": path, **self.variables}
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "brokers.bridge", "serve", str(self.file)]
+        command = [sys.executable, *self.program, "serve", str(self.file)]
         self.process = subprocess.Popen(
             command, env=self.environment(), stdout=subprocess.DEVNULL, cwd=self.folder
         )
@@ -79,7 +83,7 @@ class RunningAgent:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "brokers.bridge", *arguments],
+            [sys.executable, *self.program, *arguments],
             env=self.environment(),
             cwd=self.folder,
             capture_output=True,
