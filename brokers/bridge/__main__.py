@@ -10,6 +10,7 @@ import sys
 import threading
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import TracebackType
 
 from brokers.bridge import VERSION, drivers, selftest, settings
 from brokers.bridge.client import BridgeError, BridgeRefusal
@@ -25,6 +26,8 @@ from brokers.errors import BrokerError
 logger = logging.getLogger("brokers.bridge")
 
 LOG_BYTES = 5 * 1024 * 1024
+EXPECTED = (ValueError, OSError, BrokerError, BridgeError, BridgeRefusal)
+"""What a person can put right by the message alone."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     told = _parser().parse_args(arguments)
     try:
         done: int = told.run(told)
-    except (ValueError, OSError, BrokerError, BridgeError, BridgeRefusal) as error:
+    except EXPECTED as error:
         # pythonw, which starts the agent without a window, has no stderr
         if sys.stderr is not None:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -93,9 +96,9 @@ def _serve(told: argparse.Namespace) -> int:
     _log_to(read.log)
     try:
         _run(read)
-    except Exception as error:
+    except EXPECTED as error:
         # without a console the log is the only place where somebody can read why
-        logger.exception("ended: %s", error)
+        logger.error("ended: %s", error)
         raise
     return 0
 
@@ -137,6 +140,14 @@ def _log_to(path: Path) -> None:
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=5, encoding="utf-8")
     form = "%(asctime)s %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
+    sys.excepthook = _log_the_end
+
+
+def _log_the_end(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logger.critical("ended: %s", error, exc_info=(kind, error, trace))
+    sys.__excepthook__(kind, error, trace)
 
 
 def _say(text: str) -> None:

@@ -39,6 +39,17 @@ def test_what_stops_its_start_is_in_its_log(tmp_path: Path) -> None:
     assert agent.key not in log
 
 
+def test_an_error_nobody_expected_is_in_its_log_too(tmp_path: Path) -> None:
+    agent = mt5_agent(tmp_path, mt5.Mt5Terminal(), "127.0.0.1:1")
+    broken = "from brokers.bridge import drivers; drivers.make = None\n"
+    agent.program = (PYTHONW[0], broken + PYTHONW[1])
+    done = agent.command("serve", str(agent.file))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    log = (tmp_path / "agent.log").read_text()
+    assert "CRITICAL brokers.bridge ended: 'NoneType' object is not callable" in log
+    assert "Traceback" in log
+
+
 def test_an_unreadable_file_ends_it_without_a_word(tmp_path: Path) -> None:
     """No log is known yet; the exit status is all there is."""
     agent = mt5_agent(tmp_path, mt5.Mt5Terminal(), "127.0.0.1:1")
