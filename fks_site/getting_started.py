@@ -168,6 +168,7 @@ def _place(account: Account) -> None:
 def _make_strategy(request: HttpRequest, form: StrategyForm, now: Progress) -> Any:
     """The new strategy's secret and texts, shown in this answer and never again."""
     _must(request, "execution.add_strategy")
+    _must(request, "execution.change_webhooksecret")
     if now.account is None:
         form.add_error(None, "It needs an account first.")
     if not form.is_valid() or now.account is None:

@@ -122,3 +122,19 @@ def test_who_may_only_look_does_no_step(step: str) -> None:
     assert (Account.objects.count(), Strategy.objects.count()) == (1, 0)
     assert not RiskLimit.objects.exists()
     assert not Signal.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("rights", "status"),
+    [(["add_strategy"], 403), (["add_strategy", "change_webhooksecret"], 200)],
+)
+def test_a_webhook_secret_takes_its_own_right(rights: list[str], status: int) -> None:
+    AccountFactory.create(broker="paper")
+    user = UserFactory.create()
+    looks = Permission.objects.filter(codename__startswith="view_")
+    user.user_permissions.set(looks | Permission.objects.filter(codename__in=rights))
+    client = Client()
+    client.force_login(user)
+    answer = client.post(reverse("admin:getting_started"), {"step": "strategy", "slug": "trend"})
+    assert answer.status_code == status
+    assert Strategy.objects.exists() == (status == 200)
