@@ -54,6 +54,12 @@ class QueryFailedError(BrokerError):
     code = "VENUE_UNREACHABLE"
 
 
+class HeldBackError(QueryFailedError):
+    """A question that never left, because our own limiter said to wait: nothing about the venue."""
+
+    code = "RATE_LIMITED"
+
+
 class AmbiguousOrderError(BrokerError):
     """What the venue shows may be this order or another: only an operator can say."""
 

@@ -77,6 +77,7 @@ class Verdict:
     code: str
     detail: str
     retry_after: int | None = None
+    held_back: bool = False
 
 
 def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdict:

@@ -274,6 +274,7 @@ class ExecutionResult:
 
     ``evidence`` holds what was seen (request and answer, scrubbed of secrets) as JSON-ready values.
     ``retry_after`` (seconds) is set when the venue asked for patience: the order was not placed.
+    ``held_back`` says that our own limiter asked for it, which tells nothing about the venue.
     """
 
     outcome: Outcome
@@ -283,6 +284,7 @@ class ExecutionResult:
     detail: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     retry_after: int | None = None
+    held_back: bool = False
 
     def __post_init__(self) -> None:
         if self.outcome is Outcome.ACCEPTED and not self.broker_order_id:

@@ -13,12 +13,17 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from brokers.errors import ConfigurationError, QueryFailedError, UnknownSymbolError
+from brokers.errors import (
+    ConfigurationError,
+    HeldBackError,
+    QueryFailedError,
+    UnknownSymbolError,
+)
 from brokers.exchanges import ExchangeProfile, Sandbox
 from brokers.limiter import Limiter
 from brokers.outcome import Seen, VenueError
 from brokers.timing import LOOPBACK, timed
-from brokers.transport import Attempt, Gate, origin
+from brokers.transport import Attempt, Gate, ThrottledError, origin
 from brokers.types import AccountConfig, Environment
 
 TIMEOUT_MS = 10_000
@@ -131,6 +136,8 @@ class VenueClient:
         self.ccxt.session.close()
 
     def _failure(self, error: Exception) -> QueryFailedError:
+        if isinstance(error, ThrottledError):
+            return HeldBackError(str(error))
         said = None if self.gate.status is None else self._read_error(self.gate.body)
         if said is None:
             where = f"HTTP {self.gate.status}" if self.gate.status else "no answer"

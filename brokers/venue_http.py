@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from brokers.decimals import decimal_text
-from brokers.errors import BrokerError, CredentialError, LoginNeededError, QueryFailedError
+from brokers.errors import (
+    BrokerError,
+    CredentialError,
+    HeldBackError,
+    LoginNeededError,
+    QueryFailedError,
+)
 from brokers.limiter import Limiter, Purpose
 from brokers.outcome import THROTTLE_STATUSES, Verdict, unknown
 from brokers.timing import LOOPBACK
@@ -62,6 +68,7 @@ class Reply:
     failure: str = ""
     code: str = "VENUE_UNREACHABLE"
     location: str = ""
+    held_back: bool = False
 
     def json(self) -> Any:
         """The answer with every number as its text; ``None`` when it is no JSON."""
@@ -159,6 +166,8 @@ class VenueHttp:
         return self._answer(reply)
 
     def _answer(self, reply: Reply) -> Any:
+        if reply.held_back:
+            raise HeldBackError(f"{self.label}: {reply.failure}")
         if reply.status in THROTTLE_STATUSES or reply.code == "RATE_LIMITED":
             raise QueryFailedError(f"{self.label}: asked too often", code="RATE_LIMITED")
         for kind in (CredentialError, LoginNeededError):
@@ -241,7 +250,11 @@ class VenueHttp:
         wait = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
         if wait:
             return Reply(
-                False, retry_after=wait, failure="asked enough for now", code="RATE_LIMITED"
+                False,
+                retry_after=wait,
+                failure="asked enough for now",
+                code=HeldBackError.code,
+                held_back=True,
             )
         if send_before is not None and datetime.now(UTC) >= send_before:
             late = "the claim on this order ended before it could be sent"
@@ -314,7 +327,8 @@ def before_words(reply: Reply) -> Verdict | None:
     NOT_SENT needs proof that nothing left; all else may be at the venue.
     """
     if not reply.sent:
-        return Verdict(Outcome.NOT_SENT, reply.code, reply.failure, reply.retry_after)
+        failure, again = reply.failure, reply.retry_after
+        return Verdict(Outcome.NOT_SENT, reply.code, failure, again, reply.held_back)
     if reply.status is None:
         return unknown("no answer", reply.failure)
     if reply.status in THROTTLE_STATUSES:

@@ -48,7 +48,7 @@ def carry_out(adoption_id: int) -> None:
             _judge(row.order, row.broker_order_id, report)
             _answer(row, State.FOUND, told=told_of(report))
     except QueryFailedError as error:
-        breakers.failed(row.order.account, str(error))
+        breakers.unanswered(row.order.account, error)
         _not_answered(row, error)
     except BrokerError as error:
         _answer(row, State.REFUSED, code=error.code, detail=str(error))

@@ -137,7 +137,8 @@ def _book_not_sent(order: Order, account: Account, result: ExecutionResult) -> N
             reason=code,
         )
         return
-    breakers.failed(account, result.detail or code)
+    if not result.held_back:
+        breakers.failed(account, result.detail or code)
     pause = timedelta(seconds=max(result.retry_after, RETRY_SECONDS))
     move(
         order,

@@ -68,7 +68,7 @@ def venue_call(account: Account) -> Iterator[None]:
     try:
         yield
     except QueryFailedError as error:
-        breakers.failed(account, str(error))
+        breakers.unanswered(account, error)
         raise
     breakers.succeeded(account)
 

@@ -48,7 +48,7 @@ def read(account: Account, plugin: ExecutionPlugin) -> int:
     except NotSupportedError:
         told = ()
     except BrokerError as error:
-        breakers.failed(account, str(error))
+        breakers.unanswered(account, error)
         logger.warning("funding of %s cannot be read now: %s", account.name, error)
         return 0
     booked = _book(account, told, now)

@@ -394,7 +394,8 @@ def _protection_note(alert: Alert, intent: Intent, market: Market) -> list[Verdi
     if alert.stop_loss is not None and OrderType.STOP not in market.plugin.capabilities.order_types:
         raise Refusal(
             ReasonCode.NOT_SUPPORTED,
-            f"{market.account.venue} has no stop orders, so the stop loss could not be placed there",
+            f"{market.account.venue} has no stop-market orders, so the stop loss could not be placed "
+            "there",
         )
     parts = []
     if alert.stop_loss is not None:

@@ -43,7 +43,7 @@ def check_order(order: Order) -> None:
         with tracing.step("venue.fetch_order", order.signal_id, venue=order.account.venue):
             report = plugin.fetch_order(ref_of(order, plugin))
     except QueryFailedError as error:
-        breakers.failed(order.account, str(error))
+        breakers.unanswered(order.account, error)
         _not_known(order, error)
         return
     except AmbiguousOrderError as error:

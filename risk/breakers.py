@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from brokers.errors import BrokerError, HeldBackError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.types import Environment
@@ -54,7 +55,8 @@ def are_closed(account: Account) -> bool:
 def admits(account: Account) -> bool:
     """Whether a question may be put to the venue now; winning the probe counts as a yes.
 
-    Whoever gets a yes must report back with ``succeeded`` or ``failed``.
+    Whoever gets a yes must report back with ``succeeded``, ``failed`` or ``unanswered``; a probe
+    nobody reported on is free again after ``PROBE_SECONDS``.
     """
     won: list[int] = []
     for breaker in _in_the_way(account):
@@ -104,6 +106,12 @@ def failed(account: Account, error: str) -> None:
             Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
         )
         _change(breaker, opens, _State.OPEN, "breaker.opened", error)
+
+
+def unanswered(account: Account, error: BrokerError) -> None:
+    """A question got no answer: the venue's failure, unless our own limiter held it back."""
+    if not isinstance(error, HeldBackError):
+        failed(account, str(error))
 
 
 @transaction.atomic

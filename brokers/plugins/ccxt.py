@@ -295,6 +295,7 @@ class CcxtPlugin(ExecutionPlugin):
             detail=client.gate.scrub(verdict.detail),
             evidence=client.gate.evidence(attempt),
             retry_after=verdict.retry_after,
+            held_back=verdict.held_back,
         )
 
     def _judge(self, client: VenueClient, attempt: Attempt, error: Exception) -> Verdict:
@@ -302,9 +303,9 @@ class CcxtPlugin(ExecutionPlugin):
             return judge(client.seen(attempt), error, self._profile)
         if attempt.sent:
             return unknown(str(error))
-        again = 1 if isinstance(error, TooLateError) else None
         if isinstance(error, ThrottledError):
-            again = error.seconds
+            return Verdict(Outcome.NOT_SENT, error.code, str(error), error.seconds, held_back=True)
+        again = 1 if isinstance(error, TooLateError) else None
         return Verdict(Outcome.NOT_SENT, error.code, str(error), retry_after=again)
 
     def _heal(self, client: VenueClient, attempt: Attempt) -> None:

@@ -158,6 +158,7 @@ class OandaPlugin(ExecutionPlugin):
             detail=self._http.scrub(verdict.detail),
             evidence=evidence,
             retry_after=verdict.retry_after,
+            held_back=verdict.held_back,
         )
 
     def _order_form(self, request: OrderRequest) -> dict[str, Any]:

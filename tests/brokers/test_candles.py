@@ -12,7 +12,7 @@ import pytest
 from brokers.errors import QueryFailedError
 from brokers.plugins.ccxt import _candle
 from brokers.types import Candle
-from tests.brokers.contract import SYMBOL, ccxt_plugin
+from tests.brokers.contract import SYMBOLS, ccxt_plugin
 from tests.venues.client import RunningVenue
 
 
@@ -31,9 +31,9 @@ def test_what_is_no_candle_is_no_answer(row: list[Any]) -> None:
         _candle(row)
 
 
-@pytest.mark.parametrize("exchange", ["binance", "kraken"])
+@pytest.mark.parametrize("exchange", ["binance", "kraken", "okx", "okx-swap"])
 def test_the_hours_of_a_venue(venue: RunningVenue, exchange: str) -> None:
-    found = ccxt_plugin(exchange, venue.base_url).candles(SYMBOL, 16)
+    found = ccxt_plugin(exchange, venue.base_url).candles(SYMBOLS[exchange], 16)
     assert len(found) == 16
     starts = [one.at for one in found]
     hour = timedelta(hours=1)

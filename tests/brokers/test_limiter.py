@@ -10,9 +10,13 @@ import pytest
 import redis
 from django.conf import settings
 
+from brokers.errors import HeldBackError
 from brokers.exchanges import BINANCE_SPOT, PROFILES, ExchangeProfile
 from brokers.limiter import CAUTIOUS, Buckets, Limiter, Limits, Purpose, Rate
 from brokers.transport import Gate, ThrottledError
+from brokers.types import Outcome
+from tests.brokers.contract import SYMBOL, ccxt_plugin, order
+from tests.venues.client import RunningVenue
 
 TEN = Rate(10, 1000)
 SLOW = Limits(address=Rate(1000, 1000), key=Rate(10, 1000), orders=Rate(10, 1000))
@@ -141,3 +145,33 @@ def test_weights_name_endpoints_the_exchange_has(profile: ExchangeProfile) -> No
     for named in limits.weights:
         method, _, path = named.partition(" ")
         assert profile.reads(method, path)
+
+
+class Full(Limiter):
+    """Without room for anything."""
+
+    def wait(self, *_: object) -> int:
+        return 9
+
+
+def test_a_plugin_says_that_a_wait_is_our_own(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = ccxt_plugin("okx", venue.base_url)
+    plugin.fetch_data(SYMBOL)
+    with plugin._pool.public() as asking, plugin._pool.private() as sending:
+        for client in (asking, sending):
+            full = Full("okx", SLOW, "")
+            monkeypatch.setattr(client.gate, "_limiter", full)
+    with pytest.raises(HeldBackError):
+        plugin.fetch_data(SYMBOL)
+    with pytest.raises(HeldBackError):
+        plugin.balances()
+    result = plugin.execute_order(order())
+    assert (result.outcome, result.code, result.retry_after, result.held_back) == (
+        Outcome.NOT_SENT,
+        "RATE_LIMITED",
+        9,
+        True,
+    )
+    assert result.evidence["sent"] is False

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers import venue_http
-from brokers.errors import QueryFailedError
+from brokers.errors import HeldBackError, QueryFailedError
 from brokers.limiter import Purpose
 from brokers.types import Outcome
 from brokers.venue_http import RefusedError, Reply, VenueHttp, before_words, exact_json
@@ -144,7 +144,10 @@ def test_nothing_leaves_while_the_venue_was_asked_enough() -> None:
     with listening(whole(b"{}")) as (url, seen):
         reply = post(http, url)
         assert (reply.sent, reply.code, reply.retry_after) == (False, "RATE_LIMITED", 9)
-        with pytest.raises(QueryFailedError) as full:
+        verdict = before_words(reply)
+        assert verdict is not None
+        assert (verdict.outcome, verdict.held_back) == (Outcome.NOT_SENT, True)
+        with pytest.raises(HeldBackError) as full:
             http.ask(url)
     assert (full.value.code, seen) == ("RATE_LIMITED", [])
 

@@ -14,10 +14,10 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.errors import ConfigurationError, HeldBackError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
-from execution import dispatch, lanes, probing
+from execution import dispatch, facts, lanes, probing
 from execution.models import Order, Position
 from execution.states import OrderState
 from execution.transitions import Event, move
@@ -195,6 +195,29 @@ def test_a_pausing_order_holds_what_is_behind_it(account: Account, script: Scrip
         run(account)
     assert script.identities() == [first.identity, first.identity, second.identity]
     assert (state_of(first), first.attempt) == (S.FILLED, 2)
+
+
+def test_five_waits_of_our_own_tell_nothing_about_the_venue(
+    account: Account, script: Script
+) -> None:
+    """A limit the venue keeps counts; one of ours, at which nothing was sent, does not."""
+    ours = ExecutionResult(
+        Outcome.NOT_SENT, code="RATE_LIMITED", detail="ours", retry_after=1, held_back=True
+    )
+    script.outcomes.extend([ours] * 5)
+    order = pending(account)
+    with time_machine.travel(AT, tick=False) as clock:
+        for _ in range(5):
+            run(account)
+            with pytest.raises(HeldBackError), facts.venue_call(account):
+                raise HeldBackError("asked enough for now")
+            clock.shift(10)
+    assert (state_of(order), order.attempt) == (S.PENDING, 5)
+    found = CircuitBreaker.objects.values_list("state", "failures")
+    assert set(found) == {("closed", 0)}
+    with pytest.raises(QueryFailedError), facts.venue_call(account):
+        raise QueryFailedError("HTTP 429", code="RATE_LIMITED")
+    assert set(CircuitBreaker.objects.values_list("failures", flat=True)) == {1}
 
 
 def test_an_exit_overtakes_a_pausing_entry(account: Account, script: Script) -> None:

@@ -107,10 +107,12 @@ def test_every_limit_that_fails_is_shown(route: Route) -> None:
 
 def test_a_stop_loss_the_venue_cannot_hold_is_refused(route: Route, script: Script) -> None:
     script.capabilities = replace(
-        script.capabilities, order_types=frozenset({OrderType.MARKET, OrderType.LIMIT})
+        script.capabilities,
+        order_types=frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_LIMIT}),
     )
     order = order_for(route, stop_loss="50000")
     assert (order.state, order.reason) == (OrderState.DENIED, ReasonCode.NOT_SUPPORTED)
+    assert "no stop-market orders" in order.verdicts[-1]["detail"]
 
 
 def test_a_position_that_will_be_guarded_says_so(route: Route) -> None:

@@ -41,6 +41,7 @@ from tests.venues.venue import Answer, Request, Venue, pairs
 
 PREFIX = "/api/v5/"
 WINDOW_MS = 30_000
+HOUR_MS = 3_600_000
 READ, TRADE, WITHDRAW, BOUND = "read_only", "trade", "withdraw", "ip_bound"
 
 
@@ -77,6 +78,7 @@ class Okx(Venue):
             ("GET", "public/instruments"): Route(self._instruments, public),
             ("GET", "market/ticker"): Route(self._ticker, public),
             ("GET", "market/books"): Route(self._books, public),
+            ("GET", "market/candles"): Route(self._candles, public),
             ("GET", "account/config"): Route(self._config, query, READ),
             ("GET", "account/balance"): Route(self._balance, query, READ),
             ("GET", "account/leverage-info"): Route(self._leverage_info, query, READ),
@@ -209,6 +211,17 @@ class Okx(Venue):
             for name, levels in sides.items()
         }
         return result(book | {"ts": str(self.clock.now_ms())})
+
+    def _candles(self, request: Request) -> Answer:
+        """Flat hours at the last price, newest first (docs-v5, GET / Candlesticks)."""
+        market = self.ledger.markets[instrument_of(request.params, self.kind).symbol]
+        if request.params.get("bar") != "1H":
+            raise OkxError(51000, "Parameter bar error")
+        newest, price = self.clock.now_ms() // HOUR_MS * HOUR_MS, text(market.last)
+        most = int(request.params.get("limit", "100"))
+        starts = [newest - age * HOUR_MS for age in range(most)]
+        rows = [[str(at), *[price] * 4, *["1"] * 3, "01"[at < newest]] for at in starts]
+        return result(*rows)
 
     def _config(self, request: Request) -> Answer:
         granted = request.key.permissions
