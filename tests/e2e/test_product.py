@@ -214,15 +214,18 @@ def test_a_share_is_bought_and_sold_at_alpaca(venue: RunningVenue, product: Prod
     _, closed = product.post(path, {"symbol": "AAPL", "action": "close", "id": "2"}, wait)
     assert closed["status"] == "executed", closed
     assert _held(product, "alpaca") == "Decimal('0')"
+    _see_the_stop_loss_go(venue, "alpaca")
+    assert query(product, "Difference.objects.filter(account__name='alpaca').count()") == "0"
+
+
+def _see_the_stop_loss_go(venue: RunningVenue, name: str) -> None:
+    """The entry, its stop and the close, as ``name`` tells of them in the end."""
+    wanted = ["filled", "canceled", "filled"]
     eventually(
-        lambda: (
-            [one.status for one in venue.control.ledger("alpaca").orders]
-            == ["filled", "canceled", "filled"]
-        ),
+        lambda: [one.status for one in venue.control.ledger(name).orders] == wanted,
         seconds=60,
         what="the stop loss canceled",
     )
-    assert query(product, "Difference.objects.filter(account__name='alpaca').count()") == "0"
 
 
 def test_a_trailing_stop_reaches_alpaca_with_its_percent(
@@ -268,14 +271,7 @@ def test_a_currency_is_sold_short_and_bought_back_at_oanda(
     _, closed = product.post(path, {"symbol": "EURUSD", "action": "close", "id": "2"}, wait)
     assert closed["status"] == "executed", closed
     assert _held(product, "oanda") == "Decimal('0')"
-    eventually(
-        lambda: (
-            [one.status for one in venue.control.ledger("oanda").orders]
-            == ["filled", "canceled", "filled"]
-        ),
-        seconds=60,
-        what="the stop loss canceled",
-    )
+    _see_the_stop_loss_go(venue, "oanda")
     assert query(product, "Difference.objects.filter(account__name='oanda').count()") == "0"
 
 

@@ -23,6 +23,7 @@ from risk.models import TradingState
 from risk.types import ReasonCode
 from tests.brokers.scripted import report_of, rest, swallow, trade
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole
+from tests.execution.slicing import later, quantities, slices, stands
 from tests.factories import (
     RouteFactory,
     SignalFactory,
@@ -50,24 +51,6 @@ def slicer(desk: Desk, clock: time_machine.Coordinates) -> Desk:
 
 def parent_of(signal: Signal) -> Order:
     return Order.objects.get(signal=signal, role=Order.Role.ENTRY, parent=None)
-
-
-def slices() -> list[Order]:
-    return list(Order.objects.filter(parent__isnull=False).order_by("slice_number"))
-
-
-def quantities() -> list[str]:
-    return [f"{one.quantity:f}" for one in slices()]
-
-
-def later(clock: time_machine.Coordinates, seconds: float) -> None:
-    clock.shift(seconds)
-    tasks.sweep()
-
-
-def stands(order: Order) -> tuple[str, str]:
-    order.refresh_from_db()
-    return order.state, order.reason
 
 
 def buy_limit(desk: Desk, quantity: str = "0.1", **alert: Any) -> Order:

@@ -12,7 +12,7 @@ import time_machine
 
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
-from execution import closable, commands, halting, parents, tasks
+from execution import closable, commands, halting, parents
 from execution.models import Order, Position, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
 from risk import switch
@@ -20,6 +20,7 @@ from risk.models import TradingState
 from risk.types import ReasonCode
 from tests.brokers.scripted import CAPABILITIES, Script, trade
 from tests.execution.guarding import Desk, clock, desk
+from tests.execution.slicing import later, quantities, slices, stands
 from tests.execution.trading import process, send
 from tests.factories import OrderFactory, RouteFactory, UserFactory
 
@@ -54,24 +55,6 @@ def perpetual(leaver: Desk) -> Desk:
 
 def exit_of(signal: Signal) -> Order:
     return Order.objects.get(signal=signal, role=Order.Role.EXIT, parent=None)
-
-
-def slices() -> list[Order]:
-    return list(Order.objects.filter(parent__isnull=False).order_by("slice_number"))
-
-
-def quantities() -> list[str]:
-    return [f"{one.quantity:f}" for one in slices()]
-
-
-def later(clock: time_machine.Coordinates, seconds: float) -> None:
-    clock.shift(seconds)
-    tasks.sweep()
-
-
-def stands(order: Order) -> tuple[str, str]:
-    order.refresh_from_db()
-    return order.state, order.reason
 
 
 def sold(script: Script) -> Decimal:
