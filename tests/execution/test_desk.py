@@ -94,6 +94,19 @@ def test_whoever_works_with_some_accounts_sees_their_orders_only() -> None:
     assert str(theirs.pk) not in page
 
 
+def test_a_page_that_refreshes_itself_takes_no_notice_from_the_next_one(
+    admin_client: Client,
+) -> None:
+    order = lost(OrderState.UNKNOWN, 1)
+    ask = reverse("admin:execution_order_ask_venue", args=[order.pk])
+    asked = admin_client.post(ask, {"reason": "it is three in the morning"})
+    refreshed = admin_client.get(DESK, headers={"HX-Request": "true"})
+    says = "A worker asks the venue"
+    assert says not in refreshed.content.decode()
+    assert says in admin_client.get(asked["Location"]).content.decode()
+    assert says not in admin_client.get(asked["Location"]).content.decode(), "said once"
+
+
 def test_it_takes_as_many_questions_for_many(
     admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
