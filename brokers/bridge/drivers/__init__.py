@@ -22,12 +22,13 @@ def make(settings: Settings, journal: Journal) -> dict[str, Driver]:
     module, _, name = CLASSES[settings.driver].partition(":")
     driver: Any = getattr(import_module(module), name)
     return {
-        account: driver(account, settings.instruments, settings.terms, _memory(journal, account))
+        account: driver(account, settings.instruments, settings.terms, memory_of(journal, account))
         for account in settings.accounts
     }
 
 
-def _memory(journal: Journal, account: str) -> Memory:
+def memory_of(journal: Journal, account: str) -> Memory:
+    """The driver's hand on ``journal`` for one account."""
     return Memory(
         find=partial(journal.find, account),
         by_client_id=partial(journal.by_client_id, account),

@@ -18,7 +18,7 @@ from brokers.bridge.drivers import mt5_depth
 from brokers.bridge.drivers import mt5_reports as reports
 from brokers.bridge.drivers import mt5_terms as terms
 from brokers.bridge.drivers.mt5_guard import Guard
-from brokers.bridge.drivers.mt5_terminal import Terminal
+from brokers.bridge.drivers.mt5_terminal import ExpiredError, Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
 from brokers.capabilities import BookDepth, Capabilities, IdRule
@@ -128,9 +128,13 @@ class Mt5Driver(Driver):
                     return ExecutionResult(outcome, code=code, detail=f"order_check: {said}")
             else:
                 self._guard.remember(request, fields)
+            before = request.send_before
+            answer, last_error = self._terminal.request("order_send", fields, before)
         except BrokerError as error:
-            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
-        answer, last_error = self._terminal.request("order_send", fields)
+            again = 1 if isinstance(error, ExpiredError) else None
+            return ExecutionResult(
+                Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
+            )
         outcome, said = terms.judge(answer, last_error)
         evidence = terms.evidence(fields, answer, last_error)
         if fields["action"] == terms.SLTP:

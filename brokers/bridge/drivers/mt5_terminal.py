@@ -16,6 +16,7 @@ from typing import Any
 from brokers.bridge.driver import Listed
 from brokers.bridge.drivers.mt5_clock import ServerClock
 from brokers.errors import (
+    BrokerError,
     ConfigurationError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -29,6 +30,12 @@ FRESH = 10.0
 PATIENCE = 3.0
 """Seconds to wait for a first price to move."""
 OK = 1
+
+
+class ExpiredError(BrokerError):
+    """Nothing was sent: the order's time was over."""
+
+    code = "EXPIRED_BEFORE_SENDING"
 
 
 class Terminal:
@@ -91,9 +98,17 @@ class Terminal:
         """Orders or deals; dates are positional, other forms are refused by the package."""
         return self.rows(function, since.astimezone(UTC) - DAY, datetime.now(UTC) + DAY)
 
-    def request(self, function: str, fields: Mapping[str, Any]) -> tuple[Any, tuple[int, str]]:
-        """The answer to a trade request, or ``None``, and the package's error beside it."""
+    def request(
+        self, function: str, fields: Mapping[str, Any], before: datetime | None = None
+    ) -> tuple[Any, tuple[int, str]]:
+        """The answer to a trade request, or ``None``, and the package's error beside it.
+
+        Raises ExpiredError when it would leave at or after ``before``: other threads' calls, and a
+        terminal that had to be connected, may have taken long.
+        """
         with self.package() as package:
+            if before is not None and datetime.now(UTC) >= before:
+                raise ExpiredError("the claim on this order ended while it waited for the terminal")
             answer = getattr(package, function)(dict(fields))
             return answer, package.last_error()
 

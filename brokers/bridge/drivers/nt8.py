@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from brokers.bridge.driver import Driver, Listed, Memory, Standing
 from brokers.bridge.drivers import nt8_lines as lines
 from brokers.bridge.drivers.nt8_folders import Folders, NotTakenError, read, wait_until
+from brokers.bridge.drivers.nt8_instructions import Instructions
 from brokers.bridge.drivers.nt8_positions import position
 from brokers.bridge.drivers.nt8_settings import Terms, terms_of
 from brokers.bridge.drivers.nt8_states import States
@@ -82,12 +83,15 @@ class Nt8Driver(Driver):
         self._account = account
         self._listed = dict(instruments)
         self._terms: Terms = terms_of(account, instruments, options)
-        self._folders = Folders(options, self._terms.take_seconds)
+        self._folders = Folders(options)
         self._memory = memory
+        self._instructions = Instructions(
+            self._folders, memory, self._terms.take_seconds, self._terms.settle_seconds
+        )
         self._states = States(account, self._folders, memory)
         self._prices: dict[str, tuple[Decimal, datetime]] = {}
         for entry in self._states.unfinished():
-            self._withdraw(entry)
+            self._instructions.take_back(entry)
 
     def stop(self) -> None:
         self._states.stop()
@@ -109,7 +113,7 @@ class Nt8Driver(Driver):
     def execute_order(self, request: OrderRequest, client_id: str) -> ExecutionResult:
         try:
             line = self._line(request, client_id)
-            self._folders.hand_over(self._file_of(request.identity), line)
+            self._instructions.place(request.identity, line)
         except NotTakenError as error:
             return _not_sent(error, AGAIN)
         except NotSupportedError as error:
@@ -139,19 +143,18 @@ class Nt8Driver(Driver):
             state = None if entry is None else self._states.now(ref.identity)[0]
             if entry is None or (state is not None and state.status in lines.ENDED):
                 return CancelResult(Outcome.REJECTED, "NOTHING_TO_CANCEL", "no such working order")
-            if self._withdraw(entry):
+            if self._instructions.was_never_taken(entry):
                 return CancelResult(Outcome.ACCEPTED, detail="its file was taken back unread")
-            line = lines.cancel(entry.client_id)
-            self._folders.hand_over(f"{entry.client_id}c{time.time_ns()}", line)
+            line = self._instructions.cancel(entry.client_id, lambda: self._is_ending(ref.identity))
         except BrokerError as error:
             taken_back = isinstance(error, NotTakenError | NotSupportedError)
             outcome = Outcome.NOT_SENT if taken_back else Outcome.UNKNOWN
             return CancelResult(outcome, error.code, str(error))
         wait_until(lambda: self._has_ended(ref.identity), self._terms.take_seconds)
-        return CancelResult(Outcome.ACCEPTED, evidence={"line": line.strip()})
+        return CancelResult(Outcome.ACCEPTED, evidence={"line": line})
 
     def fetch_order(self, ref: OrderRef, entry: Entry | None) -> OrderReport | None:
-        if entry is None or self._withdraw(entry) or entry.notes.get("withdrawn"):
+        if entry is None or self._instructions.was_never_taken(entry):
             return None
         state, is_told = self._states.now(ref.identity)
         if state is None:
@@ -259,23 +262,13 @@ class Nt8Driver(Driver):
 
         wait_until(is_told, self._terms.answer_seconds)
 
-    def _withdraw(self, entry: Entry) -> bool:
-        """Take back a file nobody read, so that no late reader executes it. Raises QueryFailedError."""
-        if not self._folders.withdraw(f"{entry.client_id}a{entry.attempt}"):
-            return False
-        self._memory.note(entry.request.identity, {"withdrawn": True})
-        return True
-
-    def _file_of(self, identity: str) -> str:
-        """A name of its own for every attempt: NinjaTrader remembers names."""
-        entry = self._memory.find(identity)
-        if entry is None:
-            raise QueryFailedError("the journal does not know this order")
-        return f"{entry.client_id}a{entry.attempt}"
-
     def _has_ended(self, identity: str) -> bool:
         state, _ = self._states.now(identity)
         return state is not None and state.status in lines.ENDED
+
+    def _is_ending(self, identity: str) -> bool:
+        state, _ = self._states.now(identity)
+        return state is not None and (state.status in lines.ENDED or state.is_canceling)
 
     def _fills(self, identity: str) -> list[FillReport]:
         entry = self._memory.find(identity)

@@ -1,15 +1,16 @@
 """NinjaTrader 8's two folders and its log: files written, taken back, and read.
 
 What real machines do (and the tests imitate): the reader sleeps for hours and executes old files when
-it wakes; it reads a file before it is complete; it swallows names that do not start with ``oif``; it
-empties its outgoing folder at a restart. So a file that is not taken in time is taken back.
+it wakes; it reads a file before it is complete, and deletes it long after it has read it; it swallows
+names that do not start with ``oif``; it empties its outgoing folder at a restart. So a file that is not
+taken in time is taken back.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ LOG_TAIL = 256 * 1024
 
 
 class NotTakenError(BrokerError):
-    """NinjaTrader did not take the file; it has been taken back, so nothing happened."""
+    """NinjaTrader did not take the file: it is gone by our hand and nothing came of it."""
 
     code = "VENUE_UNREACHABLE"
 
@@ -30,33 +31,32 @@ class Folders:
     """``incoming``, ``outgoing`` and ``log``, all named by the operator: a default could be the folder
     of a chart that trades. Raises ConfigurationError."""
 
-    def __init__(self, options: Mapping[str, Any], take_seconds: float) -> None:
+    def __init__(self, options: Mapping[str, Any]) -> None:
         self.incoming = _folder(options, "incoming")
         self.outgoing = _folder(options, "outgoing")
         self.log = _folder(options, "log")
-        self._take_seconds = take_seconds
         self._way = options.get("placing", DIRECT)
         if self._way not in (DIRECT, MOVE):
             raise ConfigurationError("placing is direct or move")
         self._staging = _folder(options, "staging") if self._way == MOVE else None
 
-    def hand_over(self, name: str, line: str) -> None:
-        """Give NinjaTrader one file and see it taken.
+    def hand_over(self, name: str, line: str, seconds: float) -> bool:
+        """Give NinjaTrader one file; whether it took it, or it was deleted here after ``seconds``.
 
-        Raises NotTakenError when it was taken back, QueryFailedError when nobody can tell.
+        Raises QueryFailedError when nobody can tell.
         """
         path = self.incoming / f"oif{name}.txt"
         try:
             self._write(path, line)
         except FileExistsError as error:
             raise QueryFailedError(f"{path.name} is there already") from error
-        if wait_until(lambda: not path.exists(), self._take_seconds):
-            return
-        if self.withdraw(name):
-            raise NotTakenError(f"NinjaTrader did not take {path.name}: it was taken back")
+        return wait_until(lambda: not path.exists(), seconds) or not self.withdraw(name)
 
     def withdraw(self, name: str) -> bool:
-        """Whether the file was still there and is now gone. Raises QueryFailedError."""
+        """Whether the file was still there and is now gone; it may have been read all the same.
+
+        Raises QueryFailedError.
+        """
         try:
             (self.incoming / f"oif{name}.txt").unlink()
         except FileNotFoundError:
@@ -85,6 +85,19 @@ class Folders:
 
     def complaint(self, order_id: str) -> str:
         """The newest line of NinjaTrader's log that refuses this order's instruction."""
+        refusals = (line for line in self._logged(order_id) if "invalid" in line.lower())
+        return next(refusals, "")
+
+    def logs(self, text: str) -> bool:
+        """Whether NinjaTrader's log speaks of ``text``."""
+        return next(self._logged(text), None) is not None
+
+    def names(self, order_id: str) -> bool:
+        """Whether NinjaTrader has heard of this order: a state file, whatever is in it, or its log."""
+        return any(self.outgoing.glob(f"*{order_id}.txt")) or self.logs(order_id)
+
+    def _logged(self, text: str) -> Iterator[str]:
+        """The lines of the log that hold ``text``, newest first."""
         for path in sorted(self.log.glob("log.*.txt"), reverse=True)[:2]:
             try:
                 with path.open("rb") as file:
@@ -92,10 +105,7 @@ class Folders:
                     lines = file.read().decode("utf-8", "replace").splitlines()
             except OSError:
                 continue
-            for line in reversed(lines):
-                if order_id in line and "invalid" in line.lower():
-                    return line.strip()
-        return ""
+            yield from (line.strip() for line in reversed(lines) if text in line)
 
     def _write(self, path: Path, line: str) -> None:
         """In one piece, under a name that was never used."""

@@ -56,6 +56,10 @@ class State:
         partly = status is VenueStatus.OPEN and self.filled > 0
         return VenueStatus.PARTIALLY_FILLED if partly else status
 
+    @property
+    def is_canceling(self) -> bool:
+        return self.word in ("CANCELPENDING", "CANCELSUBMITTED")
+
 
 def place(
     request: OrderRequest, account: str, instrument: str, contracts: Decimal, order_id: str

@@ -17,7 +17,7 @@ FOLDERS = frozenset({"incoming", "outgoing", "log", "staging", "placing"})
 OWN = frozenset(
     {
         "demo_accounts", "balance", "currency", "commission", "connection", "times_in_force",
-        "trust_alert_prices", "take_seconds", "answer_seconds",
+        "trust_alert_prices", "take_seconds", "settle_seconds", "answer_seconds",
     }
 )  # fmt: skip
 OF_INSTRUMENTS = frozenset({"tick", "multiplier", "position_name"})
@@ -35,7 +35,8 @@ class InstrumentTerms:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """``commission`` per contract and side; ``take_seconds`` until an instruction not taken is taken
-    back; ``answer_seconds`` until an order nobody speaks of is UNKNOWN."""
+    back, ``settle_seconds`` more until that counts as never taken; ``answer_seconds`` until an order
+    nobody speaks of is UNKNOWN."""
 
     demo_accounts: frozenset[str]
     balance: Decimal
@@ -45,6 +46,7 @@ class Terms:
     times: tuple[TimeInForce, ...]
     trust_alert_prices: bool
     take_seconds: int
+    settle_seconds: int
     answer_seconds: int
     instruments: Mapping[str, InstrumentTerms]
 
@@ -66,6 +68,7 @@ def terms_of(account: str, instruments: Mapping[str, Listed], options: Mapping[s
             times=_times(options.get("times_in_force", ["gtc", "day"])),
             trust_alert_prices=options.get("trust_alert_prices", False) is True,
             take_seconds=_seconds(options, "take_seconds", 5),
+            settle_seconds=_seconds(options, "settle_seconds", 3),
             answer_seconds=_seconds(options, "answer_seconds", 25),
             instruments={one.symbol: _instrument(one) for one in instruments.values()},
         )

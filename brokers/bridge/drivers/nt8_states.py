@@ -107,10 +107,12 @@ class States:
 
 
 def _may_change(entry: Entry) -> bool:
+    """What NinjaTrader said of an order outweighs what was thought of it before."""
     state = lines.state(str(entry.notes.get("state", "")))
-    ended = state is not None and state.status in lines.ENDED
+    if state is not None:
+        return state.status not in lines.ENDED
     never = entry.result is not None and entry.result.outcome in NEVER
-    return not (ended or never or entry.notes.get("withdrawn"))
+    return not (never or entry.notes.get("withdrawn"))
 
 
 def _is_news(kept: lines.State, state: lines.State) -> bool:

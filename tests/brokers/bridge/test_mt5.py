@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -66,6 +67,20 @@ def test_a_hedging_account_keeps_one_ticket_per_symbol(hedging: Mt5Rig) -> None:
     second = hedging.plugin.execute_order(order())
     assert (second.outcome, second.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
     assert "one ticket per symbol" in second.detail
+
+
+def test_an_order_that_waited_too_long_for_the_terminal_does_not_leave(mt5_rig: Mt5Rig) -> None:
+    """The deadline is looked at again when the package is this thread's own."""
+    ends = datetime.now(UTC) + timedelta(seconds=2)
+
+    def hold_up() -> None:
+        time.sleep(max(0, (ends - datetime.now(UTC)).total_seconds()))
+
+    mt5_rig.terminal.checking = hold_up
+    result = mt5_rig.plugin.execute_order(order(send_before=ends))
+    late = (Outcome.NOT_SENT, "EXPIRED_BEFORE_SENDING", 1)
+    assert (result.outcome, result.code, result.retry_after) == late
+    assert mt5_rig.terminal.sent == []
 
 
 def test_an_exit_of_a_hedging_account_names_its_ticket(hedging: Mt5Rig) -> None:

@@ -6,15 +6,19 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from brokers.bridge.drivers import nt8_lines
-from brokers.bridge.drivers.nt8_folders import Folders
+from brokers.base import ExecutionPlugin
+from brokers.bridge.drivers import memory_of, nt8_lines
+from brokers.bridge.drivers.nt8_folders import Folders, NotTakenError
+from brokers.bridge.drivers.nt8_instructions import Instructions
 from brokers.bridge.drivers.nt8_settings import terms_of
+from brokers.bridge.journal import Journal
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
@@ -22,7 +26,7 @@ from brokers.errors import (
     QueryFailedError,
     QuoteUnavailableError,
 )
-from brokers.types import OrderType, Outcome, Side, TimeInForce, VenueStatus
+from brokers.types import OrderRequest, OrderType, Outcome, Side, TimeInForce, VenueStatus
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import nt8
 from tests.brokers.terminals.rigs import Nt8Rig, nt8_agent
@@ -47,6 +51,14 @@ def until(holds: Callable[[], bool], seconds: float = 5) -> None:
 
 def waiting(rig: Nt8Rig) -> list[str]:
     return [path.name for path in rig.simulator.incoming.iterdir()]
+
+
+def is_absent(plugin: ExecutionPlugin, request: OrderRequest) -> bool:
+    """False also while the agent cannot say."""
+    try:
+        return plugin.fetch_order(ref(request)) is None
+    except QueryFailedError:
+        return False
 
 
 @pytest.mark.parametrize(("request_", "middle"), EVERY_KIND)
@@ -124,9 +136,70 @@ def test_an_agent_that_died_waiting_takes_its_file_back_when_it_starts(nt8_rig: 
     assert waiting(nt8_rig) == []
     nt8_rig.simulator.asleep = False
     plugin = nt8_rig.connect()
-    assert plugin.fetch_order(ref(request)) is None
+    with pytest.raises(QueryFailedError, match="may have been read"):
+        plugin.fetch_order(ref(request))
+    until(lambda: is_absent(plugin, request))
     assert plugin.execute_order(request).outcome is Outcome.UNKNOWN
     assert nt8_rig.simulator.lines == []
+
+
+def test_a_file_that_was_read_before_it_could_be_taken_back_is_an_order(nt8_rig: Nt8Rig) -> None:
+    nt8_rig.simulator.lingers = True
+    request = limit()
+    assert nt8_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    assert nt8_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    assert nt8_rig.placed(request) == 1
+    report = nt8_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.OPEN
+
+
+def test_an_order_acted_upon_after_it_counted_as_never_taken_is_not_sent_again(
+    nt8_rig: Nt8Rig,
+) -> None:
+    nt8_rig.simulator.lingers = nt8_rig.simulator.stuck = True
+    request = limit()
+    assert nt8_rig.plugin.execute_order(request).outcome is Outcome.NOT_SENT
+    nt8_rig.simulator.lingers = nt8_rig.simulator.stuck = False
+    until(lambda: nt8_rig.placed(request) == 1)
+    until(lambda: [o.client_order_id for o in nt8_rig.plugin.open_orders()] != [])
+    again = nt8_rig.plugin.execute_order(request)
+    assert (again.outcome, "speaks of this order already" in again.detail) == (
+        Outcome.UNKNOWN,
+        True,
+    )
+    assert nt8_rig.placed(request) == 1
+    report = nt8_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.OPEN
+
+
+def test_no_file_waits_longer_than_its_order_is_fresh(tmp_path: Path) -> None:
+    sleeping = nt8.Nt8Simulator(tmp_path, asleep=True)
+    folders = Folders({name: str(tmp_path / name) for name in ("incoming", "outgoing", "log")})
+    journal = Journal(tmp_path / "journal.sqlite3")
+    instructions = Instructions(folders, memory_of(journal, "S"), 3600, 0.1)
+    request = order(send_before=datetime.now(UTC) + timedelta(seconds=0.5))
+    journal.intend("S", "fksx", request)
+    with pytest.raises(NotTakenError, match="taken back"):
+        instructions.place(request.identity, "PLACE\n")
+    assert list(sleeping.incoming.iterdir()) == []
+    with pytest.raises(NotTakenError, match="ended before it could be written") as late:
+        instructions.place(request.identity, "PLACE\n")
+    assert late.value.code == "EXPIRED_BEFORE_SENDING"
+    journal.close()
+
+
+def test_a_cancel_that_was_read_before_it_could_be_taken_back_is_not_denied(
+    nt8_rig: Nt8Rig,
+) -> None:
+    request = limit()
+    nt8_rig.plugin.execute_order(request)
+    nt8_rig.simulator.lingers = True
+    assert nt8_rig.plugin.cancel_order(ref(request)).outcome is Outcome.UNKNOWN
+    report = nt8_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.CANCELED
 
 
 def test_a_file_read_while_empty_is_unknown_and_never_proven_absent(nt8_rig: Nt8Rig) -> None:
@@ -274,11 +347,11 @@ def test_an_alerts_price_is_used_as_old_as_it_is(nt8_rig: Nt8Rig) -> None:
 @pytest.mark.parametrize("missing", ["incoming", "outgoing", "log"])
 def test_there_is_no_default_folder(tmp_path: Path, missing: str) -> None:
     options = dict.fromkeys(("incoming", "outgoing", "log"), str(tmp_path))
-    Folders(options, 1)
+    Folders(options)
     for wrong in ({}, {missing: "relative"}, {missing: str(tmp_path / "absent")}):
         rest = {name: path for name, path in options.items() if name != missing}
         with pytest.raises(ConfigurationError, match=f"{missing} must name"):
-            Folders({**rest, **wrong}, 1)
+            Folders({**rest, **wrong})
 
 
 def test_moving_files_in_works_as_well(tmp_path: Path) -> None:
@@ -286,7 +359,8 @@ def test_moving_files_in_works_as_well(tmp_path: Path) -> None:
     names = ("incoming", "outgoing", "log", "staging")
     options = {name: str(tmp_path / name) for name in names} | {"placing": "move"}
     with nt8.running(simulator):
-        Folders(options, 2).hand_over("fksx", nt8_lines.place(order(), "S", "E", Decimal(1), "x"))
+        line = nt8_lines.place(order(), "S", "E", Decimal(1), "x")
+        assert Folders(options).hand_over("fksx", line, 2)
         until(lambda: len(simulator.lines) == 1)
 
 

@@ -66,6 +66,8 @@ class Mt5Terminal:
     """No price moves."""
     trouble: Callable[[], Any] | None = None
     """Makes the fault of each order_send the queue says nothing about."""
+    checking: Callable[[], Any] = bool
+    """What order_check does before it answers."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -192,6 +194,7 @@ class Mt5Terminal:
         ]
 
     def order_check(self, request: Row) -> Any:
+        self.checking()
         code = self._verdict(request)
         comment = "Done" if code == 0 else "No money"
         row = _blank("OrderCheckResult", retcode=code, comment=comment, request=request)

@@ -19,8 +19,9 @@ ENDED = {"FILLED", "CANCELLED", "REJECTED"}
 @dataclass
 class Nt8Simulator:
     """``asleep``: reads nothing until woken, then everything. ``empty_reads``: so many files are read
-    before they hold anything. ``mute``: works and writes no state files. ``complains``: refuses the
-    next line at parse time, in the log only."""
+    before they hold anything. ``lingers``: what was read stays in the folder, and is acted upon once it
+    is gone from there; ``stuck``: not even then. ``mute``: works and writes no state files.
+    ``refuses_form``: refuses lines at parse time, in the log only."""
 
     root: Path
     account: str = "Sim101"
@@ -29,6 +30,8 @@ class Nt8Simulator:
     short_names: bool = False
     asleep: bool = False
     empty_reads: int = 0
+    lingers: bool = False
+    stuck: bool = False
     mute: bool = False
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -41,6 +44,7 @@ class Nt8Simulator:
         self.journal = self.root / "log" / "log.20261121.00001.txt"
         self.held: dict[str, Decimal] = {}
         self._lock = threading.RLock()
+        self._read: dict[Path, str] = {}
         self.connect("CONNECTED")
 
     def connect(self, word: str) -> None:
@@ -61,12 +65,19 @@ class Nt8Simulator:
         """One look of the folder's watcher."""
         if self.asleep:
             return
+        self._act_on_what_was_read()
         for path in sorted(self.incoming.glob("*.txt")):
             with self._lock:
-                text = path.read_text()
+                try:
+                    text = path.read_text()
+                except FileNotFoundError:
+                    continue
                 if not text.endswith("\n") and path.name.startswith("oif"):
                     continue
-                path.unlink()
+                if self.lingers:
+                    self._read[path] = text
+                    continue
+                path.unlink(missing_ok=True)
                 if self.empty_reads:
                     self.empty_reads -= 1
                     continue
@@ -74,6 +85,13 @@ class Nt8Simulator:
                     self._log(f"Unknown OIF file type '{path.name}'")
                     continue
                 for line in text.splitlines():
+                    self._take(line)
+
+    def _act_on_what_was_read(self) -> None:
+        with self._lock:
+            gone = [path for path in self._read if not self.stuck and not path.exists()]
+            for path in gone:
+                for line in self._read.pop(path).splitlines():
                     self._take(line)
 
     def _take(self, line: str) -> None:

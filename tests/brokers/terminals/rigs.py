@@ -82,7 +82,7 @@ def nt8_agent(folder: Path, simulator: Nt8Simulator, **more: str) -> RunningAgen
         "table",
         'demo_accounts = ["Sim101"]\nbalance = "50000"\ncurrency = "USDT"\ncommission = "1.5"\n'
         'connection = "Feed"\ntimes_in_force = ["gtc"]\ntrust_alert_prices = true\n'
-        "take_seconds = 1\nanswer_seconds = 2\n",
+        "take_seconds = 1\nsettle_seconds = 1\nanswer_seconds = 2\n",
     )
     terms = 'tick = "0.01"\nmultiplier = "0.001"\n'
     return RunningAgent(
