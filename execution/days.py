@@ -35,7 +35,7 @@ def today(account: Account, now: datetime) -> Day:
     What was unrealised when the day was first looked at does not count as its result.
     """
     day, began = day_of(account, now)
-    booked, held = _realised_since({account.pk: began}), _held([account.pk])
+    booked, held = _realised_since(account.pk, began), _held([account.pk])
     marks = _marks(booked, held, now)
     realised, open_result = _realised(booked, marks), _gain(held, marks)
     row = _days.first(account=account.pk, day=day)
@@ -64,28 +64,6 @@ def all_unrealised(accounts: Collection[Account], now: datetime) -> dict[int, De
     held = _held(ids)
     marks = _marks({}, held, now)
     return {pk: _gain([one for one in held if one.account_id == pk], marks) for pk in ids}
-
-
-def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
-    """What each account's day has come to, by account id and in its currency; writes nothing.
-
-    Open positions count where every price is known and the day has been looked at; else only what
-    was realised. A handful of queries, however many accounts.
-    """
-    days = {account.pk: day_of(account, now) for account in accounts}
-    booked = _realised_since({pk: began for pk, (_, began) in days.items()})
-    held = _held(days)
-    marks = _marks(booked, held, now)
-    rows = AccountDay.objects.filter(account__in=days, day__in={day for day, _ in days.values()})
-    opened = {(row.account_id, row.day): row.opening_unrealised for row in rows}
-    totals = {}
-    for pk, (day, _) in days.items():
-        own = {place: result for place, result in booked.items() if place[0] == pk}
-        totals[pk] = _realised(own, marks)
-        change = _gain([one for one in held if one.account_id == pk], marks)
-        if (pk, day) in opened and change is not None:
-            totals[pk] += change - opened[pk, day]
-    return totals
 
 
 class _Holding(NamedTuple):
@@ -129,14 +107,11 @@ def _gain(held: Iterable[_Holding], marks: _Marks) -> Decimal | None:
     return total
 
 
-def _realised_since(began: Mapping[int, datetime]) -> dict[_Place, Decimal]:
-    """By account id and symbol, funding included; one query for each moment a day began at."""
+def _realised_since(account: int, began: datetime) -> dict[_Place, Decimal]:
+    """By account id and symbol, funding included. One query."""
     found: dict[_Place, Decimal] = {}
-    for moment in set(began.values()):
-        accounts = [pk for pk, start in began.items() if start == moment]
-        sums = _results(accounts=accounts, since=moment)
-        for pk, symbol, result in sums:
-            found[pk, symbol] = found.get((pk, symbol), Decimal(0)) + result
+    for pk, symbol, result in _results(accounts=[account], since=began):
+        found[pk, symbol] = found.get((pk, symbol), Decimal(0)) + result
     return found
 
 

@@ -11,26 +11,25 @@ from typing import Any
 from django.core.cache import cache
 from django.db.models import (
     Aggregate,
-    DateTimeField,
     DurationField,
     ExpressionWrapper,
     F,
-    Func,
     OuterRef,
     Q,
     QuerySet,
     Subquery,
     Sum,
-    Value,
 )
 from django.db.models.functions import TruncDay
 from django.utils import timezone
 
 from brokers import access
 from brokers.fields import MoneyField
+from execution import day_results
 from execution.models import Fill, Order
 from execution.performance import Point
 from fks_site import charts
+from fks_site.limit_use import NEARLY
 from risk.models import RiskLimit
 
 ANSWERS_OF = timedelta(hours=1)
@@ -49,26 +48,56 @@ class Percentile(Aggregate):
         super().__init__(expression, share=share, **extra)
 
 
-def day_began(now: datetime) -> Func:
-    """When the account's own day began, by its zone and starting hour; annotates accounts."""
-    starts = F("day_starts")
-    local = Func(F("day_zone"), Value(now, DateTimeField()), function="TIMEZONE")
-    shifted = Func(local, starts, template="(%(expressions)s)", arg_joiner=" - ")
-    midnight = Func(Value("day"), shifted, function="DATE_TRUNC")
-    began = Func(midnight, starts, template="(%(expressions)s)", arg_joiner=" + ")
-    return Func(F("day_zone"), began, function="TIMEZONE", output_field=DateTimeField())
-
-
-def daily_limit() -> Subquery:
-    """The tightest daily loss limit in force for a whole account; annotates accounts."""
+def daily_limit(*, realised_only: bool) -> Subquery:
+    """The tightest daily loss limit in force for a whole account, of those that count open positions or
+    of those that do not; annotates accounts.
+    """
+    ignoring = Q(parameters__contains={"unrealised": "ignore"})
     whole = RiskLimit.objects.filter(
         Q(policy__account=OuterRef("pk")) | Q(policy__account=None),
+        ignoring if realised_only else ~ignoring,
         policy__strategy="",
         policy__symbol="",
         rule="daily_loss",
         mode=RiskLimit.Mode.ENFORCE,
     )
     return Subquery(whole.order_by("value").values("value")[:1], output_field=MoneyField())
+
+
+@dataclass(frozen=True, slots=True)
+class DailyUse:
+    """What of an account's daily loss limit is used up, as the rule sees it. ``lost`` is ``None`` while
+    the rule cannot know it, and refuses: an open position has no price.
+    """
+
+    lost: Decimal | None
+    limit: Decimal
+
+    @property
+    def share(self) -> Decimal:
+        """From 0 to 1; what cannot be known counts as used up."""
+        if self.lost is None or not self.limit:
+            return Decimal(1)
+        return min(self.lost / self.limit, Decimal(1))
+
+    @property
+    def percent(self) -> int:
+        return int(self.share * 100)
+
+    @property
+    def tone(self) -> str:
+        return "danger" if self.share >= 1 else "warning" if self.share >= NEARLY else "success"
+
+
+def daily_use(row: Any) -> DailyUse | None:
+    """The limit of an annotated account that is nearest to its end; ``None`` where there is none."""
+    known = None if row.changed is None else max(-day_results.result(row), Decimal(0))
+    uses = []
+    if row.daily_limit is not None:
+        uses.append(DailyUse(known, row.daily_limit))
+    if row.realised_limit is not None:
+        uses.append(DailyUse(max(-row.realised, Decimal(0)), row.realised_limit))
+    return max(uses, key=lambda one: one.share, default=None)
 
 
 def answer_p95(now: datetime) -> Subquery:

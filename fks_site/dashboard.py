@@ -11,18 +11,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.cache import cache
-from django.db.models import F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from brokers import access
-from brokers.fields import MoneyField
 from brokers.models import Account
 from brokers.types import Environment
-from execution.models import Alarm, Difference, Fill, Order, Position, Protection, Signal
+from execution import day_results
+from execution.models import Alarm, Difference, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, OrderState, SignalState
 from fks_site import account_figures, arrivals, charts
 from fks_site.arrivals import Cell
@@ -174,12 +173,8 @@ def gather(now: datetime, reach: access.Reach | None = None) -> View:
 
 def _accounts(now: datetime) -> QuerySet[Account]:
     """Accounts with their breaker, working and unresolved orders, their day and its limit."""
-    rows = Account.objects.select_related("breaker", "login").annotate(
-        began=account_figures.day_began(now)
-    )
-    today = Fill.objects.filter(account=OuterRef("pk"), recorded_at__gte=OuterRef("began"))
-    total = today.order_by().values("account").annotate(total=Sum("realised_pnl")).values("total")
-    return rows.annotate(
+    rows = Account.objects.select_related("breaker", "login")
+    return day_results.with_day(rows, now).annotate(
         working=_orders_in(WORKING),
         unresolved=_orders_in(UNRESOLVED),
         awaiting=_orders_in(frozenset({OrderState.AWAITING_APPROVAL})),
@@ -187,8 +182,8 @@ def _accounts(now: datetime) -> QuerySet[Account]:
         unguarded_positions=_count(
             Protection.objects.filter(is_active=True, naked_since__isnull=False)
         ),
-        realised=Coalesce(Subquery(total), Decimal(0), output_field=MoneyField()),
-        daily_limit=account_figures.daily_limit(),
+        daily_limit=account_figures.daily_limit(realised_only=False),
+        realised_limit=account_figures.daily_limit(realised_only=True),
         answer_p95=account_figures.answer_p95(now),
     )
 

@@ -20,7 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from brokers.models import Account
-from execution import days
+from execution import day_results
 from execution.models import (
     Alarm,
     Difference,
@@ -218,7 +218,7 @@ def _guarded(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
 def _daily_loss(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
     limits = RiskLimit.objects.filter(rule="daily_loss", policy__strategy="", policy__symbol="")
     rows = list(limits.exclude(mode=RiskLimit.Mode.OFF).values_list("policy__account_id", "value"))
-    results = days.results(accounts, timezone.now())
+    results = day_results.results(accounts, timezone.now())
     shares = {}
     for account in accounts:
         mine = [value for owner, value in rows if owner in (None, account.pk) and value > 0]

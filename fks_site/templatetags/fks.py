@@ -15,7 +15,7 @@ from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
 from execution.models import Protection
 from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
-from fks_site import limit_use
+from fks_site import account_figures, limit_use
 from risk.advice import advice
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
 
@@ -106,14 +106,9 @@ def age(seconds: int | None) -> str:
 
 
 @register.inclusion_tag("fks/used_bar.html")
-def used_bar(result: Decimal, limit: Decimal | None) -> dict[str, Any]:
-    """How much of a loss limit a result has used up, as a bar with its numbers."""
-    if limit is None:
-        return {"limit": None}
-    lost = max(-result, Decimal(0))
-    share = min(lost / limit, Decimal(1)) if limit else Decimal(1)
-    tone = "danger" if share >= 1 else "warning" if share >= Decimal("0.8") else "success"
-    return {"limit": limit, "lost": lost, "share": int(share * 100), "tone": tone}
+def used_bar(row: Any) -> dict[str, Any]:
+    """How much of an account's daily loss limit is used up, as a bar with its numbers."""
+    return {"use": account_figures.daily_use(row)}
 
 
 @register.simple_tag(takes_context=True)

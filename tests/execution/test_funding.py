@@ -20,7 +20,7 @@ from brokers.errors import NotSupportedError, QueryFailedError
 from brokers.models import Account, Instrument
 from brokers.sessions import plugin_for
 from brokers.types import FundingReport
-from execution import days, funding, reconcile, weekly
+from execution import day_results, days, funding, reconcile, weekly
 from execution.models import FundingPayment, Strategy
 from fks_site.users import restrict
 from tests.brokers.scripted import AT, ScriptedPlugin
@@ -151,7 +151,7 @@ def test_it_counts_in_the_day_it_was_paid(account: Account, teller: Teller) -> N
     teller.pay("-100", AT - timedelta(days=1))
     read(account)
     assert days.today(account, AT).realised == before - 2
-    assert days.results([account], AT)[account.pk] == before - 2
+    assert day_results.results([account], AT)[account.pk] == before - 2
 
 
 def test_it_belongs_to_the_strategy_that_alone_held_the_position(

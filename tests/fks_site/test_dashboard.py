@@ -16,14 +16,16 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from brokers.models import Account, Instrument
 from execution import differences
-from execution.days import day_of
+from execution.days import day_of, today
 from execution.ids import first_id_at, uuid7
 from execution.models import Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard
 from risk import breakers
 from risk.models import AuditEvent, RiskLimit, RiskPolicy, TradingState
+from tests.execution.test_book import priced
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -297,6 +299,33 @@ def test_the_days_loss_stands_against_the_tightest_limit_in_force(admin_client: 
         page = admin_client.get(reverse("admin:dashboard")).content.decode()
     assert '<progress max="100" value="90"' in page
     assert "fks-used-warning" in page
+
+
+def test_the_bar_counts_open_positions_as_the_rule_does(admin_client: Client) -> None:
+    with time_machine.travel(datetime(2026, 3, 10, 12, tzinfo=UTC), tick=True):
+        account = of_today()
+        limit("500")
+        PositionFactory.create(account=account, quantity=1, average_price=Decimal(90))
+        priced(account, price="90")
+        today(account, timezone.now())
+        Instrument.objects.update(last_price=Decimal(50))
+        row = dashboard.gather(timezone.now()).accounts[0]
+        use = account_figures.daily_use(row)
+        assert use == account_figures.DailyUse(Decimal(490), Decimal(500))
+        assert (use.percent, use.tone) == (98, "warning")
+        page = admin_client.get(reverse("admin:dashboard")).content.decode()
+        assert "98 % of the daily loss limit used" in page
+
+        Account.objects.update(environment="sandbox")
+        Instrument.objects.update(last_price_at=timezone.now() - timedelta(minutes=6))
+        cache.clear()
+        page = admin_client.get(reverse("admin:dashboard")).content.decode()
+        assert "a position has no price: entries are refused" in page
+        RiskLimit.objects.update(parameters={"unrealised": "ignore"})
+        row = dashboard.gather(timezone.now()).accounts[0]
+        assert account_figures.daily_use(row) == account_figures.DailyUse(
+            Decimal(450), Decimal(500)
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""What accounts' own days have come to, worked out by PostgreSQL: for pages and gauges.
+
+The rule of the daily loss reads the same rows one account at a time (``days.today``); a test holds both
+to one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import (
+    Case,
+    DateField,
+    DateTimeField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce
+
+from brokers.fields import MoneyField
+from brokers.models import Account, Instrument
+from brokers.types import Environment
+from execution.marks import TOO_OLD
+from execution.models import AccountDay, Fill, FundingPayment, Position
+
+_MONEY: MoneyField[Any, Any] = MoneyField()
+_NOTHING = Value(Decimal(0), output_field=_MONEY)
+
+
+def with_day(accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
+    """Accounts with the figures of their own day: ``began``, what it ``realised`` with its funding, and
+    what open positions have gained since the day was first looked at, ``changed``. The amounts are in
+    the account's currency. ``changed`` is ``None`` while the price of an open position is not known.
+    """
+    realised = _added(Fill, "realised_pnl", "recorded_at") + _added(FundingPayment, "amount", "at")
+    return accounts.annotate(began=_began(now)).annotate(
+        realised=ExpressionWrapper(realised, output_field=_MONEY),
+        changed=Case(
+            When(_unpriced(now), then=None), default=_gain() - _opening(), output_field=_MONEY
+        ),
+    )
+
+
+def result(row: Any) -> Decimal:
+    """A row's day so far; without the open positions while what they are worth is not known."""
+    total: Decimal = row.realised + (row.changed or Decimal(0))
+    return total
+
+
+def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
+    """What each account's day has come to, by account id and in its currency. One query."""
+    asked = Account.objects.filter(pk__in=[account.pk for account in accounts])
+    return {row.pk: result(row) for row in with_day(asked, now)}
+
+
+def _began(now: datetime) -> Func:
+    """When the account's day began, by its zone and starting hour."""
+    starts = F("day_starts")
+    local = Func(F("day_zone"), Value(now, DateTimeField()), function="TIMEZONE")
+    shifted = Func(local, starts, template="(%(expressions)s)", arg_joiner=" - ")
+    midnight = Func(Value("day"), shifted, function="DATE_TRUNC")
+    began = Func(midnight, starts, template="(%(expressions)s)", arg_joiner=" + ")
+    return Func(F("day_zone"), began, function="TIMEZONE", output_field=DateTimeField())
+
+
+def _added(model: type[Fill | FundingPayment], amount: str, moment: str) -> Coalesce:
+    rows = model._default_manager.filter(
+        account=OuterRef("pk"), **{f"{moment}__gte": OuterRef("began")}
+    )
+    return _total(rows, F(amount) * _rate())
+
+
+def _gain() -> Coalesce:
+    """What open positions have gained since they were opened."""
+    gained = F("quantity") * (_mark("last_price") - F("average_price")) * _rate()
+    return _total(_held(), gained)
+
+
+def _opening() -> Subquery | Coalesce:
+    """What they had gained when the day was first looked at; until then the day changed nothing."""
+    local = Func(OuterRef("day_zone"), OuterRef("began"), function="TIMEZONE")
+    day = AccountDay.objects.filter(
+        account=OuterRef("pk"), day=Cast(local, output_field=DateField())
+    )
+    return Coalesce(Subquery(day.values("opening_unrealised")[:1]), _gain(), output_field=_MONEY)
+
+
+def _unpriced(now: datetime) -> Exists:
+    """A position is held whose price is not known or old."""
+    priced = _marks().filter(
+        Q(account__environment=Environment.DRY_RUN) | Q(last_price_at__gte=now - TOO_OLD)
+    )
+    return Exists(_held().filter(Q(average_price=None) | ~Exists(priced)))
+
+
+def _held() -> QuerySet[Position]:
+    return Position.objects.filter(account=OuterRef("pk")).exclude(quantity=0)
+
+
+def _marks() -> QuerySet[Instrument]:
+    """The last price of the row that is asked about, where one was seen."""
+    return Instrument.objects.filter(
+        account=OuterRef("account"),
+        symbol=OuterRef("symbol"),
+        last_price__isnull=False,
+        last_price_at__isnull=False,
+    )
+
+
+def _mark(column: str) -> Subquery:
+    return Subquery(_marks().values(column)[:1])
+
+
+def _rate() -> Coalesce:
+    """To the account's currency; money of a symbol without a price is taken for the account's own."""
+    return Coalesce(_mark("last_rate"), Value(Decimal(1)), output_field=_MONEY)
+
+
+def _total(rows: QuerySet[Any], amount: Any) -> Coalesce:
+    sums = rows.order_by().values("account").annotate(total=Sum(amount, output_field=_MONEY))
+    return Coalesce(Subquery(sums.values("total")), _NOTHING, output_field=_MONEY)
