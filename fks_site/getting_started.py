@@ -13,9 +13,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from brokers import access
@@ -26,11 +29,21 @@ from execution.alerts import Action, Alert
 from execution.models import Order, Strategy, WebhookSecret
 from execution.states import TERMINAL, OrderState
 from execution.strategies import StrategyError, create_strategy
+from risk import proposals
 from risk.accounts import add_account
-from risk.limits import first_limits
-from risk.models import Channel, RiskLimit
+from risk.check import REQUIRED
+from risk.limits import usual_limits
+from risk.models import Channel, Proposal, RiskLimit
+from risk.proposable import LIMIT, limit_payload
 
 LOOK = ("brokers.view_account", "execution.view_strategy", "execution.view_order")
+RIGHTS = {
+    "account": ("brokers.add_account",),
+    "limits": ("risk.add_risklimit", LIMIT.right),
+    "strategy": ("execution.add_strategy", "execution.change_webhooksecret"),
+    "order": ("execution.add_order",),
+}
+"""What each step takes."""
 PAPER, QUANTITY = "paper", Decimal("0.001")
 SYMBOL, PRICE = "BTC/USDT", Decimal(60_000)
 WHY = "getting started"
@@ -38,10 +51,11 @@ WHY = "getting started"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the installation is."""
+    """How far the installation is. ``proposed`` are limits that wait for another person."""
 
     account: Account | None
     has_limits: bool
+    proposed: int
     strategy: Strategy | None
     order: Order | None
 
@@ -63,9 +77,22 @@ def progress() -> Progress:
     filled = orders.filter(state=OrderState.FILLED).order_by("-id").first()
     return Progress(
         account=account,
-        has_limits=RiskLimit.objects.exclude(mode=RiskLimit.Mode.OFF).exists(),
+        has_limits=not _missing_limits(),
+        proposed=_proposed_limits().count(),
         strategy=secret.strategy if secret else None,
         order=filled or orders.order_by("-id").first(),
+    )
+
+
+def _missing_limits() -> set[str]:
+    """The rules without which no entry passes, and that are in force nowhere."""
+    enforced = RiskLimit.objects.filter(rule__in=REQUIRED, mode=RiskLimit.Mode.ENFORCE)
+    return set(REQUIRED) - set(enforced.values_list("rule", flat=True))
+
+
+def _proposed_limits() -> QuerySet[Proposal]:
+    return Proposal.objects.filter(
+        kind=LIMIT.name, state=Proposal.State.OPEN, expires_at__gt=timezone.now()
     )
 
 
@@ -109,6 +136,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "quantity": QUANTITY,
         "has_channel": Channel.objects.filter(is_active=True).exists(),
         "is_proven": hasattr(request.user, "second_factor"),
+        "may": {step: request.user.has_perms(rights) for step, rights in RIGHTS.items()},
     }
     request.current_app = admin.site.name
     response = TemplateResponse(request, "fks/getting_started.html", context)
@@ -120,28 +148,46 @@ def _asks(request: HttpRequest, step: str) -> bool:
     return request.method == "POST" and request.POST.get("step") == step
 
 
-def _must(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):
+def _must(request: HttpRequest, step: str) -> None:
+    if not request.user.has_perms(RIGHTS[step]):
         raise PermissionDenied
 
 
 def _carry_out(request: HttpRequest, now: Progress) -> None:
     """Steps without questions; one that is done already does nothing."""
     if _asks(request, "account"):
-        _must(request, "brokers.add_account")
+        _must(request, "account")
         if now.account is None:
             _make_account()
             messages.success(request, "The paper account is there.")
     elif _asks(request, "limits"):
-        _must(request, "risk.add_risklimit")
-        if not now.has_limits:
-            first_limits({})
-            messages.success(request, "Limits are in force; change them under Limits.")
+        _must(request, "limits")
+        if not now.has_limits and not now.proposed:
+            _set_limits(request)
     elif _asks(request, "order"):
-        _must(request, "execution.add_order")
+        _must(request, "order")
         if now.account is not None and not now.is_under_way:
             _place(now.account)
             messages.success(request, "The order is on its way.")
+
+
+def _set_limits(request: HttpRequest) -> None:
+    """The usual limits that are not set yet, as the page of the limits would set each."""
+    everywhere = RiskLimit.objects.filter(
+        policy__account=None, policy__strategy="", policy__symbol=""
+    )
+    known = set(everywhere.values_list("rule", flat=True))
+    waiting = []
+    with transaction.atomic():
+        for rule, value, mode in usual_limits({}):
+            if rule not in known:
+                payload = limit_payload(rule, value, mode=mode)
+                waiting.append(proposals.submit(LIMIT.name, payload, reason=WHY))
+    if any(waiting):
+        rules = ", ".join(str(one) for one in waiting if one)
+        messages.warning(request, f"Another person has to approve this before it holds: {rules}.")
+    else:
+        messages.success(request, "Limits are in force; change them under Limits.")
 
 
 def _make_account() -> None:
@@ -167,8 +213,7 @@ def _place(account: Account) -> None:
 
 def _make_strategy(request: HttpRequest, form: StrategyForm, now: Progress) -> Any:
     """The new strategy's secret and texts, shown in this answer and never again."""
-    _must(request, "execution.add_strategy")
-    _must(request, "execution.change_webhooksecret")
+    _must(request, "strategy")
     if now.account is None:
         form.add_error(None, "It needs an account first.")
     if not form.is_valid() or now.account is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from django.db import connection, transaction
@@ -68,16 +68,17 @@ def take_turns(strategy_id: int) -> None:
         cursor.execute(_TAKE_TURNS, [names, PORTFOLIO_LOCK, STRATEGY_LOCK, strategy_id % 2**31])
 
 
-def first_limits(given: Mapping[str, Decimal]) -> None:
-    """What a new installation begins with: each rule's default, or the value ``given`` for it."""
+def usual_limits(given: Mapping[str, Decimal]) -> Iterator[tuple[str, Decimal, LimitMode]]:
+    """What an installation begins with: rule, value (its default, or the one ``given``) and mode."""
     for rule in RULES.values():
         if rule.start is not Start.UNSET:
-            set_limit(
-                rule.name,
-                given.get(rule.name, rule.default),
-                mode=LimitMode(rule.start.value),
-                reason="default of a new installation",
-            )
+            yield rule.name, given.get(rule.name, rule.default), LimitMode(rule.start.value)
+
+
+def first_limits(given: Mapping[str, Decimal]) -> None:
+    """Set the usual limits of a new installation, before anybody works with it."""
+    for rule, value, mode in usual_limits(given):
+        set_limit(rule, value, mode=mode, reason="default of a new installation")
 
 
 def set_limit(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -14,7 +15,10 @@ from brokers.models import Account
 from execution import tasks
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState
-from risk.models import AuditEvent, IPAllowlist, RiskLimit
+from fks_site import roles
+from risk import limits, proposals
+from risk.check import REQUIRED
+from risk.models import AuditEvent, IPAllowlist, Proposal, RiskLimit, Safeguards
 from tests.factories import AccountFactory, OrderFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -107,6 +111,71 @@ def test_an_order_that_failed_is_explained_and_may_be_tried_again(admin_client: 
     page = admin_client.get(reverse("admin:getting_started")).content.decode()
     assert "600 is more than 500" in page
     assert "Buy on paper" in page
+
+
+def test_limits_that_take_two_wait_for_another_person(admin_client: Client) -> None:
+    Safeguards.objects.create(two_person=True)
+    do(admin_client, "account")
+    page = do(admin_client, "limits")
+    assert "Another person has to approve this before it holds" in page
+    assert "2 limits wait for another person's approval" in page
+    assert "Set the usual limits" not in page
+    assert not RiskLimit.objects.filter(rule__in=REQUIRED).exists()
+    assert RiskLimit.objects.filter(rule="daily_loss", mode="enforce").exists()
+    do(admin_client, "limits")
+    waiting = Proposal.objects.order_by("subject")
+    assert [one.subject for one in waiting] == [f"limit {rule} (everything)" for rule in REQUIRED]
+    assert {(one.state, one.proposed_by, one.reason) for one in waiting} == {
+        ("open", "admin", "getting started")
+    }
+
+    other = UserFactory.create(is_superuser=True)
+    for one in waiting:
+        proposals.approve(one.pk, other, "agreed")
+    page = admin_client.get(reverse("admin:getting_started")).content.decode()
+    assert "limits in force" in page
+    assert page.count("done</span>") == 2
+
+
+def test_limits_somebody_set_stay_as_they_are(admin_client: Client) -> None:
+    do(admin_client, "account")
+    limits.set_limit("max_order_value", Decimal(7), reason="small")
+    do(admin_client, "limits")
+    assert RiskLimit.objects.get(rule="max_order_value").value == 7
+    assert RiskLimit.objects.filter(rule="max_position_value", mode="enforce").exists()
+
+
+BUTTONS = {
+    "account": "Make a paper account",
+    "limits": "Set the usual limits",
+    "strategy": "Make the strategy",
+    "order": "Buy on paper",
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "offered"),
+    [
+        (roles.VIEWER, set()),
+        (roles.OPERATOR, {"order"}),
+        (roles.RISK_OFFICER, {"limits", "order"}),
+        (roles.SECURITY_ADMIN, {"account"}),
+    ],
+)
+def test_a_role_is_offered_the_steps_it_may_do(role: str, offered: set[str]) -> None:
+    roles.install()
+    user = UserFactory.create()
+    user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    seen = client.get(reverse("admin:getting_started")).content.decode()
+    AccountFactory.create(broker="paper")
+    seen += client.get(reverse("admin:getting_started")).content.decode()
+    for rule in REQUIRED:
+        limits.set_limit(rule, Decimal(500), reason="test")
+    page = client.get(reverse("admin:getting_started")).content.decode()
+    assert {step for step, text in BUTTONS.items() if text in seen + page} == offered
+    assert "This step takes the right to add strategies and the right to webhook secrets" in page
 
 
 @pytest.mark.parametrize("step", ["account", "limits", "order", "strategy"])
