@@ -45,7 +45,7 @@ from tests.venues.credentials import (
     SCHWAB_SECRET,
     SCHWAB_TOKEN,
 )
-from tests.venues.faults import Action, Fault, When
+from tests.venues.faults import Action, Endpoint, Fault, When
 from tests.venues.oanda.rules import ACCOUNT as OANDA_ACCOUNT
 from tests.venues.projectx.rules import ACCOUNT as PROJECTX_ACCOUNT
 from tests.venues.schwab.rules import ACCOUNT as SCHWAB_ACCOUNT
@@ -150,6 +150,15 @@ class Rig(ABC):
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         """Half of a resting order is executed."""
 
+    @abstractmethod
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        """The resting order is executed whole, and its next cancel meets it executed."""
+
+    def restart(self) -> None:
+        """Everything of ours between FKS and the venue ends and is made anew."""
+        self.plugin.close()
+        self.plugin = self.connect()
+
 
 class CcxtRig(Rig):
     def __init__(self, exchange: str, venue: RunningVenue) -> None:
@@ -173,6 +182,10 @@ class CcxtRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.venue.control.fill(self.exchange, broker_order_id, request.quantity / 2)
+
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        crossing = Fault(Action.FILL_FIRST, endpoint=Endpoint.CANCEL, venue=self.exchange)
+        self.venue.control.queue_faults(crossing)
 
 
 def alpaca_plugin(
@@ -303,9 +316,9 @@ class PaperRig(Rig):
         plugin.init(self._config())
         return plugin
 
-    def _config(self, *faults: dict[str, object]) -> AccountConfig:
+    def _config(self, *faults: dict[str, object], price: str = "60000") -> AccountConfig:
         options = {
-            "prices": {SYMBOL: "60000"},
+            "prices": {SYMBOL: price},
             "balance": {"USDT": "1000000"},
             "faults": list(faults),
         }
@@ -326,3 +339,7 @@ class PaperRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         pytest.skip("a resting order at the paper venue is filled whole")
+
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        """The market reaches its price; the venue looks at it when it is asked."""
+        self.paper.init(self._config(price="49000"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from brokers.capabilities import BookDepth
+from brokers.capabilities import BookDepth, IdRule
 from brokers.errors import NotSupportedError, UnknownSymbolError
 from brokers.plugins.bridge import BridgePlugin
 from brokers.types import (
@@ -210,6 +210,22 @@ def test_a_canceled_order_is_gone_once(rig: Rig, *, by_id: bool) -> None:
     assert found(rig, request).status is VenueStatus.CANCELED
 
 
+def test_a_cancel_that_crosses_a_fill_loses_nothing_of_it(rig: Rig) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    request = rig.limit()
+    placed = rig.plugin.execute_order(request)
+    named = ref(request, placed.broker_order_id)
+    rig.fill_as_a_cancel_arrives(request, placed.broker_order_id)
+    assert rig.plugin.cancel_order(named).outcome in {Outcome.ACCEPTED, Outcome.REJECTED}
+    for _ in range(2):
+        report = found(rig, request, placed.broker_order_id)
+        assert (report.status, report.filled_quantity) == (VenueStatus.FILLED, rig.lot)
+        assert sum(fill.quantity for fill in report.fills) == rig.lot
+        assert list(rig.plugin.trades_since(rig.symbol, start)) == list(report.fills)
+        assert rig.plugin.open_orders() == []
+        assert rig.plugin.cancel_order(named).outcome is Outcome.REJECTED
+
+
 def test_an_order_is_found_by_the_venues_id_alone_and_says_what_it_is(rig: Rig) -> None:
     request = rig.limit()
     placed = rig.plugin.execute_order(request)
@@ -263,6 +279,40 @@ def test_another_connection_and_a_closed_one_see_the_same(rig: Rig) -> None:
         assert [plugin.fetch_order(ref(request)) for request in (filled, resting)] == before
         assert [o.broker_order_id for o in plugin.open_orders()] == [results[1].broker_order_id]
         assert list(plugin.trades_since(rig.symbol, start)) == list(before[0].fills)
+
+
+def test_a_restart_between_an_order_and_its_look_up_neither_loses_nor_doubles_it(rig: Rig) -> None:
+    resting, unheard = rig.limit(), rig.order()
+    rig.plugin.execute_order(resting)
+    rig.lose_the_answer()
+    assert rig.plugin.execute_order(unheard).outcome is Outcome.UNKNOWN
+    rig.restart()
+    assert found(rig, unheard).status is VenueStatus.FILLED
+    assert found(rig, resting).status is VenueStatus.OPEN
+
+
+def test_an_identity_sent_before_a_restart_is_no_second_order_after_it(rig: Rig) -> None:
+    """Where a venue refuses only the ids of working orders, our own row guards what has ended."""
+    rule = rig.plugin.capabilities.id_rule
+    if rule is IdRule.NONE:
+        pytest.skip("this venue never hears of our id: our own row is the guard")
+    sent = [rig.limit()] if rule is IdRule.OPEN else [rig.limit(), rig.order()]
+    for request in sent:
+        rig.plugin.execute_order(request)
+    rig.restart()
+    for request in sent:
+        assert rig.plugin.execute_order(request).outcome in {Outcome.UNKNOWN, Outcome.ACCEPTED}
+        assert rig.placed(request) == 1
+    assert len(rig.plugin.open_orders()) == 1
+
+
+def test_a_request_that_was_lost_before_a_restart_is_absent_after_it(rig: Rig) -> None:
+    request = rig.order()
+    rig.lose_the_request()
+    assert rig.plugin.execute_order(request).outcome is Outcome.UNKNOWN
+    rig.restart()
+    assert rig.plugin.fetch_order(ref(request)) is None
+    assert rig.placed(request) == 0
 
 
 def test_trades_before_the_asked_time_are_left_out(rig: Rig) -> None:

@@ -87,6 +87,8 @@ class Exchange:
         if fault is not None and fault.action is Action.LATE:
             time.sleep(fault.seconds)
         with venue.ledger.lock:
+            if fault is not None and fault.action is Action.FILL_FIRST:
+                venue.ledger.fill_resting()
             acted = venue.handle(request)
         self._travel()
         return acted, acted if fault is None else spoil(fault, venue, acted)

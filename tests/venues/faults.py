@@ -35,7 +35,8 @@ class Action(StrEnum):
     acceptance it then answers, before acceptance it then drops. LATE waits `seconds`, then accepts
     and answers. TRUNCATE breaks off in the middle of the body. CUT_JSON, EMPTY and HTML are
     complete 200 answers that say nothing usable. DELAY_FILLS accepts but matches only `seconds`
-    later. DOUBLE_FILLS lists every trade twice in the answer.
+    later. DOUBLE_FILLS lists every trade twice in the answer. FILL_FIRST fills whatever rests, whole,
+    just before the request is acted upon.
     """
 
     DROP = "drop"
@@ -49,6 +50,7 @@ class Action(StrEnum):
     HTML = "html"
     DELAY_FILLS = "delay_fills"
     DOUBLE_FILLS = "double_fills"
+    FILL_FIRST = "fill_first"
 
 
 EITHER_SIDE = frozenset({Action.DROP, Action.STATUS, Action.CODE, Action.HANG})

@@ -92,6 +92,13 @@ class Ledger:
             raise ValueError("quantity or price does not fit the order")
         return self._execute(order, price, quantity, maker=True)
 
+    def fill_resting(self) -> None:
+        """Execute all that rests, each order whole at its own limit."""
+        for symbol in self.markets:
+            for order in self._waiting(symbol):
+                if order.working_at is not None and order.spec.price is not None:
+                    self.fill(order, order.remaining)
+
     def move(self, symbol: str, change: Callable[[Market], None]) -> None:
         """Change a market, then trigger and match the orders it reaches, oldest first."""
         self.advance()

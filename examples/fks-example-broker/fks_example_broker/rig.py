@@ -36,3 +36,7 @@ class ExampleRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.venue.fill(int(broker_order_id), request.quantity / 2)
+
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        """The plugin looks at nothing before it cancels: for it the fill comes with the cancel."""
+        self.venue.fill(int(broker_order_id), request.quantity)

@@ -62,6 +62,8 @@ class Mt5Terminal:
     balance: float = 1_000_000.0
     depth: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
     """Side, price and lots of the depth of market, where the broker shows one."""
+    fills_first: bool = False
+    """An order is filled just before its removal is read."""
     frozen: bool = False
     """No price moves."""
     trouble: Callable[[], Any] | None = None
@@ -220,6 +222,9 @@ class Mt5Terminal:
         action = request["action"]
         if action == C["TRADE_ACTION_REMOVE"]:
             order = self.orders.get(request["order"])
+            if order is not None and self.fills_first:
+                self.fill(order["ticket"], order["volume_current"])
+                order = None
             if order is None:
                 return self._answer(request, C["TRADE_RETCODE_INVALID"])
             self._end(order, C["ORDER_STATE_CANCELED"])

@@ -21,7 +21,8 @@ class Nt8Simulator:
     """``asleep``: reads nothing until woken, then everything. ``empty_reads``: so many files are read
     before they hold anything. ``lingers``: what was read stays in the folder, and is acted upon once it
     is gone from there; ``stuck``: not even then. ``mute``: works and writes no state files.
-    ``refuses_form``: refuses lines at parse time, in the log only."""
+    ``fills_first``: an order is filled just before its cancel is read. ``refuses_form``: refuses lines
+    at parse time, in the log only."""
 
     root: Path
     account: str = "Sim101"
@@ -33,6 +34,7 @@ class Nt8Simulator:
     lingers: bool = False
     stuck: bool = False
     mute: bool = False
+    fills_first: bool = False
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     refuses_form: bool = False
@@ -103,6 +105,8 @@ class Nt8Simulator:
             return
         if fields[0] == "CANCEL":
             order = self.orders.get(fields[10])
+            if order is not None and order["state"] not in ENDED and self.fills_first:
+                self.fill(fields[10], order["quantity"] - order["filled"])
             if order is not None and order["state"] not in ENDED:
                 self._say(fields[10], "CANCELLED")
         elif fields[5] not in TYPES:

@@ -36,7 +36,19 @@ def mt5_agent(folder: Path, terminal: Mt5Terminal, address: str, **more: str) ->
     )
 
 
-class Mt5Rig(Rig):
+class TerminalRig(Rig):
+    """A plugin, its agent and a terminal that outlives both."""
+
+    agent: RunningAgent
+
+    def restart(self) -> None:
+        """The agent is killed, too."""
+        self.agent.kill()
+        self.agent.start()
+        super().restart()
+
+
+class Mt5Rig(TerminalRig):
     def __init__(self, terminal: Mt5Terminal, agent: RunningAgent) -> None:
         self.terminal = terminal
         self.agent = agent
@@ -57,6 +69,9 @@ class Mt5Rig(Rig):
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         half = request.quantity / Decimal(2)
         self.terminal.fill(int(broker_order_id), float(half))
+
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.terminal.fills_first = True
 
 
 class LossyClient(BridgeClient):
@@ -90,7 +105,7 @@ def nt8_agent(folder: Path, simulator: Nt8Simulator, **more: str) -> RunningAgen
     )
 
 
-class Nt8Rig(Rig):
+class Nt8Rig(TerminalRig):
     """A contract is a thousandth of a coin here: 2 of them are the suite's 0.002."""
 
     def __init__(self, simulator: Nt8Simulator, agent: RunningAgent) -> None:
@@ -120,6 +135,9 @@ class Nt8Rig(Rig):
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.simulator.fill(broker_order_id, request.quantity * 500)
 
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.simulator.fills_first = True
+
 
 def ib_agent(folder: Path, tws: Tws, port: int, **more: str) -> RunningAgent:
     instruments, account = more.pop("instruments", SHARE), more.pop("account", tws.accounts[0])
@@ -127,7 +145,7 @@ def ib_agent(folder: Path, tws: Tws, port: int, **more: str) -> RunningAgent:
     return RunningAgent(folder, "ib", account, instruments, table=table, **more)
 
 
-class IbRig(Rig):
+class IbRig(TerminalRig):
     """A share at 60000, traded whole."""
 
     symbol = "BRK.A/USD"
@@ -152,6 +170,9 @@ class IbRig(Rig):
 
     def fill_half(self, request: OrderRequest, broker_order_id: str) -> None:
         self.tws.fill(int(broker_order_id), request.quantity / 2)
+
+    def fill_as_a_cancel_arrives(self, request: OrderRequest, broker_order_id: str) -> None:
+        self.tws.fills_first = True
 
     def cut(self) -> None:
         """The connection breaks, and the agent has noticed and made another one."""
