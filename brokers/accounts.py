@@ -58,13 +58,18 @@ def create_account(
 
 
 def set_credentials(account: Account, credentials: Mapping[str, str]) -> None:
-    """Seal ``credentials`` for ``account`` and let every worker reconnect with them."""
+    """Seal ``credentials`` for ``account`` and let every worker reconnect with them.
+
+    It trades again once a worker has asked the venue what the key may do, and compared the account.
+    """
     with transaction.atomic():
         row = ExchangeCredential.objects.filter(account=account).first()
         row = row or ExchangeCredential(account=account)
         row.seal(dict(credentials))
         row.save()
-        account.save()
+        account.version += 1
+        account.reconciled_at, account.is_key_refused = None, False
+        account.save(update_fields=["version", "reconciled_at", "is_key_refused"])
 
 
 def check(
@@ -75,7 +80,10 @@ def check(
     options: Mapping[str, Any],
     credentials: Mapping[str, str],
 ) -> None:
-    """Raise ConfigurationError unless the plugin can work with this; nothing is sent anywhere."""
+    """Raise ConfigurationError unless the plugin can work with this.
+
+    Nothing is sent anywhere, and no SDK is loaded: what only that or the venue knows, a worker finds.
+    """
     plugin_class = registry().get(broker)
     _refuse_unknown_names(plugin_class, options, credentials)
     try:
@@ -87,7 +95,7 @@ def check(
         ) from error
     plugin = plugin_class()
     try:
-        plugin.init(
+        plugin.check_config(
             AccountConfig(
                 key="0",
                 name=name,
@@ -100,7 +108,6 @@ def check(
         raise
     except BrokerError as error:
         raise ConfigurationError(str(error), code=error.code) from error
-    plugin.close()
 
 
 def _refuse_unknown_names(

@@ -61,6 +61,15 @@ class ExecutionPlugin(ABC):
         Raises ConfigurationError or CredentialError.
         """
 
+    def check_config(self, config: AccountConfig) -> None:
+        """Refuse what cannot work; nothing is sent anywhere. Web processes ask this.
+
+        A plugin whose ``init`` imports an SDK overrides it with what can be said without that SDK.
+        Raises ConfigurationError or CredentialError.
+        """
+        self.init(config)
+        self.close()
+
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:

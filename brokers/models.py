@@ -84,6 +84,12 @@ class Account(models.Model):
         help_text="The same for orders that trade at once. Both are for comparing accounts only.",
     )
     is_active = models.BooleanField(default=True)
+    is_key_refused = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Its key may withdraw: nothing is opened with it.",
+    )
     version = models.PositiveIntegerField(
         default=1, editable=False, help_text="Grows with every change, so that workers reconnect."
     )
@@ -168,6 +174,16 @@ class ExchangeCredential(models.Model):
         max_length=12, blank=True, editable=False, help_text="The last four characters of the key."
     )
     updated_at = models.DateTimeField(auto_now=True)
+    may_trade = models.BooleanField(null=True, editable=False)
+    may_withdraw = models.BooleanField(null=True, editable=False)
+    ip_restricted = models.BooleanField(null=True, editable=False)
+    told = models.CharField(max_length=200, blank=True, db_default="", editable=False)
+    asked_at = models.DateTimeField(null=True, editable=False)
+    checked_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the venue last told what the key may do."
+    )
+    change = models.CharField(max_length=200, blank=True, db_default="", editable=False)
+    changed_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = "exchange credential"
@@ -181,8 +197,11 @@ class ExchangeCredential(models.Model):
         return f"exchange credential of account {self.account_id}"
 
     def seal(self, values: dict[str, str]) -> None:
-        """Encrypt ``values`` into the row; the caller saves it."""
+        """Encrypt ``values`` into the row, about which nothing is known yet; the caller saves it."""
         self.sealed = crypto.encrypt(values, bound_to=self.binding)
+        self.may_trade = self.may_withdraw = self.ip_restricted = None
+        self.told = self.change = ""
+        self.asked_at = self.checked_at = self.changed_at = None
         key = values.get("api_key", "")
         self.hint = f"…{key[-4:]}" if len(key) >= 12 else ""
 

@@ -192,6 +192,17 @@ def checked_base_url(value: str) -> str:
     return origin(value)
 
 
+def check_place(profile: ExchangeProfile, config: AccountConfig) -> None:
+    """Raise ConfigurationError where the account's options name no place it could talk to."""
+    base_url = config.options.get("base_url")
+    if base_url:
+        checked_base_url(str(base_url))
+    elif config.environment is Environment.SANDBOX and profile.sandbox is Sandbox.NONE:
+        raise ConfigurationError(
+            f"{profile.label} has no sandbox: use environment dry_run, or a base_url"
+        )
+
+
 @cache
 def _guarded_class(exchange: str, *, increasing: bool) -> Any:
     """The ccxt class of ``exchange``, with every request and answer passing the gate."""
@@ -250,6 +261,7 @@ def settings_of(
 
 def aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozenset[str]:
     """Point ``client`` where the account belongs; the origins it may talk to."""
+    check_place(profile, config)
     live = _origins(client)
     base_url = config.options.get("base_url")
     if base_url:
@@ -272,10 +284,6 @@ def aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozens
 
 
 def _enter_sandbox(client: Any, profile: ExchangeProfile) -> None:
-    if profile.sandbox is Sandbox.NONE:
-        raise ConfigurationError(
-            f"{profile.label} has no sandbox: use environment dry_run, or a base_url"
-        )
     try:
         client.set_sandbox_mode(True)
     except Exception as error:

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum
 from django.utils import timezone
 
+from brokers import keys
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account
@@ -56,6 +57,12 @@ def refusal_of(error: BrokerError) -> Refusal:
         return Refusal(ReasonCode(error.code), str(error))
     except ValueError:
         return Refusal(ReasonCode.INTERNAL_ERROR, f"{error.code}: {error}")
+
+
+def refuse_key(account: Account) -> None:
+    """Raise Refusal where nothing may be opened with the account's key."""
+    if account.is_key_refused:
+        raise Refusal(ReasonCode.KEY_MAY_WITHDRAW, f"{account.name}: {keys.REFUSED}")
 
 
 @contextmanager

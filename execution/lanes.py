@@ -14,6 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
+from brokers import keys
 from brokers.capabilities import Capabilities
 from brokers.errors import BrokerError
 from brokers.models import Account
@@ -177,6 +178,8 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
         return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
         return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
+    if account.is_key_refused and not order.is_exit:
+        return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
     if order.role in CLOSING and closable(order) == 0:
         return Refusal(ReasonCode.NOTHING_TO_CLOSE, "the position was closed before this was sent")
     if order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):

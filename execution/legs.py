@@ -218,6 +218,8 @@ def read_leg(route: Route, alert: Alert) -> Leg:
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
         is_exit = reduces(account, symbol, alert)
+        if not is_exit:
+            facts.refuse_key(account)
         market = facts.read_market(account, symbol, alert, is_exit=is_exit)
         if route.sizing == Route.Sizing.ATR:
             market = replace(market, atr=facts.average_range(market, alert))

@@ -185,6 +185,7 @@ def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
 def refuse_unfit(route: Route, symbol: str) -> None:
     """Raise Refusal where our own rows say that the account opens nothing now."""
     account = route.account
+    facts.refuse_key(account)
     switch.refuse_if_switched_off(
         account=account.name,
         venue=account.venue,

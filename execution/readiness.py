@@ -50,6 +50,8 @@ def _at_the_account(strategy: Strategy, account: Account) -> Iterator[str]:
         yield f"The account {account} has not been compared with its venue since the start."
     if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
         yield f"{account} is a live account, and FKS_LIVE_TRADING is off."
+    if account.is_key_refused:
+        yield f"The key of {account} may withdraw: it opens nothing until there is another key."
     if not breakers.are_closed(account):
         yield f"A breaker of {account} is open: entries wait until the venue answers again."
     row = switch.standing(

@@ -224,7 +224,9 @@ def reconcile_account(account: Account) -> list[Difference]:
         since=started,
         keeps_our_id=plugin.capabilities.keeps_our_id,
     )
-    Account.objects.filter(pk=account.pk).update(reconciled_at=timezone.now())
+    # An account changed meanwhile may be another one at the venue: it is compared again.
+    same = Account.objects.filter(pk=account.pk, version=account.version)
+    same.update(reconciled_at=timezone.now())
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
     return found

@@ -31,6 +31,7 @@ from execution import (
     dispatch,
     dispositions,
     draining,
+    keys,
     lanes,
     liveness,
     metrics,
@@ -497,6 +498,21 @@ def look_at_venue_logins() -> None:
 
 
 @shared_task
+def look_at_keys() -> None:
+    """Nudge the daily question what each key may do, and alarm for what was found."""
+    for account_id in keys.due(timezone.now()):
+        ask_about_key.apply_async((account_id,), retry=False, expires=10)
+    keys.look()
+
+
+@shared_task
+def ask_about_key(account_id: int) -> None:
+    """Ask one venue; one thread per account, so that one that hangs does not hold them all."""
+    keys.ask(Account.objects.get(pk=account_id))
+    keys.look()
+
+
+@shared_task
 def look_at_spreads() -> None:
     """Nudge a look at each watched instrument whose time has come; late ones are dropped."""
     for watch_id in spreads.due(timezone.now()):
@@ -543,6 +559,7 @@ def reconcile_account(account_id: int) -> None:
         with exclusive(Work.RECONCILE, account_id) as mine:
             if not mine:
                 return
+            keys.ask_first(account)
             reconcile.reconcile_account(account)
     except (BrokerError, Refusal) as error:
         _cannot_compare(account, error)

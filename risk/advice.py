@@ -27,6 +27,7 @@ ADVICE: dict[R, str] = {
     R.DRIFT: "Resolve the difference on its page: adopt, ignore or flatten. Entries wait for it.",
     R.ACCOUNT_MISCONFIGURED: "Correct the account's options, then run check_account.",
     R.CREDENTIALS_REFUSED: "The venue refuses the key: replace it on the account's page.",
+    R.KEY_MAY_WITHDRAW: "Make a key that may only read and trade, and enter it on the account's page.",
     R.LOGIN_NEEDED: "Log in at the venue: the account's page leads there. It takes a minute.",
     R.VENUE_UNREACHABLE: "Wait, or look at the venue's status page; the breaker tries again by itself.",
     R.RATE_LIMITED: "Fewer requests: spread alerts or accounts. The order's fate is being looked up.",

@@ -47,6 +47,7 @@ class Event(models.TextChoices):
     NOT_FLAT = "not_flat", "kill switch has something left"
     NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
     LOGIN_NEEDED = "login_needed", "venue refuses the log-in"
+    KEY_RIGHTS = "key_rights", "key may withdraw, or its rights were changed"
     CHANNEL_DOWN = "channel_down", "notifications do not arrive"
     AUDIT_BROKEN = "audit_broken", "audit trail was changed"
     ALARM_OVER = "alarm_over", "alarm over"

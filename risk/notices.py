@@ -38,6 +38,7 @@ SEVERITIES = {
     Event.NOT_FLAT: Severity.ALARM,
     Event.NOT_RECONCILED: Severity.ALARM,
     Event.LOGIN_NEEDED: Severity.ALARM,
+    Event.KEY_RIGHTS: Severity.ALARM,
     Event.CHANNEL_DOWN: Severity.ALARM,
     Event.AUDIT_BROKEN: Severity.ALARM,
     Event.ALARM_OVER: Severity.INFO,

@@ -9,8 +9,10 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from brokers import keys
 from brokers.accounts import set_credentials
 from brokers.decimals import decimal_text
+from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from risk import audit, limits
 from risk.check import REQUIRED
@@ -185,7 +187,9 @@ def _change_account(payload: Payload, secrets: Secrets, reason: str) -> None:
     for name, value in payload["values"].items():
         setattr(row, name, _columns()[name].to_python(value))
     if payload["values"]:
-        row.save()
+        _refuse_going_live(row, before, secrets)
+        row.version += 1
+        row.save(update_fields=[*payload["values"], "version"])
         audit.record(
             "account.changed",
             f"account {row}",
@@ -198,6 +202,18 @@ def _change_account(payload: Payload, secrets: Secrets, reason: str) -> None:
         hint = ExchangeCredential.objects.get(account=row).hint
         subject = f"credential of account {row}"
         audit.record("credential.changed", subject, after={"hint": hint}, reason=reason)
+
+
+def _refuse_going_live(row: Account, before: Mapping[str, Any], secrets: Secrets) -> None:
+    """Raise ValueError where the change makes an account trade real money with a refused key."""
+    live = Account.Environment.LIVE
+    was_live = before["environment"] == live and before["is_active"]
+    if not row.is_active or row.environment != live or was_live or secrets:
+        return
+    try:
+        keys.refuse_going_live(row)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
 
 
 ACCOUNT = register(

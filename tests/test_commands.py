@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account, ExchangeCredential
-from brokers.types import Permissions, VenueStatus
+from brokers.types import Health, Permissions, VenueStatus
 from execution.models import Heartbeat, Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
 from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, Safeguards, TradingState
@@ -196,16 +196,23 @@ def test_a_key_that_may_too_much_or_too_little_fails_the_check(
         run("check_account", scripted().name)
 
 
-def test_an_account_that_cannot_work_fails_the_check(scripted: Accounts) -> None:
+def test_an_account_that_cannot_work_fails_the_check(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     silent, wrong = scripted(), scripted()
     script_of(silent).failure = QueryFailedError("timeout")
-    with pytest.raises(CommandError, match="as scripted"):
+    with pytest.raises(CommandError, match="VENUE_UNREACHABLE: timeout"):
         run("check_account", silent.name)
     script_of(wrong).init_failure = ConfigurationError("no such exchange")
     with pytest.raises(CommandError, match="ACCOUNT_MISCONFIGURED: no such exchange"):
         run("check_account", wrong.name)
     with pytest.raises(CommandError, match="there is no account 'nobody'"):
         run("check_account", "nobody")
+    monkeypatch.setattr(
+        ScriptedPlugin, "health_check", lambda _: Health(False, "asks for patience")
+    )
+    with pytest.raises(CommandError, match="asks for patience"):
+        run("check_account", scripted().name)
 
 
 @pytest.mark.django_db(transaction=True)

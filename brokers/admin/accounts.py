@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
+from brokers import keys
 from brokers.accounts import check, set_credentials
 from brokers.admin.base import CarefulAdmin, changed_columns
 from brokers.admin.unfolded import display
@@ -100,8 +101,18 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         stored = Account.objects.filter(pk=self.instance.pk).first()
         was_live = stored and stored.environment == Environment.LIVE and stored.is_active
         name = cleaned.get("name") or self.instance.name
-        if goes_live and not was_live and cleaned.get(TYPED) != name:
+        if not goes_live or was_live:
+            return
+        if cleaned.get(TYPED) != name:
             self.add_error(TYPED, f"This trades real money from now on: type {name} to confirm it.")
+        if stored and not self._types_a_credential(cleaned):
+            try:
+                keys.refuse_going_live(stored)
+            except ConfigurationError as error:
+                self.add_error(None, str(error))
+
+    def _types_a_credential(self, cleaned: dict[str, Any]) -> bool:
+        return any(cleaned.get(name) for name in self.fields if name.startswith(CREDENTIAL))
 
     def _refuse_keys_that_cannot_work(self, broker: str, cleaned: dict[str, Any]) -> None:
         """What was typed must have the form the venue gives its keys; nothing is sent anywhere."""
@@ -167,12 +178,12 @@ class AccountAdmin(CarefulAdmin):
             return [(None, {"fields": [*columns, TYPED], "description": ADD_HELP})]
         if not self.has_change_permission(request, obj):
             login = ["venue_login"] if obj.login_terms() is not None else []
-            return [(None, {"fields": [*columns, "key_hint", *login]})]
+            return [(None, {"fields": [*columns, "key_hint", "key_rights", *login]})]
         secrets = [CREDENTIAL + name for name in credential_names(obj.broker)]
         shown = [*columns, TYPED]
         sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": shown})]
         if secrets:
-            sets.append(("Credentials: written, never shown", {"fields": secrets}))
+            sets.append(("Credentials: written, never shown", {"fields": [*secrets, "key_rights"]}))
         if obj.login_terms() is not None:
             sets.append(("Log-in at the venue", {"fields": ["venue_login"]}))
         return sets
@@ -180,7 +191,7 @@ class AccountAdmin(CarefulAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ["key_hint"]
-        return ["name", "broker", "key_hint", "venue_login"]
+        return ["name", "broker", "key_hint", "key_rights", "venue_login"]
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
         """Go on to the account's page, where its credentials are entered."""
@@ -211,6 +222,15 @@ class AccountAdmin(CarefulAdmin):
     def venue_login(self, account: Account) -> tuple[str, str] | None:
         found = account.venue_login
         return None if found is None else (found.state, found.text)
+
+    @display(description="what the key may do", label=keys.STATE_COLORS)
+    def key_rights(self, account: Account) -> tuple[str, str] | None:
+        """As the venue last told; a worker asks when a key is new, and daily."""
+        credential = ExchangeCredential.objects.filter(account=account).first()
+        if credential is None:
+            return None
+        found = keys.state_of(credential)
+        return found.state, found.text
 
     @display(description="API key")
     def key_hint(self, account: Account) -> str:

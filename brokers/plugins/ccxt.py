@@ -58,7 +58,7 @@ from brokers.types import (
     Quote,
     TradingFees,
 )
-from brokers.venue_client import Market, VenueClient, VenueRefusedError
+from brokers.venue_client import Market, VenueClient, VenueRefusedError, check_place
 
 T = TypeVar("T")
 
@@ -100,6 +100,15 @@ class CcxtPlugin(ExecutionPlugin):
 
     def init(self, config: AccountConfig) -> None:
         """Check the configuration without any request."""
+        self._configure(config)
+        self._pool = ClientPool(self._dialect, config)
+        self._pool.check()
+
+    def check_config(self, config: AccountConfig) -> None:
+        """Everything but what the library itself says of its addresses: a worker hears that."""
+        self._configure(config)
+
+    def _configure(self, config: AccountConfig) -> None:
         try:
             profile = profile_for(
                 str(config.options.get("exchange", "")),
@@ -116,8 +125,7 @@ class CcxtPlugin(ExecutionPlugin):
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_venue(config)
         self._check_credentials(config)
-        self._pool = ClientPool(self._dialect, config)
-        self._pool.check()
+        check_place(profile, config)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -23,6 +23,8 @@ class Alarm(models.Model):
         AUDIT_BROKEN = "audit_broken", "the audit trail was changed"
         LOGIN_NEEDED = "login_needed", "the venue refuses the log-in"
         LOGIN_ENDS = "login_ends", "the log-in at the venue ends soon"
+        KEY_REFUSED = "key_refused", "a key may withdraw"
+        KEY_CHANGED = "key_changed", "a key's rights were changed"
         CHANNEL_DOWN = "channel_down", "notifications do not arrive"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)

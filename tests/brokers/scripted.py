@@ -51,6 +51,7 @@ from tests.factories import AccountFactory
 
 AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PRICE = Decimal(60000)
+MAY_TRADE = Permissions(trade=True, withdraw=False, ip_restricted=None)
 NO_FEES = TradingFees(Decimal(0), Decimal(0))
 CAPABILITIES = Capabilities(
     order_types=frozenset(OrderType),
@@ -82,6 +83,7 @@ class Script:
     quote_failure: Exception | None = None
     init_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
+    permissions: Permissions = MAY_TRADE
     price: Decimal = PRICE
     book: OrderBook | None = None
     fees: TradingFees | None = NO_FEES
@@ -243,7 +245,8 @@ class ScriptedPlugin(ExecutionPlugin):
         return Health(self.script.failure is None, "as scripted", latency_ms=1, clock_skew_ms=0)
 
     def check_permissions(self) -> Permissions:
-        return Permissions(trade=True, withdraw=False, ip_restricted=None)
+        self.script.refuse_when_failing()
+        return self.script.permissions
 
     def close(self) -> None:
         self.closed = True

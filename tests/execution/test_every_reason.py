@@ -232,6 +232,11 @@ def credentials_refused(desk: Desk) -> str:
     return desk.said()
 
 
+def key_may_withdraw(desk: Desk) -> str:
+    Account.objects.update(is_key_refused=True)
+    return desk.said()
+
+
 def login_needed(desk: Desk) -> str:
     desk.script.failure = LoginNeededError("nobody has logged in at the venue")
     return desk.said()
@@ -626,6 +631,7 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.DRIFT: drift,
     R.ACCOUNT_MISCONFIGURED: misconfigured,
     R.CREDENTIALS_REFUSED: credentials_refused,
+    R.KEY_MAY_WITHDRAW: key_may_withdraw,
     R.LOGIN_NEEDED: login_needed,
     R.VENUE_UNREACHABLE: unreachable,
     R.RATE_LIMITED: rate_limited,

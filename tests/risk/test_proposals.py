@@ -176,6 +176,15 @@ def test_going_live_and_every_change_of_a_live_account_wait() -> None:
     assert not done("account", change(is_active=True))
 
 
+def test_nobody_agrees_to_going_live_with_a_key_that_may_withdraw() -> None:
+    AccountFactory.create(name="desk", environment=Account.Environment.SANDBOX)
+    row = propose("account", {"account": "desk", "values": {"environment": "live"}})
+    Account.objects.update(is_key_refused=True)
+    with pytest.raises(proposals.NotDecided, match="make a key at the venue that may only"):
+        proposals.approve(row.pk, person("bert"), "go")
+    assert Account.objects.get().environment == "sandbox"
+
+
 def test_credentials_wait_sealed_and_are_shown_to_nobody() -> None:
     desk = AccountFactory.create(name="desk")
     set_credentials(desk, {"api_key": "old-key-0123456789"})

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from brokers import keys
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
@@ -49,10 +50,10 @@ class Command(BaseCommand):
         try:
             plugin = plugin_for(account)
             health = plugin.health_check()
-            permissions = plugin.check_permissions()
+            permissions = keys.ask(account)
         except BrokerError as error:
             raise CommandError(f"{error.code}: {error}") from error
-        problems, warnings = _problems(health, permissions), _warnings(permissions)
+        problems, warnings = _problems(health, permissions), keys.warnings(permissions)
         self.stdout.write(
             json.dumps(
                 {
@@ -90,25 +91,9 @@ class Command(BaseCommand):
 
 def _problems(health: Health, permissions: Permissions) -> list[str]:
     """Why the account must not trade as it is, the worst first."""
-    problems = []
-    if permissions.withdraw:
-        problems.append("this key may withdraw: make one that may only trade")
-    if permissions.trade is False:
-        problems.append("this key may not trade")
+    problems = keys.problems(permissions)
     if not health.ok:
         problems.append(health.detail)
     if abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
         problems.append(f"the clocks differ by {health.clock_skew_ms} ms")
     return problems
-
-
-def _warnings(permissions: Permissions) -> list[str]:
-    """What an operator should look at."""
-    warnings = []
-    if permissions.withdraw is None:
-        warnings.append("the venue does not tell whether this key may withdraw: look there")
-    if permissions.ip_restricted is None:
-        warnings.append("the venue does not tell whether this key is bound to an address")
-    elif not permissions.ip_restricted:
-        warnings.append("this key works from any address: bind it to yours")
-    return warnings
