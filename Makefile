@@ -16,10 +16,10 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
 
-# The storms want the machine to themselves: they come after everything else (5: ARGS names none).
+# Storms and promises in seconds want the machine to themselves: they come last (5: ARGS names none).
 test: dev
-	@$(PY) -m pytest -n 2 --dist worksteal -m "not storm" $(ARGS)
-	@$(PY) -m pytest -m storm $(ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest -n 2 --dist worksteal -m "not alone" $(ARGS)
+	@$(PY) -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 # Every page and action in Debian's Chromium, which has to be there. `make test` runs the same where it is.
 e2e: export FKS_REQUIRE_BROWSER := 1

@@ -75,6 +75,7 @@ def test_numbers_come_as_their_text(http: VenueHttp) -> None:
     assert b"X-Key: canary-key" in seen[0]
 
 
+@pytest.mark.alone
 def test_an_answer_that_drips_ends_in_time(http: VenueHttp) -> None:
     def drip(handler: Any) -> None:
         handler.wfile.write(HEAD + b"Content-Length: 100\r\n\r\n")

@@ -53,7 +53,7 @@ def storm(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, figures
 
 
-@pytest.mark.storm
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_a_storm_of_kills_and_faults_loses_and_doubles_nothing() -> None:
     status, figures = storm("--orders", "2100", "--kills", "500", "--id-rule", "none")
@@ -66,7 +66,7 @@ def test_a_storm_of_kills_and_faults_loses_and_doubles_nothing() -> None:
     assert set(figures["troubles"]) == TROUBLES
 
 
-@pytest.mark.storm
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("safeguard", ["settle-window", "conditional-move"])
 def test_the_storm_notices_a_missing_safeguard(safeguard: str) -> None:

@@ -15,7 +15,7 @@ from tests.venues.faults import Action, Endpoint, Fault, When
 
 __all__ = ["receiver"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(240)]
 
 NEEDS_OPERATOR_S = 5
 NAKED_S = 10

@@ -15,7 +15,7 @@ from tests.e2e.desk import binance_desk
 from tests.e2e.product import Product, eventually, running_product
 from tests.venues.client import OrderRow, RunningVenue, running_venue
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(240)]
 Record = Callable[[str, object], None]
 
 BURST = 10

@@ -35,7 +35,12 @@ from risk.models import AllowedNetwork, IPAllowlist, TradingState
 from tests.e2e.product import ROOT, eventually, free_port
 from tests.factories import AccountFactory, RouteFactory, StrategyFactory, allow_trading
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.alone,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(240),
+]
 
 OPENS, CLOSES = "buy", "close"
 SYMBOLS = {OPENS: "BTC/USDT", CLOSES: "ETH/USDT"}

@@ -126,6 +126,7 @@ def _work(account_id: int, symbol: str, stop: threading.Event) -> None:
         connection.close()
 
 
+@pytest.mark.alone
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("mode", [halting.Mode.CANCEL_ALL, halting.Mode.FLATTEN])
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + TRIALS))

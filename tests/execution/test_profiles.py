@@ -142,6 +142,7 @@ class TestBearer:
 
         assert [one.status_code for one in statuses] == [202, 202, 202, 401, 401, 401]
 
+    @pytest.mark.alone
     def test_a_user_who_may_no_longer_post_is_out_within_a_second(self, strategy: Strategy) -> None:
         user = UserFactory.create()
         strategy.senders.add(user)

@@ -165,6 +165,7 @@ def test_without_an_endpoint_nothing_is_even_loaded() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
+@pytest.mark.alone
 def test_a_collector_that_is_gone_stops_nothing(settings: Any) -> None:
     settings.TRACES_ENDPOINT = "http://127.0.0.1:9"
     tracing._provider.cache_clear()

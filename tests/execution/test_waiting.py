@@ -179,6 +179,7 @@ class TestWaiting:
 
         assert wait_for(SignalFactory.build().pk, 10) == {"status": "executed"}
 
+    @pytest.mark.alone
     def test_no_longer_than_asked(self) -> None:
         signal = SignalFactory.create()
         started = time.monotonic()

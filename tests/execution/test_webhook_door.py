@@ -206,6 +206,7 @@ class TestAddresses:
         came = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": forwarded}
         assert self.status(strategy, token, **came) == status
 
+    @pytest.mark.alone
     def test_a_changed_allowlist_acts_within_a_second(self) -> None:
         strategy, token = webhook()
         allow(strategy, f"{TRADINGVIEW}/32")

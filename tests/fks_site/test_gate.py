@@ -212,6 +212,7 @@ class TestCutOff:
 
 
 class TestSlow:
+    @pytest.mark.alone
     def test_a_body_that_does_not_come_is_answered_408(self, port: int) -> None:
         started = time.monotonic()
         head = b"POST / HTTP/1.1\r\n" + HOST
@@ -219,6 +220,7 @@ class TestSlow:
         assert refusal(port, head + b"Content-Length: 9\r\n\r\na") == (408, "TOO_SLOW")
         assert BODY_SECONDS - 0.1 < time.monotonic() - started < 2 * BODY_SECONDS
 
+    @pytest.mark.alone
     def test_dribbling_does_not_lengthen_the_time(self, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 999\r\n\r\n")
@@ -234,6 +236,7 @@ class TestSlow:
         assert answer.startswith(b"HTTP/1.1 408")
         assert time.monotonic() - started < 2 * BODY_SECONDS
 
+    @pytest.mark.alone
     @pytest.mark.parametrize(
         "begun", [b"", b"POST / HTTP/1.1\r\nHost: f", b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"]
     )
@@ -246,6 +249,7 @@ class TestSlow:
 
         assert 1.5 < time.monotonic() - started < 5
 
+    @pytest.mark.alone
     def test_200_stalled_bodies_delay_nobody(self, port: int) -> None:
         with ExitStack() as stack:
             for number in range(200):

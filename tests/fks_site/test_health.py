@@ -150,6 +150,7 @@ def test_a_failing_database_is_named_without_its_words(
     assert b"10.0.0.7" not in response.content
 
 
+@pytest.mark.alone
 @needs_commits
 def test_a_hanging_database_does_not_hang_the_probe(
     client: Client, monkeypatch: pytest.MonkeyPatch
@@ -181,6 +182,7 @@ def test_not_ready_without_valkey(client: Client, beating: None, valkey_at) -> N
     assert {name for name, check in checks.items() if check["status"] == "failed"} == {"valkey"}
 
 
+@pytest.mark.alone
 @needs_commits
 def test_a_valkey_that_takes_calls_and_says_nothing(
     client: Client, beating: None, valkey_at
@@ -196,6 +198,7 @@ def test_a_valkey_that_takes_calls_and_says_nothing(
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.alone
 @needs_commits
 def test_the_probe_is_cheap(client: Client, beating: None) -> None:
     client.get("/ready")

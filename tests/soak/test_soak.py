@@ -70,7 +70,7 @@ def test_one_placement_in_ten_fails() -> None:
     assert sum(fault.probability for fault in FAULTS) == pytest.approx(0.1)
 
 
-@pytest.mark.storm
+@pytest.mark.alone
 @pytest.mark.timeout(200)
 def test_a_soak_of_seconds_runs_to_its_end() -> None:
     terms = ["--minutes", "0.2", "--warm-up", "0.1", "--rate", "120", "--json"]

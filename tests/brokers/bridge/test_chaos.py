@@ -9,7 +9,7 @@ import pytest
 from tests.brokers.bridge.chaos import VENUES, storm
 
 
-@pytest.mark.storm
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("driver", VENUES)
 def test_no_order_is_lost_or_doubled_whichever_end_dies(tmp_path: Path, driver: str) -> None:

@@ -60,6 +60,7 @@ def test_a_silent_tws_gets_no_order(ib_rig: IbRig) -> None:
     assert ib_rig.plugin.execute_order(ib_rig.order()).outcome is Outcome.ACCEPTED
 
 
+@pytest.mark.alone
 def test_no_more_messages_than_tws_takes() -> None:
     async def turns() -> float:
         pace, started = Pace(), time.monotonic()
