@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from brokers.capabilities import Capabilities
+from brokers.capabilities import Capabilities, VenueCard
 from brokers.errors import NotSupportedError
 from brokers.streams import OrderStream
 from brokers.types import (
@@ -132,6 +132,11 @@ class ExecutionPlugin(ABC):
     @abstractmethod
     def check_permissions(self) -> Permissions:
         """What the credentials may do at the venue. Raises QueryFailedError or CredentialError."""
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        """What can be done at each kind of venue behind this plugin, for ``list_brokers``."""
+        return ()
 
     @classmethod
     def trades_shares(cls, options: Mapping[str, Any]) -> bool:

@@ -65,3 +65,18 @@ class Capabilities:
             raise NotSupportedError(f"{venue} has no reduce-only orders here")
         if request.attached_stop is not None and not self.attached_stop:
             raise NotSupportedError(f"{venue} takes no stop loss with an entry")
+
+
+@dataclass(frozen=True, slots=True)
+class VenueCard:
+    """What a plugin can do at one kind of venue, told without an account.
+
+    ``our_id``: the field that carries our id there. ``lookup``: how an order is found again.
+    ``to_prove``: what only its user can show, on a demo account where the venue has one.
+    """
+
+    venue: str
+    capabilities: Capabilities
+    our_id: str
+    lookup: str
+    to_prove: str

@@ -249,6 +249,26 @@ def test_brokers_are_listed() -> None:
     assert {"name", "label", "credentials", "options"} <= set(listed[0])
 
 
+def test_brokers_are_listed_with_what_they_can_and_what_is_left_to_prove() -> None:
+    text = run("list_brokers")
+    schwab = text.partition("  at Charles Schwab (experimental)\n")[2].splitlines()[:6]
+    assert [line.partition(":")[0].strip() for line in schwab] == [
+        *("orders", "also", "stop loss", "our id", "found again by", "order book"),
+    ]
+    assert schwab[0] == "    orders: limit, market, stop, stop_limit, trailing_stop; day, gtc"
+    assert schwab[3] == "    our id: not kept there"
+    listed = {one["name"]: one for one in json.loads(run("list_brokers", "--json"))}
+    venues = {venue["venue"]: venue for one in listed.values() for venue in one["venues"]}
+    assert {"MetaTrader 5", "NinjaTrader 8", "Interactive Brokers", "OANDA v20"} <= set(venues)
+    with_stop = {name for name, one in venues.items() if one["attached_stop"]}
+    assert with_stop == {"Interactive Brokers", "OANDA v20"}
+    assert [name for name, one in venues.items() if not one["keeps_our_id"]] == [
+        "Charles Schwab (experimental)"
+    ]
+    assert all(one["venues"] for one in listed.values())
+    assert all(venue["to_prove"] and venue["lookup"] for venue in venues.values())
+
+
 # --- add_strategy, send_signal --------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from brokers.bridge.journal import Entry
-from brokers.capabilities import Capabilities
+from brokers.capabilities import Capabilities, VenueCard
 from brokers.errors import NotSupportedError
 from brokers.types import (
     BalanceReport,
@@ -69,6 +69,7 @@ class Memory:
 class Driver(ABC):
     name: ClassVar[str]
     label: ClassVar[str]
+    card: ClassVar[VenueCard]
 
     @abstractmethod
     def stop(self) -> None:

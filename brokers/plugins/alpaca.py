@@ -22,7 +22,7 @@ from brokers import timing
 from brokers.alpaca_answers import ASSET_CLASS, CRYPTO, STOCKS
 from brokers.alpaca_lists import AlpacaLists
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, number, row, rows, text
@@ -91,6 +91,24 @@ _CRYPTO = Capabilities(
 DRY_RUN = "a dry-run account of Alpaca only reads; rehearse on paper"
 
 
+_TO_PROVE = (
+    "with the paper key: check_account NAME --rehearse {0}; then an alert for one with a stop_loss "
+    "while its market is open: both orders must show at Alpaca"
+)
+_CARDS = (
+    VenueCard(
+        "Alpaca, shares",
+        _STOCKS,
+        "client_order_id",
+        "client_order_id",
+        _TO_PROVE.format("AAPL/USD"),
+    ),
+    VenueCard(
+        "Alpaca, crypto", _CRYPTO, "client_order_id", "client_order_id", _TO_PROVE.format("BTC/USD")
+    ),
+)
+
+
 class AlpacaPlugin(ExecutionPlugin):
     """One market of one account at Alpaca."""
 
@@ -150,6 +168,10 @@ class AlpacaPlugin(ExecutionPlugin):
     @classmethod
     def trades_shares(cls, options: Mapping[str, Any]) -> bool:
         return str(options.get("market", STOCKS)) == STOCKS
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        return _CARDS
 
     @property
     def capabilities(self) -> Capabilities:

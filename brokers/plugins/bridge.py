@@ -19,9 +19,10 @@ from brokers.base import ExecutionPlugin
 from brokers.bridge import PROTOCOL
 from brokers.bridge.client import BridgeClient, BridgeError, BridgeRefusal
 from brokers.bridge.codec import CodecError, dump, load
+from brokers.bridge.drivers import CLASSES, driver_class
 from brokers.bridge.hello import Hello
 from brokers.bridge.signing import read_key
-from brokers.capabilities import Capabilities
+from brokers.capabilities import Capabilities, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.errors import (
     BrokerError,
@@ -111,6 +112,11 @@ class BridgePlugin(ExecutionPlugin):
         self._environment = config.environment
         self._known: Hello | None = None
         self._lock = threading.Lock()
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        """One for each driver of the agent that comes with this FKS."""
+        return [driver_class(name).card for name in CLASSES]
 
     @property
     def capabilities(self) -> Capabilities:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from brokers import margin, timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities
+from brokers.capabilities import Capabilities, VenueCard
 from brokers.client_pool import ClientPool
 from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
@@ -31,7 +31,7 @@ from brokers.errors import (
     QueryFailedError,
     UnknownSymbolError,
 )
-from brokers.exchanges import ExchangeProfile, profile_for
+from brokers.exchanges import ExchangeProfile, Sandbox, profile_for
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import Verdict, judge, unknown
 from brokers.streams import OrderStream
@@ -126,6 +126,11 @@ class CcxtPlugin(ExecutionPlugin):
         self._check_venue(config)
         self._check_credentials(config)
         check_place(profile, config)
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        """The exchanges tested end to end; ``list_exchanges`` has them all."""
+        return [_card(profile) for profile in DIALECTS]
 
     @property
     def capabilities(self) -> Capabilities:
@@ -375,3 +380,16 @@ def _candle(row: Sequence[Any]) -> Candle:
         return Candle(at, Decimal(str(high)), Decimal(str(low)), Decimal(str(close)))
     except (ValueError, TypeError, DecimalException) as error:
         raise QueryFailedError("the venue's candles cannot be read") from error
+
+
+def _card(profile: ExchangeProfile) -> VenueCard:
+    where = "where there is no sandbox, with the exchange's smallest order"
+    if profile.sandbox is not Sandbox.NONE:
+        where = "in its sandbox: check_account NAME --rehearse BTC/USDT"
+    return VenueCard(
+        profile.label,
+        profile.capabilities,
+        profile.client_id_field,
+        profile.lookup.value,
+        f"{where}; then an alert with a stop_loss: both orders must show at the exchange",
+    )

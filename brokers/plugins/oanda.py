@@ -17,7 +17,7 @@ from urllib.parse import quote as escaped
 from brokers import oanda_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
@@ -90,6 +90,18 @@ _CAPABILITIES = Capabilities(
 DRY_RUN = "a dry-run account of OANDA only reads; rehearse on practice"
 
 
+_CARDS = (
+    VenueCard(
+        "OANDA v20",
+        _CAPABILITIES,
+        "clientExtensions.id",
+        "that id, then among all orders since",
+        "with a practice token: check_account NAME --rehearse EUR/USD; then an alert for 1 unit with a "
+        "stop_loss: both orders must show in OANDA's platform",
+    ),
+)
+
+
 class OandaPlugin(ExecutionPlugin):
     """One v20 account."""
 
@@ -129,6 +141,10 @@ class OandaPlugin(ExecutionPlugin):
         limiter = None if is_local else Limiter("oanda", LIMITS, token)
         headers = {"Authorization": f"Bearer {token}", "Accept-Datetime-Format": "RFC3339"}
         return VenueHttp("OANDA", headers, (token,), self._capabilities.submit_timeout, limiter)
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        return _CARDS
 
     @property
     def capabilities(self) -> Capabilities:

@@ -13,7 +13,7 @@ from django.db import Error as DatabaseFailure
 
 from brokers import paper_market, paper_terms
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.errors import (
     BrokerError,
     NotSupportedError,
@@ -63,6 +63,17 @@ _CAPABILITIES = Capabilities(
 )
 
 
+_CARDS = (
+    VenueCard(
+        "Paper",
+        _CAPABILITIES,
+        "its own column",
+        "that column",
+        "nothing: it rehearses; rules, queues and prices of an exchange show at the exchange alone",
+    ),
+)
+
+
 class PaperPlugin(ExecutionPlugin):
     """A margin account at the paper venue: deep books, shorts allowed, no order lacks money."""
 
@@ -80,6 +91,10 @@ class PaperPlugin(ExecutionPlugin):
         self._live = LiveQuotes(config.quotes or _no_quotes) if terms.quotes_from else None
         self._book = PaperBook(config.key, terms, self._live)
         self._script = FaultScript(config.key, terms.faults)
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        return _CARDS
 
     @property
     def capabilities(self) -> Capabilities:

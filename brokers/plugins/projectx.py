@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from brokers import projectx_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.dialects.answers import Row, member, number, row, rows, text
 from brokers.errors import (
@@ -86,6 +86,18 @@ _CAPABILITIES = Capabilities(
 DRY_RUN = "a dry-run account of ProjectX only reads; use a simulated one"
 
 
+_CARDS = (
+    VenueCard(
+        "ProjectX, TopstepX",
+        _CAPABILITIES,
+        "customTag",
+        "that tag among working orders, then among all since",
+        "with a simulated account: check_account NAME --rehearse with the month that trades; then an "
+        "alert for one micro contract with a stop_loss: both orders must show on the platform",
+    ),
+)
+
+
 class ProjectXPlugin(ExecutionPlugin):
     """One account of one firm."""
 
@@ -126,6 +138,10 @@ class ProjectXPlugin(ExecutionPlugin):
         login = KeyLogin(f"{self._host}/api/Auth/loginKey", user, key)
         patience = self._capabilities.submit_timeout
         return VenueHttp("ProjectX", {}, (key,), patience, limiter, login)
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        return _CARDS
 
     @property
     def capabilities(self) -> Capabilities:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from brokers import schwab_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, member, row, rows, text
@@ -81,6 +81,18 @@ _CAPABILITIES = Capabilities(
     keeps_our_id=False,
 )
 DRY_RUN = "a dry-run account of Schwab only reads; it has no test orders"
+
+
+_CARDS = (
+    VenueCard(
+        "Charles Schwab (experimental)",
+        _CAPABILITIES,
+        "",
+        "what it asked for, among the orders since; more than one is an operator's decision",
+        "there is no demo account: check_account NAME as dry_run; then as live, with FKS_LIVE_TRADING "
+        "on, --rehearse F/USD --with-real-money; then an alert for one cheap share with a stop_loss",
+    ),
+)
 
 
 class SchwabPlugin(ExecutionPlugin):
@@ -160,6 +172,10 @@ class SchwabPlugin(ExecutionPlugin):
     @classmethod
     def trades_shares(cls, options: Mapping[str, Any]) -> bool:
         return True
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        return _CARDS
 
     @property
     def capabilities(self) -> Capabilities:

@@ -378,6 +378,20 @@ def test_client_ids_are_distinct_and_short_enough_for_any_venue(rig: Rig) -> Non
     assert max(map(len, written)) <= 36
 
 
+def test_what_it_declares_without_an_account_is_what_it_can(rig: Rig) -> None:
+    """Options of an account may add to it, and change how long FKS waits."""
+    cards = rig.plugin.cards()
+    if not cards:
+        pytest.skip("this plugin lists nothing of itself")
+    own = rig.plugin.capabilities
+    same = ("order_types", "id_rule", "attached_stop", "keeps_our_id", "order_book")
+    assert any(
+        all(getattr(card.capabilities, name) == getattr(own, name) for name in same)
+        and card.capabilities.time_in_force >= own.time_in_force
+        for card in cards
+    )
+
+
 def test_health_and_permissions(rig: Rig) -> None:
     health, permissions = rig.plugin.health_check(), rig.plugin.check_permissions()
     assert health.ok

@@ -17,10 +17,15 @@ CLASSES = {
 }
 
 
+def driver_class(name: str) -> Any:
+    """The driver called ``name``, without its vendor's package."""
+    module, _, attribute = CLASSES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def make(settings: Settings, journal: Journal) -> dict[str, Driver]:
     """One driver per allowed account. Raises SettingsError or ConfigurationError."""
-    module, _, name = CLASSES[settings.driver].partition(":")
-    driver: Any = getattr(import_module(module), name)
+    driver = driver_class(settings.driver)
     return {
         account: driver(account, settings.instruments, settings.terms, memory_of(journal, account))
         for account in settings.accounts

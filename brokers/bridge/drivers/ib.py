@@ -24,7 +24,7 @@ from brokers.bridge.drivers.ib_placing import Placing, cancel, rehearse
 from brokers.bridge.drivers.ib_session import Session, StuckError
 from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.bridge.journal import Entry
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.types import (
@@ -69,6 +69,14 @@ T = TypeVar("T")
 class IbDriver(Driver):
     name: ClassVar[str] = "ib"
     label: ClassVar[str] = "Interactive Brokers"
+    card: ClassVar[VenueCard] = VenueCard(
+        label,
+        CAPABILITIES,
+        "orderRef",
+        "that, among working orders, completed orders and executions of today",
+        "the agent's selftest on a paper account; then an alert with a stop_loss: TWS must show the "
+        "stop beneath its entry, and end both when FKS cancels",
+    )
 
     def __init__(
         self,

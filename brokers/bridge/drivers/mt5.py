@@ -21,7 +21,7 @@ from brokers.bridge.drivers.mt5_guard import Guard
 from brokers.bridge.drivers.mt5_terminal import ExpiredError, Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.decimals import plain
 from brokers.errors import BrokerError, ConfigurationError, NotSupportedError, QueryFailedError
@@ -68,6 +68,14 @@ DEVIATION = 20
 class Mt5Driver(Driver):
     name: ClassVar[str] = "mt5"
     label: ClassVar[str] = "MetaTrader 5"
+    card: ClassVar[VenueCard] = VenueCard(
+        label,
+        CAPABILITIES,
+        "magic number and comment",
+        "both, among working orders, history and deals",
+        "the agent's selftest on a demo account; then by hand-written alerts there: how the broker's "
+        "server keeps magic and comment, fills, and shows a woken stop-limit",
+    )
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from brokers.bridge.drivers.nt8_positions import position
 from brokers.bridge.drivers.nt8_settings import Terms, terms_of
 from brokers.bridge.drivers.nt8_states import States
 from brokers.bridge.journal import Entry
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import Capabilities, IdRule, VenueCard
 from brokers.decimals import plain
 from brokers.errors import (
     BrokerError,
@@ -71,6 +71,14 @@ GRACE = 2
 class Nt8Driver(Driver):
     name: ClassVar[str] = "nt8"
     label: ClassVar[str] = "NinjaTrader 8"
+    card: ClassVar[VenueCard] = VenueCard(
+        label,
+        CAPABILITIES,
+        "the order's id, which names its state file",
+        "its state file, and what the agent copied of it",
+        "the agent's selftest on Sim101, then a day of trading there: whether files are taken "
+        "(placing), the words of real fills, the names of position files",
+    )
 
     def __init__(
         self,

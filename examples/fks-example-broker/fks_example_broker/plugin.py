@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import Capabilities, IdRule
+from brokers.capabilities import Capabilities, IdRule, VenueCard
 from brokers.decimals import decimal_text
 from brokers.errors import (
     BrokerError,
@@ -65,6 +65,13 @@ class ExamplePlugin(ExecutionPlugin):
         if not isinstance(path, str) or not path:
             raise ConfigurationError("option path names the file that is the venue")
         self._venue = Venue(path, PRICES)
+
+    @classmethod
+    def cards(cls) -> Sequence[VenueCard]:
+        """What ``list_brokers`` tells of it."""
+        return (
+            VenueCard("Example", CAPABILITIES, "client_id", "client_id", "nothing: it is a file"),
+        )
 
     @property
     def capabilities(self) -> Capabilities:
