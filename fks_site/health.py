@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import redis
 from django.conf import settings
 from django.db import Error, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from redis.backoff import NoBackoff
@@ -26,6 +25,7 @@ from redis.retry import Retry
 
 from brokers.models import Account
 from execution.models import Heartbeat
+from fks_site import schema
 from risk.models import CircuitBreaker
 
 logger = logging.getLogger(__name__)
@@ -150,8 +150,7 @@ def _unapplied_migrations() -> int:
     name = str(connection.settings_dict["NAME"])
     if name in _applied:
         return 0
-    executor = MigrationExecutor(connection)
-    unapplied = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    unapplied = len(schema.unapplied())
     if not unapplied:
         _applied.add(name)
     return unapplied

@@ -5,6 +5,7 @@ No container engine runs here; the programs themselves are run as plain processe
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -70,8 +71,47 @@ def test_the_schema_would_have_noticed() -> None:
 def test_every_file_of_the_folder_is_applied() -> None:
     kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
     assert {*kustomization["resources"], "kustomization.yaml"} == {
-        path.name for path in FOLDER.iterdir()
+        path.name for path in FOLDER.iterdir() if path.is_file()
     }
+
+
+COMPONENTS = sorted(path.name for path in (FOLDER / "components").iterdir())
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_what_may_be_opened_besides_fits_the_schema(component: str) -> None:
+    folder = FOLDER / "components" / component
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization["kind"] == "Component"
+    assert {*kustomization["resources"], "kustomization.yaml"} == {
+        path.name for path in folder.iterdir()
+    }
+    roles = {pod["metadata"]["labels"]["role"] for pod in DEPLOYMENTS.values()}
+    for name in kustomization["resources"]:
+        policy = yaml.safe_load((folder / name).read_text())
+        kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
+        [chosen] = policy["spec"]["podSelector"]["matchExpressions"]
+        assert set(chosen["values"]) <= roles
+
+
+@pytest.mark.parametrize("used", [[], COMPONENTS], ids=["alone", "with-components"])
+def test_kustomize_builds_it(tmp_path: Path, used: list[str]) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed here")
+    here = Path(os.path.relpath(FOLDER, tmp_path.resolve()))
+    overlay = {
+        "resources": [str(here)],
+        "components": [str(here / "components" / name) for name in used],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    built = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(done.stdout)}
+    assert built == {(one["kind"], one["metadata"]["name"]) for one in MANIFESTS} | {
+        ("NetworkPolicy", name) for name in used
+    }
+    assert ("otel-collector" in done.stdout) == bool(used)
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -122,6 +162,16 @@ def test_rolling_updates_lose_nothing() -> None:
         assert rolling == {"maxUnavailable": 0, "maxSurge": 1}, name
         assert PODS[name]["terminationGracePeriodSeconds"] > 30, name
     assert "preStop" in PODS["web"]["containers"][0]["lifecycle"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_new_code_waits_for_its_migrations(name: str) -> None:
+    [wait] = PODS[name]["initContainers"]
+    [program] = PODS[name]["containers"]
+
+    assert wait["args"] == ["wait_for_migrations"]
+    for same in ("image", "envFrom", "env", "volumeMounts"):
+        assert wait[same] == program[same]
 
 
 def test_each_role_scales_and_keeps_one() -> None:
