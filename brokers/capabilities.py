@@ -36,7 +36,8 @@ class Capabilities:
     orders there carry our id. Where they do not, an account's placements leave one at a time, an order
     of unknown fate is recognised by what it asked for, and not finding it proves nothing.
     ``attached_stop``: an entry can carry its stop loss, which rests there as an order of its own, with
-    an id of ours, and does not outlive an entry that ends without a trade.
+    an id of ours, and does not outlive an entry that ends without a trade. ``watched_stop``: where
+    the venue takes no stop-market orders, the account's operator lets FKS watch the price instead.
     """
 
     order_types: frozenset[OrderType]
@@ -52,6 +53,12 @@ class Capabilities:
     order_book: BookDepth = BookDepth.NONE
     keeps_our_id: bool = True
     attached_stop: bool = False
+    watched_stop: bool = False
+
+    @property
+    def holds_stops(self) -> bool:
+        """Whether a stop loss can rest at the venue."""
+        return OrderType.STOP in self.order_types
 
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:
         """Raise NotSupportedError naming what ``venue`` lacks for ``request``."""

@@ -45,6 +45,7 @@ def arm(order: Order) -> None:
         plan.entry = entry
         if alert.stop_loss is not None:
             plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""
+            plan.passed_at = None
         plan.targets = _targets(alert.take_profit) or plan.targets
     plan.aligned_at = None
     plan.save()

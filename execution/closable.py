@@ -15,7 +15,13 @@ from risk.arithmetic import floor_to
 
 ZERO = Decimal(0)
 CLOSING = (Order.Role.EXIT, Order.Role.FLATTEN)
-"""What must not be larger than the position when it leaves. Stops are placed to follow it."""
+"""What must not be larger than the position when it leaves. Resting stops are placed to follow it."""
+
+
+def leaves_at_once(order: Order) -> bool:
+    """Whether ``order`` closes as it is sent: an exit, or a watched stop that was passed."""
+    is_watched_stop = order.role == Order.Role.STOP_LOSS and order.type == OrderType.MARKET
+    return order.role in CLOSING or is_watched_stop
 
 
 def held_against(order: Order) -> Decimal:

@@ -22,7 +22,7 @@ from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Environment
 from execution import facts, throttle
-from execution.closable import CLOSING, closable
+from execution.closable import closable, leaves_at_once
 from execution.models import Order
 from execution.states import UNRESOLVED, OrderState
 from execution.transitions import Event, move
@@ -180,7 +180,7 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
         return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
     if account.is_key_refused and not order.is_exit:
         return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
-    if order.role in CLOSING and closable(order) == 0:
+    if leaves_at_once(order) and closable(order) == 0:
         return Refusal(ReasonCode.NOTHING_TO_CLOSE, "the position was closed before this was sent")
     if order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
         # A halt must not leave positions without the stop they were opened with, nor open at all
@@ -216,7 +216,7 @@ def _end_unsent(order: Order, reason: Refusal) -> bool:
 def _claim(order: Order, capabilities: Capabilities) -> None:
     """Take the lane for ``order``. Raises IntegrityError or LaneTaken when another worker has it."""
     now, quantity, detail = timezone.now(), order.quantity, ""
-    if order.role in CLOSING and (quantity := closable(order)) < order.quantity:
+    if leaves_at_once(order) and (quantity := closable(order)) < order.quantity:
         detail = f"{text(quantity)} of {text(order.quantity)}: the position has become smaller"
     won = move(
         order,

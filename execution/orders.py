@@ -391,20 +391,27 @@ def _protection_note(alert: Alert, intent: Intent, market: Market) -> list[Verdi
     """Say how the position will be guarded. Raises Refusal where the venue cannot hold the stop."""
     if intent.is_exit or (alert.stop_loss is None and not alert.take_profit):
         return []
-    if alert.stop_loss is not None and OrderType.STOP not in market.plugin.capabilities.order_types:
-        raise Refusal(
-            ReasonCode.NOT_SUPPORTED,
-            f"{market.account.venue} has no stop-market orders, so the stop loss could not be placed "
-            "there",
-        )
     parts = []
     if alert.stop_loss is not None:
-        leaves = market.plugin.capabilities.attached_stop
-        how = "goes with the order" if leaves else "is placed at the venue as the order fills"
-        parts.append(f"the stop loss {how}")
+        parts.append(f"the stop loss {_how_guarded(market)}")
     if alert.take_profit:
         parts.append("FKS watches the take profit and closes when it is reached")
     return [Verdict(rule="protection", passed=True, detail="; ".join(parts))]
+
+
+def _how_guarded(market: Market) -> str:
+    offers = market.plugin.capabilities
+    if offers.attached_stop:
+        return "goes with the order"
+    if offers.holds_stops:
+        return "is placed at the venue as the order fills"
+    if offers.watched_stop:
+        return "is watched by FKS, which closes at the market; nothing guards while FKS is down"
+    raise Refusal(
+        ReasonCode.NOT_SUPPORTED,
+        f"{market.account.venue} has no stop-market orders, so the stop loss could not be placed "
+        "there, and the account does not let FKS watch it",
+    )
 
 
 def _refused(refusal: Refusal) -> Verdict:

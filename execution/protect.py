@@ -23,6 +23,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
+from execution import watched_stops
 from execution.differences import blocks_entries
 from execution.facts import instrument_of
 from execution.ids import uuid7
@@ -137,6 +138,9 @@ def _aligned(case: _Case) -> NextStep:
     if plan.stop_price is None:
         return every_stop
     stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
+    if not case.plugin.capabilities.holds_stops:
+        return _watched(case, stop)
+    watched_stops.end(plan)
     _note_coverage(case, stop)
     if _is_suspended(plan) or _is_doubted(plan):
         return NextStep()
@@ -150,8 +154,7 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
         return NextStep(cancels=(outdated[0].pk,))
     current = [one for one in case.live if one not in outdated]
     guarded = sum((order.remaining for order in current), ZERO)
-    wanted = floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
-    missing = wanted - guarded
+    missing = _free(case) - guarded
     if missing < 0:
         return NextStep(cancels=(current[-1].pk,))
     if missing == 0 or case.is_too_small(missing, stop):
@@ -163,6 +166,32 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
         return NextStep(cancels=((outdated or current)[-1].pk,))
     _place_stop(case, missing, stop)
     return NextStep(run_lane=True)
+
+
+def _watched(case: _Case, stop: Decimal) -> NextStep:
+    """The venue takes no stops: what is held leaves at the market once the watched price was passed."""
+    plan = case.plan
+    price = plan.watched_price or stop
+    if case.is_too_small(case.wanted, price):
+        plan.naked_since = None
+        plan.detail = _too_small(case.wanted)
+        return NextStep()
+    watched_stops.note(plan, case.wanted)
+    resting = tuple(one.pk for one in case.live if one.stop_price is not None)
+    if resting:  # from a time when the venue took them
+        return NextStep(cancels=resting)
+    if plan.passed_at is None or _is_suspended(plan) or _is_doubted(plan):
+        return NextStep()
+    missing = _free(case) - sum((order.remaining for order in case.live), ZERO)
+    if missing <= 0 or case.is_too_small(missing, price) or not _may_place(plan):
+        return NextStep()
+    _place_stop(case, missing, stop, market=price)
+    return NextStep(run_lane=True)
+
+
+def _free(case: _Case) -> Decimal:
+    """What a stop may be placed for."""
+    return floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
 
 
 def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
@@ -202,10 +231,14 @@ def _note_coverage(case: _Case, stop: Decimal) -> None:
         plan.detail = f"{text(case.wanted)} guarded at {' and '.join(sorted(prices))}"
     elif case.is_too_small(missing, stop):
         plan.naked_since = None
-        plan.detail = f"{text(missing)} is too small for an order at this venue and stays unguarded"
+        plan.detail = _too_small(missing)
     else:
         plan.naked_since = plan.naked_since or timezone.now()
         plan.detail = f"{text(missing)} of {text(case.wanted)} has no stop at the venue"
+
+
+def _too_small(quantity: Decimal) -> str:
+    return f"{text(quantity)} is too small for an order at this venue and stays unguarded"
 
 
 def cannot_align(account: Account, symbol: str, why: str) -> None:
@@ -281,7 +314,11 @@ def _had_its_day(stop: Order) -> bool:
     return stop.finished_at - stop.acknowledged_at >= DAYTIME
 
 
-def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
+def _place_stop(
+    case: _Case, quantity: Decimal, stop: Decimal, *, market: Decimal | None = None
+) -> None:
+    """A stop to rest at the venue; with the ``market`` price where a watched one was passed, the order
+    that closes now."""
     now = timezone.now()
     plan = case.plan
     order = Order(
@@ -291,12 +328,12 @@ def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
         account=plan.account,
         symbol=plan.symbol,
         side=case.side.value,
-        type=OrderType.STOP.value,
+        type=(OrderType.STOP if market is None else OrderType.MARKET).value,
         role=Order.Role.STOP_LOSS,
         quantity=quantity,
-        stop_price=stop,
+        stop_price=stop if market is None else None,
         reduce_only=case.plugin.capabilities.reduce_only,
-        reference_price=stop,
+        reference_price=market or stop,
         created_at=now,
         updated_at=now,
     )
@@ -308,12 +345,14 @@ def _place_stop(case: _Case, quantity: Decimal, stop: Decimal) -> None:
         event="create",
         to_state=order.state,
         actor="protection",
-        detail=_why_placed(plan, quantity, stop),
+        detail=_why_placed(plan, quantity, stop, market),
     )
 
 
-def _why_placed(plan: Protection, quantity: Decimal, stop: Decimal) -> str:
+def _why_placed(plan: Protection, quantity: Decimal, stop: Decimal, market: Decimal | None) -> str:
     guards = f"guards {text(quantity)} of {plan.symbol} at {text(stop)}"
+    if market is not None:
+        guards = f"closes {text(quantity)} of {plan.symbol}: {text(market)} has passed {text(stop)}"
     return f"{guards}; {plan.moved_why}" if plan.moved_why else guards
 
 

@@ -59,6 +59,14 @@ AT_VENUE = frozenset({OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.C
 WORKING = frozenset(set(OrderState) - TERMINAL)
 """Every state in which the order may still trade: all of them count against limits."""
 
+GUARD_COLORS = {
+    "guarded": "success",
+    "watched": "warning",
+    "unguarded": "danger",
+    "ended": "default",
+}
+"""How a position is guarded: by a stop at the venue, by FKS watching the price, not, or no longer."""
+
 ORDER_COLORS = {
     OrderState.AWAITING_APPROVAL: "info",
     OrderState.APPROVED: "info",

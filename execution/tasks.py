@@ -50,6 +50,7 @@ from execution import (
     sweeping,
     tracing,
     venue_logins,
+    watched_stops,
     watching,
     weekly,
     winding_down,
@@ -409,6 +410,8 @@ def watch(account_id: int) -> None:
         sent = watching.watch(account_id) if mine else []
     for signal_id in sent:
         hand_out(process_signal, str(signal_id))
+    for symbol in watched_stops.passed(account_id):
+        hand_out(guard, account_id, symbol)
 
 
 def _wake_crowded_out(account_id: int) -> None:

@@ -1,4 +1,5 @@
-"""What FKS watches itself: take-profit targets, and positions whose stop is not at the venue.
+"""What FKS watches itself: take-profit targets, stops the venue does not take, and positions whose stop
+is not at the venue.
 
 What it finds is an alert FKS sends itself, which then walks the same path as any other. It is stored
 in the transaction that crosses the target off, so a target is reached once, whoever looks and however
@@ -19,7 +20,7 @@ from django.utils import timezone
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import intake, trailing
+from execution import intake, protect, trailing, watched_stops
 from execution.alerts import Action, Alert
 from execution.facts import venue_call
 from execution.models import Fill, Order, Position, Protection, Strategy
@@ -45,12 +46,14 @@ _FOLLOWS = Q(stop_price__isnull=False) & (
 
 
 def watched() -> QuerySet[Protection]:
-    """Active plans with a target to reach, with a stop that follows the market, or whose stop is not
-    at the venue; the latter first.
+    """Active plans with a target to reach, with a stop that follows the market or is watched, or whose
+    stop is not at the venue; the latter first.
     """
     return (
         Protection.objects.filter(is_active=True, account__is_active=True)
-        .filter(~Q(targets=[]) | Q(naked_since__isnull=False) | _FOLLOWS)
+        .filter(
+            ~Q(targets=[]) | Q(naked_since__isnull=False) | Q(watched_at__isnull=False) | _FOLLOWS
+        )
         .order_by(F("naked_since").asc(nulls_last=True), "pk")
     )
 
@@ -90,7 +93,7 @@ def look(plan_id: int) -> list[UUID]:
     if plan is None or plan.entry.strategy is None:
         return []
     may_close = not _may_not_close(plan, plan.entry.strategy)
-    if not (may_close or _rules_of(plan.entry.strategy)):
+    if not (may_close or plan.watched_at or _rules_of(plan.entry.strategy)):
         return []
     with venue_call(plan.account):
         quote = plugin_for(plan.account).fetch_data(plan.symbol)
@@ -101,6 +104,7 @@ def look(plan_id: int) -> list[UUID]:
         plan = now.filter(pk=plan_id, is_active=True, entry_id=plan.entry_id).first()
         if plan is None or plan.entry.strategy is None:
             return []
+        watched_stops.compare(plan, quote)
         _move_stop(plan, plan.entry.strategy, quote)
         return _react(plan, plan.entry.strategy, quote) if may_close else []
 
@@ -128,7 +132,7 @@ def _rules_of(strategy: Strategy) -> trailing.Rules | None:
 def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
     """Note the better place of the stop; ``protect`` replaces what is at the venue."""
     rules = _rules_of(strategy)
-    if rules is None or plan.stop_price is None:
+    if rules is None or plan.stop_price is None or plan.passed_at is not None:
         return
     position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
     if position is None or not position.quantity or position.average_price is None:
@@ -192,10 +196,18 @@ def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
     is_suspended = plan.suspended_until is not None and plan.suspended_until > now
     if plan.stop_price is None or plan.naked_since is None or is_suspended:
         return False
+    if plan.watched_at is not None:
+        return _is_stuck(plan)
     is_long = plan.entry.side == Side.BUY
     passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
     waited = now - plan.naked_since > ALARM_AFTER
     return passed or (waited and strategy.on_naked == Strategy.OnNaked.CLOSE)
+
+
+def _is_stuck(plan: Protection) -> bool:
+    """Whether the order that a passed stop sends has come to nothing: refused, or without the coins."""
+    late = plan.passed_at is not None and timezone.now() - plan.passed_at > ALARM_AFTER
+    return late and not protect.live_stops(plan.account_id, plan.symbol)
 
 
 def _send(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, DecimalException
 from typing import Any, ClassVar, TypeVar
@@ -92,6 +93,8 @@ class CcxtPlugin(ExecutionPlugin):
         "market_type": "spot (the default), swap or future, as list_exchanges says",
         "unverified_venue": "true lets this account trade at an exchange nobody has verified: "
         "its operator answers for what it makes of an order",
+        "watched_stops": "true lets FKS watch stop losses itself where the exchange takes no "
+        "stop-market orders: nothing guards the position while FKS is down",
         "base_url": "Send every call to this scheme and host, paths kept: https, or http to this "
         "machine; the account then never reaches the exchange's own host",
         **margin.OPTION_FIELDS,
@@ -121,7 +124,10 @@ class CcxtPlugin(ExecutionPlugin):
         self._dialect.terms = margin.margin_terms(config.options, profile)
         self._prepared: set[str] = set()
         self._profile, self._config = profile, config
-        self._capabilities = timing.timed(profile.capabilities, config.options)
+        self._capabilities = replace(
+            timing.timed(profile.capabilities, config.options),
+            watched_stop=_switched_on(config, "watched_stops"),
+        )
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_venue(config)
         self._check_credentials(config)
@@ -252,9 +258,7 @@ class CcxtPlugin(ExecutionPlugin):
 
     def _check_venue(self, config: AccountConfig) -> None:
         """Trading where nothing is proven needs the operator's word, and keys we can hold."""
-        profile, dared = self._profile, config.options.get("unverified_venue", False)
-        if dared not in (True, False):
-            raise ConfigurationError("unverified_venue is true or false")
+        profile, dared = self._profile, _switched_on(config, "unverified_venue")
         if profile.verified or self._rehearses:
             return
         if not profile.keys:
@@ -362,6 +366,14 @@ class CcxtPlugin(ExecutionPlugin):
                     raise
                 self._pool.heal_clock(client)
         raise AssertionError("the last try returns or raises")
+
+
+def _switched_on(config: AccountConfig, option: str) -> bool:
+    """An option that is off unless it says ``true``. Raises ConfigurationError for anything else."""
+    value = config.options.get(option, False)
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{option} is true or false")
+    return value
 
 
 def _listed(client: VenueClient, symbol: str) -> Market:

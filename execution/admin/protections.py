@@ -18,9 +18,9 @@ from brokers.admin.unfolded import display
 from brokers.display import moment_column, number_column
 from execution import protect
 from execution.models import Protection
+from execution.states import GUARD_COLORS
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
-GUARD_COLORS = {"guarded": "success", "unguarded": "danger", "ended": "default"}
 _COLUMNS = (
     "symbol",
     "account",
@@ -53,6 +53,8 @@ class ProtectionAdmin(ReadOnlyAdmin):
     nothing_yet = "An entry that names a stop loss or a take profit is guarded once it fills."
     fields = (
         *_COLUMNS,
+        moment_column("watched_at", "price last seen"),
+        moment_column("passed_at", "stop passed"),
         moment_column("moved_at", "stop moved"),
         "moved_why",
         "entry_link",
@@ -90,7 +92,7 @@ class ProtectionAdmin(ReadOnlyAdmin):
 
     @display(description="guard", label=GUARD_COLORS)
     def guard(self, row: Protection) -> str:
-        return guard_of(row)
+        return row.guard
 
     @display(description="targets")
     def shown_targets(self, row: Protection) -> str:
@@ -101,10 +103,3 @@ class ProtectionAdmin(ReadOnlyAdmin):
     def entry_link(self, row: Protection) -> SafeString:
         address = reverse("admin:execution_order_change", args=[row.entry_id])
         return format_html('<a class="fks-link" href="{}">{}</a>', address, row.entry_id)
-
-
-def guard_of(row: Protection) -> str:
-    """Whether the position is guarded now: a key of ``GUARD_COLORS``."""
-    if not row.is_active:
-        return "ended"
-    return "guarded" if row.naked_since is None else "unguarded"

@@ -104,6 +104,15 @@ class Protection(models.Model):
     guard_again_at = models.DateTimeField(
         null=True, blank=True, help_text="Refusals before this moment no longer count."
     )
+    watched_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When FKS last saw a price, or began to look, where the venue holds no stop.",
+    )
+    watched_price = MoneyField(null=True, blank=True, help_text="The price seen then.")
+    passed_at = models.DateTimeField(
+        null=True, blank=True, help_text="The market passed a watched stop: the position is closed."
+    )
     is_doubted = models.BooleanField(
         default=False,
         db_default=False,
@@ -124,6 +133,15 @@ class Protection(models.Model):
 
     def __str__(self) -> str:
         return f"protection of {self.symbol} on {self.account.name}"
+
+    @property
+    def guard(self) -> str:
+        """Whether the position is guarded now: a key of ``GUARD_COLORS``."""
+        if not self.is_active:
+            return "ended"
+        if self.naked_since is not None:
+            return "unguarded"
+        return "guarded" if self.watched_at is None else "watched"
 
 
 class Difference(models.Model):

@@ -14,7 +14,7 @@ from brokers import display
 from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
 from execution.models import Protection
-from execution.states import ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
+from execution.states import GUARD_COLORS, ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
 from fks_site import account_figures, limit_use
 from risk.advice import advice
 from risk.colors import BREAKER_COLORS, TRADING_COLORS
@@ -145,8 +145,9 @@ def trading_pill(state: str) -> dict[str, Any]:
 @register.inclusion_tag("fks/pill.html")
 def guard_pill(protection: Protection) -> dict[str, Any]:
     """Whether a position is guarded, as a coloured word with an icon."""
-    word = "guarded" if protection.naked_since is None else "unguarded"
-    return _pill(word, "success" if word == "guarded" else "danger")
+    word = protection.guard
+    pill = _pill(word, GUARD_COLORS[word])
+    return {**pill, "icon": "visibility"} if word == "watched" else pill
 
 
 @register.inclusion_tag("fks/pill.html")
