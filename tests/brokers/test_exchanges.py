@@ -110,6 +110,28 @@ def test_list_exchanges_prints_every_exchange_of_the_library() -> None:
     assert (binance["tier"], binance["sandbox"], binance["cancel_all"]) == (1, "testnet", "symbol")
     unknown = next(row for row in told["exchanges"] if row["exchange"] == "mexc")
     assert (unknown["tier"], unknown["stop"], unknown["iceberg"]) == (3, "unknown", None)
+    assert (binance["stop_loss"], unknown["stop_loss"]) == ("venue", "watched")
+    assert (binance["iceberg"], "iceberg" in binance["not_used"]) == (True, True)
+
+
+def test_where_a_stop_loss_has_to_be_watched() -> None:
+    watched = {one.label for one in PROFILES.values() if not one.capabilities.holds_stops}
+    assert watched == {
+        "Coinbase spot",
+        "Gate spot",
+        "Bitget spot",
+        "Bitget linear swap",
+        "HTX spot",
+        "Hyperliquid swap",
+    }
+
+
+def test_the_operator_may_let_stops_be_watched() -> None:
+    assert not _plugin(Environment.SANDBOX, exchange="gate").capabilities.watched_stop
+    allowed = _plugin(Environment.SANDBOX, exchange="gate", watched_stops=True)
+    assert allowed.capabilities.watched_stop
+    with pytest.raises(ConfigurationError, match="watched_stops is true or false"):
+        _plugin(Environment.SANDBOX, exchange="gate", watched_stops="yes")
 
 
 def test_list_exchanges_prints_a_table() -> None:
@@ -117,6 +139,8 @@ def test_list_exchanges_prints_a_table() -> None:
     call_command("list_exchanges", stdout=out)
     lines = out.getvalue().splitlines()
     assert any(
-        line.split() == ["kraken", "spot", "1", "end", "to", "end", "none"] for line in lines
+        line.split() == ["kraken", "spot", "1", "end", "to", "end", "venue", "none"]
+        for line in lines
     )
+    assert any(line.split()[:2] == ["gate", "spot"] and "watched" in line for line in lines)
     assert any(line.startswith("mexc ") and "unverified" in line for line in lines)

@@ -149,6 +149,7 @@ def intents(profile: ExchangeProfile) -> dict[str, OrderRequest]:
     found["stop"] = replace(plain, type=OrderType.STOP, stop_price=D(65000))
     found["stop_limit"] = replace(found["stop"], type=OrderType.STOP_LIMIT, price=D(66000))
     found["reduce_only"] = replace(priced, reduce_only=True)
+    found["reduce_only market"] = replace(plain, reduce_only=True)
     found["reduce_only stop_limit"] = replace(found["stop_limit"], reduce_only=True)
     falling = {"stop_price": D(45000), "price": D(44000)}
     for name, request in list(found.items()):

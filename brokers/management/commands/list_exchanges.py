@@ -17,6 +17,8 @@ from brokers.exchanges import (
     profile_for,
 )
 
+NOT_USED = ("attached_stop", "trailing", "oco", "iceberg")
+"""What some exchanges offer and FKS does its own way (docs/adr/0038)."""
 TIERS = {1: "end to end", 2: "by requests", 3: "unverified"}
 
 
@@ -39,13 +41,15 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(head | {"exchanges": listed}))
             return
         self.stdout.write(f"matrix {MATRIX_VERSION}, ccxt {MEASURED_WITH}")
-        self.stdout.write("exchange            market  tier  verified     sandbox")
+        self.stdout.write("exchange            market  tier  verified     stop loss  sandbox")
         for one in profiles:
             self.stdout.write(
                 f"{one.id:<20}{one.market_type:<8}{one.tier:<6}{TIERS[one.tier]:<13}"
-                f"{one.sandbox.value}"
+                f"{_stop_loss(one):<11}{one.sandbox.value}"
             )
         self.stdout.write("unverified: prices and dry run; orders with option unverified_venue")
+        self.stdout.write("watched: refused, unless option watched_stops lets FKS watch the price")
+        self.stdout.write("native attached stops, trailing, OCO and iceberg orders are not used")
 
     def _write(self) -> None:
         try:
@@ -62,6 +66,11 @@ def _all() -> list[ExchangeProfile]:
     return sorted(found, key=lambda one: (one.tier, one.id, one.market_type))
 
 
+def _stop_loss(profile: ExchangeProfile) -> str:
+    """Where the stop loss of a position is: at the venue, or watched by FKS if that is allowed."""
+    return "venue" if profile.capabilities.holds_stops else "watched"
+
+
 def described(profile: ExchangeProfile) -> dict[str, Any]:
     """Every column of one exchange, ready for JSON."""
     abilities = profile.capabilities
@@ -71,6 +80,8 @@ def described(profile: ExchangeProfile) -> dict[str, Any]:
         "label": profile.label,
         "tier": profile.tier,
         "sandbox": profile.sandbox.value,
+        "stop_loss": _stop_loss(profile),
+        "not_used": list(NOT_USED),
         "order_types": sorted(abilities.order_types),
         "time_in_force": sorted(abilities.time_in_force),
         "post_only": abilities.post_only,
