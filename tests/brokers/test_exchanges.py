@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 
 from brokers import library
-from brokers.errors import NotSupportedError
+from brokers.errors import ConfigurationError, NotSupportedError
 from brokers.exchanges import (
     MEASURED_WITH,
     PROFILES,
