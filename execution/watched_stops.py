@@ -13,7 +13,8 @@ from decimal import Decimal
 from django.utils import timezone
 
 from brokers.types import Quote, Side
-from execution.models import Protection
+from execution.models import Order, Protection
+from execution.states import TERMINAL
 from risk.arithmetic import text
 
 STALE_AFTER = timedelta(seconds=5)
@@ -61,6 +62,18 @@ def compare(plan: Protection, quote: Quote) -> None:
     if plan.passed_at is not None or plan.naked_since is not None:
         plan.aligned_at = None
     plan.save(update_fields=["watched_at", "watched_price", "passed_at", "aligned_at"])
+
+
+def is_stuck(plan: Protection, after: timedelta) -> bool:
+    """Whether nothing closes the position, so long ``after`` its stop was passed: the order was refused,
+    or does not get the coins.
+    """
+    if plan.passed_at is None or timezone.now() - plan.passed_at <= after:
+        return False
+    closing = Order.objects.filter(
+        account=plan.account_id, symbol=plan.symbol, role=Order.Role.STOP_LOSS
+    )
+    return not closing.exclude(state__in=TERMINAL).exists()
 
 
 def passed(account_id: int) -> list[str]:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import intake, protect, trailing, watched_stops
+from execution import intake, trailing, watched_stops
 from execution.alerts import Action, Alert
 from execution.facts import venue_call
 from execution.models import Fill, Order, Position, Protection, Strategy
@@ -197,17 +197,11 @@ def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
     if plan.stop_price is None or plan.naked_since is None or is_suspended:
         return False
     if plan.watched_at is not None:
-        return _is_stuck(plan)
+        return watched_stops.is_stuck(plan, ALARM_AFTER)
     is_long = plan.entry.side == Side.BUY
     passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
     waited = now - plan.naked_since > ALARM_AFTER
     return passed or (waited and strategy.on_naked == Strategy.OnNaked.CLOSE)
-
-
-def _is_stuck(plan: Protection) -> bool:
-    """Whether the order that a passed stop sends has come to nothing: refused, or without the coins."""
-    late = plan.passed_at is not None and timezone.now() - plan.passed_at > ALARM_AFTER
-    return late and not protect.live_stops(plan.account_id, plan.symbol)
 
 
 def _send(
