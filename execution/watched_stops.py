@@ -65,8 +65,8 @@ def compare(plan: Protection, quote: Quote) -> None:
 
 
 def is_stuck(plan: Protection, after: timedelta) -> bool:
-    """Whether nothing closes the position, so long ``after`` its stop was passed: the order was refused,
-    or does not get the coins.
+    """Whether nothing closes the position, so long ``after`` its stop was passed: the order was
+    refused, or does not get the coins.
     """
     if plan.passed_at is None or timezone.now() - plan.passed_at <= after:
         return False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 import time_machine
+from django.utils import timezone
 
 from brokers.errors import QuoteUnavailableError
 from brokers.types import ExecutionResult, OrderRequest, OrderType, Outcome, VenueStatus
@@ -17,9 +18,9 @@ from execution.states import OrderState
 from risk import switch
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, swallow, trade
-from tests.execution.guarding import Desk, clock, desk, part
+from tests.execution.guarding import Desk, desk, part
 
-__all__ = ["clock", "desk"]
+__all__ = ["desk"]
 
 pytestmark = pytest.mark.django_db
 REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
@@ -28,6 +29,13 @@ WITHOUT_STOPS = replace(
     order_types=frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_LIMIT}),
     watched_stop=True,
 )
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    """Time stands still, so that windows are tested to the second; ``shift`` moves it."""
+    with time_machine.travel(timezone.now(), tick=False) as moved:
+        yield moved
 
 
 @pytest.fixture
