@@ -3,6 +3,9 @@
 A bucket per (exchange, our address) counts every request by its weight; one per (exchange, key)
 counts private questions, another orders. Cancels draw on a share nothing else may touch. With
 Valkey away each process counts for itself, in a quarter of the room.
+
+An exchange that answers "too often" is left alone, by every worker of the address, for as long as
+it asks: by cancels too, for whoever goes on asking is banned for longer.
 """
 
 from __future__ import annotations
@@ -17,9 +20,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from urllib.parse import urlsplit
 
 import redis
 from django.conf import settings
+
+from brokers.patience import seconds_untold
+from brokers.timing import LOOPBACK
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +38,8 @@ RETRY_VALKEY = 5.0
 VALKEY_TIMEOUT = 0.2
 
 _TAKE = """
+local left = redis.call('PTTL', KEYS[2])
+if left > 0 then return left end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
@@ -43,6 +52,11 @@ else wait = math.ceil((weight + floor - tokens) / rate * 1000) end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(now))
 redis.call('PEXPIRE', KEYS[1], math.ceil(capacity / rate * 1000) + 1000)
 return wait
+"""
+_HOLD = """
+if redis.call('PTTL', KEYS[1]) < ARGV[1] + 0 then
+    redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+end
 """
 
 
@@ -103,17 +117,47 @@ class Buckets:
         self._clock = clock
         self._lock = threading.Lock()
         self._local: dict[str, _Bucket] = {}
+        self._held_until: dict[str, float] = {}
         self._away_until = 0.0
 
-    def take(self, name: str, rate: Rate, weight: int, *, reserved: bool) -> float:
-        """Take ``weight`` from the bucket; the seconds to wait where there is not enough."""
+    def take(self, name: str, rate: Rate | None, weight: int, *, reserved: bool) -> float:
+        """Take ``weight`` from the bucket; the seconds to wait where there is not enough, or where
+        it is on hold. Without a ``rate`` only a hold is waited for.
+        """
+        if left := self._held_here(name):
+            return left
         if self._clock() >= self._away_until:
             try:
+                if rate is None:
+                    return self._held(name)
                 return self._shared(name, rate, weight, reserved=reserved)
             except redis.RedisError as error:
-                self._away_until = self._clock() + RETRY_VALKEY
-                logger.warning("counting requests alone: %s", type(error).__name__)
-        return self._alone(name, rate, weight, reserved=reserved)
+                self._is_away(error)
+        return 0.0 if rate is None else self._alone(name, rate, weight, reserved=reserved)
+
+    def hold(self, name: str, seconds: int) -> None:
+        """Let nobody take from the bucket for so long; a longer hold stays."""
+        until = self._clock() + seconds
+        self._held_until[name] = max(until, self._held_until.get(name, until))
+        try:
+            self._connect().eval(_HOLD, 1, _hold_key(name), str(seconds * 1000))
+        except redis.RedisError as error:
+            self._is_away(error)
+
+    def _held_here(self, name: str) -> float:
+        """The seconds left of a hold this process has heard of, also while Valkey is away."""
+        left = self._held_until.get(name, 0.0) - self._clock()
+        if left <= 0:
+            self._held_until.pop(name, None)
+        return max(left, 0.0)
+
+    def _held(self, name: str) -> float:
+        left = int(str(self._connect().pttl(_hold_key(name))))
+        return max(left, 0) / 1000
+
+    def _is_away(self, error: redis.RedisError) -> None:
+        self._away_until = self._clock() + RETRY_VALKEY
+        logger.warning("counting requests alone: %s", type(error).__name__)
 
     def _shared(self, name: str, rate: Rate, weight: int, *, reserved: bool) -> float:
         floor = 0 if reserved else rate.capacity * RESERVED
@@ -121,8 +165,9 @@ class Buckets:
         per_second = rate.capacity / rate.seconds
         wait = self._connect().eval(
             _TAKE,
-            1,
+            2,
             f"fks:limit:{name}",
+            _hold_key(name),
             str(rate.capacity),
             str(per_second),
             str(asked),
@@ -146,6 +191,10 @@ class Buckets:
             return (asked + floor - held.tokens) / per_second
 
 
+def _hold_key(name: str) -> str:
+    return f"fks:hold:{name}"
+
+
 @cache
 def _valkey() -> redis.Redis:
     return redis.Redis.from_url(
@@ -164,16 +213,25 @@ class Limiter:
     def __init__(
         self,
         exchange: str,
-        limits: Limits,
+        limits: Limits | None,
         api_key: str,
         buckets: Buckets = BUCKETS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Without ``limits`` nothing is counted: the venue is only left alone when it asks for it."""
         self._exchange = exchange
         self._limits = limits
         self._key = hashlib.sha256(api_key.encode()).hexdigest()[:16] if api_key else ""
         self._buckets = buckets
         self._sleep = sleep
+
+    @classmethod
+    def of(cls, exchange: str, limits: Limits, api_key: str, url: str) -> Limiter:
+        """That of an account whose requests go to ``url``: a venue on this machine keeps no limits."""
+        parts = urlsplit(url)
+        if parts.hostname in LOOPBACK:
+            return cls(f"{exchange} {parts.netloc}", None, "")
+        return cls(exchange, limits, api_key)
 
     def wait(self, purpose: Purpose, method: str, path: str) -> int:
         """Wait for a turn; 0 when the request may leave, else the seconds to come back after."""
@@ -188,12 +246,29 @@ class Limiter:
                 left -= pause
         return 0
 
-    def _drawn(self, purpose: Purpose, method: str, path: str) -> list[tuple[str, Rate, int]]:
-        limits, weight = self._limits, self._limits.weight(method, path)
-        host = socket.gethostname()
-        drawn = [(f"{self._exchange}:address:{host}", limits.address, weight)]
+    def told_to_wait(self, status: int, seconds: int | None) -> None:
+        """The venue answered ``status``, and named so many seconds: nobody of this address asks it
+        before they are over."""
+        if seconds is None:
+            seconds = 0 if self._limits is None else seconds_untold(status)
+        if seconds:
+            logger.warning("%s answered %s: left alone for %s s", self._exchange, status, seconds)
+            self._buckets.hold(self._address(), seconds)
+
+    def _drawn(
+        self, purpose: Purpose, method: str, path: str
+    ) -> list[tuple[str, Rate | None, int]]:
+        limits = self._limits
+        if limits is None:
+            return [(self._address(), None, 0)]
+        weight = limits.weight(method, path)
+        drawn: list[tuple[str, Rate | None, int]] = [(self._address(), limits.address, weight)]
         if purpose is not Purpose.READ:
             drawn.append((f"{self._exchange}:orders:{self._key}", limits.orders, 1))
         elif self._key:
             drawn.append((f"{self._exchange}:key:{self._key}", limits.key, weight))
         return drawn
+
+    def _address(self) -> str:
+        """The bucket of the exchange and the address it sees us at."""
+        return f"{self._exchange}:address:{settings.EGRESS_ADDRESS or socket.gethostname()}"

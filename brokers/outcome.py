@@ -89,7 +89,7 @@ def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdic
     if never_connected(raised):
         return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}")
     if seen.status in THROTTLE_STATUSES:
-        return _throttled(f"HTTP {seen.status}")
+        return throttled(f"HTTP {seen.status}", seen.retry_after)
     if seen.error is not None and seen.status is not None and 200 <= seen.status < 500:
         return _by_the_venues_words(seen, seen.error, raised, profile)
     return unknown(f"HTTP {seen.status}" if seen.status else "no answer", name)
@@ -121,7 +121,7 @@ def _by_the_venues_words(
     if error.has(profile.clock):
         return _wait(replace(seen, retry_after=1), said)
     if error.has(profile.throttled):
-        return _throttled(said)
+        return throttled(said, seen.retry_after)
     if error.has(profile.credentials):
         return Verdict(Outcome.REJECTED, "CREDENTIALS_REFUSED", said)
     if error.has(profile.refused) or REFUSALS & names:
@@ -138,9 +138,14 @@ def _ambiguous(error: VenueError | None, profile: ExchangeProfile) -> bool:
     return error.has(profile.ambiguous) or DUPLICATE.search(str(error)) is not None
 
 
-def _throttled(said: str) -> Verdict:
-    """A gateway that counts requests may answer for an engine that has the order already."""
-    return Verdict(Outcome.UNKNOWN, "RATE_LIMITED", f"the order may exist: rate limit, {said}")
+def throttled(said: str, seconds: int | None) -> Verdict:
+    """A gateway that counts requests may answer for an engine that has the order already; it is
+    looked for once the ``seconds`` the venue named are over.
+    """
+    detail = f"the order may exist: rate limit, {said}"
+    if seconds:
+        detail += f"; asked to wait {seconds} s"
+    return Verdict(Outcome.UNKNOWN, "RATE_LIMITED", detail, seconds)
 
 
 def _wait(seen: Seen, said: str) -> Verdict:

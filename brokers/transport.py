@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from brokers.errors import BrokerError
 from brokers.exchanges import Endpoint, ExchangeProfile
 from brokers.limiter import Limiter, Purpose
+from brokers.outcome import THROTTLE_STATUSES
+from brokers.patience import seconds_asked
 
 Wire = Mapping[str, str | Decimal]
 """The fields an order request must carry: exact text, or a number in plain notation.
@@ -171,10 +173,12 @@ class Gate:
         """Called with every answer, before anything is made of it."""
         self.status, self.body = status, body
         self.unreadable = self.unreadable or not _is_json(body)
+        asked = seconds_asked(headers)
+        if status in THROTTLE_STATUSES and self._limiter is not None:
+            self._limiter.told_to_wait(status, asked)
         attempt = self._attempt
         if attempt is not None and attempt.request == (method, urlsplit(url).path):
-            attempt.status, attempt.body = status, body
-            attempt.retry_after = _seconds(headers.get("Retry-After"))
+            attempt.status, attempt.body, attempt.retry_after = status, body, asked
 
     def scrub(self, text: str) -> str:
         """``text`` without the key, the secret and signatures."""
@@ -250,7 +254,3 @@ def _compare(wire: Wire, fields: Mapping[str, str], extras: frozenset[str]) -> N
             same = sent == meant
         if not same:
             raise RequestRefusedError(f"{name} would leave as {sent!r} instead of {str(meant)!r}")
-
-
-def _seconds(header: str | None) -> int | None:
-    return int(header) if header is not None and header.isdigit() else None

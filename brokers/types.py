@@ -273,7 +273,8 @@ class ExecutionResult:
     """The end of one placement attempt.
 
     ``evidence`` holds what was seen (request and answer, scrubbed of secrets) as JSON-ready values.
-    ``retry_after`` (seconds) is set when the venue asked for patience: the order was not placed.
+    ``retry_after`` (seconds) is set when the venue asked for patience; with NOT_SENT the order is sent
+    again after it, with UNKNOWN it is looked for after it.
     ``held_back`` says that our own limiter asked for it, which tells nothing about the venue.
     """
 

@@ -166,18 +166,10 @@ def connect(
     )
     client.session.max_redirects = 0
     origins = aim(client, profile, config)
-    limiter = _limiter(profile, config, credentials)
+    key, base_url = credentials.get("api_key", ""), str(config.options.get("base_url", ""))
+    limiter = Limiter.of(profile.id, profile.limits, key, base_url)
     client.gate = Gate(profile, origins, tuple(credentials.values()), limiter)
     return VenueClient(profile, client, client.gate, read_error)
-
-
-def _limiter(
-    profile: ExchangeProfile, config: AccountConfig, credentials: Mapping[str, str]
-) -> Limiter | None:
-    """A venue on this machine has no limits to keep."""
-    if urlsplit(str(config.options.get("base_url", ""))).hostname in LOOPBACK:
-        return None
-    return Limiter(profile.id, profile.limits, credentials.get("api_key", ""))
 
 
 def checked_base_url(value: str) -> str:

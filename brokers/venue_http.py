@@ -27,7 +27,8 @@ from brokers.errors import (
     QueryFailedError,
 )
 from brokers.limiter import Limiter, Purpose
-from brokers.outcome import THROTTLE_STATUSES, Verdict, unknown
+from brokers.outcome import THROTTLE_STATUSES, Verdict, throttled, unknown
+from brokers.patience import seconds_asked
 from brokers.timing import LOOPBACK
 from brokers.types import Outcome, TokenSource
 
@@ -223,8 +224,9 @@ class VenueHttp:
         except (httpx.HTTPError, _TooMuchError) as error:
             name = type(error).__name__
             return Reply(name not in NEVER_CONNECTED, failure=name)
-        after = response.headers.get("Retry-After", "")
-        patience = int(after) if after.isdigit() else None
+        patience = seconds_asked(response.headers)
+        if response.status_code in THROTTLE_STATUSES and self._limiter is not None:
+            self._limiter.told_to_wait(response.status_code, patience)
         if response.status_code == UNAUTHORIZED and self._tokens is not None:
             self._tokens.refused(headers["Authorization"].removeprefix(BEARER))
         location = response.headers.get("Location", "")
@@ -332,9 +334,7 @@ def before_words(reply: Reply) -> Verdict | None:
     if reply.status is None:
         return unknown("no answer", reply.failure)
     if reply.status in THROTTLE_STATUSES:
-        # a gateway that counts requests may answer for an engine that has the order already
-        said = f"the order may exist: rate limit, HTTP {reply.status}"
-        return Verdict(Outcome.UNKNOWN, "RATE_LIMITED", said)
+        return throttled(f"HTTP {reply.status}", reply.retry_after)
     if reply.status >= 500 or reply.status == 408 or not isinstance(reply.json(), dict):
         return unknown(f"HTTP {reply.status}")
     return None

@@ -100,7 +100,7 @@ def _book(order: Order, account: Account, result: ExecutionResult) -> None:
                 event,
                 detail=result.detail,
                 evidence=_evidence(result),
-                next_check_at=timezone.now() + timedelta(seconds=1),
+                next_check_at=timezone.now() + timedelta(seconds=result.retry_after or 1),
                 reason=result.code,
             )
 

@@ -84,6 +84,8 @@ WORKER_METRICS = _host_and_port(env.str("FKS_WORKER_METRICS", default=""))
 # --- what FKS may do ------------------------------------------------------------------------------
 RETENTION_DAYS = env.int("FKS_RETENTION_DAYS", default=90)
 FKS_LIVE_TRADING = env.bool("FKS_LIVE_TRADING", default=False)
+# The address venues see this host's requests come from; hosts behind one share its limits.
+EGRESS_ADDRESS = env.str("FKS_EGRESS_ADDRESS", default="")
 MAX_BODY_BYTES = 64 * 1024
 
 FIRST_START = {

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote as escaped
-from urllib.parse import urlsplit
 
 from brokers import alpaca_answers as answers
 from brokers import timing
@@ -38,7 +37,6 @@ from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.options import basis_points, choice, flag
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
-from brokers.timing import LOOPBACK
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -159,8 +157,7 @@ class AlpacaPlugin(ExecutionPlugin):
         key, secret = (config.credentials[name] for name in names)
         if not (key + secret).isascii() or any(letter.isspace() for letter in key + secret):
             raise CredentialError("a key of Alpaca has no spaces and no letters beyond ASCII")
-        is_local = urlsplit(self._trading).hostname in LOOPBACK
-        limiter = None if is_local else Limiter("alpaca", LIMITS, key)
+        limiter = Limiter.of("alpaca", LIMITS, key, self._trading)
         headers = {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
         patience = self._capabilities.submit_timeout
         return VenueHttp("Alpaca", headers, (key, secret), patience, limiter)

@@ -32,7 +32,6 @@ from brokers.errors import (
 from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
-from brokers.timing import LOOPBACK
 from brokers.types import (
     AccountConfig,
     AttachedStop,
@@ -137,8 +136,7 @@ class OandaPlugin(ExecutionPlugin):
         token = config.credentials.get("api_key", "")
         if not token or not token.isascii() or any(letter.isspace() for letter in token):
             raise CredentialError("OANDA needs a personal access token as api_key")
-        is_local = urlsplit(self._host).hostname in LOOPBACK
-        limiter = None if is_local else Limiter("oanda", LIMITS, token)
+        limiter = Limiter.of("oanda", LIMITS, token, self._host)
         headers = {"Authorization": f"Bearer {token}", "Accept-Datetime-Format": "RFC3339"}
         return VenueHttp("OANDA", headers, (token,), self._capabilities.submit_timeout, limiter)
 

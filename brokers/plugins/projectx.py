@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from brokers import projectx_answers as answers
 from brokers import timing
@@ -35,7 +34,6 @@ from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
 from brokers.projectx_answers import Contract
 from brokers.projectx_login import KeyLogin
-from brokers.timing import LOOPBACK
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -133,8 +131,7 @@ class ProjectXPlugin(ExecutionPlugin):
         if missing:
             raise CredentialError(f"ProjectX needs {' and '.join(missing)}")
         key, user = (config.credentials[name] for name in names)
-        is_local = urlsplit(self._host).hostname in LOOPBACK
-        limiter = None if is_local else Limiter("projectx", LIMITS, key)
+        limiter = Limiter.of("projectx", LIMITS, key, self._host)
         login = KeyLogin(f"{self._host}/api/Auth/loginKey", user, key)
         patience = self._capabilities.submit_timeout
         return VenueHttp("ProjectX", {}, (key,), patience, limiter, login)

@@ -38,7 +38,6 @@ from brokers.options import choice
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
 from brokers.schwab_lists import SchwabLists
-from brokers.timing import LOOPBACK
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -146,8 +145,7 @@ class SchwabPlugin(ExecutionPlugin):
         key, secret = (config.credentials[name] for name in names)
         if not (key + secret).isascii() or any(letter.isspace() for letter in key + secret):
             raise CredentialError("a key of Schwab has no spaces and no letters beyond ASCII")
-        is_local = urlsplit(self._host).hostname in LOOPBACK
-        limiter = None if is_local else Limiter("schwab", LIMITS, key)
+        limiter = Limiter.of("schwab", LIMITS, key, self._host)
         tokens = config.tokens or _NobodyLoggedIn()
         patience = self._capabilities.submit_timeout
         headers = {"Accept": "application/json"}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import redis
+import time_machine
 from django.conf import settings
 
 from brokers.errors import HeldBackError
 from brokers.exchanges import BINANCE_SPOT, PROFILES, ExchangeProfile
 from brokers.limiter import CAUTIOUS, Buckets, Limiter, Limits, Purpose, Rate
+from brokers.patience import seconds_asked
 from brokers.transport import Gate, ThrottledError
 from brokers.types import Outcome
 from tests.brokers.contract import SYMBOL, ccxt_plugin, order
 from tests.venues.client import RunningVenue
+from tests.venues.faults import Action, Fault, When
 
 TEN = Rate(10, 1000)
 SLOW = Limits(address=Rate(1000, 1000), key=Rate(10, 1000), orders=Rate(10, 1000))
@@ -145,6 +151,124 @@ def test_weights_name_endpoints_the_exchange_has(profile: ExchangeProfile) -> No
     for named in limits.weights:
         method, _, path = named.partition(" ")
         assert profile.reads(method, path)
+
+
+def test_whoever_is_told_to_wait_waits_with_all_others_of_the_address(shared: redis.Redis) -> None:
+    exchange = uuid.uuid4().hex
+    naps: list[float] = []
+    first, second = (
+        Limiter(exchange, SLOW, key, Buckets(lambda: shared), naps.append) for key in ("a", "b")
+    )
+    assert second.wait(Purpose.READ, "GET", "/x") == 0
+    first.told_to_wait(429, 30)
+    first.told_to_wait(429, 10)  # a shorter word ends no longer one
+    for limiter_of_one in (first, second):
+        for purpose in Purpose:
+            assert limiter_of_one.wait(purpose, "GET", "/x") in (29, 30)
+    other = Limiter(uuid.uuid4().hex, SLOW, "a", Buckets(lambda: shared), naps.append)
+    assert other.wait(Purpose.READ, "GET", "/x") == 0
+    assert naps == []
+
+
+def test_a_short_hold_is_waited_out(shared: redis.Redis) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        time.sleep(seconds)
+
+    asked = Limiter(uuid.uuid4().hex, None, "", Buckets(lambda: shared), nap)
+    asked.told_to_wait(429, 1)
+    started = time.monotonic()
+    assert asked.wait(Purpose.READ, "GET", "/x") == 0
+    assert time.monotonic() - started >= 0.9
+    assert naps
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 5), (418, 120)])
+def test_a_venue_that_names_no_number_is_left_alone_as_well(
+    shared: redis.Redis, status: int, seconds: int
+) -> None:
+    asked = limiter(shared, "k", [])
+    asked.told_to_wait(status, None)
+    assert asked.wait(Purpose.ORDER, "POST", "/x") in (seconds - 1, seconds)
+
+
+def test_a_venue_on_this_machine_waits_for_numbers_only(shared: redis.Redis) -> None:
+    url = f"http://127.0.0.1:{uuid.uuid4().int % 10**9}"
+    asked = Limiter.of("binance", SLOW, "k", url)
+    assert [asked.wait(Purpose.ORDER, "POST", "/x") for _ in range(50)] == [0] * 50
+    asked.told_to_wait(418, None)
+    assert asked.wait(Purpose.ORDER, "POST", "/x") == 0
+    asked.told_to_wait(429, 30)
+    assert Limiter.of("binance", SLOW, "other", url).wait(Purpose.ORDER, "POST", "/x") in (29, 30)
+    assert Limiter.of("binance", SLOW, "k", f"{url}0").wait(Purpose.ORDER, "POST", "/x") == 0
+
+
+def test_a_hold_outlasts_valkey(shared: redis.Redis) -> None:
+    clock = Clock()
+    buckets, name = Buckets(gone, clock), uuid.uuid4().hex
+    buckets.hold(name, 30)
+    assert buckets.take(name, TEN, 1, reserved=True) == 30
+    assert buckets.take(name, None, 0, reserved=True) == 30
+    clock.now += 30
+    assert buckets.take(name, None, 0, reserved=True) == 0
+
+
+def test_hosts_behind_one_address_share_an_exchanges_limits(
+    shared: redis.Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(address: str, host: str) -> int:
+        settings.EGRESS_ADDRESS = address
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        return Limiter(exchange, SLOW, "", Buckets(lambda: shared), [].append).wait(
+            Purpose.READ, "GET", "/x"
+        )
+
+    exchange = uuid.uuid4().hex
+    settings.EGRESS_ADDRESS = "192.0.2.1"
+    Limiter(exchange, SLOW, "", Buckets(lambda: shared)).told_to_wait(429, 30)
+    assert told("192.0.2.1", "one") > 0
+    assert told("192.0.2.1", "another") > 0
+    assert told("", "one") == 0
+    assert shared.exists(f"fks:limit:{exchange}:address:one") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "0"}, 0),
+        ({"Retry-After": "99999999"}, 3 * 24 * 3600),
+        ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-5"}, None),
+        ({"X-RateLimit-Reset": "1795348842"}, 42),
+        ({"X-RateLimit-Reset": "1795348700"}, None),
+        ({"X-RateLimit-Reset": "1795348842000"}, None),
+        ({"X-RateLimit-Reset": "30"}, None),
+        ({"Retry-After": "3", "X-RateLimit-Reset": "1795348842"}, 3),
+        ({}, None),
+    ],
+)
+def test_the_number_is_read_from_what_venues_send(
+    headers: dict[str, str], seconds: int | None
+) -> None:
+    with time_machine.travel(datetime(2026, 11, 22, 12, tzinfo=UTC), tick=False):
+        assert seconds_asked(headers) == seconds
+
+
+def test_a_venue_that_was_asked_too_often_gets_not_one_request_more(venue: RunningVenue) -> None:
+    """Binance's answer names a second; every question, order and cancel of any account waits for it."""
+    plugin, other = (ccxt_plugin("binance", venue.base_url) for _ in range(2))
+    plugin.instrument(SYMBOL)
+    other.instrument(SYMBOL)
+    venue.control.queue_faults(Fault(Action.CODE, When.BEFORE, code="-1003"))
+    result = plugin.execute_order(order())
+    answered = time.monotonic()
+    assert (result.outcome, result.code, result.retry_after) == (Outcome.UNKNOWN, "RATE_LIMITED", 1)
+    assert other.fetch_data(SYMBOL).bid > 0
+    assert time.monotonic() - answered >= 0.8
 
 
 class Full(Limiter):

@@ -143,7 +143,8 @@ def test_a_rate_limit_without_the_venues_words_proves_nothing_either(
 ) -> None:
     verdict = judge(Seen(True, status, retry_after=7), ccxt.DDoSProtection("x"), profile)
     assert (verdict.outcome, verdict.code) == (UNKNOWN, "RATE_LIMITED")
-    assert verdict.retry_after is None
+    assert (verdict.retry_after, verdict.held_back) == (7, False)
+    assert verdict.detail.endswith("asked to wait 7 s")
 
 
 @pytest.mark.parametrize(("retry_after", "wait"), [(None, 5), (0, 1), (7, 7)])

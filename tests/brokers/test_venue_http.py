@@ -153,6 +153,43 @@ def test_nothing_leaves_while_the_venue_was_asked_enough() -> None:
     assert (full.value.code, seen) == ("RATE_LIMITED", [])
 
 
+class Told:
+    """A limiter that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.waits: list[tuple[int, int | None]] = []
+
+    def wait(self, *_: object) -> int:
+        return 0
+
+    def told_to_wait(self, status: int, seconds: int | None) -> None:
+        self.waits.append((status, seconds))
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "told"),
+    [
+        (b"429 Too Many", b"Retry-After: 9", [(429, 9)]),
+        (b"429 Too Many", b"X-Other: 9", [(429, None)]),
+        (b"200 OK", b"Retry-After: 9", []),
+        (b"503 Busy", b"Retry-After: 9", []),
+    ],
+)
+def test_the_limiter_hears_how_long_the_venue_wants_to_be_left_alone(
+    status: bytes, header: bytes, told: list[tuple[int, int | None]]
+) -> None:
+    limiter = Told()
+    http = VenueHttp("Venue", {}, (), 1, limiter)  # type: ignore[arg-type]
+    with listening(whole(b"{}", status, header)) as (url, seen):
+        reply = post(http, url)
+    assert (limiter.waits, len(seen)) == (told, 1)
+    verdict = before_words(reply)
+    if status == b"429 Too Many":
+        assert verdict is not None
+        assert (verdict.outcome, verdict.code) == (Outcome.UNKNOWN, "RATE_LIMITED")
+        assert verdict.retry_after == reply.retry_after == told[0][1]
+
+
 def test_a_question_is_asked_three_times_and_a_refusal_once(http: VenueHttp) -> None:
     with listening(whole(b"{}", b"503 Busy")) as (url, seen), pytest.raises(QueryFailedError):
         http.ask(url)

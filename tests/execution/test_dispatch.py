@@ -465,6 +465,20 @@ def test_not_sent_without_patience_ends_not_placed(account: Account, script: Scr
     )
 
 
+@pytest.mark.usefixtures("standing_clock")
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 1), (30, 30)])
+def test_an_order_the_venue_took_for_one_too_many_is_looked_for_when_it_may_be_asked(
+    account: Account, script: Script, asked: int | None, seconds: int
+) -> None:
+    script.outcomes.append(
+        ExecutionResult(Outcome.UNKNOWN, code="RATE_LIMITED", detail="HTTP 429", retry_after=asked)
+    )
+    order = pending(account)
+    run(account)
+    assert (state_of(order), order.reason) == (S.UNKNOWN, "RATE_LIMITED")
+    assert order.next_check_at == timezone.now() + timedelta(seconds=seconds)
+
+
 @pytest.mark.parametrize(
     "outcome",
     [
