@@ -44,6 +44,7 @@ from brokers.types import (
     Permissions,
     PositionReport,
     Quote,
+    Side,
     TimeInForce,
 )
 from brokers.venue_client import Market, VenueClient, VenueRefusedError
@@ -89,12 +90,12 @@ class OkxSpot(Dialect):
         }
         if request.reduce_only:
             fields["reduceOnly"] = "true"
+        if self.kind == "SPOT" and (request.stop_price is None or request.side is Side.BUY):
+            fields["tgtCcy"] = "base_ccy"
         if request.stop_price is not None:
             fields |= {"ordType": STOP, "algoClOrdId": ours, "slTriggerPxType": "last"}
             limit = MARKET_PRICE if request.price is None else request.price
             return fields | {"slTriggerPx": request.stop_price, "slOrdPx": limit}
-        if self.kind == "SPOT":
-            fields["tgtCcy"] = "base_ccy"
         if request.price is not None:
             fields["px"] = request.price
         return fields | {"ordType": _order_type(request)}

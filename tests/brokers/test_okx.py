@@ -53,6 +53,22 @@ def test_a_triggered_stop_is_followed_into_the_other_list(
     assert sum(fill.quantity for fill in report.fills) == request.quantity
 
 
+@pytest.mark.parametrize("price", [None, D(61500)], ids=["market", "limit"])
+def test_a_stop_that_buys_coins_buys_the_quantity_asked_for(
+    venue: RunningVenue, price: Decimal | None
+) -> None:
+    kind = OrderType.STOP if price is None else OrderType.STOP_LIMIT
+    request = stop("okx", side=Side.BUY, type=kind, stop_price=D(61000), price=price)
+    plugin = ccxt_plugin("okx", venue.base_url)
+    placed = plugin.execute_order(request)
+    assert placed.outcome is Outcome.ACCEPTED, placed
+    venue.control.set_price("okx", SYMBOL, 61000, spread=0)
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    assert (report.side, report.status) == (Side.BUY, VenueStatus.FILLED)
+    assert report.filled_quantity == request.quantity
+
+
 @pytest.mark.parametrize("exchange", KINDS)
 @pytest.mark.parametrize("by_id", [True, False])
 def test_a_waiting_stop_is_cancelled_in_its_own_list(
