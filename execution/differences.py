@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from django.db import transaction
@@ -99,6 +99,31 @@ def _blocking() -> QuerySet[Difference]:
     return rows.filter(state__in=Difference.BLOCKING)[:1]
 
 
+def forbids(difference: Difference, verb: str) -> str:
+    """Why ``verb`` (adopt, ignore, flatten, cancel) is not for this difference; empty where it is."""
+    is_position = difference.kind == Kind.POSITION
+    if verb == "adopt" and not is_position:
+        return "an order that is not ours cannot be adopted; cancel it at the venue"
+    if verb == "cancel" and is_position:
+        return "a position is not cancelled; adopt or flatten it"
+    if verb != "flatten":
+        return ""
+    if not is_position:
+        return "an order is not flattened; cancel it at the venue"
+    try:
+        ours, theirs = Decimal(difference.ours), Decimal(difference.theirs)
+    except InvalidOperation:
+        return "how much either side holds is not known"
+    if theirs * (theirs - ours) <= 0 or ours * theirs < 0:
+        return "the venue holds less than our book says; adopt what it holds"
+    return ""
+
+
+def _refuse_forbidden(difference: Difference, verb: str) -> None:
+    if why := forbids(difference, verb):
+        raise ValueError(why)
+
+
 def ignore(difference: Difference, *, reason: str) -> None:
     """Accept the difference as it is: entries go on until the venue says something else.
 
@@ -116,8 +141,7 @@ def adopt(difference: Difference, *, reason: str) -> None:
     A position is what its fills and adoptions add up to; the audit row holds the numbers. Raises
     ValueError: an order, resolved already, or a position that has moved since it was compared.
     """
-    if difference.kind != Kind.POSITION:
-        raise ValueError("an order that is not ours cannot be adopted; cancel it at the venue")
+    _refuse_forbidden(difference, "adopt")
     with transaction.atomic():
         row = Position.locked(difference.account_id, difference.symbol)
         lock(difference, State.OPEN, State.IGNORED)
@@ -142,11 +166,7 @@ def ask_flatten(difference: Difference, *, reason: str) -> None:
 
     Raises ValueError: an order, resolved already, or a venue that holds less than our book says.
     """
-    if difference.kind != Kind.POSITION:
-        raise ValueError("an order is not flattened; cancel it at the venue")
-    ours, theirs = Decimal(difference.ours), Decimal(difference.theirs)
-    if theirs * (theirs - ours) <= 0 or ours * theirs < 0:
-        raise ValueError("the venue holds less than our book says; adopt what it holds")
+    _refuse_forbidden(difference, "flatten")
     _ask(difference, State.FLATTENING, reason)
 
 
@@ -155,8 +175,7 @@ def ask_cancel(difference: Difference, *, reason: str) -> None:
 
     Raises ValueError: a position, or resolved already.
     """
-    if difference.kind != Kind.FOREIGN_ORDER:
-        raise ValueError("a position is not cancelled; adopt or flatten it")
+    _refuse_forbidden(difference, "cancel")
     _ask(difference, State.CANCELING, reason)
 
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.prepared import Prepared, given
 from brokers.types import FillReport, OrderReport, Side
-from execution import arming, decisions, metrics, positions
+from execution import arming, decisions, fee_values, metrics, positions
 from execution.models import Fill, Order, Position
 from execution.states import TERMINAL, OrderState
 from execution.transitions import Event, move
@@ -181,10 +181,13 @@ def _booked() -> QuerySet[Fill, tuple[str, UUID]]:
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:
-    base, _, rest = order.symbol.partition("/")
-    quote = rest.partition(":")[0]
+    base, quote = fee_values.assets(order.symbol)
     base_fee = report.fee if report.fee_currency == base else Decimal(0)
     quote_fee = report.fee if report.fee_currency == quote else Decimal(0)
+    third = None
+    if report.fee and report.fee_currency not in (base, quote):
+        third = fee_values.in_quote(order.account, order.symbol, report.fee, report.fee_currency)
+        quote_fee = third or Decimal(0)
     book, realised = positions.apply(
         positions.Book(
             position.quantity, position.average_price, position.realised_pnl, position.fees
@@ -201,6 +204,7 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         price=report.price,
         fee=report.fee,
         fee_currency=report.fee_currency,
+        fee_value=third,
         realised_pnl=realised,
         at=report.at,
         recorded_at=timezone.now(),

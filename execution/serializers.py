@@ -65,7 +65,7 @@ class FillSerializer(Row[Fill]):
         model = Fill
         fields = (
             "id", "account", "order", "trade_id", "symbol", "side", "quantity", "price", "fee",
-            "fee_currency", "realised_pnl", "at", "recorded_at",
+            "fee_currency", "fee_value", "realised_pnl", "at", "recorded_at",
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from brokers.types import Quote, Side
 from execution import intake, trailing, watched_stops
 from execution.alerts import Action, Alert
 from execution.facts import venue_call
+from execution.fee_values import FEE_COLUMNS, Fee
 from execution.models import Fill, Order, Position, Protection, Strategy
 from risk import switch
 from risk.arithmetic import shown, text
@@ -150,14 +151,11 @@ def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
 
 
 def _paid(entry: Order) -> list[trailing.Paid]:
-    """The entry's fills, those of its slices included. A fee in a third coin is not counted."""
-    base, _, rest = entry.symbol.partition("/")
-    quote = rest.partition(":")[0]
+    """The entry's fills, those of its slices included. A fee that could not be valued is left out."""
     mine = Fill.objects.filter(Q(order=entry) | Q(order__parent=entry))
-    rows = mine.values_list("quantity", "price", "fee", "fee_currency")
     return [
-        trailing.Paid(quantity, price, fee * {quote: Decimal(1), base: price}.get(coin, Decimal(0)))
-        for quantity, price, fee, coin in rows
+        trailing.Paid(quantity, fee[1], Fee(*fee).counted or Decimal(0))
+        for quantity, *fee in mine.values_list("quantity", *FEE_COLUMNS)
     ]
 
 

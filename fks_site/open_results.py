@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.db.models import Case, F, Q, QuerySet, Sum, Value, When
-from django.db.models.functions import Concat
+from django.db.models.functions import Coalesce, Concat
 
 from brokers.fields import MoneyField
 from execution.marks import marks_of
@@ -106,7 +106,9 @@ def _booked(form: TradeFilter, positions: Sequence[Position]) -> list[_Booked]:
 
 
 def _added_up(fills: QuerySet[Fill]) -> QuerySet[Fill, tuple[Any, ...]]:
-    """Fees taken in the coin are coins parted with; those in the quote asset are spent."""
+    """Fees taken in the coin are coins parted with; those in the quote asset, and what those in a third
+    coin count for, are spent.
+    """
     signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
     in_coin = Q(symbol__startswith=Concat(F("fee_currency"), Value("/")))
     in_quote = Q(symbol__endswith=Concat(Value("/"), F("fee_currency"))) | Q(
@@ -115,12 +117,13 @@ def _added_up(fills: QuerySet[Fill]) -> QuerySet[Fill, tuple[Any, ...]]:
     none = Value(ZERO, output_field=MoneyField())
     coin_fee = Case(When(~Q(fee_currency="") & in_coin, then=F("fee")), default=none)
     quote_fee = Case(When(~Q(fee_currency="") & in_quote, then=F("fee")), default=none)
+    third = Coalesce(F("fee_value"), none)
     return (
         fills.order_by()
         .values_list("account_id", "symbol", "order__strategy__slug")
         .annotate(
             bought=Sum(signed - coin_fee, output_field=MoneyField()),
-            spent=Sum(signed * F("price") + quote_fee, output_field=MoneyField()),
+            spent=Sum(signed * F("price") + quote_fee + third, output_field=MoneyField()),
             realised=Sum("realised_pnl"),
         )
     )

@@ -30,7 +30,8 @@ from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
-from execution import performance
+from execution import fee_values, performance
+from execution.fee_values import Fee
 from execution.models import Fill, FundingPayment
 from execution.performance import Figures, Traded
 from fks_site import carried_out, charts, holdings, open_results
@@ -42,15 +43,15 @@ SEVERAL = "several, or by hand"
 MOST_FILLS = 20_000
 """Of the period, the latest; the page says when there were more."""
 COUNTED = (
-    "id", "symbol", "side", "quantity", "price", "fee", "fee_currency", "realised_pnl", "at",
-    "account__name", "order__strategy__slug",
+    "id", "symbol", "side", "quantity", "price", "fee", "fee_currency", "fee_value",
+    "realised_pnl", "at", "account__name", "order__strategy__slug",
 )  # fmt: skip
 """The columns a report reads, in the order of ``Booked``."""
 PLACES = ("account__name", "strategy__slug", "symbol", "currency")
 """What funding is added up by, in the order of ``Paid``."""
 CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
-    "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind",
+    "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind", "fee_value",
 )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ class Booked(NamedTuple):
     price: Decimal
     fee: Decimal
     fee_currency: str
+    fee_value: Decimal | None
     realised_pnl: Decimal
     at: datetime
     account: str
@@ -81,6 +83,8 @@ class Row:
     fees: Decimal
     funding: Decimal
     fills: int
+    not_counted: str
+    """Fees that could not be valued, in words."""
 
 
 class Paid(NamedTuple):
@@ -103,6 +107,7 @@ class Report:
     funding: Decimal
     drawdown: Decimal
     line: charts.Line | None
+    not_counted: str
     groups: dict[str, list[Row]]
 
     @property
@@ -171,6 +176,7 @@ def _report(
         funding=sum((one.amount for one in paid), Decimal(0)),
         drawdown=performance.deepest_drawdown(points),
         line=charts.line(points),
+        not_counted=_not_counted(mine),
         groups={
             "Account": _rows(mine, paid, held, lambda one: one.account),
             "Strategy": _rows(
@@ -203,8 +209,9 @@ def _rows(
     for label in {**groups, **paid}:
         mine = groups.get(label, [])
         figures = performance.figures(performance.trips([trade for _, trade in mine], held))
-        fees = sum((_fee(fill) for fill, _ in mine), Decimal(0))
-        rows.append(Row(label, figures, fees, paid.get(label, Decimal(0)), len(mine)))
+        fees = sum((_fee(fill).counted or Decimal(0) for fill, _ in mine), Decimal(0))
+        funded = paid.get(label, Decimal(0))
+        rows.append(Row(label, figures, fees, funded, len(mine), _not_counted(mine)))
     return sorted(rows, key=lambda row: (-row.figures.result, row.name))
 
 
@@ -215,11 +222,12 @@ def _traded(fill: Booked) -> Traded:
     return Traded((fill.account, fill.symbol), fill.at, quantity, fill.realised_pnl)
 
 
-def _fee(fill: Booked) -> Decimal:
-    """In the quote asset; a fee in a third coin is not known there."""
-    if fill.fee_currency == _base(fill.symbol):
-        return fill.fee * fill.price
-    return fill.fee if fill.fee_currency == _quote(fill.symbol) else Decimal(0)
+def _fee(fill: Booked) -> Fee:
+    return Fee(fill.symbol, fill.price, fill.fee, fill.fee_currency, fill.fee_value)
+
+
+def _not_counted(fills: Sequence[tuple[Booked, Traded]]) -> str:
+    return fee_values.in_words(fee_values.not_counted(_fee(fill) for fill, _ in fills))
 
 
 def _base(symbol: str) -> str:
@@ -285,6 +293,7 @@ def _trade_line(fill: Fill) -> list[object]:
         fill.order_id,
         _harmless(fill.order.broker_order_id),
         "trade",
+        "" if fill.fee_value is None else decimal_text(fill.fee_value),
     ]
 
 
@@ -300,6 +309,7 @@ def _funding_line(one: FundingPayment) -> list[object]:
         _harmless(one.payment_id),
         *("",) * 2,
         "funding",
+        "",
     ]
 
 

@@ -4,6 +4,7 @@ forms that write what they changed.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib.admin import FieldListFilter, RelatedFieldListFilter, ShowFacets
@@ -77,6 +78,29 @@ class AccountBoundAdmin(OwnChoices, ModelAdmin):
             return True
         row = self.get_object(request, unquote(str(object_id)))
         return access.may_change(request.user, row)
+
+    def refusal(self, request: HttpRequest, action: str, row: Any) -> str:
+        """Why ``action`` cannot be done on ``row`` as it is now, in a few words; empty where it can.
+
+        Menus show it beside the action; the row's own page leaves such an action out. The action itself
+        looks again: the row may have moved on since it was shown.
+        """
+        return ""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list, which its rows' menus ask for refusals."""
+        shown = super().get_changelist_instance(request)
+        vars(shown)["refusal"] = partial(self.refusal, request)
+        return shown
+
+    def allows(self, request: HttpRequest, action: str, object_id: Any) -> bool:
+        """Whether the state of a row lets ``action`` be offered: always before a row is named, and when
+        the answer of its dialog comes back, which the action then judges itself.
+        """
+        if object_id is None or request.method == "POST":
+            return True
+        row = self.get_object(request, unquote(str(object_id)))
+        return row is not None and not self.refusal(request, action, row)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if access.is_hidden(request.user, self.model):

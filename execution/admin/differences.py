@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
@@ -65,26 +64,37 @@ class DifferenceAdmin(ReadOnlyAdmin):
     )
     readonly_fields = fields
 
-    def has_resolve_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Whether the user may resolve, and on a difference's own page whether it is open."""
-        if not request.user.has_perm(RESOLVE):
-            return False
-        if object_id is None or request.method == "POST":
-            return True
-        row = self.get_object(request, unquote(str(object_id)))
-        return row is not None and row.state == Difference.State.OPEN
+    def _may(self, request: HttpRequest, action: str, object_id: Any) -> bool:
+        return request.user.has_perm(RESOLVE) and self.allows(request, action, object_id)
 
-    @asking_action(description="Adopt", icon="move_down", permission="resolve", danger=False)
+    def refusal(self, request: HttpRequest, action: str, row: Difference) -> str:
+        if row.state != Difference.State.OPEN:
+            return f"it is {row.get_state_display()}"
+        return differences.forbids(row, action)
+
+    def has_adopt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "adopt", object_id)
+
+    def has_ignore_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "ignore", object_id)
+
+    def has_flatten_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "flatten", object_id)
+
+    def has_cancel_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "cancel", object_id)
+
+    @asking_action(description="Adopt", icon="move_down", permission="adopt", danger=False)
     def adopt(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "Our position becomes what the venue says. Orders and fills stay as they are."
         return self._resolve(request, object_id, differences.adopt, "Adopt", text)
 
-    @asking_action(description="Ignore", icon="visibility_off", permission="resolve", danger=False)
+    @asking_action(description="Ignore", icon="visibility_off", permission="ignore", danger=False)
     def ignore(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "Entries in this symbol pass again, until the venue says something else."
         return self._resolve(request, object_id, differences.ignore, "Ignore", text)
 
-    @asking_action(description="Flatten", icon="compress", permission="resolve")
+    @asking_action(description="Flatten", icon="compress", permission="flatten")
     def flatten(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = (
             "A market order closes at the venue what our book does not know of; what our book "
@@ -92,7 +102,7 @@ class DifferenceAdmin(ReadOnlyAdmin):
         )
         return self._resolve(request, object_id, differences.ask_flatten, "Flatten", text)
 
-    @asking_action(description="Cancel at the venue", icon="cancel", permission="resolve")
+    @asking_action(description="Cancel at the venue", icon="cancel", permission="cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = (
             "Somebody else placed this order. The cancel is repeated until the venue has complied."

@@ -13,7 +13,8 @@ from django.utils.safestring import SafeString
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
-from brokers.display import moment_column, number, number_column
+from brokers.display import moment_column, number_column
+from execution import fee_values
 from execution.admin.search import by_id
 from execution.models import Fill
 
@@ -67,5 +68,5 @@ class FillAdmin(ReadOnlyAdmin):
         return format_html('<a class="fks-link" href="{}">{}</a>', address, shown)
 
     @display(description="fee")
-    def shown_fee(self, fill: Fill) -> SafeString:
-        return format_html("{} {}", number(fill.fee), fill.fee_currency)
+    def shown_fee(self, fill: Fill) -> str:
+        return fee_values.shown(fill)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -25,6 +25,7 @@ from execution.states import (
     AT_VENUE,
     HELD,
     ORDER_COLORS,
+    TERMINAL,
     UNRESOLVED,
     UNSENT,
     WORKING,
@@ -41,6 +42,15 @@ STAGES = {
     "rejected": ("Rejected", Q(state=OrderState.REJECTED)),
 }
 """The tabs over the list: what an order needs, and which rows that are."""
+
+
+ACTED_ON: Mapping[str, Set[OrderState]] = {
+    "ask_venue": AT_VENUE | UNRESOLVED,
+    "cancel": WORKING,
+    "adopt": UNRESOLVED,
+    "mark_ended": {OrderState.NEEDS_OPERATOR},
+}
+"""The states in which each action has something to do."""
 
 
 class StageFilter(SimpleListFilter):
@@ -112,7 +122,7 @@ class OrderAdmin(ReadOnlyAdmin):
         )
 
     def has_cancel_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return self._may(request, object_id, WORKING)
+        return self._may(request, "cancel", object_id)
 
     @asking_action(description="Cancel order", icon="cancel", permission="cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -129,19 +139,22 @@ class OrderAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(back)
 
     def has_ask_venue_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return self._may(request, object_id, AT_VENUE | UNRESOLVED)
+        return self._may(request, "ask_venue", object_id)
 
     def has_mark_ended_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return self._may(request, object_id, {OrderState.NEEDS_OPERATOR})
+        return self._may(request, "mark_ended", object_id)
 
-    def _may(self, request: HttpRequest, object_id: Any, states: Set[OrderState]) -> bool:
-        """Whether the user may act on orders, and on an order's own page whether its state does."""
-        if not request.user.has_perm(CANCEL):
-            return False
-        if object_id is None or request.method == "POST":
-            return True
-        order = self.get_object(request, unquote(str(object_id)))
-        return order is not None and order.state in states
+    def _may(self, request: HttpRequest, action: str, object_id: Any) -> bool:
+        return request.user.has_perm(CANCEL) and self.allows(request, action, object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: Order) -> str:
+        if row.state in ACTED_ON[action]:
+            return ""
+        if row.state in TERMINAL:
+            return f"it has ended: {row.get_state_display()}"
+        if action == "mark_ended" and row.state == OrderState.UNKNOWN:
+            return "FKS still looks for it"
+        return f"it is {row.get_state_display()}"
 
     @asking_action(
         description="Ask the venue now", icon="search", permission="ask_venue", danger=False
@@ -179,7 +192,7 @@ class OrderAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(_page_of(order))
 
     def has_adopt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return self._may(request, object_id, UNRESOLVED)
+        return self._may(request, "adopt", object_id)
 
     @asking_action(description="Adopt an order at the venue", icon="move_down", permission="adopt")
     def adopt(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -21,8 +21,9 @@ from brokers.display import EMPTY, moment_column, money, number_column
 from brokers.fields import MoneyField
 from brokers.models import Instrument
 from brokers.types import Environment
+from execution.fee_values import FEE_COLUMNS, Fee, assets, in_words, not_counted
 from execution.marks import TOO_OLD
-from execution.models import FundingPayment, Position
+from execution.models import Fill, FundingPayment, Position
 
 NOT_KNOWN = "not known"
 _COLUMNS = (
@@ -62,8 +63,8 @@ class PositionAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     nothing_yet = "What fills add up to appears here."
     search_fields = ("symbol", "account__name")
-    fields = (*_COLUMNS, "orders_link")
-    readonly_fields = (*_COLUMNS, "orders_link")
+    fields = (*_COLUMNS, "fees_not_counted", "orders_link")
+    readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         here = {"account": OuterRef("account"), "symbol": OuterRef("symbol")}
@@ -100,6 +101,16 @@ class PositionAdmin(ReadOnlyAdmin):
         if not rehearses and at < timezone.now() - TOO_OLD:
             return NOT_KNOWN
         return money(position.quantity * (price - position.average_price))
+
+    @display(description="fees not counted")
+    def fees_not_counted(self, position: Position) -> str:
+        """In a third coin of which FKS never saw a price."""
+        mine = Fill.objects.filter(
+            account=position.account_id, symbol=position.symbol, fee_value=None
+        )
+        taken = mine.exclude(fee=0).exclude(fee_currency__in=assets(position.symbol))
+        fees = (Fee(*row) for row in taken.order_by().values_list(*FEE_COLUMNS))
+        return in_words(not_counted(fees)) or "none"
 
     @display(description="orders")
     def orders_link(self, position: Position) -> SafeString:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
-from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -65,13 +64,13 @@ class ProtectionAdmin(ReadOnlyAdmin):
     actions_detail = ("guard_again",)
 
     def has_guard_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Whether the user may, and on a plan's own page whether its stop is missing."""
-        if not request.user.has_perm("execution.change_order"):
-            return False
-        if object_id is None or request.method == "POST":
-            return True
-        row = self.get_object(request, unquote(str(object_id)))
-        return row is not None and row.is_active and row.naked_since is not None
+        may = request.user.has_perm("execution.change_order")
+        return may and self.allows(request, "guard_again", object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: Protection) -> str:
+        if not row.is_active:
+            return "it has ended"
+        return "nothing is missing" if row.naked_since is None else ""
 
     @asking_action(description="Guard again", icon="shield", permission="guard", danger=False)
     def guard_again(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -219,7 +219,12 @@ class StrategyAdmin(AuditedAdmin):
         )
 
     def has_rotate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm(ROTATE) and self.is_mine(request, object_id)
+        mine = request.user.has_perm(ROTATE) and self.is_mine(request, object_id)
+        return mine and self.allows(request, "rotate", object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: Strategy) -> str:
+        has_none = action == "rotate" and row.auth == Strategy.Auth.JWT
+        return "The profile jwt has no secret: users post with their tokens" if has_none else ""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: its signals refer to it. Switch it off instead."""
@@ -293,8 +298,8 @@ class StrategyAdmin(AuditedAdmin):
     )
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         strategy: Strategy = self.row_to_act_on(request, object_id)
-        if strategy.auth == Strategy.Auth.JWT:
-            messages.error(request, "The profile jwt has no secret: users post with their tokens.")
+        if why := self.refusal(request, "rotate", strategy):
+            messages.error(request, f"{why}.")
             return HttpResponseRedirect(_page_of(strategy))
         form = RotateForm(request.POST or None)
         if not form.is_valid():

@@ -279,6 +279,12 @@ class Fill(models.Model):
     price = MoneyField()
     fee = MoneyField(default=Decimal(0))
     fee_currency = models.CharField(max_length=20, blank=True)
+    fee_value = MoneyField(
+        null=True,
+        blank=True,
+        help_text="Of a fee in a third coin, in the quote asset; empty where no price was known: then "
+        "the fee is not counted.",
+    )
     realised_pnl = MoneyField(default=Decimal(0), help_text="In the quote asset, fees taken off.")
     at = models.DateTimeField(help_text="When the venue says it traded.")
     recorded_at = models.DateTimeField()

@@ -13,7 +13,8 @@ from django.utils.safestring import SafeString
 from brokers import display
 from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
-from execution.models import Protection
+from execution import fee_values
+from execution.models import Fill, Protection
 from execution.states import GUARD_COLORS, ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
 from fks_site import account_figures, limit_use
 from risk.advice import advice
@@ -116,6 +117,23 @@ def limits_in_use(context: Any) -> list[limit_use.Use]:
     """What the accounts use of their limits, for whoever may look at orders."""
     request = context["request"]
     return limit_use.latest(request) if request.user.has_perm("execution.view_order") else []
+
+
+@register.simple_tag(takes_context=True)
+def row_actions(context: Any, actions: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """The actions of a list's row, each with why the row's state forbids it, if it does."""
+    shown, row = context["cl"], context["result"].instance
+    owner = shown.model_admin
+    page = f"{owner.admin_site.name}:{owner.opts.app_label}_{owner.opts.model_name}_"
+    names = [one["raw_path"].removeprefix(page) for one in actions]
+    refusals = [shown.refusal(name, row) for name in names]
+    return list(zip(actions, refusals, strict=True))
+
+
+@register.simple_tag
+def fee_of(fill: Fill) -> str:
+    """A fill's fee, and what one in a third coin counts for."""
+    return fee_values.shown(fill)
 
 
 @register.inclusion_tag("fks/pill.html")

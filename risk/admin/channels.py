@@ -162,11 +162,18 @@ class ChannelAdmin(AuditedAdmin):
                 self._record("address replaced", self.audit_name, obj, form, None)
 
     def has_test_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm("risk.change_channel")
+        may = request.user.has_perm("risk.change_channel")
+        return may and self.allows(request, "test", object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: Channel) -> str:
+        return "it is switched off" if action == "test" and not row.is_active else ""
 
     @asking_action(description="Send a test", icon="send", permission="test", danger=False)
     def test(self, request: HttpRequest, object_id: str) -> HttpResponse:
         channel = self._channel(request, object_id)
+        if why := self.refusal(request, "test", channel):
+            messages.warning(request, f"No test is sent to {channel}: {why}.")
+            return HttpResponseRedirect(_told(channel))
         form = forms.Form(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             back = reverse("admin:risk_channel_change", args=[channel.pk])

@@ -63,22 +63,21 @@ class ProposalAdmin(ReadOnlyAdmin):
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
     def has_approve_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """For another person with the right; on a proposal's own page also while it is open."""
-        row = self._shown(request, object_id)
-        return row is None or (_is_open(row) and proposals.may_decide(request.user, row))
+        return self.allows(request, "approve", object_id)
 
     def has_reject_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        row = self._shown(request, object_id)
-        if row is None:
-            return True
-        own = row.proposed_by == request.user.get_username()
-        return _is_open(row) and (own or proposals.may_decide(request.user, row))
+        return self.allows(request, "reject", object_id)
 
-    def _shown(self, request: HttpRequest, object_id: Any) -> Proposal | None:
-        if object_id is None or request.method == "POST":
-            return None
-        row: Proposal | None = self.get_object(request, unquote(str(object_id)))
-        return row
+    def refusal(self, request: HttpRequest, action: str, row: Proposal) -> str:
+        """Another person with the right decides; who proposed it may take it back."""
+        if row.state != Proposal.State.OPEN:
+            return f"it is {row.get_state_display()}"
+        own = row.proposed_by == request.user.get_username()
+        if own and action == "approve":
+            return "nobody approves what they proposed"
+        if not own and not proposals.may_decide(request.user, row):
+            return f"it takes the right {proposals.KINDS[row.kind].right}"
+        return ""
 
     @asking_action(description="Approve", icon="check", permission="approve", danger=False)
     def approve(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -114,10 +113,6 @@ class ProposalAdmin(ReadOnlyAdmin):
     @display(description="state", label=STATE_COLORS)
     def shown_state(self, row: Proposal) -> tuple[str, str]:
         return row.state, row.get_state_display()
-
-
-def _is_open(row: Proposal) -> bool:
-    return bool(row.state == Proposal.State.OPEN)
 
 
 @admin.register(Safeguards)

@@ -70,10 +70,23 @@ class CircuitBreakerAdmin(AuditedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_operate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm(breakers.OPERATE) and self.is_mine(request, object_id)
+    def has_trip_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "trip", object_id)
 
-    @asking_action(description="Trip", icon="power_off", permission="operate")
+    def has_reset_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self._may(request, "reset", object_id)
+
+    def _may(self, request: HttpRequest, action: str, object_id: Any) -> bool:
+        mine = request.user.has_perm(breakers.OPERATE) and self.is_mine(request, object_id)
+        return mine and self.allows(request, action, object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: CircuitBreaker) -> str:
+        if action == "trip":
+            return "it is open" if row.state == CircuitBreaker.State.OPEN else ""
+        rests = row.state == CircuitBreaker.State.CLOSED and not row.failures
+        return "it is closed, without a failure" if rests else ""
+
+    @asking_action(description="Trip", icon="power_off", permission="trip")
     def trip(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = (
             "No order is sent until it is reset, or until questions to the venue are answered. "
@@ -84,7 +97,7 @@ class CircuitBreakerAdmin(AuditedAdmin):
     @asking_action(
         description="Reset",
         icon="restart_alt",
-        permission="operate",
+        permission="reset",
         danger=False,
     )
     def reset(self, request: HttpRequest, object_id: str) -> HttpResponse:

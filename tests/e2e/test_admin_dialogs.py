@@ -9,6 +9,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
+from execution.models import Order
 from execution.states import OrderState
 from tests.e2e.test_admin_browser import (
     POLL,
@@ -33,9 +34,10 @@ def _cancel(page: Page, symbol: str) -> None:
 
 def test_a_refused_dialog_says_so_and_never_shows_the_one_before(open_page: Any) -> None:
     OrderFactory.create(state=OrderState.OPEN, symbol="BTC/USDT")
-    OrderFactory.create(state=OrderState.FILLED, symbol="ETH/USDT")
+    ends = OrderFactory.create(state=OrderState.OPEN, symbol="ETH/USDT")
     page = open_page()
     page.goto(reverse("admin:execution_order_changelist"))
+    Order.objects.filter(pk=ends.pk).update(state=OrderState.FILLED)
     dialog = page.locator("#modal-content")
     _cancel(page, "BTC/USDT")
     expect(dialog.locator("input[name=reason]")).to_be_focused()

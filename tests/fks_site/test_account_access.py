@@ -133,6 +133,7 @@ class Desk:
         )
         self.policy = RiskPolicy.objects.create(account=self.account)
         self.breaker = breakers.of_account(self.account.pk)
+        CircuitBreaker.objects.filter(pk=self.breaker.pk).update(failures=1)
         self.quarantined = QuarantinedBody.objects.create(
             strategy=self.strategy, received_at=now, body="?", code="NOT_JSON", detail="x"
         )
