@@ -16,12 +16,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import override_settings
-from django.utils import timezone
 
 from brokers.errors import ConfigurationError, QueryFailedError
-from brokers.models import Account, ExchangeCredential
+from brokers.models import Account
 from brokers.types import Health, Permissions, VenueStatus
-from execution.models import Heartbeat, Order, Position, Route, Signal, Strategy
+from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
 from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, Safeguards, TradingState
 from risk.rules import RULES, Start
@@ -32,7 +31,6 @@ from tests.factories import (
     PositionFactory,
     SignalFactory,
     StrategyFactory,
-    allow_trading,
     webhook,
 )
 
@@ -452,7 +450,7 @@ def test_a_venue_that_does_not_answer_is_no_agreement(scripted: Accounts) -> Non
         run("reconcile")
 
 
-# --- first_start, doctor --------------------------------------------------------------------------
+# --- first_start ----------------------------------------------------------------------------------
 
 
 def test_a_first_start_makes_what_is_needed_and_a_second_one_nothing() -> None:
@@ -483,84 +481,6 @@ def test_a_first_start_without_a_demo() -> None:
 @override_settings(FIRST_START=settings.FIRST_START | {"webhook_secret": "w" * 32})
 def test_a_secret_that_was_given_is_not_shown() -> None:
     assert "wwww" not in run("first_start")
-
-
-def test_the_doctor_names_what_is_wrong(scripted: Accounts) -> None:
-    account = scripted()
-    script_of(account).failure = QueryFailedError("timeout")
-    out = io.StringIO()
-    with pytest.raises(CommandError, match="things to look at"):
-        call_command("doctor", stdout=out)
-    assert "no limit is enforced" in out.getvalue()
-    assert f"account {account.name}: as scripted" in out.getvalue()
-    assert "a worker has not been heard of" in out.getvalue()
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["localhost:6379", "redis://me:pass/word@valkey:6379/0", "redis://127.0.0.1:1/0?timeout=1"],
-)
-def test_the_doctor_says_that_the_address_of_the_queue_is_none(url: str) -> None:
-    out = io.StringIO()
-    with override_settings(REDIS_URL=url), pytest.raises(CommandError):
-        call_command("doctor", stdout=out)
-    assert "\n       REDIS_URL is no address of Valkey: it reads redis://HOST" in out.getvalue()
-    assert "pass" not in out.getvalue()
-
-
-def test_the_doctor_goes_on_after_a_plugin_that_stumbles(scripted: Accounts) -> None:
-    broken, sound = scripted(), scripted()
-    script_of(broken).init_failure = KeyError("a secret")
-    script_of(sound).failure = QueryFailedError("timeout")
-    out = io.StringIO()
-    with pytest.raises(CommandError, match="to look at"):
-        call_command("doctor", stdout=out)
-    assert (
-        f"account {broken.name}: scripted failed with KeyError: see its options" in out.getvalue()
-    )
-    assert f"account {sound.name}: as scripted" in out.getvalue()
-    assert "a secret" not in out.getvalue()
-
-
-def test_the_doctor_goes_on_where_the_keys_are_none() -> None:
-    credential = ExchangeCredential(account=AccountFactory.create())
-    credential.seal({"api_key": "k", "api_secret": "s"})
-    credential.save()
-    out = io.StringIO()
-    unusable = override_settings(CREDENTIAL_KEYS=["short"], CREDENTIAL_KEYS_PATH=None)
-    with unusable, pytest.raises(CommandError, match="to look at"):
-        call_command("doctor", stdout=out)
-    sentence = f"the credential of {credential.account.name} cannot be read: see CREDENTIAL_KEYS"
-    assert sentence in out.getvalue()
-
-
-def test_the_doctor_finds_the_strategy_nobody_can_post_to(scripted: Accounts) -> None:
-    scripted()
-    StrategyFactory.create(slug="mute", auth="hmac")
-    expired, _ = webhook(slug="expired")
-    expired.secrets.update(expires_at=timezone.now())
-    StrategyFactory.create(slug="tokens", auth="jwt")
-    out = io.StringIO()
-    with pytest.raises(CommandError):
-        call_command("doctor", stdout=out)
-    named = [line.split()[1] for line in out.getvalue().splitlines() if "no live secret" in line]
-    assert named == ["expired", "mute"]
-
-
-def test_the_doctor_is_content_with_a_sound_installation(scripted: Accounts) -> None:
-    scripted()
-    allow_trading()
-    for name in ("worker", "beat"):
-        Heartbeat.objects.create(name=name, at=timezone.now())
-    assert {line[:4] for line in run("doctor").splitlines()} == {"ok  "}
-
-
-@override_settings(FKS_LIVE_TRADING=True, FKS_VAR="/nowhere")
-def test_the_doctor_finds_a_role_that_may_change_the_audit_trail(scripted: Accounts) -> None:
-    out = io.StringIO()
-    with pytest.raises(CommandError):
-        call_command("doctor", stdout=out)
-    assert "the database role may UPDATE, DELETE, TRUNCATE the audit trail" in out.getvalue()
 
 
 def test_a_signal_is_replayed_without_a_trace() -> None:
