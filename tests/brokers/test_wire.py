@@ -100,6 +100,7 @@ def market_of(client: Any, profile: ExchangeProfile) -> dict[str, Any]:
                 ),
                 "symbol": symbol,
                 "base": "BTC",
+                "baseName": "BTC",
                 "quote": quote,
                 "settle": quote if swap else None,
                 "baseId": "0" if profile.id == "hyperliquid" else "BTC",
@@ -255,6 +256,7 @@ QUESTIONS: dict[str, Callable[[CcxtPlugin, str], object]] = {
     "trades": lambda p, s: p.trades_since(s, datetime.now(UTC) - timedelta(hours=1)),
     "balances": lambda p, _: p.balances(),
     "quote": lambda p, s: p.fetch_data(s),
+    "candles": lambda p, s: p.candles(s, 16),
 }
 
 
@@ -269,6 +271,7 @@ def test_every_question_passes_the_guard_and_names_its_order(
         QUESTIONS[question](plugin, symbol_of(profile))
     assert asked, "the guard kept the question in"
     assert "None" not in asked[0][1]
+    assert "null" not in asked[0][1]
     if question == "by client id" and profile.lookup is Lookup.BY_CLIENT_ID:
         assert plugin.client_order_id(IDENTITY) in asked[0][1]
 
