@@ -101,8 +101,9 @@ class ExchangeProfile:
     there is no such order; `errors` tells where an answer carries its code and message (paths, and
     the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
     of the order book to ask for where the whole needs a key; `stream`: its order stream is proven to be
-    read right; `funding`: ccxt tells its funding payments, positive when received. Stops that live in
-    a list of their own
+    read right; `funding`: ccxt tells its funding payments, positive when received; `position_mode`: the
+    question (`call`, `fields`) whose answer says at the path `told` whether an account is in
+    `one_way` mode, empty where there is no other. Stops that live in a list of their own
     have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -140,6 +141,7 @@ class ExchangeProfile:
     book_depth: int | None = None
     stream: bool = False
     funding: bool = False
+    position_mode: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -173,6 +175,7 @@ _OPTIONAL = (
     "book_depth",
     "stream",
     "funding",
+    "position_mode",
 )
 
 

@@ -34,9 +34,7 @@ def values_of(
     """What the placeholders stand for; ``quantity`` in the venue's own unit."""
     side = request.side.value
     found: dict[str, str | Decimal | None] = {
-        "id": str(market["id"]),
-        "base_id": str(market["baseId"]),
-        "settle": str(market.get("settle") or ""),
+        **names_of(market),
         "reduce_only": str(request.reduce_only).lower(),
         "side": side,
         "Side": side.capitalize(),
@@ -65,13 +63,22 @@ def cancel_fields(
     templates: Mapping[str, Any], market: Mapping[str, Any], order_id: str, *, stop: bool
 ) -> Wire:
     """The fields of a request to cancel the order with that id of the venue's."""
-    values: dict[str, str | Decimal] = {
+    values = names_of(market) | {"order_id": order_id}
+    return dict(_filled(templates["cancel_stop" if stop else "cancel"], values, "", None))
+
+
+def question_fields(templates: Mapping[str, Any], market: Mapping[str, Any]) -> Wire:
+    """The fields of a question about ``market``."""
+    return dict(_filled(templates, names_of(market), "", None))
+
+
+def names_of(market: Mapping[str, Any]) -> dict[str, str | Decimal]:
+    """The venue's names of a market."""
+    return {
         "id": str(market["id"]),
         "base_id": str(market["baseId"]),
         "settle": str(market.get("settle") or ""),
-        "order_id": order_id,
     }
-    return dict(_filled(templates["cancel_stop" if stop else "cancel"], values, "", None))
 
 
 def parameters(

@@ -21,6 +21,7 @@ from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
+    ConfigurationError,
     CredentialError,
     NotSupportedError,
     QueryFailedError,
@@ -103,6 +104,18 @@ class Unified(Dialect):
             found["reduceOnly"] = True
         found |= wire.parameters(self.profile.wire, request, self._values(request, market))
         return {name: value for name, value in found.items() if value is not None}
+
+    def prepare(self, client: VenueClient, market: Market) -> None:
+        """Refuse an account in hedge mode, where the venue has one and tells."""
+        mode = self.profile.position_mode
+        if not mode:
+            return
+        fields = wire.question_fields(mode.get("fields", {}), market)
+        said = _at(client.call(mode["call"], **fields), mode["told"])
+        if said is None:
+            raise QueryFailedError("unreadable answer: no position mode")
+        if str(said).lower() != mode["one_way"]:
+            raise ConfigurationError(f"{market['symbol']} is in hedge mode: FKS needs one-way mode")
 
     def wire(self, request: OrderRequest, market: Market) -> Wire | LooseWire:
         if self.profile.verified:
