@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from execution.models import Alarm
 from tests.e2e.product import ROOT, eventually, free_port, running_product
 
 DEPLOY = ROOT / "deploy"
@@ -76,7 +77,17 @@ def test_each_alert_leads_to_a_section_of_the_runbook(rule: dict[str, Any]) -> N
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_alerts_ask_for_metrics_that_exist(rule: dict[str, Any]) -> None:
     assert metrics_in(rule["expr"]) <= catalogue()
-    assert metrics_in(rule["expr"]) or rule["expr"].startswith("sum(up")
+    assert metrics_in(rule["expr"]) or re.search(r"\bup\{job=", rule["expr"])
+
+
+@pytest.mark.parametrize("kind", Alarm.Kind)
+def test_every_kind_of_alarm_wakes_somebody(kind: Alarm.Kind) -> None:
+    asked = [re.findall(r'fks_alarms\{kind=~?"([^"]+)"', rule["expr"]) for rule in RULES]
+    named = {one for found in asked for text in found for one in text.split("|")}
+    by_age = {Alarm.Kind.NAKED_POSITION: "PositionUnguarded"}
+    by_age |= {Alarm.Kind.NOT_RECONCILED: "ReconciliationFailing"}
+
+    assert kind in named or by_age[kind] in {rule["alert"] for rule in RULES}
 
 
 def test_every_alert_has_a_test() -> None:

@@ -37,6 +37,7 @@ from tests.factories import (
     PositionFactory,
     SignalFactory,
     UserFactory,
+    webhook,
 )
 
 pytestmark = pytest.mark.django_db
@@ -391,6 +392,36 @@ def test_switches_and_heartbeats(value: Value) -> None:
     assert value("fks_trading_state", scope="global") == 0
     assert value("fks_trading_state", scope="account", key="desk") == 2
     assert value("fks_heartbeat_age_seconds", part="worker") == pytest.approx(20, abs=10)
+
+
+def test_what_others_send_makes_no_new_series(client: Client) -> None:
+    """Labels come from lists in the code and from operators; strangers and alerts choose none."""
+    strategy, secret = webhook()
+
+    def send(names: range) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+        for n in names:
+            odd = {"REMOTE_ADDR": f"198.51.100.{n}", "HTTP_USER_AGENT": f"bot {n}"}
+            client.post(f"/webhook/nobody-{n}/{n}", b"{", content_type="text/plain", **odd)
+            client.get(f"/no/such/page/{n}", **odd)
+            client.generic(f"METHOD{n}", "/health", **odd)
+            alert = f'{{"symbol": "COIN{n}/USDT", "action": "buy", "quantity": "1", "id": "{n}"}}'
+            stored = client.post(
+                f"/webhook/{strategy.slug}/{secret}", alert, content_type=f"text/x{n}"
+            )
+            assert stored.status_code == 202, stored.content
+            order = OrderFactory.create(account=account, symbol=f"COIN{n}/USDT")
+            FillFactory.create(order=order)
+            PositionFactory.create(account=account, symbol=f"COIN{n}/USDT", quantity=1)
+        text = client.get("/metrics").content.decode()
+        return {
+            (sample.name, frozenset(sample.labels.items()))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    account = AccountFactory.create(name="desk")
+    few = send(range(1, 3))
+    assert send(range(3, 20)) - few == set()
 
 
 def test_a_scrape_costs_the_same_however_much_there_is(
