@@ -19,7 +19,17 @@ from brokers.errors import AmbiguousOrderError, BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
-from execution import comparison, decisions, dispatch, facts, fills, funding, parents, tracing
+from execution import (
+    comparison,
+    decisions,
+    dispatch,
+    equity,
+    facts,
+    fills,
+    funding,
+    parents,
+    tracing,
+)
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
@@ -229,6 +239,7 @@ def reconcile_account(account: Account) -> list[Difference]:
     same.update(reconciled_at=timezone.now())
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
+    equity.sample(account, timezone.now())
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.cache import cache
 from django.db.models import (
     Aggregate,
+    Count,
     DurationField,
     ExpressionWrapper,
     F,
@@ -20,20 +21,23 @@ from django.db.models import (
     Subquery,
     Sum,
 )
-from django.db.models.functions import TruncDay
+from django.db.models.functions import Coalesce, TruncDay
 from django.utils import timezone
 
 from brokers import access
 from brokers.fields import MoneyField
-from execution import day_results
+from brokers.models import Account
+from execution import day_results, equity
 from execution.models import Fill, Order
 from execution.performance import Point
 from fks_site import charts
 from fks_site.limit_use import NEARLY
-from risk.models import RiskLimit
+from risk.models import LimitHit, RiskLimit
 
 ANSWERS_OF = timedelta(hours=1)
 DAYS = 30
+MOST_CURVES = 12
+DENIALS_KEY = "fks.denials"
 CURVES_KEY, CURVES_SECONDS = "fks.curves", 60
 
 
@@ -135,6 +139,65 @@ def curves(user: Any) -> list[Curve]:
         known = _curves(timezone.now(), Fill.objects.all())
         cache.set(CURVES_KEY, known, CURVES_SECONDS)
     return known
+
+
+@dataclass(frozen=True, slots=True)
+class Denials:
+    """How many alerts of the last 24 hours one rule denied; one that several orders came of, once."""
+
+    rule: str
+    alerts: int
+
+
+def denials(user: Any) -> list[Denials]:
+    """The rule that denied most first; at most a minute old. One query."""
+    if access.is_restricted(user):
+        return _denials(access.seen(user, LimitHit.objects.all()))
+    known: list[Denials] | None = cache.get(DENIALS_KEY)
+    if known is None:
+        known = _denials(LimitHit.objects.all())
+        cache.set(DENIALS_KEY, known, CURVES_SECONDS)
+    return known
+
+
+def _denials(hits: QuerySet[LimitHit]) -> list[Denials]:
+    """Orders without an alert, as an operator's, count as one each."""
+    recent = hits.filter(kind=LimitHit.Kind.DENIED, at__gte=timezone.now() - timedelta(hours=24))
+    alert = Subquery(Order.objects.filter(pk=OuterRef("order_id")).values("signal"))
+    alerts = Count(Coalesce(alert, F("order_id")), distinct=True)
+    counted = recent.order_by().values_list("rule").annotate(alerts=alerts)
+    return [Denials(*row) for row in counted.order_by("-alerts", "rule")]
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What an account is worth, and how that has changed; ``change`` is since the first sample."""
+
+    account: Account
+    last: Decimal
+    change: Decimal
+    line: charts.Line | None
+
+    @property
+    def is_loss(self) -> bool:
+        return self.change < 0
+
+
+def worths(
+    accounts: QuerySet[Account], since: datetime | None, now: datetime
+) -> tuple[list[Worth], bool]:
+    """The accounts' equity curves, each from zero on, and whether accounts were left out."""
+    shown = list(accounts.filter(is_active=True)[: MOST_CURVES + 1])
+    drawn = shown[:MOST_CURVES]
+    samples = equity.curves(drawn, since, now)
+    found = []
+    for account in drawn:
+        if points := samples[account.pk]:
+            start = points[0].total
+            moved = [Point(one.at, one.total - start) for one in points]
+            last = points[-1].total
+            found.append(Worth(account, last, moved[-1].total, charts.line(moved)))
+    return found, len(shown) > MOST_CURVES
 
 
 def _curves(now: datetime, fills: QuerySet[Fill]) -> list[Curve]:

@@ -231,10 +231,14 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
 
 
 def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Unfold calls this for the home page. The curves are drawn once, with the page."""
-    curves = account_figures.curves(request.user) if request.user.has_perms(LOOK) else []
-    box = (charts.WIDTH, charts.HEIGHT)
-    return {**context, **page_context(request), "curves": curves, "box": box}
+    """Unfold calls this for the home page. What changes slowly is shown once, with the page."""
+    may_look = request.user.has_perms(LOOK)
+    drawn = {
+        "curves": account_figures.curves(request.user) if may_look else [],
+        "denials": account_figures.denials(request.user) if may_look else [],
+        "box": (charts.WIDTH, charts.HEIGHT),
+    }
+    return {**context, **page_context(request), **drawn}
 
 
 @never_cache

@@ -34,8 +34,8 @@ from execution import fee_values, performance
 from execution.fee_values import Fee
 from execution.models import Fill, FundingPayment
 from execution.performance import Figures, Traded
-from fks_site import carried_out, charts, holdings, open_results
-from fks_site.trade_filter import TradeFilter
+from fks_site import account_figures, carried_out, charts, holdings, open_results
+from fks_site.trade_filter import PERIODS, TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
 SEVERAL = "several, or by hand"
@@ -123,14 +123,19 @@ def page(request: HttpRequest) -> HttpResponseBase:
     if request.GET.get("format") == "csv":
         return _csv(form)
     reports, is_cut = _reports(form)
+    now = timezone.now()
+    worths, are_cut = account_figures.worths(form.accounts(), form.since(), now)
     context = {
         **admin.site.each_context(request),
         "title": "Performance",
         "form": form,
         "reports": reports,
         "most": MOST_FILLS if is_cut else None,
-        "open_results": open_results.of_positions(form, timezone.now()),
-        "holdings": holdings.of_accounts(form.accounts(), timezone.now()),
+        "worths": worths,
+        "most_worths": account_figures.MOST_CURVES if are_cut else None,
+        "period": PERIODS[form.cleaned_data["days"]],
+        "open_results": open_results.of_positions(form, now),
+        "holdings": holdings.of_accounts(form.accounts(), now),
         "quality": carried_out.quality(form.orders()),
         "refused": carried_out.refused(form.orders()),
         "query": request.GET.urlencode(),

@@ -70,19 +70,19 @@ class TradeFilter(forms.Form):
 
     def fills(self) -> QuerySet[Fill]:
         """Those booked in the period."""
-        since = self._since()
+        since = self.since()
         fills = Fill.objects.filter(recorded_at__gte=since) if since else Fill.objects.all()
         return self.chosen(fills, "order__strategy")
 
     def funding(self) -> QuerySet[FundingPayment]:
         """Payments made in the period."""
-        since = self._since()
+        since = self.since()
         rows = FundingPayment.objects.all()
         return self.chosen(rows.filter(at__gte=since) if since else rows, "strategy")
 
     def orders(self) -> QuerySet[Order]:
         """Those made in the period."""
-        since = self._since()
+        since = self.since()
         orders = Order.objects.filter(pk__gte=first_id_at(since)) if since else Order.objects.all()
         return self.chosen(orders, "strategy")
 
@@ -102,6 +102,7 @@ class TradeFilter(forms.Form):
         }
         return rows.filter(**{name: value for name, value in wanted.items() if value})
 
-    def _since(self) -> datetime | None:
+    def since(self) -> datetime | None:
+        """When the period began; ``None`` for all there is."""
         days = self.cleaned_data["days"]
         return None if days == "all" else timezone.now() - timedelta(days=int(days))

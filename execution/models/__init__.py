@@ -17,7 +17,13 @@ from execution.models.orders import (
     TypeChoices,
 )
 from execution.models.plans import SlicePlan
-from execution.models.positions import AccountDay, Difference, Position, Protection
+from execution.models.positions import (
+    AccountDay,
+    Difference,
+    EquitySample,
+    Position,
+    Protection,
+)
 from execution.models.routing import RoutingDecision
 from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
 from execution.models.spreads import SpreadWatch
@@ -30,6 +36,7 @@ __all__ = [
     "Adoption",
     "Alarm",
     "Difference",
+    "EquitySample",
     "Fill",
     "FundingPayment",
     "Heartbeat",

@@ -73,6 +73,25 @@ class AccountDay(models.Model):
         return f"{self.day} of {self.account.name}"
 
 
+class EquitySample(models.Model):
+    """What an account was worth at a moment, in its currency. Append-only."""
+
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, related_name="samples", db_index=False
+    )
+    at = models.DateTimeField()
+    equity = MoneyField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["account", "at"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["account", "at"], include=["equity"], name="equity_by_time")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.equity} on {self.account.name}"
+
+
 class Protection(models.Model):
     """What is to guard one position: its stop at the venue, and the targets FKS watches."""
 

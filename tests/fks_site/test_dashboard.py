@@ -24,7 +24,7 @@ from execution.models import Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard
 from risk import breakers
-from risk.models import AuditEvent, RiskLimit, RiskPolicy, TradingState
+from risk.models import AuditEvent, LimitHit, RiskLimit, RiskPolicy, TradingState
 from tests.execution.test_book import priced
 from tests.factories import (
     AccountFactory,
@@ -388,3 +388,29 @@ def test_the_home_page_draws_what_thirty_days_have_brought(admin_client: Client)
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "Realised in 30 days" in page
     assert curve.line.path in page
+
+
+def test_an_alert_counts_once_for_each_rule_that_denied_it(admin_client: Client) -> None:
+    account, now = AccountFactory.create(), timezone.now()
+
+    def denied(order: Any, *rules: str, kind: str = "denied", hours: int = 1) -> None:
+        for rule in rules:
+            LimitHit.objects.create(
+                at=now - timedelta(hours=hours), kind=kind, rule=rule, scope="everything",
+                account=account, symbol="BTC/USDT", order_id=order.pk, detail="too much",
+            )  # fmt: skip
+
+    first, second = SignalFactory.create(), SignalFactory.create()
+    for _ in range(3):
+        order = OrderFactory.create(signal=first, state=OrderState.DENIED)
+        denied(order, "max_order_value", "daily_loss")
+    denied(OrderFactory.create(account=account, signal=second), "max_order_value")
+    by_hand = OrderFactory.create(account=account)
+    denied(by_hand, "max_order_value")
+    denied(by_hand, "max_drawdown", kind="observed")
+    denied(by_hand, "max_drawdown", hours=25)
+    found = account_figures.denials(User(is_superuser=True))
+    assert [(one.rule, one.alerts) for one in found] == [("max_order_value", 3), ("daily_loss", 1)]
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert "Denied by rule, 24 h" in page
+    assert "rule=max_order_value" in page

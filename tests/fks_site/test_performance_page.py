@@ -108,11 +108,41 @@ def test_execution_quality_in_numbers(admin_client: Client, account: Account) ->
     assert row["answer_median"] == timedelta(milliseconds=200)
     assert row["whole_p95"] == timedelta(milliseconds=790)
     assert (row["denied"], row["rejected"]) == (0, 1)
-    (broker,), (strategy,) = (context["quality"][name] for name in ("Broker", "Strategy"))
+    (broker,), (strategy,) = (context["quality"][name] for name in ("Venue", "Strategy"))
     assert (broker["name"], broker["orders"]) == ("paper", 2)
     assert (strategy["name"], strategy["slippage"]) == ("by hand", Decimal(15))
     (refused,) = context["refused"]
     assert (refused["reason"], refused["orders"]) == ("VENUE_REJECTED", 1)
+
+
+def test_slippage_is_told_against_the_price_the_alert_named(
+    admin_client: Client, account: Account
+) -> None:
+    def filled(side: str, named: str | None, average: int) -> None:
+        alert = {"symbol": "BTC/USDT", "action": side} | ({"price": named} if named else {})
+        OrderFactory.create(
+            account=account,
+            signal=SignalFactory.create(alert=alert),
+            strategy=strategy,
+            side=side,
+            state=OrderState.FILLED,
+            reference_price=Decimal(50000),
+            average_price=Decimal(average),
+        )
+
+    strategy = StrategyFactory.create(slug="trend")
+    account.options["exchange"] = "kraken"
+    account.save()
+    filled("buy", "50000", 50100)  # 20 worse
+    filled("sell", "50000", 50050)  # 10 better
+    filled("buy", None, 60000)
+    filled("buy", "0", 60000)
+    quality = admin_client.get(reverse("admin:performance")).context["quality"]
+    for label, name in (("Strategy", "trend"), ("Venue", "kraken"), ("Account", "main")):
+        (row,) = quality[label]
+        assert (row["name"], row["alert_slippage"], row["alert_priced"]) == (name, 5, 2)
+    page = admin_client.get(reverse("admin:performance")).content.decode()
+    assert "bps of 2" in page
 
 
 def test_the_csv_holds_every_trade_and_no_formula(admin_client: Client, account: Account) -> None:

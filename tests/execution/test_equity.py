@@ -1,0 +1,113 @@
+"""What accounts are worth over time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from brokers.models import Account, AccountRestriction
+from execution import equity
+from execution.models import EquitySample
+from execution.reconcile import reconcile_account
+from tests.execution.test_book import priced
+from tests.factories import AccountFactory, PositionFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+D = Decimal
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def keep(account: Account, *samples: tuple[timedelta, str], now: datetime = NOON) -> None:
+    for ago, worth in samples:
+        EquitySample.objects.create(account=account, at=now - ago, equity=D(worth))
+
+
+def totals(account: Account, since: datetime | None, now: datetime = NOON) -> list[Decimal]:
+    return [one.total for one in equity.curves([account], since, now)[account.pk]]
+
+
+def test_a_sample_is_cash_and_positions_at_the_latest_prices() -> None:
+    account = AccountFactory.create(equity=D(1000))
+    PositionFactory.create(account=account, quantity=2, average_price=D(90))
+    priced(account, price="100", last_price_at=NOON)
+    equity.sample(account, NOON)
+    assert EquitySample.objects.get().equity == 1020
+
+
+def test_what_has_no_price_counts_at_what_it_cost() -> None:
+    account = AccountFactory.create(equity=D(1000))
+    PositionFactory.create(account=account)
+    equity.sample(account, NOON)
+    assert EquitySample.objects.get().equity == 1000
+
+
+def test_samples_are_ten_minutes_apart_and_none_is_made_up() -> None:
+    account = AccountFactory.create(equity=D(1000))
+    for minutes in (0, 1, 9, 10, 11, 20):
+        equity.sample(account, NOON + timedelta(minutes=minutes))
+    assert [one.at.minute for one in EquitySample.objects.all()] == [0, 10, 20]
+    unknown = AccountFactory.create(equity=None)
+    equity.sample(unknown, NOON)
+    assert not EquitySample.objects.filter(account=unknown).exists()
+
+
+def test_reconciling_an_account_takes_one() -> None:
+    account = AccountFactory.create()
+    reconcile_account(account)
+    account.refresh_from_db()
+    assert EquitySample.objects.get().equity == account.equity
+
+
+def test_a_long_curve_shows_the_last_of_each_hour_and_of_each_day() -> None:
+    account, other = AccountFactory.create(), AccountFactory.create()
+    day, hour, minute = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+    keep(account, (2 * day, "1"), (2 * hour, "2"), (10 * minute, "3"), (minute, "4"))
+    keep(other, (minute, "7"))
+    assert totals(account, NOON - 7 * day) == [1, 2, 3, 4]
+    assert totals(account, NOON - 30 * day) == [1, 2, 4]
+    assert totals(account, NOON - 90 * day) == [1, 2, 4]
+    assert totals(account, None) == [1, 4]
+    assert totals(account, NOON - hour) == [3, 4]
+
+
+def test_the_page_draws_each_account_over_the_chosen_time(admin_client: Client) -> None:
+    now = timezone.now()
+    account = AccountFactory.create(name="main")
+    day = timedelta(days=1)
+    keep(account, (20 * day, "900"), (3 * day, "1000"), (day, "950"), (day / 24, "1100"), now=now)
+    keep(AccountFactory.create(name="fresh"), (day, "5"), now=now)
+    keep(AccountFactory.create(name="off", is_active=False), (day, "5"), now=now)
+
+    def shown(**query: str) -> list[tuple[str, Decimal, Decimal, bool]]:
+        context = admin_client.get(reverse("admin:performance"), query).context
+        return [
+            (one.account.name, one.last, one.change, one.line is not None)
+            for one in context["worths"]
+        ]
+
+    fresh = ("fresh", D(5), D(0), False)
+    assert shown() == [fresh, ("main", D(1100), D(200), True)]
+    assert shown(days="7") == [fresh, ("main", D(1100), D(100), True)]
+    assert shown(account="main", days="all") == [("main", D(1100), D(200), True)]
+    page = admin_client.get(reverse("admin:performance"), {"days": "7"}).content.decode()
+    assert "Equity of main" in page
+    assert 'aria-label="From 0 to 100 USDT, lowest -50, highest 100"' in page
+    assert "One sample makes no curve yet" in page
+
+
+def test_whoever_works_with_some_accounts_sees_theirs(client: Client) -> None:
+    mine, theirs = AccountFactory.create(name="mine"), AccountFactory.create(name="theirs")
+    for account in (mine, theirs):
+        keep(account, (timedelta(hours=1), "1"), now=timezone.now())
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    AccountRestriction.objects.create(user=user).accounts.set([mine])
+    client.force_login(user)
+    context = client.get(reverse("admin:performance")).context
+    assert [one.account for one in context["worths"]] == [mine]
