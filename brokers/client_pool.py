@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from brokers.dialects.base import Dialect
 from brokers.errors import QueryFailedError
-from brokers.markets import MARKETS, load_markets
+from brokers.markets import MARKETS, list_name, load_markets
 from brokers.timing import timed
 from brokers.types import AccountConfig
 from brokers.venue_client import VenueClient, connect
@@ -48,6 +48,7 @@ class ClientPool:
         self._known: WeakSet[VenueClient] = WeakSet()
         self._lock = key_lock(self._profile.id, config.credentials.get("api_key", ""))
         self._time_difference: int | None = None
+        self._listed_as = ""
         self._patience = timed(self._profile.capabilities, config.options).submit_timeout
 
     def check(self) -> None:
@@ -100,10 +101,21 @@ class ClientPool:
         return client
 
     def _give_markets(self, client: VenueClient, *, refresh: bool = True) -> None:
-        key = (self._profile.id, self._profile.market_type, client.gate.origins)
+        facts = self._dialect.market_facts
         MARKETS.give(
-            key, client, lambda: load_markets(self._connect(private=False)), refresh=refresh
+            self._list_name(client),
+            client,
+            lambda: load_markets(self._connect(private=False), facts),
+            refresh=refresh,
         )
+
+    def _list_name(self, client: VenueClient) -> str:
+        """The same for all clients of the pool."""
+        if not self._listed_as:
+            profile, origins = self._profile, client.gate.origins
+            facts = self._dialect.market_facts
+            self._listed_as = list_name(profile.id, profile.market_type, origins, facts)
+        return self._listed_as
 
     def _mine(self) -> _Clients:
         if not hasattr(self._local, "clients"):
@@ -113,6 +125,7 @@ class ClientPool:
 
     def _connect(self, *, private: bool) -> VenueClient:
         client = connect(self._profile, self._config, self._dialect.read_error, private=private)
+        client.on_unknown = lambda: MARKETS.doubt(self._list_name(client))
         self._known.add(client)
         return client
 

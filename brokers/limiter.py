@@ -196,7 +196,8 @@ def _hold_key(name: str) -> str:
 
 
 @cache
-def _valkey() -> redis.Redis:
+def valkey() -> redis.Redis:
+    """The process's connections for what workers share; impatient, for an order may wait."""
     return redis.Redis.from_url(
         settings.REDIS_URL,
         socket_timeout=VALKEY_TIMEOUT,
@@ -204,7 +205,7 @@ def _valkey() -> redis.Redis:
     )
 
 
-BUCKETS = Buckets(_valkey)
+BUCKETS = Buckets(valkey)
 
 
 class Limiter:

@@ -54,6 +54,7 @@ class VenueClient:
         self.ccxt = ccxt_client
         self.gate = gate
         self._read_error = read_error
+        self.on_unknown: Callable[[], None] = lambda: None
 
     def call(self, method: str, **params: object) -> Any:
         """The parsed answer of a raw endpoint by ccxt's name for it.
@@ -94,8 +95,10 @@ class VenueClient:
         return found
 
     def market(self, symbol: str) -> Market:
-        """ccxt's market of our symbol. Raises UnknownSymbolError."""
+        """ccxt's market of our symbol. Raises UnknownSymbolError, and says so to ``on_unknown``."""
         market = (self.ccxt.markets or {}).get(symbol)
+        if market is None:
+            self.on_unknown()
         if market is None or market["type"] != self.profile.market_type:
             raise UnknownSymbolError(f"{self.profile.label} does not list {symbol}")
         if market.get("contract") and not market.get("linear"):

@@ -69,6 +69,16 @@ class BinanceSpot(Dialect):
     """A client id may be used again once its order is closed; orders stay findable by it."""
 
     profile = BINANCE_SPOT
+    market_facts = frozenset(
+        {
+            "filters",
+            "baseAssetPrecision",
+            "quoteAssetPrecision",
+            "orderTypes",
+            "pair",
+            "contractType",
+        }
+    )
 
     def wire(self, request: OrderRequest, market: Market) -> Wire:
         fields: dict[str, str | Decimal] = {

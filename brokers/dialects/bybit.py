@@ -54,6 +54,7 @@ class BybitSpot(Dialect):
     """An id is taken once and for ever; orders are found by it while open and afterwards."""
 
     profile = BYBIT_SPOT
+    market_facts = frozenset({"lotSizeFilter", "priceFilter", "fundingInterval"})
     category = "spot"
 
     def params(self, request: OrderRequest) -> dict[str, Any]:

@@ -51,6 +51,9 @@ class KrakenSpot(Dialect):
     """A placement answers with nothing but the id; a client id is looked up in two lists."""
 
     profile = KRAKEN_SPOT
+    market_facts = frozenset(
+        {"altname", "wsname", "tick_size", "pair_decimals", "lot_decimals", "ordermin", "costmin"}
+    )
 
     def check_secret(self, secret: str) -> None:
         try:

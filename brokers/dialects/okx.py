@@ -61,6 +61,9 @@ class OkxSpot(Dialect):
     """Paid from the account's coins."""
 
     profile = OKX_SPOT
+    market_facts = frozenset(
+        {"ctVal", "lotSz", "tickSz", "minSz", "maxMktSz", "instFamily", "ruleType", "uly"}
+    )
     kind = "SPOT"
 
     @property

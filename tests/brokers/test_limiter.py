@@ -43,7 +43,7 @@ def shared() -> Iterator[redis.Redis]:
 
 
 def gone() -> redis.Redis:
-    return redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.1)
+    return redis.Redis.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.1)
 
 
 def taken(buckets: Buckets, name: str, rate: Rate, *, reserved: bool = False) -> int:
@@ -164,34 +164,33 @@ def test_whoever_is_told_to_wait_waits_with_all_others_of_the_address(shared: re
     first.told_to_wait(429, 10)  # a shorter word ends no longer one
     for limiter_of_one in (first, second):
         for purpose in Purpose:
-            assert limiter_of_one.wait(purpose, "GET", "/x") in (29, 30)
+            assert 10 < limiter_of_one.wait(purpose, "GET", "/x") <= 30
     other = Limiter(uuid.uuid4().hex, SLOW, "a", Buckets(lambda: shared), naps.append)
     assert other.wait(Purpose.READ, "GET", "/x") == 0
     assert naps == []
 
 
-def test_a_short_hold_is_waited_out(shared: redis.Redis) -> None:
-    naps: list[float] = []
+def test_a_short_hold_is_waited_out() -> None:
+    clock, naps = Clock(), list[float]()
 
     def nap(seconds: float) -> None:
         naps.append(seconds)
-        time.sleep(seconds)
+        clock.now += seconds
 
-    asked = Limiter(uuid.uuid4().hex, None, "", Buckets(lambda: shared), nap)
+    asked = Limiter(uuid.uuid4().hex, None, "", Buckets(gone, clock), nap)
     asked.told_to_wait(429, 1)
-    started = time.monotonic()
-    assert asked.wait(Purpose.READ, "GET", "/x") == 0
-    assert time.monotonic() - started >= 0.9
-    assert naps
+    assert asked.wait(Purpose.ORDER, "POST", "/x") == 0
+    assert naps == [1]
+    asked.told_to_wait(429, 2)
+    assert asked.wait(Purpose.ORDER, "POST", "/x") == 2
+    assert naps == [1]
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(429, 5), (418, 120)])
-def test_a_venue_that_names_no_number_is_left_alone_as_well(
-    shared: redis.Redis, status: int, seconds: int
-) -> None:
-    asked = limiter(shared, "k", [])
+def test_a_venue_that_names_no_number_is_left_alone_as_well(status: int, seconds: int) -> None:
+    asked = Limiter(uuid.uuid4().hex, SLOW, "k", Buckets(gone, Clock()), [].append)
     asked.told_to_wait(status, None)
-    assert asked.wait(Purpose.ORDER, "POST", "/x") in (seconds - 1, seconds)
+    assert asked.wait(Purpose.ORDER, "POST", "/x") == seconds
 
 
 def test_a_venue_on_this_machine_waits_for_numbers_only(shared: redis.Redis) -> None:
@@ -201,7 +200,7 @@ def test_a_venue_on_this_machine_waits_for_numbers_only(shared: redis.Redis) -> 
     asked.told_to_wait(418, None)
     assert asked.wait(Purpose.ORDER, "POST", "/x") == 0
     asked.told_to_wait(429, 30)
-    assert Limiter.of("binance", SLOW, "other", url).wait(Purpose.ORDER, "POST", "/x") in (29, 30)
+    assert 1 < Limiter.of("binance", SLOW, "other", url).wait(Purpose.ORDER, "POST", "/x") <= 30
     assert Limiter.of("binance", SLOW, "k", f"{url}0").wait(Purpose.ORDER, "POST", "/x") == 0
 
 
@@ -264,11 +263,11 @@ def test_a_venue_that_was_asked_too_often_gets_not_one_request_more(venue: Runni
     plugin.instrument(SYMBOL)
     other.instrument(SYMBOL)
     venue.control.queue_faults(Fault(Action.CODE, When.BEFORE, code="-1003"))
+    started = time.monotonic()
     result = plugin.execute_order(order())
-    answered = time.monotonic()
     assert (result.outcome, result.code, result.retry_after) == (Outcome.UNKNOWN, "RATE_LIMITED", 1)
     assert other.fetch_data(SYMBOL).bid > 0
-    assert time.monotonic() - answered >= 0.8
+    assert time.monotonic() - started >= 0.99
 
 
 class Full(Limiter):

@@ -27,6 +27,7 @@ from brokers.errors import QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile, Lookup, profile_for
 from brokers.markets import MarketCache
 from brokers.plugins.ccxt import CcxtPlugin
+from brokers.symbol_lists import SymbolList
 from brokers.transport import origin
 from brokers.types import (
     AccountConfig,
@@ -143,10 +144,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
         noted.append((method, f"{url} {body or ''}".strip()))
         raise ccxt.NetworkError("nothing leaves in a test")
 
-    def load(client: VenueClient) -> VenueClient:
+    def load(client: VenueClient, facts: frozenset[str] | None) -> SymbolList:
         client.ccxt.set_markets([market_of(client.ccxt, client.profile)])
         client.ccxt.options |= {"hip3TokensByName": {}, "cachedCurrenciesById": {}}
-        return client
+        return SymbolList.of(client.ccxt, facts)
 
     monkeypatch.setattr(ccxt.Exchange, "fetch", fetch)
     monkeypatch.setattr(client_pool, "MARKETS", MarketCache())
