@@ -103,8 +103,9 @@ class ExchangeProfile:
     of the order book to ask for where the whole needs a key; `stream`: its order stream is proven to be
     read right; `funding`: ccxt tells its funding payments, positive when received; `position_mode`: the
     question (`call`, `fields`) whose answer says at the path `told` whether an account is in
-    `one_way` mode, empty where there is no other. Stops that live in a list of their own
-    have `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
+    `one_way` mode, empty where there is no other; `trade_pages`: how much of an account's trades is
+    shown at a time (`brokers.dialects.trade_pages`). Stops that live in a list of their own have
+    `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
     """
@@ -142,6 +143,7 @@ class ExchangeProfile:
     stream: bool = False
     funding: bool = False
     position_mode: Mapping[str, Any] = field(default_factory=dict)
+    trade_pages: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -176,6 +178,7 @@ _OPTIONAL = (
     "stream",
     "funding",
     "position_mode",
+    "trade_pages",
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
+from brokers.dialects import trade_pages
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import once
 from brokers.dialects.base import Dialect
@@ -165,8 +166,8 @@ class Unified(Dialect):
             return report
         began = found.get("timestamp")
         since = rows.moment(began) if began else (ref.submitted_at or datetime.now(UTC) - LOOK_BACK)
-        trades = client.ask("fetch_my_trades", ref.symbol, _milliseconds(since))
-        ours = [t for t in rows.mappings(trades) if t.get("order") == found["id"]]
+        trades = trade_pages.since(client, ref.symbol, since)
+        ours = [trade for trade in trades if trade.get("order") == found["id"]]
         return replace(report, fills=rows.fills(ours, market))
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
@@ -196,8 +197,8 @@ class Unified(Dialect):
         return reports
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
-        trades = client.ask("fetch_my_trades", market["symbol"], _milliseconds(since))
-        return [f for f in rows.fills(rows.mappings(trades), market) if f.at >= since]
+        trades = trade_pages.since(client, market["symbol"], since)
+        return [fill for fill in rows.fills(trades, market) if fill.at >= since]
 
     def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
         return rows.balances(client.ask("fetch_balance"))
