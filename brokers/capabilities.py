@@ -38,6 +38,8 @@ class Capabilities:
     ``attached_stop``: an entry can carry its stop loss, which rests there as an order of its own, with
     an id of ours, and does not outlive an entry that ends without a trade. ``watched_stop``: where
     the venue takes no stop-market orders, the account's operator lets FKS watch the price instead.
+    Nothing here is said of changing a working order: FKS never does
+    (docs/adr/0039-no-order-is-changed-in-place.md).
     """
 
     order_types: frozenset[OrderType]

@@ -18,6 +18,7 @@ from brokers.bridge.drivers import mt5_depth
 from brokers.bridge.drivers import mt5_reports as reports
 from brokers.bridge.drivers import mt5_terms as terms
 from brokers.bridge.drivers.mt5_guard import Guard
+from brokers.bridge.drivers.mt5_history import deals_of, orders_of
 from brokers.bridge.drivers.mt5_terminal import ExpiredError, Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
@@ -173,14 +174,13 @@ class Mt5Driver(Driver):
         if entry is not None and "ticket" in entry.notes:
             return self._guard.report(entry, self._units(ref.symbol), self._currency())
         since = (entry.sent_at if entry else ref.submitted_at) or datetime.now(UTC) - LONGEST_LIFE
-        # What is working is asked first: an order that ends meanwhile is then in the history.
-        working = [o for o in self._terminal.rows("orders_get") if _is(o, ref)]
-        past = [o for o in self._terminal.history("history_orders_get", since) if _is(o, ref)]
-        found = (past or working)[:1]
+        known = entry.result.broker_order_id if entry and entry.result else ""
+        ticket = ref.broker_order_id or known
+        found = orders_of(self._terminal, ticket, since, lambda order: _is(order, ref))
         if not found:
             self._refuse_traces(ref, since)
             return None
-        return self._reports(found, since)[0]
+        return self._reports(found[:1], since)[0]
 
     def open_orders(self, symbol: str | None) -> Sequence[OrderReport]:
         rows = [
@@ -294,15 +294,14 @@ class Mt5Driver(Driver):
             raise QueryFailedError("the terminal shows trades of this order but not the order")
 
     def _reports(self, orders: Sequence[Any], since: datetime) -> list[OrderReport]:
-        deals = self._terminal.history("history_deals_get", since)
         currency, made = self._currency(), []
         for order in orders:
             symbol = self._by_name[order.symbol].symbol
             units = self._units(symbol)
             fills = [
                 reports.fill(deal, units, currency, self._terminal.clock)
-                for deal in deals
-                if deal.order == order.ticket and deal.type in reports.TRADES
+                for deal in deals_of(self._terminal, order, since)
+                if deal.type in reports.TRADES
             ]
             client_id = order.comment
             made.append(reports.report(order, client_id, symbol, units, fills))

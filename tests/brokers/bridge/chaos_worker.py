@@ -2,6 +2,7 @@
 
 It keeps FKS's rules: a row is SUBMITTING on the disk before a byte leaves; what was SUBMITTING at a
 start is UNKNOWN; an UNKNOWN order is looked for, twice, a settle window apart, before it is sent again.
+One that nobody can tell anything of for so long is an operator's.
 """
 
 from __future__ import annotations
@@ -61,14 +62,25 @@ class Ledger:
 
     def book(self, identity: str, state: str, tries: int, looks: int, delay: float) -> None:
         with self.lock:
+            now = time.time()
             self.db.execute(
-                "UPDATE orders SET state=?, tries=?, looks=?, due=?, busy=0 WHERE identity=?",
-                (state, tries, looks, time.time() + delay, identity),
+                "UPDATE orders SET state=?, tries=?, looks=?, due=?, busy=0,"
+                " unknown_since=CASE WHEN ?='UNKNOWN' AND unknown_since>0 THEN unknown_since"
+                " WHEN ?='UNKNOWN' THEN ? ELSE 0 END WHERE identity=?",
+                (state, tries, looks, now + delay, state, state, now, identity),
             )
+
+    def is_an_operators(self, identity: str, patience: float) -> bool:
+        """Whether it has been unknown for longer than that."""
+        with self.lock:
+            query = "SELECT unknown_since FROM orders WHERE identity = ?"
+            since: float = self.db.execute(query, (identity,)).fetchone()[0]
+            return 0 < since < time.time() - patience
 
     def unfinished(self) -> int:
         with self.lock:
-            query = "SELECT count(*) FROM orders WHERE state NOT IN ('ACCEPTED', 'ABSENT')"
+            query = "SELECT count(*) FROM orders WHERE state NOT IN ('ACCEPTED', 'ABSENT',"
+            query += " 'OPERATOR')"
             count: int = self.db.execute(query).fetchone()[0]
             return count
 
@@ -76,9 +88,11 @@ class Ledger:
 class Sender:
     """Gives every order of the ledger an end."""
 
-    def __init__(self, plugin: BridgePlugin, ledger: Ledger, symbol: str, quantity: str) -> None:
+    def __init__(
+        self, plugin: BridgePlugin, ledger: Ledger, symbol: str, quantity: str, patience: float
+    ) -> None:
         self.plugin, self.ledger = plugin, ledger
-        self.symbol, self.quantity = symbol, quantity
+        self.symbol, self.quantity, self.patience = symbol, quantity, patience
 
     def send(self, identity: str, tries: int) -> None:
         result = self.plugin.execute_order(request_of(identity, self.symbol, self.quantity))
@@ -95,7 +109,9 @@ class Sender:
         try:
             report = self.plugin.fetch_order(OrderRef(identity, self.symbol, "", None))
         except BrokerError:
-            self.ledger.book(identity, "UNKNOWN", tries, looks, 0.1)
+            over = self.ledger.is_an_operators(identity, self.patience)
+            state = "OPERATOR" if over else "UNKNOWN"
+            self.ledger.book(identity, state, tries, looks, 0.1)
             return
         if report is not None:
             self.ledger.book(identity, "ACCEPTED", tries, 0, 0)
@@ -122,10 +138,14 @@ class Sender:
 def main(path: str, told: str) -> None:
     config: dict[str, Any] = json.loads(told)
     plugin, ledger = BridgePlugin(), Ledger(Path(path))
-    sender = Sender(plugin, ledger, config.pop("symbol"), config.pop("quantity"))
+    asked = [config.pop(name) for name in ("symbol", "quantity", "patience")]
+    sender = Sender(plugin, ledger, *asked)
     key = {"bridge_key": config.pop("key")}
     plugin.init(AccountConfig("1", "storm", Environment.SANDBOX, config, key))
-    ledger.db.execute("UPDATE orders SET state = 'UNKNOWN' WHERE state = 'SUBMITTING'")
+    ledger.db.execute(
+        "UPDATE orders SET state = 'UNKNOWN', unknown_since = ? WHERE state = 'SUBMITTING'",
+        (time.time(),),
+    )
     ledger.db.execute("UPDATE orders SET busy = 0")
     threads = [threading.Thread(target=sender.work) for _ in range(THREADS)]
     for thread in threads:

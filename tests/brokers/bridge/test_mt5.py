@@ -69,6 +69,33 @@ def test_a_hedging_account_keeps_one_ticket_per_symbol(hedging: Mt5Rig) -> None:
     assert "one ticket per symbol" in second.detail
 
 
+def test_a_known_ticket_is_found_without_the_whole_history(mt5_rig: Mt5Rig) -> None:
+    filled, resting = order(), limit()
+    results = [mt5_rig.plugin.execute_order(request) for request in (filled, resting)]
+    for known in (True, False):
+        tickets = [one.broker_order_id if known else "" for one in results]
+        reports = [
+            mt5_rig.plugin.fetch_order(ref(request, ticket))
+            for request, ticket in zip((filled, resting), tickets, strict=True)
+        ]
+        assert [one and one.status for one in reports] == [VenueStatus.FILLED, VenueStatus.OPEN]
+        assert reports[0] is not None
+        assert [fill.quantity for fill in reports[0].fills] == [filled.quantity]
+    assert [one.broker_order_id for one in mt5_rig.plugin.open_orders()] == [
+        results[1].broker_order_id
+    ]
+    assert mt5_rig.terminal.scans == 0
+
+
+def test_trades_that_the_ticket_does_not_show_are_looked_for_among_all(mt5_rig: Mt5Rig) -> None:
+    mt5_rig.terminal.deal_tickets = True
+    request = order()
+    result = mt5_rig.plugin.execute_order(request)
+    report = mt5_rig.plugin.fetch_order(ref(request, result.broker_order_id))
+    assert report is not None
+    assert [fill.quantity for fill in report.fills] == [request.quantity]
+
+
 def test_an_order_that_waited_too_long_for_the_terminal_does_not_leave(mt5_rig: Mt5Rig) -> None:
     """The deadline is looked at again when the package is this thread's own."""
     ends = datetime.now(UTC) + timedelta(seconds=2)

@@ -46,6 +46,16 @@ def btc() -> Symbol:
     return Symbol("BTCUSDT", 60000.0, 1.0, 1.0, 0.001, 2, "USDT")
 
 
+OLD: Row = {
+    "symbol": "BTCUSDT",
+    "volume": 0.001,
+    "price": 60000.0,
+    "type_time": 0,
+    "type_filling": 0,
+    "comment": "of before",
+}
+
+
 @dataclass
 class Mt5Terminal:
     """``faults`` are used up by order_send: `before` and `after` lose request or answer, `hang`
@@ -62,6 +72,10 @@ class Mt5Terminal:
     balance: float = 1_000_000.0
     depth: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
     """Side, price and lots of the depth of market, where the broker shows one."""
+    deal_tickets: bool = False
+    """Deals are picked by their own tickets, not by those of their orders."""
+    scans: int = 0
+    """How often the history was asked for as a whole."""
     fills_first: bool = False
     """An order is filled just before its removal is read."""
     frozen: bool = False
@@ -87,6 +101,13 @@ class Mt5Terminal:
         with self._lock:
             rows = [*self.orders.values(), *self.past.values()]
             return sum(row["magic"] == magic for row in rows)
+
+    def look_back_on(self, orders: int) -> None:
+        """So many orders of other magic numbers were filled today."""
+        with self._lock:
+            for number in range(1, orders + 1):
+                told = {"action": C["TRADE_ACTION_DEAL"], "type": number % 2, "magic": number}
+                self._taken({**told, **OLD})
 
     def fill(self, ticket: int, volume: float) -> None:
         """So much of a waiting order is executed at its price."""
@@ -185,10 +206,15 @@ class Mt5Terminal:
         return [("TradePosition", dict(row)) for row in _picked(self.held.values(), named)]
 
     def history_orders_get(self, *dates: float, **named: Any) -> Any:
+        self.scans += not named
         rows = _picked(self.past.values(), named)
         return [("TradeOrder", dict(row)) for row in rows if _within(row["time_setup"], dates)]
 
     def history_deals_get(self, *dates: float, **named: Any) -> Any:
+        """``ticket`` is an order's (mql5.com, "history_deals_get"), unless ``deal_tickets``."""
+        if "ticket" in named and not self.deal_tickets:
+            named = {"order": named.pop("ticket"), **named}
+        self.scans += not named
         return [
             ("TradeDeal", dict(row))
             for row in _picked(self.deals, named)

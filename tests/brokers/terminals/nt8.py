@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TYPES = {"MARKET", "LIMIT", "STOPMARKET", "STOPLIMIT"}
+NAP = 3.0
 ENDED = {"FILLED", "CANCELLED", "REJECTED"}
 
 
@@ -38,6 +39,8 @@ class Nt8Simulator:
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     refuses_form: bool = False
+    trouble: Callable[[], Any] | None = None
+    """What strikes each file: `before` reads it empty, `after` lingers on it, `hang` is a nap."""
 
     def __post_init__(self) -> None:
         for name in ("incoming", "outgoing", "log", "staging"):
@@ -47,6 +50,7 @@ class Nt8Simulator:
         self.held: dict[str, Decimal] = {}
         self._lock = threading.RLock()
         self._read: dict[Path, str] = {}
+        self._naps_until = 0.0
         self.connect("CONNECTED")
 
     def connect(self, word: str) -> None:
@@ -55,6 +59,12 @@ class Nt8Simulator:
     def fill(self, order_id: str, contracts: Decimal) -> None:
         with self._lock:
             self._fill(order_id, contracts, self.orders[order_id]["limit"] or self.price)
+
+    def placed(self, order_id: str) -> int:
+        """How many instructions to place this order were acted upon."""
+        with self._lock:
+            mine = [line for line in self.lines if f";{order_id};" in line]
+            return sum(line.startswith("PLACE") for line in mine)
 
     def restart(self) -> None:
         """The outgoing folder is emptied."""
@@ -65,29 +75,38 @@ class Nt8Simulator:
 
     def look(self) -> None:
         """One look of the folder's watcher."""
-        if self.asleep:
+        if self.asleep or time.monotonic() < self._naps_until:
             return
         self._act_on_what_was_read()
         for path in sorted(self.incoming.glob("*.txt")):
             with self._lock:
-                try:
-                    text = path.read_text()
-                except FileNotFoundError:
-                    continue
-                if not text.endswith("\n") and path.name.startswith("oif"):
-                    continue
-                if self.lingers:
-                    self._read[path] = text
-                    continue
-                path.unlink(missing_ok=True)
-                if self.empty_reads:
-                    self.empty_reads -= 1
-                    continue
-                if not path.name.startswith("oif"):
-                    self._log(f"Unknown OIF file type '{path.name}'")
-                    continue
-                for line in text.splitlines():
+                for line in self._lines_of(path):
                     self._take(line)
+
+    def _lines_of(self, path: Path) -> list[str]:
+        """What of a file is acted upon now; most often it is deleted after it was read."""
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return []
+        is_half = not text.endswith("\n") and path.name.startswith("oif")
+        if is_half or path in self._read or time.monotonic() < self._naps_until:
+            return []
+        fault = self.trouble() if self.trouble else None
+        if fault == "hang":
+            self._naps_until = time.monotonic() + NAP
+            return []
+        if self.lingers or fault == "after":
+            self._read[path] = text
+            return []
+        path.unlink(missing_ok=True)
+        if self.empty_reads or fault == "before":
+            self.empty_reads = max(0, self.empty_reads - 1)
+            return []
+        if not path.name.startswith("oif"):
+            self._log(f"Unknown OIF file type '{path.name}'")
+            return []
+        return text.splitlines()
 
     def _act_on_what_was_read(self) -> None:
         with self._lock:
