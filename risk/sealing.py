@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC
 
@@ -20,6 +20,8 @@ from risk.models import AuditChain, AuditEvent
 
 SEAL_LOCK = 0x464B5305
 BATCH = 500
+PAGE = 2000
+"""Events that are read at once to verify: what this needs in memory does not grow with the trail."""
 GENESIS = "0" * 64
 
 
@@ -87,21 +89,27 @@ def _seal_some() -> int:
     return len(events)
 
 
-def verify(anchors: Iterable[Anchor] = ()) -> Anchor | None:
+def verify(
+    anchors: Iterable[Anchor] = (), progress: Callable[[int, int], None] | None = None
+) -> Anchor | None:
     """Recompute the whole chain; its end, or ``None`` while nothing is sealed.
 
+    After each page ``progress`` is told how many events were looked at, and how many there are.
     Raises BrokenChain at the first event that was changed, removed or moved, at a cut-off end, or
     at an anchor that names another hash. Events may be sealed meanwhile.
     """
     at_position = {anchor.position: anchor for anchor in anchors}
     meant, position, previous = _end(), 0, GENESIS
     linked = GENESIS
-    for event in _sealed():
-        position += 1
-        _check(event, position, previous)
-        _fit(at_position.pop(position, None), event.hash)
-        previous = event.hash
-        linked = previous if position == meant.position else linked
+    while page := _page_after(position):
+        for event in page:
+            position += 1
+            _check(event, position, previous)
+            _fit(at_position.pop(position, None), event.hash)
+            previous = event.hash
+            linked = previous if position == meant.position else linked
+        if progress is not None:
+            progress(position, max(position, meant.position))
     chain = _end()
     if not meant.position <= position <= chain.position:
         raise BrokenChain(
@@ -123,8 +131,9 @@ def _end() -> AuditChain:
     return AuditChain.objects.first() or AuditChain(hash=GENESIS)
 
 
-def _sealed() -> Iterator[AuditEvent]:
-    return AuditEvent.objects.exclude(position=None).order_by("position").iterator(BATCH)
+def _page_after(position: int) -> list[AuditEvent]:
+    """The next events of the chain. Each page is a statement, so no snapshot lasts as long as all."""
+    return list(AuditEvent.objects.filter(position__gt=position).order_by("position")[:PAGE])
 
 
 def _check(event: AuditEvent, position: int, previous: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
+from pytest_django import DjangoAssertNumQueries
 
 from risk import audit, correlation, sealing
+from risk.management.commands import verify_audit
 from risk.models import AuditChain, AuditEvent
 from risk.sealing import BrokenChain
 from tests.threads import together
@@ -108,23 +111,29 @@ def test_the_chains_own_row_is_held_to_its_events(sealed: list[AuditEvent]) -> N
         sealing.verify()
 
 
-@pytest.mark.parametrize("before", [0, 5], ids=["the first ones", "more"])
+@pytest.mark.parametrize(
+    ("before", "after_page", "seen"),
+    [(0, 0, 0), (5, 0, 7), (5, 1, 5)],
+    ids=["the first ones", "between two pages", "after the last page"],
+)
 def test_what_is_sealed_while_the_chain_is_read_is_no_break(
-    before: int, monkeypatch: pytest.MonkeyPatch
+    before: int, after_page: int, seen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(before)
     sealing.seal()
-    read = sealing._sealed
+    read, pages = sealing._page_after, []
 
-    def and_meanwhile() -> Iterator[AuditEvent]:
-        events = list(read())
-        write(2)
-        sealing.seal()
-        yield from events
+    def and_meanwhile(position: int) -> list[AuditEvent]:
+        page = read(position)
+        pages.append(page)
+        if len(pages) == after_page + 1:
+            write(2)
+            sealing.seal()
+        return page
 
-    monkeypatch.setattr(sealing, "_sealed", and_meanwhile)
+    monkeypatch.setattr(sealing, "_page_after", and_meanwhile)
     end = sealing.verify()
-    assert (end.position if end else 0) == before
+    assert (end.position if end else 0) == seen
     monkeypatch.undo()
     end = sealing.verify()
     assert end is not None
@@ -315,3 +324,55 @@ def test_a_file_that_holds_no_anchors_is_refused(
     (tmp_path / "anchors").write_text(text)
     with pytest.raises(CommandError, match="--anchors cannot be read"):
         call_command("verify_audit", "--anchors", str(tmp_path / "anchors"))
+
+
+def test_a_long_trail_is_read_page_by_page(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """However long it is, no more than a page of it is in memory, and no statement reads it all."""
+    monkeypatch.setattr(sealing, "PAGE", 3)
+    write(8)
+    sealing.seal()
+    seen: list[tuple[int, int]] = []
+
+    with django_assert_num_queries(6) as asked:
+        end = sealing.verify(progress=lambda *figures: seen.append(figures))
+
+    assert end is not None
+    assert end.position == 8
+    assert seen == [(3, 8), (6, 8), (8, 8)]
+    pages = [one["sql"] for one in asked.captured_queries if "risk_auditevent" in one["sql"]]
+    assert len(pages) == 4
+    assert all(sql.endswith("LIMIT 3") for sql in pages)
+
+
+def test_a_broken_event_of_a_later_page_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "PAGE", 3)
+    events = write(8)
+    sealing.seal()
+    tamper("UPDATE risk_auditevent SET reason = 'nicer' WHERE id = %s", events[4].pk)
+    with pytest.raises(BrokenChain, match="position 5: event"):
+        sealing.verify()
+
+    tamper("DELETE FROM risk_auditevent WHERE id = %s", events[4].pk)
+    with pytest.raises(BrokenChain, match="position 5 is missing; the next is 6"):
+        sealing.verify()
+
+
+def test_a_long_verification_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "PAGE", 3)
+    monkeypatch.setattr(verify_audit, "LONG", 8)
+    write(7)
+    said, told = StringIO(), StringIO()
+    call_command("verify_audit", stdout=said, stderr=told)
+    assert told.getvalue() == ""
+
+    write(1)
+    call_command("verify_audit", stdout=said, stderr=told)
+    lines = [re.sub(r"about \d+ s", "about N s", line) for line in told.getvalue().splitlines()]
+    assert lines == [
+        "3 of 8 events, about N s to go",
+        "6 of 8 events, about N s to go",
+        "8 of 8 events, about N s to go",
+    ]
+    assert said.getvalue().endswith("8 events, unbroken; 0 wait to be sealed.\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from risk import sealing
 from risk.models import AuditEvent
+
+LONG = 100_000
+"""Events of a trail that takes so long that somebody would wonder."""
 
 
 class Command(BaseCommand):
@@ -26,7 +31,7 @@ class Command(BaseCommand):
         anchors = _read(Path(options["anchors"])) if options["anchors"] else []
         sealing.seal()
         try:
-            end = sealing.verify(anchors)
+            end = sealing.verify(anchors, _Progress(self.stderr.write))
         except sealing.BrokenChain as error:
             raise CommandError(str(error)) from error
         if end is None:
@@ -38,6 +43,21 @@ class Command(BaseCommand):
             self.stdout.write(f"They agree with {len(anchors)} anchors.")
         if options["export"]:
             _append(Path(options["export"]), end)
+
+
+class _Progress:
+    """Says how far it is, at each tenth of a trail that takes a while."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say, self._started, self._tenth = say, time.monotonic(), 0
+
+    def __call__(self, seen: int, of: int) -> None:
+        tenth = seen * 10 // of
+        if of < LONG or tenth == self._tenth:
+            return
+        self._tenth = tenth
+        left = (time.monotonic() - self._started) * (of - seen) / seen
+        self._say(f"{seen} of {of} events, about {left:.0f} s to go")
 
 
 def _read(path: Path) -> list[sealing.Anchor]:
