@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from django.db import connection
 
 from brokers.base import ExecutionPlugin
-from brokers.errors import ConfigurationError
+from brokers.errors import BrokerError, ConfigurationError
+from brokers.types import Health
+
+if TYPE_CHECKING:
+    from brokers.models import Account
 
 ENTRY_POINT = "fks.brokers"
+PATIENCE = 20.0
+"""Seconds for the answers of all venues together."""
+AT_ONCE = 16
 
 
 class PluginRegistry:
@@ -73,6 +85,62 @@ class PluginRegistry:
             except ConfigurationError as error:
                 found[name] = str(error)
         return found
+
+    def health_check_all(
+        self, accounts: Iterable[Account] | None = None, within: float = PATIENCE
+    ) -> dict[str, Health]:
+        """How each of ``accounts`` (every active one, unless said otherwise) stands with its venue, by
+        name, asked beside each other. Never raises for a plugin or a venue; one that has not
+        answered after ``within`` seconds is not healthy.
+
+        Needs the plugins' SDKs: for workers and commands, not for web processes.
+        """
+        from brokers.models import Account
+        from brokers.sessions import plugin_for
+
+        if accounts is None:
+            accounts = Account.objects.filter(is_active=True)
+        found: dict[str, Health] = {}
+        asked: dict[str, Future[Health]] = {}
+        with _left_behind(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="health")) as pool:
+            for account in accounts:
+                try:
+                    plugin = plugin_for(account)
+                except BrokerError as error:
+                    found[account.name] = Health(False, str(error))
+                except Exception as error:
+                    found[account.name] = _failed(account.broker, error)
+                else:
+                    asked[account.name] = pool.submit(_health_of, plugin)
+            wait(asked.values(), timeout=within)
+        for name, answer in asked.items():
+            late = Health(False, f"no answer within {within:g} s")
+            found[name] = answer.result() if answer.done() else late
+        return found
+
+
+@contextmanager
+def _left_behind(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """``pool``, which nobody waits for in the end: a venue that hangs must not hold its asker."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _health_of(plugin: ExecutionPlugin) -> Health:
+    try:
+        return plugin.health_check()
+    except Exception as error:
+        # The boundary to foreign code: what one plugin does wrong is said, and the others are asked.
+        return _failed(plugin.name, error)
+    finally:
+        connection.close()
+
+
+def _failed(broker: str, error: Exception) -> Health:
+    """Without the text of ``error``: it may hold what is secret."""
+    return Health(False, f"{broker} failed with {type(error).__name__}: see its options")
 
 
 @cache

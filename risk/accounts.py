@@ -27,6 +27,7 @@ def add_account(
     credentials: Mapping[str, str],
     quote_currency: str = "",
     reason: str = "",
+    is_active: bool = True,
 ) -> Account:
     """A new account as ``brokers.accounts.create_account`` makes it, recorded in one transaction.
 
@@ -42,7 +43,7 @@ def add_account(
             credentials=credentials,
             quote_currency=quote_currency,
         )
-        if must_start_off(environment):
+        if must_start_off(environment) or not is_active:
             account.is_active = False
             account.save(update_fields=["is_active"])
         audit.record(

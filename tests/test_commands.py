@@ -128,12 +128,65 @@ def test_an_account_that_goes_live_in_the_shell_waits_for_another_person(
 ) -> None:
     Safeguards.objects.create(two_person=True)
     error = io.StringIO()
-    arguments = ("--broker", "scripted", "--environment", "live")
+    arguments = ("--broker", "scripted", "--environment", "live", "--confirm", "desk")
     call_command("add_account", "desk", *arguments, stdout=io.StringIO(), stderr=error)
     assert not Account.objects.get().is_active
     assert error.getvalue().strip() == "It is switched off: going live takes another person."
     call_command("add_account", "toy", "--broker", "scripted", stdout=io.StringIO())
     assert Account.objects.get(name="toy").is_active
+
+
+LIVE = ("--broker", "scripted", "--environment", "live")
+
+
+@pytest.mark.parametrize(
+    ("given", "typed", "added"),
+    [
+        (("--confirm", "desk"), None, True),
+        ((), "desk", True),
+        ((), None, False),
+    ],
+    ids=["named", "typed at a terminal", "in a script"],
+)
+def test_an_account_goes_live_in_the_shell_only_with_its_name_typed(
+    scripted: Accounts,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    typed: str | None,
+    added: bool,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(sys, "stdin", Terminal(typed is not None))
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or typed)
+    error = io.StringIO()
+    call_command("add_account", "desk", *LIVE, *given, stdout=io.StringIO(), stderr=error)
+    assert Account.objects.get().is_active is added
+    assert ("Say --confirm with its name" in error.getvalue()) is not added
+    assert len(asked) == (typed is not None)
+
+
+@pytest.mark.parametrize("typed", ["", "Desk", "yes"])
+def test_another_name_adds_nothing(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    with pytest.raises(CommandError, match="that is not desk: nothing was added"):
+        run("add_account", "desk", *LIVE, "--confirm", typed)
+    monkeypatch.setattr(sys, "stdin", Terminal(True))
+    monkeypatch.setattr("builtins.input", lambda _: typed)
+    with pytest.raises(CommandError, match="that is not desk: nothing was added"):
+        run("add_account", "desk", *LIVE)
+    assert not Account.objects.exists()
+
+
+class Terminal(io.StringIO):
+    """Standard input that is a person's terminal, or is not."""
+
+    def __init__(self, is_one: bool) -> None:
+        super().__init__()
+        self._is_one = is_one
+
+    def isatty(self) -> bool:
+        return self._is_one
 
 
 def test_credentials_may_come_by_standard_input(

@@ -34,6 +34,7 @@ BOUNDARIES = {
     "brokers/bridge/service.py",
     "brokers/ccxt_stream.py",
     "brokers/plugins/ccxt.py",
+    "brokers/registry.py",
     "brokers/venue_client.py",
     "execution/adopting.py",
     "execution/dispatch.py",

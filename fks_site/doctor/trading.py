@@ -8,18 +8,15 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from brokers import crypto
-from brokers.errors import BrokerError
 from brokers.management.commands.check_account import MAX_SKEW_MS
 from brokers.models import Account, ExchangeCredential
-from brokers.sessions import plugin_for
+from brokers.registry import registry
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.states import UNRESOLVED, SignalState
 from fks_site.doctor.findings import Finding, Findings, ago
 from risk.models import RiskLimit, TradingState
 from risk.rules import RULES, Start
 
-UNUSABLE = (ValueError, TypeError, LookupError, OSError)
-"""What a plugin raises by mistake when its options or its keys are malformed."""
 SHOWN = 20
 """Rows of one kind that are named; of the others the number."""
 WAITED = timedelta(seconds=30)
@@ -54,25 +51,16 @@ def credentials() -> Findings:
 
 
 def accounts() -> Findings:
-    for account in Account.objects.filter(is_active=True):
-        ask = f"`manage.py check_account {account.name}` says more; until it answers nothing trades"
-        try:
-            health = plugin_for(account).health_check()
-        except BrokerError as error:
-            yield Finding(f"account {account.name}: {error}", ask)
-            continue
-        except UNUSABLE as error:  # its text may hold what is secret
-            kind = type(error).__name__
-            yield Finding(
-                f"account {account.name}: {account.broker} failed with {kind}", "see its options"
-            )
-            continue
+    for name, health in registry().health_check_all().items():
         if not health.ok:
-            yield Finding(f"account {account.name}: {health.detail}", ask)
+            yield Finding(
+                f"account {name}: {health.detail}",
+                f"`manage.py check_account {name}` says more; until it answers nothing trades",
+            )
         elif abs(health.clock_skew_ms or 0) > MAX_SKEW_MS:
             yield Finding(
-                f"account {account.name}: its venue's clock and ours differ by "
-                f"{health.clock_skew_ms} ms, so orders may be refused",
+                f"account {name}: its venue's clock and ours differ by {health.clock_skew_ms} ms, so "
+                "orders may be refused",
                 "keep this machine's clock by NTP (`timedatectl set-ntp true`)",
             )
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from brokers import registry as module
 from brokers.base import ExecutionPlugin
-from brokers.errors import ConfigurationError
+from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.models import Account
 from brokers.plugins.paper import PaperPlugin
 from brokers.registry import PluginRegistry, registry
+from brokers.types import Health
+from tests.brokers.scripted import ScriptedPlugin, registered, script_of
 
 
 def test_our_own_plugins_are_there_and_paper_is_the_default() -> None:
@@ -61,3 +67,66 @@ def test_a_plugin_that_does_not_fit_is_named_and_left_out(path: str, match: str)
         plugins.get("x")
     assert list(plugins) == [PaperPlugin]
     assert list(plugins.broken()) == ["x"]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Account]]:
+    with registered() as account:
+        yield account
+
+
+@pytest.mark.django_db
+def test_the_health_of_all_accounts_is_asked_and_no_failure_hides_another(
+    scripted: Callable[..., Account],
+) -> None:
+    well, silent, wrong, broken, off = (scripted() for _ in range(5))
+    script_of(silent).failure = QueryFailedError("no answer")
+    script_of(wrong).init_failure = ConfigurationError("no such exchange")
+    script_of(broken).init_failure = KeyError("canary-secret")
+    Account.objects.filter(pk=off.pk).update(is_active=False)
+    found = registry().health_check_all()
+    assert {name: health.ok for name, health in found.items()} == {
+        well.name: True,
+        silent.name: False,
+        wrong.name: False,
+        broken.name: False,
+    }
+    assert found[wrong.name].detail == "no such exchange"
+    assert found[broken.name].detail == "scripted failed with KeyError: see its options"
+    assert list(registry().health_check_all([off])) == [off.name]
+
+
+@pytest.mark.django_db
+def test_a_venue_that_hangs_holds_nobody(
+    scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, well = scripted(), scripted()
+    go_on = threading.Event()
+
+    def asked(plugin: ScriptedPlugin) -> Health:
+        if plugin.script is script_of(hanging):
+            go_on.wait(30)
+        return Health(True, "fine")
+
+    monkeypatch.setattr(ScriptedPlugin, "health_check", asked)
+    started = time.monotonic()
+    found = registry().health_check_all(within=0.2)
+    assert time.monotonic() - started < 20
+    go_on.set()
+    assert (found[hanging.name].ok, found[hanging.name].detail) == (False, "no answer within 0.2 s")
+    assert hanging.name in found
+    assert well.name in found
+
+
+@pytest.mark.django_db
+def test_a_plugin_that_stumbles_tells_no_secret(
+    scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(_: ScriptedPlugin) -> Health:
+        raise RuntimeError("canary-secret")
+
+    account = scripted()
+    monkeypatch.setattr(ScriptedPlugin, "health_check", asked)
+    found = registry().health_check_all()
+    detail = "scripted failed with RuntimeError: see its options"
+    assert found == {account.name: Health(False, detail)}

@@ -298,7 +298,7 @@ def test_it_goes_on_after_a_plugin_that_stumbles(scripted: Accounts) -> None:
     script_of(sound_one).failure = QueryFailedError("timeout")
     said = examined()
 
-    assert f"account {broken.name}: scripted failed with KeyError\n         → see its opt" in said
+    assert f"account {broken.name}: scripted failed with KeyError: see its options\n" in said
     assert f"account {sound_one.name}: as scripted" in said
     assert "a secret" not in said
 

@@ -15,6 +15,11 @@ from brokers.types import Environment
 from risk import audit
 from risk.accounts import add_account
 
+UNCONFIRMED = (
+    "It is switched off: it would trade real money. Say --confirm with its name when you add it, or "
+    "switch it on on its page."
+)
+
 
 class Command(BaseCommand):
     help = "Add an account at a venue. Prints one JSON object."
@@ -40,9 +45,16 @@ class Command(BaseCommand):
             help='JSON such as {"api_key": …, "api_secret": …}; "-" reads standard input',
         )
         parser.add_argument("--quote-currency", default="", help="currency limits are counted in")
+        parser.add_argument(
+            "--confirm",
+            metavar="NAME",
+            help="the account's name once more, without which one of environment live is added "
+            "switched off; asked for at a terminal",
+        )
         parser.add_argument("--reason", default="", help="why, for the audit trail")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        is_confirmed = options["environment"] != Environment.LIVE or _is_typed(options)
         try:
             with audit.acting(audit.Actor("command")):
                 account = add_account(
@@ -53,10 +65,13 @@ class Command(BaseCommand):
                     credentials=_credentials(options["credentials_file"]),
                     quote_currency=options["quote_currency"],
                     reason=options["reason"],
+                    is_active=is_confirmed,
                 )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
-        if not account.is_active:
+        if not is_confirmed:
+            self.stderr.write(UNCONFIRMED)
+        elif not account.is_active:
             self.stderr.write("It is switched off: going live takes another person.")
         self.stdout.write(
             json.dumps(
@@ -71,6 +86,16 @@ class Command(BaseCommand):
                 }
             )
         )
+
+
+def _is_typed(options: dict[str, Any]) -> bool:
+    """Whether somebody typed the name of an account that goes live, as its page asks for it too."""
+    name, typed = options["name"], options["confirm"]
+    if typed is None and options["credentials_file"] != "-" and sys.stdin.isatty():
+        typed = input(f"This trades real money from now on: type {name} to confirm it: ")
+    if typed not in (None, name):
+        raise CommandError(f"that is not {name}: nothing was added")
+    return typed is not None
 
 
 def _credentials(path: str | None) -> dict[str, str]:
