@@ -8,6 +8,8 @@ never bodies, prices or the text of an error.
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,7 +136,8 @@ def _provider() -> TracerProvider:
             return super().generate_span_id()
 
     endpoint = settings.TRACES_ENDPOINT.rstrip("/") + "/v1/traces"
-    provider = TracerProvider(resource=Resource.create({"service.name": "fks"}), id_generator=Ids())
+    here = {"service.name": "fks", "host.name": socket.gethostname(), "process.pid": os.getpid()}
+    provider = TracerProvider(resource=Resource.create(here), id_generator=Ids())
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     return provider

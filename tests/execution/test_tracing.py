@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from brokers.models import Account
 from execution import tracing
@@ -22,45 +19,12 @@ from execution.models import Order, Signal
 from execution.strategies import create_strategy
 from risk import correlation
 from tests.brokers.scripted import script_of
-from tests.e2e.product import ROOT, eventually
+from tests.collector import Collector
+from tests.e2e.product import ROOT
 from tests.execution.posting import body_of, post
 from tests.factories import SignalFactory, allow_trading
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process")]
-
-
-class Collector:
-    """A receiver of OTLP over HTTP, as small as the protocol allows."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                assert self.path == "/v1/traces"
-                request = ExportTraceServiceRequest.FromString(body)
-                for resource in request.resource_spans:
-                    for scope in resource.scope_spans:
-                        collector.spans += scope.spans
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def wait_for(self, count: int) -> dict[str, Span]:
-        """The spans by name, once there are ``count`` of them."""
-        eventually(lambda: len(self.spans) >= count, seconds=15, what=f"{count} spans")
-        return {span.name: span for span in self.spans}
 
 
 @pytest.fixture
@@ -71,8 +35,7 @@ def collector(settings: Any) -> Iterator[Collector]:
     yield found
     tracing._provider().shutdown()
     tracing._provider.cache_clear()
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()
 
 
 def alert(account: Account) -> tuple[str, str]:
