@@ -6,6 +6,7 @@ Nothing here talks to a venue: that is for the workers, which alone load broker 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
+from brokers.models import Account
 from brokers.types import OrderType, TimeInForce
 from execution import (
     adoptions,
@@ -233,6 +235,18 @@ def _wake(task: Any, *row: int | str) -> bool:
         logger.warning("queue unreachable, the sweep will find the row: %s", error)
         return False
     return True
+
+
+def compare(accounts: Iterable[Account]) -> bool:
+    """Have workers compare ``accounts`` with their venues now; recorded for each.
+
+    Returns whether the queue took it; else they are compared within a minute, as always.
+    """
+    taken = True
+    for account in accounts:
+        audit.record("account.compare_asked", f"account {account}")
+        taken = taken and _wake(tasks.reconcile_account, account.pk)
+    return taken
 
 
 def reset_breaker(breaker: CircuitBreaker, reason: str) -> None:

@@ -10,6 +10,7 @@ from django.urls import Resolver404, resolve
 from django.views import defaults
 
 from execution.guards import client_ip
+from fks_site import lock_out
 from fks_site.metrics import is_scraper
 from risk import audit, ratelimit
 from risk.models import ClientAddress
@@ -88,7 +89,7 @@ def count_failed_logins(get_response: GetResponse) -> GetResponse:
         address, door = client_ip(request), ClientAddress.Door.LOGIN
         wait = ratelimit.locked_for(address, door)
         if wait:
-            return _come_back_later(wait)
+            return lock_out.refuse(request, lock_out.ADDRESS, wait)
         response = get_response(request)
         # 403 and 429: the name is locked for this address already.
         if response.status_code in (failure, 403, 429):
@@ -96,8 +97,3 @@ def count_failed_logins(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
-
-
-def _come_back_later(seconds: int) -> HttpResponse:
-    body = {"code": "RATE_LIMITED", "detail": "too many failed logins from this address"}
-    return JsonResponse(body, status=429, headers={"Retry-After": str(seconds)})

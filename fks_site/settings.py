@@ -137,10 +137,10 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "fks_site.middleware.audit_actor",
     "fks_site.twofactor.sessions",
-    "fks_site.middleware.count_failed_logins",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "fks_site.middleware.count_failed_logins",
     "axes.middleware.AxesMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -207,6 +207,7 @@ AXES_COOLOFF_TIME = 0.25
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "execution.guards.client_ip"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "fks_site.lock_out.name_is_locked"
 AXES_VERBOSE = False
 
 # Plain HTTP is for the embedded default on loopback; anything else is served behind TLS.

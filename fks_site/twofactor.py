@@ -50,6 +50,7 @@ STEP_UP = frozenset(
     f"{model}_{act}" for model in GUARDED for act in ("add", "change", "delete")
 ) | {
     "auth_user_password_change",
+    "auth_user_reset_second_factor",
     "brokers_account_log_in",
     "execution_strategy_rotate",
     "getting_started",

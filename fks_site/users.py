@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import User
-from django.db import models
+from django.db import models, transaction
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBoolea
 from brokers.models import Account, AccountRestriction
 from fks_site import sign_out
 from fks_site.roles import RIGHTS
-from risk import audit
+from risk import audit, second_factor
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
@@ -98,7 +98,7 @@ class UserAdmin(AuditedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "is_active", "roles", "accounts", "is_superuser", "last_login")
     list_filter = ("is_active", "groups", "is_superuser")
-    actions_detail = ("sign_out",)
+    actions_detail = ("sign_out", "reset_second_factor")
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[User]:
         rows: models.QuerySet[User] = super().get_queryset(request)
@@ -152,6 +152,46 @@ class UserAdmin(AuditedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
             return ask(request, self.admin_site, form, question)
         ended = sign_out.everywhere(user, form.cleaned_data["reason"])
         messages.success(request, f"{user} is signed out; sessions ended: {ended}.")
+        return HttpResponseRedirect(back)
+
+    def has_reset_second_factor_permission(
+        self, request: HttpRequest, object_id: Any = None
+    ) -> bool:
+        row = None if object_id is None else self.get_object(request, unquote(str(object_id)))
+        may = self.has_change_permission(request, row)
+        return may and self.allows(request, "reset_second_factor", object_id)
+
+    def refusal(self, request: HttpRequest, action: str, row: User) -> str:
+        if action != "reset_second_factor":
+            return ""
+        if row.pk == request.user.pk:
+            return "another person resets yours"
+        return "" if second_factor.is_begun(row) else "none is set up"
+
+    @asking_action(
+        description="Reset second factor", icon="phonelink_erase", permission="reset_second_factor"
+    )
+    def reset_second_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """For somebody who lost telephone and recovery codes."""
+        user = self.get_object(request, unquote(object_id))
+        if user is None:
+            raise Http404
+        back = reverse("admin:auth_user_change", args=[user.pk])
+        if why := self.refusal(request, "reset_second_factor", user):
+            messages.warning(request, f"The second factor of {user} is not reset: {why}.")
+            return HttpResponseRedirect(back)
+        form = ReasonForm(request.POST or None)
+        if not form.is_valid():
+            text = (
+                "Be sure who asks for it. Their sessions end, and until they have set up another one "
+                "their password alone opens the door."
+            )
+            question = Question(f"Reset the second factor of {user}?", text, "Reset", back)
+            return ask(request, self.admin_site, form, question)
+        with transaction.atomic():
+            second_factor.reset(user, form.cleaned_data["reason"])
+            sign_out.everywhere(user, form.cleaned_data["reason"])
+        messages.success(request, f"{user} sets up another second factor at the next login.")
         return HttpResponseRedirect(back)
 
     def user_change_password(

@@ -36,6 +36,11 @@ def has_one(user: User | AnonymousUser) -> bool:
     return SecondFactor.objects.filter(user_id=user.pk or 0, is_confirmed=True).exists()
 
 
+def is_begun(user: User) -> bool:
+    """Whether there is one to reset, set up to the end or not."""
+    return SecondFactor.objects.filter(user=user).exists()
+
+
 def is_asked(user: User | AnonymousUser) -> bool:
     """Whether the person must prove it: whoever has one, and all of them where it is required."""
     asked = Q(pk=user.pk, second_factor__is_confirmed=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from execution.admin import (
+    accounts,
     alarms,
     differences,
     fills,
@@ -16,6 +17,7 @@ from execution.admin import (
 )
 
 __all__ = [
+    "accounts",
     "alarms",
     "differences",
     "fills",

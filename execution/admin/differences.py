@@ -13,6 +13,7 @@ from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
 from brokers.display import moment_column
 from execution import differences
+from execution.admin import accounts
 from execution.models import Difference
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
@@ -45,6 +46,8 @@ class DifferenceAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("symbol", "key", "detail")
     nothing_yet = "The venues and our book agree."
+    list_before_template = "fks/compared.html"
+    actions_list = ("compare",)
     actions_row = ("adopt", "ignore", "flatten", "cancel")
     actions_detail = ("adopt", "ignore", "flatten", "cancel")
     fields = (
@@ -71,6 +74,15 @@ class DifferenceAdmin(ReadOnlyAdmin):
         if row.state != Difference.State.OPEN:
             return f"it is {row.get_state_display()}"
         return differences.forbids(row, action)
+
+    def has_compare_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(RESOLVE)
+
+    @asking_action(
+        description="Compare now", icon="compare_arrows", permission="compare", danger=False
+    )
+    def compare(self, request: HttpRequest) -> HttpResponse:
+        return accounts.compare_all(request, self.admin_site)
 
     def has_adopt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self._may(request, "adopt", object_id)

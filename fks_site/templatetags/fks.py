@@ -7,12 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from brokers import display
+from brokers import access, display
 from brokers.decimals import decimal_text
 from brokers.display import ENVIRONMENT_COLORS
+from brokers.models import Account
 from execution import fee_values
 from execution.models import Fill, Protection
 from execution.states import GUARD_COLORS, ORDER_COLORS, SIGNAL_COLORS, OrderState, SignalState
@@ -23,6 +25,7 @@ from risk.colors import BREAKER_COLORS, TRADING_COLORS
 register = template.Library()
 register.filter("advice", advice)
 
+MOST_COMPARED = 20
 _ICONS = {
     "success": "check_circle",
     "danger": "error",
@@ -128,6 +131,13 @@ def row_actions(context: Any, actions: list[dict[str, Any]]) -> list[tuple[dict[
     names = [one["raw_path"].removeprefix(page) for one in actions]
     refusals = [shown.refusal(name, row) for name in names]
     return list(zip(actions, refusals, strict=True))
+
+
+@register.simple_tag(takes_context=True)
+def compared_accounts(context: Any) -> QuerySet[Account]:
+    """The accounts in use that the user sees; the one that was compared longest ago first."""
+    rows = Account.objects.filter(is_active=True).order_by(F("reconciled_at").asc(nulls_first=True))
+    return access.seen(context["request"].user, rows)[:MOST_COMPARED]
 
 
 @register.simple_tag

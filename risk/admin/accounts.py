@@ -28,7 +28,7 @@ MAY_TEST = ("brokers.change_account", OPERATE)
 
 class AuditedAccountAdmin(AuditedAdmin, VenueLoginAdmin, AccountAdmin):
     audit_name = "account"
-    actions_detail = ("test_connection", "log_in")
+    actions_detail: tuple[str, ...] = ("test_connection", "log_in")
 
     def has_test_connection_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         may = any(request.user.has_perm(right) for right in MAY_TEST)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django_otp.oath import totp
 
-from fks_site import twofactor
+from fks_site import roles, twofactor
 from risk import second_factor, switch
 from risk.models import AuditEvent, RecoveryCode, Safeguards, SecondFactor, TradingState
 from tests.factories import PASSWORD, UserFactory
@@ -196,6 +196,7 @@ GUARDING = re.compile(
 NO_SAFEGUARD = {"risk_limithit", "risk_ratelimit"}
 HARMLESS = {
     "auth_user_sign_out",
+    "brokers_account_compare",
     "brokers_account_test_connection",
     "risk_channel_test",
     "risk_channel_told",
@@ -268,3 +269,67 @@ def test_the_shell_halts_and_helps_whoever_is_locked_out(olivia: User, clock: An
     assert not RecoveryCode.objects.exists()
     event = AuditEvent.objects.get(kind="second_factor.reset")
     assert (event.actor, event.reason) == ("command", "lost her telephone")
+
+
+def test_a_security_admin_resets_anothers_second_factor(olivia: User, clock: Any) -> None:
+    roles.install()
+    lost = UserFactory.create(username="lost")
+    desk = Client()
+    desk.force_login(lost)
+    desk.get(reverse("admin:index"))
+    enrol(lost, clock)
+    helper = UserFactory.create(username="helper")
+    helper.groups.add(Group.objects.get(name=roles.SECURITY_ADMIN))
+    enrol(helper, clock)
+    client = Client()
+    client.force_login(helper)
+    address = reverse("admin:auth_user_reset_second_factor", args=[lost.pk])
+    assert client.post(address, {"reason": "phone lost"}).status_code == 302  # proves it first
+    assert second_factor.has_one(lost)
+    client.post(PAGE, {"code": code_of(helper)})
+    page = reverse("admin:auth_user_change", args=[lost.pk])
+    assert address in client.get(page).content.decode()
+    assert "Be sure who asks for it." in client.get(address).content.decode()
+    client.post(address, {"reason": " "})
+    assert second_factor.has_one(lost)
+
+    clock.shift(timedelta(minutes=11))
+    assert client.get(address).status_code == 302  # a proof that is old is asked for again
+    client.post(PAGE, {"code": code_of(helper)})
+    client.post(address, {"reason": "phone lost, seen on a call"})
+    assert not second_factor.has_one(lost)
+    assert not RecoveryCode.objects.filter(user=lost).exists()
+    event = AuditEvent.objects.get(kind="second_factor.reset")
+    assert (event.actor, event.subject) == ("helper", "user lost")
+    assert event.reason == "phone lost, seen on a call"
+    assert desk.get(reverse("admin:index")).status_code == 302  # their sessions have ended
+    assert address not in client.get(page).content.decode()
+
+
+def test_nobody_resets_their_own_or_a_superusers(olivia: User, clock: Any) -> None:
+    roles.install()
+    enrol(olivia, clock)
+    helper = UserFactory.create(username="helper")
+    helper.groups.add(Group.objects.get(name=roles.SECURITY_ADMIN))
+    enrol(helper, clock)
+    client = Client()
+    client.force_login(helper)
+    client.post(PAGE, {"code": code_of(helper)})
+    for user in (olivia, helper):
+        address = reverse("admin:auth_user_reset_second_factor", args=[user.pk])
+        client.post(address, {"reason": "please"})
+        assert second_factor.has_one(user)
+    assert not AuditEvent.objects.filter(kind="second_factor.reset").exists()
+
+
+def test_a_viewer_resets_nobodys(clock: Any) -> None:
+    roles.install()
+    lost = UserFactory.create(username="lost")
+    enrol(lost, clock)
+    user = UserFactory.create()
+    user.groups.add(Group.objects.get(name=roles.OPERATOR))
+    client = Client()
+    client.force_login(user)
+    address = reverse("admin:auth_user_reset_second_factor", args=[lost.pk])
+    assert client.post(address, {"reason": "please"}).status_code == 403
+    assert second_factor.has_one(lost)
