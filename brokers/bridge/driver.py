@@ -98,6 +98,10 @@ class Driver(ABC):
     def fetch_order(self, ref: OrderRef, entry: Entry | None) -> OrderReport | None:
         """The order as the terminal knows it; ``None`` only if it is not there."""
 
+    def turned_up(self, entry: Entry) -> bool:
+        """Whether the terminal speaks of an order that counted as never sent."""
+        return False
+
     @abstractmethod
     def open_orders(self, symbol: str | None) -> Sequence[OrderReport]:
         """All working orders of the account in allowed instruments."""

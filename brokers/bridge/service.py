@@ -201,8 +201,10 @@ class Service:
         ref = load(OrderRef, told["ref"])
         self._standing(driver, account)
         entry = self._journal.find(account, ref.identity)
-        never = (Outcome.NOT_SENT, Outcome.REJECTED)
-        if entry is not None and entry.result is not None and entry.result.outcome in never:
+        outcome = entry.result.outcome if entry and entry.result else Outcome.UNKNOWN
+        if outcome is Outcome.REJECTED:
+            return None
+        if entry is not None and outcome is Outcome.NOT_SENT and not driver.turned_up(entry):
             return None
         return driver.fetch_order(ref, entry)
 

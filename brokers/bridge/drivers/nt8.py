@@ -175,6 +175,10 @@ class Nt8Driver(Driver):
             )
         return self._report(entry, state)
 
+    def turned_up(self, entry: Entry) -> bool:
+        """NinjaTrader may sit on a file it has read for longer than anybody waits."""
+        return self._states.now(entry.request.identity)[0] is not None
+
     def open_orders(self, symbol: str | None) -> Sequence[OrderReport]:
         """Ours alone: the files do not tell of others. Last known to work counts as working."""
         found = []

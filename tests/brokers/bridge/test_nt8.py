@@ -162,7 +162,10 @@ def test_an_order_acted_upon_after_it_counted_as_never_taken_is_not_sent_again(
     assert nt8_rig.plugin.execute_order(request).outcome is Outcome.NOT_SENT
     nt8_rig.simulator.lingers = nt8_rig.simulator.stuck = False
     until(lambda: nt8_rig.placed(request) == 1)
-    until(lambda: [o.client_order_id for o in nt8_rig.plugin.open_orders()] != [])
+    late = nt8_rig.plugin.fetch_order(ref(request))
+    assert late is not None
+    assert late.status is VenueStatus.OPEN
+    assert list(nt8_rig.plugin.open_orders()) == [late]
     again = nt8_rig.plugin.execute_order(request)
     assert (again.outcome, "speaks of this order already" in again.detail) == (
         Outcome.UNKNOWN,
