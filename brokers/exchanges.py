@@ -104,7 +104,9 @@ class ExchangeProfile:
     read right; `funding`: ccxt tells its funding payments, positive when received; `position_mode`: the
     question (`call`, `fields`) whose answer says at the path `told` whether an account is in
     `one_way` mode, empty where there is no other; `trade_pages`: how much of an account's trades is
-    shown at a time (`brokers.dialects.trade_pages`). Stops that live in a list of their own have
+    shown at a time (`brokers.dialects.trade_pages`); `open_symbols`: the question which markets
+    have open orders, where these are told market by market, and how ccxt is asked for all `stops`
+    nevertheless. Stops that live in a list of their own have
     `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -144,6 +146,7 @@ class ExchangeProfile:
     funding: bool = False
     position_mode: Mapping[str, Any] = field(default_factory=dict)
     trade_pages: Mapping[str, Any] = field(default_factory=dict)
+    open_symbols: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -179,6 +182,7 @@ _OPTIONAL = (
     "funding",
     "position_mode",
     "trade_pages",
+    "open_symbols",
 )
 
 
@@ -271,4 +275,6 @@ def _unverified(known: LibraryExchange, market_type: str) -> ExchangeProfile:
         read_endpoints=(Endpoint("GET", ANYTHING),),
         keys=known.keys,
         one_in_flight=True,
+        # all open orders of the account are asked for, or it could not be reconciled
+        ccxt_options={"warnOnFetchOpenOrdersWithoutSymbol": False},
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
-from brokers.dialects import trade_pages
+from brokers.dialects import answers, trade_pages
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import once
 from brokers.dialects.base import Dialect
@@ -189,12 +189,27 @@ class Unified(Dialect):
 
     def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
         symbol = None if market is None else market["symbol"]
-        reports = self._listed(client, market, client.ask("fetch_open_orders", symbol))
+        asked = [symbol] if symbol else self._symbols_at_work(client)
+        reports: list[OrderReport] = []
+        for one in asked:
+            reports += self._listed(client, market, client.ask("fetch_open_orders", one))
         if self.profile.stop_endpoint is not None:
-            stops = client.ask("fetch_open_orders", symbol, None, None, dict(SECOND_LIST))
+            listed = SECOND_LIST | self.profile.open_symbols.get("stops", {})
+            stops = client.ask("fetch_open_orders", symbol, None, None, listed)
             waiting = self._listed(client, market, stops)
             reports += [replace(r, broker_order_id=STOP + r.broker_order_id) for r in waiting]
         return reports
+
+    def _symbols_at_work(self, client: VenueClient) -> list[str | None]:
+        """What open orders are asked for by: ``None`` for all of the account at once."""
+        question = self.profile.open_symbols
+        if not question:
+            return [None]
+        where, _, name = question["told"].rpartition(".")
+        said = answers.member(answers.row(_at(client.call(question["call"]), where)), name)
+        if not isinstance(said or [], list):
+            raise QueryFailedError("unreadable answer: no list of symbols")
+        return [client.symbol_of(str(one)) for one in said or ()]
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         trades = trade_pages.since(client, market["symbol"], since)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ccxt
 import pytest
@@ -254,15 +255,24 @@ QUESTIONS: dict[str, Callable[[CcxtPlugin, str], object]] = {
     "by client id": lambda p, s: p.fetch_order(OrderRef(IDENTITY, s, "", None)),
     "by the venue's id": lambda p, s: p.fetch_order(OrderRef(IDENTITY, s, "7", None)),
     "open orders": lambda p, s: p.open_orders(s),
+    "all open orders": lambda p, _: p.open_orders(),
     "trades": lambda p, s: p.trades_since(s, datetime.now(UTC) - timedelta(hours=1)),
     "balances": lambda p, _: p.balances(),
+    "positions": lambda p, _: p.positions(),
     "quote": lambda p, s: p.fetch_data(s),
     "candles": lambda p, s: p.candles(s, 16),
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("profile", BY_REQUESTS, ids=lambda p: p.label)
+ASKED = [
+    (profile, question)
+    for profile in BY_REQUESTS
+    for question in QUESTIONS
+    if question != "positions" or profile.market_type == "swap"
+]
+
+
+@pytest.mark.parametrize(("profile", "question"), ASKED, ids=lambda one: getattr(one, "label", one))
 def test_every_question_passes_the_guard_and_names_its_order(
     profile: ExchangeProfile, asked: list[tuple[str, str]], question: str
 ) -> None:
@@ -292,3 +302,65 @@ def test_an_unverified_exchange_is_held_to_the_id_and_the_numbers(
     refused = plugin.execute_order(request)
     assert refused.outcome is Outcome.NOT_SENT
     assert "without its number 0.002" in refused.detail
+
+
+EMPTY: dict[str, Any] = {
+    "/api/v3/brokerage/orders/historical/batch": {"orders": [], "has_next": False, "cursor": ""},
+    "/api/v1/hf/orders/active/symbols": {"code": "200000", "data": {"symbols": ["BTC-USDT"]}},
+    "/api/v1/hf/orders/active": {"code": "200000", "data": []},
+    "/api/v1/stop-order": {"code": "200000", "data": {"totalNum": 0, "items": []}},
+    "/api/v4/spot/open_orders": [],
+    "/api/v2/spot/trade/unfilled-orders": {"code": "00000", "data": []},
+    "/api/v2/mix/order/orders-pending": {"code": "00000", "data": {"entrustedList": None}},
+    "/derivatives/api/v3/openorders": {"result": "success", "openOrders": []},
+    "/fapi/v1/openOrders": [],
+    "/fapi/v1/openAlgoOrders": [],
+    "/v1/order/openOrders": {"status": "ok", "data": []},
+    "/info": [],
+}
+"""What an account without a working order is answered, by the path that is asked."""
+LISTS = {
+    "Coinbase spot": ["/api/v3/brokerage/orders/historical/batch"],
+    "KuCoin spot": [
+        "/api/v1/hf/orders/active/symbols",
+        "/api/v1/hf/orders/active",
+        "/api/v1/stop-order",
+    ],
+    "Gate spot": ["/api/v4/spot/open_orders"],
+    "Bitget spot": ["/api/v2/spot/trade/unfilled-orders"],
+    "Bitget linear swap": ["/api/v2/mix/order/orders-pending"],
+    "Kraken Futures swap": ["/derivatives/api/v3/openorders"],
+    "Binance USD-M swap": ["/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"],
+    "HTX spot": ["/v1/order/openOrders"],
+    "Hyperliquid swap": ["/info"],
+}
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("profile", BY_REQUESTS, ids=lambda p: p.label)
+def test_all_open_orders_of_an_account_are_read_from_every_list(
+    monkeypatch: pytest.MonkeyPatch, profile: ExchangeProfile
+) -> None:
+    """An account whose open orders cannot be listed is never reconciled, and so never trades."""
+    paths: list[str] = []
+
+    def fetch(self: Any, url: str, *_args: object, **_kwargs: object) -> Any:
+        paths.append(urlsplit(url).path)
+        return EMPTY[paths[-1]]
+
+    plugin = plugin_of(profile)
+    monkeypatch.setattr(ccxt.Exchange, "fetch", fetch)
+    assert plugin.open_orders() == []
+    assert paths == LISTS[profile.label]
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("data", [{}, {"symbols": "BTC-USDT"}, None], ids=str)
+def test_where_the_markets_with_orders_cannot_be_read_nothing_is_known(
+    monkeypatch: pytest.MonkeyPatch, data: Any
+) -> None:
+    plugin = plugin_of(PROFILES["kucoin", "spot"])
+    answer = {"code": "200000", "data": data}
+    monkeypatch.setattr(ccxt.Exchange, "fetch", lambda *_args, **_kwargs: answer)
+    with pytest.raises(QueryFailedError):
+        plugin.open_orders()
