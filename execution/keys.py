@@ -22,6 +22,7 @@ def ask_first(account: Account) -> None:
     """Ask about a key nobody has asked about yet; while the venue does not tell, it is unknown."""
     if ExchangeCredential.objects.filter(account=account, asked_at=None).exists():
         ask(account)
+        look()
 
 
 def ask(account: Account) -> None:

@@ -69,6 +69,7 @@ def test_a_new_key_is_asked_about_before_its_account_trades(account: Account) ->
 def test_a_key_that_may_withdraw_opens_nothing(account: Account) -> None:
     script_of(account).permissions = BAD
     tasks.reconcile_account(account.pk)
+    assert raised() == [("key_refused", account.name)]
     route = RouteFactory.create(account=Account.objects.get())
     signal = SignalFactory.create(strategy=route.strategy)
     tasks.process_signal(str(signal.pk))
