@@ -13,10 +13,10 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.settings import api_settings
-from rest_framework_simplejwt.tokens import AccessToken
 
 from brokers.models import AccountRestriction
 from execution.models import Strategy
+from execution.token_keys import AccessToken
 
 MAY_POST = "execution.post_alert"
 _SCHEME = "bearer "

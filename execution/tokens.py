@@ -23,6 +23,7 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from execution.token_keys import RefreshToken
 from risk import second_factor
 from risk.models import SignOut
 
@@ -30,6 +31,7 @@ from risk.models import SignOut
 class TokenSerializer(TokenObtainPairSerializer):
     """Username, password, and a one-time code where a second factor is asked for."""
 
+    token_class = RefreshToken
     code = serializers.CharField(required=False, write_only=True, max_length=20)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
@@ -52,6 +54,8 @@ class TokenView(TokenObtainPairView):
 @extend_schema_serializer(component_name="TokenRefresh")
 class RefreshSerializer(TokenRefreshSerializer):
     """Refuses tokens made before their user was last signed out everywhere."""
+
+    token_class = RefreshToken
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         claims = self.token_class(attrs["refresh"]).payload

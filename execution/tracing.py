@@ -136,7 +136,11 @@ def _provider() -> TracerProvider:
             return super().generate_span_id()
 
     endpoint = settings.TRACES_ENDPOINT.rstrip("/") + "/v1/traces"
-    here = {"service.name": "fks", "host.name": socket.gethostname(), "process.pid": os.getpid()}
+    here: dict[str, str | int] = {
+        "service.name": "fks",
+        "host.name": socket.gethostname(),
+        "process.pid": os.getpid(),
+    }
     provider = TracerProvider(resource=Resource.create(here), id_generator=Ids())
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))

@@ -53,6 +53,10 @@ def _file_of_key(name: str) -> Path | None:
 
 
 SECRET_KEY = _key_of_installation("SECRET_KEY")
+# Sign nothing any more, and what they signed still counts: docs/upkeep.md says how keys are changed.
+SECRET_KEY_FALLBACKS = [
+    key for key in _key_of_installation("SECRET_KEY_FALLBACKS").split(",") if key
+]
 CREDENTIAL_KEYS = [key for key in _key_of_installation("CREDENTIAL_KEYS").split(",") if key]
 CREDENTIAL_KEYS_PATH = _file_of_key("CREDENTIAL_KEYS")
 if not SECRET_KEY:
@@ -255,7 +259,12 @@ REST_FRAMEWORK = {
     "COERCE_DECIMAL_TO_STRING": True,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
-SIMPLE_JWT = {"ALGORITHM": "HS256", "AUDIENCE": "fks", "ISSUER": "fks"}
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "AUDIENCE": "fks",
+    "ISSUER": "fks",
+    "AUTH_TOKEN_CLASSES": ("execution.token_keys.AccessToken",),
+}
 SPECTACULAR_SETTINGS = {
     "TITLE": "FKS",
     "DESCRIPTION": "Trading alerts into orders that can be trusted.",
