@@ -136,8 +136,6 @@ def test_an_agent_that_died_waiting_takes_its_file_back_when_it_starts(nt8_rig: 
     assert waiting(nt8_rig) == []
     nt8_rig.simulator.asleep = False
     plugin = nt8_rig.connect()
-    with pytest.raises(QueryFailedError, match="may have been read"):
-        plugin.fetch_order(ref(request))
     until(lambda: is_absent(plugin, request))
     assert plugin.execute_order(request).outcome is Outcome.UNKNOWN
     assert nt8_rig.simulator.lines == []
@@ -190,6 +188,33 @@ def test_no_file_waits_longer_than_its_order_is_fresh(tmp_path: Path) -> None:
     with pytest.raises(NotTakenError, match="ended before it could be written") as late:
         instructions.place(request.identity, "PLACE\n")
     assert late.value.code == "EXPIRED_BEFORE_SENDING"
+    journal.close()
+
+
+def test_a_file_taken_back_counts_as_never_taken_only_after_a_time_of_silence(
+    tmp_path: Path,
+) -> None:
+    sleeping = nt8.Nt8Simulator(tmp_path, asleep=True)
+    folders = Folders({name: str(tmp_path / name) for name in ("incoming", "outgoing", "log")})
+    journal = Journal(tmp_path / "journal.sqlite3")
+    entries = []
+    for name in ("fksx", "fksy"):
+        request = order()
+        journal.intend("S", name, request)
+        (sleeping.incoming / f"oif{name}a1.txt").write_text("PLACE\n")
+        entries.append(journal.by_client_id("S", name))
+    silent, spoken_of = entries
+    assert silent is not None
+    assert spoken_of is not None
+    at_once = Instructions(folders, memory_of(journal, "S"), 1, 3600)
+    for entry in (silent, spoken_of):
+        with pytest.raises(QueryFailedError, match="may have been read"):
+            at_once.was_never_taken(entry)
+    assert list(sleeping.incoming.iterdir()) == []
+    later = Instructions(folders, memory_of(journal, "S"), 1, 0)
+    (sleeping.outgoing / "Sim101_fksy.txt").write_text("SUBMITTED;0;0")
+    assert later.was_never_taken(silent)
+    assert not later.was_never_taken(spoken_of)
     journal.close()
 
 
