@@ -1,7 +1,9 @@
 """Takes pictures of a running FKS in both themes and on a phone: home, performance, getting started,
-a channel, a signal and an order for the documentation, or every page of the menu. Starts nothing.
+a channel, a signal and an order for the documentation, one of these alone, or every page: those of the
+menu, the second factor and the questions before something is done. Starts nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
+    python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD docs/images performance
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD FOLDER every
 
 Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium). The newest executed
@@ -33,7 +35,9 @@ def main(
             page = _logged_in(browser, look, base, user, password)
             addresses = _addresses(page, base)
             if pages == "every":
-                addresses = _menu(page, base) | addresses
+                addresses = _menu(page, base) | _elsewhere(base) | addresses
+            elif pages != "documented":
+                addresses = {pages: addresses[pages]}
             for name, address in addresses.items():
                 page.goto(address)
                 page.wait_for_load_state("networkidle")
@@ -73,6 +77,17 @@ def _addresses(page: Page, base: str) -> dict[str, str]:
         "channel": f"{base}/admin/risk/channel/add/",
         "order": f"{base}{order}",
         "signal": f"{base}{signal}",
+    }
+
+
+def _elsewhere(base: str) -> dict[str, str]:
+    """Pages no menu leads to."""
+    return {
+        "second-factor": f"{base}/admin/second-factor/",
+        "sign-out-everywhere": f"{base}/admin/sign-out-everywhere/",
+        "password": f"{base}/admin/password_change/",
+        "halt": f"{base}/admin/trading/?mode=halt",
+        "compare": f"{base}/admin/execution/difference/compare",
     }
 
 

@@ -10,8 +10,10 @@ from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
+from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
@@ -29,6 +31,7 @@ from execution import differences, tasks
 from execution.authentication import digest_of, new_secret
 from execution.ids import uuid7
 from execution.models import (
+    Alarm,
     Difference,
     Fill,
     Order,
@@ -44,9 +47,11 @@ from execution.states import OrderState
 from execution.tasks import cancel_order
 from risk import breakers
 from risk.admin.audited import AuditedAdmin
+from risk.channels import Channel, Event, Notice, Severity
 from risk.models import (
     AllowedNetwork,
     AuditEvent,
+    BreakerEvent,
     CircuitBreaker,
     IPAllowlist,
     LimitHit,
@@ -215,6 +220,41 @@ def everything(story: Order) -> None:
         code="NOT_JSON",
         detail=HOSTILE,
     )
+    _from_outside(account)
+
+
+def _from_outside(account: Account) -> None:
+    """What strangers and venues say ends up in alarms, notices, log-ins and histories as well."""
+    now = timezone.now()
+    Alarm.objects.create(
+        kind=Alarm.Kind.NOT_RECONCILED,
+        key=HOSTILE,
+        account=account,
+        symbol=HOSTILE,
+        detail=HOSTILE,
+        raised_at=now,
+    )
+    channel = Channel.objects.create(name="desk", least_severity=Severity.INFO)
+    Notice.objects.create(
+        channel=channel, event=Event.ORDER_REJECTED, severity=Severity.WARNING, at=now, due_at=now,
+        title=HOSTILE, text=HOSTILE, symbol=HOSTILE, error=HOSTILE, state=Notice.State.FAILED,
+    )  # fmt: skip
+    stranger = {"username": HOSTILE, "user_agent": HOSTILE, "http_accept": HOSTILE}
+    at_door = {"path_info": f"/{HOSTILE}", "ip_address": "203.0.113.9"}
+    AccessAttempt.objects.create(
+        get_data=HOSTILE, post_data=HOSTILE, failures_since_start=1, **stranger, **at_door
+    )
+    AccessLog.objects.create(**stranger, **at_door)
+    breaker = CircuitBreaker.objects.get(account=account)
+    BreakerEvent.objects.create(
+        breaker=breaker, at=now, to_state="open", actor=HOSTILE, reason=HOSTILE
+    )
+    LimitHit.objects.create(
+        at=now, kind="denied", rule="max_order_value", scope=HOSTILE, account=account,
+        symbol=HOSTILE, order_id=uuid4(), detail=HOSTILE,
+    )  # fmt: skip
+    fill = Fill.objects.get()
+    Fill.objects.filter(pk=fill.pk).update(fee=1, fee_currency=HOSTILE[:20], trade_id=HOSTILE)
 
 
 def _pages() -> Iterator[str]:
