@@ -14,11 +14,17 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
+from tests.chaos.plan import QUANTITIES, Step, lanes
+from tests.chaos.sender import Gate
 from tests.drill import stores as engines
 from tests.drill.hosts import ROLES
-from tests.drill.shape import SETTLE, Shape, directory, manage, parsed, say
+from tests.drill.shape import SETTLE, Shape, directory, manage, parsed, say, tls_senders
 from tests.e2e.product import eventually, free_port
+
+LATE = 24
+"""Alerts that arrive while the backup is put back."""
 
 
 class Drill(Shape):
@@ -91,7 +97,9 @@ class Drill(Shape):
     # --- back to the backup -----------------------------------------------------------------------
 
     def restore(self) -> list[str]:
-        """The book is older than the venues: nothing is sent, and what is missing is shown."""
+        """The book is older than the venues: nothing is sent, and what is missing is shown. Alerts
+        arrive all the while; nobody answers until the hosts are back.
+        """
         from django.db import connections
 
         from execution.models import Difference, Heartbeat, Order
@@ -101,15 +109,17 @@ class Drill(Shape):
         before = self.at_the_venues()
         for host in self.hosts:
             host.stop()
+        late = self.send_late()
         Heartbeat.objects.all().delete()
         connections.close_all()
         answer = manage("restore", str(self.backup), "--replace")
         for host in self.hosts:
             host.start()
+        eventually(lambda: not late.busy, seconds=SETTLE, what="the late alerts are stored")
         doubted = Order.objects.filter(state__in=(OrderState.UNKNOWN, OrderState.SUBMITTING))
         eventually(lambda: not doubted.exists(), seconds=SETTLE, what="doubts are settled")
         self.reconcile()
-        wrong = []
+        wrong = self.unkept(late)
         now = self.at_the_venues()
         for client_id in sorted(now.keys() | before.keys()):
             if now.get(client_id) != before.get(client_id):
@@ -125,6 +135,31 @@ class Drill(Shape):
         if before.keys() - self.known:
             wrong.append("the venues have orders nobody ever knew")
         say(f"restored {answer['rows']} rows: {len(later)} orders came later, {shown} differences")
+        return wrong
+
+    def send_late(self) -> Any:
+        """Entries, from now on, in lanes of their own; they are repeated until somebody answers."""
+        first, steps = len(self.plan.steps), []
+        for index, (strategy, symbol) in enumerate(lanes()[:LATE], start=first):
+            quantity = QUANTITIES[symbol.partition("/")[0]]
+            body = {"action": "buy", "symbol": symbol, "quantity": quantity, "id": f"step-{index}"}
+            steps.append(Step(index, strategy, symbol, body))
+        senders = tls_senders()(self.port, self.paths, Gate(), self.var / "tls.crt")
+        senders.send(steps)
+        return senders
+
+    def unkept(self, late: Any) -> list[str]:
+        """Late alerts that were not acknowledged, or of which no row is left."""
+        from execution.models import Signal
+
+        kept = set(map(str, Signal.objects.values_list("pk", flat=True)))
+        lost = [step for step, signal in late.acknowledged.items() if signal not in kept]
+        say(f"{len(late.acknowledged)} of {LATE} late alerts acknowledged: {dict(late.answers)}")
+        wrong = [
+            f"late alert {step} was acknowledged and is lost" for step in lost
+        ] + late.surprises
+        if len(late.acknowledged) < LATE:
+            wrong.append(f"{LATE - len(late.acknowledged)} late alerts were never acknowledged")
         return wrong
 
     def story(self, client_id: str) -> str:
