@@ -65,7 +65,10 @@ def main(arguments: Sequence[str]) -> int:
         offered(product, paths, options.rate, 5)
         figures["offered"] = offered(product, paths, options.rate, options.seconds)
         if options.flood_rate:
-            figures["flood"] = offered(product, paths, options.flood_rate, options.flood_seconds)
+            before = processor_seconds(product)
+            flood = offered(product, paths, options.flood_rate, options.flood_seconds)
+            spent = processor_seconds(product) - before
+            figures["flood"] = flood | {"processor_ms_an_order": _each(spent, flood["orders"])}
         figures["memory_mib"] = memory(product)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     with HISTORY.open("a") as history:
@@ -131,6 +134,20 @@ def _spread(rows: Sequence[Sequence[Any]], stage: int) -> dict[str, int]:
         name: round(values[min(int(len(values) * share), len(values) - 1)] * 1000)
         for name, share in shares.items()
     }
+
+
+def processor_seconds(product: Product) -> Counter[str]:
+    """What the product's processes, taken together by their work, have used of the processors."""
+    used: Counter[str] = Counter()
+    for process in product.processes():
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            used[_role(process.cmdline())] += times.user + times.system  # type: ignore[assignment]
+    return used
+
+
+def _each(spent: Counter[str], orders: int) -> dict[str, float]:
+    return {role: round(seconds * 1000 / orders, 1) for role, seconds in spent.items()}
 
 
 def memory(product: Product) -> dict[str, int]:

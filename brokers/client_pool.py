@@ -1,14 +1,15 @@
-"""The clients of one account: one per thread, or one behind a lock where a venue wants order."""
+"""The clients of one account: as many as are in use at once, or one behind a lock where a venue wants
+order.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-from weakref import WeakSet
 
 from brokers.dialects.base import Dialect
 from brokers.errors import QueryFailedError
@@ -35,17 +36,18 @@ def key_lock(exchange: str, api_key: str) -> threading.Lock:
 class ClientPool:
     """Lends clients that know the exchange's symbols.
 
-    Public questions are asked without the key. A venue with increasing nonces gets one private
-    client, used by one thread at a time: requests that overtake each other are refused there.
+    A client costs 10 ms and some MiB to make: whoever is done with one leaves it to the next, the one
+    used last first, so that its connection is open. Public questions are asked without the key. A
+    venue with increasing nonces gets one private client, used by one thread at a time: requests that
+    overtake each other are refused there.
     """
 
     def __init__(self, dialect: Dialect, config: AccountConfig) -> None:
         self._dialect = dialect
         self._profile = dialect.profile
         self._config = config
-        self._local = threading.local()
-        self._single = _Clients()
-        self._known: WeakSet[VenueClient] = WeakSet()
+        self._idle: dict[tuple[int, bool], deque[VenueClient]] = {}
+        self._is_closed = False
         self._lock = key_lock(self._profile.id, config.credentials.get("api_key", ""))
         self._time_difference: int | None = None
         self._listed_as = ""
@@ -53,15 +55,16 @@ class ClientPool:
 
     def check(self) -> None:
         """Make a client without asking anything. Raises ConfigurationError."""
-        self._mine().get(self._connect, private=False)
+        with self._lent(private=False):
+            pass
 
     @contextmanager
     def public(self, *, markets: bool = True) -> Iterator[VenueClient]:
         """A client without credentials. Raises QueryFailedError."""
-        client = self._mine().get(self._connect, private=False)
-        if markets:
-            self._give_markets(client)
-        yield client
+        with self._lent(private=False) as client:
+            if markets:
+                self._give_markets(client)
+            yield client
 
     @contextmanager
     def private(self, *, refresh: bool = True) -> Iterator[VenueClient]:
@@ -69,15 +72,11 @@ class ClientPool:
 
         Raises QueryFailedError, also when the key stays in use for too long.
         """
-        if not self._profile.one_in_flight:
-            yield self._ready(self._mine(), refresh)
-            return
-        if not self._lock.acquire(timeout=min(LONGEST_TURN, self._patience)):
-            raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
-        try:
-            yield self._ready(self._single, refresh)
-        finally:
-            self._lock.release()
+        with self._turn(), self._lent(private=True) as client:
+            self._give_markets(client, refresh=refresh)
+            if self._time_difference is not None:
+                client.ccxt.options["timeDifference"] = self._time_difference
+            yield client
 
     def heal_clock(self, client: VenueClient) -> None:
         """Adopt the venue's clock after it refused a timestamp. Raises QueryFailedError."""
@@ -90,15 +89,41 @@ class ClientPool:
         client.ccxt.options["timeDifference"] = self._time_difference
 
     def close(self) -> None:
-        for client in list(self._known):
-            client.close()
+        """Close what is idle now, and what is lent when it comes back."""
+        self._is_closed = True
+        for idle in list(self._idle.values()):
+            while idle:
+                idle.pop().close()
 
-    def _ready(self, clients: _Clients, refresh: bool) -> VenueClient:
-        client = clients.get(self._connect, private=True)
-        self._give_markets(client, refresh=refresh)
-        if self._time_difference is not None:
-            client.ccxt.options["timeDifference"] = self._time_difference
-        return client
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._profile.one_in_flight:
+            yield
+            return
+        if not self._lock.acquire(timeout=min(LONGEST_TURN, self._patience)):
+            raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _lent(self, *, private: bool) -> Iterator[VenueClient]:
+        """Of this process alone: a connection opened before a fork would be shared with the parent, and
+        answers would get mixed up.
+        """
+        idle = self._idle.setdefault((os.getpid(), private), deque())
+        try:
+            client = idle.pop()
+        except IndexError:
+            client = self._connect(private=private)
+        try:
+            yield client
+        finally:
+            if self._is_closed:
+                client.close()
+            else:
+                idle.append(client)
 
     def _give_markets(self, client: VenueClient, *, refresh: bool = True) -> None:
         facts = self._dialect.market_facts
@@ -117,34 +142,7 @@ class ClientPool:
             self._listed_as = list_name(profile.id, profile.market_type, origins, facts)
         return self._listed_as
 
-    def _mine(self) -> _Clients:
-        if not hasattr(self._local, "clients"):
-            self._local.clients = _Clients()
-        clients: _Clients = self._local.clients
-        return clients
-
     def _connect(self, *, private: bool) -> VenueClient:
         client = connect(self._profile, self._config, self._dialect.read_error, private=private)
         client.on_unknown = lambda: MARKETS.doubt(self._list_name(client))
-        self._known.add(client)
         return client
-
-
-class _Make(Protocol):
-    def __call__(self, *, private: bool) -> VenueClient: ...
-
-
-class _Clients:
-    """A private and a public client, made on first use in this process.
-
-    Connections opened before a fork would be shared with the parent: answers would get mixed up.
-    """
-
-    def __init__(self) -> None:
-        self._by_kind: dict[tuple[int, bool], VenueClient] = {}
-
-    def get(self, make: _Make, *, private: bool) -> VenueClient:
-        kind = (os.getpid(), private)
-        if kind not in self._by_kind:
-            self._by_kind[kind] = make(private=private)
-        return self._by_kind[kind]

@@ -176,9 +176,9 @@ def closes_everything(alert: Alert) -> bool:
     return is_close or alert.market_position is MarketPosition.FLAT
 
 
-def waiting_for(account: Account, symbol: str) -> list[UUID]:
+def waiting_for(account: Account, symbol: str) -> list[tuple[UUID, Queue]]:
     """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
-    lane; deciding on its behalf begins with the oldest.
+    lane, and its queue; deciding on its behalf begins with the oldest.
 
     Of a flood the first and the last are looked at; the sweep sees the others.
     """
@@ -187,11 +187,15 @@ def waiting_for(account: Account, symbol: str) -> list[UUID]:
         return []
     aliases = aliases_on(timezone.now().date(), account.pk)
     shares = trades_shares(account)
-    return [pk for pk, named in found if _means(named, aliases, symbol, shares=shares)]
+    return [
+        (pk, (strategy, named, of_account))
+        for pk, strategy, named, of_account in found
+        if _means(named, aliases, symbol, shares=shares)
+    ]
 
 
 @Prepared
-def _newest() -> QuerySet[Signal, tuple[UUID, str]]:
+def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str]]:
     routed = Q(strategy__routes__account=given("account"))
     by_hand = Q(named=given("name"))
     waiting = Signal.objects.filter(state=SignalState.RECEIVED)
@@ -202,7 +206,7 @@ def _newest() -> QuerySet[Signal, tuple[UUID, str]]:
         .filter(routed | by_hand)
         .order_by("strategy_id", "symbol", "alert__account", "-id")
         .distinct("strategy_id", "symbol", "alert__account")
-        .values_list("pk", "symbol")
+        .values_list("pk", "strategy_id", "symbol", "named")
     )
 
 

@@ -78,6 +78,7 @@ CANCEL_WITHIN = 10
 must not cancel what is wanted by now."""
 _Call = tuple["Task[..., None]", tuple[object, ...]]
 _deciding = Turns()
+_sending = Turns()
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",
@@ -192,12 +193,31 @@ def _do(calls: Sequence[_Call]) -> None:
 
 def _hand_out(calls: Iterable[_Call]) -> None:
     for task, arguments in calls:
-        hand_out(task, *arguments)
+        if not _is_under_way(task, arguments):
+            hand_out(task, *arguments)
+
+
+def _is_under_way(task: Task[..., None], arguments: tuple[object, ...]) -> bool:
+    """Whether a thread of this process has the lane, and will look once more: no message is needed."""
+    return task is run_lane and _sending.ask(arguments)
 
 
 @shared_task
 def run_lane(account_id: int, symbol: str) -> None:
     """Send what the lane holds, then settle the signals behind it and wake those that waited."""
+    lane = account_id, symbol
+    if not _sending.take(lane):
+        return
+    try:
+        _run_lane(account_id, symbol)
+        while not _sending.leave(lane):
+            _run_lane(account_id, symbol)
+    except BaseException:
+        _sending.drop(lane)
+        raise
+
+
+def _run_lane(account_id: int, symbol: str) -> None:
     handled = dispatch.run_lane(account_id, symbol)
     _after(handled)
     if handled:
@@ -416,13 +436,13 @@ def watch(account_id: int) -> None:
 
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
-    for lane_account, symbol in sweeping.lanes_of(account_id)[: lanes.MAX_UNDER_WAY]:
-        hand_out(run_lane, lane_account, symbol)
+    _hand_out((run_lane, lane) for lane in sweeping.lanes_of(account_id)[: lanes.MAX_UNDER_WAY])
 
 
 def _wake(account: Account, symbol: str) -> None:
-    for signal_id in queues.waiting_for(account, symbol):
-        hand_out(process_signal, str(signal_id))
+    for signal_id, queue in queues.waiting_for(account, symbol):
+        if not _deciding.ask(queue):
+            hand_out(process_signal, str(signal_id))
 
 
 @shared_task
@@ -441,8 +461,9 @@ def sweep() -> None:
         check_order.apply_async((str(order.pk),), retry=False)
     for order_id in due:
         check_order.apply_async((str(order_id),), retry=False)
-    for account_id, symbol in sweeping.waiting_lanes():
-        run_lane.apply_async((account_id, symbol), retry=False)
+    for lane in sweeping.waiting_lanes():
+        if not _sending.ask(lane):
+            run_lane.apply_async(lane, retry=False)
     for signal_id in sweeping.undecided_signals():
         process_signal.apply_async((str(signal_id),), retry=False)
     for signal_id in sweeping.unsettled_signals():

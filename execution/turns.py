@@ -20,6 +20,14 @@ class Turns:
             self._somebody_came[key] = not is_free
             return is_free
 
+    def ask(self, key: Hashable) -> bool:
+        """Whether the turn is taken, so that its holder looks once more."""
+        with self._lock:
+            is_taken = key in self._somebody_came
+            if is_taken:
+                self._somebody_came[key] = True
+            return is_taken
+
     def leave(self, key: Hashable) -> bool:
         """Give the turn back; False keeps it, because somebody came since it was taken or kept."""
         with self._lock:

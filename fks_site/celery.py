@@ -70,6 +70,9 @@ def configure(sender: Celery, **_: Any) -> None:
             # A message that cannot be sent now is not worth seconds of its thread.
             "max_retries": 0,
             "queue_order_strategy": "priority",
+            # Kombu would keep what is under way in the queue server as well, at four round trips a
+            # message, and hand it out again after an hour: the sweep is there within seconds.
+            "ack_emulation": False,
         },
         CELERY_DB_REUSE_MAX=NEVER,
         task_ignore_result=True,
