@@ -101,20 +101,19 @@ def process_signal(signal_id: str) -> None:
     if not _deciding.take(queue):
         return
     try:
-        while True:
-            calls = _decide_all(queue)
-            if _deciding.leave(queue) or draining.has_begun():
-                break
-            _hand_out(calls)
+        calls = _decide_all(queue, [])
+        while not (_deciding.leave(queue) or draining.has_begun()):
+            calls = _decide_all(queue, calls)
     except BaseException:
         _deciding.drop(queue)
         raise
     _do(calls)
 
 
-def _decide_all(queue: queues.Queue) -> list[_Call]:
-    """Decide until nothing is left or the next must wait; returns what the last one leads to."""
-    calls: list[_Call] = []
+def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
+    """Decide until nothing is left or the next must wait, and hand out ``calls`` once there is more to
+    decide; returns what the last decision leads to.
+    """
     goes_on = True
     while goes_on and (signal := _next_to_decide(queue)) is not None:
         _hand_out(calls)
@@ -209,16 +208,12 @@ def run_lane(account_id: int, symbol: str) -> None:
     if not _sending.take(lane):
         return
     try:
-        _run_lane(account_id, symbol)
+        handled = dispatch.run_lane(*lane)
         while not _sending.leave(lane):
-            _run_lane(account_id, symbol)
+            handled += dispatch.run_lane(*lane)
     except BaseException:
         _sending.drop(lane)
         raise
-
-
-def _run_lane(account_id: int, symbol: str) -> None:
-    handled = dispatch.run_lane(account_id, symbol)
     _after(handled)
     if handled:
         _wake_crowded_out(account_id)

@@ -61,3 +61,29 @@ def test_what_closes_is_woken_before_entries(
     answer = post(f"{strategy.slug}/{token}", body_of(**alert))
     assert answer.status_code == 202
     assert woken == [queue]
+
+
+def test_a_lane_that_is_under_way_here_needs_no_second_thread_and_no_message(
+    scripted: Accounts,
+    monkeypatch: pytest.MonkeyPatch,
+    nudges: list[tuple[str, tuple[object, ...]]],
+) -> None:
+    account = scripted()
+    symbols = ["BTC/USDT", "ETH/USDT"]
+    orders = [OrderFactory.create(account=account, symbol=symbol) for symbol in symbols]
+    runs: list[str] = []
+    run = tasks.dispatch.run_lane
+
+    def seen(account_id: int, symbol: str) -> list[Order]:
+        runs.append(symbol)
+        if len(runs) == 1:
+            tasks.run_lane(account_id, symbol)  # who comes meanwhile leaves at once
+        return run(account_id, symbol)
+
+    monkeypatch.setattr(tasks.dispatch, "run_lane", seen)
+    tasks.run_lane(account.pk, symbols[0])
+    assert runs == [symbols[0]] * 2, "and its holder looks once more"
+    assert ("run_lane", (account.pk, symbols[1])) in nudges, "nobody is at that lane"
+    assert ("run_lane", (account.pk, symbols[0])) not in nudges
+    orders[0].refresh_from_db()
+    assert orders[0].state != OrderState.PENDING

@@ -57,8 +57,9 @@ def test_the_first_and_the_last_of_a_flood_are_woken(monkeypatch: pytest.MonkeyP
     symbols = ["BTC/USDT", "BTC/USDT", "ETH/USDT", "ETH/USDT", "BTC/USDT"]
     waiting = [SignalFactory.create(strategy=route.strategy, symbol=one) for one in symbols]
 
-    assert queues.waiting_for(route.account, "BTC/USDT") == [waiting[4].pk]
-    assert queues.waiting_for(route.account, "ETH/USDT") == [waiting[3].pk]
+    for last, symbol in ((waiting[4], "BTC/USDT"), (waiting[3], "ETH/USDT")):
+        found = queues.waiting_for(route.account, symbol)
+        assert found == [(last.pk, queues.key_of(last))]
 
     waiting.append(SignalFactory.create(strategy=route.strategy, symbol="BTC/USDT"))
     waiting.append(SignalFactory.create(strategy=route.strategy, symbol="BTC/USDT"))

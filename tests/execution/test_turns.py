@@ -32,3 +32,13 @@ def test_a_failure_frees_the_turn() -> None:
     turns.drop("a")
     assert turns.take("a")
     assert turns.leave("a")
+
+
+def test_who_asks_is_seen_to_by_the_holder_and_takes_nothing() -> None:
+    turns = Turns()
+    assert not turns.ask("a")
+    assert turns.take("a")
+    assert turns.ask("a")
+    assert not turns.leave("a")
+    assert turns.leave("a")
+    assert not turns.ask("a")
