@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from typing import Any, Self
 
 from celery import Celery, Task
@@ -35,7 +34,6 @@ app = Celery("fks", amqp=Messaging)
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
 """Queues. A worker takes from those it was given first while anything is in them."""
 NEVER = 1 << 62
-SWITCH_SECONDS = 0.0005
 
 
 def transport_url(redis_url: str) -> str:
@@ -137,12 +135,6 @@ def keep_good_connections(sender: Task[..., Any], **_: Any) -> None:
 
     if not sender.request.is_eager:
         close_old_connections()
-
-
-@worker_init.connect
-def take_short_turns(**_: Any) -> None:
-    """A thread back from the database must not wait for a busy one as long as the question took."""
-    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 @worker_init.connect
