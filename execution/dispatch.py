@@ -27,6 +27,9 @@ from risk.types import ReasonCode
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+LONGEST_PAUSE = 60
+"""Seconds: a venue may ask for days, and what is found out meanwhile is worth another look. Nothing
+leaves too early: the limiter keeps to what the venue asked for."""
 ENTERED_BEFORE = timedelta(hours=1)
 """Orders submitted earlier than this before another cannot be taken for it."""
 
@@ -100,7 +103,7 @@ def _book(order: Order, account: Account, result: ExecutionResult) -> None:
                 event,
                 detail=result.detail,
                 evidence=_evidence(result),
-                next_check_at=timezone.now() + timedelta(seconds=result.retry_after or 1),
+                next_check_at=timezone.now() + _pause(result, 1),
                 reason=result.code,
             )
 
@@ -139,15 +142,18 @@ def _book_not_sent(order: Order, account: Account, result: ExecutionResult) -> N
         return
     if not result.held_back:
         breakers.failed(account, result.detail or code)
-    pause = timedelta(seconds=max(result.retry_after, RETRY_SECONDS))
     move(
         order,
         event,
         detail=result.detail,
         evidence=_evidence(result),
         reason=code,
-        next_check_at=timezone.now() + pause,
+        next_check_at=timezone.now() + _pause(result, RETRY_SECONDS),
     )
+
+
+def _pause(result: ExecutionResult, least: float) -> timedelta:
+    return timedelta(seconds=min(max(result.retry_after or 0, least), LONGEST_PAUSE))
 
 
 def _evidence(result: ExecutionResult | CancelResult) -> Mapping[str, Any]:

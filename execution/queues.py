@@ -93,6 +93,11 @@ def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, bool]]:
     return in_order.values_list("pk", "strategy_id", "symbol", "named", "may_overtake")
 
 
+def may_overtake(signal_id: UUID) -> bool:
+    """Whether the signal is undecided, and something else waits before it."""
+    return any(place.may_overtake for place in _look([signal_id]))
+
+
 def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
     """Those of ``signal_ids`` that want a thread: what may overtake, and the first of each queue."""
     found = places(signal_ids)

@@ -78,7 +78,7 @@ CANCEL_WITHIN = 10
 must not cancel what is wanted by now."""
 _Call = tuple["Task[..., None]", tuple[object, ...]]
 _deciding = Turns()
-_sending = Turns()
+_sending = Turns(longest=15)
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",
@@ -98,14 +98,15 @@ def process_signal(signal_id: str) -> None:
         _do(_decide_one(overtaking)[0])
         return
     queue = place.queue
-    if not _deciding.take(queue):
+    turn = _deciding.take(queue)
+    if turn is None:
         return
     try:
         calls = _decide_all(queue, [])
-        while not (_deciding.leave(queue) or draining.has_begun()):
+        while not (_deciding.leave(turn) or draining.has_begun()):
             calls = _decide_all(queue, calls)
     except BaseException:
-        _deciding.drop(queue)
+        _deciding.drop(turn)
         raise
     _do(calls)
 
@@ -205,14 +206,15 @@ def _is_under_way(task: Task[..., None], arguments: tuple[object, ...]) -> bool:
 def run_lane(account_id: int, symbol: str) -> None:
     """Send what the lane holds, then settle the signals behind it and wake those that waited."""
     lane = account_id, symbol
-    if not _sending.take(lane):
+    turn = _sending.take(lane)
+    if turn is None:
         return
     try:
         handled = dispatch.run_lane(*lane)
-        while not _sending.leave(lane):
+        while not _sending.leave(turn):
             handled += dispatch.run_lane(*lane)
     except BaseException:
-        _sending.drop(lane)
+        _sending.drop(turn)
         raise
     _after(handled)
     if handled:
@@ -412,7 +414,7 @@ def _guard(account: Account, symbol: str) -> None:
     for order_id in step.cancels:
         hand_out(cancel_order, str(order_id), ReasonCode.REPLACED.value)
     if step.run_lane:
-        hand_out(run_lane, account.pk, symbol)
+        hand_out(run_lane, account.pk, symbol, queue=EXITS)
 
 
 @shared_task
@@ -424,7 +426,7 @@ def watch(account_id: int) -> None:
     with exclusive(Work.WATCH, account_id) as mine:
         sent = watching.watch(account_id) if mine else []
     for signal_id in sent:
-        hand_out(process_signal, str(signal_id))
+        hand_out(process_signal, str(signal_id), queue=EXITS)
     for symbol in watched_stops.passed(account_id):
         hand_out(guard, account_id, symbol)
 
@@ -436,7 +438,8 @@ def _wake_crowded_out(account_id: int) -> None:
 
 def _wake(account: Account, symbol: str) -> None:
     for signal_id, queue in queues.waiting_for(account, symbol):
-        if not _deciding.ask(queue):
+        # Whoever decides the queue goes on with its first; what may overtake wants a thread of its own.
+        if not _deciding.ask(queue) or queues.may_overtake(signal_id):
             hand_out(process_signal, str(signal_id))
 
 

@@ -255,6 +255,9 @@ def _beside() -> Iterator[None]:
     with connection.cursor() as cursor:
         cursor.execute(f"DROP SCHEMA IF EXISTS {_BESIDE} CASCADE")
         cursor.execute(f"CREATE SCHEMA {_BESIDE}")
+        cursor.execute(
+            f"GRANT USAGE ON SCHEMA {_BESIDE} TO PUBLIC"
+        )  # as the one every database has
         cursor.execute(f"SET search_path TO {_BESIDE}")
     try:
         yield

@@ -94,10 +94,11 @@ def configure(sender: Celery, **_: Any) -> None:
                 "tell_channel",
             )
         }
-        # Not behind a flood of alerts: a person has just agreed, or wants an end of something.
+        # Not behind a flood of alerts: a person has just agreed, or wants an end of something; a
+        # position is to be guarded.
         | {
             f"execution.tasks.{name}": {"queue": EXITS}
-            for name in ("release_order", "wind_down", "cancel_order")
+            for name in ("release_order", "wind_down", "cancel_order", "watch", "guard")
         },
         task_serializer="json",
         accept_content=["json"],

@@ -466,7 +466,7 @@ def test_not_sent_without_patience_ends_not_placed(account: Account, script: Scr
 
 
 @pytest.mark.usefixtures("standing_clock")
-@pytest.mark.parametrize(("asked", "seconds"), [(None, 1), (30, 30)])
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 1), (30, 30), (259_200, 60)])
 def test_an_order_the_venue_took_for_one_too_many_is_looked_for_when_it_may_be_asked(
     account: Account, script: Script, asked: int | None, seconds: int
 ) -> None:

@@ -786,3 +786,20 @@ def test_cancels_go_out_though_somebody_keeps_coming(
 
     canceled = ("cancel_order", (str(resting.pk), ReasonCode.CANCELED_BY_SIGNAL.value))
     assert [canceled in sent for sent in before] == [False, True, True]
+
+
+@pytest.mark.parametrize("action", ["buy", "sell"])
+def test_what_may_overtake_is_woken_although_its_queue_is_being_decided(
+    account: Account, strategy: Strategy, nudges: Nudges, action: str
+) -> None:
+    first = SignalFactory.create(strategy=strategy, action="buy")
+    last = SignalFactory.create(strategy=strategy, action=action, alert=OVERTAKES)
+    turn = tasks._deciding.take(queues.key_of(first))
+    assert turn is not None
+    try:
+        tasks._wake(account, LANE)
+        assert not tasks._deciding.leave(turn), "whoever decides looks once more"
+    finally:
+        tasks._deciding.drop(turn)
+    woken = ("process_signal", (str(last.pk),)) in nudges
+    assert woken is (action == "sell")

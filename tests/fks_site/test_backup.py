@@ -121,6 +121,9 @@ def test_what_was_backed_up_comes_back_and_what_came_later_goes(
     assert set(before["risk_auditevent"]) <= set(after["risk_auditevent"])
     sealing.seal()
     assert sealing.verify() is not None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT has_schema_privilege('public', 'public', 'USAGE')")
+        assert cursor.fetchone() == (True,), "roles beside ours see the tables they were granted"
 
 
 def test_a_backup_of_older_code_is_brought_up_to_this_one(book: Order, tmp_path: Path) -> None:
