@@ -45,6 +45,18 @@ def _key_of_installation(name: str) -> str:
     return value
 
 
+def _keys(text: str) -> list[str]:
+    return [key for part in text.split(",") if (key := part.strip())]
+
+
+def _fallbacks() -> str:
+    """A file that is not there names no key: whoever changes none needs none."""
+    try:
+        return _key_of_installation("SECRET_KEY_FALLBACKS")
+    except FileNotFoundError:
+        return ""
+
+
 def _file_of_key(name: str) -> Path | None:
     """Where ``name`` is read from, unless it stands in the environment itself."""
     if given := os.environ.get(f"{name}_FILE"):
@@ -54,10 +66,8 @@ def _file_of_key(name: str) -> Path | None:
 
 SECRET_KEY = _key_of_installation("SECRET_KEY")
 # Sign nothing any more, and what they signed still counts: docs/upkeep.md says how keys are changed.
-SECRET_KEY_FALLBACKS = [
-    key for key in _key_of_installation("SECRET_KEY_FALLBACKS").split(",") if key
-]
-CREDENTIAL_KEYS = [key for key in _key_of_installation("CREDENTIAL_KEYS").split(",") if key]
+SECRET_KEY_FALLBACKS = _keys(_fallbacks())
+CREDENTIAL_KEYS = _keys(_key_of_installation("CREDENTIAL_KEYS"))
 CREDENTIAL_KEYS_PATH = _file_of_key("CREDENTIAL_KEYS")
 if not SECRET_KEY:
     if sys.argv[1:2] not in (["up"], ["help"], ["makemigrations"]) and "--help" not in sys.argv:

@@ -17,6 +17,8 @@ from django.db.models.expressions import Func
 from django.db.models.fields import NOT_PROVIDED
 from django.db.models.functions import Now
 
+from fks_site.management.commands.migrate import is_concurrent
+
 GROWING = frozenset(
     {"signal", "idempotencykey", "order", "orderevent", "fill", "auditevent", "limithit", "notice"}
 )
@@ -40,17 +42,18 @@ _UNNOTICED = (
     postgres.AddConstraintNotValid,
 )
 """What takes no lock, or one that is given back at once."""
-_UNLIMITED = (
+_REPEATABLE = (
     operations.RunPython,
     operations.RunSQL,
     postgres.AddIndexConcurrently,
     postgres.RemoveIndexConcurrently,
     postgres.ValidateConstraint,
 )
-"""What may stand in a migration with ``atomic = False``: `migrate` limits the wait of others only."""
+"""What may stand in a migration with ``atomic = False``: given up half way, it can be done again."""
 
 _GONE = "the older code still uses it; take it away one release later"
-_WAITS = "waits for its table without limit, and traffic behind it; an atomic migration"
+_HALF = "given up while it waits for its table, it leaves the rest half done; an atomic migration"
+_ALONE = "its wait is limited by the rest, and half made it is in the way; a migration of its own"
 _INDEX = "nobody can write meanwhile; use AddIndexConcurrently"
 _STATEMENTS = {
     r"create\s+(unique\s+)?index\s+(?!concurrently)": "nobody can write meanwhile; CONCURRENTLY",
@@ -81,10 +84,18 @@ def complaints(migration: Migration, before: ProjectState) -> list[str]:
             made.add(one.name_lower)
         if _table(one) not in made:
             found += [f"{one.describe()}: {why}" for why in _reasons(one, migration, at)]
-            if not (migration.atomic or isinstance(one, _UNLIMITED)):
-                found.append(f"{one.describe()}: {_WAITS}")
+            if not (migration.atomic or isinstance(one, _REPEATABLE)):
+                found.append(f"{one.describe()}: {_HALF}")
         one.state_forwards(migration.app_label, at.state)
-    return found
+    return [*found, *_accompanied(migration.operations)]
+
+
+def _accompanied(made: Sequence[Operation]) -> list[str]:
+    """Indexes made beside traffic wait as long as it takes only where nothing else waits with them."""
+    concurrent = [one for one in made if is_concurrent(one)]
+    if len(concurrent) == len(made):
+        return []
+    return [f"{one.describe()}: {_ALONE}" for one in concurrent]
 
 
 @dataclass(frozen=True, slots=True)

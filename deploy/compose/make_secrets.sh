@@ -11,6 +11,7 @@ password() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 [ -e database_owner_url ] || printf 'postgres://fks:%s@postgres:5432/fks' "$(cat postgres_password)" > database_owner_url
 [ -e database_url ] || printf 'postgres://fks_app:%s@postgres:5432/fks' "$(password)" > database_url
 [ -e secret_key ] || key > secret_key
+[ -e secret_key_fallbacks ] || : > secret_key_fallbacks
 [ -e credential_keys ] || key > credential_keys
 [ -e grafana_password ] || head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' > grafana_password
 if [ ! -e tls.crt ]; then

@@ -39,6 +39,7 @@ PODS = {
     for one in MANIFESTS
     if one["kind"] in ("Deployment", "Job")
 }
+NAMESPACE = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["namespace"]
 DEPLOYMENTS = {one["metadata"]["name"]: one for one in MANIFESTS if one["kind"] == "Deployment"}
 
 
@@ -90,6 +91,7 @@ def test_what_may_be_opened_besides_fits_the_schema(component: str) -> None:
         kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
         [chosen] = policy["spec"]["podSelector"]["matchExpressions"]
         assert set(chosen["values"]) <= roles
+        assert policy["metadata"]["namespace"] == NAMESPACE
 
 
 @pytest.mark.parametrize("used", [[], COMPONENTS], ids=["alone", "with-components"])
@@ -105,7 +107,10 @@ def test_kustomize_builds_it(tmp_path: Path, used: list[str]) -> None:
     done = subprocess.run(
         ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=True
     )
-    built = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(done.stdout)}
+    objects = list(yaml.safe_load_all(done.stdout))
+    spaces = {one["metadata"].get("namespace") for one in objects if one["kind"] != "Namespace"}
+    assert spaces == {NAMESPACE}
+    built = {(one["kind"], one["metadata"]["name"]) for one in objects}
     assert built == {(one["kind"], one["metadata"]["name"]) for one in MANIFESTS} | {
         ("NetworkPolicy", name) for name in used
     }
@@ -232,6 +237,23 @@ def test_compose_locks_its_containers_down_too() -> None:
             assert service["security_opt"] == ["no-new-privileges:true"], name
     published = {name: s["ports"] for name, s in services.items() if "ports" in s}
     assert published == {"nginx": ["443:8443"], "grafana": ["127.0.0.1:3000:3000"]}
+
+
+def test_every_file_a_program_is_told_to_read_is_there_for_it(tmp_path: Path) -> None:
+    [config] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    named = {key for key in config if key.endswith("_FILE")}
+    assert {"SECRET_KEY_FILE", "SECRET_KEY_FALLBACKS_FILE"} <= named
+    assert {config[name].rpartition("/")[0] for name in named} == {"/run/secrets/fks"}
+
+    compose = yaml.safe_load(COMPOSE)
+    for service in compose["services"].values():
+        if str(service["image"]).startswith("fks"):
+            read = [v for k, v in service["environment"].items() if k.endswith("_FILE")]
+            assert {f"/run/secrets/{name}" for name in service["secrets"]} >= set(read)
+    script = shutil.copy(ROOT / "deploy/compose/make_secrets.sh", tmp_path)
+    subprocess.run(["sh", script], check=True, env=os.environ | {"FKS_HOST": "fks.example"})
+    made = {path.name for path in (tmp_path / "secrets").iterdir()}
+    assert made == {Path(one["file"]).name for one in compose["secrets"].values()}
 
 
 def test_files_that_are_mounted_exist() -> None:

@@ -81,6 +81,26 @@ def test_in_the_end_it_says_what_to_look_for(other: psycopg.Connection[Any]) -> 
     assert lock_timeout() == "0"
 
 
+@pytest.mark.parametrize("attempts", [0, -1])
+def test_no_attempt_at_all_is_refused(attempts: int) -> None:
+    with pytest.raises(CommandError, match="at least 1"):
+        migrate("0002", lock_attempts=attempts)
+
+    assert columns() == ["a"]
+
+
+def test_what_is_not_atomic_does_not_wait_without_limit(other: psycopg.Connection[Any]) -> None:
+    other.rollback()
+    migrate("0003")
+    other.execute("SELECT * FROM held")
+
+    with pytest.raises(CommandError, match=r"0004_not_atomic waited 0.05 s"):
+        migrate("0004", lock_timeout=0.05, lock_attempts=1)
+
+    other.rollback()
+    assert columns() == ["a", "b"]
+
+
 def test_an_index_made_beside_traffic_waits_as_long_as_it_takes(
     other: psycopg.Connection[Any],
 ) -> None:

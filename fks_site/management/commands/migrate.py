@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
+from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import OperationalError, connections
-from django.db.migrations import Migration
+from django.db.migrations import Migration, RunSQL
+from django.db.migrations.operations.base import Operation
 from psycopg.errors import LockNotAvailable
 
 LOCK_TIMEOUT = 2.0
@@ -16,7 +19,19 @@ LOCK_TIMEOUT = 2.0
 ATTEMPTS = 30
 PAUSE = 2.0
 """Seconds between two attempts, in which what queued up goes on."""
+_CONCURRENT = re.compile(
+    r"\s*(create\s+(unique\s+)?|drop\s+)index\s+concurrently\b[^;]*;?\s*", re.IGNORECASE
+)
 _WHO = "SELECT pid, state, xact_start, query FROM pg_stat_activity ORDER BY xact_start"
+
+
+def is_concurrent(operation: Operation) -> bool:
+    """Whether it makes or drops an index beside traffic: that holds nobody up, and given up half made
+    the index is in the way.
+    """
+    if isinstance(operation, RunSQL):
+        return isinstance(operation.sql, str) and bool(_CONCURRENT.fullmatch(operation.sql))
+    return isinstance(operation, AddIndexConcurrently | RemoveIndexConcurrently)
 
 
 class Command(Migrate):
@@ -34,7 +49,9 @@ class Command(Migrate):
         parser.add_argument("--lock-pause", type=float, default=PAUSE, metavar="SECONDS")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Raises CommandError when the table was in use at every attempt."""
+        """Raises CommandError when the table was in use at every attempt, or none is allowed."""
+        if options["lock_attempts"] < 1:
+            raise CommandError("--lock-attempts: at least 1, or nothing is migrated")
         self._at_most = max(options["lock_timeout"], 0.001)
         self._database: str = options["database"]
         for left in range(options["lock_attempts"] - 1, -1, -1):
@@ -57,8 +74,8 @@ class Command(Migrate):
         super().migration_progress_callback(action, migration, fake)
         if migration is not None and action in ("apply_start", "unapply_start"):
             self._at = migration
-            # An index made concurrently holds nobody up, and given up half made it is in the way.
-            self._wait_for_locks(f"{self._at_most * 1000:.0f}" if migration.atomic else "0")
+            endless = all(is_concurrent(one) for one in migration.operations)
+            self._wait_for_locks("0" if endless else f"{self._at_most * 1000:.0f}")
 
     def _wait_for_locks(self, milliseconds: str) -> None:
         with connections[self._database].cursor() as cursor:
