@@ -79,7 +79,18 @@ def _added(model: type[Fill | FundingPayment], amount: str, moment: str) -> Coal
     rows = model._default_manager.filter(
         account=OuterRef("pk"), **{f"{moment}__gte": OuterRef("began")}
     )
-    return _total(rows, F(amount) * _rate())
+    booked = rows.order_by().values("account", "symbol").annotate(booked=Sum(amount))
+    return Coalesce(
+        _Converted(booked.annotate(rate=_mark("last_rate"))), _NOTHING, output_field=_MONEY
+    )
+
+
+class _Converted(Subquery):
+    """What was booked by symbol, added up in the account's currency: one look for the rate per symbol
+    and not per row, and a rate that is not known is 1.
+    """
+
+    template = "(SELECT SUM(booked * COALESCE(rate, 1)) FROM (%(subquery)s) AS by_symbol)"
 
 
 def _gain() -> Coalesce:

@@ -32,8 +32,15 @@ _VENUE = Coalesce(
     KeyTextTransform("exchange", "account__options"), F("account__broker"), output_field=CharField()
 )
 """As ``Account.venue`` has it."""
-_ALERT_PRICE = Cast(KeyTextTransform("price", "signal__alert"), MoneyField())
-"""What the alert named; its numbers were read before they were stored."""
+_ALERT_PRICE = Case(
+    When(
+        role__in=(Order.Role.ENTRY, Order.Role.EXIT),
+        then=Cast(KeyTextTransform("price", "signal__alert"), MoneyField()),
+    ),
+    output_field=MoneyField(),
+)
+"""What the alert named for the order it asked for, not for the stop that guards it; its numbers were
+read before they were stored."""
 _GROUPS = {"Account": F("account__name"), "Venue": _VENUE, "Strategy": F("strategy__slug")}
 
 

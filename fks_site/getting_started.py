@@ -6,6 +6,7 @@ installation that was set up in another way.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -177,16 +178,24 @@ def _set_limits(request: HttpRequest) -> None:
         policy__account=None, policy__strategy="", policy__symbol=""
     )
     known = set(everywhere.values_list("rule", flat=True))
-    waiting = []
+    waiting = {}
     with transaction.atomic():
         for rule, value, mode in usual_limits({}):
             if rule not in known:
                 payload = limit_payload(rule, value, mode=mode)
-                waiting.append(proposals.submit(LIMIT.name, payload, reason=WHY))
-    if any(waiting):
-        rules = ", ".join(str(one) for one in waiting if one)
+                if proposal := proposals.submit(LIMIT.name, payload, reason=WHY):
+                    waiting[rule] = str(proposal)
+    _say_what_holds(request, waiting)
+
+
+def _say_what_holds(request: HttpRequest, waiting: Mapping[str, str]) -> None:
+    if waiting:
+        rules = ", ".join(waiting.values())
         messages.warning(request, f"Another person has to approve this before it holds: {rules}.")
-    else:
+    if left := sorted(_missing_limits() - set(waiting)):
+        text = f"Set by somebody, and not enforced: {', '.join(left)}. Enforce it under Limits; "
+        messages.warning(request, f"{text}until then every entry is refused.")
+    elif not waiting:
         messages.success(request, "Limits are in force; change them under Limits.")
 
 

@@ -182,16 +182,15 @@ class UserAdmin(AuditedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
             return HttpResponseRedirect(back)
         form = ReasonForm(request.POST or None)
         if not form.is_valid():
-            text = (
-                "Be sure who asks for it. Their sessions end, and until they have set up another one "
-                "their password alone opens the door."
-            )
+            text = f"Be sure who asks for it. Their sessions end. {second_factor.after_reset(user)}"
+            if second_factor.is_required():
+                text += " Until then their password alone opens the door."
             question = Question(f"Reset the second factor of {user}?", text, "Reset", back)
             return ask(request, self.admin_site, form, question)
         with transaction.atomic():
             second_factor.reset(user, form.cleaned_data["reason"])
             sign_out.everywhere(user, form.cleaned_data["reason"])
-        messages.success(request, f"{user} sets up another second factor at the next login.")
+        messages.success(request, second_factor.after_reset(user))
         return HttpResponseRedirect(back)
 
     def user_change_password(

@@ -48,6 +48,18 @@ def is_asked(user: User | AnonymousUser) -> bool:
     return User.objects.filter(asked).exists()
 
 
+def is_required() -> bool:
+    """Whether everybody must have one."""
+    return Safeguards.objects.filter(second_factor=True).exists()
+
+
+def after_reset(user: User) -> str:
+    """What a reset means for ``user``, in a sentence."""
+    if is_required():
+        return f"{user} sets up another second factor at the next login."
+    return f"The password of {user} alone opens the door until they set up another second factor."
+
+
 def begin(user: User) -> str:
     """The base32 key to set up; the same one until it is confirmed. Raises ValueError after that."""
     row = SecondFactor.objects.filter(user=user).first()

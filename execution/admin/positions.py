@@ -21,7 +21,7 @@ from brokers.display import EMPTY, moment_column, money, number_column
 from brokers.fields import MoneyField
 from brokers.models import Instrument
 from brokers.types import Environment
-from execution.fee_values import FEE_COLUMNS, Fee, assets, in_words, not_counted
+from execution.fee_values import Fee, assets, in_words, not_counted
 from execution.marks import TOO_OLD
 from execution.models import Fill, FundingPayment, Position
 
@@ -109,7 +109,8 @@ class PositionAdmin(ReadOnlyAdmin):
             account=position.account_id, symbol=position.symbol, fee_value=None
         )
         taken = mine.exclude(fee=0).exclude(fee_currency__in=assets(position.symbol))
-        fees = (Fee(*row) for row in taken.order_by().values_list(*FEE_COLUMNS))
+        sums = taken.order_by().values_list("fee_currency").annotate(Sum("fee"))
+        fees = (Fee(position.symbol, Decimal(0), fee, coin, None) for coin, fee in sums)
         return in_words(not_counted(fees)) or "none"
 
     @display(description="orders")

@@ -74,6 +74,17 @@ def test_without_a_price_it_is_not_counted_and_that_is_said(admin_client: Client
     assert page.count("not counted: 0.01 BNB") == 3  # by account, strategy and symbol
 
 
+def test_a_positions_fees_are_added_up_by_coin(admin_client: Client) -> None:
+    account = AccountFactory.create()
+    for fee, coin in (("0.01", "BNB"), ("0.02", "BNB"), ("3", ""), ("0.6", "USDT")):
+        traded(account, fee, coin)
+
+    position = Position.objects.get()
+    page = admin_client.get(reverse("admin:execution_position_change", args=[position.pk]))
+
+    assert "0.03 BNB, 3 of a coin the venue did not name<" in page.content.decode()
+
+
 @pytest.mark.parametrize(
     ("fee", "coin", "value", "realised", "shown"),
     [

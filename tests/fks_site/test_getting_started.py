@@ -19,6 +19,7 @@ from fks_site import roles
 from risk import limits, proposals
 from risk.check import REQUIRED
 from risk.models import AuditEvent, IPAllowlist, Proposal, RiskLimit, Safeguards
+from risk.types import LimitMode
 from tests.factories import AccountFactory, OrderFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -143,6 +144,22 @@ def test_limits_somebody_set_stay_as_they_are(admin_client: Client) -> None:
     do(admin_client, "limits")
     assert RiskLimit.objects.get(rule="max_order_value").value == 7
     assert RiskLimit.objects.filter(rule="max_position_value", mode="enforce").exists()
+
+
+@pytest.mark.parametrize("two_person", [False, True])
+def test_a_limit_that_only_observes_is_named_and_left(
+    admin_client: Client, two_person: bool
+) -> None:
+    do(admin_client, "account")
+    limits.set_limit("max_order_value", Decimal(7), mode=LimitMode.OBSERVE, reason="try it")
+    Safeguards.objects.create(two_person=two_person)
+
+    page = do(admin_client, "limits")
+
+    assert "Set by somebody, and not enforced: max_order_value." in page
+    assert "Limits are in force" not in page
+    assert ("Another person has to approve" in page) == two_person
+    assert RiskLimit.objects.get(rule="max_order_value").mode == "observe"
 
 
 BUTTONS = {

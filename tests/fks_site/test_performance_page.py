@@ -118,12 +118,13 @@ def test_execution_quality_in_numbers(admin_client: Client, account: Account) ->
 def test_slippage_is_told_against_the_price_the_alert_named(
     admin_client: Client, account: Account
 ) -> None:
-    def filled(side: str, named: str | None, average: int) -> None:
+    def filled(side: str, named: str | None, average: int, role: str = "entry") -> None:
         alert = {"symbol": "BTC/USDT", "action": side} | ({"price": named} if named else {})
         OrderFactory.create(
             account=account,
             signal=SignalFactory.create(alert=alert),
             strategy=strategy,
+            role=role,
             side=side,
             state=OrderState.FILLED,
             reference_price=Decimal(50000),
@@ -134,7 +135,8 @@ def test_slippage_is_told_against_the_price_the_alert_named(
     account.options["exchange"] = "kraken"
     account.save()
     filled("buy", "50000", 50100)  # 20 worse
-    filled("sell", "50000", 50050)  # 10 better
+    filled("sell", "50000", 50050, "exit")  # 10 better
+    filled("sell", "50000", 45000, "stop_loss")  # it guards an entry that named the price
     filled("buy", None, 60000)
     filled("buy", "0", 60000)
     quality = admin_client.get(reverse("admin:performance")).context["quality"]

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -304,6 +305,20 @@ def test_a_security_admin_resets_anothers_second_factor(olivia: User, clock: Any
     assert event.reason == "phone lost, seen on a call"
     assert desk.get(reverse("admin:index")).status_code == 302  # their sessions have ended
     assert address not in client.get(page).content.decode()
+
+
+@pytest.mark.parametrize("is_required", [False, True])
+def test_after_a_reset_it_is_said_what_opens_the_door(olivia: User, is_required: bool) -> None:
+    Safeguards.objects.update_or_create(defaults={"second_factor": is_required})
+    said = StringIO()
+
+    call_command("reset_second_factor", "olivia", "--reason", "lost", stdout=said)
+
+    assert said.getvalue().strip() == (
+        "olivia sets up another second factor at the next login."
+        if is_required
+        else "The password of olivia alone opens the door until they set up another second factor."
+    )
 
 
 def test_nobody_resets_their_own_or_a_superusers(olivia: User, clock: Any) -> None:

@@ -11,7 +11,7 @@ from risk import audit, second_factor
 
 
 class Command(BaseCommand):
-    help = "Forget a user's second factor; at the next login they set up another one."
+    help = "Forget a user's second factor; they set up another one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
@@ -23,4 +23,4 @@ class Command(BaseCommand):
             raise CommandError(f"there is no user {options['username']!r}")
         with audit.acting(audit.Actor("command")):
             second_factor.reset(user, options["reason"])
-        self.stdout.write(f"{user} sets up another second factor at the next login.")
+        self.stdout.write(second_factor.after_reset(user))
