@@ -9,13 +9,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from brokers.dialects.base import Dialect
 from brokers.errors import QueryFailedError
 from brokers.markets import MARKETS, list_name, load_markets
 from brokers.timing import timed
-from brokers.types import AccountConfig
+from brokers.types import AccountConfig, Environment
 from brokers.venue_client import VenueClient, connect
 
 LONGEST_TURN = 10.0
@@ -91,9 +91,13 @@ class ClientPool:
     def close(self) -> None:
         """Close what is idle now, and what is lent when it comes back."""
         self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for idle in list(self._idle.values()):
-            while idle:
-                idle.pop().close()
+            with suppress(IndexError):  # another thread may take the last one
+                while True:
+                    idle.pop().close()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -120,10 +124,10 @@ class ClientPool:
         try:
             yield client
         finally:
+            # in this order: whichever of the two comes last, the closing or this one, closes it
+            idle.append(client)
             if self._is_closed:
-                client.close()
-            else:
-                idle.append(client)
+                self._close_idle()
 
     def _give_markets(self, client: VenueClient, *, refresh: bool = True) -> None:
         facts = self._dialect.market_facts
@@ -139,7 +143,10 @@ class ClientPool:
         if not self._listed_as:
             profile, origins = self._profile, client.gate.origins
             facts = self._dialect.market_facts
-            self._listed_as = list_name(profile.id, profile.market_type, origins, facts)
+            sandbox = self._config.environment is Environment.SANDBOX
+            self._listed_as = list_name(
+                profile.id, profile.market_type, origins, facts, sandbox=sandbox
+            )
         return self._listed_as
 
     def _connect(self, *, private: bool) -> VenueClient:

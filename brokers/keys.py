@@ -59,8 +59,10 @@ def ask(account: Account) -> Permissions:
     """Ask the venue and keep what it tells. Raises BrokerError, which is kept as well."""
     stored = ExchangeCredential.objects.filter(account=account)
     sealed = stored.values_list("sealed", flat=True).first()
+    # read after the key: whoever asks may hold an account from before the key was changed
+    newest = Account.objects.filter(pk=account.pk).first() or account
     try:
-        told = plugin_for(account).check_permissions()
+        told = plugin_for(newest).check_permissions()
     except BrokerError as error:
         found = {"told": str(error)[:LONGEST], "asked_at": timezone.now()}
         stored.filter(sealed=sealed).update(**found)
@@ -79,13 +81,16 @@ def _keep(account: Account, sealed: str, told: Permissions) -> None:
         if row is None:
             return
         before = _rights(row) if row.checked_at else None
-        row.may_trade, row.may_withdraw = told.trade, told.withdraw
+        row.may_trade = told.trade
+        # silence takes nothing back: a key known to withdraw stays refused until the venue says no
+        if told.withdraw is not None or not row.may_withdraw:
+            row.may_withdraw = told.withdraw
         row.ip_restricted, row.told = told.ip_restricted, told.detail[:LONGEST]
         row.asked_at = row.checked_at = now
         if before is not None and before != _rights(row):
             row.change, row.changed_at = _difference(before, _rights(row)), now
         row.save(update_fields=[*VERDICT])
-        Account.objects.filter(pk=account.pk).update(is_key_refused=told.withdraw is True)
+        Account.objects.filter(pk=account.pk).update(is_key_refused=row.may_withdraw is True)
 
 
 VERDICT = (

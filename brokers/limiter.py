@@ -227,12 +227,18 @@ class Limiter:
         self._sleep = sleep
 
     @classmethod
-    def of(cls, exchange: str, limits: Limits, api_key: str, url: str) -> Limiter:
-        """That of an account whose requests go to ``url``: a venue on this machine keeps no limits."""
+    def of(
+        cls, exchange: str, limits: Limits, api_key: str, url: str, *, sandbox: bool = False
+    ) -> Limiter:
+        """That of an account whose requests go to ``url``, or where that is empty to the exchange's
+        own hosts. Each place is counted and left alone by itself: what a rehearsal is told must not
+        hold a live exit. A venue on this machine keeps no limits.
+        """
         parts = urlsplit(url)
+        place = " ".join(filter(None, [exchange, "sandbox" if sandbox else "", parts.netloc]))
         if parts.hostname in LOOPBACK:
-            return cls(f"{exchange} {parts.netloc}", None, "")
-        return cls(exchange, limits, api_key)
+            return cls(place, None, "")
+        return cls(place, limits, api_key)
 
     def wait(self, purpose: Purpose, method: str, path: str) -> int:
         """Wait for a turn; 0 when the request may leave, else the seconds to come back after."""

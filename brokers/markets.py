@@ -38,10 +38,17 @@ Load = Callable[[], SymbolList]
 
 
 def list_name(
-    exchange: str, market_type: str, origins: Iterable[str], facts: frozenset[str] | None
+    exchange: str,
+    market_type: str,
+    origins: Iterable[str],
+    facts: frozenset[str] | None,
+    *,
+    sandbox: bool,
 ) -> str:
-    """What a list is shared under: one of another library or with other facts is another list."""
-    parts = [version("ccxt"), *sorted(origins), "facts", *sorted(facts or ())]
+    """What a list is shared under: one of another library or with other facts is another list, and so
+    is a sandbox's, which some exchanges serve from their real host."""
+    place = "sandbox" if sandbox else "exchange"
+    parts = [version("ccxt"), place, *sorted(origins), "facts", *sorted(facts or ())]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return f"{exchange}:{market_type}:{digest}"
 
@@ -93,6 +100,7 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     source: SymbolList | None = None
     loaded_at: float = 0.0
+    last_attempt: float = 0.0
     next_attempt: float = 0.0
 
 
@@ -128,9 +136,11 @@ class MarketCache:
             client.ccxt.set_markets_from_exchange(source)
 
     def doubt(self, name: str) -> None:
-        """A symbol is not on the list: the next question refreshes it, unless it is of this minute."""
+        """A symbol is not on the list: the next question refreshes it, unless it is of this minute or
+        the exchange was asked in vain within it."""
         slot = self._slot(name)
-        slot.next_attempt = min(slot.next_attempt, slot.loaded_at + PAUSE)
+        rested = max(slot.loaded_at, slot.last_attempt) + PAUSE
+        slot.next_attempt = min(slot.next_attempt, rested)
 
     def _slot(self, name: str) -> _Slot:
         with self._lock:
@@ -150,7 +160,8 @@ class MarketCache:
         try:
             if newer := self._taken(slot, name):
                 return newer
-            slot.next_attempt = self._clock() + PAUSE
+            slot.last_attempt = self._clock()
+            slot.next_attempt = slot.last_attempt + PAUSE
             if self._shared is not None and not self._shared.may_refresh(name):
                 return current
             return self._store(slot, name, load)

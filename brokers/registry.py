@@ -115,7 +115,9 @@ class PluginRegistry:
             wait(asked.values(), timeout=within)
         for name, answer in asked.items():
             late = Health(False, f"no answer within {within:g} s")
-            found[name] = answer.result() if answer.done() else late
+            # done as well: one that no thread had taken up and was called off
+            is_told = answer.done() and not answer.cancelled()
+            found[name] = answer.result() if is_told else late
         return found
 
 

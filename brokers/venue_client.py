@@ -29,7 +29,7 @@ from brokers.types import AccountConfig, Environment
 TIMEOUT_MS = 10_000
 """For connecting, and for each wait on the socket; less if the account gives up sooner."""
 
-SANDBOX_HEADERS = ("x-simulated-trading", "paptrading")
+SANDBOX_HEADER = "x-simulated-trading"
 """What marks a request as a rehearsal where the live host also serves the sandbox."""
 
 ErrorReader = Callable[[str], VenueError | None]
@@ -170,7 +170,8 @@ def connect(
     client.session.max_redirects = 0
     origins = aim(client, profile, config)
     key, base_url = credentials.get("api_key", ""), str(config.options.get("base_url", ""))
-    limiter = Limiter.of(profile.id, profile.limits, key, base_url)
+    sandbox = config.environment is Environment.SANDBOX
+    limiter = Limiter.of(profile.id, profile.limits, key, base_url, sandbox=sandbox)
     client.gate = Gate(profile, origins, tuple(credentials.values()), limiter)
     return VenueClient(profile, client, client.gate, read_error)
 
@@ -271,7 +272,7 @@ def aim(client: Any, profile: ExchangeProfile, config: AccountConfig) -> frozens
     elif config.environment is Environment.SANDBOX:
         _enter_sandbox(client, profile)
         by_header = profile.sandbox is Sandbox.HEADER
-        if by_header and not set(SANDBOX_HEADERS) & {name.lower() for name in client.headers}:
+        if by_header and SANDBOX_HEADER not in {name.lower() for name in client.headers}:
             raise ConfigurationError(f"{profile.label} set no header in sandbox mode")
         if not by_header and live & _origins(client):
             raise ConfigurationError(f"{profile.label} stayed on its real host in sandbox mode")

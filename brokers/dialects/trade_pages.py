@@ -3,7 +3,9 @@
 A window of time is asked for, and one that comes back full is halved: that holds whichever end an
 exchange begins at. Its row in the matrix says under ``trade_pages`` how many trades an answer holds
 (``size``), how long a window may be (``days``), whether the answer is about every market
-(``every_market``), and how the end of a window is named where ccxt does not know it (``until``).
+(``every_market``), how the end of a window is named where ccxt does not know it (``until``), and
+whether windows are counted in ``whole_seconds``: then each begins and ends on one, for ccxt and the
+exchange would not cut a second at the same place. All others count milliseconds.
 """
 
 from __future__ import annotations
@@ -18,14 +20,12 @@ from brokers.venue_client import VenueClient
 
 Trade = Mapping[str, Any]
 
-NARROWEST = 2000
-"""Milliseconds; some exchanges count windows in seconds."""
 MOST_QUESTIONS = 100
 QUESTION = "fetch_my_trades"
 
 
 def since(client: VenueClient, symbol: str, began: datetime) -> list[Trade]:
-    """The account's trades in ``symbol`` at or after ``began``, possibly some twice.
+    """The account's trades in ``symbol`` at or after ``began``, possibly some twice or a second older.
 
     Raises QueryFailedError, also where not all of them can be had.
     """
@@ -44,8 +44,10 @@ class _Windows:
         self._symbol = None if self._pages.get("every_market") else symbol
         self._now = _milliseconds(datetime.now(UTC))
         self._left = MOST_QUESTIONS
+        self._unit = 1000 if self._pages.get("whole_seconds") else 1
 
     def all(self, start: int) -> Iterator[Trade]:
+        start = self._whole(start)
         days = self._pages.get("days")
         span = int(timedelta(days=days).total_seconds() * 1000) if days else None
         while span and self._now - start > span:
@@ -59,11 +61,15 @@ class _Windows:
             yield from found
             return
         stop = self._now if end is None else end
-        if stop - start < NARROWEST:
+        if stop - start < 2 * self._unit:
             raise QueryFailedError(f"{self._client.profile.label} does not show all trades")
-        middle = (start + stop) // 2
+        middle = self._whole((start + stop) // 2)
         yield from self._window(start, middle)
         yield from self._window(middle, end)
+
+    def _whole(self, moment: int) -> int:
+        """The last moment the exchange can be asked about that is not after this one."""
+        return moment - moment % self._unit
 
     def _asked(self, start: int, end: int | None) -> list[Trade]:
         if not self._left:

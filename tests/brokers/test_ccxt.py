@@ -12,7 +12,7 @@ import pytest
 
 from brokers import venue_client
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
-from brokers.exchanges import PROFILES
+from brokers.exchanges import PROFILES, ExchangeProfile, Sandbox
 from brokers.plugins.ccxt import DIALECTS, CcxtPlugin
 from brokers.transport import origin
 from brokers.types import (
@@ -26,6 +26,7 @@ from brokers.types import (
     VenueStatus,
 )
 from tests.brokers.contract import KEYS, SYMBOL, ccxt_plugin, limit, order, ref
+from tests.brokers.test_wire import secret_of
 from tests.venues.client import RunningVenue
 from tests.venues.faults import Action, Endpoint, Fault
 
@@ -116,6 +117,20 @@ def test_the_binance_sandbox_is_the_testnet_and_knows_no_live_host() -> None:
     assert "https://testnet.binance.vision" in client.gate.origins
     assert not [origin for origin in client.gate.origins if "api.binance.com" in origin]
     assert not client.serves("sapi")
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.label)
+def test_the_matrix_promises_a_sandbox_where_an_account_can_enter_one(
+    profile: ExchangeProfile,
+) -> None:
+    where = {"exchange": profile.id, "market_type": profile.market_type}
+    secrets = dict.fromkeys(profile.keys, "0x" + "1" * 40) | {"api_secret": secret_of(profile)}
+    account = AccountConfig("1", "t", Environment.SANDBOX, where, secrets)
+    if profile.sandbox is Sandbox.NONE:
+        with pytest.raises(ConfigurationError, match="no sandbox"):
+            CcxtPlugin().init(account)
+    else:
+        CcxtPlugin().init(account)
 
 
 def test_a_sandbox_that_does_not_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
@@ -68,4 +70,21 @@ def test_one_that_is_lent_while_the_pool_closes_is_closed_when_it_comes_back(
     with plugin._pool.public(markets=False) as lent:
         plugin._pool.close()
         assert lent not in closed
+    assert closed == made
+
+
+def test_one_that_comes_back_just_as_the_pool_closes_is_closed(
+    plugin: CcxtPlugin, made: list[VenueClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[VenueClient] = []
+    monkeypatch.setattr(VenueClient, "close", lambda client: closed.append(client))
+
+    class Overtaken(deque[VenueClient]):
+        def append(self, client: VenueClient) -> None:
+            plugin._pool.close()
+            super().append(client)
+
+    plugin._pool._idle[os.getpid(), False] = Overtaken()
+    with plugin._pool.public(markets=False):
+        pass
     assert closed == made

@@ -18,9 +18,11 @@ from brokers.errors import HeldBackError
 from brokers.exchanges import BINANCE_SPOT, PROFILES, ExchangeProfile
 from brokers.limiter import CAUTIOUS, Buckets, Limiter, Limits, Purpose, Rate
 from brokers.patience import seconds_asked
+from brokers.plugins.alpaca import AlpacaPlugin
+from brokers.plugins.ccxt import CcxtPlugin
 from brokers.transport import Gate, ThrottledError
-from brokers.types import Outcome
-from tests.brokers.contract import SYMBOL, ccxt_plugin, order
+from brokers.types import AccountConfig, Environment, Outcome
+from tests.brokers.contract import ALPACA_KEY, ALPACA_SECRET, SYMBOL, ccxt_plugin, order
 from tests.venues.client import RunningVenue
 from tests.venues.faults import Action, Fault, When
 
@@ -202,6 +204,59 @@ def test_a_venue_on_this_machine_waits_for_numbers_only(shared: redis.Redis) -> 
     asked.told_to_wait(429, 30)
     assert 1 < Limiter.of("binance", SLOW, "other", url).wait(Purpose.ORDER, "POST", "/x") <= 30
     assert Limiter.of("binance", SLOW, "k", f"{url}0").wait(Purpose.ORDER, "POST", "/x") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "sandbox"),
+    [("", True), ("https://proxy.example", False), ("https://proxy.example", True)],
+)
+def test_what_a_rehearsal_is_told_holds_no_live_account(url: str, sandbox: bool) -> None:
+    exchange = uuid.uuid4().hex
+    live = Limiter.of(exchange, SLOW, "k", "")
+    rehearsal = Limiter.of(exchange, SLOW, "k", url, sandbox=sandbox)
+    rehearsal.told_to_wait(418, 600)
+    assert rehearsal.wait(Purpose.ORDER, "POST", "/x") > 0
+    assert live.wait(Purpose.ORDER, "POST", "/x") == 0
+    live.told_to_wait(429, 60)
+    assert 1 < Limiter.of(exchange, SLOW, "other", "").wait(Purpose.READ, "GET", "/x") <= 60
+
+
+def test_a_ccxt_account_is_counted_where_it_goes() -> None:
+    names = {
+        environment: _limited_as(environment, exchange="binance") for environment in Environment
+    }
+    assert names == {
+        Environment.DRY_RUN: "binance",
+        Environment.SANDBOX: "binance sandbox",
+        Environment.LIVE: "binance",
+    }
+    proxy = "https://proxy.example"
+    assert _limited_as(Environment.LIVE, exchange="binance", base_url=proxy) == (
+        "binance proxy.example"
+    )
+    assert _limited_as(Environment.SANDBOX, exchange="okx") == "okx sandbox"
+
+
+def _limited_as(environment: Environment, **options: object) -> str:
+    plugin = CcxtPlugin()
+    secrets = dict.fromkeys(("api_key", "api_secret", "api_passphrase"), "k")
+    plugin.init(AccountConfig("1", "t", environment, options, secrets))
+    limiter = plugin._pool._connect(private=True).gate._limiter
+    assert limiter is not None
+    return limiter._exchange
+
+
+def test_a_broker_s_practice_host_is_another_place() -> None:
+    keys = {"api_key": ALPACA_KEY, "api_secret": ALPACA_SECRET}
+    names = set()
+    for environment in (Environment.SANDBOX, Environment.LIVE):
+        plugin = AlpacaPlugin()
+        plugin.init(AccountConfig("1", "a", environment, {}, keys))
+        limiter = plugin._http._limiter
+        assert limiter is not None
+        names.add(limiter._exchange)
+        plugin.close()
+    assert names == {"alpaca paper-api.alpaca.markets", "alpaca api.alpaca.markets"}
 
 
 def test_a_hold_outlasts_valkey(shared: redis.Redis) -> None:

@@ -17,8 +17,9 @@ from django.conf import settings
 from brokers import client_pool
 from brokers.errors import QueryFailedError
 from brokers.markets import FRESH, PAUSE, USABLE, MarketCache, SharedLists, list_name
-from brokers.plugins.ccxt import DIALECTS
+from brokers.plugins.ccxt import DIALECTS, CcxtPlugin
 from brokers.symbol_lists import SymbolList
+from brokers.types import AccountConfig, Environment
 from brokers.venue_client import VenueClient
 from tests.brokers.contract import CCXT_VENUES, SYMBOLS, ccxt_plugin
 from tests.venues.client import RunningVenue
@@ -235,16 +236,49 @@ def test_a_symbol_that_is_not_listed_renews_the_list_once_a_minute(
     assert host.seen(cache, exchange) == 2
 
 
-def test_lists_of_other_hosts_libraries_and_facts_are_other_lists() -> None:
+def test_a_doubt_does_not_ask_an_exchange_that_failed_within_the_minute(
+    host: Host, clock: Clock, exchange: Exchange
+) -> None:
+    cache = host.process()
+    host.seen(cache, exchange)
+    clock.now += PAUSE
+    exchange.down = True
+    cache.doubt(host.name)
+    assert (host.seen(cache, exchange), exchange.loads) == (1, 2)
+    for _ in range(3):
+        cache.doubt(host.name)
+        host.valkey.delete(f"fks:markets:{host.name}:refresh")
+        assert (host.seen(cache, exchange), exchange.loads) == (1, 2)
+    clock.now += PAUSE
+    assert (host.seen(cache, exchange), exchange.loads) == (1, 3)
+
+
+def test_lists_of_other_hosts_libraries_facts_and_sandboxes_are_other_lists() -> None:
     some = frozenset({"a"})
     names = {
-        list_name("okx", "spot", ["https://a"], some),
-        list_name("okx", "swap", ["https://a"], some),
-        list_name("okx", "spot", ["https://b"], some),
-        list_name("okx", "spot", ["https://a"], None),
+        list_name("okx", "spot", ["https://a"], some, sandbox=False),
+        list_name("okx", "spot", ["https://a"], some, sandbox=True),
+        list_name("okx", "swap", ["https://a"], some, sandbox=False),
+        list_name("okx", "spot", ["https://b"], some, sandbox=False),
+        list_name("okx", "spot", ["https://a"], None, sandbox=False),
     }
-    assert len(names) == 4
-    assert list_name("okx", "spot", ["b", "a"], some) == list_name("okx", "spot", ["a", "b"], some)
+    assert len(names) == 5
+    one, same = (
+        list_name("okx", "spot", hosts, some, sandbox=True) for hosts in (["b", "a"], ["a", "b"])
+    )
+    assert one == same
+
+
+def test_a_sandbox_on_the_real_host_has_a_list_of_its_own() -> None:
+    secrets = dict.fromkeys(("api_key", "api_secret", "api_passphrase"), "k")
+    names, origins = set(), set()
+    for environment in Environment:
+        plugin = CcxtPlugin()
+        plugin.init(AccountConfig("1", "t", environment, {"exchange": "okx"}, secrets))
+        client = plugin._pool._connect(private=False)
+        names.add(plugin._pool._list_name(client))
+        origins.add(client.gate.origins)
+    assert (len(names), len(origins)) == (2, 1)
 
 
 # --- what a list holds ----------------------------------------------------------------------------

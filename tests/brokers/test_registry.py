@@ -119,6 +119,25 @@ def test_a_venue_that_hangs_holds_nobody(
 
 
 @pytest.mark.django_db
+def test_whoever_is_not_asked_in_time_counts_as_late(
+    scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = [scripted(), scripted()]
+    go_on = threading.Event()
+
+    def asked(_: ScriptedPlugin) -> Health:
+        go_on.wait(30)
+        return Health(True, "fine")
+
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(ScriptedPlugin, "health_check", asked)
+    found = registry().health_check_all(within=0.1)
+    go_on.set()
+    late = Health(False, "no answer within 0.1 s")
+    assert found == {account.name: late for account in accounts}
+
+
+@pytest.mark.django_db
 def test_a_plugin_that_stumbles_tells_no_secret(
     scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:

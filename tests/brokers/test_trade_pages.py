@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -53,8 +53,13 @@ class Venue:
         stop = milliseconds(NOW) if end is None else int(end)
         assert stop - start <= pages.get("days", 1000) * DAY, "the window is too long"
         self.asked.append((start, end))
-        here = sorted(t for t in self.trades if start <= t[0] <= stop and symbol in (None, t[2]))
+        begin = start
+        if pages.get("whole_seconds"):
+            begin, stop = start // 1000 * 1000, stop if end is None else stop // 1000 * 1000
+        here = sorted(t for t in self.trades if begin <= t[0] <= stop and symbol in (None, t[2]))
         page = here[-size:] if self.newest_first else here[:size]
+        # ccxt leaves out what is older than it asked for
+        page = [one for one in page if one[0] >= start]
         return [{"timestamp": at, "id": name, "symbol": of} for at, name, of in page]
 
 
@@ -64,6 +69,7 @@ def found(venue: Venue, since: datetime) -> set[str]:
 
 
 KUCOIN, FUTURES = PROFILES["kucoin", "spot"], PROFILES["krakenfutures", "swap"]
+GATE = PROFILES["gate", "spot"]
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -82,6 +88,34 @@ def test_every_trade_is_found_whichever_end_a_page_begins_at(
     trades += [(last - at * 7000, f"O{at}", "ETH/USDT") for at in range(others)]
     wanted = {name for at, name, of in trades if of == SYMBOL and at >= milliseconds(since)}
     assert found(Venue(profile, trades, newest_first), since) == wanted
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@settings(max_examples=30, deadline=None)
+@given(
+    quarters=st.lists(st.integers(0, 2500), max_size=40, unique=True),
+    began=st.integers(590_000, 610_000),
+)
+def test_nothing_is_lost_at_the_joints_of_an_exchange_that_counts_seconds(
+    newest_first: bool, quarters: list[int], began: int
+) -> None:
+    """Four trades a second and twelve to a page: windows are halved down to seconds."""
+    small = replace(GATE, trade_pages=GATE.trade_pages | {"size": 12})
+    last = milliseconds(NOW) - 137
+    trades = [(last - n * 250, f"T{n}", SYMBOL) for n in quarters]
+    since = NOW - timedelta(milliseconds=137 + began)
+    wanted = {name for at, name, _ in trades if at >= milliseconds(since)}
+    assert found(Venue(small, trades, newest_first), since) >= wanted
+
+
+def test_where_milliseconds_count_a_busy_second_is_taken_apart() -> None:
+    last = milliseconds(NOW) - 500
+    trades = [(last - n, f"T{n}", SYMBOL) for n in range(400)]
+    since = NOW - timedelta(seconds=2)
+    assert found(Venue(KUCOIN, trades), since) == {name for _, name, _ in trades}
+    crowded = Venue(GATE, [(last - n // 4, f"T{n}", SYMBOL) for n in range(1500)])
+    with pytest.raises(QueryFailedError, match="does not show all trades"):
+        found(crowded, since)
 
 
 def test_where_one_answer_holds_all_one_question_is_asked() -> None:

@@ -11,7 +11,8 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from brokers import accounts
+from brokers import accounts, sessions
+from brokers.base import ExecutionPlugin
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.keys import refuse_going_live, state_of
 from brokers.models import Account, ExchangeCredential
@@ -190,6 +191,36 @@ def test_an_answer_about_a_key_that_was_replaced_meanwhile_counts_for_nothing(
     monkeypatch.setattr(Script, "refuse_when_failing", replaced)
     keys.ask(account)
     assert (stored(account).asked_at, Account.objects.get().is_key_refused) == (None, False)
+
+
+def test_a_key_once_known_to_withdraw_stays_refused_while_the_venue_is_silent(
+    account: Account,
+) -> None:
+    for told, refused in ((True, True), (None, True), (False, False), (None, False)):
+        script_of(account).permissions = replace(GOOD, withdraw=told)
+        keys.ask(account)
+        assert Account.objects.get().is_key_refused is refused
+        assert (stored(account).may_withdraw is True) is refused
+    assert stored(account).may_withdraw is None
+
+
+def test_an_account_read_before_its_key_was_changed_is_asked_about_with_the_new_one(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    keys.ask(account)
+    before = Account.objects.get()
+    accounts.set_credentials(Account.objects.get(), KEYS)
+    make = sessions.plugin_for
+
+    def noted(account: Account) -> ExecutionPlugin:
+        asked.append(account.version)
+        return make(account)
+
+    monkeypatch.setattr("brokers.keys.plugin_for", noted)
+    keys.ask(before)
+    assert asked == [before.version + 1]
+    assert stored(account).checked_at is not None
 
 
 def test_a_comparison_with_the_old_key_does_not_let_the_new_one_trade(

@@ -112,8 +112,9 @@ class Mt5Driver(Driver):
     def check(self, request: OrderRequest, *, thorough: bool) -> None:
         terminal = self._terminal.ask("terminal_info")
         account = self._terminal.ask("account_info")
+        if not terminal.connected:
+            raise QueryFailedError("the terminal is not connected to its server")
         lacking = {
-            "the terminal is not connected to its server": not terminal.connected,
             "algorithmic trading is switched off in the terminal": not terminal.trade_allowed,
             "trading through the package is switched off in the terminal": terminal.tradeapi_disabled,
             "this account may not trade": not account.trade_allowed,
@@ -140,7 +141,8 @@ class Mt5Driver(Driver):
             before = request.send_before
             answer, last_error = self._terminal.request("order_send", fields, before)
         except BrokerError as error:
-            again = 1 if isinstance(error, ExpiredError) else None
+            # nothing has left; a terminal that comes back takes the order
+            again = 1 if isinstance(error, (ExpiredError, QueryFailedError)) else None
             return ExecutionResult(
                 Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
             )
@@ -278,8 +280,13 @@ class Mt5Driver(Driver):
         return {**fields, **identity, **place}
 
     def _checked(self, fields: Mapping[str, Any]) -> tuple[Outcome, str]:
-        """What order_check says; nothing has been sent, whatever it says."""
+        """What order_check says; nothing has been sent, whatever it says.
+
+        Raises QueryFailedError where the terminal is not to be reached.
+        """
         answer, error = self._terminal.request("order_check", fields)
+        if answer is None and error[0] in terms.CUT_OFF:
+            raise QueryFailedError(f"MetaTrader's order_check: {error[1]} ({error[0]})")
         if answer is None:
             return Outcome.NOT_SENT, f"{error[1]} ({error[0]})"
         said = f"{answer.comment} ({answer.retcode})"

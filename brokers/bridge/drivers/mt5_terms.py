@@ -22,6 +22,8 @@ REJECTED = frozenset(
 """The server says it did nothing. Codes on neither list leave the order's fate open."""
 NOT_SENT = frozenset({-2, -6, -7, -8, -10003, -10004})
 """Errors of the package itself that come before the terminal hears of the request."""
+CUT_OFF = frozenset(range(-10005, -10000))
+"""Errors of the pipe to the terminal: it is not there, or does not answer."""
 PASSED = 0
 """order_check's word for a request it would take."""
 FOK, IOC, RETURN = 0, 1, 2
