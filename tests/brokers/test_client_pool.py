@@ -84,7 +84,8 @@ def test_one_that_comes_back_just_as_the_pool_closes_is_closed(
             plugin._pool.close()
             super().append(client)
 
-    plugin._pool._idle[os.getpid(), False] = Overtaken()
+    idle = plugin._pool._idle
+    idle[os.getpid(), False] = Overtaken(idle[os.getpid(), False])
     with plugin._pool.public(markets=False):
         pass
     assert closed == made

@@ -272,8 +272,8 @@ def test_an_order_waits_for_a_terminal_that_comes_back(
         else:
             cut.setattr(mt5_rig.terminal, question, silent)
         result = mt5_rig.plugin.execute_order(request)
-    again = (Outcome.NOT_SENT, "VENUE_UNREACHABLE", 1)
-    assert (result.outcome, result.code, result.retry_after) == again
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after in {1, 2}  # told by the driver, or by the plugin of what was refused
     assert mt5_rig.terminal.sent == []
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
 
