@@ -22,8 +22,9 @@ from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.transport import Gate, ThrottledError
 from brokers.types import AccountConfig, Environment, Outcome
-from tests.brokers.contract import ALPACA_KEY, ALPACA_SECRET, SYMBOL, ccxt_plugin, order
+from tests.brokers.contract import SYMBOL, ccxt_plugin, order
 from tests.venues.client import RunningVenue
+from tests.venues.credentials import ALPACA_KEY, ALPACA_SECRET
 from tests.venues.faults import Action, Fault, When
 
 TEN = Rate(10, 1000)
