@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +13,12 @@ from brokers.errors import BrokerError, ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 from brokers.types import AccountConfig, Environment
+
+AIM = frozenset({"environment", "options"})
+"""The columns that say where an account trades."""
+
+objections: list[Callable[[Account], str]] = []
+"""Why an account cannot go to another environment now, or nothing; higher floors add theirs."""
 
 QUOTE_BY_EXCHANGE = {
     "kraken": "USD",
@@ -70,6 +76,25 @@ def set_credentials(account: Account, credentials: Mapping[str, str]) -> None:
         account.version += 1
         account.reconciled_at, account.is_key_refused = None, False
         account.save(update_fields=["version", "reconciled_at", "is_key_refused"])
+
+
+def refuse_other_environment(account: Account) -> None:
+    """Raise ConfigurationError while something of ``account`` is under way where it trades now."""
+    for objection in objections:
+        if said := objection(account):
+            raise ConfigurationError(f"{account}: {said}")
+
+
+def forget_comparison(account: Account, changed: Collection[str]) -> list[str]:
+    """Whoever changes ``environment`` or ``options`` may trade elsewhere: what is known of the account
+    and of its key counts no more. The columns of ``account`` to be saved; the caller saves them, in
+    one transaction with this.
+    """
+    if not AIM & set(changed):
+        return []
+    ExchangeCredential.objects.filter(account=account).update(asked_at=None, checked_at=None)
+    account.reconciled_at = None
+    return ["reconciled_at"]
 
 
 def check(

@@ -52,6 +52,8 @@ class QueryFailedError(BrokerError):
     """A question got no trustworthy answer: the truth is *not known*, never "flat" or "absent"."""
 
     code = "VENUE_UNREACHABLE"
+    is_answer = False
+    """Whether the venue works, and refused this one question in its own words."""
 
 
 class HeldBackError(QueryFailedError):

@@ -21,7 +21,7 @@ from brokers.errors import (
 )
 from brokers.exchanges import ExchangeProfile, Sandbox
 from brokers.limiter import Limiter
-from brokers.outcome import Seen, VenueError
+from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
 from brokers.timing import LOOPBACK, timed
 from brokers.transport import Attempt, Gate, ThrottledError, origin
 from brokers.types import AccountConfig, Environment
@@ -39,9 +39,11 @@ Market = Mapping[str, Any]
 class VenueRefusedError(QueryFailedError):
     """The venue answered a question with an error in its own words."""
 
-    def __init__(self, error: VenueError, *, code: str | None = None) -> None:
+    def __init__(
+        self, error: VenueError, *, code: str | None = None, is_answer: bool = False
+    ) -> None:
         super().__init__(f"the venue answered {error}", code=code)
-        self.error = error
+        self.error, self.is_answer = error, is_answer
 
 
 class VenueClient:
@@ -146,10 +148,18 @@ class VenueClient:
             where = f"HTTP {self.gate.status}" if self.gate.status else "no answer"
             name = type(error).__name__
             return QueryFailedError(f"{self.profile.label}: {where} ({name})")
-        refused = said.has(self.profile.credentials)
+        refused, works = said.has(self.profile.credentials), self._works(said)
         codes = tuple(self.gate.scrub(code) for code in said.codes)
         said = VenueError(codes, self.gate.scrub(said.message))
-        return VenueRefusedError(said, code="CREDENTIALS_REFUSED" if refused else None)
+        code = "CREDENTIALS_REFUSED" if refused else None
+        return VenueRefusedError(said, code=code, is_answer=works)
+
+    def _works(self, said: VenueError) -> bool:
+        """Whether what the venue said is about the question, and not about the venue, our key, our
+        clock or how often we ask."""
+        status, profile = self.gate.status or 0, self.profile
+        other = profile.credentials | profile.throttled | profile.clock | profile.ambiguous
+        return status < 500 and status not in THROTTLE_STATUSES and not said.has(other)
 
 
 def connect(

@@ -91,6 +91,7 @@ class RefusedError(QueryFailedError):
         code = CredentialError.code if reply.status in (401, 403) else None
         super().__init__(f"{label}: HTTP {reply.status} {said}".rstrip(), code=code)
         self.reply = reply
+        self.is_answer = code is None
 
 
 class _TooMuchError(Exception):

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from brokers.models import Account
-from execution import flatten, halting
+from execution import flatten, halting, watched_stops
 from execution.models import Alarm, Order, Protection
 from execution.states import OrderState
 from risk import audit, notices, sealing
@@ -134,12 +135,19 @@ def _needs_operator() -> Iterable[Seen]:
 
 
 def _naked() -> Iterable[Seen]:
-    plans = Protection.objects.filter(
-        is_active=True, naked_since__lt=timezone.now() - NAKED_FOR
-    ).select_related("account")
+    """A watched stop without a price counts at once: nobody has to have aligned the plan before."""
+    now = timezone.now()
+    naked = Q(naked_since__lt=now - NAKED_FOR)
+    unseen = Q(
+        naked_since=None, stop_price__isnull=False, watched_at__lt=now - watched_stops.STALE_AFTER
+    )
+    plans = Protection.objects.filter(naked | unseen, is_active=True).select_related("account")
     for plan in plans:
-        key = f"{plan.pk} since {plan.naked_since}"  # naked again is another alarm
-        yield Seen(Kind.NAKED_POSITION, key, plan.detail, plan.account, plan.symbol)
+        key = (
+            f"{plan.pk} since {plan.naked_since or plan.watched_at}"  # naked again is another alarm
+        )
+        detail = plan.detail if plan.naked_since else watched_stops.unseen(plan)
+        yield Seen(Kind.NAKED_POSITION, key, detail, plan.account, plan.symbol)
 
 
 def _not_flat() -> Iterable[Seen]:

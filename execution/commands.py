@@ -245,6 +245,7 @@ def compare(accounts: Iterable[Account]) -> bool:
     taken = True
     for account in accounts:
         audit.record("account.compare_asked", f"account {account}")
+        # A queue that hangs holds up the answer once, not once for each account.
         taken = taken and _wake(tasks.reconcile_account, account.pk)
     return taken
 

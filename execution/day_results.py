@@ -6,10 +6,11 @@ to one number.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfoNotFoundError
 
 from django.db.models import (
     Case,
@@ -18,7 +19,6 @@ from django.db.models import (
     Exists,
     ExpressionWrapper,
     F,
-    Func,
     OuterRef,
     Q,
     QuerySet,
@@ -27,13 +27,17 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Coalesce
 
 from brokers.fields import MoneyField
 from brokers.models import Account, Instrument
 from brokers.types import Environment
+from execution import days
 from execution.marks import TOO_OLD
 from execution.models import AccountDay, Fill, FundingPayment, Position
+
+Clock = tuple[str, time]
+"""An account's zone and the hour at which its day starts."""
 
 _MONEY: MoneyField[Any, Any] = MoneyField()
 _NOTHING = Value(Decimal(0), output_field=_MONEY)
@@ -42,13 +46,22 @@ _NOTHING = Value(Decimal(0), output_field=_MONEY)
 def with_day(accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
     """Accounts with the figures of their own day: ``began``, what it ``realised`` with its funding, and
     what open positions have gained since the day was first looked at, ``changed``. The amounts are in
-    the account's currency. ``changed`` is ``None`` while the price of an open position is not known.
+    the account's currency. ``changed`` is ``None`` while the price of an open position is not known,
+    or when the day began: a zone nobody knows. One query more, for the clocks of all accounts.
     """
+    clocks = Account.objects.order_by().values_list("day_zone", "day_starts").distinct()
+    return _by(clocks, accounts, now)
+
+
+def _by(clocks: Iterable[Clock], accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
     realised = _added(Fill, "realised_pnl", "recorded_at") + _added(FundingPayment, "amount", "at")
-    return accounts.annotate(began=_began(now)).annotate(
+    began, day = _days_of(set(clocks), now)
+    return accounts.annotate(began=began, day=day).annotate(
         realised=ExpressionWrapper(realised, output_field=_MONEY),
         changed=Case(
-            When(_unpriced(now), then=None), default=_gain() - _opening(), output_field=_MONEY
+            When(Q(began=None) | _unpriced(now), then=None),
+            default=_gain() - _opening(),
+            output_field=_MONEY,
         ),
     )
 
@@ -62,17 +75,26 @@ def result(row: Any) -> Decimal:
 def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
     """What each account's day has come to, by account id and in its currency. One query."""
     asked = Account.objects.filter(pk__in=[account.pk for account in accounts])
-    return {row.pk: result(row) for row in with_day(asked, now)}
+    clocks = [(account.day_zone, account.day_starts) for account in accounts]
+    return {row.pk: result(row) for row in _by(clocks, asked, now)}
 
 
-def _began(now: datetime) -> Func:
-    """When the account's day began, by its zone and starting hour."""
-    starts = F("day_starts")
-    local = Func(F("day_zone"), Value(now, DateTimeField()), function="TIMEZONE")
-    shifted = Func(local, starts, template="(%(expressions)s)", arg_joiner=" - ")
-    midnight = Func(Value("day"), shifted, function="DATE_TRUNC")
-    began = Func(midnight, starts, template="(%(expressions)s)", arg_joiner=" + ")
-    return Func(F("day_zone"), began, function="TIMEZONE", output_field=DateTimeField())
+def _days_of(clocks: Collection[Clock], now: datetime) -> tuple[Case, Case]:
+    """When each account's day began and its date, by its zone and starting hour.
+
+    Not worked out by PostgreSQL: its zones are others than Python's, and one name it does not know
+    would end the query for all accounts.
+    """
+    began, dates = [], []
+    for zone, starts in clocks:
+        try:
+            day, since = days.day_by(zone, starts, now)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            continue
+        mine = Q(day_zone=zone, day_starts=starts)
+        began.append(When(mine, then=Value(since, DateTimeField())))
+        dates.append(When(mine, then=Value(day, DateField())))
+    return Case(*began, output_field=DateTimeField()), Case(*dates, output_field=DateField())
 
 
 def _added(model: type[Fill | FundingPayment], amount: str, moment: str) -> Coalesce:
@@ -101,10 +123,7 @@ def _gain() -> Coalesce:
 
 def _opening() -> Subquery | Coalesce:
     """What they had gained when the day was first looked at; until then the day changed nothing."""
-    local = Func(OuterRef("day_zone"), OuterRef("began"), function="TIMEZONE")
-    day = AccountDay.objects.filter(
-        account=OuterRef("pk"), day=Cast(local, output_field=DateField())
-    )
+    day = AccountDay.objects.filter(account=OuterRef("pk"), day=OuterRef("day"))
     return Coalesce(Subquery(day.values("opening_unrealised")[:1]), _gain(), output_field=_MONEY)
 
 

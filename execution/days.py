@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -23,10 +23,16 @@ _Marks = Mapping[_Place, Mark]
 
 def day_of(account: Account, now: datetime) -> tuple[date, datetime]:
     """The account's day at ``now`` and the moment it began, by its own zone and starting hour."""
-    zone = ZoneInfo(account.day_zone)
+    return day_by(account.day_zone, account.day_starts, now)
+
+
+def day_by(zone_name: str, starts: time, now: datetime) -> tuple[date, datetime]:
+    """As ``day_of``, for a zone and a starting hour. Raises ZoneInfoNotFoundError or ValueError for a
+    zone nobody knows."""
+    zone = ZoneInfo(zone_name)
     local = now.astimezone(zone)
-    day = local.date() if local.time() >= account.day_starts else local.date() - timedelta(days=1)
-    return day, datetime.combine(day, account.day_starts, zone)
+    day = local.date() if local.time() >= starts else local.date() - timedelta(days=1)
+    return day, datetime.combine(day, starts, zone)
 
 
 def today(account: Account, now: datetime) -> Day:

@@ -21,7 +21,15 @@ from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
-from brokers.types import BalanceReport, Instrument, OrderType, Quote, Side, TimeInForce
+from brokers.types import (
+    BalanceReport,
+    Environment,
+    Instrument,
+    OrderType,
+    Quote,
+    Side,
+    TimeInForce,
+)
 from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
@@ -67,7 +75,10 @@ def refuse_key(account: Account) -> None:
 
 @contextmanager
 def venue_call(account: Account) -> Iterator[None]:
-    """Guard a read with the account's breaker: refuse while it is open, and report how it went."""
+    """Guard a read with the account's breaker: refuse while it is open, and report how it went.
+
+    A venue that refuses the question in its own words works.
+    """
     if not breakers.admits(account):
         raise Refusal(
             ReasonCode.BREAKER_OPEN, f"the circuit breaker of {account.name} is open after failures"
@@ -75,7 +86,10 @@ def venue_call(account: Account) -> Iterator[None]:
     try:
         yield
     except QueryFailedError as error:
-        breakers.unanswered(account, error)
+        if error.is_answer:
+            breakers.succeeded(account)
+        else:
+            breakers.unanswered(account, error)
         raise
     breakers.succeeded(account)
 
@@ -244,16 +258,36 @@ def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]
 def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
     """Read the balances from the venue and keep them on the account.
 
-    The equity kept beside them is for people: cash, and our positions at what they cost.
+    The equity kept beside them is for people: cash, and what our positions took from it.
     """
     with venue_call(account):
         reports = plugin.balances()
     account.balances = {one.currency: _stored(one) for one in reports}
     account.balances_at = timezone.now()
-    positions = Position.objects.filter(account=account, average_price__isnull=False)
-    cost = positions.aggregate(cost=Sum(F("quantity") * F("average_price")))["cost"] or Decimal(0)
-    account.equity = _cash(account, {one.currency: one.total for one in reports}) + cost
+    totals = {one.currency: one.total for one in reports}
+    account.equity = _cash(account, totals) + _paid(account, totals)
     account.save(update_fields=["balances", "balances_at", "equity"])
+
+
+def _paid(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
+    """What was paid for what is owned, in the account's currency by the last known rates.
+
+    Only what a balance shows was paid for: a future, a swap, a pair of currencies or a contract for
+    difference takes no money from the wallet. A rehearsal pays for all it trades.
+    """
+    rehearses = account.environment == Environment.DRY_RUN
+    rates = InstrumentRow.objects.filter(account=account, symbol=OuterRef("symbol"))
+    positions = Position.objects.filter(account=account, average_price__isnull=False)
+    rows = positions.annotate(rate=Subquery(rates.values("last_rate")[:1]))
+    paid = Decimal(0)
+    for symbol, quantity, price, rate in rows.values_list(
+        "symbol", "quantity", "average_price", "rate"
+    ):
+        base, _, rest = symbol.partition("/")
+        is_cash = same_money(base, account.quote_currency)
+        if totals.get(base) and not is_cash and (rehearses or ":" not in rest):
+            paid += quantity * (price or 0) * (rate or 1)
+    return paid
 
 
 def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:

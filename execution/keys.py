@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from django.utils import timezone
+
 from brokers import keys
 from brokers.errors import BrokerError
 from brokers.keys import due
@@ -26,12 +28,22 @@ def ask_first(account: Account) -> None:
 
 
 def ask(account: Account) -> None:
-    """Ask the venue, through the account's breaker, and keep the answer. Never raises for the venue."""
+    """Ask the venue, through the account's breaker, and keep the answer. Never raises for the venue,
+    nor for its plugin.
+    """
+    sealed = ExchangeCredential.objects.filter(account=account).values_list("sealed", flat=True)
+    asked_with = sealed.first()
     try:
         with facts.venue_call(account):
             keys.ask(account)
     except (BrokerError, Refusal) as error:
         logger.warning("what the key of %s may do is not known now: %s", account.name, error)
+    except Exception as error:
+        # The boundary to foreign code: its defect must not keep the account's exits from leaving.
+        logger.exception("asking what a key may do raised", extra={"account": account.name})
+        ExchangeCredential.objects.filter(account=account, sealed=asked_with).update(
+            told=type(error).__name__, asked_at=timezone.now()
+        )
 
 
 def look() -> list[Alarm]:

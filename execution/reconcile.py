@@ -236,7 +236,8 @@ def reconcile_account(account: Account) -> list[Difference]:
     )
     # An account changed meanwhile may be another one at the venue: it is compared again.
     same = Account.objects.filter(pk=account.pk, version=account.version)
-    same.update(reconciled_at=timezone.now())
+    if not same.update(reconciled_at=timezone.now()):
+        return found
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
     equity.sample(account, timezone.now())

@@ -39,11 +39,16 @@ def note(plan: Protection, wanted: Decimal) -> None:
         )
     elif now - plan.watched_at > STALE_AFTER:
         plan.naked_since = plan.naked_since or plan.watched_at
-        since = f"{plan.watched_at:%H:%M:%S} UTC"
-        plan.detail = f"FKS watches the stop at {stop}, and has seen no price since {since}"
+        plan.detail = unseen(plan)
     else:
         plan.naked_since = None
         plan.detail = f"FKS watches the stop at {stop} for {text(wanted)}: the venue holds none"
+
+
+def unseen(plan: Protection) -> str:
+    """Why a watched stop guards nothing now, for its operator."""
+    stop = text(plan.stop_price or Decimal(0))
+    return f"FKS watches the stop at {stop}, and has seen no price since {plan.watched_at:%H:%M:%S} UTC"
 
 
 def compare(plan: Protection, quote: Quote) -> None:

@@ -9,6 +9,7 @@ often.
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -38,6 +39,9 @@ OWN_ALERT = "own"
 """``Signal.auth`` of alerts FKS sends itself; no webhook can bring it about."""
 
 
+_unanswered: dict[int, float] = {}
+"""When this process last got no answer about a plan's symbol, by the plan's id."""
+
 _FOLLOWS = Q(stop_price__isnull=False) & (
     Q(entry__strategy__trail_percent__isnull=False)
     | Q(entry__strategy__trail_distance__isnull=False)
@@ -48,14 +52,14 @@ _FOLLOWS = Q(stop_price__isnull=False) & (
 
 def watched() -> QuerySet[Protection]:
     """Active plans with a target to reach, with a stop that follows the market or is watched, or whose
-    stop is not at the venue; the latter first.
+    stop is not at the venue; the latter first, then the stops whose price is longest not seen.
     """
     return (
         Protection.objects.filter(is_active=True, account__is_active=True)
         .filter(
             ~Q(targets=[]) | Q(naked_since__isnull=False) | Q(watched_at__isnull=False) | _FOLLOWS
         )
-        .order_by(F("naked_since").asc(nulls_last=True), "pk")
+        .order_by(F("naked_since").asc(nulls_last=True), F("watched_at").asc(nulls_last=True), "pk")
     )
 
 
@@ -67,20 +71,31 @@ def watched_accounts() -> list[int]:
 def watch(account_id: int) -> list[UUID]:
     """Look after the account's plans, one quote each; returns the signals FKS sent itself.
 
-    A venue that does not answer about one symbol is not asked about the next one.
+    A venue that does not answer about one symbol is not asked about the next one in this round; in
+    the next round that symbol comes last, so that it cannot keep the others from being looked at.
     """
     sent: list[UUID] = []
-    for plan_id in watched().filter(account_id=account_id).values_list("pk", flat=True):
+    for plan_id in _in_turn(account_id):
         try:
             sent += look(plan_id)
         except Refusal:
             break  # the breaker is open: that was said when it opened
         except QueryFailedError as error:
-            logger.warning("account %s cannot be watched now: %s", account_id, error)
-            break
+            _unanswered[plan_id] = time.monotonic()
+            logger.warning("protection %s cannot be watched now: %s", plan_id, error)
+            if not error.is_answer:
+                break
         except BrokerError as error:
             logger.warning("protection %s cannot be watched now: %s", plan_id, error)
+        else:
+            _unanswered.pop(plan_id, None)
     return sent
+
+
+def _in_turn(account_id: int) -> list[int]:
+    """The account's plans, those without an answer last: the one tried least lately before others."""
+    plans = watched().filter(account_id=account_id).values_list("pk", flat=True)
+    return sorted(plans, key=lambda pk: _unanswered.get(pk, 0.0))
 
 
 def look(plan_id: int) -> list[UUID]:

@@ -100,7 +100,8 @@ def daily_use(row: Any) -> DailyUse | None:
     if row.daily_limit is not None:
         uses.append(DailyUse(known, row.daily_limit))
     if row.realised_limit is not None:
-        uses.append(DailyUse(max(-row.realised, Decimal(0)), row.realised_limit))
+        realised = None if row.began is None else max(-row.realised, Decimal(0))
+        uses.append(DailyUse(realised, row.realised_limit))
     return max(uses, key=lambda one: one.share, default=None)
 
 

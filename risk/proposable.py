@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from brokers import keys
-from brokers.accounts import set_credentials
+from brokers.accounts import forget_comparison, refuse_other_environment, set_credentials
 from brokers.decimals import decimal_text
 from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
@@ -188,8 +188,10 @@ def _change_account(payload: Payload, secrets: Secrets, reason: str) -> None:
         setattr(row, name, _columns()[name].to_python(value))
     if payload["values"]:
         _refuse_going_live(row, before, secrets)
+        _refuse_leaving(row, before)
         row.version += 1
-        row.save(update_fields=[*payload["values"], "version"])
+        forgotten = forget_comparison(row, payload["values"])
+        row.save(update_fields=[*payload["values"], *forgotten, "version"])
         audit.record(
             "account.changed",
             f"account {row}",
@@ -212,6 +214,16 @@ def _refuse_going_live(row: Account, before: Mapping[str, Any], secrets: Secrets
         return
     try:
         keys.refuse_going_live(row)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refuse_leaving(row: Account, before: Mapping[str, Any]) -> None:
+    """Raise ValueError where orders would be left behind in the environment that was."""
+    if row.environment == before["environment"]:
+        return
+    try:
+        refuse_other_environment(row)
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
 

@@ -98,6 +98,7 @@ def verify(
     Raises BrokenChain at the first event that was changed, removed or moved, at a cut-off end, or
     at an anchor that names another hash. Events may be sealed meanwhile.
     """
+    _refuse_places_before_the_first()
     at_position = {anchor.position: anchor for anchor in anchors}
     meant, position, previous = _end(), 0, GENESIS
     linked = GENESIS
@@ -134,6 +135,16 @@ def _end() -> AuditChain:
 def _page_after(position: int) -> list[AuditEvent]:
     """The next events of the chain. Each page is a statement, so no snapshot lasts as long as all."""
     return list(AuditEvent.objects.filter(position__gt=position).order_by("position")[:PAGE])
+
+
+def _refuse_places_before_the_first() -> None:
+    """An event placed there would count as sealed and never be looked at."""
+    event = AuditEvent.objects.filter(position__lte=0).order_by("position").first()
+    if event is not None:
+        raise BrokenChain(
+            f"position {event.position}: the chain begins at 1, and event {event.pk} ({event}) is "
+            "before it"
+        )
 
 
 def _check(event: AuditEvent, position: int, previous: str) -> None:

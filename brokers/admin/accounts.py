@@ -11,7 +11,12 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from brokers import keys
-from brokers.accounts import check, set_credentials
+from brokers.accounts import (
+    check,
+    forget_comparison,
+    refuse_other_environment,
+    set_credentials,
+)
 from brokers.admin.base import CarefulAdmin, changed_columns
 from brokers.admin.unfolded import display
 from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
@@ -76,6 +81,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             self._refuse_half_a_credential(broker, cleaned)
             self._refuse_keys_that_cannot_work(broker, cleaned)
         self._refuse_going_live_by_accident(cleaned)
+        self._refuse_leaving_orders_behind()
         return cleaned
 
     def credentials(self) -> dict[str, str]:
@@ -110,6 +116,13 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
                 keys.refuse_going_live(stored)
             except ConfigurationError as error:
                 self.add_error(None, str(error))
+
+    def _refuse_leaving_orders_behind(self) -> None:
+        if self.instance.pk and "environment" in self.changed_data:
+            try:
+                refuse_other_environment(self.instance)
+            except ConfigurationError as error:
+                self.add_error("environment", str(error))
 
     def _types_a_credential(self, cleaned: dict[str, Any]) -> bool:
         return any(cleaned.get(name) for name in self.fields if name.startswith(CREDENTIAL))
@@ -206,7 +219,8 @@ class AccountAdmin(CarefulAdmin):
             obj.save()
         elif columns := changed_columns(obj, form):
             obj.version += 1
-            obj.save(update_fields=[*columns, "version"])
+            forgotten = forget_comparison(obj, columns)
+            obj.save(update_fields=[*columns, *forgotten, "version"])
         if typed := form.credentials():
             set_credentials(obj, typed)
 

@@ -111,6 +111,16 @@ def test_what_cannot_be_priced_is_not_known() -> None:
     assert shown(account) == (-7, None)
 
 
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd"])
+def test_a_zone_nobody_knows_is_the_matter_of_its_account_only(zone: str) -> None:
+    account, lost = AccountFactory.create(), AccountFactory.create(day_zone=zone)
+    for one in (account, lost):
+        FillFactory.create(order__account=one, realised_pnl=D(-7), recorded_at=NOON)
+    assert shown(account) == (-7, 0)
+    assert shown(lost) == (0, None)
+    assert day_results.results([account, lost], NOON) == {account.pk: D(-7), lost.pk: D(0)}
+
+
 def test_a_rehearsals_price_stands() -> None:
     account = AccountFactory.create()
     PositionFactory.create(account=account)

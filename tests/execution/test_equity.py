@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,9 +13,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from brokers.models import Account, AccountRestriction
-from execution import equity
+from brokers.sessions import plugin_for
+from execution import equity, facts
 from execution.models import EquitySample
 from execution.reconcile import reconcile_account
+from tests.brokers.scripted import script_of
 from tests.execution.test_book import priced
 from tests.factories import AccountFactory, PositionFactory, UserFactory
 
@@ -38,6 +41,25 @@ def test_a_sample_is_cash_and_positions_at_the_latest_prices() -> None:
     priced(account, price="100", last_price_at=NOON)
     equity.sample(account, NOON)
     assert EquitySample.objects.get().equity == 1020
+
+
+def test_the_equity_of_an_account_is_cash_and_what_its_holdings_took_from_it(
+    scripted: Callable[..., Account],
+) -> None:
+    account = scripted(environment="sandbox", quote_currency="EUR")
+    script_of(account).balances = {"EUR": D(1000), "ETH": D(2), "BTC": D(1)}
+    for symbol, quantity in (
+        ("ETH/USDT", D(2)),
+        ("BTC/USDT:USDT", D(3)),
+        ("EUR/USD", D(500)),
+        ("ESZ26/USD", D(-50)),
+    ):
+        PositionFactory.create(
+            account=account, symbol=symbol, quantity=quantity, average_price=D(90)
+        )
+    priced(account, "ETH/USDT", last_rate=D("0.5"))
+    facts.refresh_balances(account, plugin_for(account))
+    assert account.equity == 1000 + 2 * 90 * D("0.5")
 
 
 def test_what_has_no_price_counts_at_what_it_cost() -> None:

@@ -171,6 +171,15 @@ def test_a_venue_that_does_not_tell_is_warned_of_and_asked_again(account: Accoun
         assert stored(account).may_withdraw is False
 
 
+def test_a_defect_of_the_plugin_stops_no_exit(account: Account) -> None:
+    script_of(account).permissions = None  # type: ignore[assignment]
+    keys.ask_first(account)
+    row = stored(account)
+    assert (row.checked_at, row.told) == (None, "AttributeError")
+    assert row.asked_at is not None
+    assert "The venue has not told: AttributeError" in state_of(row).text
+
+
 def test_rights_nobody_tells_are_warned_of(account: Account) -> None:
     script_of(account).permissions = Permissions(None, None, None)
     tasks.look_at_keys()

@@ -196,6 +196,27 @@ def test_without_prices_there_is_an_alarm_which_ends_with_the_next_price(
     assert bare.held() == Decimal("0.01")
 
 
+def test_the_alarm_for_want_of_prices_waits_for_no_worker(
+    bare: Desk, clock: time_machine.Coordinates
+) -> None:
+    bare.buy("0.01", stop="58000")
+    look(bare, 60000)
+    clock.shift(5)
+    assert alarms.look() == []
+    clock.shift(0.1)
+    (alarm,) = alarms.look()
+    assert (alarm.kind, alarm.symbol) == (Alarm.Kind.NAKED_POSITION, "BTC/USDT")
+    assert "FKS watches the stop at 58000, and has seen no price since" in alarm.detail
+
+    bare.guard()
+    assert bare.plan().guard == "unguarded"
+    assert alarms.look() == [], "the plan says it now: it is one alarm"
+    look(bare, 60000)
+    bare.guard()
+    alarms.look()
+    assert Alarm.objects.get().cleared_at is not None
+
+
 @pytest.mark.parametrize("policy", list(Strategy.OnNaked))
 def test_no_policy_closes_a_position_whose_stop_is_watched(
     bare: Desk, clock: time_machine.Coordinates, policy: Strategy.OnNaked

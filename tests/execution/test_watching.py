@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 from django.db import connection
+from django.utils import timezone
 
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
@@ -231,10 +232,39 @@ def test_a_venue_that_fails_is_asked_once_a_round_and_a_missing_quote_does_not_e
     assert asked == ["BTC/USDT"]
     error = QuoteUnavailableError("one-sided")
     watch(desk)
-    assert asked == ["BTC/USDT", "BTC/USDT", "ETH/USDT", "SOL/USDT"]
+    assert asked == ["BTC/USDT", "ETH/USDT", "SOL/USDT", "BTC/USDT"]
     breakers.trip(breakers.of_account(desk.account.pk), "test")
     watch(desk)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_one_symbol_without_a_price_keeps_no_other_from_being_looked_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, is_answer: bool
+) -> None:
+    for symbol in ("BTC/USDT", "ETH/USDT", "SOL/USDT"):
+        desk.buy(symbol=symbol, take_profit=[{"price": "61000", "percent": "100"}])
+    Protection.objects.filter(symbol="BTC/USDT").update(naked_since=timezone.now())
+    error = QueryFailedError("the venue answered -1121 Invalid symbol.")
+    error.is_answer = is_answer
+    asked: list[str] = []
+    plain = ScriptedPlugin.fetch_data
+
+    def quote(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        asked.append(symbol)
+        if symbol == "BTC/USDT":
+            raise error
+        return plain(self, symbol, hint)
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", quote)
+    breaker = breakers.of_account(desk.account.pk)
+    watching.watch(desk.account.pk)
+    breaker.refresh_from_db()
+    first = ["BTC/USDT", "ETH/USDT", "SOL/USDT"] if is_answer else ["BTC/USDT"]
+    assert (asked, breaker.failures) == (first, 0 if is_answer else 1)
+    asked.clear()
+    watching.watch(desk.account.pk)
+    assert asked == ["ETH/USDT", "SOL/USDT", "BTC/USDT"]
 
 
 def test_a_plan_renewed_while_its_quote_was_fetched_is_left_to_the_next_look(

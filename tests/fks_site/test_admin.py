@@ -685,6 +685,18 @@ def test_nothing_goes_live_without_its_name(admin_client: Client, typed: str) ->
     assert not recorded().exists()
 
 
+def test_no_order_is_left_behind_in_another_environment(admin_client: Client) -> None:
+    account = AccountFactory.create(name="paper7", reconciled_at=timezone.now())
+    order = OrderFactory.create(account=account, state=OrderState.OPEN)
+    sandbox = _account_form(account, environment="sandbox")
+    page = admin_client.post(page_of(account), sandbox).content.decode()
+    assert "paper7: 1 order has not ended" in page
+    Order.objects.filter(pk=order.pk).update(state=OrderState.FILLED)
+    assert admin_client.post(page_of(account), sandbox).status_code == 302
+    account.refresh_from_db()
+    assert (account.environment, account.reconciled_at) == ("sandbox", None)
+
+
 def test_going_live_is_confirmed_once(admin_client: Client) -> None:
     """Typed to go live; other changes of a live account ask for nothing, switching on again does."""
     account = AccountFactory.create(name="paper7", environment="sandbox")

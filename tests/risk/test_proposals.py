@@ -17,7 +17,9 @@ from django.utils import timezone
 
 from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential
+from execution.models import Order
 from execution.proposable import demands_payload
+from execution.states import OrderState
 from risk import audit, proposals, switch
 from risk.models import (
     AllowedNetwork,
@@ -34,6 +36,7 @@ from risk.types import LimitMode
 from tests.factories import (
     PASSWORD,
     AccountFactory,
+    OrderFactory,
     StrategyFactory,
     UserFactory,
     allow_trading,
@@ -174,6 +177,30 @@ def test_going_live_and_every_change_of_a_live_account_wait() -> None:
     assert not done("account", change(options={"spread_bps": "2"}))
     assert done("account", change(is_active=False))
     assert not done("account", change(is_active=True))
+
+
+def test_an_account_that_goes_elsewhere_is_compared_and_its_key_asked_about_first() -> None:
+    desk = AccountFactory.create(name="desk", environment=Account.Environment.SANDBOX)
+    set_credentials(desk, {"api_key": "a", "api_secret": "b"})
+    for values, kept in (({"is_active": False}, True), ({"options": {"spread_bps": "1"}}, False)):
+        Account.objects.update(reconciled_at=timezone.now())
+        ExchangeCredential.objects.update(asked_at=timezone.now(), checked_at=timezone.now())
+        assert done("account", {"account": "desk", "values": values})
+        key = ExchangeCredential.objects.get()
+        known = (Account.objects.get().reconciled_at, key.asked_at, key.checked_at)
+        assert [one is not None for one in known] == [kept] * 3
+
+
+def test_nobody_agrees_to_another_environment_while_orders_are_under_way() -> None:
+    desk = AccountFactory.create(name="desk", environment=Account.Environment.SANDBOX)
+    row = propose("account", {"account": "desk", "values": {"environment": "live"}})
+    order, bert = OrderFactory.create(account=desk, state=OrderState.PENDING), person("bert")
+    with pytest.raises(proposals.NotDecided, match="desk: 1 order has not ended"):
+        proposals.approve(row.pk, bert, "go")
+    assert Account.objects.get().environment == "sandbox"
+    Order.objects.filter(pk=order.pk).update(state=OrderState.FILLED)
+    proposals.approve(row.pk, bert, "go")
+    assert Account.objects.get().environment == "live"
 
 
 def test_nobody_agrees_to_going_live_with_a_key_that_may_withdraw() -> None:

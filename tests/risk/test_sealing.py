@@ -94,10 +94,24 @@ def test_nothing_is_an_unbroken_chain() -> None:
             "UPDATE risk_auditevent SET position = -position WHERE position < 0",
             "position 2: .*does not follow",
         ),
+        (
+            "INSERT INTO risk_auditevent (at, kind, actor, address, correlation_id, subject, reason,"
+            " position, previous, hash) VALUES (now(), 'x', 'nobody', '', '', '', '', 0, '', '')",
+            "position 0: the chain begins at 1",
+        ),
         ("DELETE FROM risk_auditevent WHERE position > 3", "ends at position 3, and 5 were sealed"),
         ("DELETE FROM risk_auditevent", "ends at position 0, and 5 were sealed"),
     ],
-    ids=["edit", "edit a number", "edit the time", "delete", "reorder", "cut off", "empty"],
+    ids=[
+        "edit",
+        "edit a number",
+        "edit the time",
+        "delete",
+        "reorder",
+        "before the first",
+        "cut off",
+        "empty",
+    ],
 )
 def test_the_first_broken_event_is_named(sealed: list[AuditEvent], sql: str, said: str) -> None:
     tamper(sql)
@@ -335,13 +349,16 @@ def test_a_long_trail_is_read_page_by_page(
     sealing.seal()
     seen: list[tuple[int, int]] = []
 
-    with django_assert_num_queries(6) as asked:
+    with django_assert_num_queries(7) as asked:
         end = sealing.verify(progress=lambda *figures: seen.append(figures))
 
     assert end is not None
     assert end.position == 8
     assert seen == [(3, 8), (6, 8), (8, 8)]
-    pages = [one["sql"] for one in asked.captured_queries if "risk_auditevent" in one["sql"]]
+    before, *pages = [
+        one["sql"] for one in asked.captured_queries if "risk_auditevent" in one["sql"]
+    ]
+    assert before.endswith("LIMIT 1")
     assert len(pages) == 4
     assert all(sql.endswith("LIMIT 3") for sql in pages)
 
