@@ -58,12 +58,16 @@ class Fuses:
         return _NUMBERS[step.point, step.fault]
 
     def strike(self, index: int | None, point: Point) -> None:
-        """Kill this process, or stall this thread, if that is planned for the step and point."""
+        """Kill this process, or stall this thread, if that is planned for the step and point.
+
+        The log comes before the cell's count: another thread's kill may strike between the two, and
+        a cell counted but not logged would be missed for good.
+        """
         if index is None or not self.is_set(index, point):
             return
         self._state[index] = _BURNED
-        self._struck[self._cell(index)] += 1
         os.write(self._log, f"{index} {os.getpid()}\n".encode())
+        self._struck[self._cell(index)] += 1
         if point in STALLS:
             time.sleep(STALL_S)
         else:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -140,6 +141,23 @@ def test_a_cell_strikes_no_more_often_than_its_share(tmp_path: Path) -> None:
         fuses.strike(cut[0].index, Point.STALL_SIGNED)
     left = [fuses.fault_of(step.index) for step in cut]
     assert left == ["cut JSON", *[NO_FAULT] * (CHANCES - 1)]
+
+
+def test_a_process_killed_before_its_strike_is_logged_leaves_the_cell_to_others(
+    tmp_path: Path,
+) -> None:
+    steps = Planner(1).draw(2000, 500)
+    fuses = Fuses(steps, tmp_path / "kills", planned_strikes(500))
+    cell = (Point.STALL_SIGNED, NO_FAULT)
+    first, second, *_ = (step.index for step in steps if (step.point, step.fault) == cell)
+    with (
+        patch("tests.chaos.fuses.os.write", side_effect=KeyboardInterrupt),
+        suppress(KeyboardInterrupt),
+    ):
+        fuses.strike(first, Point.STALL_SIGNED)
+    assert not fuses.cells()
+    assert not fuses.is_set(first, Point.STALL_SIGNED)
+    assert fuses.is_set(second, Point.STALL_SIGNED)
 
 
 def test_figures_are_printed_as_json() -> None:
