@@ -531,6 +531,27 @@ def test_a_first_start_without_a_demo() -> None:
     assert list(Strategy.objects.values_list("slug", flat=True)) == ["tradingview"]
 
 
+BINANCE_KEYS = {"default_exchange": "binance", "api_key": "k" * 64, "api_secret": "s" * 64}
+
+
+@pytest.mark.parametrize("testnet", [True, False])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_an_account_the_environment_describes_never_goes_live_by_itself(
+    testnet: bool, allowed: bool
+) -> None:
+    """Real money takes a name that somebody typed, here as with ``add_account``."""
+    given = settings.FIRST_START | BINANCE_KEYS | {"testnet": testnet}
+    with override_settings(FIRST_START=given, FKS_LIVE_TRADING=allowed):
+        said = run("first_start")
+        again = run("first_start")
+    account = Account.objects.get(name="binance")
+    assert (account.environment, account.is_active) == ("sandbox" if testnet else "live", testnet)
+    assert ("binance is switched off" in said) is not testnet
+    assert again.strip() == ""
+    assert "kkkk" not in said
+    assert "ssss" not in said
+
+
 @override_settings(FIRST_START=settings.FIRST_START | {"webhook_secret": "w" * 32})
 def test_a_secret_that_was_given_is_not_shown() -> None:
     assert "wwww" not in run("first_start")

@@ -16,7 +16,7 @@ from brokers.errors import QueryFailedError
 from brokers.exchanges import ExchangeProfile
 from brokers.plugins.ccxt import _candle
 from brokers.types import Candle
-from tests.brokers.contract import SYMBOLS, ccxt_plugin
+from tests.brokers.contract import CCXT_VENUES, SYMBOLS, ccxt_plugin
 from tests.brokers.test_wire import BY_REQUESTS, asked, plugin_of, symbol_of
 from tests.venues.client import RunningVenue
 
@@ -38,7 +38,7 @@ def test_what_is_no_candle_is_no_answer(row: list[Any]) -> None:
         _candle(row)
 
 
-@pytest.mark.parametrize("exchange", ["binance", "kraken", "okx", "okx-swap"])
+@pytest.mark.parametrize("exchange", CCXT_VENUES)
 def test_the_hours_of_a_venue(venue: RunningVenue, exchange: str) -> None:
     found = ccxt_plugin(exchange, venue.base_url).candles(SYMBOLS[exchange], 16)
     assert len(found) == 16
@@ -46,6 +46,13 @@ def test_the_hours_of_a_venue(venue: RunningVenue, exchange: str) -> None:
     hour = timedelta(hours=1)
     assert all(later - earlier == hour for earlier, later in pairwise(starts))
     assert all(one.low <= one.close <= one.high for one in found)
+
+
+@pytest.mark.parametrize(("exchange", "tick"), [("bybit", "0.01"), ("bybit-linear", "0.1")])
+def test_bybits_columns_are_told_apart(venue: RunningVenue, exchange: str, tick: str) -> None:
+    last, step = Decimal(60000), Decimal(tick)
+    for one in ccxt_plugin(exchange, venue.base_url).candles(SYMBOLS[exchange], 3):
+        assert (one.high, one.low, one.close) == (last + step, last - step, last)
 
 
 ANSWERS = {

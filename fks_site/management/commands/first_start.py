@@ -49,9 +49,14 @@ class Command(BaseCommand):
                 lines += [f"Admin     http://{address}/admin/   user admin   password {password}"]
                 lines += ["          (shown once; change it after the first login)"]
             try:
-                account = _first_account()
+                account, created = _first_account()
             except ConfigurationError as error:
                 raise CommandError(f"DEFAULT_EXCHANGE: {error}") from error
+            if created and not account.is_active:
+                lines += [f"Account   {account} is switched off: it would trade real money."]
+                lines += [
+                    "          Switch it on on its page, where its name is typed to confirm it"
+                ]
             lines += _tradingview(account, address)
             if not options["no_demo"]:
                 lines += _demo(address)
@@ -101,8 +106,10 @@ def _admin_user() -> str:
     return password
 
 
-def _first_account() -> Account:
-    """The paper account, and the exchange account the environment describes, if it does."""
+def _first_account() -> tuple[Account, bool]:
+    """The paper account, or the exchange account the environment describes and whether it was made
+    now. One that would trade live is switched off: nobody has typed its name yet.
+    """
     paper = Account.objects.filter(name="paper").first()
     if paper is None:
         paper = add_account(
@@ -115,14 +122,16 @@ def _first_account() -> Account:
     given = settings.FIRST_START
     exchange = given["default_exchange"]
     if not exchange or not given["api_key"] or Account.objects.filter(name=exchange).exists():
-        return paper
-    return add_account(
+        return paper, False
+    account = add_account(
         exchange,
         broker="ccxt",
         environment=(Environment.SANDBOX if given["testnet"] else Environment.LIVE).value,
         options={"exchange": exchange},
         credentials={"api_key": given["api_key"], "api_secret": given["api_secret"]},
+        is_active=given["testnet"],
     )
+    return account, True
 
 
 def _tradingview(account: Account, address: str) -> list[str]:

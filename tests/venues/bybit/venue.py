@@ -36,6 +36,7 @@ from tests.venues.venue import Answer, Request, Venue, pairs
 
 Row = TypeVar("Row", Order, Trade)
 AHEAD_MS = 1000
+HOUR_MS = 3_600_000
 READ, TRADE, WITHDRAW, BOUND = "read", "trade", "withdraw", "ip_bound"
 
 
@@ -72,6 +73,7 @@ class Bybit(Venue):
             ("GET", "/v5/market/instruments-info"): Route(self._instruments, public),
             ("GET", "/v5/market/tickers"): Route(self._tickers, public),
             ("GET", "/v5/market/orderbook"): Route(self._order_book, public),
+            ("GET", "/v5/market/kline"): Route(self._candles, public),
             ("GET", "/v5/user/query-api"): Route(self._key_info, query, READ),
             ("GET", "/v5/account/wallet-balance"): Route(self._wallet, query, READ),
             ("GET", "/v5/account/info"): Route(self._account_info, query, READ),
@@ -166,7 +168,7 @@ class Bybit(Venue):
     def _told(self, data: object, order_id: str = "") -> Answer:
         return result(data, self.clock.now_ms(), order_id=order_id)
 
-    def _listed(self, rows: Sequence[Mapping[str, Any]]) -> Answer:
+    def _listed(self, rows: Sequence[Mapping[str, Any] | list[str]]) -> Answer:
         page = {"category": self.category, "list": list(rows), "nextPageCursor": ""}
         return self._told(page)
 
@@ -207,6 +209,19 @@ class Bybit(Venue):
             for name, levels in sides.items()
         }
         return self._told({"s": item.base + item.quote, "ts": now, "u": 1, "seq": 1} | book)
+
+    def _candles(self, request: Request) -> Answer:
+        """Hours that open and close at the last price, newest first (v5 docs, Get Kline)."""
+        item = instrument_of(request.params, self.category)
+        if request.params.get("interval") != "60":
+            raise BybitError(10001)
+        last, newest = self.ledger.markets[item.symbol].last, self.clock.now_ms()
+        prices = [text(one) for one in (last, last + item.tick, last - item.tick, last)]
+        starts = [
+            newest // HOUR_MS * HOUR_MS - age * HOUR_MS
+            for age in range(int(request.params.get("limit", "200")))
+        ]
+        return self._listed([[str(at), *prices, "1", text(last)] for at in starts])
 
     def _key_info(self, request: Request) -> Answer:
         granted = request.key.permissions
