@@ -25,6 +25,19 @@ class BookDepth(StrEnum):
     LEVELS = "levels"
 
 
+class Balances(StrEnum):
+    """What the totals of an account's balances are.
+
+    ``MONEY``: what is owned and owed, as trades left it; what open positions have gained since is not
+    among it. ``WORTH``: money and what open positions have gained, in one figure. ``STATED``: the
+    venue tells none, an operator wrote them down once.
+    """
+
+    MONEY = "money"
+    WORTH = "worth"
+    STATED = "stated"
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """Declared abilities of a plugin or of one exchange behind it.
@@ -56,6 +69,7 @@ class Capabilities:
     keeps_our_id: bool = True
     attached_stop: bool = False
     watched_stop: bool = False
+    balances: Balances = Balances.MONEY
 
     @property
     def holds_stops(self) -> bool:

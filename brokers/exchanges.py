@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from brokers.capabilities import BookDepth, Capabilities, IdRule
+from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule
 from brokers.client_ids import CLIENT_ID_FORMS
 from brokers.errors import NotSupportedError
 from brokers.library import LibraryExchange, library
@@ -196,6 +196,7 @@ def _profile(row: dict[str, Any]) -> ExchangeProfile:
         id_rule=IdRule(row.pop("id_rule")),
         short_selling=swap,
         locks_balance=not swap,
+        balances=Balances(row.pop("balances", Balances.MONEY)),
         **{name: row.pop(name) for name in _ABILITIES},
     )
     values: dict[str, Any] = {name: row.pop(name) for name in _PLAIN}
@@ -264,6 +265,8 @@ def _unverified(known: LibraryExchange, market_type: str) -> ExchangeProfile:
             submit_timeout=30,
             settle_window=120,
             short_selling=market_type != "spot",
+            # most count open gains in; too little is shown of the others rather than too much
+            balances=Balances.MONEY if market_type == "spot" else Balances.WORTH,
         ),
         client_id_param="clientOrderId",
         client_id_field="",

@@ -5,7 +5,7 @@ Call inside the transaction that holds the account's lock. Only what a rule in f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, DecimalException
@@ -61,6 +61,18 @@ def gather(case: Case, previous: Seen | None = None) -> Book:
 
 def same_money(one: str, other: str) -> bool:
     return one == other or {one, other} <= DOLLARS
+
+
+def totals(account: Account) -> dict[str, Decimal]:
+    """The account's balances by currency, as they were last read."""
+    return {currency: Decimal(one["total"]) for currency, one in account.balances.items()}
+
+
+def cash(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
+    """What is held in the currency limits are counted in, dollars of any kind being one."""
+    own = account.quote_currency
+    amounts = (amount for currency, amount in totals.items() if same_money(currency, own))
+    return sum(amounts, Decimal(0))
 
 
 def _exposures(case: Case) -> tuple[Exposure, ...]:

@@ -23,7 +23,6 @@ from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import (
     BalanceReport,
-    Environment,
     Instrument,
     OrderType,
     Quote,
@@ -234,17 +233,10 @@ def _equity(
         totals = balances_of(account, plugin)
     except (BrokerError, Refusal):
         return None
-    cash = _cash(account, totals)
+    cash = book.cash(account, totals)
     if same_money(instrument.base, account.quote_currency):
         return cash
     return cash + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
-
-
-def _cash(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
-    """What is held in the currency limits are counted in, dollars of any kind being one."""
-    own = account.quote_currency
-    amounts = (amount for currency, amount in totals.items() if same_money(currency, own))
-    return sum(amounts, Decimal(0))
 
 
 def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]:
@@ -252,42 +244,16 @@ def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]
     fresh_enough = account.balances_at and timezone.now() - account.balances_at < BALANCE_AGE
     if not fresh_enough:
         refresh_balances(account, plugin)
-    return {currency: Decimal(one["total"]) for currency, one in account.balances.items()}
+    return book.totals(account)
 
 
 def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
-    """Read the balances from the venue and keep them on the account.
-
-    The equity kept beside them is for people: cash, and what our positions took from it.
-    """
+    """Read the balances from the venue and keep them on the account."""
     with venue_call(account):
         reports = plugin.balances()
     account.balances = {one.currency: _stored(one) for one in reports}
     account.balances_at = timezone.now()
-    totals = {one.currency: one.total for one in reports}
-    account.equity = _cash(account, totals) + _paid(account, totals)
-    account.save(update_fields=["balances", "balances_at", "equity"])
-
-
-def _paid(account: Account, totals: Mapping[str, Decimal]) -> Decimal:
-    """What was paid for what is owned, in the account's currency by the last known rates.
-
-    Only what a balance shows was paid for: a future, a swap, a pair of currencies or a contract for
-    difference takes no money from the wallet. A rehearsal pays for all it trades.
-    """
-    rehearses = account.environment == Environment.DRY_RUN
-    rates = InstrumentRow.objects.filter(account=account, symbol=OuterRef("symbol"))
-    positions = Position.objects.filter(account=account, average_price__isnull=False)
-    rows = positions.annotate(rate=Subquery(rates.values("last_rate")[:1]))
-    paid = Decimal(0)
-    for symbol, quantity, price, rate in rows.values_list(
-        "symbol", "quantity", "average_price", "rate"
-    ):
-        base, _, rest = symbol.partition("/")
-        is_cash = same_money(base, account.quote_currency)
-        if totals.get(base) and not is_cash and (rehearses or ":" not in rest):
-            paid += quantity * (price or 0) * (rate or 1)
-    return paid
+    account.save(update_fields=["balances", "balances_at"])
 
 
 def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:

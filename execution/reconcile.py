@@ -240,7 +240,7 @@ def reconcile_account(account: Account) -> list[Difference]:
         return found
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
-    equity.sample(account, timezone.now())
+    equity.note(account, plugin, timezone.now())
     return found
 
 

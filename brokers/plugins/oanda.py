@@ -17,7 +17,7 @@ from urllib.parse import quote as escaped
 from brokers import oanda_answers as answers
 from brokers import timing
 from brokers.base import ExecutionPlugin
-from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
+from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
@@ -85,6 +85,7 @@ _CAPABILITIES = Capabilities(
     short_selling=True,
     locks_balance=False,
     attached_stop=True,
+    balances=Balances.WORTH,
 )
 DRY_RUN = "a dry-run account of OANDA only reads; rehearse on practice"
 

@@ -6,10 +6,12 @@ import json
 from importlib.metadata import version
 from io import StringIO
 
+import ccxt
 import pytest
 from django.core.management import call_command
 
 from brokers import library
+from brokers.capabilities import Balances
 from brokers.errors import ConfigurationError, NotSupportedError
 from brokers.exchanges import (
     MEASURED_WITH,
@@ -45,6 +47,60 @@ def test_every_row_of_the_matrix_fits_the_library_and_itself(profile: ExchangePr
     classes = ("ambiguous", "throttled", "clock", "credentials", "refused", "absent")
     codes = [code for name in classes for code in getattr(profile, name)]
     assert len(codes) == len(set(codes)), "a code means two things"
+
+
+WALLET, GAIN = 1000, 50
+TOLD: dict[tuple[str, str], tuple[str, object]] = {
+    # developers.binance.com, "Account Information V3"
+    ("binanceusdm", "fapiPrivateV3GetAccount"): (
+        "USDT",
+        {"assets": [{"asset": "USDT", "walletBalance": "1000", "unrealizedProfit": "50",
+                     "marginBalance": "1050", "availableBalance": "900", "updateTime": 1}]},
+    ),
+    # bitget.com/api-doc, "Get Account List"
+    ("bitget", "privateMixGetV2MixAccountAccounts"): (
+        "USDT",
+        {"data": [{"marginCoin": "USDT", "available": "1000", "accountEquity": "1050",
+                   "unrealizedPL": "50", "maxTransferOut": "900", "locked": "0"}]},
+    ),
+    # docs.kraken.com, "Get wallets"
+    ("krakenfutures", "privateGetAccounts"): (
+        "USD",
+        {"accounts": {"flex": {"type": "multiCollateralMarginAccount", "portfolioValue": 1050,
+                               "currencies": {"USD": {"quantity": "1000", "available": "900"}}}}},
+    ),
+    # hyperliquid.gitbook.io, "Retrieve user's perpetuals account summary"
+    ("hyperliquid", "publicPostInfo"): (
+        "USDC",
+        {"marginSummary": {"accountValue": "1050", "totalMarginUsed": "100"},
+         "withdrawable": "900", "time": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("exchange", "question"), TOLD)
+def test_a_row_says_whether_the_total_that_ccxt_tells_counts_open_gains(
+    monkeypatch: pytest.MonkeyPatch, exchange: str, question: str
+) -> None:
+    """A wallet of 1000 with a gain of 50, as the vendor's documentation shows it."""
+    currency, answer = TOLD[exchange, question]
+    client = getattr(ccxt, exchange)({"walletAddress": "0x0", "options": {"defaultType": "swap"}})
+    client.set_markets([])
+    monkeypatch.setattr(client, question, lambda *_: answer)
+    monkeypatch.setattr(
+        client, "is_unified_enabled", lambda *rest: (False, rest[-1]), raising=False
+    )
+    total = client.fetch_balance()["total"][currency]
+    kind = PROFILES[exchange, "swap"].capabilities.balances
+    assert total == {Balances.MONEY: WALLET, Balances.WORTH: WALLET + GAIN}[kind]
+
+
+def test_nothing_is_added_to_what_an_unverified_exchange_calls_the_total_of_a_margin_account() -> (
+    None
+):
+    unverified = {"spot": Balances.MONEY, "swap": Balances.WORTH}
+    for market_type, kind in unverified.items():
+        assert profile_for("mexc", market_type).capabilities.balances is kind
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from brokers import oanda_answers
+from brokers.capabilities import Balances
 from brokers.errors import (
     ConfigurationError,
     CredentialError,
@@ -314,6 +315,7 @@ def test_a_bad_answer_is_no_answer_and_a_bad_moment_is_asked_again(
 def test_money_prices_and_candles(venue: RunningVenue) -> None:
     plugin = oanda_plugin(venue.base_url)
     assert plugin.balances() == [BalanceReport("USD", D(100_000), D(100_000))]
+    assert plugin.capabilities.balances is Balances.WORTH
     rules = plugin.instrument(YEN)
     assert (rules.price_tick, rules.quantity_step, rules.market_type) == (D("0.001"), D(1), "forex")
     candles = plugin.candles(EURO, 3)

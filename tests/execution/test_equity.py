@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -12,7 +14,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from brokers.capabilities import Balances
 from brokers.models import Account, AccountRestriction
+from brokers.registry import registry
 from brokers.sessions import plugin_for
 from execution import equity, facts
 from execution.models import EquitySample
@@ -35,12 +39,70 @@ def totals(account: Account, since: datetime | None, now: datetime = NOON) -> li
     return [one.total for one in equity.curves([account], since, now)[account.pk]]
 
 
-def test_a_sample_is_cash_and_positions_at_the_latest_prices() -> None:
-    account = AccountFactory.create(equity=D(1000))
-    PositionFactory.create(account=account, quantity=2, average_price=D(90))
-    priced(account, price="100", last_price_at=NOON)
-    equity.sample(account, NOON)
-    assert EquitySample.objects.get().equity == 1020
+def holding(told: dict[str, str], **changes: Any) -> Account:
+    """An account that told these totals, at a venue that fills nothing by itself."""
+    balances = {name: {"total": total, "free": total} for name, total in told.items()}
+    return AccountFactory.create(balances=balances, **changes)
+
+
+def sampled(account: Account, at: datetime = NOON) -> Decimal | None:
+    equity.note(account, plugin_for(account), at)
+    newest = EquitySample.objects.filter(account=account).last()
+    return newest.equity if newest else None
+
+
+@pytest.mark.parametrize(
+    ("told", "symbol", "quantity", "expected"),
+    [
+        ({"USDT": "820", "BTC": "2"}, "BTC/USDT", 2, 1020),
+        ({"USDT": "1180", "BTC": "-2"}, "BTC/USDT", -2, 980),
+        ({"USDT": "1000"}, "BTC/USDT:USDT", 2, 1020),
+        ({"USDT": "1000"}, "BTC/USDT:USDT", -2, 980),
+        ({"USDT": "1000"}, "ESZ26/USD", 2, 1020),
+    ],
+)
+def test_money_gets_what_was_paid_and_what_was_gained_since(
+    told: dict[str, str], symbol: str, quantity: int, expected: int
+) -> None:
+    """Two of something bought or sold at 90, when its price is 100."""
+    account = holding(told)
+    PositionFactory.create(account=account, symbol=symbol, quantity=quantity, average_price=D(90))
+    priced(account, symbol, price="100", last_price_at=NOON)
+    assert sampled(account) == expected
+    assert Account.objects.get().equity == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(Balances.MONEY, 1020), (Balances.WORTH, 1000), (Balances.STATED, None)]
+)
+def test_what_the_venue_counted_in_is_not_added_again(
+    scripted: Callable[..., Account], kind: Balances, expected: int | None
+) -> None:
+    account = scripted(environment="sandbox")
+    script = script_of(account)
+    script.capabilities = replace(script.capabilities, balances=kind)
+    script.balances = {"USDT": D(1000)}
+    PositionFactory.create(account=account, symbol="ESZ26/USD", quantity=2, average_price=D(90))
+    priced(account, "ESZ26/USD", price="100", last_price_at=NOON)
+    facts.refresh_balances(account, plugin_for(account))
+    assert sampled(account) == expected
+    assert account.equity == expected
+
+
+def test_each_venue_says_what_its_balances_count() -> None:
+    """From the vendors' own words: docs/brokers/."""
+    told = {
+        (plugin.name, card.venue): card.capabilities.balances
+        for plugin in registry()
+        for card in plugin.cards()
+    }
+    worth = {venue for venue, kind in told.items() if kind is Balances.WORTH}
+    assert {name for name, _ in worth} == {"oanda", "bridge"}
+    assert {venue for name, venue in worth if name == "bridge"} == {
+        "MetaTrader 5", "Interactive Brokers",
+    }  # fmt: skip
+    stated = {venue for venue, kind in told.items() if kind is Balances.STATED}
+    assert stated == {("bridge", "NinjaTrader 8")}
 
 
 def test_the_equity_of_an_account_is_cash_and_what_its_holdings_took_from_it(
@@ -59,24 +121,20 @@ def test_the_equity_of_an_account_is_cash_and_what_its_holdings_took_from_it(
         )
     priced(account, "ETH/USDT", last_rate=D("0.5"))
     facts.refresh_balances(account, plugin_for(account))
-    assert account.equity == 1000 + 2 * 90 * D("0.5")
+    assert sampled(account) == 1000 + 2 * 90 * D("0.5")
 
 
 def test_what_has_no_price_counts_at_what_it_cost() -> None:
-    account = AccountFactory.create(equity=D(1000))
-    PositionFactory.create(account=account)
-    equity.sample(account, NOON)
-    assert EquitySample.objects.get().equity == 1000
+    account = holding({"USDT": "820", "BTC": "2"})
+    PositionFactory.create(account=account, quantity=2, average_price=D(90))
+    assert sampled(account) == 1000
 
 
-def test_samples_are_ten_minutes_apart_and_none_is_made_up() -> None:
-    account = AccountFactory.create(equity=D(1000))
+def test_samples_are_ten_minutes_apart() -> None:
+    account = holding({"USDT": "1000"})
     for minutes in (0, 1, 9, 10, 11, 20):
-        equity.sample(account, NOON + timedelta(minutes=minutes))
+        sampled(account, NOON + timedelta(minutes=minutes))
     assert [one.at.minute for one in EquitySample.objects.all()] == [0, 10, 20]
-    unknown = AccountFactory.create(equity=None)
-    equity.sample(unknown, NOON)
-    assert not EquitySample.objects.filter(account=unknown).exists()
 
 
 def test_reconciling_an_account_takes_one() -> None:

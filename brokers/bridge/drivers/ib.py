@@ -24,7 +24,7 @@ from brokers.bridge.drivers.ib_placing import Placing, cancel, rehearse
 from brokers.bridge.drivers.ib_session import Session, StuckError
 from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.bridge.journal import Entry
-from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
+from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.types import (
@@ -55,6 +55,7 @@ CAPABILITIES = Capabilities(
     locks_balance=False,
     needs_internet=False,
     attached_stop=True,
+    balances=Balances.WORTH,
 )
 PAPER = "DU"
 """How the numbers of paper accounts begin (interactivebrokers.com, "Paper Trading Account")."""

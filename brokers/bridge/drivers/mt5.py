@@ -22,7 +22,7 @@ from brokers.bridge.drivers.mt5_history import deals_of, orders_of
 from brokers.bridge.drivers.mt5_terminal import ExpiredError, Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
-from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
+from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.decimals import plain
 from brokers.errors import BrokerError, ConfigurationError, NotSupportedError, QueryFailedError
@@ -56,6 +56,7 @@ CAPABILITIES = Capabilities(
     short_selling=True,
     locks_balance=False,
     needs_internet=False,
+    balances=Balances.WORTH,
 )
 """The package itself gives up after 60 seconds; what turns up later is found by its magic number."""
 NOT_REAL = frozenset({0, 1})

@@ -22,7 +22,7 @@ from brokers.bridge.drivers.nt8_positions import position
 from brokers.bridge.drivers.nt8_settings import Terms, terms_of
 from brokers.bridge.drivers.nt8_states import States
 from brokers.bridge.journal import Entry
-from brokers.capabilities import Capabilities, IdRule, VenueCard
+from brokers.capabilities import Balances, Capabilities, IdRule, VenueCard
 from brokers.decimals import plain
 from brokers.errors import (
     BrokerError,
@@ -59,6 +59,7 @@ CAPABILITIES = Capabilities(
     short_selling=True,
     locks_balance=False,
     needs_internet=False,
+    balances=Balances.STATED,
 )
 AGAIN = 5
 """Seconds until an order that was taken back may be tried again."""

@@ -19,6 +19,7 @@ from brokers.bridge.drivers.ib_contracts import Traded
 from brokers.bridge.drivers.ib_placing import Placing
 from brokers.bridge.drivers.ib_session import MOST_A_SECOND, Pace
 from brokers.bridge.drivers.ib_settings import terms_of
+from brokers.capabilities import Balances
 from brokers.errors import ConfigurationError, QueryFailedError, UnknownSymbolError
 from brokers.plugins.bridge import BridgePlugin
 from brokers.symbols import resolve
@@ -139,6 +140,13 @@ def test_balances_are_asked_anew_and_leave_nothing_open(ib_rig: IbRig) -> None:
         ib_rig.tws.balance = Decimal(balance)
         told = ib_rig.plugin.balances()
         assert [(b.currency, b.total, b.free) for b in told] == [("USD", balance, balance)]
+
+
+def test_what_an_account_is_worth_has_its_open_gains_in_it(ib_rig: IbRig) -> None:
+    ib_rig.tws.balance, ib_rig.tws.open_gain = Decimal(1000), Decimal(50)
+    [told] = ib_rig.plugin.balances()
+    assert (told.total, told.free) == (1050, 1000)
+    assert ib_rig.plugin.capabilities.balances is Balances.WORTH
 
 
 def test_positions_are_signed_and_flat_ones_left_out(ib_rig: IbRig) -> None:

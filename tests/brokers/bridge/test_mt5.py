@@ -14,6 +14,7 @@ import pytest
 
 from brokers.bridge.drivers import mt5_terms
 from brokers.bridge.drivers.mt5_clock import ServerClock
+from brokers.capabilities import Balances
 from brokers.errors import QuoteUnavailableError
 from brokers.types import BookLevel, OrderType, Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
@@ -44,6 +45,14 @@ def close(quantity: str = "0.002", **changes: Any) -> Any:
 
 def stop(price: int = 55000, **changes: Any) -> Any:
     return close(type=OrderType.STOP, stop_price=Decimal(price), **changes)
+
+
+def test_what_an_account_is_worth_has_its_open_gains_in_it(mt5_rig: Mt5Rig) -> None:
+    told = {"balance": 1000.0, "profit": 50.0, "equity": 1050.0, "margin_free": 900.0}
+    mt5_rig.terminal.flags["account"] = told
+    [shown] = mt5_rig.plugin.balances()
+    assert (shown.total, shown.free) == (1050, 900)
+    assert mt5_rig.plugin.capabilities.balances is Balances.WORTH
 
 
 def test_units_become_lots_and_come_back_as_units(hedging: Mt5Rig) -> None:

@@ -67,6 +67,7 @@ class Tws:
     trouble: Callable[[], Any] | None = None
     """Makes the fault of each placement the queue says nothing about."""
     balance: Decimal = Decimal(1_000_000)
+    open_gain: Decimal = Decimal(0)
     mute: set[int] = field(default_factory=set)
     """Numbers of requests that get no answer."""
     refuses: dict[int, int] = field(default_factory=dict)
@@ -192,8 +193,9 @@ class Tws:
         if len(client.summaries) > 2:
             client.error(int(fields[2]), 322, "Maximum number of account summary requests exceeded")
             return
+        told = {"NetLiquidation": self.balance + self.open_gain, "AvailableFunds": self.balance}
         for tag in fields[4].split(","):
-            client.send(63, 1, fields[2], self.accounts[0], tag, self.balance, "USD")
+            client.send(63, 1, fields[2], self.accounts[0], tag, told[tag], "USD")
         client.send(64, 1, fields[2])
 
     def cancel_account_summary(self, client: Client, fields: list[str]) -> None:

@@ -24,7 +24,8 @@ PRICES = {
 }
 UNSEEN = {"EUR": D(10**9), "JP225": D(10**9), "JPY": D(10**12), "USD": D(10**9)}
 """What lets a netting account trade on margin in a ledger that only knows holdings; never shown."""
-NAV = D(100_000)
+BALANCE, NAV = D(99_000), D(100_000)
+"""NAV is the balance and the unrealised profit (developer.oanda.com, Account definitions)."""
 HOUSE = House(
     prices=PRICES,
     balances=UNSEEN,

@@ -236,7 +236,7 @@ class Oanda(Venue):
             "commission": "0.0000",
             "guaranteedExecutionFee": "0.0000",
             "halfSpreadCost": "0.0100",
-            "accountBalance": str(rules.NAV),
+            "accountBalance": str(rules.BALANCE),
         }
 
     def _ending(self, order: Order) -> Row:
@@ -325,7 +325,7 @@ class Oanda(Venue):
         account = {
             "id": rules.ACCOUNT,
             "currency": "USD",
-            "balance": str(rules.NAV),
+            "balance": str(rules.BALANCE),
             "NAV": str(rules.NAV),
             "marginAvailable": str(rules.NAV),
             "hedgingEnabled": self.hedged,
