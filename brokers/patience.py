@@ -8,6 +8,8 @@ from email.utils import parsedate_to_datetime
 
 LONGEST = 3 * 24 * 3600
 """Seconds. The longest ban a venue writes of: Binance, "Limits", from 2 minutes to 3 days."""
+DIGITS = 12
+"""A longer number says no more than that it is far off; Python refuses to read one of thousands."""
 BANNED = 418
 SHORTEST_BAN = 120
 UNTOLD = 5
@@ -20,11 +22,11 @@ def seconds_asked(headers: Mapping[str, str]) -> int | None:
     """
     told = headers.get("Retry-After") or ""
     if told.isdecimal():
-        return min(int(told), LONGEST)
+        return min(int(told[:DIGITS]), LONGEST)
     until = _moment(told) or headers.get("X-RateLimit-Reset") or ""
     if not until.isdecimal():
         return None
-    left = int(until) - int(time.time())
+    left = int(until[:DIGITS]) - int(time.time())
     return left if 0 <= left <= LONGEST else None
 
 
@@ -37,5 +39,5 @@ def _moment(text: str) -> str:
     """An HTTP date as seconds since 1970; empty where it is none."""
     try:
         return f"{parsedate_to_datetime(text).timestamp():.0f}" if text else ""
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""

@@ -31,7 +31,7 @@ CURRENCIES = frozenset(
 _COINS_OF_THEIR_OWN = frozenset({"FDUSD", "TUSD", "BUSD", "PYUSD", "GUSD"})
 _PAIR = re.compile(r"^([A-Z0-9]{1,20})[/\-_]([A-Z0-9]{2,10})$")
 _JOINED = re.compile(r"^[A-Z0-9]{4,30}$")
-_CONTRACT = re.compile(r"^[A-Z0-9]{1,20}/[A-Z0-9]{2,10}:[A-Z0-9]{2,10}(?:-\d{6})?$")
+_CONTRACT = re.compile(r"^[A-Z0-9]{1,20}/[A-Z0-9]{2,10}:[A-Z0-9]{2,10}(?:-[0-9]{6})?$")
 _SWAP = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})-SWAP$")
 _SHARE = re.compile(r"^[A-Z]{1,5}([.\-][A-Z]{1,2})?$")
 SHARE_EXCHANGES = frozenset({"", "NASDAQ", "NYSE", "AMEX", "NYSEARCA", "BATS", "CBOE", "OTC"})
@@ -57,8 +57,8 @@ def resolve(
     (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
     for exchanges whose data come late.
     """
-    wanted = text.strip().upper()
-    known = [(alias.strip().upper(), symbol) for alias, symbol in aliases]
+    wanted = _folded(text)
+    known = [(_folded(alias), symbol) for alias, symbol in aliases]
     for alias, symbol in known:
         if alias == wanted:
             return symbol
@@ -78,6 +78,14 @@ def resolve(
     if not found:
         raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
     return found
+
+
+def _folded(text: str) -> str:
+    """``text`` as it is compared. Only ASCII letters have a case here: ``upper`` makes an I of a ``ı``
+    and an S of a ``ſ``, which would be another symbol; what holds other characters is its alias only
+    letter by letter.
+    """
+    return text.strip().upper() if text.isascii() else text.strip()
 
 
 def squashed(text: str) -> str:

@@ -112,7 +112,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _straightened(text: str, load: Callable[[str], Any], first: json.JSONDecodeError) -> Any:
     try:
         if any(quote in text for quote in SMART_QUOTES):
-            return load(text.translate(STRAIGHTENED))
+            straight = text.translate(STRAIGHTENED)
+            # other quotes close: what was within a text may be a structure now
+            _refuse_deep(straight.encode())
+            return load(straight)
     except json.JSONDecodeError:
         pass
     raise Unreadable(

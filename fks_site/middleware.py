@@ -17,7 +17,7 @@ from risk.models import ClientAddress
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-MACHINE_PATHS = ("/webhook/", "/health", "/ready")
+MACHINE_PATHS = ("/webhook", "/health", "/ready")
 METRICS_PATHS = ("/metrics", "/metrics/")
 
 

@@ -21,8 +21,8 @@ api: list[URLPattern | URLResolver] = [
 handler500 = "fks_site.middleware.server_error"
 
 urlpatterns = [
-    re_path(r"^webhook/(?P<strategy>[^/]{1,63})/?$", webhook, name="webhook"),
-    re_path(r"^webhook/(?P<strategy>[^/]{1,63})/(?P<token>.{1,200}?)/?$", webhook),
+    re_path(r"^webhook/(?P<strategy>[^/]+)/?\Z", webhook, name="webhook"),
+    re_path(r"^webhook/(?P<strategy>[^/]+)/(?P<token>[\s\S]+?)/?\Z", webhook),
     re_path(r"^health/?$", health.health, name="health"),
     re_path(r"^ready/?$", health.ready, name="ready"),
     re_path(r"^metrics/?$", metrics.MetricsView.as_view(), name="metrics"),

@@ -76,6 +76,11 @@ def test_a_symbol_that_can_only_mean_one_thing(text: str, symbol: str) -> None:
         "BTC/USDT/EUR",
         "{{ticker}}",
         "ＢＴＣＵＳＤＴ",
+        "bıtusdt",
+        "ſolusdt",
+        "ßusdt",
+        "BTC/ﬁl",
+        "BTC/USDT:USDT-２６１２２５",
         "BTCUSDT\n;DROP",
         "A" * 100 + "USDT",
     ],
@@ -92,6 +97,14 @@ def test_an_alias_comes_before_every_rule() -> None:
     assert resolve("BYBIT:BTCUSDT.P", aliases) == "BTC/USDC:USDC"
     assert resolve("ethusd", aliases) == "ETH/USDC"
     assert resolve("BTCUSD", aliases) == "BTC/USD"
+
+
+def test_an_alias_is_no_other_one_whose_capitals_look_alike() -> None:
+    aliases = [("SOLUSDT", "SOL/USDC"), ("grün", "GRN/USDT"), ("SSUSDT", "SS/USDC")]
+    assert resolve("grün", aliases) == "GRN/USDT"
+    for text in ("ſOLUSDT", "ßUSDT", "BINANCE:ſOLUSDT"):
+        with pytest.raises(UnknownSymbolError):
+            resolve(text, aliases)
 
 
 def test_an_alias_of_the_ticker_holds_on_every_exchange_after_that_of_the_whole_text() -> None:

@@ -106,6 +106,16 @@ HOSTILE = {
     "100,000 objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "TOO_DEEP", 80),
     "17 levels": (b'{"a":' + b"[" * 16 + b"]" * 16 + b"}", "TOO_DEEP", 20),
     "depth behind an escaped quote": (b'{"a\\"": "\\"", "b":' + b"[" * 99, "TOO_DEEP", None),
+    "depth behind typographic quotes": (
+        ('{"a”: ' + "[" * 30_000 + "]" * 30_000 + "}").encode(),
+        "TOO_DEEP",
+        21,
+    ),
+    "17 levels behind typographic quotes": (
+        ('{"a”: ' + "[" * 16 + "]" * 16 + "}").encode(),
+        "TOO_DEEP",
+        21,
+    ),
     "quotes that never close": (b'\\"' * 30_000 + b"[" * 17, "TOO_DEEP", 60_016),
     "1e400": (b'{"quantity": 1e400}', "NUMBER_OUT_OF_BOUNDS", 13),
     "1E+999999": (b'{"quantity": 1E+999999}', "NUMBER_INVALID", 13),
