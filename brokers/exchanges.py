@@ -18,6 +18,7 @@ from brokers.client_ids import CLIENT_ID_FORMS
 from brokers.errors import NotSupportedError
 from brokers.library import LibraryExchange, library
 from brokers.limiter import CAUTIOUS, Limits
+from brokers.patience import Ban
 from brokers.types import OrderType, TimeInForce
 
 MATRIX = Path(__file__).with_name("matrix.toml")
@@ -96,7 +97,9 @@ class ExchangeProfile:
     request may carry only the fields the dialect expects and those in `order_extras`; `wire` names
     those fields for each kind of order where no dialect of its own does (`brokers.wire`). Codes are
     matched whole or up to a separator: `clock` ones prove that nothing was placed, `refused` and
-    `credentials` ones are rejections, `ambiguous` and `throttled` ones prove nothing. `deadline` is
+    `credentials` ones are rejections, `ambiguous` and `throttled` ones prove nothing. Of the
+    `throttled` ones those in `throttled_key` count the requests of a key or of its user, the others
+    those of our address; `ban` is how a banned address is told where that is not 418. `deadline` is
     the number of seconds after which the venue itself drops a late order. `absent` codes say that
     there is no such order; `errors` tells where an answer carries its code and message (paths, and
     the codes that mean success); `key_form` is how a secret must look; `book_depth` how many prices
@@ -133,6 +136,8 @@ class ExchangeProfile:
     order_extras: frozenset[str] = frozenset()
     ambiguous: frozenset[str] = frozenset()
     throttled: frozenset[str] = frozenset()
+    throttled_key: frozenset[str] = frozenset()
+    ban: Ban | None = None
     clock: frozenset[str] = frozenset()
     credentials: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
@@ -165,7 +170,10 @@ class ExchangeProfile:
         return any(endpoint.fits(method, path) for endpoint in self.read_endpoints)
 
 
-_CODES = ("order_extras", "ambiguous", "throttled", "clock", "credentials", "refused", "absent")
+_CODES = (
+    "order_extras", "ambiguous", "throttled", "throttled_key", "clock", "credentials", "refused",
+    "absent",
+)  # fmt: skip
 _ENDPOINTS = ("order_endpoint", "cancel_endpoint", "stop_endpoint", "stop_cancel_endpoint")
 _ABILITIES = ("submit_timeout", "settle_window", "post_only", "reduce_only")
 _PLAIN = ("id", "market_type", "label", "tier", "client_id_param", "client_id_field", "keys")
@@ -204,6 +212,8 @@ def _profile(row: dict[str, Any]) -> ExchangeProfile:
     values |= {name: Endpoint.read(row.pop(name)) for name in _ENDPOINTS if name in row}
     if "limits" in row:
         values["limits"] = Limits.read(row.pop("limits"), row.pop("weights", {}))
+    if "ban" in row:
+        values["ban"] = Ban(**row.pop("ban"))
     values |= {name: frozenset(row.pop(name)) for name in _CODES if name in row}
     return ExchangeProfile(
         capabilities=capabilities,

@@ -5,7 +5,8 @@ counts private questions, another orders. Cancels draw on a share nothing else m
 Valkey away each process counts for itself, in a quarter of the room.
 
 An exchange that answers "too often" is left alone, by every worker of the address, for as long as
-it asks: by cancels too, for whoever goes on asking is banned for longer.
+it asks: by cancels too, for whoever goes on asking is banned for longer. Where it says that it has
+counted the key's requests, only that key rests.
 """
 
 from __future__ import annotations
@@ -236,9 +237,7 @@ class Limiter:
         """
         parts = urlsplit(url)
         place = " ".join(filter(None, [exchange, "sandbox" if sandbox else "", parts.netloc]))
-        if parts.hostname in LOOPBACK:
-            return cls(place, None, "")
-        return cls(place, limits, api_key)
+        return cls(place, None if parts.hostname in LOOPBACK else limits, api_key)
 
     def wait(self, purpose: Purpose, method: str, path: str) -> int:
         """Wait for a turn; 0 when the request may leave, else the seconds to come back after."""
@@ -253,28 +252,38 @@ class Limiter:
                 left -= pause
         return 0
 
-    def told_to_wait(self, status: int, seconds: int | None) -> None:
-        """The venue answered ``status``, and named so many seconds: nobody of this address asks it
-        before they are over."""
+    def told_to_wait(self, status: int, seconds: int | None, *, of_key: bool = False) -> None:
+        """The venue answered ``status``, and named so many seconds: before they are over nobody of
+        this address asks it, or with ``of_key`` nobody with this key."""
         if seconds is None:
             seconds = 0 if self._limits is None else seconds_untold(status)
-        if seconds:
-            logger.warning("%s answered %s: left alone for %s s", self._exchange, status, seconds)
-            self._buckets.hold(self._address(), seconds)
+        if not seconds:
+            return
+        of_key = of_key and bool(self._key)
+        who = "this key" if of_key else "this address"
+        logger.warning("%s answered %s: %s rests for %s s", self._exchange, status, who, seconds)
+        names = (self._of_key("orders"), self._of_key("key")) if of_key else (self._address(),)
+        for name in names:
+            self._buckets.hold(name, seconds)
 
     def _drawn(
         self, purpose: Purpose, method: str, path: str
     ) -> list[tuple[str, Rate | None, int]]:
         limits = self._limits
         if limits is None:
-            return [(self._address(), None, 0)]
+            names = [self._address(), *([self._of_key("key")] if self._key else [])]
+            return [(name, None, 0) for name in names]
         weight = limits.weight(method, path)
         drawn: list[tuple[str, Rate | None, int]] = [(self._address(), limits.address, weight)]
         if purpose is not Purpose.READ:
-            drawn.append((f"{self._exchange}:orders:{self._key}", limits.orders, 1))
+            drawn.append((self._of_key("orders"), limits.orders, 1))
         elif self._key:
-            drawn.append((f"{self._exchange}:key:{self._key}", limits.key, weight))
+            drawn.append((self._of_key("key"), limits.key, weight))
         return drawn
+
+    def _of_key(self, what: str) -> str:
+        """The bucket of the key's orders, or of its questions (``key``)."""
+        return f"{self._exchange}:{what}:{self._key}"
 
     def _address(self) -> str:
         """The bucket of the exchange and the address it sees us at."""

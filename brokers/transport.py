@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +19,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from brokers.errors import BrokerError
 from brokers.exchanges import Endpoint, ExchangeProfile
 from brokers.limiter import Limiter, Purpose
-from brokers.outcome import THROTTLE_STATUSES
-from brokers.patience import seconds_asked
+from brokers.outcome import THROTTLE_STATUSES, VenueError
+from brokers.patience import BANNED, seconds_asked
 
+ErrorReader = Callable[[str], VenueError | None]
+"""Reads the venue's own error from the body of an answer, where it is one."""
 Wire = Mapping[str, str | Decimal]
 """The fields an order request must carry: exact text, or a number in plain notation.
 
@@ -101,6 +103,7 @@ class Gate:
         origins: frozenset[str],
         secrets: tuple[str, ...],
         limiter: Limiter | None = None,
+        read_error: ErrorReader = lambda _: None,
     ) -> None:
         self.origins = origins
         self.status: int | None = None
@@ -108,6 +111,7 @@ class Gate:
         self.unreadable = False
         self._profile = profile
         self._limiter = limiter
+        self._read_error = read_error
         self._attempt: Attempt | None = None
         self._hidden = [
             form for secret in secrets if secret for form in {secret, quote(secret, safe="")}
@@ -174,11 +178,23 @@ class Gate:
         self.status, self.body = status, body
         self.unreadable = self.unreadable or not _is_json(body)
         asked = seconds_asked(headers)
-        if status in THROTTLE_STATUSES and self._limiter is not None:
-            self._limiter.told_to_wait(status, asked)
+        if self._limiter is not None:
+            self._rest(self._limiter, status, body, asked)
         attempt = self._attempt
         if attempt is not None and attempt.request == (method, urlsplit(url).path):
             attempt.status, attempt.body, attempt.retry_after = status, body, asked
+
+    def _rest(self, limiter: Limiter, status: int, body: str, seconds: int | None) -> None:
+        """Leave the venue alone where it says so, and only with this key where it counts by key."""
+        profile = self._profile
+        ban = profile.ban
+        if ban is not None and ban.is_told(status, body[:BODY_HEAD]):
+            limiter.told_to_wait(status, ban.seconds)
+            return
+        said = self._read_error(body) if len(body) < BODY_HEAD else None
+        if status in THROTTLE_STATUSES or (said is not None and said.has(profile.throttled)):
+            counted = said is not None and said.has(profile.throttled_key)
+            limiter.told_to_wait(status, seconds, of_key=counted and status != BANNED)
 
     def scrub(self, text: str) -> str:
         """``text`` without the key, the secret and signatures."""

@@ -23,7 +23,7 @@ from brokers.exchanges import ExchangeProfile, Sandbox
 from brokers.limiter import Limiter
 from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
 from brokers.timing import LOOPBACK, timed
-from brokers.transport import Attempt, Gate, ThrottledError, origin
+from brokers.transport import Attempt, ErrorReader, Gate, ThrottledError, origin
 from brokers.types import AccountConfig, Environment
 
 TIMEOUT_MS = 10_000
@@ -32,7 +32,6 @@ TIMEOUT_MS = 10_000
 SANDBOX_HEADER = "x-simulated-trading"
 """What marks a request as a rehearsal where the live host also serves the sandbox."""
 
-ErrorReader = Callable[[str], VenueError | None]
 Market = Mapping[str, Any]
 
 
@@ -182,7 +181,7 @@ def connect(
     key, base_url = credentials.get("api_key", ""), str(config.options.get("base_url", ""))
     sandbox = config.environment is Environment.SANDBOX
     limiter = Limiter.of(profile.id, profile.limits, key, base_url, sandbox=sandbox)
-    client.gate = Gate(profile, origins, tuple(credentials.values()), limiter)
+    client.gate = Gate(profile, origins, tuple(credentials.values()), limiter, read_error)
     return VenueClient(profile, client, client.gate, read_error)
 
 

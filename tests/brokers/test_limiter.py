@@ -22,7 +22,7 @@ from brokers.plugins.alpaca import AlpacaPlugin
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.transport import Gate, ThrottledError
 from brokers.types import AccountConfig, Environment, Outcome
-from tests.brokers.contract import SYMBOL, ccxt_plugin, order
+from tests.brokers.contract import SYMBOL, SYMBOLS, ccxt_plugin, order
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import ALPACA_KEY, ALPACA_SECRET
 from tests.venues.faults import Action, Fault, When
@@ -173,6 +173,31 @@ def test_whoever_is_told_to_wait_waits_with_all_others_of_the_address(shared: re
     assert naps == []
 
 
+def test_a_limit_of_one_key_lets_the_other_keys_of_the_address_work(shared: redis.Redis) -> None:
+    exchange = uuid.uuid4().hex
+    mine, other, public = (
+        Limiter(exchange, SLOW, key, Buckets(lambda: shared), [].append) for key in ("a", "b", "")
+    )
+    mine.told_to_wait(429, 30, of_key=True)
+    again = Limiter(exchange, SLOW, "a", Buckets(lambda: shared), [].append)
+    for purpose in Purpose:
+        assert 10 < mine.wait(purpose, "GET", "/x") <= 30
+        assert 10 < again.wait(purpose, "GET", "/x") <= 30
+        assert other.wait(purpose, "GET", "/x") == 0
+    assert public.wait(Purpose.READ, "GET", "/x") == 0
+    public.told_to_wait(429, 30, of_key=True)  # without a key it can only be the address
+    assert 10 < other.wait(Purpose.READ, "GET", "/x") <= 30
+
+
+def test_on_this_machine_a_key_rests_alone_as_well() -> None:
+    url = f"http://127.0.0.1:{uuid.uuid4().int % 10**9}"
+    mine, other = (Limiter.of("bybit", SLOW, key, url) for key in ("a", "b"))
+    mine.told_to_wait(200, 30, of_key=True)
+    assert 1 < mine.wait(Purpose.ORDER, "POST", "/x") <= 30
+    assert 1 < mine.wait(Purpose.READ, "GET", "/x") <= 30
+    assert other.wait(Purpose.ORDER, "POST", "/x") == 0
+
+
 def test_a_short_hold_is_waited_out() -> None:
     clock, naps = Clock(), list[float]()
 
@@ -305,6 +330,13 @@ def test_hosts_behind_one_address_share_an_exchanges_limits(
         ({"X-RateLimit-Reset": "1795348700"}, None),
         ({"X-RateLimit-Reset": "1795348842000"}, None),
         ({"X-RateLimit-Reset": "30"}, None),
+        ({"X-Gate-RateLimit-Reset-Timestamp": "1795348803"}, 3),
+        ({"X-Bapi-Limit-Reset-Timestamp": "1795348801001"}, 2),
+        ({"X-Bapi-Limit-Reset-Timestamp": "1795348800000"}, 0),
+        ({"X-Bapi-Limit-Reset-Timestamp": "1795348799000"}, None),
+        ({"gw-ratelimit-reset": "14001"}, 15),
+        ({"gw-ratelimit-reset": "-1"}, None),
+        ({"Retry-After": "3", "gw-ratelimit-reset": "14001"}, 3),
         ({"Retry-After": "3", "X-RateLimit-Reset": "1795348842"}, 3),
         ({}, None),
     ],
@@ -327,6 +359,76 @@ def test_a_venue_that_was_asked_too_often_gets_not_one_request_more(venue: Runni
     assert (result.outcome, result.code, result.retry_after) == (Outcome.UNKNOWN, "RATE_LIMITED", 1)
     assert other.fetch_data(SYMBOL).bid > 0
     assert time.monotonic() - started >= 0.99
+
+
+class Told(Limiter):
+    """Lets everything through and remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__("venue", None, "")
+        self.heard: list[tuple[int, bool]] = []
+
+    def wait(self, *_: object) -> int:
+        return 0
+
+    def told_to_wait(self, status: int, seconds: int | None, *, of_key: bool = False) -> None:
+        self.heard.append((status, of_key))
+
+
+@pytest.mark.parametrize(
+    ("exchange", "code", "heard"),
+    [
+        ("binance", "-1003", (429, False)),
+        ("binance", "-1015", (429, True)),
+        ("kraken", "EAPI:Rate limit exceeded", (200, True)),
+        ("kraken", "EGeneral:Too many requests", (200, False)),
+        ("bybit", "10006", (200, True)),
+        ("bybit", "10018", (200, False)),
+        ("bybit-linear", "10006", (200, True)),
+        ("okx", "50011", (429, True)),
+        ("okx-swap", "50061", (200, True)),
+        ("okx", "51000", None),
+    ],
+)
+def test_whose_requests_were_too_many_is_read_from_the_answer(
+    venue: RunningVenue,
+    monkeypatch: pytest.MonkeyPatch,
+    exchange: str,
+    code: str,
+    heard: tuple[int, bool] | None,
+) -> None:
+    plugin, told = ccxt_plugin(exchange, venue.base_url), Told()
+    plugin.instrument(SYMBOLS[exchange])
+    with plugin._pool.private() as client:
+        monkeypatch.setattr(client.gate, "_limiter", told)
+    venue.control.queue_faults(Fault(Action.CODE, When.BEFORE, code=code))
+    result = plugin.execute_order(order(symbol=SYMBOLS[exchange]))
+    assert told.heard == ([] if heard is None else [heard])
+    assert result.code == ("VENUE_REJECTED" if heard is None else "RATE_LIMITED")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "heard"),
+    [
+        (403, "403, Access too frequent!", [600]),
+        (403, "The Amazon CloudFront distribution is configured to block access", []),
+        (200, "access too frequent", []),
+    ],
+)
+def test_bybits_ban_of_an_address_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str, heard: list[int]
+) -> None:
+    told = Told()
+    gate = Gate(PROFILES["bybit", "spot"], frozenset(), (), told)
+    waits: list[int | None] = []
+    monkeypatch.setattr(told, "told_to_wait", lambda _, seconds: waits.append(seconds))
+    gate.answered("https://v.example/v5/order/create", "POST", status, {}, body)
+    assert waits == heard
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.label)
+def test_what_is_counted_by_key_is_a_limit(profile: ExchangeProfile) -> None:
+    assert profile.throttled_key <= profile.throttled
 
 
 class Full(Limiter):

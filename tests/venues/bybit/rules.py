@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from tests.venues.house import House
@@ -107,7 +108,11 @@ class BybitError(Exception):
 
     def answer(self, now_ms: int, status: int = 200) -> Answer:
         body = {"retCode": self.code, "retMsg": self.message, "result": {}}
-        return reply(body | {"retExtInfo": {}, "time": now_ms}, status=status, error=str(self))
+        answer = reply(body | {"retExtInfo": {}, "time": now_ms}, status=status, error=str(self))
+        if self.code == 10006:
+            resets = ("X-Bapi-Limit-Reset-Timestamp", str(now_ms + 1000))
+            answer = replace(answer, headers=(resets,))
+        return answer
 
 
 def result(data: object, now_ms: int, *, order_id: str = "") -> Answer:
