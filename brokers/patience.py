@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 LONGEST = 3 * 24 * 3600
 """Seconds. The longest ban a venue writes of: Binance, "Limits", from 2 minutes to 3 days."""
-DIGITS = 12
+DIGITS = 15
 """A longer number says no more than that it is far off; Python refuses to read one of thousands."""
 BANNED = 418
 SHORTEST_BAN = 120
