@@ -83,7 +83,17 @@ def apply_report(
             _note_overfill(order, filled)
     if moved and order.state == OrderState.FILLED != before:
         metrics.stage_seconds["fill"].observe((now - (acknowledged_at or now)).total_seconds())
+        _note_slippage(order)
     return Applied(new_fills, moved)
+
+
+def _note_slippage(order: Order) -> None:
+    """Of what an alert asked for, where it named a price; not of the stops that guard it."""
+    if order.signal is None or order.role not in (Order.Role.ENTRY, Order.Role.EXIT):
+        return
+    stated = Decimal(order.signal.alert.get("price", 0))
+    if stated and order.average_price is not None:
+        metrics.note_slippage(Side(order.side), stated, order.average_price)
 
 
 def next_poll(order: Order) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from prometheus_client import Counter, Histogram
+
+from brokers.types import Side
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -28,6 +32,14 @@ stage_seconds = {
         "fill": "From the acknowledgement to the last fill.",
     }.items()
 }
+_slippage = Histogram(
+    "fks_slippage",
+    "How much worse than its alert's price an order was filled, as a fraction; below 0: better.",
+    buckets=(
+        *(-0.01, -0.005, -0.002, -0.001, -0.0005, -0.0001, 0),
+        *(0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02),
+    ),
+)
 stream_connections = Counter(
     "fks_stream_connections_total", "Times an order stream was connected, by venue.", ["exchange"]
 )
@@ -39,3 +51,8 @@ stream_events = Counter(
 stream_lag = Histogram(
     "fks_stream_lag_seconds", "From a venue's event to its booking.", buckets=BUCKETS
 )
+
+
+def note_slippage(side: Side, stated: Decimal, average: Decimal) -> None:
+    """Count an order filled at ``average`` whose alert stated a price above zero."""
+    _slippage.observe(float((average - stated) * side.sign / stated))

@@ -25,6 +25,7 @@ MODULES = sorted(
 NO_MONEY = {
     "brokers/bridge/drivers/mt5_terms.py": "the vendor's package takes nothing else",
     "brokers/dialects/answers.py": "seconds of a Unix time",
+    "execution/metrics.py": "what a histogram adds up",
     "execution/waiting.py": "seconds of a preference",
 }
 """Where a float is allowed, and for what."""

@@ -105,6 +105,7 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
             ),
             Panel("Venue's answer", _quantiles("fks_ack_seconds"), "s"),
             Panel("Acknowledgement to last fill", _quantiles("fks_fill_seconds"), "s"),
+            Panel("Slippage to the alert's price", _quantiles("fks_slippage"), "percentunit"),
             Panel(
                 "Reconciled",
                 {"{{account}}": "min by (account) (fks_account_reconciled)"},

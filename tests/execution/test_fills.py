@@ -18,7 +18,7 @@ from execution.states import OrderState
 from risk.models import AuditEvent
 from risk.types import ReasonCode
 from tests.brokers.scripted import AT, report_of, trade
-from tests.factories import OrderFactory
+from tests.factories import OrderFactory, SignalFactory
 from tests.threads import together
 
 pytestmark = pytest.mark.django_db
@@ -293,6 +293,38 @@ def test_the_time_to_the_last_fill_is_observed() -> None:
     apply(order, filled, filled, late)
     assert observed()[0] == count + 1
     assert 7 <= observed()[1] - total < 17
+
+
+@pytest.mark.parametrize(
+    ("side", "role", "price", "bucket"),
+    [
+        ("buy", "entry", "59940", "0.002"),
+        ("sell", "exit", "59940", "-0.001"),
+        ("sell", "entry", "60000", "0.0"),
+        ("sell", "stop_loss", "59940", ""),
+        ("buy", "entry", "", ""),
+    ],
+)
+def test_slippage_to_the_alert_is_observed_once(
+    side: str, role: str, price: str, bucket: str
+) -> None:
+    def observed() -> dict[str, float]:
+        [family] = [one for one in REGISTRY.collect() if one.name == "fks_slippage"]
+        upto = {one.labels["le"]: one.value for one in family.samples if "le" in one.labels}
+        below = [0.0, *upto.values()]
+        return {le: count - below[n] for n, (le, count) in enumerate(upto.items())}
+
+    alert = {"symbol": "BTC/USDT", "action": side} | ({"price": price} if price else {})
+    signal = SignalFactory.create(alert=alert)
+    order = sent_order(side=side, role=role, signal=signal)
+    before = observed()
+    filled = report_of(order, V.FILLED, trade("1"))
+
+    apply(order, report_of(order, V.OPEN), filled, filled)
+
+    after = observed()
+    assert [le for le in after if after[le] > before[le]] == [one for one in [bucket] if one]
+    assert sum(after.values()) - sum(before.values()) == bool(bucket)
 
 
 @pytest.mark.django_db(transaction=True)
