@@ -23,8 +23,9 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from execution.guards import client_ip
 from execution.token_keys import RefreshToken
-from risk import second_factor
+from risk import log_ins, second_factor
 from risk.models import SignOut
 
 
@@ -42,6 +43,8 @@ class TokenSerializer(TokenObtainPairSerializer):
             raise AuthenticationFailed
         if second_factor.is_asked(user) and not second_factor.verify(user, code):
             raise AuthenticationFailed("a one-time code is needed", "second_factor_required")
+        address = client_ip(self.context["request"]) or ""
+        log_ins.came(user.get_username(), address, log_ins.TOKEN)
         return tokens
 
 

@@ -26,6 +26,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from execution.halting import Mode
+from fks_site import logins
 from risk import second_factor
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -141,6 +142,7 @@ def page(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         if second_factor.verify(user, form.cleaned_data["code"]):
             _prove(request)
+            logins.greet(request)
             return HttpResponseRedirect(_next(request))
         form.add_error(
             "code", "This code is wrong, or was used already; after five, wait a minute."
@@ -154,6 +156,7 @@ def _set_up(request: HttpRequest, user: User, form: CodeForm) -> HttpResponse:
         codes = second_factor.confirm(user, form.cleaned_data["code"])
         if codes:
             _prove(request)
+            logins.greet(request)
             messages.success(request, "The second factor is set up.")
             return _shown(request, codes=codes, next=_next(request))
         form.add_error("code", "This code is wrong: is the clock of your telephone right?")

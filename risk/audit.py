@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.utils import timezone
 
-from risk import correlation
+from risk import access_news, correlation
 from risk.models import AuditEvent
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def record(
 ) -> AuditEvent:
     """Append one event; ``before`` and ``after`` must be JSON-ready and free of secrets."""
     actor = current_actor()
-    return AuditEvent.objects.create(
+    event = AuditEvent.objects.create(
         at=timezone.now(),
         kind=kind,
         actor=actor.name,
@@ -71,6 +71,8 @@ def record(
         reason=reason,
         correlation_id=correlation_id or correlation.current(),
     )
+    access_news.tell(event)
+    return event
 
 
 def snapshot(row: models.Model) -> dict[str, str | None]:

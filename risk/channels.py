@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -51,6 +52,10 @@ class Event(models.TextChoices):
     CHANNEL_DOWN = "channel_down", "notifications do not arrive"
     AUDIT_BROKEN = "audit_broken", "audit trail was changed"
     ALARM_OVER = "alarm_over", "alarm over"
+    LOGIN_FROM_NEW_ADDRESS = "login_from_new_address", "log-in from a new address"
+    LOCKED_OUT = "locked_out", "too many failed log-ins"
+    SECOND_FACTOR_GONE = "second_factor_gone", "second factor reset, or a recovery code used"
+    ACCESS_CHANGED = "access_changed", "users, rights, keys or channels changed"
     SPREAD_SEEN = "spread_seen", "price gap between accounts"
     WEEKLY_SUMMARY = "weekly_summary", "weekly summary"
     TEST = "test", "test message"
@@ -88,6 +93,15 @@ class Channel(models.Model):
         blank=True,
         help_text="Of events that concern a strategy, only these strategies'. None chosen: all.",
     )
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Whose own this is: also told whatever changes their access, whatever is chosen "
+        "above.",
+    )
     per_minute = models.PositiveSmallIntegerField(
         "messages per minute",
         default=10,
@@ -119,9 +133,16 @@ class Channel(models.Model):
         """The plain address, for sending only. Raises crypto.DecryptionError."""
         return crypto.decrypt(self.sealed, bound_to=self.binding)["address"]
 
-    def wants(self, event: Event, severity: Severity, account: str, strategy: str) -> bool:
-        """Whether such an event is told here."""
-        if event in UNFILTERED:
+    def wants(
+        self,
+        event: Event,
+        severity: Severity,
+        account: str,
+        strategy: str,
+        person: int | None = None,
+    ) -> bool:
+        """Whether such an event is told here; ``person`` is the id of whom it concerns."""
+        if event in UNFILTERED or (person is not None and person == self.person_id):
             return True
         return (
             severity >= self.least_severity

@@ -42,6 +42,10 @@ SEVERITIES = {
     Event.CHANNEL_DOWN: Severity.ALARM,
     Event.AUDIT_BROKEN: Severity.ALARM,
     Event.ALARM_OVER: Severity.INFO,
+    Event.LOGIN_FROM_NEW_ADDRESS: Severity.WARNING,
+    Event.LOCKED_OUT: Severity.WARNING,
+    Event.SECOND_FACTOR_GONE: Severity.ALARM,
+    Event.ACCESS_CHANGED: Severity.WARNING,
     Event.SPREAD_SEEN: Severity.WARNING,
     Event.WEEKLY_SUMMARY: Severity.INFO,
     Event.TEST: Severity.INFO,
@@ -57,6 +61,8 @@ class News:
     account: str = ""
     strategy: str = ""
     symbol: str = ""
+    person: int | None = None
+    """The id of the user whose access it is about."""
 
 
 def tell(event: Event, words: Callable[[], News]) -> None:
@@ -91,7 +97,7 @@ def write(event: Event, news: News, channels: list[Channel]) -> None:
             due_at=now if at_once else now + GATHER_FOR,
         )
         for channel in channels
-        if channel.wants(event, severity, news.account, news.strategy)
+        if channel.wants(event, severity, news.account, news.strategy, news.person)
     )
 
 

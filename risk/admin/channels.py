@@ -80,6 +80,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             "events",
             "accounts",
             "strategies",
+            "person",
             "per_minute",
             "weekly_summary",
         ]
@@ -129,7 +130,10 @@ class ChannelAdmin(AuditedAdmin):
     nothing_yet = "Nobody is told anything yet: add a chat, a mailbox or a web hook."
     fieldsets = (
         (None, {"fields": ("name", "is_active", ADDRESS)}),
-        ("What is told", {"fields": ("least_severity", "events", "accounts", "strategies")}),
+        (
+            "What is told",
+            {"fields": ("least_severity", "events", "accounts", "strategies", "person")},
+        ),
         ("How often", {"fields": ("per_minute", "weekly_summary")}),
     )
 
