@@ -125,6 +125,13 @@ class ExecutionPlugin(ABC):
         Raises QuoteUnavailableError, UnknownSymbolError or QueryFailedError.
         """
 
+    @property
+    def shares_quotes_as(self) -> str:
+        """Accounts that give the same name here are told the same prices, so that the answer to one
+        is good for all; valid after ``init``. Empty, as here, where each has to ask for itself.
+        """
+        return ""
+
     @abstractmethod
     def health_check(self) -> Health:
         """One cheap read call; never raises for anything the venue or network does."""

@@ -9,6 +9,7 @@ from brokers.base import ExecutionPlugin
 from brokers.crypto import DecryptionError
 from brokers.errors import ConfigurationError
 from brokers.models import Account
+from brokers.recent_quotes import RECENT
 from brokers.registry import registry
 
 MAX_SESSIONS = 64
@@ -78,5 +79,6 @@ def plugin_for(account: Account) -> ExecutionPlugin:
 
 
 def forget_all() -> None:
-    """Close every plugin of this process."""
+    """Close every plugin of this process, and forget what they were told."""
     _sessions.clear()
+    RECENT.forget()

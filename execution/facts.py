@@ -20,6 +20,7 @@ from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.prepared import Prepared, given
+from brokers.recent_quotes import RECENT
 from brokers.sessions import plugin_for
 from brokers.types import (
     BalanceReport,
@@ -82,6 +83,13 @@ def venue_call(account: Account) -> Iterator[None]:
         raise Refusal(
             ReasonCode.BREAKER_OPEN, f"the circuit breaker of {account.name} is open after failures"
         )
+    with _reported(account):
+        yield
+
+
+@contextmanager
+def _reported(account: Account) -> Iterator[None]:
+    """Tell the account's breakers how a question went."""
     try:
         yield
     except QueryFailedError as error:
@@ -103,8 +111,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     row = _instrument_row(account, plugin, symbol, is_exit=is_exit)
     instrument = row.rules()
     try:
-        with venue_call(account):
-            quote = _quote(plugin, symbol, alert)
+        quote = _quote(account, plugin, symbol, alert)
     except (QueryFailedError, QuoteUnavailableError, Refusal):
         last = _last_known_price(account, symbol, alert) if is_exit else None
         if last is None:
@@ -130,7 +137,23 @@ def average_range(market: Market, alert: Alert) -> Decimal | None:
     return average_true_range(candles[:-1], ATR_PERIOD)
 
 
-def _quote(plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
+def _quote(account: Account, plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
+    """The price an order is valued by. For a market order it may be another account's, of the same
+    venue and moment: it goes out at whatever the market is by then, and its quote says how old it is.
+    """
+    shared_as = plugin.shares_quotes_as if alert.order_type is OrderType.MARKET else ""
+    if not shared_as or not breakers.are_closed(account):
+        with venue_call(account):
+            return _fresh_quote(plugin, symbol, alert)
+
+    def question() -> Quote:
+        with _reported(account):
+            return _fresh_quote(plugin, symbol, alert)
+
+    return RECENT.ask(shared_as, symbol, question)
+
+
+def _fresh_quote(plugin: ExecutionPlugin, symbol: str, alert: Alert) -> Quote:
     if alert.order_type is OrderType.MARKET:
         return plugin.fetch_data(symbol, alert.price)
     try:

@@ -206,6 +206,13 @@ class CcxtPlugin(ExecutionPlugin):
         with self._pool.public() as client:
             return self._dialect.quote(client, client.market(symbol))
 
+    @property
+    def shares_quotes_as(self) -> str:
+        """Prices are asked for without a key: the same for every account of a place."""
+        config, profile = self._config, self._profile
+        where = config.options.get("base_url", "")
+        return f"ccxt {profile.id} {profile.market_type} {config.environment.value} {where}"
+
     def order_book(self, symbol: str) -> OrderBook:
         with self._pool.public() as client:
             return self._dialect.order_book(client, client.market(symbol))

@@ -83,6 +83,7 @@ class Script:
     quote_failure: Exception | None = None
     init_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
+    shares_quotes_as: str = ""
     permissions: Permissions = MAY_TRADE
     price: Decimal = PRICE
     book: OrderBook | None = None
@@ -218,6 +219,10 @@ class ScriptedPlugin(ExecutionPlugin):
             price_tick=Decimal("0.01"),
             min_value=Decimal(5),
         )
+
+    @property
+    def shares_quotes_as(self) -> str:
+        return self.script.shares_quotes_as
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         self.script.refuse_when_failing()

@@ -15,7 +15,9 @@ from django.utils import timezone
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
+from brokers.recent_quotes import RECENT
 from brokers.sessions import plugin_for
+from brokers.types import OrderType
 from execution import facts
 from execution.alerts import Action, Alert
 from execution.states import TERMINAL, WORKING, OrderState
@@ -107,6 +109,60 @@ def test_the_rules_of_a_symbol_are_kept_for_an_hour(
     read(account)
     assert asked == [LANE]
     assert InstrumentRow.objects.count() == 1
+
+
+@pytest.fixture
+def told(scripted: Accounts) -> tuple[Account, Account, list[Decimal]]:
+    """Two accounts of a venue that tells everybody the same prices: here 60000, then 61000."""
+    first, second = scripted(), scripted()
+    for one, price in ((first, D(60000)), (second, D(61000))):
+        script_of(one).shares_quotes_as, script_of(one).price = "the venue", price
+    return first, second, [D(60000), D(61000)]
+
+
+def test_accounts_of_a_venue_share_the_price_of_a_market_order(
+    told: tuple[Account, Account, list[Decimal]],
+) -> None:
+    first, second, prices = told
+    assert read(first).quote == read(second).quote
+    RECENT.forget()
+    assert [read(second).quote.last, read(first).quote.last] == [prices[1], prices[1]]
+
+
+def test_a_limit_order_is_judged_by_a_price_of_its_own(
+    told: tuple[Account, Account, list[Decimal]],
+) -> None:
+    first, second, prices = told
+    limit = Alert(symbol=LANE, action=Action.BUY, order_type=OrderType.LIMIT, price=D(59000))
+    assert [read(one, alert=limit).quote.last for one in (first, second)] == prices
+
+
+def test_whoever_shares_a_price_has_its_own_breaker(
+    told: tuple[Account, Account, list[Decimal]],
+) -> None:
+    """A breaker that is not closed wants its account's own answer: another's proves nothing of it."""
+    first, second, prices = told
+    read(first)
+    breaker = breakers.of_account(second.pk)
+    breakers.trip(breaker, "test")
+    with pytest.raises(Refusal) as refused:
+        read(second)
+    assert refused.value.code is ReasonCode.BREAKER_OPEN
+    type(breaker).objects.update(opened_at=timezone.now() - timedelta(hours=1))
+    assert read(second).quote.last == prices[1]
+    breaker.refresh_from_db()
+    assert breaker.state == breaker.State.CLOSED
+
+
+def test_a_failed_question_is_its_accounts_failure_alone(
+    told: tuple[Account, Account, list[Decimal]],
+) -> None:
+    first, second, prices = told
+    script_of(first).quote_failure = QueryFailedError("timeout")
+    with pytest.raises(QueryFailedError):
+        read(first)
+    assert read(second).quote.last == prices[1]
+    assert [breakers.of_account(one.pk).failures for one in (first, second)] == [1, 0]
 
 
 def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, script: Script) -> None:
