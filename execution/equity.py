@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from django.db import connection
 from django.db.models import OuterRef, Subquery
-from django.db.models.functions import TruncDay, TruncHour
 
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Balances
+from brokers.decimals import plain
 from brokers.models import Account, Instrument
 from brokers.types import Environment
 from execution import book, days
@@ -19,8 +20,33 @@ from execution.models import EquitySample, Position
 from execution.performance import Point
 
 EVERY = timedelta(minutes=10)
-BY_HOUR, BY_DAY = timedelta(days=8), timedelta(days=100)
-"""From which length on a curve shows the last sample of each hour, and of each day."""
+MOST_POINTS, LEAST_POINTS = 300, 30
+"""Of one account's curve, where there are few and where there are very many accounts."""
+MOST_TOGETHER = 12_000
+_SAMPLES = """
+    WITH begun AS (
+        SELECT account.id, first.at, first.equity
+        FROM unnest(%(accounts)s::bigint[]) AS account (id) CROSS JOIN LATERAL (
+            SELECT at, equity FROM execution_equitysample
+            WHERE account_id = account.id AND at >= %(since)s ORDER BY at LIMIT 1
+        ) AS first
+    ), span AS (
+        SELECT min(at) AS since, greatest(%(least)s, (%(now)s - min(at)) / %(points)s) AS step
+        FROM begun
+    )
+    SELECT id, at, equity FROM begun
+    UNION
+    SELECT begun.id, last.at, last.equity
+    FROM begun CROSS JOIN span
+    CROSS JOIN generate_series(%(now)s, span.since, -span.step) AS tick
+    CROSS JOIN LATERAL (
+        SELECT at, equity FROM execution_equitysample
+        WHERE account_id = begun.id AND at > greatest(begun.at, tick - span.step) AND at <= tick
+        ORDER BY at DESC LIMIT 1
+    ) AS last
+    ORDER BY id, at
+"""
+"""The first of each account, and the last of each stretch of time: found in the index, one by one."""
 
 
 def note(account: Account, plugin: ExecutionPlugin, now: datetime) -> None:
@@ -50,18 +76,22 @@ def worth(account: Account, told: Balances, now: datetime) -> Decimal | None:
 def curves(
     accounts: Collection[Account], since: datetime | None, now: datetime
 ) -> dict[int, list[Point]]:
-    """Each account's samples from ``since`` on, or all of them, by account id. One query."""
-    rows = EquitySample.objects.filter(account__in=accounts).order_by("account_id", "at")
-    if since is not None:
-        rows = rows.filter(at__gte=since)
-    length = BY_DAY if since is None else now - since
-    bucket = TruncDay("at") if length >= BY_DAY else TruncHour("at")
-    rows = rows.annotate(bucket=bucket)
-    if length >= BY_HOUR:
-        rows = rows.order_by("account_id", "bucket", "-at").distinct("account_id", "bucket")
+    """Each account's samples from ``since`` on, or all of them, by account id: the first, then the last
+    of each stretch, of which there are fewer for one account the more accounts there are. One query.
+    """
     found: dict[int, list[Point]] = {account.pk: [] for account in accounts}
-    for account_id, at, equity, _ in rows.values_list("account_id", "at", "equity", "bucket"):
-        found[account_id].append(Point(at, equity))
+    share = MOST_TOGETHER // max(len(found), 1)
+    asked = {
+        "accounts": list(found),
+        "since": since or datetime.min.replace(tzinfo=UTC),
+        "now": now,
+        "least": EVERY,
+        "points": max(LEAST_POINTS, min(MOST_POINTS, share)),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SAMPLES, asked)
+        for account_id, at, equity in cursor.fetchall():
+            found[account_id].append(Point(at, plain(equity)))
     return found
 
 

@@ -25,7 +25,7 @@ from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from execution.guards import client_ip
 from execution.token_keys import RefreshToken
-from risk import log_ins, second_factor
+from risk import access_news, log_ins, second_factor
 from risk.models import SignOut
 
 
@@ -44,7 +44,7 @@ class TokenSerializer(TokenObtainPairSerializer):
         if second_factor.is_asked(user) and not second_factor.verify(user, code):
             raise AuthenticationFailed("a one-time code is needed", "second_factor_required")
         address = client_ip(self.context["request"]) or ""
-        log_ins.came(user.get_username(), address, log_ins.TOKEN)
+        log_ins.came(user.get_username(), address, access_news.TOKEN)
         return tokens
 
 

@@ -26,8 +26,7 @@ from django.utils import timezone
 
 from brokers import access
 from brokers.fields import MoneyField
-from brokers.models import Account
-from execution import day_results, equity
+from execution import day_results
 from execution.models import Fill, Order
 from execution.performance import Point
 from fks_site import charts
@@ -36,7 +35,6 @@ from risk.models import LimitHit, RiskLimit
 
 ANSWERS_OF = timedelta(hours=1)
 DAYS = 30
-MOST_CURVES = 12
 DENIALS_KEY = "fks.denials"
 CURVES_KEY, CURVES_SECONDS = "fks.curves", 60
 
@@ -168,37 +166,6 @@ def _denials(hits: QuerySet[LimitHit]) -> list[Denials]:
     alerts = Count(Coalesce(alert, F("order_id")), distinct=True)
     counted = recent.order_by().values_list("rule").annotate(alerts=alerts)
     return [Denials(*row) for row in counted.order_by("-alerts", "rule")]
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """What an account is worth, and how that has changed; ``change`` is since the first sample."""
-
-    account: Account
-    last: Decimal
-    change: Decimal
-    line: charts.Line | None
-
-    @property
-    def is_loss(self) -> bool:
-        return self.change < 0
-
-
-def worths(
-    accounts: QuerySet[Account], since: datetime | None, now: datetime
-) -> tuple[list[Worth], bool]:
-    """The accounts' equity curves, each from zero on, and whether accounts were left out."""
-    shown = list(accounts.filter(is_active=True)[: MOST_CURVES + 1])
-    drawn = shown[:MOST_CURVES]
-    samples = equity.curves(drawn, since, now)
-    found = []
-    for account in drawn:
-        if points := samples[account.pk]:
-            start = points[0].total
-            moved = [Point(one.at, one.total - start) for one in points]
-            last = points[-1].total
-            found.append(Worth(account, last, moved[-1].total, charts.line(moved)))
-    return found, len(shown) > MOST_CURVES
 
 
 def _curves(now: datetime, fills: QuerySet[Fill]) -> list[Curve]:

@@ -34,7 +34,7 @@ from execution import fee_values, performance
 from execution.fee_values import Fee
 from execution.models import Fill, FundingPayment
 from execution.performance import Figures, Traded
-from fks_site import account_figures, carried_out, charts, holdings, open_results
+from fks_site import carried_out, charts, equity_curves, holdings, open_results
 from fks_site.trade_filter import PERIODS, TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
@@ -124,7 +124,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         return _csv(form)
     reports, is_cut = _reports(form)
     now = timezone.now()
-    worths, are_cut = account_figures.worths(form.accounts(), form.since(), now)
+    worths = equity_curves.worths(form.accounts(), form.since(), now)
     context = {
         **admin.site.each_context(request),
         "title": "Performance",
@@ -132,7 +132,8 @@ def page(request: HttpRequest) -> HttpResponseBase:
         "reports": reports,
         "most": MOST_FILLS if is_cut else None,
         "worths": worths,
-        "most_worths": account_figures.MOST_CURVES if are_cut else None,
+        "together": equity_curves.together(worths),
+        "are_many": len(worths) > equity_curves.MOST_CURVES,
         "period": PERIODS[form.cleaned_data["days"]],
         "open_results": open_results.of_positions(form, now),
         "holdings": holdings.of_accounts(form.accounts(), now),

@@ -65,10 +65,15 @@ def _tell(place: Place, verdict: Verdict, now: datetime) -> None:
     )
     if not earlier.exists():
         title = f"{verdict.rule} is 80 % used ({verdict.scope})"
-        about = {"strategy": place.strategy, "symbol": place.symbol}
         notices.tell(
             Event.LIMIT_NEAR,
-            lambda: notices.News(title, verdict.detail, account=_name(place.account_id), **about),
+            lambda: notices.News(
+                title,
+                verdict.detail,
+                account=_name(place.account_id),
+                strategy=place.strategy,
+                symbol=place.symbol,
+            ),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -144,16 +145,29 @@ def test_reconciling_an_account_takes_one() -> None:
     assert EquitySample.objects.get().equity == account.equity
 
 
-def test_a_long_curve_shows_the_last_of_each_hour_and_of_each_day() -> None:
+def test_a_long_curve_shows_the_first_sample_and_the_last_of_each_stretch() -> None:
     account, other = AccountFactory.create(), AccountFactory.create()
     day, hour, minute = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
     keep(account, (2 * day, "1"), (2 * hour, "2"), (10 * minute, "3"), (minute, "4"))
     keep(other, (minute, "7"))
     assert totals(account, NOON - 7 * day) == [1, 2, 3, 4]
-    assert totals(account, NOON - 30 * day) == [1, 2, 4]
-    assert totals(account, NOON - 90 * day) == [1, 2, 4]
-    assert totals(account, None) == [1, 4]
+    assert totals(account, NOON - 90 * day) == [1, 2, 3, 4], "since the first, not for 90 days"
+    keep(account, (300 * day, "0"))
+    assert totals(account, NOON - 7 * day) == [1, 2, 3, 4]
+    assert totals(account, None) == [0, 1, 4]
     assert totals(account, NOON - hour) == [3, 4]
+
+
+def test_the_more_accounts_the_fewer_points_each() -> None:
+    minute = timedelta(minutes=1)
+    several = [AccountFactory.create() for _ in range(3)]
+    for account in several:
+        keep(account, *((minute * 10 * n, str(n)) for n in range(600)))
+    assert len(totals(several[0], None)) == equity.MOST_POINTS + 1
+    with mock.patch.object(equity, "MOST_TOGETHER", 300):
+        drawn = equity.curves(several, None, NOON)
+    assert [len(one) for one in drawn.values()] == [101, 101, 101]
+    assert {(one[0].total, one[-1].total) for one in drawn.values()} == {(D(599), D(0))}
 
 
 def test_the_page_draws_each_account_over_the_chosen_time(admin_client: Client) -> None:
@@ -172,13 +186,58 @@ def test_the_page_draws_each_account_over_the_chosen_time(admin_client: Client) 
         ]
 
     fresh = ("fresh", D(5), D(0), False)
-    assert shown() == [fresh, ("main", D(1100), D(200), True)]
-    assert shown(days="7") == [fresh, ("main", D(1100), D(100), True)]
+    assert shown() == [("main", D(1100), D(200), True), fresh]
+    assert shown(days="7") == [("main", D(1100), D(100), True), fresh]
     assert shown(account="main", days="all") == [("main", D(1100), D(200), True)]
     page = admin_client.get(reverse("admin:performance"), {"days": "7"}).content.decode()
     assert "Equity of main" in page
     assert 'aria-label="From 0 to 100 USDT, lowest -50, highest 100"' in page
     assert "One sample makes no curve yet" in page
+
+
+def shown_together(client: Client) -> list[tuple[str, str, int, Decimal, Decimal]]:
+    rows = client.get(reverse("admin:performance")).context["together"]
+    return [(one.environment, one.currency, one.accounts, one.last, one.change) for one in rows]
+
+
+def test_accounts_with_one_kind_of_money_are_drawn_together(admin_client: Client) -> None:
+    """Paper is not added to money, nor one currency to another; who comes later adds no money."""
+    now, hour = timezone.now(), timedelta(hours=1)
+    for name, environment, currency, samples in (
+        ("a", "live", "USDT", ((4, "1000"), (2, "1100"), (1, "1050"))),
+        ("b", "live", "USDT", ((3, "500"), (1, "530"))),
+        ("c", "live", "EUR", ((4, "7"), (1, "8"))),
+        ("d", "dry_run", "USDT", ((4, "9"), (1, "10"))),
+        ("e", "dry_run", "USDT", ((4, "9"), (2, "4"), (1, "3"))),
+    ):
+        account = AccountFactory.create(name=name, environment=environment, quote_currency=currency)
+        keep(account, *((hours * hour, worth) for hours, worth in samples), now=now)
+    assert shown_together(admin_client) == [
+        ("dry_run", "USDT", 2, D(13), D(-5)),
+        ("live", "USDT", 2, D(1580), D(80)),
+    ]
+    page = admin_client.get(reverse("admin:performance")).content.decode()
+    assert "Equity of 2 accounts in USDT" in page
+    assert 'aria-label="From 0 to 80 USDT, lowest 0, highest 100"' in page
+    assert 'aria-label="From 0 to -5 USDT, lowest -5, highest 0"' in page
+
+
+def test_many_accounts_become_a_table_that_leads_to_each(admin_client: Client) -> None:
+    now, hour = timezone.now(), timedelta(hours=1)
+    for number in range(40):
+        account = AccountFactory.create(name=f"account-{number:02}")
+        keep(account, (2 * hour, "100"), (hour, str(100 + number)), now=now)
+    answer = admin_client.get(reverse("admin:performance"), {"days": "7"})
+    names = [one.account.name for one in answer.context["worths"]]
+    assert (len(names), names[0], names[-1]) == (40, "account-39", "account-00")
+    [together] = answer.context["together"]
+    assert (together.accounts, together.last, together.change) == (40, 4780, 780)
+    page = answer.content.decode()
+    assert page.count("<path") == 41
+    assert '<a href="?days=7&amp;account=account-39#equity">account-39</a>' in page
+    alone = admin_client.get(reverse("admin:performance"), {"days": "7", "account": names[0]})
+    assert [one.account.name for one in alone.context["worths"]] == ["account-39"]
+    assert "Equity of account-39: " in alone.content.decode()
 
 
 def test_whoever_works_with_some_accounts_sees_theirs(client: Client) -> None:
