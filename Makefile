@@ -16,12 +16,13 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
 
-# Storms and promises in seconds want the machine to themselves: they come last (5: ARGS names none).
+# Of the browser tests only a core part: `make e2e` runs all of them. Storms and promises in seconds want the
+# machine to themselves: they come last (5: ARGS names none).
 test: dev
-	@$(PY) -m pytest -n 2 --dist worksteal -m "not alone" $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal -m "not alone and (core or not browser)" $(ARGS)
 	@$(PY) -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
-# Every page and action in Debian's Chromium, which has to be there. `make test` runs the same where it is.
+# Every page and action in Debian's Chromium, which has to be there. `make test` runs the core of it where it is.
 e2e: export FKS_REQUIRE_BROWSER := 1
 e2e: dev
 	@exec $(PY) -m pytest -q -m browser tests/e2e $(ARGS)

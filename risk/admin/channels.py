@@ -17,7 +17,7 @@ from unfold.widgets import (
 )
 
 from brokers.admin.base import ReadOnlyAdmin
-from brokers.admin.unfolded import display
+from brokers.admin.unfolded import action, display
 from brokers.display import moment, moment_column
 from brokers.models import Account
 from risk import notices
@@ -189,7 +189,7 @@ class ChannelAdmin(AuditedAdmin):
         messages.success(request, "It is on its way: the list below says whether it arrived.")
         return HttpResponseRedirect(_told(channel))
 
-    @asking_action(description="What was told", icon="list", permission="view", danger=False)
+    @action(description="What was told", icon="list", permissions=["view"])
     def told(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(_told(self._channel(request, object_id)))
 

@@ -1,4 +1,4 @@
-"""One installation for the tests of a file that leave it running."""
+"""One installation for the tests of a file that leave it running, and what drives a browser."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from execution.models import Order
+from tests.e2e import rows
+from tests.e2e.browser import chromium, complaints, open_page, page_for, watch
 from tests.e2e.product import Product, running_product
 from tests.venues.client import RunningVenue, running_venue
+
+__all__ = ["chromium", "complaints", "open_page", "page_for", "watch"]
 
 _ASK_NO_MORE = """
 from brokers.models import Account
@@ -35,3 +40,8 @@ def product(_running: Product) -> Iterator[Product]:
     """
     yield _running
     _running.within(_ASK_NO_MORE)
+
+
+@pytest.fixture
+def order() -> Order:
+    return rows.hostile_order()

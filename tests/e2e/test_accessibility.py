@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
 import pytest
-from django.contrib import admin
+from django.apps import apps
 from django.urls import reverse
-from django.utils import timezone
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
-from execution.models import Adoption, Order, QuarantinedBody
-from execution.states import OrderState, SignalState
-from risk import audit, breakers, notices, switch
-from risk.channels import Channel, Event
-from risk.models import TradingState
-from tests.e2e.test_admin_browser import (
-    _queries_beside_the_browser,
-    chromium,
-    complaints,
-    open_page,
-    order,
-    settled,
-)
-from tests.e2e.test_keyboard import palette
-from tests.factories import OrderFactory, SignalFactory, allow_trading
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page", "order"]
+from brokers.connection import Connection
+from execution.models import Adoption, Order
+from execution.states import OrderState
+from tests.e2e import inventory, rows
+from tests.e2e.browser import PageFor, settled
+from tests.e2e.test_keyboard import found, palette
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,120 +27,136 @@ pytestmark = [
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# What is right is not listed: that would cost most of the time.
+SCAN = """rules => axe.run(document, {runOnly: rules, resultTypes: ["violations"]}).then(
+    (found) => found.violations.filter((one) => ["serious", "critical"].includes(one.impact)))"""
 # Tall, so that nothing lies under the bar with the buttons at the lower edge.
-DEVICES: dict[str, dict[str, Any]] = {
-    "light": {"viewport": {"width": 1440, "height": 2600}},
-    "dark": {"viewport": {"width": 1440, "height": 2600}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 2600}},
+DESK: ViewportSize = {"width": 1440, "height": 2600}
+PHONE: ViewportSize = {"width": 390, "height": 2600}
+MAIN = {
+    "index",
+    "execution_order_change",
+    "execution_order_changelist",
+    "execution_signal_change",
+    "execution_strategy_change",
+    "trading",
 }
-ELSEWHERE = {"risk.safeguards"}
-"""One row, no list."""
+ASKED = {
+    "execution_order_adopt",
+    "execution_strategy_rotate",
+    "risk_circuitbreaker_reset",
+    "risk_riskpolicy_delete",
+}
+"""Of the pages that ask, one of each sort."""
+ELSEWHERE = {"login", "risk_safeguards_changelist"}
+"""The page for who is not logged in; one row, no list."""
 
 
 @pytest.fixture
 def everything(order: Order) -> Order:
-    """Rows for the pages: an order with a story, and one of what the rest lists."""
-    allow_trading()
-    assert order.signal is not None
-    strategy = order.signal.strategy
-    QuarantinedBody.objects.create(
-        strategy=strategy, received_at=order.created_at, body="{", code="BAD", detail="not JSON"
-    )
-    switch.change(TradingState.State.REDUCING, reason="a test")
-    breakers.trip(breakers.of_account(order.account_id), "maintenance")
-    channel = Channel.objects.create(name="desk")
-    OrderFactory.create(
-        signal=SignalFactory.create(strategy=strategy, state=SignalState.WORKING),
-        strategy=strategy,
-        state=OrderState.AWAITING_APPROVAL,
-        approve_by=timezone.now() + timedelta(hours=1),
-        verdicts=[{"rule": "max_spread", "passed": False, "mode": "observe", "detail": "wide"}],
-    )
-    for state in (OrderState.UNKNOWN, OrderState.NEEDS_OPERATOR):
-        lost = OrderFactory.create(state=state, unknown_since=timezone.now(), account=order.account)
-    told = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.01", "client_order_id": "by hand"}
-    now = timezone.now()
-    Adoption.objects.create(
-        order=lost, broker_order_id="V77", state=Adoption.State.FOUND, told=told, reason="seen",
-        asked_by="anna", asked_at=now, next_look_at=now, give_up_at=now,
-    )  # fmt: skip
-    notices.write(Event.TEST, notices.News("a test"), [channel])
-    audit.record("strategy.changed", "a test", before={"a": 1}, after={"a": 2})
+    rows.a_row_of_everything(order)
     return order
 
 
-def lists() -> list[str]:
-    """The list of every model of the admin."""
-    labels = sorted(model._meta.label_lower for model in admin.site._registry)
-    return [
-        reverse(f"admin:{label.replace('.', '_')}_changelist")
-        for label in labels
-        if label not in ELSEWHERE
-    ]
+@pytest.fixture(autouse=True)
+def _quick_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking the venue would start a process."""
+    told = Connection((), ("the key may withdraw",), latency_ms=12, may_trade=True)
+    monkeypatch.setattr("risk.admin.accounts.test_connection", lambda _: told)
 
 
-def forms(order: Order) -> list[str]:
-    """A page of each other sort: stories, forms, questions, reports."""
-    assert order.signal is not None
-    strategy, breaker = order.signal.strategy, breakers.of_account(order.account_id)
-    adoption = Adoption.objects.get()
-    shown = [
-        ("execution_order_change", order.pk),
-        ("execution_signal_change", order.signal.pk),
-        ("execution_strategy_change", strategy.pk),
-        ("brokers_account_change", order.account_id),
-        ("risk_circuitbreaker_change", breaker.pk),
-        ("risk_circuitbreaker_reset", breaker.pk),
-        ("risk_channel_change", Channel.objects.get().pk),
-        ("execution_order_adopt", adoption.order_id),
-        ("adoption", adoption.pk),
-    ]
-    added = ("risk_channel", "execution_strategy", "brokers_account", "risk_riskpolicy")
-    return [
-        reverse("admin:index"),
-        reverse("admin:performance"),
-        reverse("admin:execution_lab"),
-        reverse("admin:getting_started"),
-        reverse("admin:approvals"),
-        reverse("admin:unknown_desk"),
-        reverse("admin:sign_out_everywhere"),
-        reverse("admin:second_factor"),
-        f"{reverse('admin:trading')}?mode=halt",
-        *(reverse(f"admin:{name}", args=[pk]) for name, pk in shown),
-        *(reverse(f"admin:{name}_add") for name in added),
-    ]
+def address(name: str, order: Order) -> str:
+    """Where the page of that name is; of a row, where what it shows is there to be shown."""
+    chosen: dict[str, Any] = {
+        "adoption": Adoption.objects.get,
+        "auth_group_change": lambda: apps.get_model("auth.group").objects.get(name=rows.GROUP),
+        "brokers_account_log_in": lambda: apps.get_model("brokers.account").objects.get(
+            name=rows.SHARES
+        ),
+        "execution_order_adopt": lambda: Order.objects.filter(state=OrderState.UNKNOWN).get(),
+        "execution_order_change": lambda: order,
+        "execution_signal_change": lambda: order.signal,
+    }
+    *label, verb = name.split("_", 2)
+    if name in chosen:
+        return reverse(f"admin:{name}", args=[chosen[name]().pk])
+    if len(label) < 2 or verb in ("changelist", "add") or "_".join(label) not in MODELS:
+        return reverse(f"admin:{name}")
+    row = MODELS["_".join(label)]._default_manager.order_by("pk").first()
+    assert row is not None, name
+    return reverse(f"admin:{name}", args=[row.pk])
 
 
-def serious(page: Page) -> list[str]:
+MODELS = {f"{one._meta.app_label}_{one._meta.model_name}": one for one in apps.get_models()}
+
+
+def serious(page: Page, rules: Iterable[str] = RULES) -> list[str]:
     """What axe-core calls serious or critical on the page."""
-    page.evaluate(AXE)
-    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
     return [
         f"{page.url} {one['id']}: {node['target']} {node['html'][:120]}"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
+        for one in page.evaluate(SCAN, list(rules))
         for node in one["nodes"]
     ]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_no_page_has_a_serious_finding(open_page: Any, everything: Order, device: str) -> None:
-    page = open_page(**DEVICES[device])
+def in_every_look(page: Page) -> list[str]:
+    """Light, dark, and on a phone, without loading it anew. A theme is a matter of colours only."""
+    findings = serious(page)
+    page.evaluate("document.documentElement.classList.add('dark')")
+    settled(page)
+    findings += [f"dark: {one}" for one in serious(page, ["color-contrast"])]
+    page.evaluate("document.documentElement.classList.remove('dark')")
+    page.set_viewport_size(PHONE)
+    settled(page)
+    findings += [f"phone: {one}" for one in serious(page)]
+    page.set_viewport_size(DESK)
+    return findings
+
+
+def scanned(page: Page, names: Iterable[str], order: Order) -> list[str]:
     findings = []
-    for address in (*forms(everything), *(() if device == "phone" else lists())):
-        page.goto(address)
+    for name in sorted(names):
+        answer = page.goto(address(name, order))
+        assert answer is not None
+        assert answer.status == 200, name
         settled(page)
-        findings += serious(page)
-    assert findings == []
+        findings += in_every_look(page)
+    return findings
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_the_palette_and_the_keys_have_no_serious_finding(
-    open_page: Any, everything: Order, device: str
+SHARES = {
+    "lists": lambda name: name.endswith("_changelist"),
+    "rows": lambda name: name.endswith("_change"),
+    "the rest": lambda name: not name.endswith(("_changelist", "_change")),
+}
+
+
+@pytest.mark.core
+def test_no_main_page_has_a_serious_finding(open_page: PageFor, everything: Order) -> None:
+    page = open_page(viewport=DESK)
+    assert scanned(page, MAIN, everything) == []
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_no_other_page_has_a_serious_finding(
+    open_page: PageFor, everything: Order, complaints: list[str], share: str
 ) -> None:
-    page = open_page(**DEVICES[device])
+    names = (inventory.pages() | ASKED) - MAIN - ELSEWHERE
+    page = open_page(viewport=DESK)
+    assert scanned(page, filter(SHARES[share], names), everything) == []
+    assert complaints == []
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_palette_and_the_keys_have_no_serious_finding(
+    open_page: PageFor, everything: Order, width: ViewportSize, scheme: str
+) -> None:
+    page = open_page(viewport=width, color_scheme=scheme)
     palette(page, "BTC")
-    page.locator("#palette-list[data-term=BTC] [role=option]").first.wait_for()
+    found(page, "BTC")
     settled(page)
     findings = serious(page)
     page.keyboard.press("Escape")
@@ -163,16 +167,18 @@ def test_the_palette_and_the_keys_have_no_serious_finding(
     assert findings + serious(page) == []
 
 
-def test_the_login_page_has_no_serious_finding(open_page: Any) -> None:
-    page = open_page(**DEVICES["light"])
-    page.context.clear_cookies()
+def test_the_login_page_has_no_serious_finding(page_for: PageFor) -> None:
+    page = page_for(None, viewport=DESK)
     page.goto("/admin/login/")
     settled(page)
-    assert serious(page) == []
+    assert in_every_look(page) == []
 
 
-def test_what_is_wrong_is_found(open_page: Any) -> None:
-    """The scan itself works: a picture and a field without names are serious."""
-    page = open_page(**DEVICES["light"])
+def test_what_is_wrong_is_found(open_page: PageFor) -> None:
+    """A picture and a field without names are serious, and so are words too pale in the dark."""
+    page = open_page(viewport=DESK)
     page.evaluate("document.body.innerHTML = '<main><img src=\"/x\"><input></main>'")
     assert {one.split()[1] for one in serious(page)} >= {"image-alt:", "label:"}
+    page.evaluate("""document.body.innerHTML = '<main><h1 class="fks-loss">Lost</h1></main>'""")
+    page.evaluate("document.body.style.background = 'white'")
+    assert [one.split()[0] for one in in_every_look(page)] == ["dark:"]

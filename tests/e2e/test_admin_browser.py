@@ -4,187 +4,57 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import threading
-from collections.abc import Iterable, Iterator
 from datetime import UTC, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import cache
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django_otp.oath import totp
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Page,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
 from execution.models import Order, Signal
 from execution.states import OrderState, SignalState
 from risk import audit, proposals, switch
 from risk.models import AuditEvent, Safeguards, TradingState
+from tests.e2e.browser import HOSTILE, POLL, PageFor, settled, with_clock
 from tests.factories import (
     PASSWORD,
-    AccountFactory,
-    FillFactory,
     OrderFactory,
-    PositionFactory,
     SignalFactory,
     StrategyFactory,
     UserFactory,
     webhook,
 )
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-POLL = 5_100  # milliseconds: a little more than the home page's interval
-PATIENCE = 20_000  # milliseconds: a busy machine is no failure
-SETTLED = """async () => {
-    await document.fonts.ready;
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-    const ends = (one) => Number.isFinite(one.effect.getComputedTiming().endTime);
-    await Promise.allSettled(document.getAnimations().filter(ends).map((one) => one.finished));
-}"""
-HOSTILE = (
-    "<img src=x onerror=\"window.pwned='yes'\">{{constructor}}<b x-init=\"window.pwned='yes'\">"
-)
-
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _queries_beside_the_browser() -> Iterator[None]:
-    """Playwright's sync interface runs a loop in this thread, which Django takes for async code."""
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    yield
-    if before is None:
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    else:
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not CHROMIUM.exists() and os.environ.get("FKS_REQUIRE_BROWSER") != "1":
-        pytest.skip(f"no Chromium at {CHROMIUM}; CHROMIUM names another place")
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the browser's console said: errors of ours, violations of the policy, missing files."""
-    return []
-
-
-@pytest.fixture
-def open_page(chromium: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Any]:
-    """Makes a page that is logged in as an operator; keyword arguments describe the device."""
-    cache.clear()
-    contexts = []
-
-    def make(**device: Any) -> Page:
-        context = chromium.new_context(base_url=live_server.url, **device)
-        contexts.append(context)
-        context.add_cookies([_session(live_server.url)])
-        page = context.new_page()
-        page.on("console", lambda message: _note(message, complaints))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto("/admin/")
-        return page
-
-    yield make
-    leave(contexts)
-
-
-def leave(contexts: Iterable[BrowserContext]) -> None:
-    """Close them, and wait for the answers under way: the next test must not find their rows."""
-    for context in contexts:
-        context.close()
-    for thread in threading.enumerate():
-        if "process_request_thread" in thread.name:
-            thread.join(10)
-
-
-def settled(page: Page) -> None:
-    """Wait until the page looks as it will: its fonts are there and nothing moves any more."""
-    page.evaluate(SETTLED)
-
-
-def _session(url: str) -> Any:
-    """The cookie of a superuser who has logged in."""
-    client = Client()
-    client.force_login(
-        UserFactory.create(is_superuser=True), "django.contrib.auth.backends.ModelBackend"
-    )
-    return {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}
-
-
-def _note(message: ConsoleMessage, complaints: list[str]) -> None:
-    if message.type in ("error", "warning"):
-        complaints.append(f"{message.type}: {message.text}")
-
-
-@pytest.fixture
-def order() -> Order:
-    """A working order with a history, its texts hostile."""
-    signal = SignalFactory.create(
-        state=SignalState.WORKING,
-        body=HOSTILE,
-        symbol="BTC/USDT",
-        alert={"symbol": HOSTILE, "action": "buy", "extras": {HOSTILE: HOSTILE}},
-        detail=HOSTILE,
-    )
-    order = OrderFactory.create(
-        signal=signal,
-        account=AccountFactory.create(name="paper"),
-        state=OrderState.OPEN,
-        detail=HOSTILE,
-        symbol=HOSTILE[:60],
-        verdicts=[{"rule": HOSTILE, "passed": True, "mode": "enforce", "numbers": {"a": HOSTILE}}],
-        sizing=[{"label": HOSTILE, "formula": HOSTILE, "result": "1"}],
-    )
-    FillFactory.create(order=order, trade_id=HOSTILE)
-    PositionFactory.create(account=order.account, symbol=HOSTILE[:60])
-    order.journal.create(
-        at=order.created_at, event="create", to_state="open", actor="x", evidence={"a": HOSTILE}
-    )
-    return order
 
 
 def _address(row: Any) -> str:
     return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
 
-def test_logging_in(chromium: Browser, live_server: LiveServer) -> None:
+@pytest.mark.core
+@pytest.mark.drives("login")
+def test_logging_in(page_for: PageFor, live_server: LiveServer) -> None:
     user = UserFactory.create(is_superuser=True)
-    page = chromium.new_page(base_url=live_server.url)
+    page = page_for(None)
     page.goto("/admin/login/")
     page.fill("input[name=username]", user.username)
     page.fill("input[name=password]", PASSWORD)
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{live_server.url}/admin/")
     expect(page.get_by_role("heading", name="Trading is active")).to_be_visible()
-    page.close()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_in_both_themes(
-    open_page: Any, complaints: list[str], order: Order, scheme: str
+    open_page: PageFor, complaints: list[str], order: Order, scheme: str
 ) -> None:
     page = open_page(color_scheme=scheme)
     is_dark = page.evaluate("document.documentElement.classList.contains('dark')")
@@ -197,8 +67,9 @@ def test_pages_in_both_themes(
     assert complaints == []
 
 
+@pytest.mark.core
 def test_a_phone_needs_no_sideways_scrolling(
-    open_page: Any, complaints: list[str], order: Order
+    open_page: PageFor, complaints: list[str], order: Order
 ) -> None:
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     for address in ("/admin/", _address(order), _address(order.signal)):
@@ -207,15 +78,9 @@ def test_a_phone_needs_no_sideways_scrolling(
     assert complaints == []
 
 
-def _with_clock(page: Page) -> Page:
-    """The page with a clock the test moves."""
-    page.clock.install()
-    page.reload()
-    return page
-
-
-def test_the_home_page_follows_without_a_reload(open_page: Any, complaints: list[str]) -> None:
-    page = _with_clock(open_page())
+@pytest.mark.core
+def test_the_home_page_follows_without_a_reload(open_page: PageFor, complaints: list[str]) -> None:
+    page = with_clock(open_page())
     page.evaluate("window.loadedOnce = true")
     expect(page.locator("#card-unresolved .fks-card-value")).to_have_text("0")
     OrderFactory.create(state=OrderState.NEEDS_OPERATOR)
@@ -228,7 +93,7 @@ def test_the_home_page_follows_without_a_reload(open_page: Any, complaints: list
 
 
 def test_times_are_shown_in_the_lookers_zone_with_utc_on_hover(
-    open_page: Any, order: Order, complaints: list[str]
+    open_page: PageFor, order: Order, complaints: list[str]
 ) -> None:
     page = open_page(timezone_id="Asia/Kolkata")
     page.goto(reverse("admin:execution_order_changelist"))
@@ -241,8 +106,8 @@ def test_times_are_shown_in_the_lookers_zone_with_utc_on_hover(
     assert complaints == []
 
 
-def test_a_button_that_was_just_drawn_anew_opens_its_dialog(open_page: Any) -> None:
-    page = _with_clock(open_page())
+def test_a_button_that_was_just_drawn_anew_opens_its_dialog(open_page: PageFor) -> None:
+    page = with_clock(open_page())
     page.evaluate("""document.addEventListener("htmx:afterSwap", (event) => {
         if (event.target.id === "dashboard") {
             setTimeout(() => document.getElementById("switch-halt").click());
@@ -253,8 +118,8 @@ def test_a_button_that_was_just_drawn_anew_opens_its_dialog(open_page: Any) -> N
     expect(page).to_have_url(re.compile("/admin/$"))
 
 
-def test_stale_figures_are_called_stale(open_page: Any) -> None:
-    page = _with_clock(open_page())
+def test_stale_figures_are_called_stale(open_page: PageFor) -> None:
+    page = with_clock(open_page())
     expect(page.locator("#dashboard-stale")).to_be_hidden()
     page.route("**/admin/dashboard/", lambda route: route.abort())
     page.clock.run_for(POLL)
@@ -264,7 +129,7 @@ def test_stale_figures_are_called_stale(open_page: Any) -> None:
     expect(page.locator("#dashboard-stale")).to_be_hidden()
 
 
-def test_halting_with_the_keyboard_alone(open_page: Any, complaints: list[str]) -> None:
+def test_halting_with_the_keyboard_alone(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     page.locator("#switch-halt").focus()
     page.keyboard.press("Enter")
@@ -281,7 +146,7 @@ def test_halting_with_the_keyboard_alone(open_page: Any, complaints: list[str]) 
     assert complaints == []
 
 
-def test_escape_closes_the_dialog_and_changes_nothing(open_page: Any) -> None:
+def test_escape_closes_the_dialog_and_changes_nothing(open_page: PageFor) -> None:
     page = open_page()
     page.locator("#switch-halt").click()
     expect(page.locator("#modal-content input[name=reason]")).to_be_focused()
@@ -291,7 +156,7 @@ def test_escape_closes_the_dialog_and_changes_nothing(open_page: Any) -> None:
 
 
 def test_an_order_is_asked_about_before_it_is_canceled(
-    open_page: Any, complaints: list[str], order: Order
+    open_page: PageFor, complaints: list[str], order: Order
 ) -> None:
     page = open_page()
     page.goto(_address(order))
@@ -305,6 +170,7 @@ def test_an_order_is_asked_about_before_it_is_canceled(
     assert complaints == []
 
 
+@pytest.mark.drives("execution_lab")
 @pytest.mark.parametrize(
     "device",
     [
@@ -315,7 +181,7 @@ def test_an_order_is_asked_about_before_it_is_canceled(
     ids=["light", "dark", "phone"],
 )
 def test_an_alert_is_tried_in_the_lab(
-    open_page: Any, complaints: list[str], device: dict[str, Any]
+    open_page: PageFor, complaints: list[str], device: dict[str, Any]
 ) -> None:
     strategy, secret = webhook()
     page = open_page(**device)
@@ -331,7 +197,9 @@ def test_an_alert_is_tried_in_the_lab(
     assert complaints == []
 
 
-def test_an_order_is_approved_on_a_phone(open_page: Any, complaints: list[str]) -> None:
+@pytest.mark.core
+@pytest.mark.drives("decide_approval approve")
+def test_an_order_is_approved_on_a_phone(open_page: PageFor, complaints: list[str]) -> None:
     """The list is drawn anew every two seconds; the dialog over it stays, with what was typed."""
     order = OrderFactory.create(
         state=OrderState.AWAITING_APPROVAL,
@@ -364,7 +232,10 @@ def test_an_order_is_approved_on_a_phone(open_page: Any, complaints: list[str]) 
     assert complaints == []
 
 
-def test_messages_are_copied_with_the_keyboard_alone(open_page: Any, complaints: list[str]) -> None:
+@pytest.mark.drives("execution_strategy_messages")
+def test_messages_are_copied_with_the_keyboard_alone(
+    open_page: PageFor, complaints: list[str]
+) -> None:
     strategy, _ = webhook()
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     page.goto(reverse("admin:execution_strategy_messages", args=[strategy.pk]))
@@ -376,7 +247,9 @@ def test_messages_are_copied_with_the_keyboard_alone(open_page: Any, complaints:
     assert complaints == []
 
 
-def test_a_second_factor_is_set_up(open_page: Any, complaints: list[str]) -> None:
+@pytest.mark.core
+@pytest.mark.drives("second_factor")
+def test_a_second_factor_is_set_up(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     page.goto("/admin/second-factor/")
     expect(page.get_by_role("img", name="QR code of the key below")).to_be_visible()
@@ -389,7 +262,8 @@ def test_a_second_factor_is_set_up(open_page: Any, complaints: list[str]) -> Non
     assert complaints == []
 
 
-def test_another_person_approves_a_release(open_page: Any, complaints: list[str]) -> None:
+@pytest.mark.drives("risk_proposal_approve")
+def test_another_person_approves_a_release(open_page: PageFor, complaints: list[str]) -> None:
     Safeguards.objects.create(two_person=True)
     switch.change(TradingState.State.HALTED, reason="a drill")
     with audit.acting(audit.Actor("anna")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -11,17 +10,8 @@ from playwright.sync_api import Page, expect
 
 from execution.models import Order
 from execution.states import OrderState
-from tests.e2e.test_admin_browser import (
-    POLL,
-    _queries_beside_the_browser,
-    _with_clock,
-    chromium,
-    complaints,
-    open_page,
-)
+from tests.e2e.browser import POLL, PageFor, with_clock
 from tests.factories import OrderFactory
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -32,7 +22,7 @@ def _cancel(page: Page, symbol: str) -> None:
     page.get_by_role("link", name="Cancel order").click()
 
 
-def test_a_refused_dialog_says_so_and_never_shows_the_one_before(open_page: Any) -> None:
+def test_a_refused_dialog_says_so_and_never_shows_the_one_before(open_page: PageFor) -> None:
     OrderFactory.create(state=OrderState.OPEN, symbol="BTC/USDT")
     ends = OrderFactory.create(state=OrderState.OPEN, symbol="ETH/USDT")
     page = open_page()
@@ -56,18 +46,18 @@ def test_a_refused_dialog_says_so_and_never_shows_the_one_before(open_page: Any)
 
 @pytest.mark.parametrize("name", ["index", "unknown_desk"])
 def test_a_page_that_follows_goes_to_the_log_in_when_the_session_has_ended(
-    open_page: Any, name: str
+    open_page: PageFor, name: str
 ) -> None:
     page = open_page()
     page.goto(reverse(f"admin:{name}"))
-    _with_clock(page)
+    with_clock(page)
     page.context.clear_cookies()
     page.clock.run_for(POLL)
     address = re.escape(f"{reverse('admin:login')}?next={reverse(f'admin:{name}')}")
     expect(page).to_have_url(re.compile(f"{address}$"))
 
 
-def test_the_palette_goes_to_the_log_in_when_the_session_has_ended(open_page: Any) -> None:
+def test_the_palette_goes_to_the_log_in_when_the_session_has_ended(open_page: PageFor) -> None:
     page = open_page()
     page.context.clear_cookies()
     page.keyboard.press("Control+k")

@@ -4,37 +4,25 @@ neither shown nor taken when it is sent all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
-from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
-from pytest_django.live_server_helper import LiveServer
+from playwright.sync_api import Page, expect
 
 from execution.states import OrderState
 from fks_site import roles
 from risk.models import IPAllowlist, RiskPolicy
-from tests.e2e.test_admin_browser import (
-    _note,
-    _queries_beside_the_browser,
-    chromium,
-    complaints,
-)
+from tests.e2e.browser import PageFor, person
 from tests.factories import (
     PASSWORD,
     AccountFactory,
     OrderFactory,
     StrategyFactory,
-    UserFactory,
 )
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -66,15 +54,8 @@ class Form:
 
 
 @pytest.fixture
-def page(chromium: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Page]:
-    cache.clear()
-    roles.install()
-    context = chromium.new_context(base_url=live_server.url)
-    page = context.new_page()
-    page.on("console", lambda message: _note(message, complaints))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
+def page(page_for: PageFor) -> Page:
+    return page_for(None)
 
 
 def deeds() -> list[Deed]:
@@ -133,8 +114,7 @@ def forms() -> list[Form]:
 
 
 def log_in(page: Page, role: str) -> None:
-    user = UserFactory.create(username="anna")
-    user.groups.add(Group.objects.get(name=role))
+    person("anna", role)
     page.goto("/admin/")
     page.locator("input[name=username]").fill("anna")
     page.locator("input[name=password]").fill(PASSWORD)
@@ -157,6 +137,7 @@ def sent(page: Page, address: str, **given: str) -> int:
 def press(page: Page, deed: Deed) -> None:
     page.get_by_role("link", name=deed.link).first.click()
     dialog = page.locator("#modal-content")
+    expect(dialog.locator("[autofocus]")).to_be_focused()
     for name, text in (*deed.typed, ("reason", WHY)):
         dialog.locator(f"input[name={name}]").fill(text)
     dialog.get_by_role("button", name=deed.button, exact=True).click()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.urls import reverse
 from django.utils import timezone
@@ -13,20 +11,20 @@ from brokers.models import Account
 from execution import tasks
 from execution.models import Signal
 from risk.models import IPAllowlist
-from tests.e2e.test_admin_browser import (
-    _queries_beside_the_browser,
-    chromium,
-    complaints,
-    open_page,
-)
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page"]
+from tests.e2e.browser import PageFor
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
+@pytest.mark.core
+@pytest.mark.drives(
+    "getting_started account",
+    "getting_started limits",
+    "getting_started strategy",
+    "getting_started order",
+)
 def test_four_clicks_to_the_first_fill(
-    open_page: Any, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+    open_page: PageFor, complaints: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The test is the worker.
     monkeypatch.setattr(tasks, "nudge_signal", lambda _: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -11,16 +10,8 @@ from playwright.sync_api import Page, expect
 
 from execution.models import Order
 from execution.states import OrderState
-from tests.e2e.test_admin_browser import (
-    HOSTILE,
-    _queries_beside_the_browser,
-    chromium,
-    complaints,
-    open_page,
-)
+from tests.e2e.browser import HOSTILE, PageFor
 from tests.factories import AccountFactory, OrderFactory, StrategyFactory
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints", "open_page"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -40,7 +31,9 @@ def page_of(order: Order) -> str:
     return reverse("admin:execution_order_change", args=[order.pk])
 
 
-def test_an_order_is_found_by_its_brokers_id(open_page: Any, complaints: list[str]) -> None:
+@pytest.mark.core
+@pytest.mark.drives("search")
+def test_an_order_is_found_by_its_brokers_id(open_page: PageFor, complaints: list[str]) -> None:
     order = OrderFactory.create(broker_order_id="Venue-77-XYZ")
     page = open_page()
     palette(page, "Venue-77-XYZ")
@@ -49,7 +42,7 @@ def test_an_order_is_found_by_its_brokers_id(open_page: Any, complaints: list[st
     assert complaints == []
 
 
-def test_arrows_choose_and_enter_opens(open_page: Any, complaints: list[str]) -> None:
+def test_arrows_choose_and_enter_opens(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     palette(page, "limit")
     found(page, "limit")
@@ -68,7 +61,7 @@ def test_arrows_choose_and_enter_opens(open_page: Any, complaints: list[str]) ->
     assert complaints == []
 
 
-def test_trading_is_halted_from_the_palette(open_page: Any, complaints: list[str]) -> None:
+def test_trading_is_halted_from_the_palette(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     palette(page, "halt")
     found(page, "halt")
@@ -81,7 +74,7 @@ def test_trading_is_halted_from_the_palette(open_page: Any, complaints: list[str
     assert complaints == []
 
 
-def test_escape_leaves_the_page_as_it_was(open_page: Any, complaints: list[str]) -> None:
+def test_escape_leaves_the_page_as_it_was(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     palette(page, "orders")
     page.keyboard.press("Escape")
@@ -94,7 +87,7 @@ def test_escape_leaves_the_page_as_it_was(open_page: Any, complaints: list[str])
     assert complaints == []
 
 
-def test_a_key_right_after_escape_is_for_the_page(open_page: Any) -> None:
+def test_a_key_right_after_escape_is_for_the_page(open_page: PageFor) -> None:
     """The browser leaves the focus in a closed dialog until it draws the next picture."""
     page = open_page()
     page.keyboard.press("Control+k")
@@ -109,14 +102,14 @@ def test_a_key_right_after_escape_is_for_the_page(open_page: Any) -> None:
     expect(page.get_by_role("heading", name="Keyboard")).to_be_visible()
 
 
-def test_the_button_in_the_menu_opens_it_too(open_page: Any, complaints: list[str]) -> None:
+def test_the_button_in_the_menu_opens_it_too(open_page: PageFor, complaints: list[str]) -> None:
     page = open_page()
     page.get_by_role("button", name="Find anything").click()
     expect(page.get_by_role("option", name="Home")).to_be_visible()
     assert complaints == []
 
 
-def test_hostile_rows_are_text_in_the_palette(open_page: Any, complaints: list[str]) -> None:
+def test_hostile_rows_are_text_in_the_palette(open_page: PageFor, complaints: list[str]) -> None:
     OrderFactory.create(symbol=HOSTILE[:60], account=AccountFactory.create(name="paper"))
     StrategyFactory.create(slug="odd", note=HOSTILE)
     page = open_page()
@@ -128,7 +121,7 @@ def test_hostile_rows_are_text_in_the_palette(open_page: Any, complaints: list[s
     assert complaints == []
 
 
-def test_a_question_mark_typed_into_a_field_is_a_question_mark(open_page: Any) -> None:
+def test_a_question_mark_typed_into_a_field_is_a_question_mark(open_page: PageFor) -> None:
     page = open_page()
     page.goto(reverse("admin:execution_order_changelist"))
     page.keyboard.press("/")
@@ -138,7 +131,7 @@ def test_a_question_mark_typed_into_a_field_is_a_question_mark(open_page: Any) -
     expect(page.locator("#keys")).to_be_hidden()
 
 
-def test_a_rows_actions_are_reached_by_keyboard(open_page: Any, complaints: list[str]) -> None:
+def test_a_rows_actions_are_reached_by_keyboard(open_page: PageFor, complaints: list[str]) -> None:
     OrderFactory.create(state=OrderState.OPEN)
     page = open_page()
     page.goto(reverse("admin:execution_order_changelist"))
@@ -160,7 +153,7 @@ def test_a_rows_actions_are_reached_by_keyboard(open_page: Any, complaints: list
 
 @pytest.mark.parametrize("width", [1440, 390], ids=["desk", "phone"])
 def test_a_long_list_is_read_page_by_page(
-    open_page: Any, complaints: list[str], width: int
+    open_page: PageFor, complaints: list[str], width: int
 ) -> None:
     account = AccountFactory.create(name="paper")
     for _ in range(60):

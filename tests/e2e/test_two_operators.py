@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from django.contrib.auth.models import Group, User
-from django.core.cache import cache
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
-from pytest_django.live_server_helper import LiveServer
+from playwright.sync_api import expect
 
 from execution.states import OrderState
 from fks_site import roles
 from risk.models import AuditEvent
-from tests.e2e.test_admin_browser import (
-    POLL,
-    _note,
-    _queries_beside_the_browser,
-    chromium,
-    complaints,
-    leave,
-)
-from tests.factories import OrderFactory, UserFactory
-
-__all__ = ["_queries_beside_the_browser", "chromium", "complaints"]
+from tests.e2e.browser import POLL, PageFor, person
+from tests.factories import OrderFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture
-def page_for(chromium: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Any]:
-    """Makes a page in a browser of that person's own."""
-    cache.clear()
-    roles.install()
-    contexts = []
-
-    def make(user: User) -> Page:
-        client = Client()
-        client.force_login(user, "django.contrib.auth.backends.ModelBackend")
-        context = chromium.new_context(base_url=live_server.url)
-        contexts.append(context)
-        cookie: Any = {
-            "name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url,
-        }  # fmt: skip
-        context.add_cookies([cookie])
-        page = context.new_page()
-        page.on("console", lambda message: _note(message, complaints))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        return page
-
-    yield make
-    leave(contexts)
-
-
-def person(name: str, role: str) -> User:
-    user = UserFactory.create(username=name)
-    user.groups.add(Group.objects.get(name=role))
-    return user
-
-
-def test_one_halts_and_the_other_sees_who_did(page_for: Any, complaints: list[str]) -> None:
+@pytest.mark.core
+def test_one_halts_and_the_other_sees_who_did(page_for: PageFor, complaints: list[str]) -> None:
     anna, bert = (page_for(person(name, roles.OPERATOR)) for name in ("anna", "bert"))
     bert.clock.install()
     bert.goto("/admin/")
@@ -79,7 +33,10 @@ def test_one_halts_and_the_other_sees_who_did(page_for: Any, complaints: list[st
     assert complaints == []
 
 
-def test_only_the_first_word_on_a_lost_order_counts(page_for: Any, complaints: list[str]) -> None:
+@pytest.mark.drives("execution_order_mark_ended")
+def test_only_the_first_word_on_a_lost_order_counts(
+    page_for: PageFor, complaints: list[str]
+) -> None:
     order = OrderFactory.create(state=OrderState.NEEDS_OPERATOR, unknown_since=timezone.now())
     anna, bert = (page_for(person(name, roles.OPERATOR)) for name in ("anna", "bert"))
     for page in (anna, bert):
@@ -107,7 +64,7 @@ SEEN = {
 
 @pytest.mark.parametrize("role", SEEN)
 def test_each_role_sees_its_buttons_and_no_others(
-    page_for: Any, complaints: list[str], role: str
+    page_for: PageFor, complaints: list[str], role: str
 ) -> None:
     OrderFactory.create(state=OrderState.UNKNOWN, unknown_since=timezone.now())
     page = page_for(person("anna", role))
