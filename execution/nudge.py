@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from kombu.exceptions import OperationalError
@@ -17,26 +18,28 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 MAX_BATCH = 50
+PACE = 0.01
+"""Seconds from one message to the next. The first of a burst goes at once; a message for each of
+the others would cost as much as accepting them."""
 
 
 class Nudger:
     """Publishes in the background; drops nudges rather than grow or block.
 
-    What arrives while one message is on its way goes into the next one together.
+    What arrives within ``PACE`` of one message goes into the next one together.
     """
 
     def __init__(self, publish: Callable[[list[str]], None]) -> None:
         self._publish = publish
-        self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def send(self, row_id: str) -> None:
         """Hand over ``row_id``; returns at once."""
-        try:
-            self._waiting.put_nowait(row_id)
-        except queue.Full:
+        if self._waiting.qsize() >= MAX_WAITING:
             return
+        self._waiting.put(row_id)
         if self._thread is None or not self._thread.is_alive():
             self._start()
 
@@ -51,7 +54,9 @@ class Nudger:
             row_ids = [self._waiting.get()]
             while len(row_ids) < MAX_BATCH and not self._waiting.empty():
                 row_ids.append(self._waiting.get())
+            next_at = time.monotonic() + PACE
             try:
                 self._publish(row_ids)
             except (OperationalError, OSError) as error:
                 logger.warning("queue unreachable, the sweep will find the rows: %s", error)
+            time.sleep(max(0.0, next_at - time.monotonic()))
