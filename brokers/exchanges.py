@@ -75,7 +75,9 @@ class Traits:
 
     ``stop`` and ``take_profit`` say in which list such orders live: with the other ``orders``, in a
     ``second list``, as part of the ``position``, ``no``. ``attached_stop``: whether an entry can
-    carry its stop. ``cancel_all``: what one such request cancels.
+    carry its stop. ``cancel_all``: what one such request cancels. ``margin_mode``: whether FKS sets it
+    for a symbol, names it in each order, or only checks that of the account; ``leverage``: where FKS
+    sets it and reads it back.
     """
 
     cancel_all: str = "unknown"
@@ -86,6 +88,8 @@ class Traits:
     trailing: str = "unknown"
     oco: str = "unknown"
     amend: str = "unknown"
+    margin_mode: str = "no"
+    leverage: str = "no"
     iceberg: bool | None = None
 
 
@@ -106,7 +110,9 @@ class ExchangeProfile:
     of the order book to ask for where the whole needs a key; `stream`: its order stream is proven to be
     read right; `funding`: ccxt tells its funding payments, positive when received; `position_mode`: the
     question (`call`, `fields`) whose answer says at the path `told` whether an account is in
-    `one_way` mode, empty where there is no other; `trade_pages`: how much of an account's trades is
+    `one_way` mode, empty where there is no other; `margin`: how a market's margin mode and leverage are
+    asked and set (`brokers.dialects.margin_setting`), `in_order` where each order names its mode;
+    `trade_pages`: how much of an account's trades is
     shown at a time (`brokers.dialects.trade_pages`); `open_symbols`: the question which markets
     have open orders, where these are told market by market, and how ccxt is asked for all `stops`
     nevertheless. Stops that live in a list of their own have
@@ -150,6 +156,7 @@ class ExchangeProfile:
     stream: bool = False
     funding: bool = False
     position_mode: Mapping[str, Any] = field(default_factory=dict)
+    margin: Mapping[str, Any] = field(default_factory=dict)
     trade_pages: Mapping[str, Any] = field(default_factory=dict)
     open_symbols: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = CAUTIOUS
@@ -189,6 +196,7 @@ _OPTIONAL = (
     "stream",
     "funding",
     "position_mode",
+    "margin",
     "trade_pages",
     "open_symbols",
 )

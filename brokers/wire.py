@@ -1,9 +1,9 @@
 """The fields an order request must carry, read from the templates of an exchange's row.
 
-A template value is a text in which ``{id}`` and ``{base_id}`` (the venue's names), ``{settle}``,
-``{side}``, ``{Side}``, ``{SIDE}``, ``{client_id}``, ``{reduce_only}``, ``{quantity}``, ``{price}``
-and ``{stop}`` stand for the order's own; or a table ``{buy = ..., sell = ...}``. Nested tables
-describe the objects of a JSON body.
+A template value is a text in which ``{id}``, ``{base_id}`` and ``{base_name}`` (the venue's names),
+``{settle}``, ``{margin_mode}``, ``{side}``, ``{Side}``, ``{SIDE}``, ``{client_id}``, ``{reduce_only}``,
+``{quantity}``, ``{price}`` and ``{stop}`` stand for the order's own; or a table
+``{buy = ..., sell = ...}``. Nested tables describe the objects of a JSON body.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ def cancel_fields(
     return dict(_filled(templates["cancel_stop" if stop else "cancel"], values, "", None))
 
 
-def question_fields(templates: Mapping[str, Any], market: Mapping[str, Any]) -> Wire:
-    """The fields of a question about ``market``."""
-    return dict(_filled(templates, names_of(market), "", None))
+def question_fields(
+    templates: Mapping[str, Any], market: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> Wire:
+    """The fields of a question about ``market``; ``more`` is what else placeholders stand for."""
+    return dict(_filled(templates, {**names_of(market), **(more or {})}, "", None))
 
 
 def names_of(market: Mapping[str, Any]) -> dict[str, str | Decimal]:
@@ -77,6 +79,7 @@ def names_of(market: Mapping[str, Any]) -> dict[str, str | Decimal]:
     return {
         "id": str(market["id"]),
         "base_id": str(market["baseId"]),
+        "base_name": str(market.get("baseName") or market["base"]),
         "settle": str(market.get("settle") or ""),
     }
 

@@ -14,6 +14,18 @@ from brokers.types import FillReport, FundingReport
 Row = Mapping[str, Any]
 
 
+def at(answer: Any, path: str) -> Any:
+    """The member at a dotted path, ``None`` where there is none."""
+    for name in path.split(".") if path else ():
+        if isinstance(answer, list) and name.isdigit() and int(name) < len(answer):
+            answer = answer[int(name)]
+        elif isinstance(answer, Mapping):
+            answer = answer.get(name)
+        else:
+            return None
+    return answer if path else None
+
+
 def row(value: object, name: str = "") -> Row:
     """``value`` (or its member ``name``) as a mapping. Raises QueryFailedError."""
     found = member(row(value), name) if name else value

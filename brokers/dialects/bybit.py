@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects import bybit_rows, bybit_stream
+from brokers.dialects import bybit_rows, bybit_stream, margin_setting
 from brokers.dialects.answers import (
     Row,
     distinct,
@@ -259,7 +259,7 @@ class BybitLinear(BybitSpot):
         said = str(self.terms.leverage)
         fields = {"category": self.category, "symbol": market["id"]}
         fields |= {"buyLeverage": said, "sellLeverage": said}
-        with client.gate.announce(SET_LEVERAGE, wire=fields):
+        with margin_setting.announced(client, market, SET_LEVERAGE, fields):
             client.call("privatePostV5PositionSetLeverage", **fields)
         if self._leverage(client, market) != self.terms.leverage:
             raise ConfigurationError(f"{self.profile.label} kept another leverage than {said}")

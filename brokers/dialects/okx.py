@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.decimals import plain
-from brokers.dialects import okx_rows, okx_stream
+from brokers.dialects import margin_setting, okx_rows, okx_stream
 from brokers.dialects.answers import (
     Row,
     distinct,
@@ -325,7 +325,7 @@ class OkxSwap(OkxSpot):
         if wanted is None or self._leverage(client, market) == {wanted}:
             return
         fields = {"instId": market["id"], "lever": str(wanted), "mgnMode": self.mode}
-        with client.gate.announce(SET_LEVERAGE, wire=fields):
+        with margin_setting.announced(client, market, SET_LEVERAGE, fields):
             client.call("privatePostAccountSetLeverage", **fields)
         if self._leverage(client, market) != {wanted}:
             raise ConfigurationError(f"{self.profile.label} kept another leverage than {wanted}")

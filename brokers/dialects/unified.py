@@ -17,9 +17,9 @@ from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
-from brokers.dialects import answers, trade_pages
+from brokers.dialects import answers, margin_setting, trade_pages
 from brokers.dialects import unified_rows as rows
-from brokers.dialects.answers import once
+from brokers.dialects.answers import at, once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
     ConfigurationError,
@@ -103,16 +103,22 @@ class Unified(Dialect):
         found = super().params(request)
         if request.reduce_only:
             found["reduceOnly"] = True
+        if self.profile.margin.get("in_order"):
+            found["marginMode"] = self.terms.margin_mode
         found |= wire.parameters(self.profile.wire, request, self._values(request, market))
         return {name: value for name, value in found.items() if value is not None}
 
     def prepare(self, client: VenueClient, market: Market) -> None:
-        """Refuse an account in hedge mode, where the venue has one and tells."""
+        """Refuse an account in hedge mode, and bring the market to the account's margin terms."""
+        if self.profile.position_mode:
+            self._refuse_hedging(client, market)
+        if self.profile.margin:
+            margin_setting.settle(client, market, self.terms)
+
+    def _refuse_hedging(self, client: VenueClient, market: Market) -> None:
         mode = self.profile.position_mode
-        if not mode:
-            return
         fields = wire.question_fields(mode.get("fields", {}), market)
-        said = _at(client.call(mode["call"], **fields), mode["told"])
+        said = at(client.call(mode["call"], **fields), mode["told"])
         if said is None:
             raise QueryFailedError("unreadable answer: no position mode")
         if str(said).lower() != mode["one_way"]:
@@ -136,9 +142,9 @@ class Unified(Dialect):
         except ValueError:
             return None
         for shape in self.profile.errors:
-            code = _at(answer, shape["code"])
+            code = at(answer, shape["code"])
             if code is not None and str(code) not in shape.get("ok", ()):
-                return VenueError((str(code),), str(_at(answer, shape.get("message", "")) or ""))
+                return VenueError((str(code),), str(at(answer, shape.get("message", "")) or ""))
         return None
 
     def placed(
@@ -206,7 +212,7 @@ class Unified(Dialect):
         if not question:
             return [None]
         where, _, name = question["told"].rpartition(".")
-        said = answers.member(answers.row(_at(client.call(question["call"]), where)), name)
+        said = answers.member(answers.row(at(client.call(question["call"]), where)), name)
         if not isinstance(said or [], list):
             raise QueryFailedError("unreadable answer: no list of symbols")
         return [client.symbol_of(str(one)) for one in said or ()]
@@ -256,7 +262,9 @@ class Unified(Dialect):
 
     def _values(self, request: OrderRequest, market: Market) -> dict[str, str | Decimal]:
         client_id = self._client_id(request.identity)
-        return wire.values_of(request, market, client_id, self.amount(request, market))
+        values = wire.values_of(request, market, client_id, self.amount(request, market))
+        modes = self.profile.margin.get("modes", {})
+        return values | {"margin_mode": modes.get(self.terms.margin_mode, "")}
 
     def _listed(
         self, client: VenueClient, market: Market | None, listed: object
@@ -311,18 +319,6 @@ class Unified(Dialect):
                 if found.get("clientOrderId") == ours:
                     return found
         raise QueryFailedError(f"{self.profile.label} cannot prove that the order is absent")
-
-
-def _at(answer: Any, path: str) -> Any:
-    """The member at a dotted path, ``None`` where there is none."""
-    for name in path.split(".") if path else ():
-        if isinstance(answer, list) and name.isdigit() and int(name) < len(answer):
-            answer = answer[int(name)]
-        elif isinstance(answer, Mapping):
-            answer = answer.get(name)
-        else:
-            return None
-    return answer if path else None
 
 
 def _milliseconds(at: datetime) -> int:

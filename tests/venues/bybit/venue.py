@@ -324,6 +324,8 @@ class Bybit(Venue):
         instrument_of(params, self.category)
         if params.get("buyLeverage") != params.get("sellLeverage") or self.category != LINEAR:
             raise BybitError(10001)
+        if int(params["buyLeverage"]) > 100:
+            raise BybitError(110013, "Cannot set leverage due to risk limit level.")
         if self.leverage.get(params["symbol"], "10") == params["buyLeverage"]:
             raise BybitError(110043, "Set leverage has not been modified.")
         self.leverage[params["symbol"]] = params["buyLeverage"]

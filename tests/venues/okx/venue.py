@@ -264,6 +264,8 @@ class Okx(Venue):
     def _set_leverage(self, request: Request) -> Answer:
         params = request.params
         self._leverage_of(params)
+        if int(params["lever"]) > 100:
+            raise OkxError(59102, "Leverage exceeds the maximum limit.")
         self.leverage[params["instId"], params["mgnMode"]] = params["lever"]
         return result(self._leverage_of(params))
 
