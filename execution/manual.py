@@ -14,9 +14,9 @@ from execution import approvals, intake, tasks
 from execution.alerts import Alert
 from execution.ids import uuid7
 from execution.models import Strategy
+from execution.models.strategies import MANUAL
 from risk import audit
 
-STRATEGY = "manual"
 AUTH = "operator"
 MAX_AGE = 60  # seconds: an operator who got no answer must not be surprised later
 
@@ -30,7 +30,7 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
     actor = audit.current_actor()
     with transaction.atomic():
         strategy, _ = Strategy.objects.get_or_create(
-            slug=STRATEGY,
+            slug=MANUAL,
             defaults={"note": "Orders operators place by hand.", "max_age": MAX_AGE},
         )
         accepted = intake.accept(

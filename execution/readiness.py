@@ -23,6 +23,8 @@ def missing(strategy: Strategy) -> list[str]:
 def _at_the_door(strategy: Strategy) -> Iterator[str]:
     if not strategy.is_enabled:
         yield "It is switched off: alerts are stored and not traded."
+    if strategy.is_manual:
+        return
     if strategy.auth == Strategy.Auth.JWT:
         if not senders_of(strategy).exists():
             yield "Nobody may post: name its senders, or give a user the right “Can post alerts”."
@@ -36,6 +38,8 @@ def _on_the_way(strategy: Strategy) -> Iterator[str]:
     enforced = RiskLimit.objects.filter(mode=RiskLimit.Mode.ENFORCE, rule__in=REQUIRED)
     for rule in sorted(set(REQUIRED) - set(enforced.values_list("rule", flat=True))):
         yield f"No limit {rule} is enforced anywhere: without one nothing trades."
+    if strategy.is_manual:
+        return
     enabled = strategy.routes.filter(is_enabled=True).select_related("account")
     if not enabled:
         yield "It has no enabled route: its orders have nowhere to go."

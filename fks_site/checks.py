@@ -142,7 +142,7 @@ def live_secrets(
     if not databases:
         return []
     try:
-        rows = list(Strategy.objects.filter(is_enabled=True).exclude(auth=Strategy.Auth.JWT))
+        rows = [row for row in Strategy.objects.filter(is_enabled=True) if row.needs_secret]
         mute = [row.slug for row in rows if not row.live_secrets.exists()]
     except ProgrammingError:
         return []

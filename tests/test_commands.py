@@ -103,6 +103,7 @@ def test_an_account_is_added(tmp_path: Path, scripted: Accounts) -> None:
         "quote_currency": "USD",
         "options": {"exchange": "kraken"},
         "has_credentials": True,
+        "is_active": True,
     }
     assert Account.objects.get().config().credentials["api_secret"] == "secret-canary"
 

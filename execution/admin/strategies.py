@@ -223,8 +223,11 @@ class StrategyAdmin(AuditedAdmin):
         return mine and self.allows(request, "rotate", object_id)
 
     def refusal(self, request: HttpRequest, action: str, row: Strategy) -> str:
-        has_none = action == "rotate" and row.auth == Strategy.Auth.JWT
-        return "The profile jwt has no secret: users post with their tokens" if has_none else ""
+        if action != "rotate" or row.needs_secret:
+            return ""
+        if row.is_manual:
+            return "Orders by hand come by no webhook: there is no secret to make"
+        return "The profile jwt has no secret: users post with their tokens"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: its signals refer to it. Switch it off instead."""

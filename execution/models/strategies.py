@@ -23,6 +23,9 @@ from risk import calendars
 from risk.models import IPAllowlist
 from risk.types import SizingMethod
 
+MANUAL = "manual"
+"""The strategy of orders by hand: no alert comes to it, so it has neither secret nor routes."""
+BUILT_IN = f"{MANUAL} is the strategy of orders by hand: it comes with the first one."
 MUTE = "A strategy without a live secret cannot be enabled: nobody could post. Make one first."
 
 
@@ -310,6 +313,16 @@ class Strategy(models.Model):
         return self.requires_confidence and self.min_confidence is not None
 
     @property
+    def is_manual(self) -> bool:
+        """Whether it stands for the orders by hand."""
+        return self.slug == MANUAL
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether nobody can post to it without a secret of its own."""
+        return self.auth != self.Auth.JWT and not self.is_manual
+
+    @property
     def live_secrets(self) -> models.QuerySet[WebhookSecret]:
         """Its secrets that have not ended."""
         unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
@@ -333,8 +346,10 @@ class Strategy(models.Model):
             raise ValidationError({"ladder_percent": f"{depth}: below nothing"})
 
     def clean(self) -> None:
-        needs_secret = self.is_enabled and self.auth != self.Auth.JWT and not self._state.adding
-        if needs_secret and not self.live_secrets.exists():
+        if self._state.adding and self.is_manual:
+            raise ValidationError({"slug": BUILT_IN})
+        must_have = self.is_enabled and self.needs_secret and not self._state.adding
+        if must_have and not self.live_secrets.exists():
             raise ValidationError({"is_enabled": MUTE})
         both = ("execution", "exit_execution")
         routes = () if self._state.adding else self.routes.values_list(*both)

@@ -67,9 +67,10 @@ def accounts() -> Findings:
 
 def strategies() -> Findings:
     for strategy in Strategy.objects.filter(is_enabled=True):
+        if strategy.is_manual:
+            continue
         on_its_page = f"on the page of {strategy.slug}, or disable it"
-        signs = strategy.auth != Strategy.Auth.JWT
-        if signs and not strategy.live_secrets.exists():
+        if strategy.needs_secret and not strategy.live_secrets.exists():
             what = f"strategy {strategy.slug} has no live secret: nobody can post to it"
             yield Finding(what, f"make one {on_its_page}")
         if not strategy.routes.filter(is_enabled=True).exists():

@@ -24,6 +24,7 @@ from execution.alerts import Action, Alert
 from execution.approvals import NotDecided
 from execution.halting import Mode, press
 from execution.models import Order, Position, Route, Signal, Strategy
+from execution.models.strategies import MANUAL
 from execution.states import OrderState, SignalState
 from execution.watching import OWN_ALERT
 from fks_site import dashboard
@@ -699,7 +700,7 @@ def test_orders_approved_at_once_stay_within_a_limit_that_was_lowered_meanwhile(
 def test_nobody_decides_on_the_order_they_placed(
     route: Route, maria: User, nudged: list[str]
 ) -> None:
-    manual_strategy, _ = Strategy.objects.get_or_create(slug=manual.STRATEGY)
+    manual_strategy, _ = Strategy.objects.get_or_create(slug=MANUAL)
     Strategy.objects.filter(pk=manual_strategy.pk).update(needs_approval=True)
     alert = Alert(symbol=LANE, action=Action.BUY, quantity=D("0.01"), account=route.account.name)
     with audit.acting(audit.Actor("maria")):

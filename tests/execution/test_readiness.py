@@ -81,6 +81,20 @@ def test_an_allowlist_with_networks_is_no_obstacle(strategy: Strategy) -> None:
     assert of(strategy) == []
 
 
+def test_orders_by_hand_need_neither_secret_nor_route(admin_client: Client) -> None:
+    allow_trading()
+    strategy = StrategyFactory.create(slug="manual")
+    assert readiness.missing(strategy) == []
+
+    strategy.is_enabled = False
+    assert readiness.missing(strategy) == ["It is switched off: alerts are stored and not traded."]
+    strategy.is_enabled = True
+    strategy.full_clean()
+    rotate = reverse("admin:execution_strategy_rotate", args=[strategy.pk])
+    admin_client.post(rotate, {"old": "now", "reason": "x"})
+    assert not strategy.secrets.exists()
+
+
 def test_the_page_lists_them_and_saving_says_them(admin_client: Client) -> None:
     cache.clear()
     account = AccountFactory.create(name="<b>desk</b>", is_active=False)

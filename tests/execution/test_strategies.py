@@ -43,6 +43,11 @@ def test_a_strategy_with_its_defaults() -> None:
     assert (route.account.name, route.sizing, route.quantity) == ("paper", "fixed_quantity", None)
 
 
+def test_the_strategy_of_orders_by_hand_takes_no_alerts() -> None:
+    with pytest.raises(StrategyError, match="the strategy of orders by hand"):
+        make("manual")
+
+
 def test_a_least_of_zero_asks_for_nothing() -> None:
     strategy = make(options={"min_confidence": 0, "min_reward_risk": "0"}).strategy
 

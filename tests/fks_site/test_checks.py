@@ -78,6 +78,7 @@ def test_an_allowlist_that_admits_nobody() -> None:
 
 @pytest.mark.django_db
 def test_an_enabled_strategy_nobody_can_post_to() -> None:
+    StrategyFactory.create(slug="manual")
     strategy, _ = webhook()
     StrategyFactory.create(auth=Strategy.Auth.JWT)
     assert ids(databases=["default"]) == []

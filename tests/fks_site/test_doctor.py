@@ -320,10 +320,12 @@ def test_the_strategy_nobody_can_post_to(scripted: Accounts) -> None:
     expired, _ = webhook(slug="expired")
     expired.secrets.update(expires_at=timezone.now())
     StrategyFactory.create(slug="tokens", auth="jwt")
+    StrategyFactory.create(slug="manual")
 
     named = [line.split()[1] for line in examined().splitlines() if "no live secret" in line]
     assert named == ["expired", "mute"]
-    assert Strategy.objects.count() == 3
+    assert "manual" not in examined()
+    assert Strategy.objects.count() == 4
 
 
 @override_settings(FKS_LIVE_TRADING=True, FKS_VAR="/nowhere")

@@ -83,6 +83,7 @@ class Command(BaseCommand):
                     "quote_currency": account.quote_currency,
                     "options": account.options,
                     "has_credentials": hasattr(account, "credential"),
+                    "is_active": account.is_active,
                 }
             )
         )
