@@ -1,18 +1,20 @@
 """Takes pictures of a running FKS in both themes and on a phone: home, performance, getting started,
-a channel, a signal and an order for the documentation, one of these alone, or every page: those of the
-menu, the second factor and the questions before something is done. Starts nothing.
+a channel, a signal, an order, the log-in and the lock-out for the documentation, one of these alone, or
+every page: those of the menu, the second factor and the questions before something is done. Starts
+nothing.
 
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD [docs/images]
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD docs/images performance
     python docs/screenshots.py http://127.0.0.1:8000 admin PASSWORD FOLDER every
 
 Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium). The newest executed
-signal is shown, so post a few alerts first.
+signal is shown, so post a few alerts first. For the lock-out a name nobody has is locked.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+OUTSIDE = LOG_IN, LOCKED_OUT = "log-in", "locked-out"
+MOST_FAILURES = 5
+"""After which a name is locked."""
 SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
 
 
@@ -32,22 +37,19 @@ def main(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for look in SIZES:
-            page = _logged_in(browser, look, base, user, password)
-            addresses = _addresses(page, base)
-            if pages == "every":
-                addresses = _menu(page, base) | _elsewhere(base) | addresses
-            elif pages != "documented":
-                addresses = {pages: addresses[pages]}
-            for name, address in addresses.items():
-                page.goto(address)
-                page.wait_for_load_state("networkidle")
-                path = folder / f"{name}-{look}.png"
-                page.screenshot(path=path, full_page=True)
-                print(path)
+            if pages in (*OUTSIDE, "documented", "every"):
+                _take_outside(_page(browser, look), base, folder, look, pages)
+            if pages not in OUTSIDE:
+                page = _page(browser, look)
+                _log_in(page, base, user, password)
+                page.wait_for_url(f"{base}/admin/")
+                for name, address in _wanted(page, base, pages).items():
+                    page.goto(address)
+                    _take(page, folder, f"{name}-{look}")
         browser.close()
 
 
-def _logged_in(browser: Browser, look: str, base: str, user: str, password: str) -> Page:
+def _page(browser: Browser, look: str) -> Page:
     width, height = SIZES[look]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -55,12 +57,41 @@ def _logged_in(browser: Browser, look: str, base: str, user: str, password: str)
     )
     page = context.new_page()
     page.on("console", lambda message: print(f"console: {message.type}: {message.text}"))
+    return page
+
+
+def _take(page: Page, folder: Path, name: str) -> None:
+    page.wait_for_load_state("networkidle")
+    path = folder / f"{name}.png"
+    page.screenshot(path=path, full_page=True)
+    print(path)
+
+
+def _take_outside(page: Page, base: str, folder: Path, look: str, pages: str) -> None:
+    """What is seen before the log-in; the browser's console tells of the lock-out's status 429."""
+    if pages != LOCKED_OUT:
+        page.goto(f"{base}/admin/login/")
+        _take(page, folder, f"{LOG_IN}-{look}")
+    if pages != LOG_IN:
+        name = f"nobody-{secrets.token_hex(4)}"
+        for _ in range(MOST_FAILURES):
+            _log_in(page, base, name, "wrong")
+            page.wait_for_load_state("networkidle")
+        _take(page, folder, f"{LOCKED_OUT}-{look}")
+
+
+def _log_in(page: Page, base: str, user: str, password: str) -> None:
     page.goto(f"{base}/admin/login/")
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", password)
     page.click("button[type=submit]")
-    page.wait_for_url(f"{base}/admin/")
-    return page
+
+
+def _wanted(page: Page, base: str, pages: str) -> dict[str, str]:
+    addresses = _addresses(page, base)
+    if pages == "every":
+        return _menu(page, base) | _elsewhere(base) | addresses
+    return addresses if pages == "documented" else {pages: addresses[pages]}
 
 
 def _addresses(page: Page, base: str) -> dict[str, str]:

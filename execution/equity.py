@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 from django.db.models import OuterRef, Subquery
@@ -81,7 +82,7 @@ def curves(
     """
     found: dict[int, list[Point]] = {account.pk: [] for account in accounts}
     share = MOST_TOGETHER // max(len(found), 1)
-    asked = {
+    asked: dict[str, Any] = {
         "accounts": list(found),
         "since": since or datetime.min.replace(tzinfo=UTC),
         "now": now,

@@ -34,6 +34,7 @@ GIVE_UP_AFTER = timedelta(hours=24)
 DOWN_AFTER = 3
 """Tries after which an alarm says that nothing arrives there."""
 _TYPES = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.ALARM: "failure"}
+_CALLS = re.compile(r"@(?=everyone|here|channel|room|all|[!&]?\d)", re.IGNORECASE)
 _SECRETIVE = re.compile(r"[^A-Za-z0-9_.~-]+")
 
 
@@ -120,13 +121,23 @@ def send(channel: Channel, title: str, body: str, severity: Severity) -> None:
     if not service.add(address):
         raise NotDeliveredError("no service is known by this address")
     try:
-        result = service.notify(title=title, body=body, notify_type=_TYPES[severity])
+        result = service.notify(
+            title=without_calls(title),
+            body=without_calls(body),
+            body_format="text",  # or a service takes a venue's words for HTML or Markdown
+            notify_type=_TYPES[severity],
+        )
     except Exception as error:
         # The boundary to foreign code: over a hundred services, each with its own ways to fail.
         raise NotDeliveredError(without_address(repr(error), address)) from error
     if not result:
         said = " ".join(entry.message for entry in result.logs())
         raise NotDeliveredError(without_address(said, address)[:500] or "the service said no")
+
+
+def without_calls(text: str) -> str:
+    """``text`` in which nothing calls everybody of a chat: a symbol or a venue's words may try."""
+    return _CALLS.sub("@\u200b", text)
 
 
 def without_address(text: str, address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -54,4 +55,40 @@ def receiver() -> Iterator[Receiver]:
     yield receiver
     receiver.server.shutdown()
     receiver.server.server_close()
+    thread.join()
+
+
+class Mailbox:
+    """A mail server on loopback that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 here\r\n")
+                for line in self.rfile:
+                    word = line[:4].upper().strip()
+                    if word == b"DATA":
+                        self.wfile.write(b"354 go on\r\n")
+                        mail = iter(self.rfile.readline, b".\r\n")
+                        outer.mails.append(b"".join(mail).decode())
+                    self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+                    if word == b"QUIT":
+                        break
+
+        self.server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
+        port = self.server.server_address[1]
+        self.address = f"mailto://127.0.0.1:{port}?from=fks@mail.example&to=desk@mail.example"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    thread = threading.Thread(target=mailbox.server.serve_forever, daemon=True)
+    thread.start()
+    yield mailbox
+    mailbox.server.shutdown()
+    mailbox.server.server_close()
     thread.join()

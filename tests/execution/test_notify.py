@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import requests
 import time_machine
 from django.db import transaction
 from django.utils import timezone
@@ -30,9 +32,9 @@ from tests.factories import (
     SignalFactory,
     StrategyFactory,
 )
-from tests.receiver import TOKEN, Receiver, receiver
+from tests.receiver import TOKEN, Mailbox, Receiver, mailbox, receiver
 
-__all__ = ["receiver"]
+__all__ = ["mailbox", "receiver"]
 
 pytestmark = pytest.mark.django_db
 
@@ -309,6 +311,51 @@ def test_a_receiver_that_fails_is_asked_again_and_said_to_be_down(receiver: Rece
     with time_machine.travel(start + timedelta(seconds=60), tick=True):
         assert notify.deliver(channel.pk) == 2
     assert Alarm.objects.get(kind="channel_down").cleared_at is not None
+
+
+HOSTILE = "<!channel> <img src=x> @everyone <@123> [a](http://evil) & <b"
+"""What a symbol or a venue's error may say: Telegram refuses half a tag, a mail shows a picture."""
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("tgram://123456789:abcdefg_hijklmnop/123456", "&lt;!channel&gt; &lt;img src=x&gt;"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#d", "&lt;!channel&gt; &lt;img"),
+        ("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", "<!channel> <img src=x>"),
+    ],
+)
+def test_a_chat_takes_hostile_text_for_text(
+    monkeypatch: pytest.MonkeyPatch, address: str, shown: str
+) -> None:
+    posted: list[dict[str, Any]] = []
+
+    def send(_: Any, request: requests.PreparedRequest, **__: Any) -> requests.Response:
+        posted.append(json.loads(request.body or b"{}"))
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = b"ok"
+        return answer
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    notify.send(channel_to(address), HOSTILE, HOSTILE, Severity.ALARM)
+    [body] = posted
+    attachments = body.get("attachments", [body])
+    text = attachments[0].get("text") or attachments[0]["content"]
+    assert shown in text
+    assert "@everyone" not in text
+    assert "@123" not in text
+    assert body.get("mrkdwn", False) is False
+
+
+def test_a_mail_takes_hostile_text_for_text(mailbox: Mailbox) -> None:
+    notify.send(channel_to(mailbox.address), "no\r\nBcc: x@y.example", HOSTILE, Severity.ALARM)
+    [mail] = mailbox.mails
+    head, _, body = mail.partition("\r\n\r\n")
+    assert "text/plain" in head
+    assert "text/html" not in mail
+    assert "\r\nBcc:" not in mail
+    assert "<!channel> <img src=3Dx>" in body
 
 
 def test_after_a_day_it_is_given_up(receiver: Receiver) -> None:
