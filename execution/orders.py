@@ -273,7 +273,9 @@ def outdated(signal: Signal, alert: Alert) -> Refusal | None:
 def _opens_until(signal: Signal, alert: Alert) -> datetime:
     most = signal.strategy.max_age
     seconds = min(most, alert.max_age or most)
-    return (alert.sent_at or signal.received_at) + timedelta(seconds=seconds)
+    # a sender's clock that is ahead makes nothing good for longer
+    began = min(alert.sent_at or signal.received_at, signal.received_at)
+    return began + timedelta(seconds=seconds)
 
 
 def _not_counted(order: Order, alert: Alert, approved: Order | None) -> frozenset[UUID]:

@@ -17,9 +17,10 @@ from execution.orders import Leg, outdated
 from execution.watching import OWN_ALERT
 from risk.types import ReasonCode, Refusal
 
-FUTURE_SKEW = timedelta(seconds=60)
-SIGNED_MAX_AGE = 300
-"""Seconds a signature's timestamp is good for, whatever the strategy allows."""
+FUTURE_SKEW = 60
+"""Seconds an unsigned alert's time may be ahead of this clock."""
+SIGNED_SKEW = 300
+"""Seconds a signature's timestamp may be off, either way, whatever the strategy allows."""
 
 
 def refuse_signal(signal: Signal, alert: Alert) -> None:
@@ -35,9 +36,8 @@ def refuse_on_arrival(signal: Signal, alert: Alert) -> None:
     refuse_disabled(signal)
     sent_at = alert.sent_at or signal.received_at
     age = signal.received_at - sent_at
-    signed = signal.auth == Strategy.Auth.HMAC
     allowed = min(strategy.max_age, alert.max_age or strategy.max_age)
-    most = min(allowed, SIGNED_MAX_AGE) if signed else allowed
+    most = min(allowed, SIGNED_SKEW) if signal.auth == Strategy.Auth.HMAC else allowed
     if age > timedelta(seconds=most):
         seconds = str(int(age.total_seconds()))
         raise Refusal(
@@ -45,7 +45,8 @@ def refuse_on_arrival(signal: Signal, alert: Alert) -> None:
             f"the alert was {seconds} s old when it arrived; the most is {most} s",
             {"age": seconds, "max_age": str(most)},
         )
-    if -age > FUTURE_SKEW:
+    signed = signal.auth in (Strategy.Auth.HMAC, Strategy.Auth.STANDARD)
+    if -age > timedelta(seconds=SIGNED_SKEW if signed else FUTURE_SKEW):
         raise Refusal(
             ReasonCode.FROM_THE_FUTURE,
             f"the alert's time is {int(-age.total_seconds())} s ahead of this clock",

@@ -294,6 +294,7 @@ def test_a_disabled_strategy(route: Route) -> None:
         ("buy", 301, 301, SignalState.EXPIRED, ReasonCode.STALE),
         ("close", 301, 301, SignalState.IGNORED, ReasonCode.NOTHING_TO_CLOSE),
         ("buy", 0, -61, SignalState.DENIED, ReasonCode.FROM_THE_FUTURE),
+        ("buy", 301, 250, SignalState.EXPIRED, ReasonCode.STALE),
     ],
 )
 def test_alerts_of_the_wrong_time(

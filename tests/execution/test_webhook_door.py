@@ -108,7 +108,7 @@ class TestSigned:
         assert stored() == (0, 0, 3)
 
     @pytest.mark.parametrize(
-        ("age", "reason"), [(301, "STALE"), (285, ""), (-45, ""), (-75, "FROM_THE_FUTURE")]
+        ("age", "reason"), [(301, "STALE"), (285, ""), (-285, ""), (-315, "FROM_THE_FUTURE")]
     )
     def test_only_a_fresh_signature_trades(self, worked_off: None, age: int, reason: str) -> None:
         strategy, key = webhook(auth=Strategy.Auth.HMAC)
