@@ -122,6 +122,10 @@ _DEFAULTS = [(item.name, item.default) for item in fields(Alert)]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
     if isinstance(value, Decimal):
         return decimal_text(value)
     if isinstance(value, datetime):
@@ -132,9 +136,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, StrEnum):
-        return value.value
-    return value if isinstance(value, (str, bool, int)) or value is None else str(value)
+    return str(value)
 
 
 def _targets(stored: list[dict[str, str]]) -> tuple[TakeProfit, ...]:

@@ -63,7 +63,7 @@ class Fields:
         """The value as parsed, ``None`` when absent."""
         self._read.add(name)
         value = self._document.get(name)
-        if value is MISSING or (isinstance(value, str) and not value.strip()):
+        if value is None or value is MISSING or (isinstance(value, str) and not value.strip()):
             return None
         return value
 
@@ -128,9 +128,11 @@ class Fields:
         and so is zero: a close must not fail for want of a stop.
         """
         value = self.raw(name)
-        if value is None and self.is_given(name) and not self.tolerates_missing:
+        if value is not None:
+            return self.number_of(name, value, least=least, most=most)
+        if self.is_given(name) and not self.tolerates_missing:
             self.complain(name, "is present but holds no number")
-        return self.number_of(name, value, least=least, most=most)
+        return None
 
     def optional_number(
         self, name: str, *, least: Decimal | None = None, most: Decimal | None = None
