@@ -69,6 +69,18 @@ def depends_on_position(alert: Alert) -> bool:
     return wants_flat(alert) or names_target(alert) or is_share
 
 
+def is_plain(alert: Alert) -> bool:
+    """Whether the alert trades a quantity, whatever the position is."""
+    trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
+    return trades and not depends_on_position(alert)
+
+
+def is_sized(alert: Alert) -> bool:
+    """Whether the alert's quantity is all it can trade against a position."""
+    is_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
+    return is_base and not turns_over(alert)
+
+
 def aim(
     alert: Alert,
     policy: SizingPolicy,

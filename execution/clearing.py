@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from uuid import UUID
 
 from brokers.types import Side
 from execution import cancels, protect
 from execution.aims import (
-    depends_on_position,
     names_target,
     only_exits,
     turns_over,
     wants_flat,
 )
 from execution.alerts import Action, Alert, MarketPosition
-from execution.legs import (
-    held_in,
-    is_covered,
-    reduces,
-)
 from execution.models import Order, Route, Signal
 from execution.orders import Leg
-from execution.queues import is_plain, is_sized
-from execution.states import AT_VENUE, HELD, OrderState
+from execution.states import HELD, OrderState
+from execution.under_way import held_in, must_wait, reduces, side_of
 from risk import switch
 from risk.models import TradingState
 from risk.types import QuantityType, ReasonCode
@@ -36,23 +29,6 @@ SENDABLE = (
     OrderState.PARTIALLY_FILLED,
 )
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
-IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
-
-
-def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
-    """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    under_way = moving(lane)
-    if not under_way:
-        return False
-    if depends_on_position(alert):
-        return True
-    if is_plain(alert) and is_sized(alert):
-        quantity = alert.quantity or Decimal(0)
-        if is_covered(leg, alert.action, quantity, lane):
-            return False
-    other_side = side_of(alert).opposite.value
-    leaving = (Order.Role.EXIT, Order.Role.FLATTEN)
-    return any(order.side == other_side or order.role in leaving for order in under_way)
 
 
 def in_the_way(
@@ -154,16 +130,3 @@ def want_gone(signal: Signal, orders: Sequence[Order]) -> None:
     new = [order.pk for order in orders if order.cancel_asked_by != mine]
     if new:
         cancels.want(Order.objects.filter(pk__in=new), ReasonCode.CANCELED_BY_SIGNAL, mine)
-
-
-def moving(lane: Sequence[Order]) -> list[Order]:
-    """Orders that may change the position at any moment."""
-    return [
-        order
-        for order in lane
-        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
-    ]
-
-
-def side_of(alert: Alert) -> Side:
-    return Side.BUY if alert.action is Action.BUY else Side.SELL

@@ -41,14 +41,18 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     by an order whose outcome is unknown, its breaker is open, the account has not been reconciled
     since the start, or this process was told to stop.
     """
-    handled = lanes.end_expired(account_id, symbol)
-    while not draining.has_begun() and lanes.is_waiting(account_id, symbol):
+    handled: list[Order] = []
+    while not draining.has_begun() and (unsent := lanes.unsent(account_id, symbol)):
+        if unsent.is_late:
+            handled += lanes.end_expired(account_id, symbol)
+            continue
         [account] = _account(account=account_id)
         if account.reconciled_at is None:
             break
         order = lanes.claim_next(account, symbol)
         if order is None:
             break
+        order.account = account
         if order.state == OrderState.SUBMITTING:
             with tracing.step("place", order.signal_id, order=str(order.pk), symbol=symbol):
                 place(order, account)

@@ -6,12 +6,13 @@ across all workers: claiming is the lock, and a dead worker holds it no longer t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.db.models import Case, F, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
 from brokers import keys
@@ -48,6 +49,17 @@ class LaneTaken(Exception):
     """Another worker was faster: nothing of this claim may stand."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """There is something in a lane; ``expires_at`` is when the first of it becomes too old."""
+
+    expires_at: datetime | None
+
+    @property
+    def is_late(self) -> bool:
+        return self.expires_at is not None and self.expires_at < timezone.now()
+
+
 def end_expired(account_id: int, symbol: str) -> list[Order]:
     """End what has become too old to be sent, also behind an open breaker or a blocked lane."""
     expired = _expired(account=account_id, symbol=symbol, now=timezone.now())
@@ -64,15 +76,18 @@ def _expired() -> QuerySet[Order]:
     return pending.filter(expires_at__lt=given("now")).order_by("id")
 
 
-def is_waiting(account_id: int, symbol: str) -> bool:
-    """Whether the lane holds anything that has not been sent, sendable now or not."""
-    return bool(_any_pending(account=account_id, symbol=symbol))
+def unsent(account_id: int, symbol: str) -> Unsent | None:
+    """What the lane holds that has not been sent, sendable now or not; ``None`` for nothing."""
+    found = _first_to_expire(account=account_id, symbol=symbol)
+    return Unsent(found[0]) if found else None
 
 
 @Prepared
-def _any_pending() -> QuerySet[Order, UUID]:
+def _first_to_expire() -> QuerySet[Order, datetime | None]:
     pending = _lane().filter(state=OrderState.PENDING)
-    return pending.order_by().values_list("pk", flat=True)[:1]
+    return pending.order_by(F("expires_at").asc(nulls_last=True)).values_list(
+        "expires_at", flat=True
+    )[:1]
 
 
 def _next(account_id: int, symbol: str) -> Order | None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import replace
-from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -24,20 +23,18 @@ from brokers.aliases import suggestions, symbol_for
 from brokers.errors import BrokerError, UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
-from brokers.types import Environment, Side
+from brokers.types import Environment
 from execution import bulkheads, facts
-from execution.aims import only_exits, wants_flat
+from execution.aims import wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
-from execution.models import Order, Position, Route, RoutingDecision, Signal
+from execution.models import Order, Route, RoutingDecision, Signal
 from execution.orders import Leg
-from execution.states import TERMINAL
+from execution.under_way import LONG, has_to_wait, reduces
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
-LONG = ("verdicts", "sizing")
-"""Columns of an order that are long, and only for people."""
 PATIENCE = 2.0
 """Seconds an account waits for the venues of the others, once one has answered."""
 
@@ -51,7 +48,7 @@ def open_legs(signal: Signal, alert: Alert) -> list[Leg]:
 
 
 def legs_on(routes: Sequence[Route], signal: Signal, alert: Alert) -> list[Leg]:
-    """As ``open_legs``, for some of the alert's routes."""
+    """As ``open_legs``, for some of the routes. No venue is asked for a leg that has to wait."""
     if alert.action is Action.CANCEL:
         return [read_leg(route, alert) for route in routes]
     if len(routes) > 1:
@@ -62,7 +59,7 @@ def legs_on(routes: Sequence[Route], signal: Signal, alert: Alert) -> list[Leg]:
         return _beside_each_other(routes, alert)
     accounts = [route.account_id for route in routes]
     with bulkheads.place(accounts, is_exit=_leaves(alert)):
-        return [read_leg(route, alert) for route in routes]
+        return [read_leg(route, alert, may_wait=True) for route in routes]
 
 
 def all_legs(signal: Signal, alert: Alert) -> list[Leg]:
@@ -150,25 +147,6 @@ def accounts_done(orders: Iterable[Order]) -> set[int]:
     }
 
 
-def reduces(account: Account, symbol: str, alert: Alert) -> bool:
-    """Whether the alert makes the account's position smaller."""
-    if only_exits(alert):
-        return True
-    held = held_in(account, symbol)
-    return held != 0 and (held > 0) == (alert.action is Action.SELL)
-
-
-def held_in(account: Account, symbol: str) -> Decimal:
-    """The position's signed quantity by our book."""
-    return _held.first(account=account.pk, symbol=symbol) or Decimal(0)
-
-
-@Prepared
-def _held() -> QuerySet[Position, Decimal]:
-    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
-    return here.order_by().values_list("quantity", flat=True)
-
-
 def _leaves(alert: Alert) -> bool:
     return wants_flat(alert) or alert.reduce_only
 
@@ -189,7 +167,7 @@ def _known(route: Route, alert: Alert, leg: Future[Leg]) -> Leg:
 def _read(route: Route, alert: Alert) -> Leg:
     try:
         with bulkheads.place([route.account_id], is_exit=_leaves(alert)):
-            return read_leg(route, alert)
+            return read_leg(route, alert, may_wait=True)
     except Crowded:
         return _late(route, alert)
     finally:
@@ -209,8 +187,10 @@ def symbol_on(route: Route, alert: Alert) -> str:
     return symbol_for(route.account, alert.symbol, today, allows_delayed=delayed)
 
 
-def read_leg(route: Route, alert: Alert) -> Leg:
-    """The leg of one route, with what its venue says now."""
+def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
+    """The leg of one route, with what its venue says now; one that ``may_wait`` for orders under way in
+    its lane, and has to, is late instead.
+    """
     account, symbol = route.account, alert.symbol
     try:
         symbol = symbol_on(route, alert)
@@ -220,6 +200,8 @@ def read_leg(route: Route, alert: Alert) -> Leg:
         is_exit = reduces(account, symbol, alert)
         if not is_exit:
             facts.refuse_key(account)
+        if may_wait and has_to_wait(Leg(route, symbol), alert):
+            return Leg(route, symbol, is_late=True)
         market = facts.read_market(account, symbol, alert, is_exit=is_exit)
         if route.sizing == Route.Sizing.ATR:
             market = replace(market, atr=facts.average_range(market, alert))
@@ -254,30 +236,3 @@ def _refuse_account(account: Account) -> None:
             ReasonCode.LIVE_TRADING_OFF,
             f"{account.name} is a live account and FKS_LIVE_TRADING is off",
         )
-
-
-def alive_in(leg: Leg) -> list[Order]:
-    """The lane's orders that have not ended, all as of one moment: of two questions each could miss
-    an order that is between their states."""
-    return _alive(account=leg.account.pk, symbol=leg.symbol)
-
-
-@Prepared
-def _alive() -> QuerySet[Order]:
-    lane = Order.objects.filter(account=given("account"), symbol=given("symbol")).defer(*LONG)
-    return lane.exclude(state__in=TERMINAL).order_by("id")
-
-
-def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:
-    """Whether the position holds what exits ask for, whatever becomes of entries under way."""
-    side = Side.BUY if action is Action.BUY else Side.SELL
-    held = held_in(leg.account, leg.symbol) * -side.sign
-    whole = {order.pk for order in lane}
-    leaving = (
-        order.quantity - order.filled_quantity
-        for order in lane
-        if order.side == side.value
-        and order.role != Order.Role.STOP_LOSS
-        and order.parent_id not in whole
-    )
-    return held >= quantity + sum(leaving, Decimal(0))

@@ -17,18 +17,11 @@ from django.utils import timezone
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from execution import amending, approvals, arrivals, metrics, protect
+from execution.aims import is_plain
 from execution.alerts import Action, Alert
-from execution.clearing import SENDABLE, in_the_way, must_wait, want_gone
+from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
-from execution.legs import (
-    accounts_done,
-    alive_in,
-    held_in,
-    lane_legs,
-    no_route,
-    orders_from,
-    reduces,
-)
+from execution.legs import accounts_done, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
 from execution.orders import Leg, create_order
 from execution.precedence import announce_exit, let_exits_pass
@@ -36,6 +29,7 @@ from execution.queues import closes_everything, key_of, undecided
 from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
 from execution.timeliness import refuse_on_arrival, refuse_outdated
+from execution.under_way import alive_in, held_in, must_wait, reduces
 from execution.watching import OWN_ALERT
 from risk.limits import take_turns
 from risk.types import ReasonCode, Refusal
@@ -109,6 +103,9 @@ def decide(signal: Signal) -> Decision:
     legs = open_legs(signal, alert)
     if not legs and not orders_from(signal.pk):
         return _refuse_alone(signal, SignalState.DENIED, no_route())
+    if legs and is_plain(alert) and all(leg.is_late for leg in legs):
+        # Nothing could be decided nor cancelled under the locks; whoever ends a lane's order wakes it.
+        return Decision(Step.WAIT)
     if throttled := _throttled(signal, alert, legs):
         return _refuse_alone(signal, SignalState.DENIED, throttled)
     accounts = {leg.account.pk for leg in legs}

@@ -17,12 +17,12 @@ from brokers.errors import UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.symbols import resolve
-from execution.aims import depends_on_position, turns_over
+from execution.aims import is_plain, is_sized
 from execution.alerts import Action, Alert, MarketPosition
-from execution.legs import alive_in, is_covered, lane_legs
+from execution.legs import lane_legs
 from execution.models import Signal
 from execution.states import SignalState
-from risk.types import QuantityType
+from execution.under_way import alive_in, is_covered
 
 Queue = tuple[int, str, str]
 """Strategy, symbol, and the account an alert by hand names: decided one after the other."""
@@ -155,18 +155,6 @@ def overtaking(place: Place) -> Signal | None:
     legs = lane_legs(signal, alert)
     covered = legs and all(is_covered(leg, alert.action, leaving, alive_in(leg)) for leg in legs)
     return signal if covered else None
-
-
-def is_plain(alert: Alert) -> bool:
-    """Whether the alert trades a quantity, whatever the position is."""
-    trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
-    return trades and not depends_on_position(alert)
-
-
-def is_sized(alert: Alert) -> bool:
-    """Whether the alert's quantity is all it can trade against a position."""
-    is_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
-    return is_base and not turns_over(alert)
 
 
 def undecided(

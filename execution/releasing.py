@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from brokers.models import Account
-from execution import amending, clearing, legs, orders, timeliness
+from execution import amending, clearing, legs, orders, timeliness, under_way
 from execution.alerts import Alert
 from execution.models import Order, Signal, SlicePlan
 from execution.precedence import announce_exit, let_exits_pass
@@ -64,9 +64,9 @@ def release(order: Order) -> tuple[UUID, ...]:
                 if old := amending.end_old(signal, alert):
                     return old
                 alert = amending.rest_of(alert)
-            lane = [other for other in legs.alive_in(leg) if other.pk != order.pk]
+            lane = [other for other in under_way.alive_in(leg) if other.pk != order.pk]
             first = clearing.in_the_way(signal, leg, alert, lane)
-            if first or clearing.must_wait(leg, alert, lane):
+            if first or under_way.must_wait(leg, alert, lane):
                 return tuple(first)
             orders.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
         except Refusal as refusal:

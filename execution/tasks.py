@@ -382,7 +382,10 @@ def _after(orders: Iterable[Order]) -> None:
     for parent_id in {order.parent_id for order in orders if order.parent_id}:
         hand_out(work_slices, str(parent_id))
     touched = {(order.account_id, order.symbol) for order in orders}
-    accounts = Account.objects.in_bulk({account_id for account_id, _ in touched})
+    accounts = {
+        order.account_id: order.account for order in orders if Order.account.is_cached(order)
+    }
+    accounts |= Account.objects.in_bulk({account for account, _ in touched} - accounts.keys())
     for account_id, symbol in touched:
         _wake(accounts[account_id], symbol)
         _guard(accounts[account_id], symbol)

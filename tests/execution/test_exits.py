@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from brokers.types import VenueStatus
+from brokers.types import Quote, VenueStatus
 from execution import legs, pipeline, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
@@ -22,6 +22,7 @@ from risk import breakers, switch
 from risk.models import TradingState
 from tests.brokers.scripted import (
     CAPABILITIES,
+    ScriptedPlugin,
     report_of,
     rest,
     script_of,
@@ -54,6 +55,50 @@ def account(scripted: Accounts) -> Account:
 @pytest.fixture
 def strategy(account: Account) -> Strategy:
     return RouteFactory.create(account=account).strategy
+
+
+# --- waiting for the lane ---------------------------------------------------------------------------
+
+
+def test_an_exit_that_has_to_wait_for_its_entry_asks_the_venue_once(
+    account: Account, strategy: Strategy, nudges: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    quote = ScriptedPlugin.fetch_data
+
+    def counting(plugin: ScriptedPlugin, symbol: str, *hint: Any) -> Quote:
+        asked.append(symbol)
+        return quote(plugin, symbol, *hint)
+
+    pipeline.decide(send(strategy, "buy", quantity="0.01"))
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", counting)
+    leaving = send(strategy, "sell", quantity="0.01")
+    assert pipeline.decide(leaving) == pipeline.Decision(pipeline.Step.WAIT)
+    assert asked == []
+    tasks.run_lane(account.pk, LANE)
+    assert nudges[-1] == ("process_signal", (str(leaving.pk),))
+    assert process(leaving).state == SignalState.EXECUTED
+    assert (held(account), asked) == (0, [LANE])
+
+
+def test_what_is_cancelled_for_an_exit_is_cancelled_though_it_has_to_wait(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    """A close takes back the entry that has not left: it must not be late for the sake of that."""
+    pipeline.decide(send(strategy, "buy", quantity="0.01"))
+    entry = Order.objects.get()
+    closing = pipeline.decide(send(strategy, "close"))
+    assert closing == pipeline.Decision(pipeline.Step.WAIT, cancels=(entry.pk,))
+
+
+def test_an_account_whose_lane_is_quiet_waits_for_no_other(
+    account: Account, strategy: Strategy, scripted: Accounts, nudges: list[Any]
+) -> None:
+    pipeline.decide(send(strategy, "buy", quantity="0.01"))
+    quiet = RouteFactory.create(strategy=strategy, account=scripted()).account
+    PositionFactory.create(account=quiet, quantity="0.01")
+    decision = pipeline.decide(send(strategy, "sell", quantity="0.01"))
+    assert decision == pipeline.Decision(pipeline.Step.WAIT, lanes=((quiet.pk, LANE),))
 
 
 # --- no price --------------------------------------------------------------------------------------
@@ -326,7 +371,7 @@ def test_a_close_survives_three_failures_of_the_database(
     PositionFactory.create(account=account)
     close = send(strategy, "close")
 
-    def too_many(*_: object) -> None:
+    def too_many(*_: object, **__: object) -> None:
         raise OperationalError("FATAL: sorry, too many clients already")
 
     with monkeypatch.context() as patch:

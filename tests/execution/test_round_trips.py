@@ -14,7 +14,7 @@ from execution.models import Order
 from execution.states import OrderState
 from tests.factories import RouteFactory, SignalFactory, allow_trading
 
-ROUND_TRIPS = 64
+ROUND_TRIPS = 63
 
 
 @pytest.mark.django_db(transaction=True)

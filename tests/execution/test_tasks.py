@@ -582,7 +582,7 @@ def test_a_database_failure_while_deciding_is_tried_again(
     assert process(signal) == SignalState.EXECUTED
 
 
-def _raise_operational(*_: object) -> None:
+def _raise_operational(*_: object, **__: object) -> None:
     raise OperationalError("deadlock detected")
 
 

@@ -1,0 +1,110 @@
+"""What is under way in a lane, by our own tables, and whether an alert has to wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from django.db.models import QuerySet
+
+from brokers.models import Account
+from brokers.prepared import Prepared, given
+from brokers.types import Side
+from execution.aims import depends_on_position, is_plain, is_sized, only_exits
+from execution.alerts import Action, Alert
+from execution.models import Order, Position
+from execution.orders import Leg
+from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
+
+LONG = ("verdicts", "sizing")
+"""Columns of an order that are long, and only for people."""
+IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
+
+
+def alive_in(leg: Leg) -> list[Order]:
+    """The lane's orders that have not ended, all as of one moment: of two questions each could miss
+    an order that is between their states."""
+    return _alive(account=leg.account.pk, symbol=leg.symbol)
+
+
+@Prepared
+def _alive() -> QuerySet[Order]:
+    lane = Order.objects.filter(account=given("account"), symbol=given("symbol")).defer(*LONG)
+    return lane.exclude(state__in=TERMINAL).order_by("id")
+
+
+def reduces(account: Account, symbol: str, alert: Alert) -> bool:
+    """Whether the alert makes the account's position smaller."""
+    if only_exits(alert):
+        return True
+    held = held_in(account, symbol)
+    return held != 0 and (held > 0) == (alert.action is Action.SELL)
+
+
+def held_in(account: Account, symbol: str) -> Decimal:
+    """The position's signed quantity by our book."""
+    return _held.first(account=account.pk, symbol=symbol) or Decimal(0)
+
+
+@Prepared
+def _held() -> QuerySet[Position, Decimal]:
+    here = Position.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.order_by().values_list("quantity", flat=True)
+
+
+def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order]) -> bool:
+    """Whether the position holds what exits ask for, whatever becomes of entries under way."""
+    side = Side.BUY if action is Action.BUY else Side.SELL
+    held = held_in(leg.account, leg.symbol) * -side.sign
+    whole = {order.pk for order in lane}
+    leaving = (
+        order.quantity - order.filled_quantity
+        for order in lane
+        if order.side == side.value
+        and order.role != Order.Role.STOP_LOSS
+        and order.parent_id not in whole
+    )
+    return held >= quantity + sum(leaving, Decimal(0))
+
+
+def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
+    """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
+    under_way = moving(lane)
+    if not under_way:
+        return False
+    if depends_on_position(alert):
+        return True
+    if is_plain(alert) and is_sized(alert):
+        quantity = alert.quantity or Decimal(0)
+        if is_covered(leg, alert.action, quantity, lane):
+            return False
+    other_side = side_of(alert).opposite.value
+    leaving = (Order.Role.EXIT, Order.Role.FLATTEN)
+    return any(order.side == other_side or order.role in leaving for order in under_way)
+
+
+def has_to_wait(leg: Leg, alert: Alert) -> bool:
+    """Whether nothing can be decided before what is under way has ended, whatever the venue says.
+
+    Only of an alert before which nothing is cancelled: one of a plain quantity, in a lane without
+    orders that wait for a person or are worked in slices. A decision's locks would change nothing.
+    """
+    if not (is_plain(alert) and is_sized(alert)):
+        return False
+    lane = alive_in(leg)
+    if any(order.state in HELD or order.state == OrderState.SLICING for order in lane):
+        return False
+    return must_wait(leg, alert, [one for one in lane if one.role != Order.Role.STOP_LOSS])
+
+
+def moving(lane: Sequence[Order]) -> list[Order]:
+    """Orders that may change the position at any moment."""
+    return [
+        order
+        for order in lane
+        if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
+    ]
+
+
+def side_of(alert: Alert) -> Side:
+    return Side.BUY if alert.action is Action.BUY else Side.SELL
