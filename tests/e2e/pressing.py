@@ -28,21 +28,29 @@ def answer(page: Page, address: str, *, says: str, button: str, **typed: str) ->
     dialog.get_by_role("button", name=button, exact=True).click()
 
 
-def save(page: Page, *, reason: str = "a test", **typed: str) -> None:
+def add(page: Page, model: Any) -> None:
+    """From the list of ``model``: open the form for another one."""
+    page.goto(list_of(model))
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_add")
+    page.locator(f'a[href^="{address}"]:visible').first.click()
+    expect(page.locator("[name=reason]")).to_be_visible()
+
+
+def save(page: Page, *, reason: str, **typed: str) -> None:
     """Fill in the page's form, say why, and save it."""
-    form = page.locator("#content-main form, #content form").first
-    for name, text in typed.items():
-        form.locator(f"[name={name}]").fill(text)
-    form.locator("[name=reason]").fill(reason)
+    for name, text in (*typed.items(), ("reason", reason)):
+        page.locator(f"form [name={name}]").fill(text)
     page.get_by_role("button", name="Save", exact=True).click()
 
 
-def delete(page: Page, *, reason: str = "a test") -> None:
-    """From a row's page: ask for its end, say why, and agree."""
-    page.get_by_role("link", name="Delete").first.click()
-    expect(page.get_by_text("With it go:")).to_be_visible()
-    page.locator("[name=reason]").fill(reason)
+def delete(page: Page, row: Any, *, reason: str) -> None:
+    """From the row's page: ask for its end, say why, and agree."""
+    page.goto(page_of(row))
+    page.locator(f'a[href="{action(row, "delete")}"]:visible').first.click()
+    told(page, "With it go:")
+    page.locator("form [name=reason]").fill(reason)
     page.get_by_role("button", name="Delete", exact=True).click()
+    told(page, "was deleted successfully")
 
 
 def told(page: Page, text: str) -> None:

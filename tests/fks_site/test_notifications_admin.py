@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from execution import notify
+from risk import notices
 from risk.channels import Channel, Event, Notice, Severity
 from risk.models import AuditEvent
 from tests.factories import AccountFactory, UserFactory
@@ -115,3 +116,17 @@ def test_new_keys_seal_channels_anew(settings: Any) -> None:
     channel.refresh_from_db()
     assert channel.sealed.partition(".")[0] != old.partition(".")[0]
     assert channel.reveal() == "json://127.0.0.1/x"
+
+
+def test_what_a_channel_told_goes_with_it(admin_client: Client) -> None:
+    added(admin_client)
+    channel = Channel.objects.get()
+    notices.write(Event.TEST, notices.News("a test"), [channel])
+    where = reverse("admin:risk_channel_delete", args=[channel.pk])
+    page = admin_client.get(where).content.decode()
+    assert f"what it told: {channel.notices.count()}" in page
+    answer = admin_client.post(where, {"post": "yes", "reason": "moved"})
+    assert answer.status_code == 302
+    assert not Channel.objects.exists()
+    assert not Notice.objects.filter(event=Event.TEST).exists()
+    assert AuditEvent.objects.get(kind="channel.deleted").reason == "moved"
