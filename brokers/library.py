@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from brokers.library_reading import facts_read
+
 LIST = Path(__file__).with_name("library.json")
 MARKET_TYPES = ("spot", "swap", "future")
 KEY_NAMES = {
@@ -29,7 +31,9 @@ class LibraryExchange:
     """One exchange as ccxt describes it, which is a claim and proves nothing.
 
     ``keys`` maps our names of the credentials to ccxt's; it is empty where an account needs others
-    than a key, a secret and a passphrase. ``sandbox``: ccxt knows a test host.
+    than a key, a secret and a passphrase. ``sandbox``: ccxt knows a test host. ``market_facts``: what
+    it reads of a market's raw answer after it has made the symbol list, ``None`` where that is not
+    known.
     """
 
     id: str
@@ -37,6 +41,7 @@ class LibraryExchange:
     market_types: tuple[str, ...]
     sandbox: bool
     keys: Mapping[str, str]
+    market_facts: frozenset[str] | None
 
 
 @cache
@@ -44,9 +49,19 @@ def library() -> Mapping[str, LibraryExchange]:
     """The exchanges of the pinned ccxt by id."""
     rows = json.loads(LIST.read_text())
     return {
-        row["id"]: LibraryExchange(**row | {"market_types": tuple(row["market_types"])})
+        row["id"]: LibraryExchange(
+            **row
+            | {
+                "market_types": tuple(row["market_types"]),
+                "market_facts": _frozen(row["market_facts"]),
+            }
+        )
         for row in rows
     }
+
+
+def _frozen(facts: list[str] | None) -> frozenset[str] | None:
+    return None if facts is None else frozenset(facts)
 
 
 def measure() -> str:
@@ -54,6 +69,9 @@ def measure() -> str:
     import ccxt
 
     rows = [asdict(_described(getattr(ccxt, name)())) for name in sorted(ccxt.exchanges)]
+    for row in rows:
+        if row["market_facts"] is not None:
+            row["market_facts"] = sorted(row["market_facts"])
     return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
 
 
@@ -66,4 +84,5 @@ def _described(client: Any) -> LibraryExchange:
         market_types=tuple(kind for kind in MARKET_TYPES if client.has.get(kind)),
         sandbox=bool(client.urls.get("test")),
         keys=keys if len(keys) == len(wanted) else {},
+        market_facts=facts_read(type(client)),
     )

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 from brokers.dialects import book_rows
 from brokers.errors import NotSupportedError
@@ -44,7 +44,7 @@ class Dialect(ABC):
     """
 
     profile: ExchangeProfile
-    market_facts: ClassVar[frozenset[str] | None] = None
+    market_facts: frozenset[str] | None = None
     """The members of a market's raw answer that this dialect and ccxt read; ``None``: any."""
     terms: MarginTerms = MarginTerms()
 

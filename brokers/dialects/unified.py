@@ -29,6 +29,7 @@ from brokers.errors import (
     QuoteUnavailableError,
 )
 from brokers.exchanges import ExchangeProfile, Lookup
+from brokers.library import library
 from brokers.outcome import VenueError
 from brokers.transport import LooseWire, Wire
 from brokers.types import (
@@ -80,6 +81,7 @@ class Unified(Dialect):
 
     def __init__(self, profile: ExchangeProfile) -> None:
         self.profile = profile
+        self.market_facts = library()[profile.id].market_facts
 
     def adapted(self, request: OrderRequest, instrument: Instrument) -> OrderRequest:
         """A market order as the venue takes it: by limit where it counts market buys in quote."""
