@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 ALARM_AFTER = timedelta(seconds=5)
 CLOSE_AGAIN = timedelta(seconds=30)
+QUOTED_WITHIN = timedelta(seconds=60)
+"""An older price reaches no target and moves no stop: of a closed market it may be yesterday's."""
 OWN_ALERT = "own"
 """``Signal.auth`` of alerts FKS sends itself; no webhook can bring it about."""
 
@@ -121,8 +123,13 @@ def look(plan_id: int) -> list[UUID]:
         if plan is None or plan.entry.strategy is None:
             return []
         watched_stops.compare(plan, quote)
-        _move_stop(plan, plan.entry.strategy, quote)
+        if _is_current(quote):
+            _move_stop(plan, plan.entry.strategy, quote)
         return _react(plan, plan.entry.strategy, quote) if may_close else []
+
+
+def _is_current(quote: Quote) -> bool:
+    return quote.bid <= quote.ask and timezone.now() - quote.at <= QUOTED_WITHIN
 
 
 def _may_not_close(plan: Protection, strategy: Strategy) -> bool:
@@ -175,7 +182,7 @@ def _paid(entry: Order) -> list[trailing.Paid]:
 
 
 def _react(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
-    sent = _reached_target(plan, strategy, quote)
+    sent = _reached_target(plan, strategy, quote) if _is_current(quote) else []
     if _must_close(plan, strategy, quote):
         waited = timezone.now() - (plan.naked_since or timezone.now())
         event = f"naked since {plan.naked_since} {waited // CLOSE_AGAIN}"

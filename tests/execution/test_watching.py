@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -94,6 +95,33 @@ def test_targets_below_a_hundred_percent_leave_the_rest_to_the_stop(desk: Desk) 
     assert desk.guarded() == [("0.006", "58000")]
     assert watch(desk, 70000) == []
     assert desk.plan().is_active
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "age", "sent"),
+    [
+        (61000, 61001, 59, ["all"]),
+        (61000, 61001, 61, []),
+        (61000, 60990, 0, []),
+    ],
+    ids=["recent", "old", "crossed"],
+)
+def test_a_price_that_is_old_or_crossed_reaches_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, bid: int, ask: int, age: int, sent: list[str]
+) -> None:
+    """A share's quote of yesterday, a feed that stands still: who sold would sell at another."""
+
+    def told(_: object, symbol: str, hint: object = None) -> Quote:
+        at = timezone.now() - timedelta(seconds=age)
+        return Quote(symbol, Decimal(bid), Decimal(ask), Decimal(ask), at)
+
+    Strategy.objects.update(break_even_percent=1)
+    desk.buy("0.01", take_profit=[{"price": "61000", "percent": "100"}])
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedPlugin, "fetch_data", told)
+        assert watch(desk) == sent
+    assert (desk.plan().moved_at is not None) is bool(sent)
+    assert watch(desk, 61000) == ([] if sent else ["all"])
 
 
 def test_two_targets_at_one_price_are_two(desk: Desk) -> None:
