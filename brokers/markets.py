@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import cast
 
@@ -48,9 +49,15 @@ def list_name(
     """What a list is shared under: one of another library or with other facts is another list, and so
     is a sandbox's, which some exchanges serve from their real host."""
     place = "sandbox" if sandbox else "exchange"
-    parts = [version("ccxt"), place, *sorted(origins), "facts", *sorted(facts or ())]
+    parts = [_library(), place, *sorted(origins), "facts", *sorted(facts or ())]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return f"{exchange}:{market_type}:{digest}"
+
+
+@cache
+def _library() -> str:
+    """Looking it up reads a file: once a process is enough."""
+    return version("ccxt")
 
 
 class SharedLists:

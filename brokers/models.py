@@ -119,8 +119,6 @@ class Account(models.Model):
     def login_terms(self) -> LoginTerms | None:
         """How a person logs it in at its venue; ``None`` where nobody has to, or where plugin or
         options are not such that anybody could."""
-        if self.broker not in registry().usable():
-            return None
         try:
             return registry().get(self.broker).login_terms(self.options)
         except ConfigurationError:

@@ -78,6 +78,10 @@ class Prepared(Generic[_Row]):
         """The first row, or None; the queryset itself should ask for no more than it needs."""
         return next(iter(self(**values)), None)
 
+    def compile(self) -> None:
+        """Make the SQL now, before the first call. Raises DatabaseError."""
+        _ = self._made
+
     @cached_property
     def _made(self) -> tuple[QuerySet[Any, _Row], _Compiled]:
         queryset = self.queryset()

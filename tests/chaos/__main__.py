@@ -32,13 +32,17 @@ def arguments() -> argparse.Namespace:
         help="for how long an order stays out of answers (%(default)s)",
     )
     parser.add_argument("--disable", choices=DISABLED, default="", help="take a safeguard out")
+    parser.add_argument(
+        "--until-doubled", action="store_true", help="end as soon as the venue has an order twice"
+    )
     parser.add_argument("--minutes", type=float, default=60, help="send no more alerts after this")
     parser.add_argument(
         "--patience",
         type=float,
         default=90,
         metavar="SECONDS",
-        help="in which everything must be resolved once the faults are lifted (%(default)s)",
+        help="without progress, in which everything must be resolved once the faults are lifted "
+        "(%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
     return parser.parse_args()

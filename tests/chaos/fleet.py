@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
@@ -25,6 +25,7 @@ class Fleet:
         self._wanted = wanted
         self.random_kills: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
+        self.used: dict[str, float] = defaultdict(float)
         self._channel = channel
         self._random = Random(seed)
         self._alive: dict[int, str] = {}
@@ -96,6 +97,7 @@ class Fleet:
                 pid = int(str(event["died"]))
                 self._alive.pop(pid, None)
                 self.deaths[role] += 1
+                self.used[role] += float(str(event["seconds"]))
                 if role not in self._wanted:
                     self._once[role] = int(str(event["status"]))
                 elif self._keeping:

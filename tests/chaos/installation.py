@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,17 +26,18 @@ from tests.chaos.plan import (
     BINANCE,
     KRAKEN,
     Step,
+    account_options,
     accounts_of,
     lanes,
     planned_strikes,
     venue_of,
 )
-from tests.chaos.points import SETTLE, TIMEOUT
 from tests.e2e.product import free_port
 from tests.venues.client import RunningVenue
 
 if TYPE_CHECKING:
     from tests.chaos.fuses import Fuses
+    from tests.chaos.venue import ChaosVenue
 
 KILLED_MIGRATIONS = (2, 9)
 """The migration in which the process that migrates is killed, at each start."""
@@ -58,25 +60,24 @@ class Installation:
     killed: Counter[str] = field(default_factory=Counter)
     clock: SharedClock = field(default_factory=SharedClock)
 
-    def bring_up(
-        self, steps: Sequence[Step], kills: int, venue: RunningVenue, disabled: str
-    ) -> None:
+    def bring_up(self, steps: Sequence[Step], kills: int, venue: ChaosVenue, disabled: str) -> None:
         """Everything for a storm."""
         from tests.chaos.fuses import Fuses
 
         self.fuses = Fuses(steps, self.var / "kills", planned_strikes(kills))
         self.killed["migration killed (C12)"] = len(KILLED_MIGRATIONS)
-        self.prepare(venue, self.fuses, disabled, KILLED_MIGRATIONS)
+        self.prepare(venue, venue.doors, self.fuses, disabled, KILLED_MIGRATIONS)
 
     def prepare(
         self,
         venue: RunningVenue,
+        doors: Sequence[str] = (),
         fuses: Fuses | None = None,
         disabled: str = "",
         killed_migrations: Sequence[int] = (),
     ) -> None:
-        """Load the product, fork the zygote, then make the rows. Until the fork nothing of the
-        product holds a connection or a thread.
+        """Load the product, fork the zygote, then make the rows; the accounts share out the venue's
+        ``doors``. Until the fork nothing of the product holds a connection or a thread.
         """
         import django
 
@@ -85,14 +86,14 @@ class Installation:
 
         from tests.chaos.zygote import Terms, fork_zygote, load_everything
 
-        load_everything()
+        load_everything(venue.base_url)
         terms = Terms(self.var, self.port, venue.base_url, fuses, disabled, self.clock)
         self.zygote: socket.socket = fork_zygote(terms)
         for number in killed_migrations:
             _migrate_and_die(number)
         call_command("migrate", verbosity=0)
         self._limits()
-        self._accounts(venue)
+        self._accounts(venue, doors or (venue.base_url,))
         self._strategies()
 
     def servers(self) -> dict[int, str]:
@@ -109,11 +110,11 @@ class Installation:
         for rule in ("max_order_value", "max_position_value"):
             set_limit(rule, Decimal(1_000_000), reason="chaos")
 
-    def _accounts(self, venue: RunningVenue) -> None:
+    def _accounts(self, venue: RunningVenue, doors: Sequence[str]) -> None:
         from brokers.accounts import create_account
         from risk.breakers import of_account, of_venue
 
-        for name in (*BINANCE, *KRAKEN):
+        for name, door in zip((*BINANCE, *KRAKEN), cycle(doors), strict=False):
             key = f"{name}key".ljust(64, "x")
             secret = b64encode(secrets.token_bytes(64)).decode()
             venue.control.add_key(venue_of(name), key, secret, name)
@@ -121,12 +122,7 @@ class Installation:
                 name,
                 broker="ccxt",
                 environment="sandbox",
-                options={
-                    "exchange": venue_of(name),
-                    "base_url": venue.base_url,
-                    "submit_timeout": TIMEOUT,
-                    "settle_window": SETTLE,
-                },
+                options=account_options(venue_of(name), door),
                 credentials={"api_key": key, "api_secret": secret},
             )
             breaker = of_account(account.pk)

@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import Any
 
-from tests.chaos.points import CELLS, FAULTS, NO_FAULT, STALLS, Point
+from tests.chaos.points import CELLS, FAULTS, NO_FAULT, SETTLE, STALLS, TIMEOUT, Point
 
 BINANCE = tuple(f"b{number:02}" for number in range(1, 25))
 KRAKEN = tuple(f"k{number:02}" for number in range(1, 5))
@@ -28,8 +28,8 @@ PLANNED_SHARE = 0.8
 """Of the kills; the others strike at random."""
 CHANCES = 3
 """Orders that may meet the same planned kill: not each gets to its point."""
-ENCORES = 24
-"""Further orders for a cell, sent one after the other for as long as nothing has met it."""
+ENCORES = 60
+"""Further orders for a cell, for as long as nothing has met it."""
 CANCEL_AFTER = 6
 """Steps between an order and its cancel, in which it gets to the venue."""
 FAULTY_SHARE = 0.3
@@ -63,6 +63,15 @@ class Step:
 
 def venue_of(account: str) -> str:
     return "kraken" if account in KRAKEN else "binance"
+
+
+def account_options(exchange: str, base_url: str) -> dict[str, Any]:
+    return {
+        "exchange": exchange,
+        "base_url": base_url,
+        "submit_timeout": TIMEOUT,
+        "settle_window": SETTLE,
+    }
 
 
 def accounts_of(strategy: str) -> tuple[str, ...]:

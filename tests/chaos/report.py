@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
 
-from tests.chaos.run import Result
+from tests.chaos.result import Result
 
 SHOWN = 20
 """Findings and cells printed one by one."""
@@ -38,7 +38,8 @@ def table(options: Namespace, result: Result, cells: int) -> str:
         ("unknown left", str(result.count("unknown left"))),
         ("cancels ignored", str(result.count("cancel ignored"))),
         ("wrong otherwise", str(result.count("wrong"))),
-        ("seconds", f"{result.storm_s:.0f} of storm, {result.settling_s:.0f} of settling"),
+        ("seconds", ", ".join(f"{name} {seconds}" for name, seconds in result.phases.items())),
+        ("seconds of a processor", f"{result.processor_s.total()}: {_listed(result.processor_s)}"),
     ]
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]

@@ -6,10 +6,10 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from random import Random
+from typing import Any, LiteralString
 
 import psycopg
 from django.db import connections
@@ -17,17 +17,19 @@ from django.db import connections
 from brokers.errors import BrokerError
 from brokers.models import Account
 from execution import reconcile
-from execution.states import OrderState
 from risk.types import Refusal
+from tests.chaos.effort import spent
+from tests.chaos.encores import Encores
 from tests.chaos.fleet import Fleet
 from tests.chaos.guards import unguarded
 from tests.chaos.installation import Installation
-from tests.chaos.plan import ENCORES, Planner
+from tests.chaos.plan import Planner
 from tests.chaos.points import BACKGROUND, CELLS
+from tests.chaos.result import Result
 from tests.chaos.sender import Gate, Senders
 from tests.chaos.story import story
 from tests.chaos.trouble import EVERY, MarketMaker, Troubles
-from tests.chaos.verdict import Auditor, Finding
+from tests.chaos.verdict import Auditor
 from tests.venues.client import LedgerView, RunningVenue
 
 BACKLOG = 80
@@ -36,43 +38,23 @@ TROUBLES = 12
 """At least so many in a run."""
 KILLED_BY = 0.9
 """Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
-ENCORE_LIMIT_S = 15
-DRAIN_LIMIT_S = 60
-"""In which what was accepted is dealt with while faults and kills go on."""
+LOOK_EVERY_S = 2
 GUARD_LIMIT_S = 40
-"""In which every position has its stops again after that."""
+"""Without progress, in which every position has its stops again after that."""
 UNDER_WAY = """
 SELECT (SELECT count(*) FROM execution_signal WHERE state = 'received')
      + (SELECT count(*) FROM execution_order
         WHERE state IN ('pending', 'submitting', 'unknown', 'canceling')
            OR (cancel_reason <> '' AND state IN ('open', 'partially_filled')))
 """
+WORKING = """
+SELECT signal_id FROM execution_order
+WHERE signal_id = ANY(%s::uuid[]) AND state IN ('open', 'partially_filled')
+"""
 
 
-@dataclass
-class Result:
-    """The figures of a run."""
-
-    orders: int = 0
-    placed: int = 0
-    acknowledged: int = 0
-    storm_s: float = 0
-    settling_s: float = 0
-    stalls: int = 0
-    cells: int = 0
-    cells_missed: list[str] = field(default_factory=list)
-    kills: Counter[str] = field(default_factory=Counter)
-    troubles: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    states: Counter[str] = field(default_factory=Counter)
-    unsent: Counter[str] = field(default_factory=Counter)
-    """Why orders ended without having been at the venue."""
-    findings: list[Finding] = field(default_factory=list)
-    story: str = ""
-
-    def count(self, kind: str) -> int:
-        return sum(finding.kind == kind for finding in self.findings)
+class Doubled(Exception):
+    """The storm need not go on."""
 
 
 class Run:
@@ -101,21 +83,32 @@ class Run:
         )
         self.over = threading.Event()
         self.under_way = 0
+        self.looked_at = 0.0
         self.unguarded: list[str] = []
         self.sent = list(plan.steps)
 
     def carry_out(self) -> Result:
         """Everything, in order; the result holds what was found."""
         result = Result()
-        started = time.monotonic()
+        phases: dict[str, Callable[[], None]] = {
+            "alerts": self._make_trouble,
+            "encores": self._give_encores,
+            "last troubles": self._lift,
+            "settling": self._settle,
+            "judgement": lambda: self._judge(result),
+        }
+        self.deadline = time.monotonic() + self.options.minutes * 60
         self._begin()
-        self._make_trouble(started)
-        self._give_encores(started)
-        self._lift()
-        result.storm_s = time.monotonic() - started
-        self._settle()
-        result.settling_s = time.monotonic() - started - result.storm_s
-        self._judge(result)
+        try:
+            for name, act in phases.items():
+                before = time.monotonic()
+                act()
+                result.phases[name] = round(time.monotonic() - before, 1)
+        except Doubled:
+            self._judge_the_doubled(result)
+        result.processor_s = spent(
+            self.fleet.used, self.fleet.pids() | self.place.servers() | {self.venue.pid: "venue"}
+        )
         return result
 
     def _begin(self) -> None:
@@ -126,53 +119,60 @@ class Run:
         self.market.thread.start()
         threading.Thread(target=self._hold_back, daemon=True).start()
 
-    def _make_trouble(self, started: float) -> None:
-        """Until all alerts are sent and dealt with. Random kills make up what the planned ones have
-        not reached, in step with the alerts that are done.
-        """
-        wanted = len(self.steps) or 1
-        troubles, every = 0, min(EVERY, wanted // TROUBLES + 1)
-        deadline = started + self.options.minutes * 60
-        while self.senders.busy or self.under_way > len(self.steps) // 50:
-            done = len(self.senders.acknowledged) - self.under_way
-            struck = self.place.fuses.kills() + self.fleet.random_kills.total()
-            if struck < self.options.kills * min(done / (wanted * KILLED_BY), 1):
-                self.fleet.kill_one()
-            if len(self.senders.acknowledged) > (troubles + 1) * every:
-                self.troubles.strike(troubles)
-                troubles += 1
-            if time.monotonic() > deadline:
+    def _make_trouble(self) -> None:
+        """Until all alerts are acknowledged, every trouble has been and all kills have struck."""
+        while self.senders.busy or self._is_wanting():
+            self._go_on()
+            if time.monotonic() > self.deadline:
                 self.gate.closed_for_good.set()
-            if time.monotonic() > deadline + DRAIN_LIMIT_S:
                 return
-            time.sleep(0.05)
 
-    def _give_encores(self, started: float) -> None:
+    def _is_wanting(self) -> bool:
+        missing = self.troubles.kinds().keys() - self.troubles.counts
+        return self.struck < self.options.kills or bool(missing)
+
+    def _go_on(self) -> None:
+        """Random kills make up what the planned ones have not reached, in step with the alerts that
+        are done; troubles strike in step with those that are acknowledged.
+        """
+        wanted, acknowledged = len(self.steps) or 1, len(self.senders.acknowledged)
+        share = (acknowledged - self.under_way) / (wanted * KILLED_BY) if self.senders.busy else 1
+        if self.struck < self.options.kills * min(share, 1):
+            self.fleet.kill_one()
+        number = self.troubles.counts.total()
+        every = min(EVERY, wanted // TROUBLES + 1)
+        if acknowledged > (number + 1) * every or (
+            share == 1 and number < len(self.troubles.kinds())
+        ):
+            self.troubles.strike(number)
+        if self.options.until_doubled:
+            self._look_for_doubled()
+        time.sleep(0.05)
+
+    @property
+    def struck(self) -> int:
+        return self.place.fuses.kills() + self.fleet.random_kills.total()
+
+    def _give_encores(self) -> None:
         """Orders for the cells that nothing has met yet, as long as there is time."""
-        for number in range(ENCORES):
+        encores = Encores(self.plan.encores)
+        while (now := time.monotonic()) < self.deadline:
             met = self.place.fuses.cells()
-            encores = [
-                step
-                for cell, tries in self.plan.encores.items()
-                if cell not in met
-                for step in tries[number]
-            ]
-            if not encores or time.monotonic() > started + self.options.minutes * 60:
+            if encores.are_over(met, now):
                 return
-            self.sent += encores
-            self.senders.send(step for step in encores if step.makes_an_order)
-            self._wait_for_the_senders()
-            self.senders.send(step for step in encores if not step.makes_an_order)
-            self._wait_for_the_senders()
+            if not self.senders.busy:
+                steps = encores.due(met, self._at_the_venue(encores.to_cancel), now)
+                self.sent += steps
+                self.senders.send(steps)
+            self._go_on()
+            time.sleep(0.2)
 
-    def _wait_for_the_senders(self) -> None:
-        """Until nearly everything sent is dealt with, within the time such orders take."""
-        deadline = time.monotonic() + ENCORE_LIMIT_S
-        time.sleep(1)
-        while self.senders.busy or self.under_way:
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.1)
+    def _at_the_venue(self, steps: Iterable[int]) -> list[int]:
+        """Those of ``steps`` whose orders are known to work there."""
+        signals = {self.senders.acknowledged.get(step): step for step in steps}
+        known = [signal for signal in signals if signal]
+        rows = self._ask(WORKING, known) if known else []
+        return [signals[str(signal)] for (signal,) in rows or []]
 
     def _hold_back(self) -> None:
         while not self.over.wait(0.3):
@@ -181,12 +181,16 @@ class Run:
 
     def _count_under_way(self) -> int:
         """How much is not resolved; more than any limit while the database does not answer."""
+        rows = self._ask(UNDER_WAY)
+        return 1 << 30 if rows is None else int(rows[0][0])
+
+    def _ask(self, question: LiteralString, *given: object) -> list[tuple[Any, ...]] | None:
+        """``None`` while the database does not answer."""
         try:
             with psycopg.connect(self.place.urls.database, connect_timeout=2) as database:
-                row = database.execute(UNDER_WAY).fetchone()
+                return database.execute(question, given).fetchall()
         except psycopg.Error:
-            return 1 << 30
-        return int(row[0]) if row else 0
+            return None
 
     def _lift(self) -> None:
         self.over.set()
@@ -204,20 +208,27 @@ class Run:
         self._wait_until_resolved()
         connections.close_all()
         self.place.clock.follow()
-        deadline = time.monotonic() + GUARD_LIMIT_S
-        while (left := unguarded(self._ledgers())) and time.monotonic() < deadline:
-            time.sleep(1)
-        self.unguarded = left
+        self._wait_for_nothing(self._count_unguarded, min(GUARD_LIMIT_S, self.options.patience))
         for account in Account.objects.all():
             with suppress(BrokerError, Refusal):
                 reconcile.reconcile_account(account)
         self._wait_until_resolved()
 
+    def _count_unguarded(self) -> int:
+        self.unguarded = unguarded(self._ledgers())
+        return len(self.unguarded)
+
     def _wait_until_resolved(self) -> None:
-        deadline = time.monotonic() + self.options.patience
-        while (left := self._count_under_way()) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        self.under_way = left
+        self.under_way = self._wait_for_nothing(self._count_under_way, self.options.patience)
+
+    def _wait_for_nothing(self, count: Callable[[], int], patience: float) -> int:
+        """Until ``count`` is 0, or has not become less for so many seconds; returns what is left."""
+        least, since = 1 << 31, time.monotonic()
+        while (left := count()) and time.monotonic() < since + patience:
+            if left < least:
+                least, since = left, time.monotonic()
+            time.sleep(0.3)
+        return left
 
     def _ledgers(self) -> dict[str, LedgerView]:
         return {name: self.venue.control.ledger(name) for name in ("binance", "kraken")}
@@ -233,6 +244,7 @@ class Run:
             )
         auditor.alerts(self.sent, self.senders.acknowledged)
         auditor.cancels(self.sent, self.senders.acknowledged)
+        auditor.doubled()
         auditor.order_by_order()
         auditor.positions(ledgers)
         auditor.journals(self.troubles.halts)
@@ -240,21 +252,34 @@ class Run:
             auditor.add("wrong", plan)
         for surprise in self.senders.surprises:
             auditor.add("wrong", surprise)
-        self._count(result, ledgers, auditor)
+        self._conclude(result, auditor, ledgers)
+
+    def _judge_the_doubled(self, result: Result) -> None:
+        connections.close_all()
+        ledgers = self._ledgers()
+        auditor = Auditor(ledgers)
+        auditor.doubled()
+        self._conclude(result, auditor, ledgers)
+
+    def _conclude(
+        self, result: Result, auditor: Auditor, ledgers: Mapping[str, LedgerView]
+    ) -> None:
+        result.read(auditor, ledgers)
+        self._count(result)
         named = [finding.order for finding in auditor.findings if finding.order]
         if named:
             result.story = story(named[0], self.venue.control, ledgers)
 
-    def _count(self, result: Result, ledgers: Mapping[str, LedgerView], auditor: Auditor) -> None:
-        result.findings = auditor.findings
-        result.orders = len(auditor.orders)
-        result.placed = len(auditor.placed)
-        result.states = Counter(str(order.state) for order in auditor.orders.values())
-        result.unsent = Counter(
-            f"{order.state} {order.reason}"
-            for order in auditor.orders.values()
-            if order.state in (OrderState.NOT_PLACED, OrderState.DENIED, OrderState.EXPIRED)
-        )
+    def _look_for_doubled(self) -> None:
+        """Raises Doubled: whatever follows, the venue holds an order twice."""
+        if time.monotonic() < self.looked_at + LOOK_EVERY_S:
+            return
+        ledgers, self.looked_at = self._ledgers(), time.monotonic()
+        placed = Counter(row.client_id for ledger in ledgers.values() for row in ledger.orders)
+        if max(placed.values(), default=0) > 1:
+            raise Doubled
+
+    def _count(self, result: Result) -> None:
         result.acknowledged = len(self.senders.acknowledged)
         result.answers = self.senders.answers
         result.troubles = self.troubles.counts + self.place.killed + self.market.moves
@@ -267,7 +292,3 @@ class Run:
         result.kills["at named points"] = fuses.kills()
         for role, count in self.fleet.random_kills.items():
             result.kills[f"{role} at random"] = count
-        for ledger in ledgers.values():
-            for name, count in ledger.counts.items():
-                if name.startswith("fault "):
-                    result.faults[name.removeprefix("fault ")] += count

@@ -55,6 +55,7 @@ class Senders:
         self._threads = [
             threading.Thread(target=self._send_all, args=(part, Random(number)), daemon=True)
             for number, part in enumerate(parts)
+            if part
         ]
         for thread in self._threads:
             thread.start()

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.chaos.points import fault_for
 from tests.venues.__main__ import wait_for_end_of_input
@@ -23,6 +24,16 @@ from tests.venues.venue import Answer, Request, reply
 
 ANNOUNCE = "/_chaos/fault"
 JOURNAL = 200_000
+DOORS = 7
+"""Ports of the venues. What is asked too often at one is left alone there, as if it were a venue of its
+own: else one answer 429 would hold all accounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosVenue(RunningVenue):
+    """The venues, and every address they are reached at."""
+
+    doors: tuple[str, ...]
 
 
 class AnnouncedFaults(FaultScript):
@@ -69,7 +80,7 @@ class ChaosExchange(Exchange):
 
 
 def main() -> None:
-    """Print one JSON line with the port, then serve until standard input is closed."""
+    """Print one JSON line with the ports, then serve until standard input is closed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--id-rule", type=IdRule, required=True)
@@ -77,19 +88,20 @@ def main() -> None:
     options = parser.parse_args()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    server = VenueServer(
-        0, Control(ChaosExchange(options.seed, options.id_rule)).answer, options.address
-    )
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    answer = Control(ChaosExchange(options.seed, options.id_rule)).answer
+    servers = [VenueServer(0, answer, options.address) for _ in range(DOORS)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     threading.Thread(target=wait_for_end_of_input, args=(stopping,), daemon=True).start()
-    sys.stdout.write(json.dumps({"port": server.port}) + "\n")
+    sys.stdout.write(json.dumps([server.port for server in servers]) + "\n")
     sys.stdout.flush()
     stopping.wait()
-    server.server_close()
+    for server in servers:
+        server.server_close()
 
 
 @contextmanager
-def running_venue(seed: int, id_rule: str, address: str = "127.0.0.1") -> Iterator[RunningVenue]:
+def running_venue(seed: int, id_rule: str, address: str = "127.0.0.1") -> Iterator[ChaosVenue]:
     """Both venues in a process of their own, listening at ``address``; it ends when this one dies."""
     command = [sys.executable, "-m", "tests.chaos.venue", "--seed", str(seed), "--id-rule", id_rule]
     command += ["--address", address]
@@ -97,8 +109,9 @@ def running_venue(seed: int, id_rule: str, address: str = "127.0.0.1") -> Iterat
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         try:
-            base_url = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-            yield RunningVenue(base_url, process.pid, VenueControl(base_url))
+            ports = json.loads(process.stdout.readline())
+            doors = tuple(f"http://127.0.0.1:{port}" for port in ports)
+            yield ChaosVenue(doors[0], process.pid, VenueControl(doors[0]), doors)
         finally:
             process.terminate()
             try:

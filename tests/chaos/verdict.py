@@ -98,12 +98,19 @@ class Auditor:
                     what += f"; its row asks for {noted}"
                     self.add("cancel ignored", what, order.client_order_id)
 
+    def doubled(self) -> None:
+        for client_id, rows in self.placed.items():
+            if len(rows) > 1:
+                what = self.orders.get(client_id, client_id)
+                self.add("doubled", f"the venue took {what} {len(rows)} times", client_id)
+
     def order_by_order(self) -> None:
+        """All but what is doubled."""
         for client_id, order in self.orders.items():
             rows = self.placed.get(client_id, [])
             if len(rows) > 1:
-                self.add("doubled", f"the venue took {order} {len(rows)} times", client_id)
-            elif order.state in UNRESOLVED:
+                continue
+            if order.state in UNRESOLVED:
                 self.add("unknown left", f"{order} is {order.state}", client_id)
             elif order.state not in TERMINAL | AT_VENUE:
                 self.add("lost", f"{order} is still {order.state}", client_id)

@@ -7,6 +7,7 @@ but the time it took.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -15,12 +16,17 @@ import signal
 import socket
 import sys
 import traceback
+from base64 import b64encode
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from brokers.prepared import Prepared
+from brokers.registry import registry
+from brokers.types import AccountConfig, Environment
 from tests.chaos.crash import Crasher
 from tests.chaos.patches import disable
+from tests.chaos.plan import account_options
 from tests.chaos.roles import ROLES, Terms
 
 LATE_IMPORTS = (
@@ -36,14 +42,45 @@ LATE_IMPORTS = (
     "kombu.transport.redis",
 )
 
+PR_SET_CHILD_SUBREAPER = 36
+"""Who loses its parent becomes ours, so that what it has used is counted."""
 
-def load_everything() -> None:
-    """Import what the processes would import."""
+
+def load_everything(venue: str) -> None:
+    """Import what the processes would import, and make what each would make once."""
     for name in LATE_IMPORTS:
         import_module(name)
     app = import_module("fks_site.celery").app
     app.loader.import_default_modules()
     app.finalize()
+    _prepare_statements()
+    _know_exchanges(venue)
+
+
+def _prepare_statements() -> None:
+    from django.db import connections, transaction
+
+    with transaction.atomic():
+        for prepared in [one for one in gc.get_objects() if isinstance(one, Prepared)]:
+            prepared.compile()
+    connections.close_all()
+
+
+def _know_exchanges(venue: str) -> None:
+    """What the library makes of an exchange for its first client, without asking anything."""
+    plugin = registry().get("ccxt")
+    for exchange in ("binance", "kraken"):
+        secret = b64encode(bytes(64)).decode()
+        config = AccountConfig(
+            exchange,
+            exchange,
+            Environment.SANDBOX,
+            account_options(exchange, venue),
+            {"api_key": "x" * 64, "api_secret": secret},
+        )
+        one = plugin()
+        one.init(config)
+        one.close()
 
 
 class Zygote:
@@ -61,6 +98,7 @@ class Zygote:
         signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         os.setsid()  # what stops the driver must reach the children through us
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         gc.collect()
@@ -129,13 +167,16 @@ class Zygote:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             self._tell(
-                died=pid, role=self.children.pop(pid, ""), status=os.waitstatus_to_exitcode(status)
+                died=pid,
+                role=self.children.pop(pid, ""),
+                status=os.waitstatus_to_exitcode(status),
+                seconds=used.ru_utime + used.ru_stime,
             )
 
     def _end(self) -> None:
