@@ -296,6 +296,11 @@ def test_every_page_opens_and_hides_secrets_and_escapes(
     assert "&lt;script&gt;alert" in "".join(shown.values())
 
 
+def test_the_bare_address_leads_to_the_admin(client: Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/")
+
+
 def test_every_admin_wears_the_sites_dress() -> None:
     plain = [
         model._meta.label
