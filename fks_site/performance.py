@@ -49,6 +49,8 @@ COUNTED = (
 """The columns a report reads, in the order of ``Booked``."""
 PLACES = ("account__name", "strategy__slug", "symbol", "currency")
 """What funding is added up by, in the order of ``Paid``."""
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%")
+"""How a spreadsheet's formula may begin: the full-width signs count for the plain ones (OWASP)."""
 CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
     "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind", "fee_value",
@@ -288,9 +290,9 @@ def _csv_lines(form: TradeFilter) -> Iterator[str]:
 def _trade_line(fill: Fill) -> list[object]:
     return [
         fill.at.isoformat(),
-        fill.account.name,
-        fill.order.strategy.slug if fill.order.strategy else carried_out.BY_HAND,
-        fill.symbol,
+        _harmless(fill.account.name),
+        _harmless(fill.order.strategy.slug if fill.order.strategy else carried_out.BY_HAND),
+        _harmless(fill.symbol),
         fill.side,
         *map(decimal_text, (fill.quantity, fill.price, fill.fee)),
         _harmless(fill.fee_currency),
@@ -306,8 +308,8 @@ def _trade_line(fill: Fill) -> list[object]:
 def _funding_line(one: FundingPayment) -> list[object]:
     return [
         one.at.isoformat(),
-        one.account.name,
-        one.strategy.slug if one.strategy else SEVERAL,
+        _harmless(one.account.name),
+        _harmless(one.strategy.slug if one.strategy else SEVERAL),
         _harmless(one.symbol),
         *("",) * 4,
         _harmless(one.currency),
@@ -320,5 +322,6 @@ def _funding_line(one: FundingPayment) -> list[object]:
 
 
 def _harmless(text: str) -> str:
-    """A venue's text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    """Somebody's text that no spreadsheet takes for a formula, nor for one after a line's end."""
+    line = " ".join(text.split("\n")).replace("\r", " ").replace("\t", " ")
+    return f"'{line}" if line.lstrip().startswith(FORMULA) else line
