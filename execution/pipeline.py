@@ -103,11 +103,11 @@ def decide(signal: Signal) -> Decision:
     legs = open_legs(signal, alert)
     if not legs and not orders_from(signal.pk):
         return _refuse_alone(signal, SignalState.DENIED, no_route())
+    if throttled := _throttled(signal, alert, legs):
+        return _refuse_alone(signal, SignalState.DENIED, throttled)
     if legs and is_plain(alert) and all(leg.is_late for leg in legs):
         # Nothing could be decided nor cancelled under the locks; whoever ends a lane's order wakes it.
         return Decision(Step.WAIT)
-    if throttled := _throttled(signal, alert, legs):
-        return _refuse_alone(signal, SignalState.DENIED, throttled)
     accounts = {leg.account.pk for leg in legs}
     is_exit = any(leg.reduces for leg in legs)
     if not is_exit:
