@@ -1,45 +1,29 @@
-"""The clients of one account: as many as are in use at once, or one behind a lock where a venue wants
-order.
-"""
+"""The clients of one account: as many as are in use at once."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from brokers.dialects.base import Dialect
-from brokers.errors import QueryFailedError
+from brokers.key_turns import TURNS, Turn
 from brokers.markets import MARKETS, list_name, load_markets
 from brokers.timing import timed
 from brokers.types import AccountConfig, Environment
 from brokers.venue_client import VenueClient, connect
 
 LONGEST_TURN = 10.0
-"""Seconds to wait for another thread's request with the same key; less if the account gives up
-sooner."""
-
-_KEY_LOCKS: dict[str, threading.Lock] = {}
-_KEY_LOCKS_GUARD = threading.Lock()
-
-
-def key_lock(exchange: str, api_key: str) -> threading.Lock:
-    """The lock of an API key, the same for every account of this process that uses the key."""
-    name = hashlib.sha256(f"{exchange}:{api_key}".encode()).hexdigest()
-    with _KEY_LOCKS_GUARD:
-        return _KEY_LOCKS.setdefault(name, threading.Lock())
+"""Seconds to wait for another request with the same key; less if the account gives up sooner."""
 
 
 class ClientPool:
     """Lends clients that know the exchange's symbols.
 
     A client costs 10 ms and some MiB to make: whoever is done with one leaves it to the next, the one
-    used last first, so that its connection is open. Public questions are asked without the key. A
-    venue with increasing nonces gets one private client, used by one thread at a time: requests that
-    overtake each other are refused there.
+    used last first, so that its connection is open. Public questions are asked without the key. Where
+    a venue wants one request of a key at a time, those of all clients take turns.
     """
 
     def __init__(self, dialect: Dialect, config: AccountConfig) -> None:
@@ -48,7 +32,7 @@ class ClientPool:
         self._config = config
         self._idle: dict[tuple[int, bool], deque[VenueClient]] = {}
         self._is_closed = False
-        self._lock = key_lock(self._profile.id, config.credentials.get("api_key", ""))
+        self._turns = TURNS
         self._time_difference: int | None = None
         self._listed_as = ""
         self._patience = timed(self._profile.capabilities, config.options).submit_timeout
@@ -70,9 +54,9 @@ class ClientPool:
     def private(self, *, refresh: bool = True) -> Iterator[VenueClient]:
         """A client that signs. ``refresh`` off never waits for a newer symbol list.
 
-        Raises QueryFailedError, also when the key stays in use for too long.
+        Raises QueryFailedError, and so do its requests when the key stays in use for too long.
         """
-        with self._turn(), self._lent(private=True) as client:
+        with self._lent(private=True) as client:
             self._give_markets(client, refresh=refresh)
             if self._time_difference is not None:
                 client.ccxt.options["timeDifference"] = self._time_difference
@@ -99,17 +83,9 @@ class ClientPool:
                 while True:
                     idle.pop().close()
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._profile.one_in_flight:
-            yield
-            return
-        if not self._lock.acquire(timeout=min(LONGEST_TURN, self._patience)):
-            raise QueryFailedError(f"{self._profile.label}: another request of this key hangs")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _turn(self) -> AbstractContextManager[Turn]:
+        key = self._config.credentials.get("api_key", "")
+        return self._turns.turn(self._profile.id, key, min(LONGEST_TURN, self._patience))
 
     @contextmanager
     def _lent(self, *, private: bool) -> Iterator[VenueClient]:
@@ -152,4 +128,6 @@ class ClientPool:
     def _connect(self, *, private: bool) -> VenueClient:
         client = connect(self._profile, self._config, self._dialect.read_error, private=private)
         client.on_unknown = lambda: MARKETS.doubt(self._list_name(client))
+        if private and self._profile.one_in_flight:
+            client.ccxt.turn = self._turn
         return client

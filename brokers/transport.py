@@ -113,6 +113,7 @@ class Gate:
         self._limiter = limiter
         self._read_error = read_error
         self._attempt: Attempt | None = None
+        self._has_room = False
         self._hidden = [
             form for secret in secrets if secret for form in {secret, quote(secret, safe="")}
         ]
@@ -138,6 +139,23 @@ class Gate:
         """Let the announced request leave only with these fields."""
         if self._attempt is not None:
             self._attempt.wire = wire
+
+    @contextmanager
+    def room(self, url: str, method: str) -> Iterator[None]:
+        """Wait for the limits' room before a request, and not as it passes within the block.
+
+        Raises ThrottledError.
+        """
+        path = urlsplit(url).path
+        is_read = self._profile.reads(method, path)
+        is_cancel = self._attempt is not None and self._attempt.is_cancel
+        purpose = Purpose.CANCEL if is_cancel else Purpose.ORDER
+        self._await_turn(Purpose.READ if is_read else purpose, method, path)
+        self._has_room = True
+        try:
+            yield
+        finally:
+            self._has_room = False
 
     def inspect(self, url: str, method: str, body: str | None) -> None:
         """Called with every request before it leaves. Raises RequestRefusedError."""
@@ -167,7 +185,9 @@ class Gate:
         attempt.request, attempt.sent = (method, path), True
 
     def _await_turn(self, purpose: Purpose, method: str, path: str) -> None:
-        seconds = 0 if self._limiter is None else self._limiter.wait(purpose, method, path)
+        if self._has_room or self._limiter is None:
+            return
+        seconds = self._limiter.wait(purpose, method, path)
         if seconds:
             raise ThrottledError(self._profile.label, seconds)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -20,6 +21,7 @@ from brokers.errors import (
     UnknownSymbolError,
 )
 from brokers.exchanges import ExchangeProfile, Sandbox
+from brokers.key_turns import Turn
 from brokers.limiter import Limiter
 from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
 from brokers.timing import LOOPBACK, timed
@@ -217,10 +219,30 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
 
     class Guarded(base):  # type: ignore[misc]
         gate: Gate
+        turn: Callable[[], AbstractContextManager[Turn]] | None = None
+        last_nonce = 0
 
         def nonce(self) -> Any:
+            if not increasing:
+                return super().nonce()
             # the clients of one key share its nonces: milliseconds are too coarse to keep order
-            return time.time_ns() // 1000 if increasing else super().nonce()
+            self.last_nonce = max(time.time_ns() // 1000, self.last_nonce + 1)
+            return self.last_nonce
+
+        def fetch2(
+            self, path: str, api: Any = "public", method: str = "GET", params: Any = None,
+            config: Any = None,
+        ) -> Any:  # fmt: skip
+            request = path, api, method, params or {}
+            if self.turn is None:
+                return super().fetch2(*request, config or {})
+            # the turn is held for the request alone, not while its room is waited for
+            with self.gate.room(self.sign(*request)["url"], method), self.turn() as turn:
+                self.last_nonce = max(self.last_nonce, turn.last)
+                try:
+                    return super().fetch2(*request, config or {})
+                finally:
+                    turn.last = self.last_nonce
 
         def parse_order_book_bid_ask(
             self, bidask: Any, priceKey: Any = 0, amountKey: Any = 1, *_: Any, **__: Any

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import pytest
 
 from brokers.errors import CredentialError, QueryFailedError
+from brokers.key_turns import TURNS
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import OrderRequest, Outcome, Permissions
 from tests.brokers.contract import CCXT_VENUES, KEYS, SWAPS, SYMBOL, SYMBOLS, ccxt_plugin, ref
@@ -116,12 +117,14 @@ def test_a_kraken_key_in_use_for_too_long_sends_nothing(
     venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = ccxt_plugin("kraken", venue.base_url)
-    monkeypatch.setattr(plugin._pool, "_lock", threading.Lock())
-    plugin._pool._lock.acquire()
     monkeypatch.setattr("brokers.client_pool.LONGEST_TURN", 0.01)
-    result = plugin.execute_order(order())
-    assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
-    assert plugin.fetch_data(SYMBOL).last == 60000
+    with TURNS.turn("kraken", KEYS["kraken"][0], 1):
+        result = plugin.execute_order(order())
+        assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+        assert plugin.fetch_data(SYMBOL).last == 60000
+        with pytest.raises(QueryFailedError, match="another request of this key hangs"):
+            plugin.balances()
+    assert not [one for one in venue.control.requests() if "/private/" in one.path]
 
 
 WITHDRAW = {"binance": {"enableWithdrawals": True}, "kraken": {"withdraw-funds": True}}
