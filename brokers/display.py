@@ -15,6 +15,8 @@ from brokers.decimals import decimal_text
 from brokers.types import Environment
 
 EMPTY = "–"
+MOST_DIGITS = 10
+"""Of a price that was divided, which leaves eighteen behind the point."""
 _CENT = Decimal("0.01")
 ENVIRONMENT_COLORS = {
     Environment.DRY_RUN.value: "info",
@@ -37,6 +39,15 @@ def money(value: Decimal | None, *, signed: bool = True) -> SafeString | str:
     if not cents:
         return number(value, signed=signed)
     return _number(value, format(cents, "f"), signed=signed)
+
+
+def average(value: Decimal | None) -> SafeString | str:
+    """A computed price to ten digits, to the cent at least; hovering shows it exactly."""
+    if value is None:
+        return EMPTY
+    places = max(MOST_DIGITS - 1 - value.adjusted(), 2)
+    short = round(value, places)
+    return _number(value, decimal_text(short), signed=False)
 
 
 def _number(value: Decimal, text: str, *, signed: bool) -> SafeString:
@@ -79,6 +90,15 @@ def number_column(field: str, label: str = "", *, signed: bool = False) -> Any:
 
     def column(row: models.Model) -> SafeString | str:
         return number(getattr(row, field), signed=signed)
+
+    return _named(column, field, label)
+
+
+def average_column(field: str, label: str = "") -> Any:
+    """A list column of one computed price."""
+
+    def column(row: models.Model) -> SafeString | str:
+        return average(getattr(row, field))
 
     return _named(column, field, label)
 

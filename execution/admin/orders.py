@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
-from brokers.display import moment_column, number_column
+from brokers.display import average_column, moment_column, number_column
 from execution import commands
 from execution.admin import adoptions
 from execution.admin.adoptions import CANCEL
@@ -76,7 +76,7 @@ class OrderAdmin(ReadOnlyAdmin):
         "type",
         number_column("quantity"),
         number_column("filled_quantity", "filled"),
-        number_column("average_price"),
+        average_column("average_price"),
         "shown_state",
         "reason",
     )

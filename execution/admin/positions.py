@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from brokers.admin.base import ReadOnlyAdmin
 from brokers.admin.unfolded import display
-from brokers.display import EMPTY, moment_column, money, number_column
+from brokers.display import EMPTY, average_column, moment_column, money, number_column
 from brokers.fields import MoneyField
 from brokers.models import Instrument
 from brokers.types import Environment
@@ -31,7 +31,7 @@ _COLUMNS = (
     "account",
     "direction",
     number_column("quantity"),
-    number_column("average_price"),
+    average_column("average_price"),
     number_column("realised_pnl", "realised P&L", signed=True),
     number_column("fees"),
     number_column("funding", signed=True),

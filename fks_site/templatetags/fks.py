@@ -42,6 +42,12 @@ def number(value: Decimal | None) -> SafeString | str:
 
 
 @register.filter
+def average(value: Decimal | None) -> SafeString | str:
+    """A computed price to ten digits, exactly on hover."""
+    return display.average(value)
+
+
+@register.filter
 def signed(value: Decimal | None) -> SafeString | str:
     """A gain or loss with its sign."""
     return display.number(value, signed=True)
