@@ -85,7 +85,8 @@ class ClientPool:
 
     def _turn(self) -> AbstractContextManager[Turn]:
         key = self._config.credentials.get("api_key", "")
-        return self._turns.turn(self._profile.id, key, min(LONGEST_TURN, self._patience))
+        place = f"{self._profile.id} {self._config.options.get('base_url', '')}".strip()
+        return self._turns.turn(place, key, min(LONGEST_TURN, self._patience))
 
     @contextmanager
     def _lent(self, *, private: bool) -> Iterator[VenueClient]:

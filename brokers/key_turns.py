@@ -62,19 +62,20 @@ class KeyTurns:
         self._away_until = 0.0
 
     @contextmanager
-    def turn(self, exchange: str, api_key: str, patience: float) -> Iterator[Turn]:
-        """Wait up to ``patience`` seconds for the key's turn, and keep it for the block.
+    def turn(self, place: str, api_key: str, patience: float) -> Iterator[Turn]:
+        """Wait up to ``patience`` seconds for the turn of a key, and keep it for the block.
 
+        ``place`` is the exchange, or the host that stands for it.
         Raises QueryFailedError where it does not come. The key is only kept as a digest.
         """
-        name = hashlib.sha256(f"{exchange}:{api_key}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{place}:{api_key}".encode()).hexdigest()[:32]
         until = self._clock() + patience
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
         if not lock.acquire(timeout=patience):
-            raise _busy(exchange)
+            raise _busy(place)
         try:
-            token = self._taken(name, until, exchange)
+            token = self._taken(name, until, place)
             turn = Turn(max(self._last.get(name, 0), self._shared_last(name)))
             try:
                 yield turn
@@ -84,14 +85,14 @@ class KeyTurns:
         finally:
             lock.release()
 
-    def _taken(self, name: str, until: float, exchange: str) -> str:
+    def _taken(self, name: str, until: float, place: str) -> str:
         token = uuid.uuid4().hex
         try:
             while not self._is_away() and not self._connect().set(
                 _turn_key(name), token, nx=True, px=round(self._held * 1000)
             ):
                 if self._clock() >= until:
-                    raise _busy(exchange)
+                    raise _busy(place)
                 time.sleep(PAUSE)
         except redis.RedisError as error:
             self._alone(error)
@@ -123,8 +124,8 @@ class KeyTurns:
         logger.warning("taking turns alone: %s", type(error).__name__)
 
 
-def _busy(exchange: str) -> QueryFailedError:
-    return QueryFailedError(f"{exchange}: another request of this key hangs")
+def _busy(place: str) -> QueryFailedError:
+    return QueryFailedError(f"{place}: another request of this key hangs")
 
 
 def _turn_key(name: str) -> str:

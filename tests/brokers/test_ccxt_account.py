@@ -118,7 +118,7 @@ def test_a_kraken_key_in_use_for_too_long_sends_nothing(
 ) -> None:
     plugin = ccxt_plugin("kraken", venue.base_url)
     monkeypatch.setattr("brokers.client_pool.LONGEST_TURN", 0.01)
-    with TURNS.turn("kraken", KEYS["kraken"][0], 1):
+    with TURNS.turn(f"kraken {venue.base_url}", KEYS["kraken"][0], 1):
         result = plugin.execute_order(order())
         assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
         assert plugin.fetch_data(SYMBOL).last == 60000
