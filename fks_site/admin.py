@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 
 from brokers.admin.base import ReadOnlyAdmin
+from brokers.display import moment_column
 from execution.admin import adoptions, approvals, desk, lab
 from fks_site import (
     dashboard,
@@ -58,6 +59,15 @@ class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, AuditedAdmin):  # type: 
     """Deleting an attempt lifts its lock-out: one at a time, for a reason that is kept."""
 
     audit_name = "failed_login"
+    list_display = (
+        moment_column("attempt_time", "last attempt"),
+        "username",
+        "ip_address",
+        "user_agent",
+        "path_info",
+        "failures_since_start",
+        "status",
+    )
     actions = None
     nothing_yet = "Nobody failed to log in lately."
 
@@ -67,7 +77,13 @@ class AccessAttemptAdmin(axes_admin.AccessAttemptAdmin, AuditedAdmin):  # type: 
 
 class AccessLogAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
-    list_display = ("attempt_time", "username", "ip_address", "user_agent", "logout_time")
+    list_display = (
+        moment_column("attempt_time", "logged in"),
+        "username",
+        "ip_address",
+        "user_agent",
+        moment_column("logout_time", "logged out"),
+    )
     search_fields = ("username", "ip_address")
 
 

@@ -18,12 +18,15 @@ from django.urls import reverse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanSwitchWidget
 
+from brokers.display import moment_column
 from brokers.models import Account, AccountRestriction
 from fks_site import sign_out
 from fks_site.roles import RIGHTS
 from risk import audit, second_factor
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
+
+DATES = (moment_column("last_login", "last login"), moment_column("date_joined", "joined"))
 
 
 class RestrictableUserForm(UserChangeForm):  # type: ignore[misc]
@@ -100,13 +103,14 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     membership_event = "rights_changed"
     form = RestrictableUserForm
     fieldsets = (
-        *(auth_admin.UserAdmin.fieldsets or ()),
+        *(auth_admin.UserAdmin.fieldsets or ())[:-1],
+        ("Important dates", {"fields": DATES}),
         ("Accounts", {"fields": ("is_restricted", "accounts")}),
     )
     add_form = UserCreationForm
     add_fieldsets = auth_admin.UserAdmin.add_fieldsets  # Unfold's class would empty them
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "is_active", "roles", "accounts", "is_superuser", "last_login")
+    list_display = ("username", "is_active", "roles", "accounts", "is_superuser", DATES[0])
     list_filter = ("is_active", "groups", "is_superuser")
     actions_detail = ("sign_out", "reset_second_factor")
 
@@ -128,7 +132,7 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
         return super().get_form(request, obj, change, **{**kwargs, "form": base})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        fixed = ["last_login", "date_joined"]
+        fixed: list[Any] = [*DATES]
         if not _is_superuser(request):
             fixed += ["is_superuser", "user_permissions"]
             if obj is not None and obj.pk == request.user.pk:

@@ -39,5 +39,13 @@ class AlarmAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("detail", "symbol", "key")
     nothing_yet = "Nothing was ever wrong."
-    fields = ("kind", "account", "symbol", "detail", "raised_at", "cleared_at", "key")
+    fields = (
+        "kind",
+        "account",
+        "symbol",
+        "detail",
+        moment_column("raised_at", "raised"),
+        moment_column("cleared_at", "over"),
+        "key",
+    )
     readonly_fields = fields

@@ -30,6 +30,17 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 # What is right is not listed: that would cost most of the time.
 SCAN = """rules => axe.run(document, {runOnly: rules, resultTypes: ["violations"]}).then(
     (found) => found.violations.filter((one) => ["serious", "critical"].includes(one.impact)))"""
+# What is to be pressed or filled in and sticks out of the screen, but for what is scrolled to.
+BEYOND = """() => [...document.querySelectorAll("#content :is(a, button, input, select, textarea)")]
+    .filter((one) => one.checkVisibility())
+    .filter((one) => {
+        for (let around = one; around; around = around.parentElement) {
+            if (["auto", "scroll"].includes(getComputedStyle(around).overflowX)) return false;
+        }
+        const { left, right } = one.getBoundingClientRect();
+        return left < 0 || right > window.innerWidth;
+    })
+    .map((one) => one.outerHTML.slice(0, 120))"""
 # Tall, so that nothing lies under the bar with the buttons at the lower edge.
 DESK: ViewportSize = {"width": 1440, "height": 2600}
 PHONE: ViewportSize = {"width": 390, "height": 2600}
@@ -111,6 +122,9 @@ def in_every_look(page: Page) -> list[str]:
     page.set_viewport_size(PHONE)
     settled(page)
     findings += [f"phone: {one}" for one in serious(page)]
+    findings += [f"phone: {page.url} beyond-the-edge: {one}" for one in page.evaluate(BEYOND)]
+    if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]:
+        findings.append(f"phone: {page.url} scrolls-sideways")
     page.set_viewport_size(DESK)
     return findings
 
