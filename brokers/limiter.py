@@ -139,7 +139,8 @@ class Buckets:
     def hold(self, name: str, seconds: int) -> None:
         """Let nobody take from the bucket for so long; a longer hold stays."""
         until = self._clock() + seconds
-        self._held_until[name] = max(until, self._held_until.get(name, until))
+        with self._lock:
+            self._held_until[name] = max(until, self._held_until.get(name, until))
         try:
             self._connect().eval(_HOLD, 1, _hold_key(name), str(seconds * 1000))
         except redis.RedisError as error:
@@ -147,10 +148,16 @@ class Buckets:
 
     def _held_here(self, name: str) -> float:
         """The seconds left of a hold this process has heard of, also while Valkey is away."""
-        left = self._held_until.get(name, 0.0) - self._clock()
-        if left <= 0:
-            self._held_until.pop(name, None)
-        return max(left, 0.0)
+        until = self._held_until.get(name)
+        if until is None:
+            return 0.0
+        left = until - self._clock()
+        if left > 0:
+            return left
+        with self._lock:
+            if self._held_until.get(name) == until:  # another thread may have been told anew
+                del self._held_until[name]
+        return 0.0
 
     def _held(self, name: str) -> float:
         left = int(str(self._connect().pttl(_hold_key(name))))

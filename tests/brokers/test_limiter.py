@@ -295,6 +295,21 @@ def test_a_hold_outlasts_valkey(shared: redis.Redis) -> None:
     assert buckets.take(name, None, 0, reserved=True) == 0
 
 
+def test_a_hold_told_as_another_one_ends_is_kept() -> None:
+    clock, name = Clock(), uuid.uuid4().hex
+
+    def meddling() -> float:
+        if clock.now == 1030 and buckets._held_until.get(name) == 1030:
+            buckets._held_until[name] = 1060  # what another thread has just been told
+        return clock.now
+
+    buckets = Buckets(gone, meddling)
+    buckets.hold(name, 30)
+    clock.now += 30
+    buckets.take(name, None, 0, reserved=True)
+    assert buckets.take(name, None, 0, reserved=True) == 30
+
+
 def test_hosts_behind_one_address_share_an_exchanges_limits(
     shared: redis.Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
