@@ -12,7 +12,7 @@ from typing import Any
 from tests.chaos.clock import SharedClock
 from tests.chaos.fuses import Fuses
 
-THREADS = 6
+THREADS = 4
 WEB_WORKERS = 2
 
 

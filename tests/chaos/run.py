@@ -83,6 +83,8 @@ class Run:
         )
         self.over = threading.Event()
         self.under_way = 0
+        self.database: psycopg.Connection[tuple[Any, ...]] | None = None
+        self.asking = threading.Lock()
         self.looked_at = 0.0
         self.unguarded: list[str] = []
         self.sent = list(plan.steps)
@@ -186,11 +188,16 @@ class Run:
 
     def _ask(self, question: LiteralString, *given: object) -> list[tuple[Any, ...]] | None:
         """``None`` while the database does not answer."""
-        try:
-            with psycopg.connect(self.place.urls.database, connect_timeout=2) as database:
-                return database.execute(question, given).fetchall()
-        except psycopg.Error:
-            return None
+        with self.asking:
+            try:
+                if self.database is None:
+                    self.database = psycopg.connect(
+                        self.place.urls.database, connect_timeout=2, autocommit=True
+                    )
+                return self.database.execute(question, given).fetchall()
+            except psycopg.Error:
+                self.database = None
+                return None
 
     def _lift(self) -> None:
         self.over.set()

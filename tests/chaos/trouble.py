@@ -24,9 +24,13 @@ from tests.venues.client import ControlError, VenueControl
 EVERY = 400
 """Orders acknowledged between two troubles."""
 KILLS_IN_A_ROLL = 2
+PATIENCE_S = 180
+"""For what a trouble starts or ends, on a machine however slow."""
 JUMP_S = 45 * 60
 """Less than alerts may be old: else those that wait would rightly expire."""
 MOVE_EVERY_S = 6
+FILLED_SHARE = 0.9
+"""Of the resting orders, whose second half trades as well; the others are asked about for long."""
 MOVES = (
     ("binance", "BNB/USDT", 600, 597),
     ("binance", "BNB/USDT", 600, 604),
@@ -99,7 +103,7 @@ class Troubles:
         process = self.postgres._process
         assert process is not None
         process.send_signal(signal.SIGQUIT)
-        process.wait(30)
+        process.wait(PATIENCE_S)
         self.postgres.start()
 
     def _flush_valkey(self) -> None:
@@ -112,7 +116,7 @@ class Troubles:
         self.valkey.start()
 
     def _roll(self) -> None:
-        self.fleet.run("migrate", seconds=60)
+        self.fleet.run("migrate", seconds=PATIENCE_S)
         self.fleet.roll()
         for _ in range(KILLS_IN_A_ROLL):
             time.sleep(0.3)
@@ -131,31 +135,35 @@ class Troubles:
         """Killed before its differences are stored, after, and in between; then carried out."""
         account = self.random.choice(BINANCE)
         for moment in ("before", "within", "after", ""):
-            self.fleet.run("reconcile", account, moment, seconds=60)
+            self.fleet.run("reconcile", account, moment, seconds=PATIENCE_S)
 
     def _flatten(self) -> None:
         """Pressed, killed between the halt and the end of the closes; carried out by the workers."""
         account = self.random.choice(BINANCE)
         with self._pressing:
             die = str(self.random.randint(0, 2))
-            self.fleet.run("halt", account, die, "flatten", seconds=60)
-            pressed = self._now()
-            time.sleep(3)
-            released = self._now()
-            self.fleet.run("resume", account)
-        self.halts.append(Halt(account, pressed, released))
+            pressed = self._press(account, die, "flatten")
+            self._release(account, pressed, 3)
 
     def _halt(self) -> None:
         """Pressed, killed between the halt and the cancels; pressed again; released."""
         account = self.random.choice(BINANCE)
         with self._pressing:
-            self.fleet.run("halt", account, str(self.random.randint(0, 1)))
-            pressed = self._now()
-            self.fleet.run("halt", account, "")
-            time.sleep(1)
-            released = self._now()
-            self.fleet.run("resume", account)
-        self.halts.append(Halt(account, pressed, released))
+            pressed = self._press(account, str(self.random.randint(0, 1)))
+            again = self._press(account, "")
+            self._release(account, pressed or again, 1)
+
+    def _press(self, account: str, die: str, *mode: str) -> datetime | None:
+        """Since when the account is halted; ``None`` where the command failed before that."""
+        ended = self.fleet.run("halt", account, die, *mode, seconds=PATIENCE_S)
+        return self._now() if ended in (0, -signal.SIGKILL) else None
+
+    def _release(self, account: str, pressed: datetime | None, seconds: int) -> None:
+        """Resume trading after so long."""
+        time.sleep(seconds)
+        if pressed is not None:
+            self.halts.append(Halt(account, pressed, self._now()))
+        self.fleet.run("resume", account, seconds=PATIENCE_S)
 
 
 class MarketMaker:
@@ -199,7 +207,7 @@ class MarketMaker:
             self._due.append(
                 (now + self._random.uniform(0.2, 2), venue, order.account, order.id, half)
             )
-            if self._random.random() < 0.7:
+            if self._random.random() < FILLED_SHARE:
                 self._due.append(
                     (now + self._random.uniform(2, 4), venue, order.account, order.id, half)
                 )
