@@ -69,7 +69,7 @@ def run(part: Row) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.chaos", "--json"]
     for name in WANTED:
         command += [f"--{name.replace('_', '-')}", str(part[name])]
-    started = time.monotonic()
+    started, commit = time.monotonic(), _commit()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout:
         raise RuntimeError(f"the storm of seed {part['seed']} ended with {done.returncode}")
@@ -77,7 +77,7 @@ def run(part: Row) -> dict[str, Any]:
     if figures["findings"]:
         sys.stderr.write(figures["story"] + "\n")
     seconds = round(time.monotonic() - started)
-    return dict(part) | {"commit": _commit(), "at": _now(), "seconds": seconds} | _kept(figures)
+    return dict(part) | {"commit": commit, "at": _now(), "seconds": seconds} | _kept(figures)
 
 
 def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def _asked(part: Row) -> tuple[Any, ...]:
 
 
 def _commit() -> str:
-    """What was tested; with a ``+`` where a file differs from it."""
-    differs = _git("status", "--porcelain", "--untracked-files=no", "--", ":!*/parts.jsonl")
+    """What is tested; with a ``+`` where code differs from it."""
+    differs = _git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
     return _git("rev-parse", "--short", "HEAD") + ("+" if differs else "")
 
 
