@@ -11,10 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, OperationalError, connections
@@ -70,8 +69,11 @@ class Prepared(Generic[_Row]):
 
     def __call__(self, **values: object) -> list[_Row]:
         queryset, compiler = self._made
-        rows = queryset.all()
-        cast(_Prepared, rows.query).made = compiler.filled_in(values)
+        answered = compiler.answered(values)
+        if not answered.rows:
+            return []
+        query = _with(queryset.query, made=answered)
+        rows: Any = queryset._iterable_class(_with(queryset, _query=query))
         return list(rows)
 
     def first(self, **values: object) -> _Row | None:
@@ -90,8 +92,9 @@ class Prepared(Generic[_Row]):
         made = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         compiler.statement = _with_constants(*made.as_sql())
         vars(compiler).update(vars(made))
-        columns = (column for column, _, _ in made.select[: made.col_count])
+        columns = [column for column, _, _ in made.select[: made.col_count]]
         compiler.converters = made.get_converters(columns)
+        compiler.is_composite = made.has_composite_fields(columns)
         rows = queryset._iterable_class
         queryset.query = queryset.query.chain(klass=_Prepared)
         # Given a query, Django forgets how a ``values_list`` gives its rows.
@@ -113,28 +116,39 @@ class _Compiled(SQLCompiler):
 
     statement: _Statement
     converters: dict[int, Any]
-    params: tuple[object, ...]
+    is_composite: bool
+    rows: list[tuple[Any, ...]]
 
-    def filled_in(self, values: dict[str, object]) -> _Compiled:
-        """A copy for one call, on the connection of this thread."""
-        mine = copy(self)
-        mine.connection = connections[DEFAULT_DB_ALIAS]
-        if self.query.select_for_update and mine.connection.get_autocommit():
+    def answered(self, values: dict[str, object]) -> _Compiled:
+        """A copy for one call, asked on the connection of this thread."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        if self.query.select_for_update and connection.get_autocommit():
             raise TransactionManagementError("select_for_update needs a transaction")
-        _, places = self.statement
+        sql, places = self.statement
         if unknown := values.keys() - {place.name for place in places}:
             raise TypeError(f"the queryset has no place for {', '.join(sorted(unknown))}")
-        mine.params = tuple(_value(place, values) for place in places)
-        return mine
+        params = [_value(place, values) for place in places]
+        with planned_once(connection) as cursor:
+            cursor.execute(sql, params)
+            rows = cursor.fetchall()
+        copied: _Compiled = _with(self, connection=connection, rows=rows)
+        return copied
 
     def get_converters(self, expressions: Iterable[Any]) -> dict[int, Any]:
         return self.converters
 
+    def has_composite_fields(self, expressions: Iterable[Any]) -> bool:
+        return self.is_composite
+
     def execute_sql(self, *_: Any, **__: Any) -> Any:
-        sql, _places = self.statement
-        with planned_once(self.connection) as cursor:
-            cursor.execute(sql, self.params)
-            return [cursor.fetchall()]
+        return [self.rows]
+
+
+def _with(one: Any, **attributes: object) -> Any:
+    """A shallow copy of ``one`` with other ``attributes``; Django's own copies go much deeper."""
+    copied = object.__new__(type(one))
+    vars(copied).update(vars(one), **attributes)
+    return copied
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from uuid import UUID
 
+from brokers.prepared import Prepared, given
 from execution.alerts import Alert, MarketPosition
 from execution.models import Signal
 from risk.types import ReasonCode, Refusal
@@ -26,16 +28,28 @@ def over_limit(signal: Signal) -> Refusal | None:
     if strategy.most_alerts is None:
         return None
     since = signal.received_at - timedelta(seconds=strategy.most_alerts_window)
-    earlier = Signal.objects.filter(
-        strategy=strategy, pk__lt=signal.pk, pk__gte=_first_id_at(since), received_at__gt=since
-    ).exclude(reason=ReasonCode.THROTTLED.value)
-    if not earlier.order_by("-pk").values("pk")[strategy.most_alerts - 1 :].exists():
+    window = {"strategy": strategy.pk, "since": since, "first": _first_id_at(since)}
+    if not _as_many(strategy.most_alerts)(**window, before=signal.pk):
         return None
     seconds = strategy.most_alerts_window
     return Refusal(
         ReasonCode.THROTTLED,
         f"{strategy.slug} has sent {strategy.most_alerts} alerts in {seconds} s already",
         {"most": str(strategy.most_alerts), "window": str(seconds)},
+    )
+
+
+@cache
+def _as_many(most: int) -> Prepared[UUID]:
+    """The ``most``-th latest alert of a window, if it holds that many."""
+    return Prepared(
+        lambda: (
+            Signal.objects.filter(strategy=given("strategy"), pk__lt=given("before"))
+            .filter(pk__gte=given("first"), received_at__gt=given("since"))
+            .exclude(reason=ReasonCode.THROTTLED.value)
+            .order_by("-pk")
+            .values_list("pk", flat=True)[most - 1 : most]
+        )
     )
 
 
