@@ -37,6 +37,7 @@ from execution import (
     metrics,
     next_slice,
     notify,
+    outlived,
     parents,
     pipeline,
     probing,
@@ -490,6 +491,7 @@ def _sweep_accounts() -> None:
         watch.apply_async((account_id,), retry=False, expires=5)
     for account_id in breakers.due(timezone.now()):
         probe_venue.apply_async((account_id,), retry=False, expires=5)
+    outlived.want_gone()
     for account_id in sweeping.accounts_to_wind_down():
         wind_down.apply_async((account_id,), retry=False, expires=5)
     for adoption_id in adoptions.due():
