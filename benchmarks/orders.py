@@ -166,7 +166,7 @@ def _role(words: Sequence[str]) -> str:
     if "postgres" in words[0]:
         return "PostgreSQL"
     roles = ("up", "granian", "beat")
-    return next((role for role in roles if any(role in one for one in words)), words[0])
+    return next((role for role in roles if any(role in one for one in words)), Path(words[0]).name)
 
 
 def _commit() -> str:
