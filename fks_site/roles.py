@@ -66,6 +66,7 @@ RIGHTS: dict[str, frozenset[str]] = {
         "risk.add_allowednetwork",
         "risk.change_allowednetwork",
         "risk.delete_allowednetwork",
+        "risk.change_clientaddress",
         "execution.change_strategy",
         "execution.change_webhooksecret",
         "auth.view_user",

@@ -356,9 +356,8 @@ def test_who_proposed_a_release_takes_it_back(page_for: PageFor, complaints: lis
     assert complaints == []
 
 
-@pytest.mark.drives("risk_ratelimit_add", "risk_ratelimit_change", "risk_clientaddress_release")
-def test_failures_are_counted_and_forgiven(page_for: PageFor, complaints: list[str]) -> None:
-    locked = rows.locked_out()
+@pytest.mark.drives("risk_ratelimit_add", "risk_ratelimit_change")
+def test_how_many_failures_are_allowed_is_set(page_for: PageFor, complaints: list[str]) -> None:
     RateLimit.objects.all().delete()
     page = page_for(UserFactory.create(username="sue", is_superuser=True))
     add(page, RateLimit)
@@ -369,6 +368,13 @@ def test_failures_are_counted_and_forgiven(page_for: PageFor, complaints: list[s
     told(page, "was changed successfully")
     assert RateLimit.objects.get().lockout_after == 10
     assert recorded("rate_limit.changed") == ("sue", WHY)
+    assert complaints == []
+
+
+@pytest.mark.drives("risk_clientaddress_release")
+def test_a_lock_out_is_lifted(page_for: PageFor, complaints: list[str]) -> None:
+    locked = rows.locked_out()
+    page = page_for(person("sam", roles.SECURITY_ADMIN))
     page.goto(list_of(locked))
     open_menu(page, locked.network)
     answer(
@@ -379,4 +385,5 @@ def test_failures_are_counted_and_forgiven(page_for: PageFor, complaints: list[s
         reason=WHY,
     )
     told(page, "192.0.2.7 (webhook) is released.")
+    assert recorded("address.released") == ("sam", WHY)
     assert complaints == []

@@ -128,6 +128,7 @@ ACTIONS = {
     "admin:execution_strategy_rotate": SECURITY,
     "admin:execution_difference_adopt": DESK,
     "admin:execution_difference_ignore": DESK,
+    "admin:risk_clientaddress_release": SECURITY,
 }
 
 
@@ -140,6 +141,7 @@ def test_a_role_takes_exactly_the_actions_it_should(role: str) -> None:
         "circuitbreaker": breakers.of_account(order.account_id).pk,
         "strategy": RouteFactory.create().strategy_id,
         "difference": 0,
+        "clientaddress": 0,
     }
     for address, allowed in ACTIONS.items():
         _, model, _ = address.split("_")
