@@ -25,6 +25,12 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 OUTSIDE = LOG_IN, LOCKED_OUT = "log-in", "locked-out"
 NOBODY = f"nobody-{secrets.token_hex(4)}"
 """Locked once for all pictures: an address fails only so often before it is locked as well."""
+FIXED = {
+    "performance": "/admin/performance/",
+    "home": "/admin/",
+    "start": "/admin/start/",
+    "channel": "/admin/risk/channel/add/",
+}
 SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
 
 
@@ -45,7 +51,7 @@ def main(
                 page.wait_for_url(f"{base}/admin/")
                 for name, address in _wanted(page, base, pages).items():
                     page.goto(address)
-                    _take(page, folder, f"{name}-{look}")
+                    _take(page, folder, name, look)
         browser.close()
 
 
@@ -60,10 +66,14 @@ def _page(browser: Browser, look: str) -> Page:
     return page
 
 
-def _take(page: Page, folder: Path, name: str) -> None:
+def _take(page: Page, folder: Path, name: str, look: str) -> None:
     page.wait_for_load_state("networkidle")
-    path = folder / f"{name}.png"
+    path, (width, height) = folder / f"{name}-{look}.png", SIZES[look]
+    # a window as tall as the page: what sticks to a window's edge would stand in the middle
+    tall = page.evaluate("document.documentElement.scrollHeight")
+    page.set_viewport_size({"width": width, "height": max(height, tall)})
     page.screenshot(path=path, full_page=True)
+    page.set_viewport_size({"width": width, "height": height})
     print(path)
 
 
@@ -71,12 +81,12 @@ def _take_outside(page: Page, base: str, folder: Path, look: str, pages: str) ->
     """What is seen before the log-in; the browser's console tells of the lock-out's status 429."""
     if pages != LOCKED_OUT:
         page.goto(f"{base}/admin/login/")
-        _take(page, folder, f"{LOG_IN}-{look}")
+        _take(page, folder, LOG_IN, look)
     if pages != LOG_IN:
         while page.get_by_text("Locked out").count() == 0:
             _log_in(page, base, NOBODY, "wrong")
             page.wait_for_load_state("networkidle")
-        _take(page, folder, f"{LOCKED_OUT}-{look}")
+        _take(page, folder, LOCKED_OUT, look)
 
 
 def _log_in(page: Page, base: str, user: str, password: str) -> None:
@@ -87,13 +97,17 @@ def _log_in(page: Page, base: str, user: str, password: str) -> None:
 
 
 def _wanted(page: Page, base: str, pages: str) -> dict[str, str]:
-    addresses = _addresses(page, base)
+    fixed = {name: base + path for name, path in FIXED.items()}
+    if pages in fixed:
+        return {pages: fixed[pages]}
+    addresses = fixed | _story(page, base)
     if pages == "every":
         return _menu(page, base) | _elsewhere(base) | addresses
     return addresses if pages == "documented" else {pages: addresses[pages]}
 
 
-def _addresses(page: Page, base: str) -> dict[str, str]:
+def _story(page: Page, base: str) -> dict[str, str]:
+    """The newest executed signal, and its order."""
     page.goto(f"{base}/admin/execution/signal/?state__exact=executed")
     signal = str(page.locator("#result_list tbody th a").first.get_attribute("href")).partition(
         "?"
@@ -101,10 +115,6 @@ def _addresses(page: Page, base: str) -> dict[str, str]:
     page.goto(f"{base}{signal}")
     order = page.locator(".fks-order h2 a").first.get_attribute("href")
     return {
-        "performance": f"{base}/admin/performance/",
-        "home": f"{base}/admin/",
-        "start": f"{base}/admin/start/",
-        "channel": f"{base}/admin/risk/channel/add/",
         "order": f"{base}{order}",
         "signal": f"{base}{signal}",
     }

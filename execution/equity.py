@@ -29,7 +29,8 @@ _SAMPLES = """
         SELECT account.id, first.at, first.equity
         FROM unnest(%(accounts)s::bigint[]) AS account (id) CROSS JOIN LATERAL (
             SELECT at, equity FROM execution_equitysample
-            WHERE account_id = account.id AND at >= %(since)s ORDER BY at LIMIT 1
+            WHERE account_id = account.id AND at BETWEEN %(since)s AND %(now)s
+            ORDER BY at LIMIT 1
         ) AS first
     ), span AS (
         SELECT min(at) AS since, greatest(%(least)s, (%(now)s - min(at)) / %(points)s) AS step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
@@ -11,6 +11,8 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
+from brokers.models import Account
+from execution import equity
 from execution.models import Alarm, Fill, FundingPayment, Order, Signal
 from execution.states import OrderState
 from risk import notices
@@ -18,6 +20,8 @@ from risk.channels import Channel, Event
 
 HOUR = time(7, tzinfo=UTC)
 MOST_REASONS = 3
+_Account = tuple[str, str]
+"""Name and currency."""
 
 
 def look() -> int:
@@ -79,11 +83,30 @@ def _results(since: datetime, until: datetime, theirs: Q) -> list[str]:
         (name, currency): f"funding {_signed(total)} {currency}"
         for name, currency, total in payments.values_list(*payer).annotate(total=Sum("amount"))
     }
+    worth = _worths({name for name, _ in {**traded, **paid}}, since, until)
     return [
-        f"{account[0]}: {', '.join(one[account] for one in (traded, paid) if account in one)}"
+        f"{account[0]}: {', '.join(one[account] for one in (traded, paid, worth) if account in one)}"
         for account in sorted({**traded, **paid})
     ] or ["no fills"]
 
 
+def _worths(names: Collection[str], since: datetime, until: datetime) -> dict[_Account, str]:
+    """What the accounts were worth at the end, and how that changed; of those with samples."""
+    accounts = Account.objects.filter(name__in=names)
+    samples = equity.curves(accounts, since, until)
+    found = {}
+    for account in accounts:
+        if points := samples[account.pk]:
+            first, last = points[0].total, points[-1].total
+            worth = f"equity {decimal_text(_cents(last))} ({_signed(last - first)})"
+            found[account.name, account.quote_currency] = worth
+    return found
+
+
 def _signed(amount: Decimal) -> str:
-    return f"{'+' if amount > 0 else ''}{decimal_text(amount)}"
+    return f"{'+' if amount > 0 else ''}{decimal_text(_cents(amount))}"
+
+
+def _cents(amount: Decimal) -> Decimal:
+    """To the cent; what is less than one as it is."""
+    return round(amount, 2) or amount

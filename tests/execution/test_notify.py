@@ -17,7 +17,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from brokers.errors import CredentialError
 from brokers.models import Account
 from execution import alarms, differences, notify, tasks, weekly
-from execution.models import Alarm, Difference
+from execution.models import Alarm, Difference, EquitySample
 from execution.states import OrderState
 from execution.transitions import Event as Move
 from execution.transitions import move
@@ -407,7 +407,10 @@ def test_the_weekly_summary_comes_once_on_monday_morning(receiver: Receiver) -> 
         order = OrderFactory.create(
             account=AccountFactory.create(name="main"), state=OrderState.FILLED
         )
-        FillFactory.create(order=order, realised_pnl=12)
+        FillFactory.create(order=order, realised_pnl=Decimal("11.999999999999999999"))
+        for days, worth in ((6, "1000.555555"), (3, "990"), (1, "1002.1")):
+            at = monday - timedelta(days=days)
+            EquitySample.objects.create(account=order.account, at=at, equity=Decimal(worth))
         OrderFactory.create(account=order.account, state=OrderState.DENIED, reason="STALE")
         channel = channel_to(receiver.address, weekly_summary=True)
         channel_to(receiver.address, name="other")
@@ -424,7 +427,7 @@ def test_the_weekly_summary_comes_once_on_monday_morning(receiver: Receiver) -> 
         "Week to 2026-11-16",
     )
     assert notice.text.splitlines() == [
-        "main: +12 USDT in 1 fills",
+        "main: +12 USDT in 1 fills, equity 1002.1 (+1.54)",
         "0 alerts, 2 orders, 1 filled",
         "refused 1 × STALE",
         "0 alarms",
