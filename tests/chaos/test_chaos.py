@@ -68,7 +68,7 @@ def test_a_storm_of_kills_and_faults_loses_and_doubles_nothing() -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("safeguard", ["settle-window", "conditional-move"])
 def test_the_storm_notices_a_missing_safeguard(safeguard: str) -> None:
     arguments = ("--orders", "300", "--kills", "30", "--seed", "3", "--hidden-ms", "1900")
