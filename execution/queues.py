@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -27,7 +28,7 @@ from execution.under_way import alive_in, is_covered
 Queue = tuple[int, str, str]
 """Strategy, symbol, and the account an alert by hand names: decided one after the other."""
 LOOKED_AT = 500
-"""Alerts at either end of all that wait, when a lane becomes free."""
+"""Alerts at either end of all that wait, when a lane becomes free; and before one that may overtake."""
 _OF_QUEUE = ("strategy", "symbol", "account")
 ACCOUNT = Coalesce(KeyTextTransform("account", "alert"), Value(""), output_field=TextField())
 """The account an alert by hand names, else nothing."""
@@ -37,7 +38,9 @@ CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) |
 
 
 class Place(NamedTuple):
-    """Where an undecided signal stands. ``may_overtake``: something else waits before it."""
+    """Where an undecided signal stands. ``may_overtake``: of the ``LOOKED_AT`` that wait right before
+    it something asks for another action. Whoever is told no keeps his turn, which is never wrong.
+    """
 
     signal_id: UUID
     strategy_id: int
@@ -69,7 +72,11 @@ def places(signal_ids: Sequence[str]) -> list[Place]:
 
 
 def _look(signal_ids: Iterable[UUID]) -> list[Place]:
-    return [Place(*row) for row in _places(signals=list(signal_ids))]
+    rows = _places(signals=list(signal_ids))
+    return [
+        Place(pk, strategy, symbol, named, any(one != action for one in ahead))
+        for pk, strategy, symbol, named, action, ahead in rows
+    ]
 
 
 @Prepared
@@ -80,17 +87,17 @@ def _waiting() -> QuerySet[Signal, tuple[UUID, int, str, str, str]]:
 
 
 @Prepared
-def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, bool]]:
+def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, str, list[str]]]:
     waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
     ahead = waiting.filter(
         strategy_id=OuterRef("strategy_id"),
         symbol=OuterRef("symbol"),
         named=OuterRef("named"),
         pk__lt=OuterRef("pk"),
-    ).exclude(action=OuterRef("action"))
-    rows = waiting.filter(pk__any=given("signals")).annotate(may_overtake=Exists(ahead))
-    in_order = rows.order_by("id")
-    return in_order.values_list("pk", "strategy_id", "symbol", "named", "may_overtake")
+    ).order_by("-id")
+    rows = waiting.filter(pk__any=given("signals")).order_by("id")
+    before = rows.annotate(ahead=ArraySubquery(ahead.values("action")[:LOOKED_AT]))
+    return before.values_list("pk", "strategy_id", "symbol", "named", "action", "ahead")
 
 
 def may_overtake(signal_id: UUID) -> bool:

@@ -50,6 +50,20 @@ def test_a_flood_of_one_kind_may_not_overtake_itself() -> None:
     assert not any(place.may_overtake for place in found)
 
 
+def test_only_what_waits_right_before_an_alert_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queues, "LOOKED_AT", 2)
+    monkeypatch.setattr(queues, "_places", Prepared(queues._places.queryset))
+    strategy = RouteFactory.create().strategy
+    waiting = [
+        SignalFactory.create(strategy=strategy, symbol="BTC/USDT", action=action)
+        for action in ("sell", "buy", "buy", "buy")
+    ]
+    told = [queues.may_overtake(one.pk) for one in waiting]
+    assert told == [False, True, True, False]
+
+
 def test_the_first_and_the_last_of_a_flood_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "LOOKED_AT", 2)
     monkeypatch.setattr(queues, "_newest", Prepared(queues._newest.queryset))
