@@ -1,10 +1,10 @@
 """How fast alerts are accepted, beside services that do less: one run, interleaved, ratios.
 
 ``python -m benchmarks.accept`` (``make bench``) starts the product and, beside it, a FastAPI service
-that stores nothing and the plain Django way to the same row. wrk posts signed alerts at each in turn,
-and pgbench asks PostgreSQL for the same statement alone. Then 420 alerts a second are offered, with the
-workers idle and with them trading on paper. Every answered alert is counted in the database: a run
-that lost one is no result. Wants Debian's wrk.
+that stores nothing and the plain Django way to the same row. 420 alerts a second are offered while
+the workers trade them on paper. Then wrk posts signed alerts at each service in turn, and pgbench asks
+PostgreSQL for the same statement alone; last, 420 a second with the workers idle. Every answered alert
+is counted in the database: a run that lost one is no result. Wants Debian's wrk.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def main(arguments: Sequence[str]) -> int:
         ExitStack() as stack,
     ):
         bench = Bench(product, options, stack)
+        bench.while_trading()
         bench.in_turns()
-        bench.offered()
+        bench.while_idle()
         figures = bench.figures()
     print(json.dumps(figures, indent=1))
     with HISTORY.open("a") as history:
@@ -140,10 +141,15 @@ class Bench:
         [line] = [line for line in done.stdout.splitlines() if line.startswith("tps = ")]
         return float(line.split()[2])
 
-    def offered(self) -> None:
-        """At fixed times, however slow the answers: first with idle workers, then trading on paper."""
+    def while_idle(self) -> None:
+        """At fixed times, however slow the answers, while the workers stand still."""
         with standing_still(self.product):
             self._offer("offered, workers idle", self.slug, self.key)
+
+    def while_trading(self) -> None:
+        """The same while the workers trade on paper what arrives. It comes first: afterwards tens of
+        thousands of alerts wait for them.
+        """
         slug = f"{self.slug}-paper"
         self._offer("offered, trading on paper", slug, self._strategy(slug, trades=True))
 
