@@ -78,8 +78,10 @@ CANCEL_WITHIN = 10
 """Seconds a cancel may be under way: by then whoever still wants it has asked again, and an old message
 must not cancel what is wanted by now."""
 _Call = tuple["Task[..., None]", tuple[object, ...]]
+LONGEST_SENDING = 15
+"""Seconds after which who sends for a lane counts as hung: a placement is given up after ten."""
 _deciding = Turns()
-_sending = Turns(longest=15)
+_sending = Turns(longest=LONGEST_SENDING)
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",

@@ -18,26 +18,28 @@ def messages() -> SimpleQueue[list[str]]:
     return SimpleQueue()
 
 
-def test_the_first_goes_at_once_and_the_burst_behind_it_in_one_message(
-    messages: SimpleQueue[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def nudger(messages: SimpleQueue[list[str]], monkeypatch: pytest.MonkeyPatch) -> Nudger:
+    """One whose first message has just gone."""
     monkeypatch.setattr(nudge, "PACE", 1.0)
     nudger = Nudger(messages.put)
-    nudger.send("a")
-    assert messages.get(timeout=WAIT) == ["a"]
+    nudger.send("first")
+    assert messages.get(timeout=WAIT) == ["first"]
+    return nudger
+
+
+def test_the_first_goes_at_once_and_the_burst_behind_it_in_one_message(
+    messages: SimpleQueue[list[str]], nudger: Nudger
+) -> None:
     for row_id in ("b", "c", "d"):
         nudger.send(row_id)
     assert messages.get(timeout=WAIT) == ["b", "c", "d"]
 
 
 def test_a_message_names_no_more_than_the_most(
-    messages: SimpleQueue[list[str]], monkeypatch: pytest.MonkeyPatch
+    messages: SimpleQueue[list[str]], nudger: Nudger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nudge, "PACE", 1.0)
     monkeypatch.setattr(nudge, "MAX_BATCH", 2)
-    nudger = Nudger(messages.put)
-    nudger.send("a")
-    assert messages.get(timeout=WAIT) == ["a"]
     for row_id in ("b", "c", "d"):
         nudger.send(row_id)
     assert [messages.get(timeout=WAIT), messages.get(timeout=WAIT)] == [["b", "c"], ["d"]]
@@ -59,13 +61,9 @@ def test_a_queue_that_is_away_costs_the_nudges_of_its_time_and_no_more(
 
 
 def test_too_many_nudges_are_dropped_and_not_kept(
-    messages: SimpleQueue[list[str]], monkeypatch: pytest.MonkeyPatch
+    messages: SimpleQueue[list[str]], nudger: Nudger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nudge, "PACE", 1.0)
     monkeypatch.setattr(nudge, "MAX_WAITING", 2)
-    nudger = Nudger(messages.put)
-    nudger.send("a")
-    assert messages.get(timeout=WAIT) == ["a"]
     for row_id in ("b", "c", "too much"):
         nudger.send(row_id)
     assert messages.get(timeout=WAIT) == ["b", "c"]
