@@ -153,11 +153,11 @@ class Work:
 
     def times(self) -> dict[str, float]:
         """The quickest time of each, by what it is."""
-        from execution import reconcile, tasks
+        from execution import periodic_tasks, reconcile
 
         works: dict[str, Callable[[], object]] = {
             "an alert accepted": self._accept,
-            "a sweep": tasks.sweep,
+            "a sweep": periodic_tasks.sweep,
             "an account reconciled": lambda: reconcile.reconcile_account(self.account),
             "the home page's fragment": self._fragment,
         }

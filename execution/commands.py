@@ -19,6 +19,7 @@ from rest_framework.exceptions import APIException
 from brokers.models import Account
 from brokers.types import OrderType, TimeInForce
 from execution import (
+    account_tasks,
     adoptions,
     approvals,
     cancels,
@@ -246,7 +247,7 @@ def compare(accounts: Iterable[Account]) -> bool:
     for account in accounts:
         audit.record("account.compare_asked", f"account {account}")
         # A queue that hangs holds up the answer once, not once for each account.
-        taken = taken and _wake(tasks.reconcile_account, account.pk)
+        taken = taken and _wake(account_tasks.reconcile_account, account.pk)
     return taken
 
 
@@ -284,7 +285,7 @@ def switch_trading(
     if proposal is not None:
         return row, proposal
     for account in flatten.accounts_left(row):
-        if not _wake(tasks.wind_down, account.pk):
+        if not _wake(account_tasks.wind_down, account.pk):
             break  # a queue that hangs holds up the answer once, not once for each account
     return row, None
 

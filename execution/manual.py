@@ -10,7 +10,7 @@ import json
 
 from django.db import transaction
 
-from execution import approvals, intake, tasks
+from execution import approvals, intake, nudge
 from execution.alerts import Alert
 from execution.ids import uuid7
 from execution.models import Strategy
@@ -54,5 +54,5 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
                 correlation_id=str(accepted.signal_id),
             )
     if not accepted.is_duplicate:
-        tasks.nudge_signal(str(accepted.signal_id))
+        nudge.nudge_signal(str(accepted.signal_id))
     return accepted

@@ -14,6 +14,9 @@ from collections.abc import Callable
 
 from kombu.exceptions import OperationalError
 
+from execution import tasks
+from execution.handing_out import EXITS
+
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
@@ -60,3 +63,28 @@ class Nudger:
             except (OperationalError, OSError) as error:
                 logger.warning("queue unreachable, the sweep will find the rows: %s", error)
             time.sleep(max(0.0, next_at - time.monotonic()))
+
+
+def _publish(signal_ids: list[str]) -> None:
+    tasks.process_signals.apply_async((signal_ids,), retry=False)
+
+
+_nudger = Nudger(_publish)
+
+
+def nudge_signal(signal_id: str) -> None:
+    """Wake a worker for ``signal_id`` without waiting for the queue."""
+    _nudger.send(signal_id)
+
+
+def _publish_exits(signal_ids: list[str]) -> None:
+    for signal_id in signal_ids:
+        tasks.process_signal.apply_async((signal_id,), retry=False, queue=EXITS)
+
+
+_exit_nudger = Nudger(_publish_exits)
+
+
+def nudge_exit(signal_id: str) -> None:
+    """Wake a worker for a signal that closes something: before every entry that waits."""
+    _exit_nudger.send(signal_id)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from execution import authentication, intake, masking, tasks
+from execution import authentication, intake, masking, nudge
 from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
@@ -207,5 +207,5 @@ def _store(strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str) 
     )
     if not accepted.is_duplicate:
         signal_id = str(accepted.signal_id)
-        transaction.on_commit(lambda: tasks.nudge_signal(signal_id))
+        transaction.on_commit(lambda: nudge.nudge_signal(signal_id))
     return accepted

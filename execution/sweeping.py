@@ -1,4 +1,4 @@
-"""What a lost message or a dead worker left behind: the questions ``tasks.sweep`` asks the database."""
+"""What a lost message or a dead worker left behind: what ``sweep`` asks the database."""
 
 from __future__ import annotations
 

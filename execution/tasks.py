@@ -1,7 +1,8 @@
-"""The conductor: Celery tasks that call the steps and decide what comes next.
+"""The conductor: Celery tasks that call the steps of signals and orders, and decide what comes next.
 
 A message carries a row id and nothing else. Every task may run twice, beside itself, or not at all:
-the rows say what is to be done, and ``sweep`` finds what was left behind.
+the rows say what is to be done, and ``periodic_tasks.sweep`` finds what was left behind. What is done
+for whole accounts is in ``account_tasks``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from decimal import Decimal
 
 from celery import Task, shared_task
@@ -18,62 +18,39 @@ from django.db import OperationalError as DatabaseDown
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from brokers.errors import BrokerError, CredentialError
+from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.types import OrderReport
 from execution import (
     adopting,
-    adoptions,
     alarms,
-    approvals,
     bulkheads,
-    differences,
     dispatch,
     dispositions,
     draining,
-    keys,
     lanes,
-    liveness,
     metrics,
     next_slice,
-    notify,
-    outlived,
-    parents,
     pipeline,
-    probing,
     protect,
     queues,
     reconcile,
     releasing,
-    resolving,
-    silence,
-    spreads,
     sweeping,
     tracing,
-    venue_logins,
-    watched_stops,
-    watching,
-    weekly,
-    winding_down,
 )
 from execution.bulkheads import Crowded
-from execution.exclusive import Work, exclusive
-from execution.handing_out import hand_out
-from execution.models import Adoption, Difference, Order, Signal
-from execution.nudge import Nudger
+from execution.handing_out import EXITS, ORDERS, hand_out
+from execution.models import Adoption, Order, Signal
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.turns import Turns
-from risk import breakers, proposals, ratelimit, sealing
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
 
 Kind = alarms.Kind
 
-EXITS, ORDERS = "exits", "orders"
-"""Queues; workers look into the first one first."""
-GUARD_EVERY = timedelta(seconds=3)
 CANCEL_WITHIN = 10
 """Seconds a cancel may be under way: by then whoever still wants it has asked again, and an old message
 must not cancel what is wanted by now."""
@@ -196,11 +173,11 @@ def _do(calls: Sequence[_Call]) -> None:
 
 def _hand_out(calls: Iterable[_Call]) -> None:
     for task, arguments in calls:
-        if not _is_under_way(task, arguments):
+        if not is_under_way(task, arguments):
             hand_out(task, *arguments)
 
 
-def _is_under_way(task: Task[..., None], arguments: tuple[object, ...]) -> bool:
+def is_under_way(task: Task[..., None], arguments: tuple[object, ...]) -> bool:
     """Whether a thread of this process has the lane, and will look once more: no message is needed."""
     return task is run_lane and _sending.ask(arguments)
 
@@ -219,7 +196,7 @@ def run_lane(account_id: int, symbol: str) -> None:
     except BaseException:
         _sending.drop(turn)
         raise
-    _after(handled)
+    after(handled)
     if handled:
         _wake_crowded_out(account_id)
     for order in handled:
@@ -227,7 +204,7 @@ def run_lane(account_id: int, symbol: str) -> None:
             hand_out(check_order, str(order.pk), countdown=0.1)
 
 
-@shared_task
+@shared_task(queue=EXITS)
 def release_order(order_id: str) -> None:
     """Judge an order a person approved anew, and let it into its lane."""
     rows = Order.objects.select_related("account", "strategy")
@@ -252,7 +229,7 @@ def release_order(order_id: str) -> None:
     elif order.state == OrderState.SLICING:
         work_slices(order_id)
     elif order.state in TERMINAL:
-        _after([order])
+        after([order])
 
 
 @shared_task
@@ -270,7 +247,7 @@ def work_slices(order_id: str) -> None:
     if parent.state == OrderState.SLICING and parent.cancel_reason:
         hand_out(cancel_order, order_id, parent.cancel_reason)
     if parent.state != before.state:
-        _after([parent])
+        after([parent])
     if made is not None:
         run_lane(made.account_id, made.symbol)
 
@@ -325,11 +302,11 @@ def _settled_doubt(order: Order, state: str, filled: Decimal) -> bool:
     order.refresh_from_db()
     if (order.state, order.filled_quantity) == (state, filled):
         return False
-    _after([order])
+    after([order])
     return state in UNRESOLVED and order.state not in UNRESOLVED
 
 
-@shared_task(expires=CANCEL_WITHIN)
+@shared_task(queue=EXITS, expires=CANCEL_WITHIN)
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
     """Cancel an order and read back how it ended. What its row says about a cancel goes first."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
@@ -346,7 +323,7 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
         return
     # Waking those who wait for a cancel that changed nothing would make them ask for it again.
     if order.state != before:
-        _after([order])
+        after([order])
 
 
 @contextmanager
@@ -360,21 +337,7 @@ def _asking_about(order: Order) -> Iterator[None]:
         yield
 
 
-@shared_task
-def wind_down(account_id: int) -> None:
-    """Do what the kill switch and operators want of an account: cancel, close.
-
-    One thread per account: a venue that hangs must not hold them all.
-    """
-    account = Account.objects.get(pk=account_id)
-    with exclusive(Work.WIND_DOWN, account_id) as mine:
-        done, symbols = winding_down.step(account) if mine else ([], [])
-    _after(done)
-    for symbol in symbols:
-        hand_out(run_lane, account_id, symbol, queue=EXITS)
-
-
-def _after(orders: Iterable[Order]) -> None:
+def after(orders: Iterable[Order]) -> None:
     """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
         dispositions.settle(signal_id)
@@ -394,7 +357,7 @@ def _after(orders: Iterable[Order]) -> None:
         _guard(accounts[account_id], symbol)
 
 
-@shared_task
+@shared_task(queue=EXITS)
 def guard(account_id: int, symbol: str) -> None:
     """Bring a position's stop in line with it."""
     _guard(Account.objects.get(pk=account_id), symbol)
@@ -423,20 +386,6 @@ def _guard(account: Account, symbol: str) -> None:
         hand_out(run_lane, account.pk, symbol, queue=EXITS)
 
 
-@shared_task
-def watch(account_id: int) -> None:
-    """Look whether the market has reached a target, or passed a stop that is not at the venue.
-
-    One thread per account: a venue that hangs must not hold them all.
-    """
-    with exclusive(Work.WATCH, account_id) as mine:
-        sent = watching.watch(account_id) if mine else []
-    for signal_id in sent:
-        hand_out(process_signal, str(signal_id), queue=EXITS)
-    for symbol in watched_stops.passed(account_id):
-        hand_out(guard, account_id, symbol)
-
-
 def _wake_crowded_out(account_id: int) -> None:
     """Lanes of the account that found it crowded try again."""
     _hand_out((run_lane, lane) for lane in sweeping.lanes_of(account_id)[: lanes.MAX_UNDER_WAY])
@@ -447,218 +396,3 @@ def _wake(account: Account, symbol: str) -> None:
         # Whoever decides the queue goes on with its first; what may overtake wants a thread of its own.
         if not _deciding.ask(queue) or queues.may_overtake(signal_id):
             hand_out(process_signal, str(signal_id))
-
-
-@shared_task
-def sweep() -> None:
-    """Find what was left behind by a lost message or a dead worker, and send it on its way.
-
-    One sweep at a time: a second one finds the lock taken and leaves. Beat published this.
-    """
-    liveness.beat("beat")
-    due = sweeping.due_orders()
-    if due is None:
-        return
-    now = timezone.now()
-    for order in lanes.lease_ended_before(now):
-        lanes.lose_sight(order)
-        check_order.apply_async((str(order.pk),), retry=False)
-    for order_id in due:
-        check_order.apply_async((str(order_id),), retry=False)
-    for lane in sweeping.waiting_lanes():
-        if not _sending.ask(lane):
-            run_lane.apply_async(lane, retry=False)
-    for signal_id in sweeping.undecided_signals():
-        process_signal.apply_async((str(signal_id),), retry=False)
-    for signal_id in sweeping.unsettled_signals():
-        dispositions.settle(signal_id)
-    _after(approvals.expire())
-    for order_id, leaves in parents.under_way():
-        queue = EXITS if leaves else ORDERS
-        work_slices.apply_async((str(order_id),), retry=False, expires=5, queue=queue)
-    for order_id in approvals.approved():
-        release_order.apply_async((str(order_id),), retry=False, expires=5)
-    _sweep_accounts()
-
-
-def _sweep_accounts() -> None:
-    """What is to be done for whole accounts and positions; dropped if it waits until the next sweep."""
-    for account_id in Account.objects.filter(
-        is_active=True, reconciled_at__isnull=True
-    ).values_list("pk", flat=True):
-        reconcile_account.apply_async((account_id,), retry=False, expires=5)
-    for account_id, symbol in protect.due(timezone.now() - GUARD_EVERY):
-        guard.apply_async((account_id, symbol), retry=False, expires=10)
-    for account_id in watching.watched_accounts():
-        watch.apply_async((account_id,), retry=False, expires=5)
-    for account_id in breakers.due(timezone.now()):
-        probe_venue.apply_async((account_id,), retry=False, expires=5)
-    outlived.want_gone()
-    for account_id in sweeping.accounts_to_wind_down():
-        wind_down.apply_async((account_id,), retry=False, expires=5)
-    for adoption_id in adoptions.due():
-        adopt_order.apply_async((adoption_id,), retry=False, expires=5)
-    for difference_id in differences.asked():
-        resolve_difference.apply_async((difference_id,), retry=False, expires=5)
-    alarms.look()
-    for channel_id in notify.due_channels():
-        tell_channel.apply_async((channel_id,), retry=False, expires=5)
-
-
-@shared_task
-def tell_channel(channel_id: int) -> None:
-    """Send a channel what waits for it.
-
-    One thread per channel: a service that hangs must not hold them all.
-    """
-    notify.deliver(channel_id)
-
-
-@shared_task
-def sum_up_the_week() -> None:
-    """On Mondays, for the channels that asked for it."""
-    weekly.look()
-
-
-@shared_task
-def look_at_venue_logins() -> None:
-    """Alarm for accounts somebody must log in at their venue, soon or now."""
-    venue_logins.look()
-
-
-@shared_task
-def look_at_keys() -> None:
-    """Nudge the daily question what each key may do, and alarm for what was found."""
-    for account_id in keys.due(timezone.now()):
-        ask_about_key.apply_async((account_id,), retry=False, expires=10)
-    keys.look()
-
-
-@shared_task
-def ask_about_key(account_id: int) -> None:
-    """Ask one venue; one thread per account, so that one that hangs does not hold them all."""
-    keys.ask(Account.objects.get(pk=account_id))
-    keys.look()
-
-
-@shared_task
-def look_at_spreads() -> None:
-    """Nudge a look at each watched instrument whose time has come; late ones are dropped."""
-    for watch_id in spreads.due(timezone.now()):
-        look_at_spread.apply_async((watch_id,), retry=False, expires=5)
-
-
-@shared_task
-def look_at_spread(watch_id: int) -> None:
-    """Compare one instrument's quotes between accounts. Nothing is traded."""
-    spreads.look(watch_id)
-
-
-@shared_task
-def look_for_silence() -> None:
-    """Alarm for alerts that did not come."""
-    silence.look()
-
-
-@shared_task
-def forget_quiet_addresses() -> None:
-    """Keep the table of failed attempts small: whoever stopped knocking is dropped."""
-    ratelimit.forget_quiet_addresses()
-
-
-@shared_task
-def probe_venue(account_id: int) -> None:
-    """Ask a venue whose breaker was open; once it works again, exits go first."""
-    if probing.probe(account_id):
-        for lane_account, symbol in sweeping.lanes_of(account_id):
-            run_lane.apply_async((lane_account, symbol), retry=False)
-
-
-@shared_task
-def reconcile_all() -> None:
-    """Nudge the reconciliation of every account in use."""
-    for account_id in Account.objects.filter(is_active=True).values_list("pk", flat=True):
-        reconcile_account.apply_async((account_id,), retry=False, expires=60)
-
-
-@shared_task
-def reconcile_account(account_id: int) -> None:
-    account = Account.objects.get(pk=account_id)
-    try:
-        with exclusive(Work.RECONCILE, account_id) as mine:
-            if not mine:
-                return
-            keys.ask_first(account)
-            reconcile.reconcile_account(account)
-    except (BrokerError, Refusal) as error:
-        _cannot_compare(account, error)
-        return
-    alarms.clear(Kind.NOT_RECONCILED, account.name)
-    alarms.clear(Kind.LOGIN_NEEDED, account.name)
-    for lane_account, symbol in sweeping.lanes_of(account_id):
-        run_lane.apply_async((lane_account, symbol), retry=False)
-
-
-def _cannot_compare(account: Account, error: Exception) -> None:
-    """Say it once for as long as it lasts: the sweep asks every second while the account waits."""
-    account.refresh_from_db()
-    if isinstance(error, CredentialError):
-        alarms.sound(alarms.Seen(Kind.LOGIN_NEEDED, account.name, str(error), account))
-    elif account.reconciled_at is None:
-        detail = f"it does not trade: {error}"
-        alarms.sound(alarms.Seen(Kind.NOT_RECONCILED, account.name, detail, account))
-    else:
-        logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
-
-
-@shared_task
-def resolve_difference(difference_id: int) -> None:
-    """Close or cancel at the venue what an operator wants gone there."""
-    row = Difference.objects.select_related("account").get(pk=difference_id)
-    try:
-        symbol = resolving.carry_out(difference_id)
-    except (BrokerError, Refusal, ValueError) as error:
-        logger.warning("%s cannot be resolved now: %s", row, error)
-        return
-    if symbol is not None:
-        run_lane.apply_async((row.account_id, symbol), retry=False)
-    elif row.state == Difference.State.CANCELING:
-        reconcile_account.apply_async((row.account_id,), retry=False)
-
-
-@shared_task
-def seal_audit() -> None:
-    """Link what was recorded since the last time into the audit chain, proposals' ends included."""
-    proposals.expire()
-    sealing.seal()
-
-
-@shared_task
-def verify_audit() -> None:
-    """Prove the audit chain; whoever changed it is named by an alarm."""
-    alarms.look_at_audit()
-
-
-def _publish(signal_ids: list[str]) -> None:
-    process_signals.apply_async((signal_ids,), retry=False)
-
-
-_nudger = Nudger(_publish)
-
-
-def nudge_signal(signal_id: str) -> None:
-    """Wake a worker for ``signal_id`` without waiting for the queue."""
-    _nudger.send(signal_id)
-
-
-def _publish_exits(signal_ids: list[str]) -> None:
-    for signal_id in signal_ids:
-        process_signal.apply_async((signal_id,), retry=False, queue=EXITS)
-
-
-_exit_nudger = Nudger(_publish_exits)
-
-
-def nudge_exit(signal_id: str) -> None:
-    """Wake a worker for a signal that closes something: before every entry that waits."""
-    _exit_nudger.send(signal_id)

@@ -15,7 +15,16 @@ from django.core.handlers.wsgi import LimitedStream
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-from execution import authentication, bearer, intake, masking, metrics, tasks, tracing, waiting
+from execution import (
+    authentication,
+    bearer,
+    intake,
+    masking,
+    metrics,
+    nudge,
+    tracing,
+    waiting,
+)
 from execution.aims import wants_flat
 from execution.alerts import Alert
 from execution.authentication import Delivery
@@ -215,8 +224,8 @@ def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpRespon
         return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
     tracing.note_arrival(answered, began, symbol=received.alert.symbol)
     closes = wants_flat(received.alert) or received.alert.reduce_only
-    nudge = tasks.nudge_exit if closes else tasks.nudge_signal
-    nudge(answered)
+    wake = nudge.nudge_exit if closes else nudge.nudge_signal
+    wake(answered)
     return "accepted", _json({"status": "accepted", "signal_id": answered}, 202)
 
 

@@ -11,6 +11,8 @@ from celery.app.amqp import AMQP
 from celery.signals import task_postrun, task_prerun, worker_init, worker_ready
 from kombu import Connection
 
+from execution.handing_out import EXITS, ORDERS
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
 
@@ -31,8 +33,6 @@ class Messaging(AMQP):
 
 app = Celery("fks", amqp=Messaging)
 
-EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
-"""Queues. A worker takes from those it was given first while anything is in them."""
 NEVER = 1 << 62
 
 
@@ -48,7 +48,7 @@ def transport_url(redis_url: str) -> str:
 def _every(name: str, seconds: float) -> dict[str, Any]:
     """A beat entry; a tick that could not run before the next one is due is dropped."""
     return {
-        "task": f"execution.tasks.{name}",
+        "task": f"execution.periodic_tasks.{name}",
         "schedule": seconds,
         "options": {"expires": max(seconds, 2.0)},
     }
@@ -76,30 +76,6 @@ def configure(sender: Celery, **_: Any) -> None:
         task_ignore_result=True,
         task_acks_late=False,
         task_default_queue=ORDERS,
-        task_routes={
-            f"execution.tasks.{name}": {"queue": SWEEPS}
-            for name in (
-                "sweep",
-                "reconcile_all",
-                "seal_audit",
-                "forget_quiet_addresses",
-                "look_for_silence",
-                "look_at_venue_logins",
-                "look_at_keys",
-                "ask_about_key",
-                "look_at_spreads",
-                "look_at_spread",
-                "verify_audit",
-                "sum_up_the_week",
-                "tell_channel",
-            )
-        }
-        # Not behind a flood of alerts: a person has just agreed, or wants an end of something; a
-        # position is to be guarded.
-        | {
-            f"execution.tasks.{name}": {"queue": EXITS}
-            for name in ("release_order", "wind_down", "cancel_order", "watch", "guard")
-        },
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
@@ -163,4 +139,5 @@ def offer_metrics(**_: Any) -> None:
         start_http_server(port, host)
 
 
-app.autodiscover_tasks(["execution"])
+for name in ("tasks", "account_tasks", "periodic_tasks"):
+    app.autodiscover_tasks(["execution"], related_name=name)

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from brokers.models import Account
 from execution import day_results
+from execution.handing_out import EXITS, ORDERS, SWEEPS
 from execution.models import (
     Alarm,
     Difference,
@@ -33,7 +34,6 @@ from execution.models import (
     SpreadWatch,
 )
 from execution.states import UNRESOLVED, OrderState, SignalState
-from fks_site.celery import EXITS, ORDERS, SWEEPS
 from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
 
 logger = logging.getLogger(__name__)

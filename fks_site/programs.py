@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fks_site.celery import EXITS, ORDERS, SWEEPS
+from execution.handing_out import EXITS, ORDERS, SWEEPS
 
 QUEUES = (EXITS, ORDERS, SWEEPS)
 THREADS = 32

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from brokers.plugins.ccxt import CcxtPlugin
-from execution import dispatch, intake, pipeline, reconcile, tasks
+from execution import dispatch, intake, nudge, pipeline, reconcile
 from execution.models import Order, OrderEvent, Signal
 from tests.chaos.fuses import Fuses
 from tests.chaos.plan import index_of
@@ -101,7 +101,7 @@ class Crasher:
             before=Point.NOT_STORED,
             after=Point.STORED,
         )
-        publish = tasks._nudger._publish
+        publish = nudge._nudger._publish
 
         def published(signal_ids: list[str]) -> None:
             steps = [self.index_of_signal(UUID(signal_id)) for signal_id in signal_ids]
@@ -111,7 +111,7 @@ class Crasher:
             for step in steps:
                 self.fuses.strike(step, Point.PUBLISHED)
 
-        tasks._nudger._publish = published
+        nudge._nudger._publish = published
 
     def _wrap_decisions(self) -> None:
         self._around(pipeline, "decide", self._note, after=Point.DECIDED)

@@ -8,7 +8,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from brokers.models import Account
-from execution import tasks
+from execution import nudge, tasks
 from execution.models import Signal
 from risk.models import IPAllowlist
 from tests.e2e.browser import PageFor
@@ -27,7 +27,7 @@ def test_four_clicks_to_the_first_fill(
     open_page: PageFor, complaints: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The test is the worker.
-    monkeypatch.setattr(tasks, "nudge_signal", lambda _: None)
+    monkeypatch.setattr(nudge, "nudge_signal", lambda _: None)
     IPAllowlist.objects.create(name="tradingview")
     page = open_page()
     page.click("#getting-started")

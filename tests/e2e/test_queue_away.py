@@ -113,7 +113,7 @@ UPDATE execution_signal SET received_at = received_at - interval '6 hours',
 LATE = """
 from datetime import UTC, datetime, timedelta
 from brokers.models import Account
-from execution import tasks
+from execution import account_tasks, periodic_tasks, tasks
 from execution.models import Order, Signal
 import time_machine
 
@@ -132,10 +132,10 @@ with time_machine.travel(datetime.now(UTC) - timedelta(hours={hours}), tick=True
                 tasks.cancel_order.apply_async((str(order.pk), reason))
             tasks.run_lane.apply_async((account.pk, order.symbol))
             tasks.guard.apply_async((account.pk, order.symbol))
-        for task in (tasks.watch, tasks.wind_down, tasks.reconcile_account, tasks.probe_venue):
-            task.apply_async((account.pk,))
-        for task in (tasks.sweep, tasks.reconcile_all, tasks.seal_audit):
-            task.apply_async()
+        for name in ("watch", "wind_down", "reconcile_account", "probe_venue"):
+            getattr(account_tasks, name).apply_async((account.pk,))
+        for name in ("sweep", "reconcile_all", "seal_audit"):
+            getattr(periodic_tasks, name).apply_async()
 """
 BOOK = """
 SELECT id, state, attempt, filled_quantity, cancel_reason,

@@ -38,19 +38,19 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...]]]:
     """The messages that were sent, as (task, arguments); nobody works them off."""
-    from execution import tasks
+    from execution import account_tasks, tasks
 
     sent: list[tuple[str, tuple[object, ...]]] = []
-    for name in (
-        "process_signal",
-        "run_lane",
-        "check_order",
-        "cancel_order",
-        "work_slices",
-        "reconcile_account",
-        "wind_down",
+    for task in (
+        tasks.process_signal,
+        tasks.run_lane,
+        tasks.check_order,
+        tasks.cancel_order,
+        tasks.work_slices,
+        account_tasks.reconcile_account,
+        account_tasks.wind_down,
     ):
-        task = getattr(tasks, name)
+        name = task.name.rpartition(".")[2]
 
         def record(args: tuple[object, ...], *, _name: str = name, **_: object) -> None:
             sent.append((_name, args))
@@ -68,19 +68,19 @@ def new_process() -> None:
 @pytest.fixture
 def nudged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the signals the workers were told of; nobody works them off."""
-    from execution import tasks
+    from execution import nudge
 
     ids: list[str] = []
-    monkeypatch.setattr(tasks, "nudge_signal", ids.append)
-    monkeypatch.setattr(tasks, "nudge_exit", ids.append)
+    monkeypatch.setattr(nudge, "nudge_signal", ids.append)
+    monkeypatch.setattr(nudge, "nudge_exit", ids.append)
     return ids
 
 
 @pytest.fixture
 def worked_off(nudged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker as fast as the request: the signal is settled before anybody can look."""
-    from execution import tasks
+    from execution import nudge, tasks
 
     app.finalize()
-    monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
-    monkeypatch.setattr(tasks, "nudge_exit", tasks.process_signal)
+    monkeypatch.setattr(nudge, "nudge_signal", tasks.process_signal)
+    monkeypatch.setattr(nudge, "nudge_exit", tasks.process_signal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time_machine
 
-from execution import tasks
+from execution import periodic_tasks
 from execution.models import Order
 
 
@@ -18,7 +18,7 @@ def quantities() -> list[str]:
 
 def later(clock: time_machine.Coordinates, seconds: float) -> None:
     clock.shift(seconds)
-    tasks.sweep()
+    periodic_tasks.sweep()
 
 
 def stands(order: Order) -> tuple[str, str]:

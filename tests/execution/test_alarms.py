@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from execution import alarms, halting, protect, tasks
+from execution import account_tasks, alarms, halting, periodic_tasks, protect
 from execution.models import Alarm, Order
 from execution.states import OrderState
 from risk.models import AuditEvent, TradingState
@@ -34,8 +34,8 @@ def test_an_order_that_needs_an_operator_is_alarmed_by_the_next_sweep(
     order = OrderFactory.create(
         account=scripted(), state=OrderState.NEEDS_OPERATOR, detail="silent for 5 minutes"
     )
-    tasks.sweep()
-    tasks.sweep()
+    periodic_tasks.sweep()
+    periodic_tasks.sweep()
     alarm = Alarm.objects.get()
     assert (alarm.kind, alarm.key, alarm.detail) == (
         "needs_operator",
@@ -60,11 +60,11 @@ def test_an_account_that_cannot_be_compared_is_said_once(
     Account.objects.update(reconciled_at=None)
     script_of(account).failure = QueryFailedError("timeout")
     for _ in range(3):
-        tasks.reconcile_account(account.pk)
+        account_tasks.reconcile_account(account.pk)
     said = [one for one in caplog.records if account.name in one.getMessage()]
     assert len(said) == 1
     script_of(account).failure = None
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     assert Alarm.objects.get().cleared_at is not None
 
 
@@ -86,7 +86,7 @@ def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(
     )
     script_of(account).init_failure = None
     for _ in range(2):
-        tasks.sweep()
+        periodic_tasks.sweep()
         clock.shift(2)
     alarms.look()
     alarm.refresh_from_db()

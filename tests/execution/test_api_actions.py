@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 
 from brokers.models import Account
 from brokers.types import VenueStatus
-from execution import commands, sweeping, tasks, waiting
+from execution import account_tasks, commands, nudge, sweeping, tasks, waiting
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -85,14 +85,14 @@ def desk() -> Account:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that answers a nudge at once."""
-    monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
+    monkeypatch.setattr(nudge, "nudge_signal", tasks.process_signal)
 
 
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Nobody works on nudges; they are listed."""
     nudges: list[str] = []
-    monkeypatch.setattr(tasks, "nudge_signal", nudges.append)
+    monkeypatch.setattr(nudge, "nudge_signal", nudges.append)
     return nudges
 
 
@@ -458,7 +458,7 @@ def test_a_cancel_that_reaches_no_worker_is_found_by_the_sweep(
 
     assert (answer.status_code, answer.json()["state"]) == (202, "open")
     assert sweeping.accounts_to_wind_down() == {account.pk}
-    tasks.wind_down(account.pk)
+    account_tasks.wind_down(account.pk)
     order.refresh_from_db()
     assert (order.state, order.detail) == (OrderState.CANCELED, "cancel asked for by olivia")
 
@@ -548,7 +548,7 @@ def test_a_queue_that_hangs_is_waited_for_once(
         asked.append(row)
         raise OperationalError("timed out")
 
-    monkeypatch.setattr(tasks.wind_down, "apply_async", hang)
+    monkeypatch.setattr(account_tasks.wind_down, "apply_async", hang)
     answer = operator("/trading-state", {"mode": "flatten", "reason": "out"})
     assert answer.status_code == 200
     assert len(answer.json()["left"]["positions"]) == 3

@@ -19,7 +19,16 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import VenueStatus
-from execution import approvals, commands, differences, manual, restored, tasks
+from execution import (
+    account_tasks,
+    approvals,
+    commands,
+    differences,
+    manual,
+    periodic_tasks,
+    restored,
+    tasks,
+)
 from execution.alerts import Action, Alert
 from execution.approvals import NotDecided
 from execution.halting import Mode, press
@@ -448,7 +457,7 @@ def test_the_sweep_releases_what_is_approved(
 ) -> None:
     order = waiting(route)
     approvals.approve(order, maria, "")
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert ended(order) == (S.FILLED, "")
     assert len(script.sent) == 1
 
@@ -475,10 +484,10 @@ def test_nobodys_word_in_time_ends_it(route: Route, script: Script, eager: None)
     with time_machine.travel(timezone.now(), tick=False) as clock:
         order = waiting(route)
         clock.shift(119)
-        tasks.sweep()
+        periodic_tasks.sweep()
         assert ended(order) == (S.AWAITING_APPROVAL, "")
         clock.shift(2)
-        tasks.sweep()
+        periodic_tasks.sweep()
     assert ended(order) == (S.EXPIRED, ReasonCode.APPROVAL_EXPIRED)
     assert order.detail == "nobody approved it in time"
     signal = Signal.objects.get()
@@ -507,7 +516,7 @@ def test_the_kill_switch_cancels_what_waits(
     if approved:
         approvals.approve(order, maria, "")
     press(Mode.CANCEL_ALL, scope=TradingState.Scope.GLOBAL, key="", reason="stop")
-    tasks.wind_down(route.account.pk)
+    account_tasks.wind_down(route.account.pk)
     assert ended(order) == (S.CANCELED, ReasonCode.CANCELED_BY_OPERATOR)
     assert script.sent == []
 
@@ -788,7 +797,7 @@ def test_a_target_waits_for_what_is_under_way(
     assert ended(order) == (S.APPROVED, "")
     assert order.detail == "approved by maria: looks right"
     Order.objects.filter(pk=other.pk).update(state=S.CANCELED)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert ended(order) == (S.FILLED, "")
 
 
@@ -809,7 +818,7 @@ def test_a_close_clears_its_way_only_once_it_is_approved(
     close = waiting(route, "close")
     assert ended(resting) == (S.OPEN, "")
     approve(close, maria)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert ended(resting) == (S.CANCELED, ReasonCode.CANCELED_BY_SIGNAL)
     assert ended(close) == (S.FILLED, "")
     assert script.reports[resting.identity].status is VenueStatus.CANCELED

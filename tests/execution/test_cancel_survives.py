@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import VenueStatus
-from execution import pipeline, tasks
+from execution import periodic_tasks, pipeline, tasks
 from execution.models import Order, Signal, Strategy
 from execution.pipeline import Step
 from execution.states import OrderState, SignalState
@@ -65,7 +65,7 @@ def turns_up(order: Order) -> Order:
     """The venue says at last that ``order`` rests in its book."""
     script_of(order.account).reports[order.identity] = report_of(order, VenueStatus.OPEN)
     tasks.check_order(str(order.pk))
-    tasks.sweep()
+    periodic_tasks.sweep()
     order.refresh_from_db()
     return order
 

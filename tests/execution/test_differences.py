@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.types import PositionReport, VenueStatus
-from execution import comparison, differences, reconcile, tasks
+from execution import account_tasks, comparison, differences, periodic_tasks, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
 from risk import audit
@@ -291,7 +291,7 @@ def test_it_can_be_adopted_and_is_then_closed_like_our_own(
 def test_it_can_be_flattened(foreign: Desk) -> None:
     (found,) = compare(foreign)
     differences.ask_flatten(found, reason="not ours")
-    assert tasks.resolve_difference(found.pk) is None
+    assert account_tasks.resolve_difference(found.pk) is None
     close = Order.objects.get(role=Order.Role.FLATTEN)
     assert (close.symbol, close.side, close.quantity, close.state) == (
         ETHER,
@@ -397,7 +397,7 @@ def test_adopting_nothing_takes_the_stop_off(desk: Desk, clock: time_machine.Coo
     clock.shift(10)
     (found,) = compare(desk)
     differences.adopt(found, reason="sold by hand")
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert desk.live() == []
     assert not desk.plan().is_active
     assert Position.objects.get().average_price is None
@@ -464,8 +464,8 @@ def test_flattening_sells_what_our_book_does_not_know_of(
     assert differences.blocks_entries(long.account.pk, SYMBOL) == found
 
     Order.objects.update(updated_at=F("updated_at") - timedelta(seconds=5))
-    tasks.sweep()
-    tasks.sweep()
+    periodic_tasks.sweep()
+    periodic_tasks.sweep()
 
     close = Order.objects.get(role=Order.Role.FLATTEN)
     assert (close.side, close.quantity, close.reduce_only, close.state) == (
@@ -504,8 +504,8 @@ def test_a_flattening_that_was_overtaken_closes_nothing(
     (found,) = compare(long)
     differences.ask_flatten(found, reason="test")
     Position.objects.update(quantity=Decimal("0.03"))
-    tasks.resolve_difference(found.pk)
-    tasks.resolve_difference(found.pk)
+    account_tasks.resolve_difference(found.pk)
+    account_tasks.resolve_difference(found.pk)
     assert states() == [State.GONE]
     assert not Order.objects.filter(role=Order.Role.FLATTEN).exists()
 
@@ -518,12 +518,12 @@ def test_a_foreign_order_is_canceled_at_the_venue_until_it_is_gone(
     desk.script.reports["foreign"] = foreign
     (found,) = compare(desk)
     differences.ask_cancel(found, reason="not ours")
-    tasks.resolve_difference(found.pk)
-    tasks.resolve_difference(found.pk)  # not asked again at once
+    account_tasks.resolve_difference(found.pk)
+    account_tasks.resolve_difference(found.pk)  # not asked again at once
     assert [ref.broker_order_id for ref in desk.script.canceled] == [foreign.broker_order_id]
     assert states() == [State.CANCELING]
     clock.shift(11)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert len(desk.script.canceled) == 2
     desk.script.reports.clear()
     assert compare(desk) == []
@@ -553,6 +553,6 @@ def test_a_venue_that_does_not_answer_leaves_what_was_asked_for_standing(
         broken.setattr(
             "execution.resolving.plugin_for", lambda account: (_ for _ in ()).throw(desk_failure)
         )
-        tasks.resolve_difference(found.pk)
+        account_tasks.resolve_difference(found.pk)
     assert states() == [State.FLATTENING]
     assert long.held() == Decimal("0.01")

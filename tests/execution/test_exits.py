@@ -15,7 +15,7 @@ from django.db import OperationalError
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import Quote, VenueStatus
-from execution import legs, pipeline, tasks
+from execution import account_tasks, legs, pipeline, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -255,11 +255,11 @@ def test_stops_stay_while_an_exit_has_to_wait_for_something_else(
         clock.shift(4)
         tasks.process_signal(str(close.pk))
         desk.guard()
-        tasks.watch(desk.account.pk)
+        account_tasks.watch(desk.account.pk)
         if not [one for one in desk.live() if one.state == S.OPEN]:
             naked += 4
     desk.script.price = Decimal(50000)
-    tasks.watch(desk.account.pk)
+    account_tasks.watch(desk.account.pk)
     unknown.refresh_from_db()
     assert naked <= 20
 

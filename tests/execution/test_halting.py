@@ -19,7 +19,16 @@ from django.db import connection
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
-from execution import cancels, flatten, halting, sweeping, tasks, winding_down
+from execution import (
+    account_tasks,
+    cancels,
+    flatten,
+    halting,
+    periodic_tasks,
+    sweeping,
+    tasks,
+    winding_down,
+)
 from execution.halting import Left, Mode
 from execution.models import Order, Position
 from execution.states import OrderState
@@ -144,7 +153,7 @@ def test_what_could_not_be_canceled_is_named_and_canceled_by_the_sweep(
     for _ in range(2):
         unfinished = Order.objects.filter(pk__in=[one.pk for one in left])
         unfinished.exclude(state=S.CANCELED).update(next_check_at="2026-01-01T00:00Z")
-        tasks.sweep()
+        periodic_tasks.sweep()
     assert states(*left) == [S.CANCELED] * 3
 
 
@@ -204,7 +213,7 @@ def test_pressed_twice_it_closes_once(scripted: Accounts) -> None:
     script_of(account).outcomes.append(ExecutionResult(Outcome.UNKNOWN))
     assert press(Mode.FLATTEN).positions
     assert press(Mode.FLATTEN).positions
-    tasks.wind_down(account.pk)
+    account_tasks.wind_down(account.pk)
     assert [one.state for one in closes(account)] == [S.UNKNOWN]
     assert len(script_of(account).sent) == 1
 
@@ -251,10 +260,10 @@ def test_a_close_killed_before_it_was_sent_is_sent_by_the_sweep(
     row = halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="test")
     flatten.close(account, LANE, share=Decimal("0.5"), row=row)  # and killed here
     Order.objects.update(updated_at="2026-01-01T00:00Z")
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert [one.state for one in closes(account)] == [S.FILLED]
     assert held(account) == 0
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert len(script_of(account).sent) == 1
 
 
@@ -265,7 +274,7 @@ def test_an_entry_that_turns_out_filled_is_closed_as_well(scripted: Accounts, ea
     assert closes(account) == []
     script_of(account).reports[entry.identity] = report_of(entry, VenueStatus.FILLED, trade("1"))
     tasks.check_order(str(entry.pk))
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert [(one.quantity, one.state) for one in closes(account)] == [(Decimal("0.01"), S.FILLED)]
 
 
@@ -353,7 +362,7 @@ def test_a_close_goes_by_the_queue_for_exits(
     monkeypatch.setattr(
         tasks.run_lane, "apply_async", lambda args, **options: sent.append((args, options["queue"]))
     )
-    tasks.wind_down(account.pk)
+    account_tasks.wind_down(account.pk)
     assert sent == [((account.pk, "BTC/USDT"), "exits")]
 
 

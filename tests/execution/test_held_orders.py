@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from execution import tasks
+from execution import account_tasks, tasks
 from execution.halting import Mode, press
 from execution.models import Order, Strategy
 from execution.states import OrderState
@@ -61,5 +61,5 @@ def test_a_flatten_of_one_strategy_does_not_wait_for_the_approval_of_anothers_ex
     assert Order.objects.get(role="exit").state == S.AWAITING_APPROVAL
     press(Mode.FLATTEN, scope=TradingState.Scope.STRATEGY, key=desk.strategy.slug, reason="t")
     for _ in range(3):
-        tasks.wind_down(desk.account.pk)
+        account_tasks.wind_down(desk.account.pk)
     assert desk.held() == 0

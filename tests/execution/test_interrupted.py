@@ -13,7 +13,7 @@ import time_machine
 from django.db import OperationalError
 
 from brokers.models import Account
-from execution import fills, pipeline, queues, tasks
+from execution import fills, periodic_tasks, pipeline, queues, tasks
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, script_of
@@ -60,7 +60,7 @@ def test_connection_lost_between_accept_and_commit(
     order = Order.objects.get()
     assert order.state == S.SUBMITTING
     clock.shift(60)
-    tasks.sweep()
+    periodic_tasks.sweep()
     tasks.check_order(str(order.pk))
     order.refresh_from_db()
     assert order.state == S.FILLED
@@ -78,7 +78,7 @@ def test_a_slow_thread_whose_lease_ended(
     sending = beside(lambda: process(signal))
     assert script.entered.wait(10)
     clock.shift(20)
-    tasks.sweep()
+    periodic_tasks.sweep()
     order = Order.objects.get()
     assert order.state == S.UNKNOWN
     tasks.check_order(str(order.pk))
@@ -102,7 +102,7 @@ def test_a_reversal_killed_half_way_and_then_closed(
     for _ in range(4):
         tasks.run_lane(account.pk, LANE)
         process(close)
-        tasks.sweep()
+        periodic_tasks.sweep()
     reversal.refresh_from_db()
     assert held(account) == 0
 

@@ -17,7 +17,7 @@ from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.keys import refuse_going_live, state_of
 from brokers.models import Account, ExchangeCredential
 from brokers.types import Permissions
-from execution import keys, readiness, tasks
+from execution import account_tasks, keys, periodic_tasks, readiness, tasks
 from execution.models import Alarm, Order
 from execution.states import OrderState
 from risk.channels import Notice
@@ -58,7 +58,7 @@ def test_a_new_key_is_asked_about_before_its_account_trades(account: Account) ->
     account.refresh_from_db()
     assert (account.reconciled_at, stored(account).asked_at) == (None, None)
     assert state_of(stored(account)).state == "waiting"
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     account.refresh_from_db()
     row = stored(account)
     assert account.reconciled_at is not None
@@ -69,7 +69,7 @@ def test_a_new_key_is_asked_about_before_its_account_trades(account: Account) ->
 
 def test_a_key_that_may_withdraw_opens_nothing(account: Account) -> None:
     script_of(account).permissions = BAD
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     assert raised() == [("key_refused", account.name)]
     route = RouteFactory.create(account=Account.objects.get())
     signal = SignalFactory.create(strategy=route.strategy)
@@ -91,7 +91,7 @@ def test_an_order_that_waits_when_its_key_is_found_out_is_not_sent(account: Acco
 
 
 def test_what_is_held_can_be_closed_with_such_a_key(account: Account) -> None:
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     Account.objects.update(is_key_refused=True)
     route = RouteFactory.create(account=Account.objects.get())
     PositionFactory.create(account=account, symbol="BTC/USDT", quantity=Decimal("0.01"))
@@ -106,8 +106,8 @@ def test_people_are_told_of_a_key_that_may_withdraw_until_there_is_another(
 ) -> None:
     channel_to("json://127.0.0.1:1/x")
     script_of(account).permissions = BAD
-    tasks.look_at_keys()
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     assert raised() == [("key_refused", account.name)]
     notice = Notice.objects.get()
     assert (notice.event, notice.account) == ("key_rights", account.name)
@@ -117,34 +117,34 @@ def test_people_are_told_of_a_key_that_may_withdraw_until_there_is_another(
     accounts.set_credentials(Account.objects.get(), KEYS)
     assert not Account.objects.get().is_key_refused
     script_of(account).permissions = GOOD
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     assert raised() == []
 
 
 def test_keys_are_asked_about_daily_and_an_alarm_says_what_changed(account: Account) -> None:
     start = timezone.now()
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     script_of(account).permissions = replace(GOOD, ip_restricted=False)
     with time_machine.travel(start + timedelta(hours=23), tick=False):
-        tasks.look_at_keys()
+        periodic_tasks.look_at_keys()
         assert (stored(account).ip_restricted, raised()) == (True, [])
     with time_machine.travel(start + timedelta(hours=25), tick=False):
-        tasks.look_at_keys()
+        periodic_tasks.look_at_keys()
         assert raised() == [("key_changed", account.name)]
         assert "bound to an address: yes → no" in Alarm.objects.get().detail
         assert state_of(stored(account)).state == "changed"
     with time_machine.travel(start + timedelta(hours=50), tick=False):
-        tasks.look_at_keys()
+        periodic_tasks.look_at_keys()
         assert raised() == []
         assert "works from any address" in state_of(stored(account)).text
 
 
 def test_a_key_that_may_withdraw_since_yesterday_is_refused_today(account: Account) -> None:
     start = timezone.now()
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     script_of(account).permissions = BAD
     with time_machine.travel(start + timedelta(hours=25), tick=False):
-        tasks.look_at_keys()
+        periodic_tasks.look_at_keys()
         assert Account.objects.get().is_key_refused
         assert raised() == [("key_refused", account.name)]
 
@@ -152,22 +152,22 @@ def test_a_key_that_may_withdraw_since_yesterday_is_refused_today(account: Accou
 def test_an_account_that_is_switched_off_is_asked_about_as_well(account: Account) -> None:
     Account.objects.update(is_active=False)
     script_of(account).permissions = BAD
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     assert Account.objects.get().is_key_refused
 
 
 def test_a_venue_that_does_not_tell_is_warned_of_and_asked_again(account: Account) -> None:
     start = timezone.now()
     script_of(account).failure = QueryFailedError("no answer")
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     row = stored(account)
     assert (row.checked_at, row.told) == (None, "no answer")
     assert "The venue has not told: no answer" in state_of(row).text
     script_of(account).failure = None
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     assert stored(account).checked_at is None
     with time_machine.travel(start + timedelta(minutes=6), tick=False):
-        tasks.look_at_keys()
+        periodic_tasks.look_at_keys()
         assert stored(account).may_withdraw is False
 
 
@@ -182,7 +182,7 @@ def test_a_defect_of_the_plugin_stops_no_exit(account: Account) -> None:
 
 def test_rights_nobody_tells_are_warned_of(account: Account) -> None:
     script_of(account).permissions = Permissions(None, None, None)
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     state = state_of(stored(account))
     assert state.state == "warned"
     assert "does not tell whether this key may withdraw" in state.text
@@ -235,7 +235,7 @@ def test_an_account_read_before_its_key_was_changed_is_asked_about_with_the_new_
 def test_a_comparison_with_the_old_key_does_not_let_the_new_one_trade(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks.look_at_keys()
+    periodic_tasks.look_at_keys()
     changed: list[bool] = []
 
     def replaced(script: Script) -> None:
@@ -244,7 +244,7 @@ def test_a_comparison_with_the_old_key_does_not_let_the_new_one_trade(
             accounts.set_credentials(Account.objects.get(), KEYS)
 
     monkeypatch.setattr(Script, "refuse_when_failing", replaced)
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     assert Account.objects.get().reconciled_at is None
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     assert Account.objects.get().reconciled_at is not None

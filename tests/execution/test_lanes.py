@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from brokers.models import Account
-from execution import lanes, tasks
+from execution import lanes, nudge, tasks
 from execution.models import Order
 from execution.states import OrderState
 from tests.execution.posting import body_of, post
@@ -55,8 +55,8 @@ def test_what_closes_is_woken_before_entries(
     monkeypatch: pytest.MonkeyPatch, new_process: None, alert: dict[str, object], queue: str
 ) -> None:
     woken: list[str] = []
-    monkeypatch.setattr(tasks, "nudge_signal", lambda _: woken.append("orders"))
-    monkeypatch.setattr(tasks, "nudge_exit", lambda _: woken.append("exits"))
+    monkeypatch.setattr(nudge, "nudge_signal", lambda _: woken.append("orders"))
+    monkeypatch.setattr(nudge, "nudge_exit", lambda _: woken.append("exits"))
     strategy, token = webhook()
     answer = post(f"{strategy.slug}/{token}", body_of(**alert))
     assert answer.status_code == 202

@@ -16,7 +16,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from brokers.errors import CredentialError
 from brokers.models import Account
-from execution import alarms, differences, notify, tasks, weekly
+from execution import account_tasks, alarms, differences, notify, periodic_tasks, weekly
 from execution.models import Alarm, Difference, EquitySample
 from execution.states import OrderState
 from execution.transitions import Event as Move
@@ -222,8 +222,8 @@ def test_a_venue_that_refuses_the_log_in_is_an_alarm(
         raise CredentialError("the session has ended")
 
     monkeypatch.setattr("execution.reconcile.reconcile_account", refused)
-    tasks.reconcile_account(account.pk)
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     notice = Notice.objects.get()
     assert (notice.event, notice.account, notice.text) == (
         "login_needed",
@@ -240,7 +240,7 @@ def test_an_alarm_reaches_a_real_receiver_with_the_next_sweep(
 ) -> None:
     channel_to(receiver.address)
     notices.tell(Event.NAKED_POSITION, lambda: notices.News("BTC/USDT has no stop", "look"))
-    tasks.sweep()
+    periodic_tasks.sweep()
     (body,) = receiver.bodies
     assert (body["title"], body["type"]) == ("FKS: BTC/USDT has no stop", "failure")
     assert body["message"].startswith("look\n")
@@ -248,7 +248,7 @@ def test_an_alarm_reaches_a_real_receiver_with_the_next_sweep(
     assert notice.state == Notice.State.SENT
     assert notice.sent_at is not None
     assert notice.sent_at - notice.at < timedelta(seconds=5)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert len(receiver.bodies) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from brokers.models import Account
-from execution import outlived, tasks
+from execution import outlived, periodic_tasks
 from execution.models import Difference, Order
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES
@@ -34,7 +34,7 @@ def exit_order(desk: Desk) -> Order:
 
 def end_of(order: Order) -> tuple[str, str]:
     """How the order stands after a sweep; the venue obeys cancels."""
-    tasks.sweep()
+    periodic_tasks.sweep()
     order.refresh_from_db()
     return order.state, order.reason
 

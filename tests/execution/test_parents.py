@@ -15,7 +15,7 @@ from django.urls import reverse
 from brokers.errors import QuoteUnavailableError
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
-from execution import commands, fills, halting, next_slice, parents, pipeline, tasks
+from execution import account_tasks, commands, fills, halting, next_slice, parents, pipeline, tasks
 from execution.models import Order, Protection, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
 from risk import audit, limits, switch
@@ -538,7 +538,7 @@ def test_a_cancel_beside_the_next_slice_leaves_nothing_working(
 
     together(starts, lambda: commands.cancel(parent, "enough"), starts)
     for _ in range(3):
-        tasks.wind_down(account.pk)
+        account_tasks.wind_down(account.pk)
         tasks.work_slices(str(parent_id))
     assert stands(parent) == (S.CANCELED, "CANCELED_BY_OPERATOR")
     assert len(slices()) <= 5

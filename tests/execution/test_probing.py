@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from execution import dispatch, probing, sweeping, tasks
+from execution import account_tasks, dispatch, probing, sweeping, tasks
 from execution.models import Order
 from execution.states import OrderState
 from risk import breakers
@@ -81,7 +81,7 @@ def test_once_it_is_closed_exits_go_first_and_old_entries_are_gone(
         tasks.run_lane, "apply_async", lambda args, **_: lanes.append(args) or tasks.run_lane(*args)
     )
     monkeypatch.setattr(tasks.check_order, "apply_async", lambda *_, **__: None)
-    tasks.probe_venue(account.pk)
+    account_tasks.probe_venue(account.pk)
     assert next(symbol for _, symbol in lanes) == "ZZZ/USDT"
     sent = [(one.symbol, one.side.value) for one in script_of(account).sent]
     assert sent == [

@@ -15,7 +15,17 @@ from django.utils import timezone
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account, Instrument
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import alarms, arming, fills, halting, protect, restored, tasks, winding_down
+from execution import (
+    alarms,
+    arming,
+    fills,
+    halting,
+    periodic_tasks,
+    protect,
+    restored,
+    tasks,
+    winding_down,
+)
 from execution.models import Alarm, Difference, Order, Position, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -203,7 +213,7 @@ def test_a_worker_killed_between_fill_and_alignment_leaves_a_row_the_sweep_finds
     assert desk.live() == []
     assert desk.plan().aligned_at is None
 
-    tasks.sweep()
+    periodic_tasks.sweep()
 
     assert desk.guarded() == [("0.01", "58000")]
 
@@ -304,7 +314,7 @@ def test_a_stop_left_over_by_a_killed_worker_is_taken_off_by_the_sweep(
     assert not desk.plan().is_active
 
     clock.shift(4)
-    tasks.sweep()
+    periodic_tasks.sweep()
 
     assert desk.live() == []
 
@@ -344,7 +354,7 @@ def test_an_exit_that_is_denied_lets_the_stop_back_at_once(desk: Desk) -> None:
     desk.buy()
     signal = desk.send("sell", quantity="0.00001")
     assert (signal.state, signal.reason) == (SignalState.DENIED, "SIZE_TOO_SMALL")
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert desk.guarded() == [("0.01", "58000")]
 
 
@@ -719,7 +729,7 @@ def test_nothing_is_sent_before_the_first_reconciliation_and_it_starts_by_itself
     signal = desk.send("buy", quantity="0.01", stop_loss="58000")
     assert (signal.state, desk.script.sent) == (SignalState.WORKING, [])
 
-    tasks.sweep()
+    periodic_tasks.sweep()
 
     assert Signal.objects.get().state == SignalState.EXECUTED
     assert desk.guarded() == [("0.01", "58000")]

@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account, SymbolAlias
 from brokers.types import BookLevel, OrderBook, TradingFees
-from execution import dry_run, pipeline, quotes, tasks
+from execution import dry_run, periodic_tasks, pipeline, quotes, tasks
 from execution.models import Order, Route, RoutingDecision, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -361,7 +361,7 @@ def test_a_decision_begun_again_keeps_the_account(group: Group) -> None:
 def test_an_order_of_unknown_fate_is_never_tried_at_another_account(group: Group) -> None:
     group.script("b").outcomes.append(swallow)
     signal = group.buy()
-    tasks.sweep()
+    periodic_tasks.sweep()
     tasks.process_signal(str(signal.pk))
     assert taken_by(signal) == ["b"]
     assert [len(group.script(name).sent) for name in "abc"] == [0, 1, 0]

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from brokers.types import BookLevel, OrderBook
-from execution import tasks
+from execution import periodic_tasks
 from execution.models import Order, Route, RoutingDecision, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.limits import set_limit
@@ -41,7 +41,7 @@ def sliced(group: Group, clock: time_machine.Coordinates) -> Group:
 def later(clock: time_machine.Coordinates, times: int = 1) -> None:
     for _ in range(times):
         clock.shift(20)
-        tasks.sweep()
+        periodic_tasks.sweep()
 
 
 def whole_of(signal: Signal) -> Order:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from execution import tasks
+from execution import periodic_tasks, tasks
 from execution.models import Order, Strategy
 from execution.states import TERMINAL, OrderState
 from tests.execution.guarding import Desk, clock, desk
@@ -67,13 +67,13 @@ def work_on(parent: Order, clock: time_machine.Coordinates) -> None:
     """The other workers go on, until the parent has ended and everything is guarded."""
     for _ in range(60):
         clock.shift(20)
-        tasks.sweep()
+        periodic_tasks.sweep()
         parent.refresh_from_db()
         if parent.state in TERMINAL:
             break
     for _ in range(2):
         clock.shift(5)
-        tasks.sweep()
+        periodic_tasks.sweep()
 
 
 def in_slices(desk: Desk, **columns: str) -> None:

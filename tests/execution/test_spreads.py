@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from brokers.errors import QueryFailedError
 from brokers.models import Account, SymbolAlias
 from brokers.types import Quote, TradingFees
-from execution import spreads, tasks
+from execution import periodic_tasks, spreads
 from execution.models import Order, Signal, SpreadWatch
 from execution.spreads import Seen
 from risk import breakers
@@ -177,7 +177,7 @@ def test_of_two_looks_at_once_one_is_made(watch: SpreadWatch) -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("eager")
 def test_the_periodic_task_looks_at_what_is_due(watch: SpreadWatch) -> None:
-    tasks.look_at_spreads()
+    periodic_tasks.look_at_spreads()
     watch.refresh_from_db()
     assert watch.net == D("0.01")
 

@@ -16,7 +16,17 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import legs, pipeline, precedence, protect, queues, sweeping, tasks
+from execution import (
+    account_tasks,
+    legs,
+    periodic_tasks,
+    pipeline,
+    precedence,
+    protect,
+    queues,
+    sweeping,
+    tasks,
+)
 from execution.models import Heartbeat, Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
@@ -93,7 +103,7 @@ def test_a_task_may_run_again_and_again(account: Account, strategy: Strategy, ea
         tasks.run_lane(account.pk, LANE)
         tasks.check_order(str(Order.objects.get().pk))
         tasks.cancel_order(str(Order.objects.get().pk))
-        tasks.sweep()
+        periodic_tasks.sweep()
     assert Order.objects.get().state == S.FILLED
     assert len(script_of(account).sent) == 1
     assert script_of(account).canceled == []
@@ -434,7 +444,7 @@ def test_the_sweep_finds_a_signal_whose_nudge_was_lost(strategy: Strategy, nudge
         clock.shift(0.01)  # ids come in the order of time
         SignalFactory.create(strategy=strategy, received_at=timezone.now() - AGO)
         SignalFactory.create(strategy=strategy, received_at=timezone.now(), symbol="ETH/USDT")
-        tasks.sweep()
+        periodic_tasks.sweep()
     assert nudges == [("process_signal", (str(first.pk),))]
 
 
@@ -448,7 +458,7 @@ def test_the_sweep_finds_an_order_nobody_sent(account: Account, nudges: Nudges) 
         updated_at=timezone.now() - AGO,
         next_check_at=timezone.now() + AGO,
     )
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert nudges == [("run_lane", (account.pk, LANE))]
 
 
@@ -456,8 +466,8 @@ def test_the_sweep_asks_about_due_orders_once(account: Account, nudges: Nudges) 
     due = OrderFactory.create(account=account, state=S.OPEN, next_check_at=timezone.now() - AGO)
     OrderFactory.create(account=account, state=S.OPEN, next_check_at=timezone.now() + AGO)
     OrderFactory.create(account=account, state=S.FILLED, next_check_at=timezone.now() - AGO)
-    tasks.sweep()
-    tasks.sweep()
+    periodic_tasks.sweep()
+    periodic_tasks.sweep()
     assert nudges == [("check_order", (str(due.pk),))]
 
 
@@ -465,7 +475,7 @@ def test_the_sweep_frees_a_lane_whose_worker_died(account: Account, nudges: Nudg
     dead = OrderFactory.create(
         account=account, state=S.SUBMITTING, lease_until=timezone.now() - AGO
     )
-    tasks.sweep()
+    periodic_tasks.sweep()
     dead.refresh_from_db()
     assert dead.state == S.UNKNOWN
     assert ("check_order", (str(dead.pk),)) in nudges
@@ -478,7 +488,7 @@ def test_the_sweep_settles_a_signal_whose_worker_died_before_it(
     OrderFactory.create(account=account, signal=signal, state=S.FILLED, filled_quantity="0.01")
     unfinished = SignalFactory.create(strategy=strategy, state=SignalState.WORKING)
     OrderFactory.create(account=account, signal=unfinished, state=S.OPEN)
-    tasks.sweep()
+    periodic_tasks.sweep()
     signal.refresh_from_db()
     unfinished.refresh_from_db()
     assert (signal.state, unfinished.state) == (SignalState.EXECUTED, SignalState.WORKING)
@@ -492,15 +502,15 @@ def test_the_sweep_brings_everything_left_behind_to_its_end(
     ]
     stuck = OrderFactory.create(account=account, updated_at=timezone.now() - AGO)
     for _ in range(3):
-        tasks.sweep()
+        periodic_tasks.sweep()
     stuck.refresh_from_db()
     assert stuck.state == S.FILLED
     assert {Signal.objects.get(pk=one.pk).state for one in signals} == {SignalState.EXECUTED}
 
 
 def test_the_sweep_proves_that_beat_and_a_worker_are_alive(nudges: Nudges) -> None:
-    tasks.sweep()
-    tasks.sweep()
+    periodic_tasks.sweep()
+    periodic_tasks.sweep()
     assert Heartbeat.objects.filter(name="beat").count() == 1
 
 
@@ -510,7 +520,7 @@ def test_a_second_sweep_leaves_at_once(nudges: Nudges) -> None:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [sweeping.SWEEP_LOCK])
-        together(tasks.sweep)
+        together(periodic_tasks.sweep)
     assert nudges == []
 
 
@@ -518,7 +528,7 @@ def test_reconciliation_is_asked_for_accounts_in_use(
     account: Account, scripted: Accounts, nudges: Nudges
 ) -> None:
     scripted(is_active=False)
-    tasks.reconcile_all()
+    periodic_tasks.reconcile_all()
     assert nudges == [("reconcile_account", (account.pk,))]
 
 
@@ -526,7 +536,7 @@ def test_a_reconciliation_without_an_answer_is_logged(
     account: Account, nudges: Nudges, caplog: pytest.LogCaptureFixture
 ) -> None:
     script_of(account).failure = QueryFailedError("timeout")
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     assert f"reconciliation of {account.name} is not possible now: timeout" in caplog.text
 
 
@@ -541,11 +551,11 @@ def test_every_task_beside_itself_does_its_work_once(scripted: Accounts, nudges:
     signals = [SignalFactory.create(strategy=strategy) for _ in range(4)]
     together(
         *[lambda s=s: tasks.process_signal(str(s.pk)) for s in signals for _ in range(2)],
-        tasks.sweep,
-        tasks.sweep,
+        periodic_tasks.sweep,
+        periodic_tasks.sweep,
     )
     tasks.run_lane(account.pk, LANE)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert Order.objects.filter(state=S.FILLED).count() == 4
     sent = script_of(account).identities()
     assert len(sent) == len(set(sent)) == 4

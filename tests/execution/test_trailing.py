@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Side, VenueStatus
-from execution import tasks, watching
+from execution import account_tasks, watching
 from execution.models import Order, Strategy
 from execution.states import OrderState
 from execution.trailing import Held, Paid, Rules, better_stop, fee_rate
@@ -105,7 +105,7 @@ def sets(desk: Desk, **columns: Any) -> None:
 def at(desk: Desk, price: int | str) -> None:
     """A look while the market is there, and what follows from it."""
     desk.script.price = D(price)
-    tasks.watch(desk.account.pk)
+    account_tasks.watch(desk.account.pk)
     for _ in range(3):
         desk.guard()
 
@@ -167,7 +167,7 @@ def test_where_stops_only_reduce_there_is_never_a_moment_without_one(desk: Desk)
     desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
     desk.buy()
     desk.script.price = D(62000)
-    tasks.watch(desk.account.pk)
+    account_tasks.watch(desk.account.pk)
     alive: list[int] = []
     for _ in range(4):
         desk.guard()

@@ -10,7 +10,7 @@ import pytest
 
 from brokers.models import Account
 from brokers.types import VenueStatus
-from execution import tasks
+from execution import account_tasks, tasks
 from execution.models import Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import switch
@@ -58,14 +58,14 @@ def test_own_take_profits_of_two_accounts(two: Any, nudges: list[Any]) -> None:
     assert (held(a), held(b)) == (Decimal("0.01"), Decimal("0.01"))
     for account in (a, b):
         script_of(account).price = Decimal(61500)
-    tasks.watch(a.pk)
-    tasks.watch(b.pk)
+    account_tasks.watch(a.pk)
+    account_tasks.watch(b.pk)
     own = list(Signal.objects.filter(auth="own").order_by("id"))
     assert len(own) == 2
     for one in own:
         process(one)
-    tasks.watch(a.pk)
-    tasks.watch(b.pk)
+    account_tasks.watch(a.pk)
+    account_tasks.watch(b.pk)
     for one in Signal.objects.filter(state="received"):
         process(one)
     assert (held(a), held(b)) == (0, 0)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brokers.errors import QuoteUnavailableError
 from brokers.types import ExecutionResult, OrderRequest, OrderType, Outcome, VenueStatus
-from execution import alarms, tasks
+from execution import account_tasks, alarms, periodic_tasks, tasks
 from execution.models import Alarm, Order, Position, Protection, Signal, Strategy
 from execution.states import OrderState
 from risk import switch
@@ -47,7 +47,7 @@ def bare(desk: Desk) -> Desk:
 
 def look(desk: Desk, price: int | str) -> None:
     desk.script.price = Decimal(price)
-    tasks.watch(desk.account.pk)
+    account_tasks.watch(desk.account.pk)
 
 
 def last_sent(desk: Desk) -> tuple[str, str, str, bool]:
@@ -114,7 +114,7 @@ def test_it_survives_a_restart(bare: Desk) -> None:
     """All there is of it is a row: the sweep of whoever comes next goes on watching."""
     bare.buy("0.01", stop="58000")
     bare.script.price = Decimal(57000)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert bare.held() == 0
 
 

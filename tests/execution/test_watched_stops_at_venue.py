@@ -10,7 +10,7 @@ import pytest
 from brokers.accounts import create_account
 from brokers.models import Account
 from brokers.sessions import forget_all
-from execution import tasks
+from execution import account_tasks, tasks
 from execution.models import Order, Protection, Strategy
 from execution.reconcile import reconcile_account
 from execution.states import TERMINAL
@@ -80,11 +80,11 @@ def test_what_is_held_is_sold_once_the_price_has_passed(
     bought(strategy, account)
     assert len(server.control.ledger("binance").orders) == 1
     server.control.set_price("binance", LANE, 58001, spread=0)
-    tasks.watch(account.pk)
+    account_tasks.watch(account.pk)
     assert Protection.objects.get().guard == "watched"
 
     server.control.set_price("binance", LANE, 57500, spread=0)
-    tasks.watch(account.pk)
+    account_tasks.watch(account.pk)
     read_back()
 
     _, second = server.control.ledger("binance").orders
@@ -100,9 +100,9 @@ def test_a_lost_answer_sells_nothing_twice(
     bought(strategy, account)
     server.control.set_price("binance", LANE, 57500, spread=0)
     server.control.queue_faults(Fault(Action.DROP, when, endpoint=Endpoint.ORDER))
-    tasks.watch(account.pk)
+    account_tasks.watch(account.pk)
     for _ in range(3):
-        tasks.watch(account.pk)
+        account_tasks.watch(account.pk)
     read_back()
     sold = [one for one in server.control.ledger("binance").orders if one.side == "sell"]
     stop = Order.objects.get(role=Order.Role.STOP_LOSS)

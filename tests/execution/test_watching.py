@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
-from execution import alarms, tasks, watching
+from execution import account_tasks, alarms, periodic_tasks, watching
 from execution.exclusive import Work, exclusive
 from execution.models import Alarm, Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
@@ -40,7 +40,7 @@ def watch(desk: Desk, price: int | str | None = None) -> list[str]:
     if price is not None:
         desk.script.price = Decimal(price)
     before = set(Signal.objects.values_list("pk", flat=True))
-    tasks.watch(desk.account.pk)
+    account_tasks.watch(desk.account.pk)
     sent = Signal.objects.exclude(pk__in=before).order_by("id")
     return [str(one.alert.get("quantity", "all")) for one in sent]
 
@@ -191,7 +191,7 @@ def test_without_target_and_with_its_stop_nobody_asks_for_a_quote(desk: Desk) ->
 def test_the_sweep_has_targets_watched(desk: Desk) -> None:
     desk.buy(take_profit=[{"price": "61000", "percent": "100"}])
     desk.script.price = Decimal(61000)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert desk.held() == 0
 
 
@@ -221,10 +221,10 @@ def test_a_venue_that_hangs_holds_one_watcher_per_account(
         raise QueryFailedError("timeout")
 
     monkeypatch.setattr(ScriptedPlugin, "fetch_data", hangs)
-    first = beside(lambda: tasks.watch(desk.account.pk))
+    first = beside(lambda: account_tasks.watch(desk.account.pk))
     assert asked.acquire(timeout=20)
     for _ in range(3):
-        tasks.watch(desk.account.pk)
+        account_tasks.watch(desk.account.pk)
     answer.set()
     first.result(20)
     assert not asked.acquire(blocking=False)
@@ -416,11 +416,11 @@ def test_a_naked_position_raises_an_alarm_within_10_s_once(
 ) -> None:
     naked(desk)
     clock.shift(1)
-    tasks.sweep()
+    periodic_tasks.sweep()
     assert not AuditEvent.objects.filter(kind="alarm.naked_position").exists()
     clock.shift(4)
-    tasks.sweep()
-    tasks.sweep()
+    periodic_tasks.sweep()
+    periodic_tasks.sweep()
     (told,) = AuditEvent.objects.filter(kind="alarm.naked_position")
     assert told.subject == f"position without its stop: {SYMBOL} on {desk.account.name}"
     assert told.reason == "0.01 of 0.01 has no stop at the venue"

@@ -10,7 +10,7 @@ from celery.fixups.django import DjangoWorkerFixup
 from celery.signals import beat_embedded_init, task_postrun, task_prerun
 from django.db import connection
 
-from execution import tasks
+from execution import periodic_tasks
 from fks_site.celery import app
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,10 +27,10 @@ def fixup() -> Iterator[None]:
 
 
 def run_a_task() -> None:
-    task_prerun.send(sender=tasks.sweep)
+    task_prerun.send(sender=periodic_tasks.sweep)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    task_postrun.send(sender=tasks.sweep)
+    task_postrun.send(sender=periodic_tasks.sweep)
 
 
 def backend() -> int:

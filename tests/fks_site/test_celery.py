@@ -45,10 +45,16 @@ def test_a_message_that_cannot_be_sent_costs_no_pause(
         connection.default_channel.queue_declare("orders")
 
 
-@pytest.mark.parametrize("name", ["wind_down", "cancel_order", "release_order"])
+@pytest.mark.parametrize(
+    "name", ["account_tasks.wind_down", "tasks.cancel_order", "tasks.release_order"]
+)
 def test_what_a_person_waits_for_is_not_behind_a_flood_of_alerts(name: str) -> None:
-    route = app.amqp.router.route({}, f"execution.tasks.{name}")
-    assert route["queue"].name == "exits"
+    assert app.tasks[f"execution.{name}"].queue == "exits"
+
+
+def test_what_beat_calls_is_not_behind_orders() -> None:
+    called = {entry["task"] for entry in app.conf.beat_schedule.values()}
+    assert {app.tasks[name].queue for name in called} == {"sweeps"}
 
 
 def test_what_is_done_every_second_goes_on_when_the_clock_is_set_back(

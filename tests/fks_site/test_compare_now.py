@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from brokers.models import Account, AccountRestriction
-from execution import tasks
+from execution import account_tasks
 from fks_site import roles
 from risk.models import AuditEvent
 from tests.factories import AccountFactory, UserFactory
@@ -26,7 +26,7 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def take(row: tuple[int], **_: Any) -> None:
         told.append(row[0])
 
-    monkeypatch.setattr(tasks.reconcile_account, "apply_async", take)
+    monkeypatch.setattr(account_tasks.reconcile_account, "apply_async", take)
     return told
 
 
@@ -52,7 +52,7 @@ def test_an_accounts_page_compares_it(
     event = AuditEvent.objects.get(kind="account.compare_asked")
     assert (event.actor, event.subject) == ("admin", "account main")
 
-    tasks.reconcile_account(account.pk)
+    account_tasks.reconcile_account(account.pk)
     before = account.reconciled_at
     account.refresh_from_db()
     assert before is not None
@@ -83,7 +83,7 @@ def test_a_queue_that_does_not_answer_is_said(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("connection refused")
 
-    monkeypatch.setattr(tasks.reconcile_account, "apply_async", fail)
+    monkeypatch.setattr(account_tasks.reconcile_account, "apply_async", fail)
     compare = reverse("admin:brokers_account_compare", args=[account.pk])
     page = admin_client.post(compare, follow=True).content.decode()
     assert "The queue does not answer: it is compared within a minute." in page

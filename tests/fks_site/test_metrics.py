@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 
 from brokers.models import Account, Instrument
-from execution import day_results, days, tasks
+from execution import day_results, days, periodic_tasks
 from execution import metrics as counted
 from execution.models import Difference, Heartbeat, Order, Protection, SpreadWatch
 from execution.states import OrderState, SignalState
@@ -315,13 +315,13 @@ def test_a_changed_audit_event_is_an_alarm_until_it_is_put_right(value: Value) -
 
     with unguarded_audit():
         AuditEvent.objects.filter(pk=event.pk).update(reason="forged")
-    tasks.verify_audit()
+    periodic_tasks.verify_audit()
     assert value("fks_alarms", kind="audit_broken") == 1
 
     with unguarded_audit():
         AuditEvent.objects.filter(pk=event.pk).update(reason="true")
     sealing.seal()
-    tasks.verify_audit()
+    periodic_tasks.verify_audit()
     assert value("fks_alarms", kind="audit_broken") == 0
 
 

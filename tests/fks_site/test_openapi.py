@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from rest_framework_simplejwt.tokens import AccessToken
 from schemathesis.config import SchemathesisConfig
 
-from execution import tasks
+from execution import nudge, tasks
 from execution.models import QuarantinedBody, Signal, Strategy
 from fks_site.wsgi import application
 from risk import breakers
@@ -95,7 +95,7 @@ def one_transaction() -> Iterator[None]:
 @pytest.fixture
 def token(one_transaction: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a user who may do everything, in an installation with one account and one order."""
-    monkeypatch.setattr(tasks, "nudge_signal", tasks.process_signal)
+    monkeypatch.setattr(nudge, "nudge_signal", tasks.process_signal)
     posting.forget()
     allow_trading()
     desk = AccountFactory.create(name="desk")

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import redis
 
-from fks_site.celery import ORDERS, SWEEPS
+from execution.handing_out import ORDERS, SWEEPS
 from tests.chaos.run import UNDER_WAY
 
 MB = 1024 * 1024

@@ -14,8 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from execution.handing_out import EXITS, ORDERS, SWEEPS
 from fks_site import addresses, preflight, processes, programs
-from fks_site.celery import EXITS, ORDERS, SWEEPS
 from fks_site.embedded import Postgres, Valkey
 from fks_site.processes import StartError
 from fks_site.supervisor import Program, Stopped, Supervisor
