@@ -21,7 +21,7 @@ from execution import (
 )
 from execution.alarms import Kind
 from execution.exclusive import Work, exclusive
-from execution.handing_out import EXITS, SWEEPS, hand_out
+from execution.handing_out import EXITS, hand_out
 from execution.models import Difference
 from execution.tasks import after, guard, process_signal, run_lane
 from risk.types import Refusal
@@ -29,7 +29,7 @@ from risk.types import Refusal
 logger = logging.getLogger(__name__)
 
 
-@shared_task(queue=EXITS)
+@shared_task
 def wind_down(account_id: int) -> None:
     """Do what the kill switch and operators want of an account: cancel, close.
 
@@ -43,7 +43,7 @@ def wind_down(account_id: int) -> None:
         hand_out(run_lane, account_id, symbol, queue=EXITS)
 
 
-@shared_task(queue=EXITS)
+@shared_task
 def watch(account_id: int) -> None:
     """Look whether the market has reached a target, or passed a stop that is not at the venue.
 
@@ -110,7 +110,7 @@ def resolve_difference(difference_id: int) -> None:
         reconcile_account.apply_async((row.account_id,), retry=False)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def ask_about_key(account_id: int) -> None:
     """Ask one venue; one thread per account, so that one that hangs does not hold them all."""
     keys.ask(Account.objects.get(pk=account_id))

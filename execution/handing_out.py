@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXITS, ORDERS, SWEEPS = "exits", "orders", "sweeps"
-"""Queues of messages; a worker takes from those it was given first while anything is in them. Among the
-exits is what must not wait behind a flood of alerts: what guards or closes a position, and what a
-person has just asked for."""
+"""Queues of messages. A worker takes from those it was given first while anything is in them."""
 MOST = 50
 """Pieces one thread does by itself before it leaves the rest to the sweep."""
 

@@ -36,7 +36,7 @@ from execution.account_tasks import (
     watch,
     wind_down,
 )
-from execution.handing_out import EXITS, ORDERS, SWEEPS
+from execution.handing_out import EXITS, ORDERS
 from execution.tasks import (
     adopt_order,
     after,
@@ -53,7 +53,7 @@ from risk import breakers, proposals, ratelimit, sealing
 GUARD_EVERY = timedelta(seconds=3)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def sweep() -> None:
     """Find what was left behind by a lost message or a dead worker, and send it on its way.
 
@@ -109,7 +109,7 @@ def _sweep_accounts() -> None:
         tell_channel.apply_async((channel_id,), retry=False, expires=5)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def tell_channel(channel_id: int) -> None:
     """Send a channel what waits for it.
 
@@ -118,19 +118,19 @@ def tell_channel(channel_id: int) -> None:
     notify.deliver(channel_id)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def sum_up_the_week() -> None:
     """On Mondays, for the channels that asked for it."""
     weekly.look()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def look_at_venue_logins() -> None:
     """Alarm for accounts somebody must log in at their venue, soon or now."""
     venue_logins.look()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def look_at_keys() -> None:
     """Nudge the daily question what each key may do, and alarm for what was found."""
     for account_id in keys.due(timezone.now()):
@@ -138,46 +138,46 @@ def look_at_keys() -> None:
     keys.look()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def look_at_spreads() -> None:
     """Nudge a look at each watched instrument whose time has come; late ones are dropped."""
     for watch_id in spreads.due(timezone.now()):
         look_at_spread.apply_async((watch_id,), retry=False, expires=5)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def look_at_spread(watch_id: int) -> None:
     """Compare one instrument's quotes between accounts. Nothing is traded."""
     spreads.look(watch_id)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def look_for_silence() -> None:
     """Alarm for alerts that did not come."""
     silence.look()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def forget_quiet_addresses() -> None:
     """Keep the table of failed attempts small: whoever stopped knocking is dropped."""
     ratelimit.forget_quiet_addresses()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def reconcile_all() -> None:
     """Nudge the reconciliation of every account in use."""
     for account_id in Account.objects.filter(is_active=True).values_list("pk", flat=True):
         reconcile_account.apply_async((account_id,), retry=False, expires=60)
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def seal_audit() -> None:
     """Link what was recorded since the last time into the audit chain, proposals' ends included."""
     proposals.expire()
     sealing.seal()
 
 
-@shared_task(queue=SWEEPS)
+@shared_task
 def verify_audit() -> None:
     """Prove the audit chain; whoever changed it is named by an alarm."""
     alarms.look_at_audit()

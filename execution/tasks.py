@@ -204,7 +204,7 @@ def run_lane(account_id: int, symbol: str) -> None:
             hand_out(check_order, str(order.pk), countdown=0.1)
 
 
-@shared_task(queue=EXITS)
+@shared_task
 def release_order(order_id: str) -> None:
     """Judge an order a person approved anew, and let it into its lane."""
     rows = Order.objects.select_related("account", "strategy")
@@ -306,7 +306,7 @@ def _settled_doubt(order: Order, state: str, filled: Decimal) -> bool:
     return state in UNRESOLVED and order.state not in UNRESOLVED
 
 
-@shared_task(queue=EXITS, expires=CANCEL_WITHIN)
+@shared_task(expires=CANCEL_WITHIN)
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
     """Cancel an order and read back how it ended. What its row says about a cancel goes first."""
     order = Order.objects.select_related("account").filter(pk=order_id).first()
@@ -357,7 +357,7 @@ def after(orders: Iterable[Order]) -> None:
         _guard(accounts[account_id], symbol)
 
 
-@shared_task(queue=EXITS)
+@shared_task
 def guard(account_id: int, symbol: str) -> None:
     """Bring a position's stop in line with it."""
     _guard(Account.objects.get(pk=account_id), symbol)

@@ -11,7 +11,7 @@ from celery.app.amqp import AMQP
 from celery.signals import task_postrun, task_prerun, worker_init, worker_ready
 from kombu import Connection
 
-from execution.handing_out import EXITS, ORDERS
+from execution.handing_out import EXITS, ORDERS, SWEEPS
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fks_site.settings")
 
@@ -33,6 +33,15 @@ class Messaging(AMQP):
 
 app = Celery("fks", amqp=Messaging)
 
+URGENT = (
+    "tasks.cancel_order",
+    "tasks.guard",
+    "tasks.release_order",
+    "account_tasks.watch",
+    "account_tasks.wind_down",
+)
+"""Not behind a flood of alerts: a person has just agreed or wants an end of something, or a position is
+to be guarded."""
 NEVER = 1 << 62
 
 
@@ -76,6 +85,9 @@ def configure(sender: Celery, **_: Any) -> None:
         task_ignore_result=True,
         task_acks_late=False,
         task_default_queue=ORDERS,
+        task_routes={"execution.periodic_tasks.*": {"queue": SWEEPS}}
+        | {"execution.account_tasks.ask_about_key": {"queue": SWEEPS}}
+        | {f"execution.{name}": {"queue": EXITS} for name in URGENT},
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,

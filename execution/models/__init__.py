@@ -24,10 +24,11 @@ from execution.models.positions import (
     Position,
     Protection,
 )
+from execution.models.routes import Route
 from execution.models.routing import RoutingDecision
 from execution.models.signals import IdempotencyKey, QuarantinedBody, Signal
 from execution.models.spreads import SpreadWatch
-from execution.models.strategies import Route, Strategy, WebhookSecret
+from execution.models.strategies import Strategy, WebhookSecret
 
 __all__ = [
     "COUNTED",
