@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import cache
+from types import MethodType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -174,7 +175,8 @@ def connect(
     for name in ("ccxt.base.exchange", "urllib3.connectionpool"):
         # at DEBUG these print keys, signatures and signed URLs
         logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.INFO))
+        if logger.level < logging.INFO:
+            logger.setLevel(logging.INFO)
     client = _guarded_class(profile.id, increasing=profile.rising_nonce)(
         settings_of(profile, config, credentials)
     )
@@ -221,6 +223,12 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
         gate: Gate
         turn: Callable[[], AbstractContextManager[Turn]] | None = None
         last_nonce = 0
+        fields: frozenset[str] | None = None
+
+        def __dir__(self) -> Iterable[str]:
+            # for each new client ccxt goes through all names to offer them in camel case as well; what
+            # it does for methods it does to the class, and there the first client was enough
+            return super().__dir__() if self.fields is None else (*self.fields, *vars(self))
 
         def nonce(self) -> Any:
             if not increasing:
@@ -262,6 +270,11 @@ def _guarded_class(exchange: str, *, increasing: bool) -> Any:
             self.gate.answered(url, method, code, headers, body)
             return super().on_rest_response(code, reason, url, method, headers, body, *rest)
 
+    first = Guarded()
+    names = set(dir(first)) - vars(first).keys()
+    Guarded.fields = frozenset(
+        name for name in names if not isinstance(getattr(first, name), MethodType)
+    )
     return Guarded
 
 

@@ -83,6 +83,9 @@ def configure(sender: Celery, **_: Any) -> None:
         },
         CELERY_DB_REUSE_MAX=NEVER,
         task_ignore_result=True,
+        # There are no results, so one object that keeps none will do: each thread would look through
+        # all installed packages for its own.
+        result_backend_thread_safe=True,
         task_acks_late=False,
         task_default_queue=ORDERS,
         task_routes={"execution.periodic_tasks.*": {"queue": SWEEPS}}

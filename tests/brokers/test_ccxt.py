@@ -133,6 +133,14 @@ def test_the_matrix_promises_a_sandbox_where_an_account_can_enter_one(
         CcxtPlugin().init(account)
 
 
+@pytest.mark.parametrize("exchange", sorted({profile.id for profile in PROFILES.values()}))
+def test_a_later_client_knows_every_name_the_first_one_does(exchange: str) -> None:
+    guarded = venue_client._guarded_class(exchange, increasing=False)
+    plain, later = getattr(ccxt, exchange)(), guarded()
+    assert vars(plain).keys() <= vars(later).keys()
+    assert {name for name in object.__dir__(plain) if not hasattr(later, name)} == set()
+
+
 def test_a_sandbox_that_does_not_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stays = venue_client._guarded_class("binance", increasing=False)
     monkeypatch.setattr(stays, "set_sandbox_mode", lambda self, enabled: None)

@@ -179,6 +179,7 @@ def installation() -> Iterator[Installation]:
     """PostgreSQL (durable, as in production) and Valkey under a directory that is removed."""
     with ExitStack() as stack:
         var = Path(stack.enter_context(TemporaryDirectory(prefix="fks-chaos-", dir=_memory())))
+        (var / "static").mkdir()  # the web server warns where there is none
         urls = addresses.urls(var)
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "fks_site.settings",

@@ -21,6 +21,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from brokers import crypto
 from brokers.prepared import Prepared
 from brokers.registry import registry
 from brokers.types import AccountConfig, Environment
@@ -30,14 +31,23 @@ from tests.chaos.plan import account_options
 from tests.chaos.roles import ROLES, Terms
 
 LATE_IMPORTS = (
+    "billiard.pool",
+    "brokers.quote_sources",
     "ccxt",
+    "celery.app.control",
     "celery.apps.beat",
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.thread",
-    "celery.worker.consumer",
-    "django.core.wsgi",
+    "celery.events",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "fks_site.clock",
+    "fks_site.gate",
     "fks_site.urls",
+    "fks_site.wsgi",
     "granian",
     "kombu.transport.redis",
 )
@@ -53,6 +63,9 @@ def load_everything(venue: str) -> None:
     app = import_module("fks_site.celery").app
     app.loader.import_default_modules()
     app.finalize()
+    _ = app.backend
+    os.environ["CELERY_SKIP_CHECKS"] = "1"  # of the code, which the migration has checked
+    crypto.current_key_id()
     _prepare_statements()
     _know_exchanges(venue)
 

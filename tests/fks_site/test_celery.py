@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def test_a_message_that_cannot_be_sent_costs_no_pause(
         connection.default_channel.queue_declare("orders")
 
 
+def test_threads_share_the_object_that_keeps_no_results() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: app.backend).result() is app.backend
+
+
 @pytest.mark.parametrize(
     "name", ["account_tasks.wind_down", "tasks.cancel_order", "tasks.release_order"]
 )
@@ -57,6 +63,7 @@ def test_what_a_person_waits_for_is_not_behind_a_flood_of_alerts(name: str) -> N
 
 
 def test_what_beat_calls_is_not_behind_orders() -> None:
+    app.loader.import_default_modules()
     called = {entry["task"] for entry in app.conf.beat_schedule.values()}
     assert called <= app.tasks.keys()
     assert {queue_of(name) for name in called} == {"sweeps"}
