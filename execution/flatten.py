@@ -64,6 +64,8 @@ def accounts_left(row: TradingState) -> list[Account]:
 def held_by(rows: Iterable[TradingState], account_id: int | None = None) -> list[Position]:
     """Positions the switches ``rows`` order to close. A rest too small for an order counts as flat."""
     switches = [row for row in rows if row.flatten]
+    if not switches:
+        return []
     positions = Position.objects.exclude(quantity=0).select_related("account").order_by("pk")
     if account_id is not None:
         positions = positions.filter(account_id=account_id)

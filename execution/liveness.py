@@ -60,4 +60,6 @@ def _keep_beating() -> None:
 
 def beat(name: str) -> None:
     """Note that ``name`` is alive."""
-    Heartbeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
+    now = timezone.now()
+    if not Heartbeat.objects.filter(name=name).update(at=now):
+        Heartbeat.objects.update_or_create(name=name, defaults={"at": now})

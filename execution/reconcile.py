@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.capabilities import Capabilities
 from brokers.errors import AmbiguousOrderError, BrokerError, QueryFailedError
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import OrderReport
 from execution import (
@@ -43,6 +44,12 @@ ASK_AGAIN = timedelta(seconds=2)
 CANCEL_AGAIN = timedelta(seconds=5)
 OPERATOR_PAUSE = timedelta(seconds=30)
 NO_PROOF = "the venue shows nothing like it, and keeps no id of ours that would prove it absent"
+
+
+@Prepared
+def with_account() -> QuerySet[Order]:
+    """The order and its account, read together."""
+    return Order.objects.select_related("account").filter(pk=given("order")).order_by()
 
 
 def check_order(order: Order) -> None:

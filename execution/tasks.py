@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from uuid import UUID
 
 from celery import Task, shared_task
 from django.db import Error, InterfaceError
@@ -255,7 +256,7 @@ def work_slices(order_id: str) -> None:
 @shared_task
 def check_order(order_id: str) -> None:
     """Ask the venue about a working or unknown order."""
-    order = Order.objects.select_related("account").filter(pk=order_id).first()
+    order = reconcile.with_account.first(order=UUID(order_id))
     if order is None or order.state in TERMINAL:
         return
     if order.state in UNSENT | {OrderState.SUBMITTING, OrderState.SLICING}:
@@ -299,17 +300,17 @@ def _settled_doubt(order: Order, state: str, filled: Decimal) -> bool:
     """Go on after news of an order that was in ``state`` with so much ``filled``; whether its fate was
     unknown and is not any more, so that its lane is free.
     """
-    order.refresh_from_db()
-    if (order.state, order.filled_quantity) == (state, filled):
+    now = reconcile.with_account(order=order.pk)[0]
+    if (now.state, now.filled_quantity) == (state, filled):
         return False
-    after([order])
-    return state in UNRESOLVED and order.state not in UNRESOLVED
+    after([now])
+    return state in UNRESOLVED and now.state not in UNRESOLVED
 
 
 @shared_task(expires=CANCEL_WITHIN)
 def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.value) -> None:
     """Cancel an order and read back how it ended. What its row says about a cancel goes first."""
-    order = Order.objects.select_related("account").filter(pk=order_id).first()
+    order = reconcile.with_account.first(order=UUID(order_id))
     if order is None or order.state in TERMINAL:
         return
     code = ReasonCode(order.cancel_reason or reason)

@@ -10,8 +10,6 @@ from execution.tokens import RefreshView, TokenView
 from execution.webhooks import webhook
 from fks_site import health, metrics
 
-admin.autodiscover()
-
 api: list[URLPattern | URLResolver] = [
     re_path(r"^token/?$", TokenView.as_view(), name="token"),
     re_path(r"^token/refresh/?$", RefreshView.as_view(), name="token-refresh"),

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import time_machine
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.05
 
 
 class SharedClock:

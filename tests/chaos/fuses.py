@@ -30,7 +30,8 @@ class Fuses:
         self._state = mmap.mmap(-1, len(steps) + 1)
         self._struck = mmap.mmap(-1, len(CELLS))
         self._log = os.open(log, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
-        self._path = log
+        self._read = 0
+        self._known: list[Step] = []
 
     def lift(self) -> None:
         """No more kills."""
@@ -75,8 +76,10 @@ class Fuses:
 
     def struck(self) -> list[Step]:
         """The steps whose kill or stall has happened."""
-        lines = self._path.read_text().splitlines()
-        return [self.steps[int(line.split()[0])] for line in lines]
+        news = os.pread(self._log, os.fstat(self._log).st_size, self._read)
+        self._read += len(news)
+        self._known += [self.steps[int(line.split()[0])] for line in news.splitlines()]
+        return self._known
 
     def kills(self) -> int:
         return sum(step.point not in STALLS for step in self.struck())

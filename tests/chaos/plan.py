@@ -30,6 +30,8 @@ CHANCES = 3
 """Orders that may meet the same planned kill: not each gets to its point."""
 ENCORES = 60
 """Further orders for a cell, for as long as nothing has met it."""
+PLANNED_BY = 0.85
+"""Share of the orders by which all planned kills are due."""
 CANCEL_AFTER = 6
 """Steps between an order and its cancel, in which it gets to the venue."""
 FAULTY_SHARE = 0.3
@@ -120,7 +122,8 @@ class Planner:
         The planned kills go through the cells in a shuffled order, each cell as often as any other.
         """
         cells = CHANCES * list(islice(cycle(self._shuffled()), planned_strikes(kills)))
-        places = set(self.random.sample(range(orders), min(len(cells), orders * 2 // 3)))
+        first = range(round(orders * PLANNED_BY))
+        places = set(self.random.sample(first, min(len(cells), orders * 2 // 3)))
         left = iter(cells)
         for number in range(orders):
             if number in places:

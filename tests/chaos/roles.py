@@ -13,6 +13,8 @@ from tests.chaos.clock import SharedClock
 from tests.chaos.fuses import Fuses
 
 THREADS = 4
+STORM_THREADS = 2
+"""Where a worker lives for seconds: each thread costs a database connection that knows nothing yet."""
 WEB_WORKERS = 2
 
 
@@ -30,18 +32,19 @@ class Terms:
 
 
 def _worker(terms: Terms) -> None:
-    _work("orders,default,sweeps")
+    _work(terms, "orders,default,sweeps")
 
 
 def _exits(terms: Terms) -> None:
     """The worker that exits have to themselves."""
-    _work("exits")
+    _work(terms, "exits")
 
 
-def _work(queues: str) -> None:
+def _work(terms: Terms, queues: str) -> None:
     from fks_site.celery import app
 
-    options = ["--pool", "threads", "--concurrency", str(THREADS), "--loglevel", "WARNING"]
+    threads = THREADS if terms.fuses is None else STORM_THREADS
+    options = ["--pool", "threads", "--concurrency", str(threads), "--loglevel", "WARNING"]
     options += ["-Q", queues, "-n", f"worker{os.getpid()}@chaos"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["--quiet", "worker", *options, *quiet])

@@ -6,7 +6,7 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from random import Random
 from typing import Any, LiteralString
@@ -23,7 +23,7 @@ from tests.chaos.encores import Encores
 from tests.chaos.fleet import Fleet
 from tests.chaos.guards import unguarded
 from tests.chaos.installation import Installation
-from tests.chaos.plan import Planner
+from tests.chaos.plan import Cell, Planner
 from tests.chaos.points import BACKGROUND, CELLS
 from tests.chaos.result import Result
 from tests.chaos.sender import Gate, Senders
@@ -38,6 +38,8 @@ TROUBLES = 12
 """At least so many in a run."""
 KILLED_BY = 0.9
 """Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
+ENCORES_FROM = 0.98
+"""Share of the alerts after which cells that nothing has met get further orders."""
 LOOK_EVERY_S = 2
 GUARD_LIMIT_S = 40
 """Without progress, in which every position has its stops again after that."""
@@ -88,6 +90,7 @@ class Run:
         self.looked_at = 0.0
         self.unguarded: list[str] = []
         self.sent = list(plan.steps)
+        self.encores = Encores(plan.encores)
 
     def carry_out(self) -> Result:
         """Everything, in order; the result holds what was found."""
@@ -125,6 +128,8 @@ class Run:
         """Until all alerts are acknowledged, every trouble has been and all kills have struck."""
         while self.senders.busy or self._is_wanting():
             self._go_on()
+            if len(self.senders.acknowledged) > len(self.steps) * ENCORES_FROM:
+                self._send_encores(self.place.fuses.cells())
             if time.monotonic() > self.deadline:
                 self.gate.closed_for_good.set()
                 return
@@ -157,17 +162,19 @@ class Run:
 
     def _give_encores(self) -> None:
         """Orders for the cells that nothing has met yet, as long as there is time."""
-        encores = Encores(self.plan.encores)
         while (now := time.monotonic()) < self.deadline:
             met = self.place.fuses.cells()
-            if encores.are_over(met, now):
+            if self.encores.are_over(met, now):
                 return
-            if not self.senders.busy:
-                steps = encores.due(met, self._at_the_venue(encores.to_cancel), now)
-                self.sent += steps
-                self.senders.send(steps)
+            self._send_encores(met)
             self._go_on()
             time.sleep(0.2)
+
+    def _send_encores(self, met: Container[Cell]) -> None:
+        working = self._at_the_venue(self.encores.to_cancel)
+        steps = self.encores.due(met, working, time.monotonic())
+        self.sent += steps
+        self.senders.send(steps)
 
     def _at_the_venue(self, steps: Iterable[int]) -> list[int]:
         """Those of ``steps`` whose orders are known to work there."""

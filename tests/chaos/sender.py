@@ -52,13 +52,13 @@ class Senders:
         parts: list[list[Step]] = [[] for _ in range(THREADS)]
         for step in steps:
             parts[zlib.crc32(repr(step.lane).encode()) % THREADS].append(step)
-        self._threads = [
-            threading.Thread(target=self._send_all, args=(part, Random(number)), daemon=True)
-            for number, part in enumerate(parts)
-            if part
-        ]
-        for thread in self._threads:
-            thread.start()
+        for number, part in enumerate(parts):
+            if part:
+                work = part, Random(number)
+                self._threads.append(
+                    threading.Thread(target=self._send_all, args=work, daemon=True)
+                )
+                self._threads[-1].start()
 
     @property
     def busy(self) -> bool:

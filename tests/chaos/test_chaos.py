@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.chaos.fuses import STALL_S, Fuses
-from tests.chaos.plan import CHANCES, ENCORES, Planner, planned_strikes
+from tests.chaos.plan import CHANCES, ENCORES, PLANNED_BY, Planner, planned_strikes
 from tests.chaos.points import CELLS, NO_FAULT, Point
 from tests.chaos.report import as_json
 from tests.chaos.result import Result
@@ -109,6 +109,12 @@ def test_enough_kills_plan_every_cell_more_than_once() -> None:
     assert set(planned) == set(CELLS)
     assert min(planned.values()) >= CHANCES
     assert sum(step.makes_an_order for step in steps) == 2000
+
+
+def test_the_last_alerts_leave_the_planned_kills_time_to_strike() -> None:
+    orders = [step for step in Planner(1).draw(2000, 500) if step.makes_an_order]
+    last = max(number for number, step in enumerate(orders) if step.point)
+    assert 1600 < last < 2000 * PLANNED_BY
 
 
 def test_every_planned_cell_has_encores_that_are_not_sent_at_first() -> None:

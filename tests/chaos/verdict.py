@@ -52,8 +52,9 @@ class Auditor:
             for trade in ledger.trades:
                 self.trades[trade.client_id].append(trade)
         self.fills: dict[str, list[Fill]] = defaultdict(list)
-        for fill in Fill.objects.select_related("order").iterator():
-            self.fills[fill.order.client_order_id].append(fill)
+        names = {order.pk: client_id for client_id, order in self.orders.items()}
+        for fill in Fill.objects.iterator():
+            self.fills[names.get(fill.order_id) or fill.order.client_order_id].append(fill)
 
     def add(self, kind: str, what: str, order: str = "") -> None:
         self.findings.append(Finding(kind, what, order))
@@ -161,8 +162,9 @@ class Auditor:
         """Every chain is one of the table's, and nothing was claimed under a halt."""
         pressed = list(halts)
         last: dict[object, tuple[str, str]] = {}
-        rows = OrderEvent.objects.select_related("order__account").order_by("id")
-        for row in rows.iterator():
+        orders = {order.pk: order for order in self.orders.values()}
+        for row in OrderEvent.objects.order_by("id").iterator():
+            row.order = orders.get(row.order_id) or row.order
             state, event = last.get(row.order_id, ("", ""))
             if row.event in NOTES:
                 legal = row.from_state == row.to_state

@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
-from execution import sweeping
+from execution import liveness, sweeping
+from execution.models import Heartbeat
 from tests.factories import AccountFactory, OrderFactory, SignalFactory, StrategyFactory
 
 pytestmark = pytest.mark.django_db
@@ -68,3 +70,21 @@ def test_of_each_queue_the_oldest_alert_is_found() -> None:
         for symbol in (LANE, LANE, "ETH/USDT")
     )
     assert set(sweeping.undecided_signals()) == {first.pk, other.pk}
+
+
+def test_without_a_halt_nobody_looks_at_positions(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    with django_assert_num_queries(2) as asked:
+        assert sweeping.accounts_to_wind_down() == set()
+    assert not [one for one in asked if "execution_position" in one["sql"]]
+
+
+def test_a_sign_of_life_is_one_statement(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    liveness.beat("worker")
+    first = Heartbeat.objects.get(name="worker").at
+    with django_assert_num_queries(1):
+        liveness.beat("worker")
+    assert Heartbeat.objects.get(name="worker").at > first
