@@ -257,6 +257,7 @@ def _lists_with_filters(user: Any) -> Iterator[str]:
     from django.test import RequestFactory
     from django.urls import reverse
 
+    admin.autodiscover()
     for model, one in sorted(admin.site._registry.items(), key=lambda pair: pair[0]._meta.label):
         if model._meta.model_name == "safeguards":  # one row, no list
             continue
