@@ -7,9 +7,8 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from execution.legs import (
-    orders_from,
-)
+from brokers.prepared_writes import change
+from execution.legs import orders_from
 from execution.models import Order, Signal
 from execution.states import TERMINAL, OrderState, SignalState
 from risk.types import ReasonCode
@@ -22,12 +21,9 @@ def settle(signal_id: UUID) -> SignalState | None:
         return None
     state, reason, detail = disposition(orders)
     finished = None if state is SignalState.WORKING else timezone.now()
-    changed = (
-        Signal.objects.filter(pk=signal_id)
-        .exclude(state__in=(SignalState.RECEIVED, state))
-        .update(state=state, reason=reason, detail=detail, finished_at=finished)
-    )
-    return state if changed else None
+    others = [one for one in SignalState if one not in (SignalState.RECEIVED, state)]
+    changes = {"state": state, "reason": reason, "detail": detail, "finished_at": finished}
+    return state if change(Signal, {"pk": signal_id, "state__any": others}, changes) else None
 
 
 def disposition(orders: Sequence[Order]) -> tuple[SignalState, str, str]:

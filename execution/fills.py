@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from brokers.decimals import decimal_text
 from brokers.prepared import Prepared, given
+from brokers.prepared_writes import change, insert
 from brokers.types import FillReport, OrderReport, Side
 from execution import arming, decisions, fee_values, metrics, positions
 from execution.models import Fill, Order, Position
@@ -36,6 +37,10 @@ _CANCEL_REASONS = (
     ReasonCode.CANCELED_BY_SIGNAL,
     ReasonCode.REPLACED,
 )
+BOOKED = (
+    "quantity", "average_price", "realised_pnl", "fees", "first_fill_id", "updated_at",
+)  # fmt: skip
+"""What a fill changes of its position."""
 POLL_DELAYS = (0.2, 0.5, 1, 2, 3)
 """Seconds until the next question about a working order; the last one repeats."""
 
@@ -179,7 +184,7 @@ def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
     for report in sorted(fresh, key=lambda item: (item.at, item.trade_id)):
         _book_fill(order, position, report)
     position.updated_at = timezone.now()
-    position.save()
+    change(Position, {"pk": position.pk}, {name: getattr(position, name) for name in BOOKED})
     arming.arm(order)
     return len(fresh)
 
@@ -204,7 +209,7 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         ),
         positions.Trade(report.quantity * Side(order.side).sign, report.price, base_fee, quote_fee),
     )
-    fill = Fill.objects.create(
+    fill = Fill(
         account_id=order.account_id,
         order=order,
         trade_id=report.trade_id,
@@ -219,6 +224,7 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         at=report.at,
         recorded_at=timezone.now(),
     )
+    insert(fill)
     transaction.on_commit(partial(_tell, order, report))
     if not position.quantity:
         position.first_fill_id = fill.pk

@@ -16,6 +16,7 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.models import Account
+from brokers.prepared_writes import insert
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import (
     algorithms,
@@ -95,10 +96,7 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
         order.finished_at = order.created_at
         if not order.verdicts:
             order.verdicts = [verdict_json(_refused(refusal))]
-    order.save(force_insert=True)
-    if plan is not None:
-        plan.save(force_insert=True)
-    OrderEvent.objects.create(
+    line = OrderEvent(
         order=order,
         at=order.created_at,
         event="create",
@@ -106,6 +104,9 @@ def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | No
         actor=f"strategy {signal.strategy.slug}",
         detail=order.detail,
     )
+    insert(order, along=line)
+    if plan is not None:
+        plan.save(force_insert=True)
     if order.state != OrderState.PENDING:
         news.tell(order, OrderState(order.state), order.detail, {})
     return order

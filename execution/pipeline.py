@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
+from brokers.prepared_writes import change
 from execution import amending, approvals, arrivals, metrics, protect
 from execution.aims import is_plain
 from execution.alerts import Action, Alert
@@ -214,9 +216,7 @@ def _conclude(signal: Signal, orders: Sequence[Order]) -> None:
     now = timezone.now()
     state, reason, detail = disposition(orders)
     finished = None if state is SignalState.WORKING else now
-    Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED).update(
-        state=state, reason=reason, detail=detail, decided_at=now, finished_at=finished
-    )
+    _end_waiting(signal, state, reason, detail, decided_at=now, finished_at=finished)
 
 
 def _sorted_out(
@@ -329,15 +329,17 @@ def _is_meant(cancel: Signal, order: Order) -> bool:
 
 def _finish(signal: Signal, state: SignalState, refusal: Refusal | None) -> Decision:
     now = timezone.now()
-    Signal.objects.filter(pk=signal.pk, state=SignalState.RECEIVED).update(
-        state=state,
-        reason=refusal.code.value if refusal else "",
-        detail=refusal.detail if refusal else "",
-        decided_at=now,
-        finished_at=now,
-    )
+    reason, detail = (refusal.code.value, refusal.detail) if refusal else ("", "")
+    _end_waiting(signal, state, reason, detail, decided_at=now, finished_at=now)
     logger.info("alert %s: %s", state.value, refusal.code.value if refusal else "nothing to do")
     return Decision(Step.DECIDED)
+
+
+def _end_waiting(
+    signal: Signal, state: SignalState, reason: str, detail: str, **moments: datetime | None
+) -> None:
+    waiting = {"pk": signal.pk, "state": SignalState.RECEIVED}
+    change(Signal, waiting, {"state": state, "reason": reason, "detail": detail, **moments})
 
 
 def fail(signal: Signal, error: Exception) -> None:

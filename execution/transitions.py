@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from django.db import transaction
 from django.utils import timezone
 
+from brokers.prepared_writes import change
 from execution import news
 from execution.models import Order, OrderEvent
 from execution.states import HELD, TERMINAL, UNRESOLVED, UNSENT, OrderState
@@ -154,22 +155,16 @@ def move(
     """Move ``order`` by ``event`` and journal it, in one transaction.
 
     The UPDATE is conditional on the state and attempt ``order`` was read in: of two racing callers
-    one wins. Returns False, and refreshes ``order``, when it lost; the caller then decides from the
-    truth. ``changes`` are further columns of the same UPDATE; ``detail`` stays on the row as well
-    where there is something to explain.
+    one wins, and its line of the journal is written by the same statement. Returns False, and
+    refreshes ``order``, when it lost; the caller then decides from the truth. ``changes`` are further
+    columns of the same UPDATE; ``detail`` stays on the row as well where there is something to explain.
     """
     before = OrderState(order.state)
     after, corrects = target(before, event)
     now = timezone.now()
     changes |= bookkeeping(order, after, now, detail)
     with transaction.atomic(savepoint=False):
-        won = Order.objects.filter(pk=order.pk, state=before, attempt=order.attempt).update(
-            state=after, updated_at=now, **changes
-        )
-        if not won:
-            order.refresh_from_db()
-            return False
-        OrderEvent.objects.create(
+        line = OrderEvent(
             order=order,
             at=now,
             event=event.value,
@@ -180,6 +175,11 @@ def move(
             detail=detail,
             evidence=dict(evidence or {}),
         )
+        read_as = {"pk": order.pk, "state": before, "attempt": order.attempt}
+        moved = {"state": after, "updated_at": now, **changes}
+        if not change(Order, read_as, moved, along=line):
+            order.refresh_from_db()
+            return False
         if after is not before or event is Event.FILL_PARTLY:
             news.tell(order, after, detail, changes)
         if corrects:
