@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from brokers.plugins.ccxt import CcxtPlugin
-from execution import dispatch, intake, nudge, pipeline, reconcile
+from execution import dispatch, intake, nudge, orders, pipeline, reconcile, transitions
 from execution.models import Order, OrderEvent, Signal
 from tests.chaos.fuses import Fuses
 from tests.chaos.plan import index_of
@@ -182,26 +182,42 @@ class Crasher:
             )
 
     def _wrap_journal(self) -> None:
-        """Every journal row is the last statement of a transaction that moves an order."""
+        """Every journal row is written by the last statement of a transaction that moves an order."""
+
+        def striking(write: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(write)
+            def written(*args: Any, along: OrderEvent | None = None, **kwargs: Any) -> Any:
+                done = write(*args, along=along, **kwargs)
+                if along is not None and done is not False:
+                    self._strike_after(along)
+                return done
+
+            return written
+
         create = OrderEvent.objects.create
 
         def created(**row: Any) -> OrderEvent:
             made = create(**row)
-            step = self.index_of_order(row["order"])
-            match row["event"], getattr(self.here, "within", ""):
-                case "create", _:
-                    self.fuses.strike(step, Point.DECIDING)
-                case "claim", _:
-                    self.fuses.strike(step, Point.CLAIMING)
-                case "send_again", _:
-                    self.fuses.strike(step, Point.RESENDING)
-                case _, "placing":
-                    self.fuses.strike(step, Point.BOOKING)
-                case _, "asking":
-                    self.fuses.strike(step, Point.FINDING)
+            self._strike_after(made)
             return made
 
+        _put(transitions, "change", striking(transitions.change))
+        _put(orders, "insert", striking(orders.insert))
         OrderEvent.objects.create = created  # type: ignore[method-assign]
+
+    def _strike_after(self, line: OrderEvent) -> None:
+        step = self.index_of_order(line.order)
+        match line.event, getattr(self.here, "within", ""):
+            case "create", _:
+                self.fuses.strike(step, Point.DECIDING)
+            case "claim", _:
+                self.fuses.strike(step, Point.CLAIMING)
+            case "send_again", _:
+                self.fuses.strike(step, Point.RESENDING)
+            case _, "placing":
+                self.fuses.strike(step, Point.BOOKING)
+            case _, "asking":
+                self.fuses.strike(step, Point.FINDING)
 
     def _wrap_requests(self) -> None:
         send, getresponse = http.client.HTTPConnection.send, http.client.HTTPConnection.getresponse
