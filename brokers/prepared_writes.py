@@ -47,8 +47,11 @@ def change(
     ``changes`` now; only then ``along`` is inserted, in the same statement.
     """
     sql = _update(model, tuple(changes), tuple(where))
-    params = [_prepared(_field(model, name), value) for name, value in changes.items()]
-    params += [_asked(model, name, value) for name, value in where.items()]
+    connection = connections[DEFAULT_DB_ALIAS]
+    params = [
+        _field(model, name).get_db_prep_save(value, connection) for name, value in changes.items()
+    ]
+    params += [_asked(model, name, value, connection) for name, value in where.items()]
     if along is not None:
         columns = _inserted(type(along), along.pk is not None)
         sql = f"WITH changed AS ({sql} RETURNING 1) {_copied(type(along), along.pk is not None)}"
@@ -60,13 +63,12 @@ def change(
 def _execute(
     sql: str, params: Sequence[object], *, reads: bool = False
 ) -> tuple[int, tuple[Any, ...] | None]:
-    with mark_for_rollback_on_error(DEFAULT_DB_ALIAS), planned_once(_connection()) as cursor:
+    with (
+        mark_for_rollback_on_error(DEFAULT_DB_ALIAS),
+        planned_once(connections[DEFAULT_DB_ALIAS]) as cursor,
+    ):
         cursor.execute(sql, params)
         return cursor.rowcount, cursor.fetchone() if reads else None
-
-
-def _connection() -> Any:
-    return connections[DEFAULT_DB_ALIAS]
 
 
 @cache
@@ -109,15 +111,12 @@ def _field(model: type[Model], name: str) -> Any:
 
 
 def _values(row: Model, fields: Sequence[Field[Any, Any]]) -> list[object]:
-    return [_prepared(field, field.pre_save(row, True)) for field in fields]
+    connection = connections[DEFAULT_DB_ALIAS]
+    return [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]
 
 
-def _prepared(field: Any, value: object) -> object:
-    return field.get_db_prep_save(value, _connection())
-
-
-def _asked(model: type[Model], name: str, value: Any) -> object:
+def _asked(model: type[Model], name: str, value: Any, connection: Any) -> object:
     field = _field(model, name.removesuffix(_ANY))
     if name.endswith(_ANY):
-        return [_prepared(field, one) for one in value]
-    return _prepared(field, value)
+        return [field.get_db_prep_save(one, connection) for one in value]
+    return field.get_db_prep_save(value, connection)

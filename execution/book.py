@@ -12,9 +12,11 @@ from decimal import Decimal, DecimalException
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Count, Max, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from brokers.models import Account
+from brokers.prepared import Prepared, given
 from brokers.types import OrderType, Side
 from execution import days, marks
 from execution.models import COUNTED, Fill, Order, Position, Strategy
@@ -150,39 +152,53 @@ def _symbol_orders(case: Case) -> int:
 
 def _resting(case: Case) -> tuple[Resting, ...]:
     """Limit orders that may rest at the same venue, in any account there."""
-    there = Account.objects.filter(broker=case.account.broker, environment=case.account.environment)
-    accounts = [one.pk for one in there if one.venue == case.account.venue]
-    rows = case.orders().filter(
-        account__in=accounts,
-        symbol=case.symbol,
+    here = case.account
+    rows = _resting_orders(
+        broker=here.broker, environment=here.environment, symbol=case.symbol, but=list(case.but)
+    )
+    return tuple(
+        Resting(Side(row.side), row.price)
+        for row in rows
+        if row.price is not None and row.account.venue == here.venue
+    )
+
+
+@Prepared
+def _resting_orders() -> QuerySet[Order]:
+    there = Order.objects.filter(
+        account__broker=given("broker"), account__environment=given("environment")
+    )
+    resting = there.filter(
+        symbol=given("symbol"),
         state__in=WORKING,
         type=OrderType.LIMIT.value,
         time_in_force__in=("gtc", "day"),
         price__isnull=False,
     )
-    return tuple(
-        Resting(Side(side), price)
-        for side, price in rows.values_list("side", "price").order_by("id")
-        if price is not None
-    )
+    found = resting.exclude(pk__any=given("but")).select_related("account")
+    return found.only("side", "price", "account").order_by("id")
 
 
 def _recent(case: Case) -> tuple[Recent, ...]:
     """Entries of the lane as they were asked for: what was sent may be a collar's limit instead."""
     window = max(int(one.value) for one in case.limits if one.rule == "duplicate_order")
-    rows = (
-        case.orders()
-        .filter(
-            account=case.account,
-            symbol=case.symbol,
-            role=Order.Role.ENTRY,
-            parent__isnull=True,
-            created_at__gte=case.now - timedelta(seconds=window),
-        )
-        .exclude(state=OrderState.DENIED)
-        .values_list("side", "quantity", "created_at", "signal__alert")
+    rows = _recent_entries(
+        account=case.account.pk,
+        symbol=case.symbol,
+        since=case.now - timedelta(seconds=window),
+        but=list(case.but),
     )
     return tuple(Recent(Side(side), size, _asked(alert), at) for side, size, at, alert in rows)
+
+
+@Prepared
+def _recent_entries() -> QuerySet[Order, tuple[str, Decimal, datetime, Any]]:
+    lane = Order.objects.filter(account=given("account"), symbol=given("symbol"))
+    recent = lane.filter(
+        role=Order.Role.ENTRY, parent__isnull=True, created_at__gte=given("since")
+    ).exclude(pk__any=given("but"))
+    columns = ("side", "quantity", "created_at", "signal__alert")
+    return recent.exclude(state=OrderState.DENIED).values_list(*columns)
 
 
 def _asked(alert: Any) -> Decimal | None:
@@ -201,18 +217,30 @@ def _entries_within(case: Case) -> dict[int, int]:
         if limit.rule == "repeated_execution":
             window = RULES[limit.rule].settings(limit.parameters)["window"]
             since = max(case.now - timedelta(seconds=window), released)
-            whole = _entries(case, since).filter(parent__isnull=True)
-            found[window] = whole.exclude(state=OrderState.DENIED).count()
+            (found[window],) = _entries_since(
+                strategy=case.strategy.pk, since=since, but=list(case.but)
+            )
     return found
 
 
+@Prepared
+def _entries_since() -> QuerySet[Strategy, int]:
+    whole = _entries().filter(parent__isnull=True).exclude(state=OrderState.DENIED)
+    counted = whole.order_by().values("strategy").annotate(count=Count("pk")).values("count")
+    mine = Strategy.objects.filter(pk=given("strategy")).order_by()
+    return mine.values_list(Coalesce(Subquery(counted), 0), flat=True)
+
+
 def _rejects(case: Case) -> Streak:
-    rows = _entries(case, _released(case.strategy)).filter(plan__isnull=True)
-    rows = rows.filter(state__in=_REACHED_THE_VENUE).order_by("-id")
-    return _streak(
-        (state == OrderState.REJECTED, at)
-        for state, at in rows.values_list("state", "updated_at")[:LOOKED_BACK]
-    )
+    since = _released(case.strategy)
+    rows = _reached(strategy=case.strategy.pk, since=since, but=list(case.but))
+    return _streak((state == OrderState.REJECTED, at) for state, at in rows)
+
+
+@Prepared
+def _reached() -> QuerySet[Order, tuple[str, datetime]]:
+    rows = _entries().filter(plan__isnull=True, state__in=_REACHED_THE_VENUE)
+    return rows.order_by("-id").values_list("state", "updated_at")[:LOOKED_BACK]
 
 
 def _losses(case: Case) -> Streak:
@@ -239,17 +267,22 @@ def _streak(newest_first: Iterable[tuple[bool, datetime]]) -> Streak:
     return Streak(count, last)
 
 
-def _entries(case: Case, since: datetime) -> QuerySet[Order]:
-    entries = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY)
-    return entries.filter(created_at__gte=since)
+def _entries() -> QuerySet[Order]:
+    entries = Order.objects.filter(strategy=given("strategy"), role=Order.Role.ENTRY)
+    return entries.filter(created_at__gte=given("since")).exclude(pk__any=given("but"))
 
 
 def _released(strategy: Strategy) -> datetime:
     """When an operator last let the strategy trade again; what was before does not count."""
-    row = TradingState.objects.filter(
-        scope=TradingState.Scope.STRATEGY, key=strategy.slug, state=TradingState.State.ACTIVE
-    ).first()
-    return row.changed_at if row else strategy.created_at
+    return _let_go.first(strategy=strategy.slug) or strategy.created_at
+
+
+@Prepared
+def _let_go() -> QuerySet[TradingState, datetime]:
+    rows = TradingState.objects.filter(
+        scope=TradingState.Scope.STRATEGY, key=given("strategy"), state=TradingState.State.ACTIVE
+    )
+    return rows.order_by().values_list("changed_at", flat=True)
 
 
 def _free_funds(case: Case) -> Decimal | None:

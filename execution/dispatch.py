@@ -13,7 +13,6 @@ from django.utils import timezone
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
-from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
 from execution import decisions, draining, fills, lanes, metrics, tracing
@@ -46,7 +45,7 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
         if unsent.is_late:
             handled += lanes.end_expired(account_id, symbol)
             continue
-        [account] = _account(account=account_id)
+        account = unsent.account
         if account.reconciled_at is None:
             break
         order = lanes.claim_next(account, symbol)
@@ -58,9 +57,6 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
                 place(order, account)
         handled.append(order)
     return handled
-
-
-_account = Prepared(lambda: Account.objects.filter(pk=given("account")))
 
 
 def place(order: Order, account: Account) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
@@ -67,8 +67,8 @@ def apply_report(
         _lock(order)
         _follow_size(order, report)
         before, acknowledged_at = order.state, order.acknowledged_at
-        new_fills = _record_fills(order, report.fills)
-        filled, average = _totals(order)
+        new_fills, traded = _record_fills(order, report.fills)
+        filled, average = positions.totals(traded)
         event = decisions.of_report(report, filled, order.quantity)
         now = timezone.now()
         changes = {
@@ -171,28 +171,36 @@ def _move_if_news(
     return False
 
 
-def _record_fills(order: Order, reports: Iterable[FillReport]) -> int:
+def _record_fills(
+    order: Order, reports: Iterable[FillReport]
+) -> tuple[int, list[tuple[Decimal, Decimal]]]:
+    """How many were new, and what the order has traded so far: quantities and their prices."""
     told = {report.trade_id: report for report in reports}
-    booked = dict(_booked(account=order.account_id, trades=list(told))) if told else {}
-    for trade_id, owner in booked.items():
-        if owner != order.pk:
-            logger.error("trade %s of order %s is booked on %s", trade_id, order.pk, owner)
+    rows = _booked(account=order.account_id, trades=list(told), order=order.pk)
+    booked = {trade_id: owner for trade_id, owner, _, _ in rows}
+    traded = [(quantity, price) for _, owner, quantity, price in rows if owner == order.pk]
+    for trade_id in booked.keys() & told:
+        if booked[trade_id] != order.pk:
+            logger.error(
+                "trade %s of order %s is booked on %s", trade_id, order.pk, booked[trade_id]
+            )
     fresh = [report for report in told.values() if report.trade_id not in booked]
     if not fresh:
-        return 0
+        return 0, traded
     position = Position.locked(order.account_id, order.symbol)
     for report in sorted(fresh, key=lambda item: (item.at, item.trade_id)):
         _book_fill(order, position, report)
     position.updated_at = timezone.now()
     change(Position, {"pk": position.pk}, {name: getattr(position, name) for name in BOOKED})
     arming.arm(order)
-    return len(fresh)
+    return len(fresh), traded + [(report.quantity, report.price) for report in fresh]
 
 
 @Prepared
-def _booked() -> QuerySet[Fill, tuple[str, UUID]]:
-    there = Fill.objects.filter(account=given("account"), trade_id__any=given("trades"))
-    return there.order_by().values_list("trade_id", "order_id")
+def _booked() -> QuerySet[Fill, tuple[str, UUID, Decimal, Decimal]]:
+    told = Q(account=given("account"), trade_id__any=given("trades"))
+    known = Fill.objects.filter(told | Q(order=given("order"))).order_by()
+    return known.values_list("trade_id", "order_id", "quantity", "price")
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:
@@ -241,14 +249,3 @@ def _tell(order: Order, report: FillReport) -> None:
         decimal_text(report.price),
         extra={"signal_id": order.signal_id or "", "order_id": order.pk, "symbol": order.symbol},
     )
-
-
-def _totals(order: Order) -> tuple[Decimal, Decimal | None]:
-    """Filled quantity and average price from the fills on record."""
-    return positions.totals(_traded(order=order.pk))
-
-
-@Prepared
-def _traded() -> QuerySet[Fill, tuple[Decimal, Decimal]]:
-    mine = Fill.objects.filter(order=given("order"))
-    return mine.order_by().values_list("quantity", "price")

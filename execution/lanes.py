@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, F, IntegerField, QuerySet, Value, When
+from django.db.models import Case, Exists, F, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
 from brokers import keys
@@ -29,6 +31,7 @@ from execution.states import UNRESOLVED, OrderState
 from execution.transitions import Event, move
 from risk import breakers, switch
 from risk.arithmetic import text
+from risk.limits import limits_of
 from risk.types import ReasonCode, Refusal
 
 LEASE_SLACK = timedelta(seconds=3)
@@ -45,14 +48,27 @@ PLACING = 0x464B5315
 """Names the lock of an account's placements, beside those of ``exclusive``."""
 
 
+if TYPE_CHECKING:
+
+    class _Waiting(Order):
+        """An order to be sent, and what may stand in its way."""
+
+        unresolved: list[str]
+        under_way: list[UUID]
+        is_broken: bool
+        is_switched: bool
+        is_rated: bool
+
+
 class LaneTaken(Exception):
     """Another worker was faster: nothing of this claim may stand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """There is something in a lane; ``expires_at`` is when the first of it becomes too old."""
+    """There is something in a lane of ``account``; ``expires_at`` is when the first becomes too old."""
 
+    account: Account
     expires_at: datetime | None
 
     @property
@@ -78,27 +94,25 @@ def _expired() -> QuerySet[Order]:
 
 def unsent(account_id: int, symbol: str) -> Unsent | None:
     """What the lane holds that has not been sent, sendable now or not; ``None`` for nothing."""
-    found = _first_to_expire(account=account_id, symbol=symbol)
-    return Unsent(found[0]) if found else None
+    order = _first_to_expire.first(account=account_id, symbol=symbol)
+    return Unsent(order.account, order.expires_at) if order else None
 
 
 @Prepared
-def _first_to_expire() -> QuerySet[Order, datetime | None]:
-    pending = _lane().filter(state=OrderState.PENDING)
-    return pending.order_by(F("expires_at").asc(nulls_last=True)).values_list(
-        "expires_at", flat=True
-    )[:1]
+def _first_to_expire() -> QuerySet[Order]:
+    pending = _lane().filter(state=OrderState.PENDING).select_related("account")
+    first = pending.order_by(F("expires_at").asc(nulls_last=True))
+    return first.only("expires_at", "account")[:1]
 
 
-def _next(account_id: int, symbol: str) -> Order | None:
+def _next(account: Account, symbol: str) -> _Waiting | None:
     """The order the lane sends next; ``None`` while that one must wait, and all behind it."""
-    place = {"account": account_id, "symbol": symbol}
-    unresolved = set(_unresolved(**place))
-    if unresolved - {Order.Role.ENTRY}:
+    venue = breakers.venue_of(account)
+    order = _first_pending.first(account=account.pk, symbol=symbol, venue=venue)
+    if order is None or set(order.unresolved) - {Order.Role.ENTRY}:
         # A second exit on top of one that may be filling could turn the position over.
         return None
-    order = _first_pending.first(**place)
-    if order is None or (unresolved and order.role == Order.Role.ENTRY):
+    if order.unresolved and order.role == Order.Role.ENTRY:
         return None
     is_due = order.next_check_at is None or order.next_check_at <= timezone.now()
     return order if is_due else None
@@ -110,9 +124,17 @@ def _unresolved() -> QuerySet[Order, str]:
 
 
 @Prepared
-def _first_pending() -> QuerySet[Order]:
-    pending = _lane().filter(state=OrderState.PENDING)
-    return pending.order_by(EXITS_FIRST, "id").select_related("strategy")[:1]
+def _first_pending() -> QuerySet[_Waiting]:
+    """With everything that may stand in its way, as of the same moment."""
+    pending = _lane().filter(state=OrderState.PENDING).select_related("strategy")
+    found: Any = pending.annotate(
+        unresolved=ArraySubquery(_unresolved.queryset()),
+        under_way=ArraySubquery(_under_way.queryset()),
+        is_broken=Exists(breakers.not_closed(given("account"), given("venue"))),
+        is_switched=Exists(switch.not_active()),
+        is_rated=Exists(limits_of(throttle.RULE)),
+    )
+    return cast("QuerySet[_Waiting]", found.order_by(EXITS_FIRST, "id")[:1])
 
 
 def claim_next(account: Account, symbol: str) -> Order | None:
@@ -124,7 +146,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
     try:
         with transaction.atomic():
             switch.fence()
-            order = _next(account.pk, symbol)
+            order = _next(account, symbol)
             if order is None:
                 return None
             reason = _reason_not_to_send(order, account)
@@ -134,7 +156,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 return order if _end_unsent(order, reason) else None
             if isinstance(capabilities, Refusal) or _is_crowded(order):
                 return None
-            if not breakers.are_closed(account) or not throttle.lets_through(order):
+            if order.is_broken or (order.is_rated and not throttle.lets_through(order)):
                 return None
             if not capabilities.keeps_our_id and _another_is_leaving(order):
                 return None
@@ -144,12 +166,11 @@ def claim_next(account: Account, symbol: str) -> Order | None:
         return None
 
 
-def _is_crowded(order: Order) -> bool:
+def _is_crowded(order: _Waiting) -> bool:
     """Whether the account has its share of placements under way: a venue that hangs must not hold
     every thread of the workers. Exits have as much again to themselves. Claims of one moment may pass
     together; a few more do no harm."""
-    under_way = len(_under_way(account=order.account_id))
-    return under_way >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
+    return len(order.under_way) >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
 
 
 @Prepared
@@ -180,7 +201,7 @@ def _too_old() -> Refusal:
     )
 
 
-def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
+def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
     if order.cancel_reason:
         detail = f"cancel asked for by {order.cancel_asked_by}"
         return Refusal(ReasonCode(order.cancel_reason), detail)
@@ -197,7 +218,7 @@ def _reason_not_to_send(order: Order, account: Account) -> Refusal | None:
         return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
     if leaves_at_once(order) and closable(order) == 0:
         return Refusal(ReasonCode.NOTHING_TO_CLOSE, "the position was closed before this was sent")
-    if order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
+    if not order.is_switched or order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
         # A halt must not leave positions without the stop they were opened with, nor open at all
         # where it was told to close them.
         return None

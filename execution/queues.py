@@ -115,15 +115,22 @@ def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
     return [place.signal_id for place in found if place.may_overtake], list(first.values())
 
 
-def next_undecided(queue: Queue) -> Signal | None:
+class Next(NamedTuple):
+    """The signal to decide next, and whether another waits behind it."""
+
+    signal: Signal
+    has_more: bool
+
+
+def next_undecided(queue: Queue) -> Next | None:
     """The signal of a queue to decide next: in order of arrival, but one that closes the position
     overtakes what it makes void.
     """
     place = dict(zip(_OF_QUEUE, queue, strict=True))
     first = _first_two(**place)
-    if len(first) > 1 and (closing := _last_closing.first(**place)):
-        return closing
-    return first[0] if first else None
+    if len(first) > 1:
+        return Next(_last_closing.first(**place) or first[0], has_more=True)
+    return Next(first[0], has_more=False) if first else None
 
 
 @Prepared

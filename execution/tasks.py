@@ -94,16 +94,17 @@ def process_signal(signal_id: str) -> None:
 
 def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
     """Decide until nothing is left or the next must wait, and hand out ``calls`` once there is more to
-    decide; returns what the last decision leads to.
+    decide; returns what the last decision leads to. For what comes later its own nudge asks.
     """
     goes_on = True
-    while goes_on and (signal := _next_to_decide(queue)) is not None:
+    while goes_on and (found := _next_to_decide(queue)) is not None:
         _hand_out(calls)
-        calls, goes_on = _decide_one(signal)
+        calls, is_made = _decide_one(found.signal)
+        goes_on = is_made and found.has_more
     return calls
 
 
-def _next_to_decide(queue: queues.Queue) -> Signal | None:
+def _next_to_decide(queue: queues.Queue) -> queues.Next | None:
     return None if draining.has_begun() else queues.next_undecided(queue)
 
 

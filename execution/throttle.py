@@ -6,10 +6,14 @@ Counted from the orders' own rows and journals, so that a restart forgets nothin
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
+from django.db.models import Count, QuerySet, Subquery
 from django.utils import timezone
 
+from brokers.models import Account
+from brokers.prepared import Prepared, given
 from execution.models import Order, OrderEvent
 from risk.limits import limits_for
 from risk.rules import RULES
@@ -54,11 +58,22 @@ def _has_room(limit: Limit, order: Order, now: datetime) -> bool:
 
 def sent_since(account_id: int, since: datetime) -> int:
     """Orders and cancels that were sent for the account."""
-    orders = Order.objects.filter(account_id=account_id, submitted_at__gt=since).count()
+    [(orders, cancels)] = _sent(account=account_id, since=since)
+    return (orders or 0) + (cancels or 0)
+
+
+@Prepared
+def _sent() -> QuerySet[Account, tuple[int | None, int | None]]:
+    orders = Order.objects.filter(account=given("account"), submitted_at__gt=given("since"))
     cancels = OrderEvent.objects.filter(
-        event="cancel_sent", at__gt=since, order__account_id=account_id
+        event="cancel_sent", at__gt=given("since"), order__account=given("account")
     )
-    return orders + cancels.count()
+    mine = Account.objects.filter(pk=given("account")).order_by()
+    return mine.values_list(_counted(orders, "account"), _counted(cancels, "order__account"))
+
+
+def _counted(rows: QuerySet[Any], owner: str) -> Subquery[Any]:
+    return Subquery(rows.order_by().values(owner).annotate(count=Count("pk")).values("count"))
 
 
 def _slug(order: Order) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
 from django.utils import timezone
 
 from brokers.errors import BrokerError, HeldBackError
@@ -135,10 +135,16 @@ def _in_the_way(account: Account) -> Iterable[CircuitBreaker]:
     return found if len(found) == 2 else [of_account(account.pk), of_venue(account)]
 
 
-@Prepared
-def _both() -> QuerySet[CircuitBreaker]:
-    mine, venues = Q(account=given("account")), Q(account=None, venue=given("venue"))
-    return CircuitBreaker.objects.filter(mine | venues)
+def not_closed(account: Value, venue: Value) -> QuerySet[CircuitBreaker]:
+    """Those of the two in an account's way that let no order through."""
+    return _on_the_way(account, venue).exclude(state=_State.CLOSED)
+
+
+def _on_the_way(account: Value, venue: Value) -> QuerySet[CircuitBreaker]:
+    return CircuitBreaker.objects.filter(Q(account=account) | Q(account=None, venue=venue))
+
+
+_both = Prepared(lambda: _on_the_way(given("account"), given("venue")))
 
 
 def _is_due(breaker: CircuitBreaker, now: datetime) -> bool:

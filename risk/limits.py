@@ -54,6 +54,11 @@ def _covering() -> QuerySet[RiskLimit]:
     )
 
 
+def limits_of(rule: str) -> QuerySet[RiskLimit]:
+    """Every limit of ``rule`` that is not off, whatever it covers."""
+    return RiskLimit.objects.filter(rule=rule).exclude(mode=RiskLimit.Mode.OFF)
+
+
 @Prepared
 def _covering_by() -> QuerySet[RiskLimit]:
     return _covering.queryset().filter(rule=given("rule"))

@@ -105,15 +105,20 @@ def standing(*, account: str, venue: str, symbol: str, strategy: str = "") -> Tr
     return max(rows, key=lambda row: _STRICTNESS[TradingState.State(row.state)], default=None)
 
 
+def not_active() -> QuerySet[TradingState]:
+    """Every scope in which something is forbidden."""
+    return TradingState.objects.exclude(state=TradingState.State.ACTIVE)
+
+
 @Prepared
 def _not_active() -> QuerySet[TradingState]:
-    return TradingState.objects.filter(
+    return not_active().filter(
         Q(scope=TradingState.Scope.GLOBAL)
         | Q(scope=TradingState.Scope.ACCOUNT, key=given("account"))
         | Q(scope=TradingState.Scope.STRATEGY, key=given("strategy"))
         | Q(scope=TradingState.Scope.VENUE, key=given("venue"))
         | Q(scope=TradingState.Scope.SYMBOL, key=given("symbol"))
-    ).exclude(state=TradingState.State.ACTIVE)
+    )
 
 
 def refuse_if_switched_off(

@@ -223,9 +223,9 @@ def test_a_close_while_the_entry_before_it_hangs_in_its_question(
     monkeypatch.setattr(pipeline, "open_legs", slowly)
     from execution import queues
 
-    following = queues.next_undecided
+    following, alone = queues.next_undecided, queues.Next(entry, has_more=False)
     monkeypatch.setattr(
-        queues, "next_undecided", lambda queue: entry if not asking.is_set() else following(queue)
+        queues, "next_undecided", lambda queue: following(queue) if asking.is_set() else alone
     )
     first = beside(lambda: process(entry))
     assert asking.wait(20)

@@ -14,7 +14,7 @@ from execution.models import Order
 from execution.states import OrderState
 from tests.factories import RouteFactory, SignalFactory, allow_trading
 
-ROUND_TRIPS = 60
+ROUND_TRIPS = 52
 
 
 @pytest.mark.django_db(transaction=True)
