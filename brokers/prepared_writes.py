@@ -17,7 +17,7 @@ from django.db.transaction import mark_for_rollback_on_error
 
 from brokers.prepared import planned_once
 
-_ANY = "__any"
+_NOT_IN = "__not_in"
 
 
 def insert(row: Model, *, along: Model | None = None) -> None:
@@ -43,7 +43,7 @@ def change(
     *,
     along: Model | None = None,
 ) -> bool:
-    """Whether a row of ``model`` was as ``where`` says (``state__any`` takes a list), and has the
+    """Whether a row of ``model`` was as ``where`` says (``state__not_in`` takes a list), and has the
     ``changes`` now; only then ``along`` is inserted, in the same statement.
     """
     sql = _update(model, tuple(changes), tuple(where))
@@ -99,8 +99,8 @@ def _into(model: type[Model], keeps_id: bool) -> str:
 def _update(model: type[Model], names: tuple[str, ...], where: tuple[str, ...]) -> str:
     changed = ", ".join(f'"{_field(model, name).column}" = %s' for name in names)
     asked = " AND ".join(
-        f'"{_field(model, name.removesuffix(_ANY)).column}" = '
-        + ("ANY(%s)" if name.endswith(_ANY) else "%s")
+        f'"{_field(model, name.removesuffix(_NOT_IN)).column}" '
+        + ("<> ALL(%s)" if name.endswith(_NOT_IN) else "= %s")
         for name in where
     )
     return f'UPDATE "{model._meta.db_table}" SET {changed} WHERE {asked}'  # noqa: S608  (names of columns)
@@ -116,7 +116,7 @@ def _values(row: Model, fields: Sequence[Field[Any, Any]]) -> list[object]:
 
 
 def _asked(model: type[Model], name: str, value: Any, connection: Any) -> object:
-    field = _field(model, name.removesuffix(_ANY))
-    if name.endswith(_ANY):
+    field = _field(model, name.removesuffix(_NOT_IN))
+    if name.endswith(_NOT_IN):
         return [field.get_db_prep_save(one, connection) for one in value]
     return field.get_db_prep_save(value, connection)

@@ -21,9 +21,9 @@ def settle(signal_id: UUID) -> SignalState | None:
         return None
     state, reason, detail = disposition(orders)
     finished = None if state is SignalState.WORKING else timezone.now()
-    others = [one for one in SignalState if one not in (SignalState.RECEIVED, state)]
+    differs = {"pk": signal_id, "state__not_in": [SignalState.RECEIVED, state]}
     changes = {"state": state, "reason": reason, "detail": detail, "finished_at": finished}
-    return state if change(Signal, {"pk": signal_id, "state__any": others}, changes) else None
+    return state if change(Signal, differs, changes) else None
 
 
 def disposition(orders: Sequence[Order]) -> tuple[SignalState, str, str]:
