@@ -12,9 +12,11 @@ from brokers.models import Account
 from execution import tasks
 from execution.models import Order
 from execution.states import OrderState
+from risk import limits
 from tests.factories import RouteFactory, SignalFactory, allow_trading
 
 ROUND_TRIPS = 52
+UNDER_USUAL_LIMITS = 62
 
 
 @pytest.mark.django_db(transaction=True)
@@ -22,7 +24,21 @@ def test_from_a_stored_alert_to_its_fill(
     scripted: Callable[..., Account], nudges: list[object]
 ) -> None:
     allow_trading(daily_loss="100000")
-    strategy = RouteFactory.create(account=scripted()).strategy
+    assert asked_for_an_order_on(scripted()) == ROUND_TRIPS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_the_limits_an_installation_begins_with(
+    scripted: Callable[..., Account], nudges: list[object]
+) -> None:
+    limits.first_limits({})
+    allow_trading()
+    assert asked_for_an_order_on(scripted()) == UNDER_USUAL_LIMITS
+
+
+def asked_for_an_order_on(account: Account) -> int:
+    """Of the second order of a strategy: the first makes rows that are there from then on."""
+    strategy = RouteFactory.create(account=account).strategy
     tasks.process_signal(str(SignalFactory.create(strategy=strategy).pk))
     signal = SignalFactory.create(strategy=strategy)
 
@@ -30,5 +46,5 @@ def test_from_a_stored_alert_to_its_fill(
         tasks.process_signal(str(signal.pk))
 
     assert Order.objects.get(signal=signal).state == OrderState.FILLED
-    assert len(asked) == ROUND_TRIPS
     assert sum(query["sql"] == "COMMIT" for query in asked.captured_queries) == 3
+    return len(asked)
