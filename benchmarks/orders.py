@@ -139,11 +139,20 @@ def _spread(rows: Sequence[Sequence[Any]], stage: int) -> dict[str, int]:
 def processor_seconds(product: Product) -> Counter[str]:
     """What the product's processes, taken together by their work, have used of the processors."""
     used: Counter[str] = Counter()
-    for process in product.processes():
+    for process in _everybody(product):
         with suppress(psutil.Error):
             times = process.cpu_times()
             used[_role(process.cmdline())] += times.user + times.system  # type: ignore[assignment]
     return used
+
+
+def _everybody(product: Product) -> set[psutil.Process]:
+    """Its processes with their children: PostgreSQL's for its connections name themselves otherwise."""
+    found = set(product.processes())
+    for process in list(found):
+        with suppress(psutil.Error):
+            found.update(process.children(recursive=True))
+    return found
 
 
 def _each(spent: Counter[str], orders: int) -> dict[str, float]:
@@ -153,7 +162,7 @@ def _each(spent: Counter[str], orders: int) -> dict[str, float]:
 def memory(product: Product) -> dict[str, int]:
     """Proportional set size of the product's processes in MiB, PostgreSQL's taken together."""
     found: Counter[str] = Counter()
-    for process in product.processes():
+    for process in _everybody(product):
         with suppress(psutil.Error):
             words = process.cmdline()
             found[_role(words)] += process.memory_full_info().pss >> 20
@@ -163,10 +172,10 @@ def memory(product: Product) -> dict[str, int]:
 def _role(words: Sequence[str]) -> str:
     if "worker" in words:
         return f"worker of {words[words.index('-Q') + 1]}"
-    if "postgres" in words[0]:
+    if words and "postgres" in words[0]:
         return "PostgreSQL"
     roles = ("up", "granian", "beat")
-    return next((role for role in roles if any(role in one for one in words)), Path(words[0]).name)
+    return next((role for role in roles if any(role in one for one in words)), "others")
 
 
 def _commit() -> str:
