@@ -125,12 +125,15 @@ class Bench:
             "SELECT id FROM execution_strategy WHERE slug = %s", self.slug
         )
         statement = self.product.within("from execution.intake import _ACCEPT as answer")
-        values = {
-            "id": "lpad(to_hex(:number), 32, '0')::uuid", "strategy": strategy, "key": ":number::text",
-            "key_expires_at": "NULL", "now": "now()", "sent_at": "now()", "address": "'127.0.0.1'",
-            "auth": "'hmac'", "body": "repeat('x', 180)", "alert": "'{\"action\": \"buy\"}'",
-            "symbol": "'BTCUSDT'", "action": "'buy'", "state": "'denied'",
+        row = {
+            "id": "lpad(to_hex(:number), 32, '0')", "strategy": strategy, "key": ":number::text",
+            "received_at": "now()", "sent_at": "now()", "address": "'127.0.0.1'", "auth": "'hmac'",
+            "body": "repeat('x', 180)", "alert": "json_build_object('action', 'buy')",
+            "symbol": "'BTCUSDT'", "action": "'buy'",
         }  # fmt: skip
+        fields = ", ".join(f"'{name}', {value}" for name, value in row.items())
+        deliveries = f"json_build_array(json_build_object({fields}))"
+        values = {"deliveries": deliveries, "now": "now()", "state": "'denied'"}
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
             script.write("\\set number random(1, 9000000000000000000)\n")
             script.write(" ".join((statement % values).split()) + ";")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -19,11 +21,18 @@ from execution.models import QuarantinedBody, Strategy
 from execution.states import SignalState
 
 # One round trip: the idempotency key decides, and only its winner inserts the signal. An expired
-# key is taken over; ON CONFLICT waits for a concurrent twin to commit and then sees its row.
+# key is taken over; ON CONFLICT waits for a concurrent twin to commit and then sees its row. All take
+# keys in the same order: two statements that wait for each other would be a deadlock. A second try may
+# have to win a key of no window back, and finds its signal there.
 _ACCEPT = """
-WITH claim AS (
+WITH given AS (
+    SELECT * FROM json_to_recordset(%(deliveries)s::json) AS one(
+        id uuid, strategy bigint, key text, key_expires_at timestamptz, received_at timestamptz,
+        sent_at timestamptz, address inet, auth text, body text, alert jsonb, symbol text, action text
+    )
+), claim AS (
     INSERT INTO execution_idempotencykey AS held (strategy_id, key, signal_id, expires_at)
-    VALUES (%(strategy)s::bigint, %(key)s, %(id)s, %(key_expires_at)s)
+    SELECT strategy, key, id, key_expires_at FROM given ORDER BY strategy, key
     ON CONFLICT (strategy_id, key) DO UPDATE
         SET signal_id = EXCLUDED.signal_id, expires_at = EXCLUDED.expires_at
         WHERE held.expires_at <= %(now)s AND held.signal_id <> EXCLUDED.signal_id
@@ -32,9 +41,10 @@ WITH claim AS (
 INSERT INTO execution_signal
     (id, strategy_id, received_at, sent_at, address, auth, body, alert, symbol, action, state,
      reason, detail, tries)
-SELECT %(id)s, %(strategy)s::bigint, %(now)s, %(sent_at)s::timestamptz, %(address)s::inet, %(auth)s,
-       %(body)s, %(alert)s::jsonb, %(symbol)s, %(action)s, %(state)s, '', '', 0
-FROM claim
+SELECT id, strategy, received_at, sent_at, address, auth, body, alert, symbol, action, %(state)s,
+       '', '', 0
+FROM given JOIN claim ON claim.signal_id = given.id
+ON CONFLICT (id) DO NOTHING
 RETURNING id
 """
 _HOLDER = "SELECT signal_id FROM execution_idempotencykey WHERE strategy_id = %s AND key = %s"
@@ -68,33 +78,59 @@ def accept(received: Received, signal_id: UUID | None = None) -> Accepted:
     A ``signal_id`` of the caller's makes a second try safe after an answer was lost: had the first
     been committed after all, the second finds its own row, which is no duplicate.
     """
-    now = timezone.now()
+    [accepted] = accept_all([(received, signal_id or uuid7())])
+    return accepted
+
+
+def accept_all(deliveries: Sequence[tuple[Received, UUID]]) -> list[Accepted]:
+    """``accept`` of each, in one statement: what is wrong with one refuses all. Of those with the same
+    key, only the first is in it; the others find what became of that one. Raises DatabaseError.
+    """
+    rows = [_row(received, signal_id) for received, signal_id in deliveries]
+    accepted: dict[UUID, Accepted] = {}
+    left = rows
+    while left:
+        first_of_each = {(row["strategy"], row["key"]): row for row in reversed(left)}
+        _insert(list(first_of_each.values()), accepted)
+        left = [row for row in left if row["id"] not in accepted]
+    return [accepted[row["id"]] for row in rows]
+
+
+def _row(received: Received, signal_id: UUID) -> dict[str, Any]:
+    now, alert = timezone.now(), received.alert
     key, key_expires_at = idempotency_key(received, now)
-    signal_id, alert = signal_id or uuid7(), received.alert
+    return {
+        "id": signal_id,
+        "strategy": received.strategy_id,
+        "key": key,
+        "key_expires_at": key_expires_at,
+        "received_at": now,
+        "sent_at": alert.sent_at,
+        "address": received.address,
+        "auth": received.auth,
+        "body": received.body,
+        "alert": alert.to_json(),
+        "symbol": alert.symbol,
+        "action": alert.action.value,
+    }
+
+
+def _insert(rows: Sequence[dict[str, Any]], accepted: dict[UUID, Accepted]) -> None:
+    """Store ``rows``, no two of one key, and note what became of each."""
+    values = {
+        "deliveries": json.dumps(rows, default=str),
+        "now": timezone.now(),
+        "state": SignalState.RECEIVED.value,
+    }
     with planned_once(connection) as cursor:
-        cursor.execute(
-            _ACCEPT,
-            {
-                "id": signal_id,
-                "strategy": received.strategy_id,
-                "key": key,
-                "key_expires_at": key_expires_at,
-                "now": now,
-                "sent_at": alert.sent_at,
-                "address": received.address,
-                "auth": received.auth,
-                "body": received.body,
-                "alert": json.dumps(alert.to_json()),
-                "symbol": alert.symbol,
-                "action": alert.action.value,
-                "state": SignalState.RECEIVED.value,
-            },
-        )
-        if cursor.fetchone() is not None:
-            return Accepted(signal_id, is_duplicate=False)
-        cursor.execute(_HOLDER, [received.strategy_id, key])
-        (holder,) = cursor.fetchone()
-        return Accepted(holder, is_duplicate=holder != signal_id)
+        cursor.execute(_ACCEPT, values)
+        inserted = {signal_id for (signal_id,) in cursor.fetchall()}
+        for row in rows:
+            holder = row["id"]
+            if holder not in inserted:
+                cursor.execute(_HOLDER, [row["strategy"], row["key"]])
+                (holder,) = cursor.fetchone()
+            accepted[row["id"]] = Accepted(holder, is_duplicate=holder != row["id"])
 
 
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:

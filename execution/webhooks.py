@@ -6,8 +6,9 @@ import json
 import logging
 import re
 import time
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -27,7 +28,7 @@ from execution import (
 )
 from execution.aims import wants_flat
 from execution.alerts import Alert
-from execution.authentication import Delivery
+from execution.authentication import Delivery, LiveSecret
 from execution.certificates import is_presented
 from execution.formats import FORMATS, Format
 from execution.guards import came_by_proxy, client_ip
@@ -41,102 +42,197 @@ from risk import network_hits, ratelimit
 from risk.allowlist import matching, parse_address
 
 logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
+PATH = re.compile(r"webhook/(?P<strategy>[^/]+)(?:/(?P<token>[\s\S]+?))?/?\Z")
 _LENGTH = re.compile(r"\d{1,9}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One delivery, and what its path names."""
+
+    request: HttpRequest
+    strategy: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a delivery, in a word for the metrics and in JSON for the sender."""
+
+    status: str
+    http: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """An alert that may be stored; its id is known before."""
+
+    received: intake.Received
+    signal_id: UUID
+    secret: LiveSecret | None
+
+
 def webhook(request: HttpRequest, strategy: str, token: str = "") -> HttpResponse:
-    """``POST /webhook/<strategy>`` and ``POST /webhook/<strategy>/<token>``.
+    """``POST /webhook/<strategy>`` and ``POST /webhook/<strategy>/<token>``: one that came alone.
 
     A plain view: a quarter of the request's time went into what a framework's view does beside.
     """
     if request.method != "POST":
-        response = answer("METHOD_NOT_ALLOWED", f'Method "{request.method}" not allowed.', 405)
-        response["Allow"] = "POST"
-        return response
-    started = time.perf_counter()
-    status, response = receive(request, strategy, token)
-    metrics.webhook_requests.labels(status).inc()
-    metrics.stage_seconds["accept"].observe(time.perf_counter() - started)
-    if status == "accepted":
-        return _wait_if_preferred(request, response)
-    return response
+        detail = f'Method "{request.method}" not allowed.'
+        refused = _refusal("not_allowed", 405, "METHOD_NOT_ALLOWED", detail)
+        return _response(replace(refused, headers={"Allow": "POST"}))
+    [answer] = receive([Post(request, strategy, token)])
+    if answer.status == "accepted":
+        answer = _wait_if_preferred(request, answer)
+    return _response(answer)
 
 
-def answer(
-    code: str, detail: str, http: int, errors: list[dict[str, str]] | None = None
-) -> HttpResponse:
-    """One error answer; ``errors`` lists what is wrong field by field."""
+def _response(answer: Answer) -> HttpResponse:
+    return HttpResponse(
+        answer.content,
+        content_type="application/json",
+        status=answer.http,
+        headers=answer.headers,
+    )
+
+
+def _refusal(
+    status: str, http: int, code: str, detail: str, errors: list[dict[str, str]] | None = None
+) -> Answer:
+    """``errors`` lists what is wrong field by field."""
     body: dict[str, Any] = {"code": code, "detail": detail}
     if errors is not None:
         body["errors"] = errors
-    return _json(body, http)
+    return Answer(status, http, body)
 
 
-def _json(body: dict[str, Any], http: int) -> HttpResponse:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return HttpResponse(text.encode(), content_type="application/json", status=http)
+def receive(posts: Sequence[Post]) -> list[Answer]:
+    """Take deliveries that came at about the same time: an answer for each, in their order.
 
-
-def receive(request: HttpRequest, slug: str, path_token: str) -> tuple[str, HttpResponse]:
-    """Take one delivery; returns its status for the metrics and the answer."""
+    What is valid is stored together, with one commit; what is wrong with one is its own affair.
+    """
+    started = time.perf_counter()
     # A dead connection shows itself in the statement; asking first would double the round trips.
     connection.health_check_done = True  # type: ignore[attr-defined]
-    signal_id = uuid7()
+    checked = [_checked(post) for post in posts]
+    stored = iter(_stored([one for one in checked if not isinstance(one, Answer)]))
+    answers = [one if isinstance(one, Answer) else next(stored) for one in checked]
+    for answer in answers:
+        metrics.webhook_requests.labels(answer.status).inc()
+        metrics.stage_seconds["accept"].observe(time.perf_counter() - started)
+    return answers
+
+
+def _checked(post: Post) -> Answer | _Valid:
     try:
-        try:
-            return _receive(request, slug, path_token, signal_id)
-        except (OperationalError, InterfaceError):
-            # Most likely a connection the server dropped. The same id makes the second try safe: had
-            # the first been committed after all, it finds its own row.
-            if connection.in_atomic_block:
-                raise
-            connection.close()
-            return _receive(request, slug, path_token, signal_id)
-    except Error:
-        logger.exception("a delivery could not be stored")
-        return "not_stored", answer(
-            "NOT_STORED", "the alert could not be stored; send it again", 503
-        )
+        return _tried_twice(lambda: _check(post))
     except UnreadablePostError:
-        return "broken_off", answer("BROKEN_OFF", "the body ended too early", 400)
+        return _refusal("broken_off", 400, "BROKEN_OFF", "the body ended too early")
+    except Exception as error:
+        # A defect of ours that one delivery meets must not refuse those beside it.
+        return _failed(error)
 
 
-def _receive(
-    request: HttpRequest, slug: str, path_token: str, signal_id: UUID
-) -> tuple[str, HttpResponse]:
+def _stored(alerts: Sequence[_Valid]) -> list[Answer]:
+    if not alerts:
+        return []
+    began = time.time_ns()
+    try:
+        results = _tried_twice(
+            lambda: intake.accept_all([(one.received, one.signal_id) for one in alerts])
+        )
+    except (OperationalError, InterfaceError) as error:
+        return [_failed(error)] * len(alerts)
+    except Exception as error:
+        # What the database refuses of one must not refuse those beside it. Their ids are known: what
+        # has been stored of them all the same is found.
+        if len(alerts) == 1:
+            return [_failed(error)]
+        return [answer for alert in alerts for answer in _stored([alert])]
+    answers = [
+        _settled(one.received.alert, accepted, began)
+        for one, accepted in zip(alerts, results, strict=True)
+    ]
+    for one in alerts:
+        _note(one.secret)
+    return answers
+
+
+def _tried_twice(ask: Callable[[], _Result]) -> _Result:
+    """The second time on a new connection: most likely the server has dropped the first.
+
+    Ids that are known before make that safe: had the first try been committed after all, the second
+    finds its own rows.
+    """
+    try:
+        return ask()
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+        return ask()
+
+
+def _failed(error: Exception) -> Answer:
+    logger.error("a delivery could not be stored", exc_info=error)
+    if isinstance(error, Error):
+        detail = "the alert could not be stored; send it again"
+        return _refusal("not_stored", 503, "NOT_STORED", detail)
+    return _refusal("failed", 500, "INTERNAL_ERROR", "internal error")
+
+
+def _check(post: Post) -> Answer | _Valid:
+    """An alert that may be stored, or why not. What is wrong with one of a known sender is kept."""
+    request = post.request
     if _declares_too_much(request):
         return _too_large()
-    config = config_of(slug)
+    signal_id = uuid7()
+    config = config_of(post.strategy)
     address = client_ip(request)
     if config and not _may_post(config, address):
-        return "not_allowed", answer("ADDRESS_NOT_ALLOWED", "this address may not post here", 403)
+        detail = "this address may not post here"
+        return _refusal("not_allowed", 403, "ADDRESS_NOT_ALLOWED", detail)
     # Only now: whoever sends slowly holds a thread of ours.
     body = _body(request)
     if len(body) > settings.MAX_BODY_BYTES:
         return _too_large()
     format = config.format if config else FORMATS["fks"]
-    delivery = authentication.delivery_of(body, path_token, format, request.META)
+    delivery = authentication.delivery_of(body, post.token, format, request.META)
     parsed = _parsed(body, format)
     document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
     profile = secret.profile if secret else _bearer_profile(request, config)
     if config is None or not profile or not _has_certificate(request, config):
         return _refused(address)
-    taken = _take(request, config, profile, delivery, parsed, address, signal_id)
+    read = _read(request, config, profile, delivery, parsed, address)
+    if isinstance(read, Answer):
+        _note(secret)
+        return read
+    return _Valid(read, signal_id, secret)
+
+
+def _note(secret: LiveSecret | None) -> None:
+    """Statistics, which come after what they count is kept."""
     if secret:
         authentication.note_use(secret)
     network_hits.write_if_due()
-    return taken
 
 
-def _refused(address: str | None) -> tuple[str, HttpResponse]:
+def _refused(address: str | None) -> Answer:
     wait = ratelimit.failed(address)
     if not wait:
-        return "unauthenticated", answer("UNAUTHENTICATED", "authentication failed", 401)
-    response = answer("RATE_LIMITED", "too many failed attempts from this address", 429)
-    response["Retry-After"] = str(wait)
-    return "rate_limited", response
+        return _refusal("unauthenticated", 401, "UNAUTHENTICATED", "authentication failed")
+    detail = "too many failed attempts from this address"
+    refused = _refusal("rate_limited", 429, "RATE_LIMITED", detail)
+    return replace(refused, headers={"Retry-After": str(wait)})
 
 
 def _bearer_profile(request: HttpRequest, config: WebhookConfig | None) -> str:
@@ -163,16 +259,15 @@ def _may_post(config: WebhookConfig, address: str | None) -> bool:
     return True
 
 
-def _take(
+def _read(
     request: HttpRequest,
     config: WebhookConfig,
     profile: str,
     delivery: Delivery,
     parsed: dict[str, Any] | Unreadable,
     address: str | None,
-    signal_id: UUID,
-) -> tuple[str, HttpResponse]:
-    """Store an authenticated delivery: as a signal, or in quarantine with what is wrong with it."""
+) -> Answer | intake.Received:
+    """An authenticated delivery as it is stored; what cannot be read goes into quarantine."""
     document = None if isinstance(parsed, Unreadable) else parsed
     credentials = masking.credentials_in(delivery, document, config.secrets)
     body = masking.mask_body(delivery, document, credentials)
@@ -181,25 +276,22 @@ def _take(
         detail = masking.mask_text(parsed.detail, credentials)
         intake.quarantine(config.strategy_id, body, address, parsed.code, detail)
         place = [] if parsed.position is None else [{"position": str(parsed.position)}]
-        return "invalid", answer(parsed.code, detail, 400, place)
+        return _refusal("invalid", 400, parsed.code, detail, place)
     try:
         masked = masking.mask_document(parsed, credentials, config.format)
         alert = _alert(masked, delivery, profile)
     except Invalid as error:
         intake.quarantine(config.strategy_id, body, address, "INVALID", str(error))
-        return "invalid", answer("INVALID", "the alert is not valid", 400, error.errors)
-    return _accept(
-        intake.Received(
-            strategy_id=config.strategy_id,
-            dedupe_window=config.dedupe_window,
-            raw=delivery.body,
-            body=body,
-            alert=alert,
-            header_key=_header_key(request, delivery, profile),
-            address=address,
-            auth=profile,
-        ),
-        signal_id,
+        return _refusal("invalid", 400, "INVALID", "the alert is not valid", error.errors)
+    return intake.Received(
+        strategy_id=config.strategy_id,
+        dedupe_window=config.dedupe_window,
+        raw=delivery.body,
+        body=body,
+        alert=alert,
+        header_key=_header_key(request, delivery, profile),
+        address=address,
+        auth=profile,
     )
 
 
@@ -213,20 +305,19 @@ def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
     return alert
 
 
-def _accept(received: intake.Received, signal_id: UUID) -> tuple[str, HttpResponse]:
-    began = time.time_ns()
-    accepted = intake.accept(received, signal_id)
+def _settled(alert: Alert, accepted: intake.Accepted, began: int) -> Answer:
+    """Tell the workers, and the sender, of an alert that has been committed."""
     answered = str(accepted.signal_id)
     what = "repeated" if accepted.is_duplicate else "stored"
-    about = {"signal_id": answered, "symbol": received.alert.symbol}
-    logger.info("alert %s: %s", what, received.alert.action.value, extra=about)
+    about = {"signal_id": answered, "symbol": alert.symbol}
+    logger.info("alert %s: %s", what, alert.action.value, extra=about)
     if accepted.is_duplicate:
-        return "duplicate", _json({"status": "duplicate", "signal_id": answered}, 200)
-    tracing.note_arrival(answered, began, symbol=received.alert.symbol)
-    closes = wants_flat(received.alert) or received.alert.reduce_only
-    wake = nudge.nudge_exit if closes else nudge.nudge_signal
-    wake(answered)
-    return "accepted", _json({"status": "accepted", "signal_id": answered}, 202)
+        return Answer("duplicate", 200, {"status": "duplicate", "signal_id": answered})
+    tracing.note_arrival(answered, began, symbol=alert.symbol)
+    closes = wants_flat(alert) or alert.reduce_only
+    send = nudge.nudge_exit if closes else nudge.nudge_signal
+    send(answered)
+    return Answer("accepted", 202, {"status": "accepted", "signal_id": answered})
 
 
 def _header_key(request: HttpRequest, delivery: Delivery, profile: str) -> str:
@@ -241,9 +332,9 @@ def _declares_too_much(request: HttpRequest) -> bool:
     return not _LENGTH.fullmatch(declared) or int(declared) > settings.MAX_BODY_BYTES
 
 
-def _too_large() -> tuple[str, HttpResponse]:
+def _too_large() -> Answer:
     detail = f"the body is larger than {settings.MAX_BODY_BYTES} bytes"
-    return "too_large", answer("TOO_LARGE", detail, 413)
+    return _refusal("too_large", 413, "TOO_LARGE", detail)
 
 
 def _body(request: HttpRequest) -> bytes:
@@ -266,13 +357,13 @@ def _parsed(body: bytes, format: Format) -> dict[str, Any] | Unreadable:
         return error
 
 
-def _wait_if_preferred(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+def _wait_if_preferred(request: HttpRequest, answer: Answer) -> Answer:
     seconds = waiting.seconds_preferred(request.META.get("HTTP_PREFER", ""))
     if not seconds:
-        return response
+        return answer
     try:
-        outcome = waiting.wait_for(json.loads(response.content)["signal_id"], seconds)
+        outcome = waiting.wait_for(answer.body["signal_id"], seconds)
     except Error:
         logger.warning("a stored signal could not be watched", exc_info=True)
-        return response
-    return response if outcome is None else _json(outcome, 200)
+        return answer
+    return answer if outcome is None else replace(answer, http=200, body=outcome)

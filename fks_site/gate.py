@@ -1,7 +1,8 @@
 """The gate of the web server: a request is read in the event loop, whole and in time, and only then
 costs a thread. Whoever sends slowly, or never finishes, holds a connection and nothing else.
 
-Django runs as before, over WSGI in threads of its own; see docs/adr/0006.
+Django runs as before, over WSGI in threads of its own; see docs/adr/0006. Alerts have threads beside
+those, which answer all that wait at once; see docs/adr/0042.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -32,6 +34,7 @@ Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Answer]", dict[str, Any]]
 Wsgi = Callable[[Environ, Any], Iterable[Any]]
+_Settled = tuple["asyncio.Future[Answer]", Answer]
 
 
 class Refused(Exception):
@@ -56,10 +59,24 @@ class BodyLimit:
     most: int
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Requests that are answered together, as many as wait: ``takes`` says which, ``answer`` has an
+    answer for each.
+    """
+
+    takes: Callable[[Environ], bool]
+    answer: Callable[[list[Environ]], list[Answer]]
+    threads: int = 2
+    """While one waits for the database, the other reads what has come."""
+    most: int = 32
+
+
 class Gate:
     """An ASGI application that hands whole requests to the WSGI application ``wsgi``.
 
-    ``limits`` are tried in order; the last one should have an empty prefix.
+    ``limits`` are tried in order; the last one should have an empty prefix. What ``together`` takes
+    never gets as far as ``wsgi``.
     """
 
     def __init__(
@@ -70,6 +87,7 @@ class Gate:
         threads: int = THREADS,
         body_seconds: float = BODY_SECONDS,
         max_waiting: int = MAX_WAITING,
+        together: Together | None = None,
     ) -> None:
         self._wsgi = wsgi
         self._limits = limits
@@ -77,9 +95,11 @@ class Gate:
         self._most = threads + max_waiting
         self._under_way = 0
         self._work: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        for number in range(threads):
-            name = f"request-{number}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        _start(threads, "request", self._serve)
+        self._together = together
+        self._gathering: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        if together:
+            _start(together.threads, "together", self._serve_together, together)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,7 +146,8 @@ class Gate:
         try:
             loop = asyncio.get_running_loop()
             answer: asyncio.Future[Answer] = loop.create_future()
-            self._work.put((loop, answer, environ))
+            is_gathered = self._together is not None and self._together.takes(environ)
+            (self._gathering if is_gathered else self._work).put((loop, answer, environ))
             return await answer
         finally:
             self._under_way -= 1
@@ -143,6 +164,21 @@ class Gate:
             else:
                 loop.call_soon_threadsafe(_resolve, waiting, answer)
 
+    def _serve_together(self, together: Together) -> None:
+        """One thread: the loop and this one take turns once for all that waited, not for each."""
+        while True:
+            jobs = _waiting(self._gathering, together.most)
+            loop = jobs[0][0]
+            try:
+                answers = together.answer([environ for _, _, environ in jobs])
+            except Exception as error:
+                # The thread's boundary, as above.
+                for _, waiting, _ in jobs:
+                    loop.call_soon_threadsafe(_fail, waiting, error)
+            else:
+                settled = [(job[1], answer) for job, answer in zip(jobs, answers, strict=True)]
+                loop.call_soon_threadsafe(_resolve_all, settled)
+
     def _run(self, environ: Environ) -> Answer:
         """The application's whole answer: a slow reader then holds memory and not a thread."""
         started: list[Any] = []
@@ -158,6 +194,26 @@ class Gate:
                 answer.close()
         status, headers = started
         return status, [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers], content
+
+
+def _start(count: int, name: str, serve: Callable[..., None], *arguments: object) -> None:
+    for number in range(count):
+        name_here = f"{name}-{number}"
+        threading.Thread(target=serve, args=arguments, name=name_here, daemon=True).start()
+
+
+def _waiting(jobs: queue.SimpleQueue[_Job], most: int) -> list[_Job]:
+    """What waits, the longest first; at least one, if it has to be waited for."""
+    taken = [jobs.get()]
+    with suppress(queue.Empty):
+        while len(taken) < most:
+            taken.append(jobs.get_nowait())
+    return taken
+
+
+def _resolve_all(settled: list[_Settled]) -> None:
+    for waiting, answer in settled:
+        _resolve(waiting, answer)
 
 
 def _resolve(waiting: asyncio.Future[Answer], answer: Answer) -> None:

@@ -5,9 +5,9 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from execution import webhooks
 from execution.api import no_such_path, router
 from execution.tokens import RefreshView, TokenView
-from execution.webhooks import webhook
 from fks_site import health, metrics
 
 api: list[URLPattern | URLResolver] = [
@@ -22,8 +22,7 @@ api: list[URLPattern | URLResolver] = [
 handler500 = "fks_site.middleware.server_error"
 
 urlpatterns = [
-    re_path(r"^webhook/(?P<strategy>[^/]+)/?\Z", webhook, name="webhook"),
-    re_path(r"^webhook/(?P<strategy>[^/]+)/(?P<token>[\s\S]+?)/?\Z", webhook),
+    re_path(f"^{webhooks.PATH.pattern}", webhooks.webhook, name="webhook"),
     re_path(r"^health/?$", health.health, name="health"),
     re_path(r"^ready/?$", health.ready, name="ready"),
     re_path(r"^metrics/?$", metrics.MetricsView.as_view(), name="metrics"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import wraps
 from typing import Any
@@ -94,13 +94,18 @@ class Crasher:
         _put(place, name, wrapper)
 
     def _wrap_intake(self) -> None:
-        self._around(
-            intake,
-            "accept",
-            lambda received, *_: index_of(received.alert.idempotency_key),
-            before=Point.NOT_STORED,
-            after=Point.STORED,
-        )
+        accept_all = intake.accept_all
+
+        def accepted(deliveries: Sequence[tuple[intake.Received, UUID]]) -> list[intake.Accepted]:
+            steps = [index_of(received.alert.idempotency_key) for received, _ in deliveries]
+            for step in steps:
+                self.fuses.strike(step, Point.NOT_STORED)
+            results = accept_all(deliveries)
+            for step in steps:
+                self.fuses.strike(step, Point.STORED)
+            return results
+
+        _put(intake, "accept_all", accepted)
         publish = nudge._nudger._publish
 
         def published(signal_ids: list[str]) -> None:

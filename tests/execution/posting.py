@@ -8,11 +8,12 @@ import json
 from typing import Any
 
 from django.db import connection
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
 
 from execution import authentication, webhook_config
 from execution.models import IdempotencyKey, QuarantinedBody, Signal
+from execution.webhooks import Answer, Post, receive
 from risk import ratelimit
 
 ALERT = {"symbol": "BTC/USDT", "action": "buy", "quantity": "0.01"}
@@ -28,6 +29,12 @@ def post(path: str, body: bytes = b"", /, **extra: Any) -> HttpResponse:
     client = Client(raise_request_exception=False)
     response: HttpResponse = client.generic("POST", f"/webhook/{path}", body, **extra)
     return response
+
+
+def received(request: HttpRequest, strategy: str) -> Answer:
+    """What becomes of a delivery that came alone."""
+    [answer] = receive([Post(request, strategy)])
+    return answer
 
 
 def signature_of(body: bytes, key: str) -> str:

@@ -248,11 +248,11 @@ class TestCanaries:
     def test_when_the_database_fails(
         self, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(received: intake.Received, _: object) -> None:
-            raise OperationalError(f"Failing row contains ({received})")
+        def fail(deliveries: object) -> None:
+            raise OperationalError(f"Failing row contains ({deliveries})")
 
         slug = strategy_with(CANARY).slug
-        monkeypatch.setattr(intake, "accept", fail)
+        monkeypatch.setattr(intake, "accept_all", fail)
 
         response = post(f"{slug}/{CANARY}", body_of(secret=CANARY))
 

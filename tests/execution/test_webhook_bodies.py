@@ -13,7 +13,7 @@ from django.test import RequestFactory
 
 from execution import webhooks
 from execution.models import QuarantinedBody
-from tests.execution.posting import body_of, post, stored
+from tests.execution.posting import body_of, post, received, stored
 from tests.factories import webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process", "nudged")]
@@ -154,14 +154,14 @@ class TestTooLarge:
         request = RequestFactory().post("/webhook/x", CONTENT_LENGTH="65537")
         request._stream = Untouchable()
 
-        assert webhooks.receive(request, "x", "")[0] == "too_large"
+        assert received(request, "x").status == "too_large"
 
     @pytest.mark.parametrize("length", ["9" * 5000, "²", "-1", "1e3", "0x10", " "])
     def test_a_length_that_is_none(self, length: str) -> None:
         request = RequestFactory().post("/webhook/x")
         request.META["CONTENT_LENGTH"] = length
 
-        assert webhooks.receive(request, "x", "")[1].status_code in (401, 413)
+        assert received(request, "x").http in (401, 413)
 
     def test_a_length_that_lies(self) -> None:
         strategy, token = webhook()
@@ -185,19 +185,19 @@ class TestTooLarge:
         strategy, token = webhook()
         whole = body_of(secret=token)
 
-        def send(body: bytes, **environ: Any) -> HttpResponse:
+        def send(body: bytes, **environ: Any) -> int:
             path = f"/webhook/{strategy.slug}"
             request = RequestFactory().post(path, HTTP_TRANSFER_ENCODING="Chunked", **environ)
             # The server has put the chunks together; nobody counted them.
             request.META.pop("CONTENT_LENGTH")
             request.META["wsgi.input"] = BytesIO(body)
-            return webhooks.receive(request, strategy.slug, "")[1]
+            return received(request, strategy.slug).http
 
         terminated = {"wsgi.input_terminated": True}
-        assert send(whole, **terminated).status_code == 202
-        assert send(whole.ljust(65_537), **terminated).status_code == 413
-        assert send(b"", **terminated).status_code == 401
-        assert send(whole).status_code == 401
+        assert send(whole, **terminated) == 202
+        assert send(whole.ljust(65_537), **terminated) == 413
+        assert send(b"", **terminated) == 401
+        assert send(whole) == 401
 
     def test_a_body_that_breaks_off(self) -> None:
         class Broken(BytesIO):
@@ -207,5 +207,5 @@ class TestTooLarge:
         request = RequestFactory().post("/webhook/x", CONTENT_LENGTH="10")
         request._stream = Broken()
 
-        status, response = webhooks.receive(request, "x", "")
-        assert (status, response.status_code) == ("broken_off", 400)
+        answer = received(request, "x")
+        assert (answer.status, answer.http) == ("broken_off", 400)

@@ -10,11 +10,10 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from execution import webhooks
 from execution.models import Signal, Strategy, WebhookSecret
 from risk.models import AllowedNetwork, IPAllowlist
 from tests.execution import posting
-from tests.execution.posting import body_of, post, signature_of, stored
+from tests.execution.posting import body_of, post, received, signature_of, stored
 from tests.factories import webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process", "nudged")]
@@ -156,7 +155,7 @@ class TestAddresses:
         request = RequestFactory().post("/webhook/x", CONTENT_LENGTH="10", REMOTE_ADDR=ELSEWHERE)
         request._stream = Endless()
 
-        assert webhooks.receive(request, strategy.slug, "")[0] == "not_allowed"
+        assert received(request, strategy.slug).status == "not_allowed"
 
     def test_an_empty_allowlist_admits_nobody(self) -> None:
         strategy, token = webhook()

@@ -71,7 +71,7 @@ class TestMethodsAndPaths:
 
 class TestNotStored:
     @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-    @pytest.mark.parametrize("place", [(intake, "accept"), (webhooks, "config_of")])
+    @pytest.mark.parametrize("place", [(intake, "accept_all"), (webhooks, "config_of")])
     def test_503_tells_the_sender_to_try_again(
         self,
         monkeypatch: pytest.MonkeyPatch,
@@ -124,7 +124,7 @@ class TestNotStored:
             raise ZeroDivisionError("inside")
 
         strategy, token = webhook()
-        monkeypatch.setattr(intake, "accept", fail)
+        monkeypatch.setattr(intake, "accept_all", fail)
 
         response = post(strategy.slug, body_of(secret=token))
 
@@ -158,16 +158,16 @@ class TestDroppedConnection:
         self, nudged: list[str], monkeypatch: pytest.MonkeyPatch, window: int
     ) -> None:
         strategy, token = webhook(dedupe_window=window)
-        accept = intake.accept
+        accept_all = intake.accept_all
         failures = iter([OperationalError("server closed the connection unexpectedly")])
 
-        def lose_the_answer(*arguments: Any) -> intake.Accepted:
-            accepted = accept(*arguments)
+        def lose_the_answer(*arguments: Any) -> list[intake.Accepted]:
+            accepted = accept_all(*arguments)
             for failure in failures:
                 raise failure
             return accepted
 
-        monkeypatch.setattr(intake, "accept", lose_the_answer)
+        monkeypatch.setattr(intake, "accept_all", lose_the_answer)
         response = post(strategy.slug, body_of(secret=token))
 
         assert response.status_code == 202
