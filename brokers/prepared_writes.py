@@ -21,7 +21,10 @@ _NOT_IN = "__not_in"
 
 
 def insert(row: Model, *, along: Model | None = None) -> None:
-    """As ``row.save(force_insert=True)``; with ``along``, one further row in the same statement."""
+    """As ``row.save(force_insert=True)``; with ``along``, one further row in the same statement.
+
+    No column fills itself in: one with ``auto_now`` needs a value.
+    """
     keeps_id = row.pk is not None
     sql, params = _insertion(type(row), keeps_id), _values(row, _inserted(type(row), keeps_id))
     if along is not None:
@@ -112,7 +115,7 @@ def _field(model: type[Model], name: str) -> Any:
 
 def _values(row: Model, fields: Sequence[Field[Any, Any]]) -> list[object]:
     connection = connections[DEFAULT_DB_ALIAS]
-    return [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]
+    return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
 
 
 def _asked(model: type[Model], name: str, value: Any, connection: Any) -> object:
