@@ -47,6 +47,7 @@ BOUNDARIES = {
     "execution/reconcile.py",
     "execution/streaming.py",
     "execution/tasks.py",
+    "execution/webhooks.py",
     "fks_site/embedded.py",
     "fks_site/gate.py",
 }
