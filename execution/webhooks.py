@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -122,7 +123,7 @@ def receive(posts: Sequence[Post]) -> list[Answer]:
     started = time.perf_counter()
     # A dead connection shows itself in the statement; asking first would double the round trips.
     connection.health_check_done = True  # type: ignore[attr-defined]
-    checked = [_checked(post) for post in posts]
+    checked = _checked(posts)
     stored = iter(_stored([one for one in checked if not isinstance(one, Answer)]))
     answers = [one if isinstance(one, Answer) else next(stored) for one in checked]
     for answer in answers:
@@ -131,14 +132,21 @@ def receive(posts: Sequence[Post]) -> list[Answer]:
     return answers
 
 
-def _checked(post: Post) -> Answer | _Valid:
-    try:
-        return _tried_twice(lambda: _check(post))
-    except UnreadablePostError:
-        return _refusal("broken_off", 400, "BROKEN_OFF", "the body ended too early")
-    except Exception as error:
-        # A defect of ours that one delivery meets must not refuse those beside it.
-        return _failed(error)
+def _checked(posts: Sequence[Post]) -> list[Answer | _Valid]:
+    checked: list[Answer | _Valid] = []
+    for post in posts:
+        try:
+            checked.append(_tried_twice(partial(_check, post)))
+        except UnreadablePostError:
+            detail = "the body ended too early"
+            checked.append(_refusal("broken_off", 400, "BROKEN_OFF", detail))
+        except (OperationalError, InterfaceError) as error:
+            # Asking it again for each of the others would keep them waiting for the same answer.
+            return [*checked, *[_failed(error)] * (len(posts) - len(checked))]
+        except Exception as error:
+            # A defect of ours that one delivery meets must not refuse those beside it.
+            checked.append(_failed(error))
+    return checked
 
 
 def _stored(alerts: Sequence[_Valid]) -> list[Answer]:

@@ -278,6 +278,23 @@ class TestAnswered:
         assert tries == [3, 3]
         assert nudged == []
 
+    def test_a_database_that_cannot_be_reached_keeps_nobody_waiting_for_each_of_the_others(
+        self, nudged: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        strategy, token = webhook()
+        asked = []
+
+        def unreachable(slug: str) -> None:
+            asked.append(slug)
+            raise OperationalError("connection timeout expired")
+
+        monkeypatch.setattr(webhooks, "config_of", unreachable)
+        answers = receive([post(strategy.slug, body_of(secret=token, id=key)) for key in "abc"])
+
+        assert codes(answers) == [(503, "NOT_STORED")] * 3
+        assert len(asked) == 2
+        assert nudged == []
+
     def test_an_expired_key_is_taken_over_once_by_many_at_once(self) -> None:
         [(delivery, _)] = deliveries(StrategyFactory.create(), "")
         first = accept(delivery)
