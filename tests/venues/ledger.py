@@ -77,7 +77,7 @@ class Ledger:
         self.advance()
         if not order.live:
             raise Refused(Reason.UNKNOWN_ORDER)
-        self._close(order, Status.CANCELED, "User requested")
+        self._close(order, Status.CANCELED, "User requested", self.clock.now_ms())
 
     def fill(self, order: Order, quantity: Decimal, price: Decimal | None = None) -> Trade:
         """Execute part of a resting order as maker, at its limit unless a better price is given.
@@ -90,7 +90,7 @@ class Ledger:
             raise ValueError("the order is not resting in the book")
         if not ZERO < quantity <= order.remaining or not reaches(order.spec.side, price, limit):
             raise ValueError("quantity or price does not fit the order")
-        return self._execute(order, price, quantity, maker=True)
+        return self._execute(order, price, quantity, self.clock.now_ms(), maker=True)
 
     def fill_resting(self) -> None:
         """Execute all that rests, each order whole at its own limit."""
@@ -109,7 +109,7 @@ class Ledger:
                 self._activate(order)
         for order in self._waiting(symbol):
             if order.working_at is not None and order.spec.price is not None:
-                self._match(order, maker=True)
+                self._match(order, self.clock.now_ms(), maker=True)
 
     def advance(self) -> None:
         """Match the orders whose scripted delay is over."""
@@ -194,18 +194,18 @@ class Ledger:
 
     def _activate(self, order: Order) -> None:
         """Let an order into the book: match what can be, then rest or expire the remainder."""
-        order.working_at = self.clock.now_ms()
+        now = order.working_at = self.clock.now_ms()
         spec = order.spec
         if spec.price is None:
             try:
                 self._hold(order, self._requirement(order))
             except Refused as refused:
-                self._close(order, Status.EXPIRED, refused.reason.value)
+                self._close(order, Status.EXPIRED, refused.reason.value, now)
                 return
         if spec.time_in_force is not TimeInForce.FOK or self._fillable(order):
-            self._match(order, maker=False)
+            self._match(order, now, maker=False)
         if order.live and (spec.price is None or spec.time_in_force is not TimeInForce.GTC):
-            self._close(order, Status.EXPIRED, "no liquidity")
+            self._close(order, Status.EXPIRED, "no liquidity", now)
 
     def _fillable(self, order: Order) -> bool:
         return sum((take.quantity for take in self._takes(order)), ZERO) == order.remaining
@@ -215,7 +215,7 @@ class Ledger:
         market = self.markets[spec.instrument.symbol]
         return market.sweep(spec.side, order.remaining, spec.price)
 
-    def _match(self, order: Order, *, maker: bool) -> None:
+    def _match(self, order: Order, now: int, *, maker: bool) -> None:
         market = self.markets[order.spec.instrument.symbol]
         for take in self._takes(order):
             limit = order.spec.price
@@ -224,16 +224,18 @@ class Ledger:
             market.consume(take)
             if maker:
                 market.last = last
-            self._execute(order, price, take.quantity, maker=maker)
+            self._execute(order, price, take.quantity, now, maker=maker)
 
-    def _execute(self, order: Order, price: Decimal, quantity: Decimal, *, maker: bool) -> Trade:
+    def _execute(
+        self, order: Order, price: Decimal, quantity: Decimal, now: int, *, maker: bool
+    ) -> Trade:
+        """One trade at ``now``; what it completes ends at the same moment."""
         spec = order.spec
         rate = self.house.maker_fee if maker else self.house.taker_fee
         paid = price * quantity if spec.fee_in_quote else quantity
         fee = (paid * rate).quantize(FEE_QUANTUM, ROUND_DOWN)
         asset = spec.instrument.quote if spec.fee_in_quote else spec.instrument.base
         sequence = len(self.trades) + 1
-        now = self.clock.now_ms()
         trade_id = self.house.trade_id(sequence)
         trade = Trade(sequence, trade_id, order, price, quantity, fee, asset, maker, now)
         self._settle(trade)
@@ -251,7 +253,7 @@ class Ledger:
             if spec.price is not None:
                 self._hold(order, self._requirement(order))
         else:
-            self._close(order, Status.FILLED, "")
+            self._close(order, Status.FILLED, "", now)
         return trade
 
     def _settle(self, trade: Trade) -> None:
@@ -262,10 +264,10 @@ class Ledger:
         balances[spec.instrument.quote].total -= sign * trade.cost
         balances[trade.fee_asset].total -= trade.fee
 
-    def _close(self, order: Order, status: Status, reason: str) -> None:
+    def _close(self, order: Order, status: Status, reason: str, now: int) -> None:
         order.status = status
         order.reason = reason
-        order.updated_at = self.clock.now_ms()
+        order.updated_at = now
         self._hold(order, ZERO)
         account = self.account(order.spec.account)
         account.open.pop(order.id, None)
