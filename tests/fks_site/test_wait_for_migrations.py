@@ -23,13 +23,13 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(name: str) -> None:
-    MigrationRecorder(connection).record_applied("execution", name)
+    MigrationRecorder(connection).record_applied("risk", name)
 
 
 @contextmanager
 def forgotten(*names: str) -> Iterator[None]:
     recorder = MigrationRecorder(connection)
-    rows = recorder.migration_qs.filter(app="execution", name__in=names)
+    rows = recorder.migration_qs.filter(app="risk", name__in=names)
     assert rows.count() == len(names)
     rows.delete()
     try:
@@ -39,8 +39,8 @@ def forgotten(*names: str) -> Iterator[None]:
             record(name)
 
 
-def names_of_execution() -> list[str]:
-    rows = MigrationRecorder(connection).migration_qs.filter(app="execution")
+def names_of_risk() -> list[str]:
+    rows = MigrationRecorder(connection).migration_qs.filter(app="risk")
     return sorted(rows.values_list("name", flat=True))
 
 
@@ -65,33 +65,33 @@ def test_a_sound_database_is_not_waited_for() -> None:
 
 
 def test_each_thing_that_is_missing_is_waited_for_and_named_once() -> None:
-    *_, before, last = names_of_execution()
+    *_, before, last = names_of_risk()
     to_come = [before, last]
     said = Hears(lambda: record(to_come.pop(0)))
     with forgotten(before, last):
         call_command("wait_for_migrations", stdout=said)
 
     assert said.getvalue().splitlines() == [
-        f"Waiting: execution.{before} and 1 more not applied.",
-        f"Waiting: execution.{last} not applied.",
+        f"Waiting: risk.{before} and 1 more not applied.",
+        f"Waiting: risk.{last} not applied.",
         "The database has what this code needs.",
     ]
 
 
 def test_it_gives_up_when_told_to() -> None:
-    last = names_of_execution()[-1]
-    with forgotten(last), pytest.raises(CommandError, match=rf"after 0 s execution\.{last} not"):
+    last = names_of_risk()[-1]
+    with forgotten(last), pytest.raises(CommandError, match=rf"after 0 s risk\.{last} not"):
         call_command("wait_for_migrations", timeout=0.0)
 
 
 def test_migrations_of_newer_code_are_no_reason_to_wait() -> None:
     """Back to the older release: it starts on the database of the newer one."""
     recorder = MigrationRecorder(connection)
-    recorder.record_applied("execution", "9999_of_a_later_release")
+    recorder.record_applied("risk", "9999_of_a_later_release")
     try:
         call_command("wait_for_migrations", timeout=0.0, stdout=StringIO())
     finally:
-        recorder.record_unapplied("execution", "9999_of_a_later_release")
+        recorder.record_unapplied("risk", "9999_of_a_later_release")
 
 
 def test_a_server_that_is_away_is_waited_for_and_not_quoted(
