@@ -22,6 +22,7 @@ from brokers.models import Account
 from brokers.types import Health, Permissions, VenueStatus
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
+from fks_site import schema
 from risk.models import AllowedNetwork, AuditEvent, IPAllowlist, RiskLimit, Safeguards, TradingState
 from risk.rules import RULES, Start
 from tests.brokers.scripted import ScriptedPlugin, registered, report_of, script_of
@@ -525,6 +526,19 @@ def test_a_first_start_makes_what_is_needed_and_a_second_one_nothing() -> None:
         model.objects.count()
         for model in (User, Account, Strategy, RiskLimit, IPAllowlist, AllowedNetwork)
     ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_first_start_migrates_before_it_where_it_is_told_to() -> None:
+    call_command("migrate", "risk", "0001", verbosity=0)
+    lacking = schema.unapplied()
+    try:
+        said = run("first_start", "--migrate")
+        left = schema.unapplied()
+    finally:
+        call_command("migrate", verbosity=0)
+    assert (lacking, left) == (["risk.0002_audit_guard"], [])
+    assert said.startswith("Admin ")
 
 
 def test_a_first_start_without_a_demo() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
@@ -32,9 +33,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--http", default=settings.HTTP_ADDRESS, metavar="HOST:PORT")
         parser.add_argument("--no-demo", action="store_true")
+        parser.add_argument("--migrate", action="store_true", help="Migrate before it.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         address = options["http"]
+        if options["migrate"]:
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=False)
         lines: list[str] = []
         settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
         with transaction.atomic(), audit.acting(audit.Actor("first start")):

@@ -97,11 +97,11 @@ class _Run:
             preflight.ensure_keys(self.var)
             addresses.note_http(self.var, self._address())
         self._start_servers(supervisor)
-        with self._step("migrations"):
-            self._manage(supervisor, "migrate", "--no-input")
-        with self._step("first start"):
-            options = [] if self.demo else ["--no-demo"]
-            news = self._manage(supervisor, "first_start", "--http", self._address(), *options)
+        with self._step("tables, first rows"):
+            # In one process: two would load the whole of FKS twice.
+            options = ["--migrate", "--http", self._address()]
+            options += [] if self.demo else ["--no-demo"]
+            news = self._manage(supervisor, "first_start", *options)
         if news.strip():
             self.say(f"\n{news.rstrip()}\n\n")
         self._share_metrics()
