@@ -173,6 +173,16 @@ def _is_crowded(order: _Waiting) -> bool:
     return len(order.under_way) >= MAX_UNDER_WAY * (2 if order.is_exit else 1)
 
 
+def was_crowded(account: Account) -> bool:
+    """Whether a placement that has just ended may have kept the account's other lanes from theirs.
+    Several that end at one moment each count as ended already, hence the half.
+    """
+    capabilities = _capabilities(account)
+    if isinstance(capabilities, Refusal) or not capabilities.keeps_our_id:
+        return True
+    return len(_under_way(account=account.pk)) >= MAX_UNDER_WAY // 2
+
+
 @Prepared
 def _under_way() -> QuerySet[Order, UUID]:
     sent = Order.objects.filter(account=given("account"), state=OrderState.SUBMITTING)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, Q, QuerySet, TextField, Value
+from django.db.models import (
+    BooleanField,
+    Exists,
+    ExpressionWrapper,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+)
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -21,9 +30,9 @@ from brokers.symbols import resolve
 from execution.aims import is_plain, is_sized
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import lane_legs
-from execution.models import Signal
+from execution.models import Position, Signal
 from execution.states import SignalState
-from execution.under_way import alive_in, is_covered
+from execution.under_way import alive_in, is_covered, reduces
 
 Queue = tuple[int, str, str]
 """Strategy, symbol, and the account an alert by hand names: decided one after the other."""
@@ -38,15 +47,19 @@ CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) |
 
 
 class Place(NamedTuple):
-    """Where an undecided signal stands. ``may_overtake``: of the ``LOOKED_AT`` that wait right before
-    it something asks for another action. Whoever is told no keeps his turn, which is never wrong.
+    """Where an undecided signal stands.
+
+    ``may_overtake``: it may be an exit from what is held, and of the ``LOOKED_AT`` that wait right
+    before it something asks for another action. Whoever is told no keeps his turn, which is never
+    wrong. ``is_behind``: something is known to wait before it.
     """
 
     signal_id: UUID
     strategy_id: int
     symbol: str
     account: str
-    may_overtake: bool
+    may_overtake: bool = False
+    is_behind: bool = False
 
     @property
     def queue(self) -> Queue:
@@ -67,15 +80,22 @@ def places(signal_ids: Sequence[str]) -> list[Place]:
     waiting = _waiting(signals=ids) if len(ids) > 1 else []
     last = {tuple(kind): signal_id for signal_id, *kind in waiting}
     if len(last) < len(waiting) and not any(one.may_overtake for one in _look(last.values())):
-        return [Place(*row[:-1], may_overtake=False) for row in waiting]
+        return [Place(*row[:-1]) for row in waiting]
     return _look(ids)
 
 
 def _look(signal_ids: Iterable[UUID]) -> list[Place]:
     rows = _places(signals=list(signal_ids))
     return [
-        Place(pk, strategy, symbol, named, any(one != action for one in ahead))
-        for pk, strategy, symbol, named, action, ahead in rows
+        Place(
+            pk,
+            strategy,
+            symbol,
+            named,
+            bool(leaves) and any(map(action.__ne__, ahead)),
+            bool(ahead),
+        )
+        for pk, strategy, symbol, named, action, leaves, ahead in rows
     ]
 
 
@@ -87,7 +107,7 @@ def _waiting() -> QuerySet[Signal, tuple[UUID, int, str, str, str]]:
 
 
 @Prepared
-def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, str, list[str]]]:
+def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None, list[str]]]:
     waiting = Signal.objects.filter(state=SignalState.RECEIVED).annotate(named=ACCOUNT)
     ahead = waiting.filter(
         strategy_id=OuterRef("strategy_id"),
@@ -96,8 +116,15 @@ def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, str, list[str]]]:
         pk__lt=OuterRef("pk"),
     ).order_by("-id")
     rows = waiting.filter(pk__any=given("signals")).order_by("id")
-    before = rows.annotate(ahead=ArraySubquery(ahead.values("action")[:LOOKED_AT]))
-    return before.values_list("pk", "strategy_id", "symbol", "named", "action", "ahead")
+    held = Position.objects.filter(account__routes__strategy=OuterRef("strategy_id"))
+    sells = Q(Exists(held.filter(quantity__gt=0)), action=Action.SELL.value)
+    buys = Q(Exists(held.filter(quantity__lt=0)), action=Action.BUY.value)
+    leaves = sells | buys | CLOSES_EVERYTHING | Q(named__gt="")
+    found = rows.annotate(
+        leaves=ExpressionWrapper(leaves, BooleanField()),
+        ahead=ArraySubquery(ahead.values("action")[:LOOKED_AT]),
+    )
+    return found.values_list("pk", "strategy_id", "symbol", "named", "action", "leaves", "ahead")
 
 
 def may_overtake(signal_id: UUID) -> bool:
@@ -105,14 +132,14 @@ def may_overtake(signal_id: UUID) -> bool:
     return any(place.may_overtake for place in _look([signal_id]))
 
 
-def to_wake(signal_ids: Sequence[str]) -> tuple[list[UUID], list[UUID]]:
-    """Those of ``signal_ids`` that want a thread: what may overtake, and the first of each queue."""
+def to_wake(signal_ids: Sequence[str], blocked: Container[Queue]) -> tuple[list[UUID], list[Queue]]:
+    """What wants a thread because of ``signal_ids``: those that may overtake, and the queues. What is
+    behind another in one of the ``blocked`` queues wakes none.
+    """
     found = places(signal_ids)
-    first: dict[Queue, UUID] = {}
-    for place in found:
-        if not place.may_overtake:
-            first.setdefault(place.queue, place.signal_id)
-    return [place.signal_id for place in found if place.may_overtake], list(first.values())
+    overtaking = [place.signal_id for place in found if place.may_overtake]
+    woken = (one.queue for one in found if not (one.is_behind and one.queue in blocked))
+    return overtaking, list(dict.fromkeys(woken))
 
 
 class Next(NamedTuple):
@@ -145,30 +172,45 @@ def _last_closing() -> QuerySet[Signal]:
     return waiting.filter(CLOSES_EVERYTHING).order_by("-id")[:1]
 
 
-def overtaking(place: Place) -> Signal | None:
-    """The signal, if it is an exit that need not wait for what came before it: it closes everything,
-    or the position covers it in every account, so that it comes to the same in either order.
+def overtaking(signal_id: UUID) -> Signal | None:
+    """The signal, if it is undecided and an exit that need not wait for what came before it: it closes
+    everything, or the position covers it in every account, and it comes to the same in either order.
     """
-    if not place.may_overtake:
-        return None
-    waiting = Signal.objects.filter(pk=place.signal_id, state=SignalState.RECEIVED)
-    signal = waiting.select_related("strategy").first()
+    signal = _undecided_one.first(signal=signal_id)
     if signal is None:
         return None
     alert = Alert.from_json(signal.alert)
     if closes_everything(alert):
         return signal
-    if not is_plain(alert):
-        return None
-    ahead = undecided(*place.queue).filter(pk__lt=signal.pk)
-    others = [Alert.from_json(stored) for stored in ahead.values_list("alert", flat=True)]
-    exits = [other for other in others if other.action is alert.action]
-    if not all(map(is_plain, others)) or not all(map(is_sized, (alert, *exits))):
-        return None
-    leaving = sum((other.quantity or Decimal(0) for other in exits), alert.quantity or Decimal(0))
+    return signal if is_plain(alert) and is_sized(alert) and _is_covered(signal, alert) else None
+
+
+@Prepared
+def _undecided_one() -> QuerySet[Signal]:
+    waiting = Signal.objects.filter(pk=given("signal"), state=SignalState.RECEIVED)
+    return waiting.select_related("strategy")
+
+
+def _is_covered(signal: Signal, alert: Alert) -> bool:
+    """Whether every account holds what the alert and the exits before it take, and nothing before it
+    asks for a position of a certain size.
+    """
     legs = lane_legs(signal, alert)
-    covered = legs and all(is_covered(leg, alert.action, leaving, alive_in(leg)) for leg in legs)
-    return signal if covered else None
+    if not legs or not all(reduces(leg.account, leg.symbol, alert) for leg in legs):
+        return False
+    ahead = _alerts_before(**dict(zip(_OF_QUEUE, key_of(signal), strict=True)), signal=signal.pk)
+    others = [Alert.from_json(stored) for stored in ahead]
+    exits = [other for other in others if other.action is alert.action]
+    if not all(map(is_plain, others)) or not all(map(is_sized, exits)):
+        return False
+    leaving = sum((other.quantity or Decimal(0) for other in exits), alert.quantity or Decimal(0))
+    return all(is_covered(leg, alert.action, leaving, alive_in(leg)) for leg in legs)
+
+
+@Prepared
+def _alerts_before() -> QuerySet[Signal, dict[str, Any]]:
+    before = undecided(*map(given, _OF_QUEUE)).filter(pk__lt=given("signal"))
+    return before.order_by("id").values_list("alert", flat=True)
 
 
 def undecided(
@@ -183,9 +225,17 @@ def closes_everything(alert: Alert) -> bool:
     return is_close or alert.market_position is MarketPosition.FLAT
 
 
-def waiting_for(account: Account, symbol: str) -> list[tuple[UUID, Queue]]:
-    """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this
-    lane, and its queue; deciding on its behalf begins with the oldest.
+class Last(NamedTuple):
+    """The signal that came last to a queue; ``closes`` when it wants no position at all."""
+
+    signal_id: UUID
+    queue: Queue
+    action: str
+    closes: bool
+
+
+def waiting_for(account: Account, symbol: str) -> list[Last]:
+    """The latest undecided signal of each strategy and name for ``symbol`` that may wait for this lane.
 
     Of a flood the first and the last are looked at; the sweep sees the others.
     """
@@ -195,25 +245,25 @@ def waiting_for(account: Account, symbol: str) -> list[tuple[UUID, Queue]]:
     aliases = aliases_on(timezone.now().date(), account.pk)
     shares = trades_shares(account)
     return [
-        (pk, (strategy, named, of_account))
-        for pk, strategy, named, of_account in found
+        Last(pk, (strategy, named, of_account), action, bool(closes))
+        for pk, strategy, named, of_account, action, closes in found
         if _means(named, aliases, symbol, shares=shares)
     ]
 
 
 @Prepared
-def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str]]:
+def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None]]:
     routed = Q(strategy__routes__account=given("account"))
     by_hand = Q(named=given("name"))
     waiting = Signal.objects.filter(state=SignalState.RECEIVED)
     first, last = (waiting.order_by(way).values("pk")[:LOOKED_AT] for way in ("id", "-id"))
     return (
         waiting.filter(pk__in=first.union(last))
-        .annotate(named=ACCOUNT)
+        .annotate(named=ACCOUNT, closes=ExpressionWrapper(CLOSES_EVERYTHING, BooleanField()))
         .filter(routed | by_hand)
         .order_by("strategy_id", "symbol", "alert__account", "-id")
         .distinct("strategy_id", "symbol", "alert__account")
-        .values_list("pk", "strategy_id", "symbol", "named")
+        .values_list("pk", "strategy_id", "symbol", "named", "action", "closes")
     )
 
 

@@ -46,6 +46,7 @@ from execution.models import Adoption, Order, Signal
 from execution.pipeline import Step
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.turns import Turns
+from execution.under_way import held_in, trades_against
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ LONGEST_SENDING = 15
 """Seconds after which who sends for a lane counts as hung: a placement is given up after ten."""
 _deciding = Turns()
 _sending = Turns(longest=LONGEST_SENDING)
+_blocked: set[queues.Queue] = set()
+"""Queues whose first alert waits for its lane: what ends there wakes it, not what comes behind it."""
 _ASKED_BY = {
     ReasonCode.CANCELED_BY_SIGNAL: "a signal",
     ReasonCode.REPLACED: "the protection of the position",
@@ -73,12 +76,29 @@ def process_signal(signal_id: str) -> None:
     An exit the position covers does not wait for the entries before it.
     """
     place = next(iter(queues.places([signal_id])), None)
-    if place is None:
-        return
-    if overtaking := queues.overtaking(place):
-        _do(_decide_one(overtaking)[0])
-        return
-    queue = place.queue
+    if place is not None and not (place.may_overtake and _overtakes(place.signal_id)):
+        process_queue(*place.queue)
+
+
+@shared_task
+def overtake(signal_id: str) -> None:
+    """Decide an exit the position covers before the entries that came before it; any other alert keeps
+    its turn.
+    """
+    _overtakes(UUID(signal_id))
+
+
+def _overtakes(signal_id: UUID) -> bool:
+    signal = queues.overtaking(signal_id)
+    if signal is not None:
+        _do(_decide_one(signal)[0])
+    return signal is not None
+
+
+@shared_task
+def process_queue(strategy_id: int, symbol: str, account: str) -> None:
+    """Decide what waits in a queue of alerts, in its order; then run the lanes it leads to."""
+    queue = strategy_id, symbol, account
     turn = _deciding.take(queue)
     if turn is None:
         return
@@ -99,8 +119,11 @@ def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
     goes_on = True
     while goes_on and (found := _next_to_decide(queue)) is not None:
         _hand_out(calls)
-        calls, is_made = _decide_one(found.signal)
-        goes_on = is_made and found.has_more
+        _blocked.discard(queue)
+        calls, step = _decide_one(found.signal)
+        if step is Step.WAIT:
+            _blocked.add(queue)
+        goes_on = step in (Step.DECIDED, Step.GONE) and found.has_more
     return calls
 
 
@@ -108,34 +131,35 @@ def _next_to_decide(queue: queues.Queue) -> queues.Next | None:
     return None if draining.has_begun() else queues.next_undecided(queue)
 
 
-def _decide_one(signal: Signal) -> tuple[list[_Call], bool]:
-    """What the decision leads to, and whether the next one in the queue can be made."""
+def _decide_one(signal: Signal) -> tuple[list[_Call], Step | None]:
+    """What the decision leads to, and how it ended; no step where none could be made."""
     try:
         decision = _decided(signal)
     except Crowded as crowded:
         _later(crowded, process_signal, str(signal.pk))
-        return [], False
+        return [], None
     if decision is None:
-        return [], False
+        return [], None
     reason = ReasonCode.CANCELED_BY_SIGNAL.value
     calls: list[_Call] = [(run_lane, lane) for lane in decision.lanes]
     calls += [(cancel_order, (str(order_id), reason)) for order_id in decision.cancels]
     calls += [(work_slices, (str(order_id),)) for order_id in decision.slicing]
-    return calls, decision.step is not Step.WAIT
+    return calls, decision.step
 
 
 @shared_task
 def process_signals(signal_ids: list[str]) -> None:
-    """Wake a thread for each queue of alerts, so that none waits for another; what may overtake goes to
-    the workers for exits.
+    """Wake a thread for each queue of alerts, so that none waits for another; the workers for exits see
+    whether what may overtake does.
     """
-    overtaking, first = queues.to_wake(signal_ids)
+    overtaking, waiting = queues.to_wake(signal_ids, _blocked)
     for signal_id in overtaking:
-        process_signal.apply_async((str(signal_id),), retry=False, queue=EXITS)
-    for signal_id in first[1:]:
-        process_signal.apply_async((str(signal_id),), retry=False)
-    if first:
-        process_signal(str(first[0]))
+        overtake.apply_async((str(signal_id),), retry=False)
+    for queue in waiting[1:]:
+        if not _deciding.ask(queue):
+            process_queue.apply_async(queue, retry=False)
+    if waiting:
+        process_queue(*waiting[0])
 
 
 def _decided(signal: Signal) -> pipeline.Decision | None:
@@ -200,7 +224,7 @@ def run_lane(account_id: int, symbol: str) -> None:
         raise
     after(handled)
     if handled:
-        _wake_crowded_out(account_id)
+        _wake_crowded_out(handled[0].account)
     for order in handled:
         if order.state not in TERMINAL and order.next_check_at is not None:
             hand_out(check_order, str(order.pk), countdown=0.1)
@@ -388,13 +412,17 @@ def _guard(account: Account, symbol: str) -> None:
         hand_out(run_lane, account.pk, symbol, queue=EXITS)
 
 
-def _wake_crowded_out(account_id: int) -> None:
-    """Lanes of the account that found it crowded try again."""
-    _hand_out((run_lane, lane) for lane in sweeping.lanes_of(account_id)[: lanes.MAX_UNDER_WAY])
+def _wake_crowded_out(account: Account) -> None:
+    """Lanes of the account that may have found it crowded try again."""
+    if lanes.was_crowded(account):
+        _hand_out((run_lane, lane) for lane in sweeping.lanes_of(account.pk)[: lanes.MAX_UNDER_WAY])
 
 
 def _wake(account: Account, symbol: str) -> None:
-    for signal_id, queue in queues.waiting_for(account, symbol):
-        # Whoever decides the queue goes on with its first; what may overtake wants a thread of its own.
-        if not _deciding.ask(queue) or queues.may_overtake(signal_id):
-            hand_out(process_signal, str(signal_id))
+    for last in queues.waiting_for(account, symbol):
+        if not _deciding.ask(last.queue):
+            hand_out(process_queue, *last.queue)
+        # Whoever decides the queue goes on with its first; an exit covered by now does not wait.
+        leaves = last.closes or trades_against(held_in(account, symbol), last.action)
+        if leaves and queues.may_overtake(last.signal_id):
+            hand_out(overtake, str(last.signal_id))

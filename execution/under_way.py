@@ -35,10 +35,12 @@ def _alive() -> QuerySet[Order]:
 
 def reduces(account: Account, symbol: str, alert: Alert) -> bool:
     """Whether the alert makes the account's position smaller."""
-    if only_exits(alert):
-        return True
-    held = held_in(account, symbol)
-    return held != 0 and (held > 0) == (alert.action is Action.SELL)
+    return only_exits(alert) or trades_against(held_in(account, symbol), alert.action)
+
+
+def trades_against(held: Decimal, action: str) -> bool:
+    """Whether an alert's ``action`` is the one that makes a position of ``held`` smaller."""
+    return held != 0 and action == (Action.SELL if held > 0 else Action.BUY)
 
 
 def held_in(account: Account, symbol: str) -> Decimal:

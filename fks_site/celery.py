@@ -36,6 +36,7 @@ app = Celery("fks", amqp=Messaging)
 URGENT = (
     "tasks.cancel_order",
     "tasks.guard",
+    "tasks.overtake",
     "tasks.release_order",
     "account_tasks.watch",
     "account_tasks.wind_down",

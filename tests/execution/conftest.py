@@ -43,6 +43,8 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...
     sent: list[tuple[str, tuple[object, ...]]] = []
     for task in (
         tasks.process_signal,
+        tasks.process_queue,
+        tasks.overtake,
         tasks.run_lane,
         tasks.check_order,
         tasks.cancel_order,

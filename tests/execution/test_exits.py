@@ -15,7 +15,7 @@ from django.db import OperationalError
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import Quote, VenueStatus
-from execution import account_tasks, legs, pipeline, tasks
+from execution import account_tasks, legs, pipeline, queues, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -76,7 +76,7 @@ def test_an_exit_that_has_to_wait_for_its_entry_asks_the_venue_once(
     assert pipeline.decide(leaving) == pipeline.Decision(pipeline.Step.WAIT)
     assert asked == []
     tasks.run_lane(account.pk, LANE)
-    assert nudges[-1] == ("process_signal", (str(leaving.pk),))
+    assert nudges[-1] == ("process_queue", queues.key_of(leaving))
     assert process(leaving).state == SignalState.EXECUTED
     assert (held(account), asked) == (0, [LANE])
 

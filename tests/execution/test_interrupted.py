@@ -129,8 +129,8 @@ def test_two_exits_that_overtake_are_counted_together(
     send(strategy, "buy", quantity="0.01")
     one = send(strategy, "sell", quantity="0.01")
     two = send(strategy, "sell", quantity="0.01")
-    assert queues.overtaking(queues.places([str(one.pk)])[0]) == one
-    assert queues.overtaking(queues.places([str(two.pk)])[0]) is None
+    assert queues.overtaking(one.pk) == one
+    assert queues.overtaking(two.pk) is None
 
 
 def test_own_close_of_a_disabled_strategy_and_reducing(

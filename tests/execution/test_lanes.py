@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +11,13 @@ from brokers.models import Account
 from execution import lanes, nudge, tasks
 from execution.models import Order
 from execution.states import OrderState
+from tests.brokers.scripted import CAPABILITIES, script_of
 from tests.execution.posting import body_of, post
 from tests.factories import OrderFactory, PositionFactory, webhook
 
 pytestmark = pytest.mark.django_db
 Accounts = Callable[..., Account]
+Nudges = list[tuple[str, tuple[object, ...]]]
 
 
 def crowd(account: Account, orders: int) -> None:
@@ -63,12 +66,27 @@ def test_what_closes_is_woken_before_entries(
     assert woken == [queue]
 
 
-def test_a_lane_that_is_under_way_here_needs_no_second_thread_and_no_message(
-    scripted: Accounts,
-    monkeypatch: pytest.MonkeyPatch,
-    nudges: list[tuple[str, tuple[object, ...]]],
+@pytest.mark.parametrize(
+    ("under_way", "keeps_our_id", "is_woken"),
+    [(3, True, False), (4, True, True), (7, True, True), (0, False, True)],
+)
+def test_lanes_that_may_have_found_the_account_crowded_are_woken(
+    scripted: Accounts, nudges: Nudges, under_way: int, keeps_our_id: bool, is_woken: bool
 ) -> None:
     account = scripted()
+    script_of(account).capabilities = replace(CAPABILITIES, keeps_our_id=keeps_our_id)
+    crowd(account, under_way)
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        OrderFactory.create(account=account, symbol=symbol)
+    tasks.run_lane(account.pk, "BTC/USDT")
+    assert (("run_lane", (account.pk, "ETH/USDT")) in nudges) is is_woken
+
+
+def test_a_lane_that_is_under_way_here_needs_no_second_thread_and_no_message(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch, nudges: Nudges
+) -> None:
+    account = scripted()
+    script_of(account).capabilities = replace(CAPABILITIES, keeps_our_id=False)
     symbols = ["BTC/USDT", "ETH/USDT"]
     orders = [OrderFactory.create(account=account, symbol=symbol) for symbol in symbols]
     runs: list[str] = []

@@ -48,7 +48,8 @@ def strategy(scripted: Callable[..., Account], monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object, **__: object) -> None:
         raise OperationalError("connection refused")
 
-    for name in ("process_signal", "run_lane", "check_order", "cancel_order", "guard"):
+    deciding = ("process_signal", "process_queue", "overtake")
+    for name in (*deciding, "run_lane", "check_order", "cancel_order", "guard"):
         monkeypatch.setattr(getattr(tasks, name), "apply_async", refuse)
     return RouteFactory.create(account=scripted()).strategy
 

@@ -349,21 +349,20 @@ def test_an_answer_without_news_wakes_nobody(
     assert nudges == []
 
 
-def test_news_wake_the_latest_signal_of_each_name_of_the_lane(
+def test_news_wake_each_queue_that_waits_for_the_lane(
     account: Account, strategy: Strategy, nudges: Nudges
 ) -> None:
     order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="V1", type="limit")
     script_of(account).reports[order.identity] = report_of(order, VenueStatus.CANCELED)
-    SignalFactory.create(strategy=strategy, alert=_close())
-    latest = SignalFactory.create(strategy=strategy, alert=_close())
+    for _ in range(2):
+        latest = SignalFactory.create(strategy=strategy, alert=_close())
     joined = SignalFactory.create(strategy=strategy, symbol="BTCUSDT", alert=_close())
     for elsewhere in ("ETH/USDT", "what?"):
         SignalFactory.create(strategy=strategy, symbol=elsewhere, alert=_close())
     SignalFactory.create(alert=_close())
     tasks.check_order(str(order.pk))
-    woken = [arguments for name, arguments in nudges if name == "process_signal"]
-    assert len(woken) == 2
-    assert set(woken) == {(str(latest.pk),), (str(joined.pk),)}
+    woken = [arguments for name, arguments in nudges if name == "process_queue"]
+    assert sorted(woken) == sorted([queues.key_of(latest), queues.key_of(joined)])
 
 
 def test_what_waited_behind_an_order_of_unknown_fate_is_sent_when_that_is_known(
@@ -656,8 +655,7 @@ def test_which_exits_overtake_the_entries_before_them(
     body = {name: value for name, value in (OVERTAKES | alert).items() if value is not None}
     leaving = SignalFactory.create(strategy=strategy, action="sell", alert=body)
 
-    (place,) = queues.places([str(leaving.pk)])
-    assert (queues.overtaking(place) == leaving) is overtakes
+    assert (queues.overtaking(leaving.pk) == leaving) is overtakes
 
 
 @pytest.mark.django_db(transaction=True)
@@ -685,8 +683,9 @@ def test_an_exit_is_sent_while_the_entry_before_it_is_still_being_decided(
 
 
 def test_a_batch_wakes_one_thread_for_each_queue_and_for_what_may_overtake(
-    strategy: Strategy, nudges: Nudges
+    account: Account, strategy: Strategy, nudges: Nudges
 ) -> None:
+    PositionFactory.create(account=account, symbol="SOL/USDT")
     other = StrategyFactory.create()
     made = [
         SignalFactory.create(strategy=one, action=action, symbol=symbol)
@@ -700,10 +699,15 @@ def test_a_batch_wakes_one_thread_for_each_queue_and_for_what_may_overtake(
         )
     ]
     ids = [str(one.pk) for one in made]
-    assert queues.to_wake(ids) == ([made[2].pk], [made[0].pk, made[3].pk, made[5].pk])
+    mine, beside_it, others = (queues.key_of(made[index]) for index in (0, 3, 5))
+    assert queues.to_wake(ids, ()) == ([made[2].pk], [mine, beside_it, others])
 
     tasks.process_signals(ids)
-    assert nudges[:3] == [("process_signal", (ids[index],)) for index in (2, 3, 5)]
+    assert nudges[:3] == [
+        ("overtake", (ids[2],)),
+        ("process_queue", beside_it),
+        ("process_queue", others),
+    ]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -798,12 +802,29 @@ def test_cancels_go_out_though_somebody_keeps_coming(
     assert [canceled in sent for sent in before] == [False, True, True]
 
 
-@pytest.mark.parametrize("action", ["buy", "sell"])
+@pytest.mark.parametrize(
+    ("action", "alert", "held", "is_woken"),
+    [
+        ("sell", OVERTAKES, "0.01", True),
+        ("sell", OVERTAKES, "0", False),
+        ("sell", OVERTAKES, "-0.01", False),
+        ("buy", OVERTAKES, "0.01", False),
+        ("close", {"symbol": LANE, "action": "close"}, "0", True),
+        ("sell", OVERTAKES | {"market_position": "flat"}, "0", True),
+    ],
+)
 def test_what_may_overtake_is_woken_although_its_queue_is_being_decided(
-    account: Account, strategy: Strategy, nudges: Nudges, action: str
+    account: Account,
+    strategy: Strategy,
+    nudges: Nudges,
+    action: str,
+    alert: dict[str, Any],
+    held: str,
+    is_woken: bool,
 ) -> None:
+    PositionFactory.create(account=account, quantity=Decimal(held))
     first = SignalFactory.create(strategy=strategy, action="buy")
-    last = SignalFactory.create(strategy=strategy, action=action, alert=OVERTAKES)
+    last = SignalFactory.create(strategy=strategy, action=action, alert=alert | {"action": action})
     turn = tasks._deciding.take(queues.key_of(first))
     assert turn is not None
     try:
@@ -811,5 +832,4 @@ def test_what_may_overtake_is_woken_although_its_queue_is_being_decided(
         assert not tasks._deciding.leave(turn), "whoever decides looks once more"
     finally:
         tasks._deciding.drop(turn)
-    woken = ("process_signal", (str(last.pk),)) in nudges
-    assert woken is (action == "sell")
+    assert (("overtake", (str(last.pk),)) in nudges) is is_woken
