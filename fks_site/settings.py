@@ -121,7 +121,7 @@ INSTALLED_APPS = [
     "fks_site.apps.FksSiteConfig",
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "fks_site.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

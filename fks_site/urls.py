@@ -10,6 +10,8 @@ from execution.api import no_such_path, router
 from execution.tokens import RefreshView, TokenView
 from fks_site import health, metrics
 
+admin.autodiscover()
+
 api: list[URLPattern | URLResolver] = [
     re_path(r"^token/?$", TokenView.as_view(), name="token"),
     re_path(r"^token/refresh/?$", RefreshView.as_view(), name="token-refresh"),

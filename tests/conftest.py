@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.test import TransactionTestCase
 
 from tests.emptying import empty_tables
@@ -29,6 +30,12 @@ def quick_passwords(settings: Any) -> None:
 def quick_clients(settings: Any) -> None:
     """A static file is looked for when it is asked for; else every test client lists them all."""
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pages() -> None:
+    """The admin's pages are there, as in a web process: many tests go through all of them."""
+    admin.autodiscover()
 
 
 @pytest.fixture(scope="session", autouse=True)

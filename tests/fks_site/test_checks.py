@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -52,6 +54,22 @@ def test_what_the_settings_say(settings: Any, changes: dict[str, Any], found: li
         setattr(settings, name, value)
 
     assert ids() == found
+
+
+def test_pages_are_loaded_by_what_shows_or_checks_them_alone() -> None:
+    """A worker starts without any."""
+    program = """
+from fks_site.celery import app
+app.loader.import_default_modules()
+assert "execution.tasks.process_signal" in app.tasks
+from django.contrib import admin
+from django.core.checks import run_checks
+before = len(admin.site._registry)
+assert run_checks(tags=["admin"]) == []
+print(before, len(admin.site._registry) > 20)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
 
 
 def test_an_error_stops_a_command(settings: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.checks import Tags
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
@@ -29,6 +30,7 @@ THIS_MACHINE = ("127.0.0.0/8", "::1/128")
 
 class Command(BaseCommand):
     help = "Create the first user, account, strategies and limits; keeps whatever exists."
+    requires_system_checks = [Tags.security]  # noqa: RUF012  (of the settings, not of the code)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--http", default=settings.HTTP_ADDRESS, metavar="HOST:PORT")
