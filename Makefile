@@ -11,16 +11,21 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	echo "$$name" && break; done)
 
+# Else every process that a test starts would compile all of our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test e2e lint docs bench chaos race simulate soak drill cut audit lock runtime dev
 
 run: runtime
 	@exec $(PY) manage.py up $(ARGS)
 
-# Of the browser tests only a core part: `make e2e` runs all of them. Storms and promises in seconds want the
-# machine to themselves: they come last (5: ARGS names none).
+# Of the browser tests only a core part: `make e2e` runs all of them. Three at a time, as some always wait for
+# processes they started. Storms and promises in seconds want the machine to themselves: they come last, looked
+# for where they are (5: ARGS names none).
+ALONE = $(or $(ARGS),$(shell grep -rl --include='test_*.py' 'mark\.alone' tests))
 test: dev
-	@$(PY) -m pytest -n 2 --dist worksteal -m "not alone and (core or not browser)" $(ARGS)
-	@$(PY) -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest -n 3 --dist worksteal -m "not alone and (core or not browser)" $(ARGS)
+	@$(PY) -m pytest -m alone $(ALONE) || [ $$? -eq 5 ]
 
 # Every page and action in Debian's Chromium, which has to be there. `make test` runs the core of it where it is.
 e2e: export FKS_REQUIRE_BROWSER := 1

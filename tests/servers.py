@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-_STARTED = "FKS_TEST_SERVERS"  # inherited by xdist workers: the servers are the controller's
+STARTED = "FKS_TEST_SERVERS"  # inherited by xdist workers: the servers are the controller's
 _DECIDED_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "CREDENTIAL_KEYS")
 _NOT_FOR_TESTS = (
     "FKS_LIVE_TRADING",
@@ -33,7 +33,7 @@ _SECRET_NOT_FOR_TESTS = ("EXCHANGE_API_KEY", "EXCHANGE_API_SECRET")
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Start the servers, unless we are a worker of a run that has them, and point to them."""
-    if _STARTED in os.environ:
+    if STARTED in os.environ:
         return
     for name in (*_DECIDED_BY_THE_RUN, *_NOT_FOR_TESTS, *_SECRET_NOT_FOR_TESTS):
         os.environ.pop(name, None)
@@ -42,7 +42,7 @@ def pytest_load_initial_conftests() -> None:
         **_start_servers(),
         "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
         "CREDENTIAL_KEYS": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-        _STARTED: str(os.getpid()),
+        STARTED: str(os.getpid()),
     }
 
 

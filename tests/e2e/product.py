@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import http.client
 import json
 import os
@@ -24,6 +25,7 @@ import psutil
 import psycopg
 
 from fks_site import addresses
+from tests import servers
 from tests.e2e.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,16 +191,33 @@ class Product:
 
 @cache
 def _installed() -> Product:
-    """An installation after its first start; what needs no new one begins with a copy of it."""
+    """An installation after its first start; what needs no new one begins with a copy of it.
+
+    The workers of a test run share it: the first that wants it makes it.
+    """
+    folder = _folder_of_the_run()
+    folder.mkdir(exist_ok=True)
+    product, printed = Product(folder / "var"), folder / "printed"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            try:
+                product.start()
+                assert product.stop() == 0
+            finally:
+                product.kill_everything()
+            printed.write_text(product.output)
+    product.output = printed.read_text()
+    return product
+
+
+def _folder_of_the_run() -> Path:
+    """Removed at its end. A benchmark has one of its own."""
+    if servers.STARTED in os.environ:
+        return Path(os.environ["FKS_VAR"]) / "installed"
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
-    product = Product(Path(folder.name) / "var")
-    try:
-        product.start()
-        assert product.stop() == 0
-    finally:
-        product.kill_everything()
-    return product
+    return Path(folder.name)
 
 
 @contextmanager
