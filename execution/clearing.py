@@ -14,8 +14,8 @@ from execution.aims import (
     wants_flat,
 )
 from execution.alerts import Action, Alert, MarketPosition
+from execution.facts import Leg
 from execution.models import Order, Route, Signal
-from execution.orders import Leg
 from execution.states import HELD, OrderState
 from execution.under_way import held_in, must_wait, reduces, side_of
 from risk import switch

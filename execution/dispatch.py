@@ -16,8 +16,8 @@ from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
 from execution import decisions, draining, fills, lanes, metrics, tracing
+from execution.judging import request_of
 from execution.models import Order
-from execution.orders import request_of
 from execution.states import UNSENT, OrderState
 from execution.transitions import Event, move
 from risk import breakers

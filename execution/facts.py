@@ -33,7 +33,7 @@ from brokers.types import (
 from execution import book, days, marks
 from execution.alerts import Alert
 from execution.book import same_money
-from execution.models import COUNTED, Order, Position, Strategy
+from execution.models import COUNTED, Order, Position, Route, Strategy
 from execution.states import WORKING
 from risk import breakers
 from risk.arithmetic import average_true_range, is_positive
@@ -57,6 +57,25 @@ class Market:
     to_account_currency: Decimal
     previous: Seen | None = None
     atr: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One route of a signal, with everything read before the transaction. ``refusal`` ends it
+    early; one that is late has not been read yet. ``reduces``: whether the alert made the position
+    smaller when it was read.
+    """
+
+    route: Route
+    symbol: str
+    market: Market | None = None
+    refusal: Refusal | None = None
+    is_late: bool = False
+    reduces: bool = False
+
+    @property
+    def account(self) -> Account:
+        return self.route.account
 
 
 def refusal_of(error: BrokerError) -> Refusal:

@@ -28,8 +28,8 @@ from execution import bulkheads, facts
 from execution.aims import wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
+from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
-from execution.orders import Leg
 from execution.under_way import LONG, has_to_wait, reduces
 from risk.types import ReasonCode, Refusal
 

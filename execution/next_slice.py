@@ -22,11 +22,8 @@ from brokers.types import Side
 from execution import facts, legs, parents, protect, slicing
 from execution.aims import entry_of, exit_of
 from execution.alerts import Alert
-from execution.facts import Market
-from execution.models import Order, OrderEvent, Signal, SlicePlan, Strategy
-from execution.orders import (
-    Leg,
-    blank,
+from execution.facts import Leg, Market
+from execution.judging import (
     hold_to_collar,
     note_hits,
     prices_of,
@@ -36,6 +33,8 @@ from execution.orders import (
     rules_of,
     verdict_json,
 )
+from execution.models import Order, OrderEvent, Signal, SlicePlan, Strategy
+from execution.orders import blank
 from execution.precedence import announce_exit, let_exits_pass
 from execution.states import OrderState
 from risk.arithmetic import ARITHMETIC, floor_to, shown, text

@@ -23,9 +23,10 @@ from execution.aims import is_plain
 from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
+from execution.facts import Leg
 from execution.legs import accounts_done, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
-from execution.orders import Leg, create_order
+from execution.orders import create_order
 from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, key_of, undecided
 from execution.routing import open_legs

@@ -24,8 +24,9 @@ from execution.alerts import Alert
 from execution.book import same_money
 from execution.bulkheads import Crowded
 from execution.expected_price import Expected, Terms, expected
+from execution.facts import Leg
+from execution.judging import estimate
 from execution.models import Route, Signal
-from execution.orders import Leg, estimate
 from risk import switch
 from risk.arithmetic import ARITHMETIC, text
 from risk.types import Intent, ReasonCode, Refusal

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from brokers.models import Account
-from execution import amending, clearing, legs, orders, timeliness, under_way
+from execution import amending, clearing, judging, legs, orders, timeliness, under_way
 from execution.alerts import Alert
 from execution.models import Order, Signal, SlicePlan
 from execution.precedence import announce_exit, let_exits_pass
@@ -68,7 +68,7 @@ def release(order: Order) -> tuple[UUID, ...]:
             first = clearing.in_the_way(signal, leg, alert, lane)
             if first or under_way.must_wait(leg, alert, lane):
                 return tuple(first)
-            orders.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
+            judging.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
         except Refusal as refusal:
             _end(order, draft, refusal)
             return ()

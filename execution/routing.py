@@ -18,9 +18,9 @@ from brokers.types import Side
 from execution import allocation, legs, quotes
 from execution.aims import wants_flat
 from execution.alerts import Action, Alert
+from execution.facts import Leg
 from execution.legs import symbol_on
 from execution.models import Order, Route, RoutingDecision, Signal
-from execution.orders import Leg
 from execution.quotes import Candidate
 from execution.states import OrderState
 from execution.under_way import alive_in, held_in, moving

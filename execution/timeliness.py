@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from execution.alerts import Alert
+from execution.expiry import outdated
+from execution.facts import Leg
 from execution.legs import lane_legs, orders_from
 from execution.models import Order, Signal, Strategy
-from execution.orders import Leg, outdated
 from execution.under_way import alive_in, moving, reduces, side_of
 from execution.watching import OWN_ALERT
 from risk.types import ReasonCode, Refusal

@@ -12,8 +12,8 @@ from brokers.prepared import Prepared, given
 from brokers.types import Side
 from execution.aims import depends_on_position, is_plain, is_sized, only_exits
 from execution.alerts import Action, Alert
+from execution.facts import Leg
 from execution.models import Order, Position
-from execution.orders import Leg
 from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
 
 LONG = ("verdicts", "sizing")

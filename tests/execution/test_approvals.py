@@ -435,7 +435,7 @@ def test_a_defect_denies_it_visibly(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("execution.orders.fill_in", broken)
+    monkeypatch.setattr("execution.judging.fill_in", broken)
     approve(order, maria)
     assert ended(order) == (S.DENIED, ReasonCode.INTERNAL_ERROR)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from execution.orders import request_of
+from execution.judging import request_of
 from execution.states import OrderState
 from tests.factories import OrderFactory
 

@@ -11,7 +11,7 @@ import pytest
 
 from brokers.models import Account
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
-from execution import orders, pipeline
+from execution import judging, pipeline
 from execution.models import Order, Route, Signal
 from execution.states import OrderState
 from risk.types import ReasonCode
@@ -132,7 +132,7 @@ def test_an_order_as_a_plugin_gets_it() -> None:
         time_in_force="gtc",
         reduce_only=True,
     )
-    assert orders.request_of(order) == OrderRequest(
+    assert judging.request_of(order) == OrderRequest(
         identity=order.id.hex,
         symbol=LANE,
         side=Side.SELL,
