@@ -13,8 +13,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tests.venues.client import ROOT
@@ -36,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=500, help="of a part (%(default)s)")
     parser.add_argument("--first", type=int, default=1001, help="seed of the first part")
     parser.add_argument("--minutes", type=float, help="begin no further part after this")
+    parser.add_argument("--at-once", type=int, default=1, help="parts beside each other")
     parser.add_argument("--history", type=Path, default=HISTORY, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -147,12 +150,17 @@ def main() -> int:
     options = arguments()
     parts = list(wanted(options))
     end = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
-    for part in left(parts, known(options.history)):
+    writing = Lock()
+
+    def carry_out(part: Row) -> None:
         if time.monotonic() > end:
-            break
+            return
         row = run(part)
-        with options.history.open("a") as history:
+        with writing, options.history.open("a") as history:
             history.write(json.dumps(row) + "\n")
+
+    with ThreadPoolExecutor(options.at_once) as pool:
+        list(pool.map(carry_out, left(parts, known(options.history))))
     asked = [_asked(part) for part in parts]
     rows = [row for row in known(options.history) if _asked(row) in asked]
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))

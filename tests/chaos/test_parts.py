@@ -5,8 +5,12 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
+import pytest
+
+from tests.chaos import parts
 from tests.chaos.parts import known, left, table, wanted
 from tests.venues.client import ROOT
 
@@ -31,8 +35,8 @@ def line(seed: int, rule: str, findings: list[list[str]]) -> dict[str, Any]:
 
 
 def test_each_part_has_a_seed_of_its_own_and_the_rules_of_ids_take_turns() -> None:
-    parts = [(part["seed"], part["id_rule"]) for part in wanted(REQUEST)]
-    assert parts == [(1001, "forever"), (1002, "open"), (1003, "none"), (1004, "forever")]
+    made = [(part["seed"], part["id_rule"]) for part in wanted(REQUEST)]
+    assert made == [(1001, "forever"), (1002, "open"), (1003, "none"), (1004, "forever")]
 
 
 def test_a_part_that_was_run_for_the_same_request_is_not_run_again() -> None:
@@ -60,11 +64,25 @@ def test_a_request_that_is_done_prints_its_sum_and_fails_for_what_was_found(tmp_
     history.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert known(history) == rows
 
-    def run(parts: int) -> tuple[int, str]:
-        command = [sys.executable, "-m", "tests.chaos.parts", "--parts", str(parts)]
+    def run(number: int) -> tuple[int, str]:
+        command = [sys.executable, "-m", "tests.chaos.parts", "--parts", str(number)]
         command += ["--history", str(history)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout.splitlines()[-1]
 
     assert run(1) == (0, "1 of 1 parts, at 0123abc")
     assert run(2) == (1, "2 of 2 parts, at 0123abc")
+
+
+def test_two_parts_at_once_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, both = tmp_path / "parts.jsonl", Barrier(2, timeout=20)
+
+    def run(part: parts.Row) -> dict[str, Any]:
+        both.wait()
+        return line(part["seed"], part["id_rule"], [])
+
+    monkeypatch.setattr(parts, "run", run)
+    asked = ["parts", "--parts", "4", "--at-once", "2", "--history", str(history)]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert parts.main() == 0
+    assert sorted(row["seed"] for row in known(history)) == [1001, 1002, 1003, 1004]
