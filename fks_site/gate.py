@@ -249,7 +249,9 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
     """The request's head as WSGI has it (PEP 3333), without a body.
 
     A header with an underscore is dropped: WSGI could not tell it from the one with a hyphen, which
-    a proxy in front may have written. Raises Refused for two Host headers.
+    a proxy in front may have written. So is a Content-Type with a parameter that tells its own
+    charset (RFC 2231): nobody writes one, and Django raises for many, outside of what it answers.
+    Raises Refused for two Host headers.
     """
     host, port = scope["server"] or ("", 0)
     environ: Environ = {
@@ -273,6 +275,8 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
         if not key:
             continue
         text = value.decode("latin-1")
+        if key == "CONTENT_TYPE" and "*" in text:
+            continue
         if key in environ:
             if key == "HTTP_HOST":
                 raise Refused(HTTPStatus.BAD_REQUEST, "TWO_HOSTS", "one Host header is allowed")

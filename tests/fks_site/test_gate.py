@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils.http import parse_header_parameters
 
 from tests.e2e.product import ROOT, eventually, free_port
 from tests.fks_site.gated import BODY_SECONDS
@@ -115,6 +116,36 @@ class TestWhole:
     def test_an_application_that_fails_answers_500_and_goes_on(self, port: int) -> None:
         assert talk(port, b"GET /broken HTTP/1.1\r\n" + HOST + b"\r\n").startswith(b"HTTP/1.1 500")
         assert seen(port, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")["PATH_INFO"] == "/"
+
+
+class TestContentType:
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            b"text/plain; charset*=nope'en'x",
+            b"text/plain; x*=a; x*0=b",
+            b"application/json; x*0*=a'b'c",
+        ],
+    )
+    def test_one_that_django_fails_over_is_dropped(self, port: int, content_type: bytes) -> None:
+        """It fails before a view is asked; among alerts that are answered together, for all."""
+        with pytest.raises((ValueError, TypeError)):
+            parse_header_parameters(content_type.decode())
+
+        environ = seen(
+            port, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Type: " + content_type + b"\r\n\r\n"
+        )
+
+        assert "CONTENT_TYPE" not in environ
+
+    def test_two_are_no_way_around(self, port: int) -> None:
+        environ = seen(
+            port,
+            b"POST / HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n"
+            b"Content-Type: ;charset*=nope'en'x\r\n\r\n",
+        )
+
+        assert environ["CONTENT_TYPE"] == "text/plain"
 
 
 class TestSmuggling:
