@@ -23,7 +23,11 @@ def aliases_on(today: date, account_id: int) -> list[tuple[str, str]]:
 
 
 def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool = False) -> str:
-    """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError."""
+    """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError.
+
+    What only an alias led to (``ES 12-26``, ``BRK.B/USD``) is known by its own name from then on: a
+    position in it is closed by that name.
+    """
     try:
         return resolve(
             text,
@@ -32,6 +36,8 @@ def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool
             shares=trades_shares(account),
         )
     except UnknownSymbolError as error:
+        if Instrument.objects.filter(account=account, symbol=text).exists():
+            return text
         same = [row for row in _rows(account.pk) if row.alias.upper() == text.strip().upper()]
         if same:
             raise UnknownSymbolError(f"{error}: {same[0]} is not valid on {today}") from error

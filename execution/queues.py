@@ -271,4 +271,4 @@ def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, share
     try:
         return resolve(named, aliases, allows_delayed=True, shares=shares) == symbol
     except UnknownSymbolError:
-        return False
+        return named == symbol

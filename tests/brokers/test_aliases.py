@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 
 from brokers.aliases import suggestions, symbol_for
 from brokers.errors import UnknownSymbolError
-from brokers.models import Instrument, SymbolAlias
+from brokers.models import Account, Instrument, SymbolAlias
 from tests.factories import AccountFactory
 
 pytestmark = pytest.mark.django_db
@@ -22,6 +22,20 @@ def alias(text: str, symbol: str, **fields: object) -> SymbolAlias:
     row.full_clean()
     row.save()
     return row
+
+
+def instrument(account: Account, symbol: str) -> None:
+    """``account`` has been told the rules of ``symbol``."""
+    Instrument.objects.create(
+        account=account,
+        symbol=symbol,
+        venue_symbol=symbol,
+        base="x",
+        quote="y",
+        quantity_step=1,
+        price_tick=1,
+        refreshed_at="2026-01-01T00:00Z",
+    )
 
 
 def test_an_accounts_own_alias_comes_before_that_of_all() -> None:
@@ -47,6 +61,16 @@ def test_a_continuous_future_is_the_contract_of_the_day() -> None:
         roll: "ES/USD:USD-261218",
         roll + DAY: "ES/USD:USD-270319",
     }
+
+
+@pytest.mark.parametrize("symbol", ["ES 12-26", "BRK.B/USD"])
+def test_a_symbol_the_account_trades_is_known_by_its_own_name(symbol: str) -> None:
+    mine, other = AccountFactory.create(), AccountFactory.create()
+    instrument(mine, symbol)
+
+    assert symbol_for(mine, symbol, TODAY) == symbol
+    with pytest.raises(UnknownSymbolError):
+        symbol_for(other, symbol, TODAY)
 
 
 def test_a_table_that_has_run_out_is_named() -> None:
@@ -75,16 +99,7 @@ def test_what_may_have_been_meant() -> None:
     account = AccountFactory.create()
     alias("BINANCE:GOLDUSDT", "PAXG/USDT")
     for symbol in ("BTC/USDT", "ETH/USDT"):
-        Instrument.objects.create(
-            account=account,
-            symbol=symbol,
-            venue_symbol=symbol,
-            base="x",
-            quote="y",
-            quantity_step=1,
-            price_tick=1,
-            refreshed_at="2026-01-01T00:00Z",
-        )
+        instrument(account, symbol)
 
     assert suggestions(account, "BTCUSTD") == ["BTC/USDT"]
     assert suggestions(account, "KRAKEN:GOLDUSD") == ["PAXG/USDT"]

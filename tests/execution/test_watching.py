@@ -13,10 +13,11 @@ from django.db import connection
 from django.utils import timezone
 
 from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.models import SymbolAlias
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
 from execution import account_tasks, alarms, periodic_tasks, watching
 from execution.exclusive import Work, exclusive
-from execution.models import Alarm, Order, Protection, Signal, Strategy
+from execution.models import Alarm, Order, Position, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import AuditEvent, TradingState
@@ -73,6 +74,20 @@ def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: De
     own = Signal.objects.filter(auth=watching.OWN_ALERT)
     assert {one.state for one in own} == {SignalState.EXECUTED}
     assert own.earliest("id").body.startswith("take profit at 61000, for the entry ")
+
+
+@pytest.mark.parametrize("symbol", ["BRK.B/USDT", "ES 12-26/USDT"])
+def test_a_position_only_an_alias_led_to_is_closed_by_its_own_name(
+    desk: Desk, symbol: str
+) -> None:
+    SymbolAlias.objects.create(account=desk.account, alias="SHARE", symbol=symbol)
+    desk.buy(symbol="SHARE", take_profit=[{"price": "61000", "percent": "100"}])
+    assert Position.objects.get(symbol=symbol).quantity == Decimal("0.01")
+
+    assert watch(desk, 61000) == ["all"]
+
+    assert Signal.objects.get(auth=watching.OWN_ALERT).state == SignalState.EXECUTED
+    assert Position.objects.get(symbol=symbol).quantity == 0
 
 
 def test_the_last_target_closes_what_fees_and_rounding_left(desk: Desk) -> None:
