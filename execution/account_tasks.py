@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.db import InterfaceError
+from django.db import OperationalError as DatabaseDown
 
 from brokers.errors import BrokerError, CredentialError
 from brokers.models import Account
@@ -74,7 +76,10 @@ def reconcile_account(account_id: int) -> None:
                 return
             keys.ask_first(account)
             reconcile.reconcile_account(account)
-    except (BrokerError, Refusal) as error:
+    except (InterfaceError, DatabaseDown):
+        raise
+    except Exception as error:
+        # The boundary to foreign code: whatever went wrong, somebody must hear that nothing is traded.
         _cannot_compare(account, error)
         return
     alarms.clear(Kind.NOT_RECONCILED, account.name)
@@ -86,13 +91,17 @@ def reconcile_account(account_id: int) -> None:
 def _cannot_compare(account: Account, error: Exception) -> None:
     """Say it once for as long as it lasts: the sweep asks every second while the account waits."""
     account.refresh_from_db()
+    why = str(error)
+    if not isinstance(error, (BrokerError, Refusal)):
+        logger.error("comparing an account raised", exc_info=error)
+        why = f"comparing it failed: {type(error).__name__}"
     if isinstance(error, CredentialError):
         alarms.sound(alarms.Seen(Kind.LOGIN_NEEDED, account.name, str(error), account))
     elif account.reconciled_at is None:
-        detail = f"it does not trade: {error}"
+        detail = f"it does not trade: {why}"
         alarms.sound(alarms.Seen(Kind.NOT_RECONCILED, account.name, detail, account))
     else:
-        logger.warning("reconciliation of %s is not possible now: %s", account.name, error)
+        logger.warning("reconciliation of %s is not possible now: %s", account.name, why)
 
 
 @shared_task

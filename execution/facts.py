@@ -3,6 +3,7 @@ what our own rows say (inside the transaction that reserves)."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.db import Error as DatabaseFailure
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum
 from django.utils import timezone
 
@@ -39,6 +41,8 @@ from risk import breakers
 from risk.arithmetic import average_true_range, is_positive
 from risk.book import Seen
 from risk.types import Facts, Limit, ReasonCode, Refusal
+
+logger = logging.getLogger(__name__)
 
 INSTRUMENT_AGE = timedelta(hours=1)
 ATR_PERIOD = 14
@@ -108,7 +112,9 @@ def venue_call(account: Account) -> Iterator[None]:
 
 @contextmanager
 def _reported(account: Account) -> Iterator[None]:
-    """Tell the account's breakers how a question went."""
+    """Tell the account's breakers how a question went. A defect of the plugin says nothing of the
+    venue, and is a question without an answer.
+    """
     try:
         yield
     except QueryFailedError as error:
@@ -117,6 +123,13 @@ def _reported(account: Account) -> Iterator[None]:
         else:
             breakers.unanswered(account, error)
         raise
+    except (BrokerError, Refusal, DatabaseFailure):
+        raise
+    except Exception as error:
+        # The boundary to foreign code.
+        logger.exception("a question to the venue raised")
+        broken = f"the plugin of {account.name} failed: {type(error).__name__}"
+        raise QueryFailedError(broken, code=ReasonCode.INTERNAL_ERROR.value) from error
     breakers.succeeded(account)
 
 

@@ -53,12 +53,13 @@ def test_an_order_that_needs_an_operator_is_alarmed_by_the_next_sweep(
     assert alarm.cleared_at is not None
 
 
+@pytest.mark.parametrize("failure", [QueryFailedError("timeout"), KeyError("contractSize")])
 def test_an_account_that_cannot_be_compared_is_said_once(
-    scripted: Accounts, caplog: pytest.LogCaptureFixture, eager: None
+    scripted: Accounts, caplog: pytest.LogCaptureFixture, eager: None, failure: Exception
 ) -> None:
     account = scripted()
     Account.objects.update(reconciled_at=None)
-    script_of(account).failure = QueryFailedError("timeout")
+    script_of(account).failure = failure
     for _ in range(3):
         account_tasks.reconcile_account(account.pk)
     said = [one for one in caplog.records if account.name in one.getMessage()]
@@ -66,6 +67,16 @@ def test_an_account_that_cannot_be_compared_is_said_once(
     script_of(account).failure = None
     account_tasks.reconcile_account(account.pk)
     assert Alarm.objects.get().cleared_at is not None
+
+
+def test_an_account_whose_plugin_cannot_be_made_is_said_to_trade_nothing(
+    scripted: Accounts, eager: None
+) -> None:
+    account = scripted()
+    Account.objects.update(reconciled_at=None)
+    script_of(account).init_failure = ImportError("no module named sdk")
+    account_tasks.reconcile_account(account.pk)
+    assert Alarm.objects.get().kind == alarms.Kind.NOT_RECONCILED
 
 
 def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(

@@ -122,6 +122,13 @@ def test_a_close_behind_a_first_entry_of_unknown_fate_while_there_is_no_quote(
     assert held(account) == 0
 
 
+def test_a_close_while_the_plugin_breaks_over_a_price(desk: Desk) -> None:
+    desk.buy()
+    desk.script.quote_failure = KeyError("bidPrice")
+    assert desk.send("close").state == SignalState.EXECUTED
+    assert desk.held() == 0
+
+
 def test_the_same_behind_an_open_breaker(account: Account, strategy: Strategy, eager: None) -> None:
     script = script_of(account)
     script.outcomes.append(swallow)

@@ -200,6 +200,16 @@ def test_flatten_cancels_what_works_and_closes_what_is_held(scripted: Accounts) 
     )
 
 
+def test_a_plugin_that_breaks_over_a_price_keeps_no_position_from_being_closed(
+    scripted: Accounts,
+) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    script_of(account).quote_failure = KeyError("bidPrice")
+    assert not press(Mode.FLATTEN)
+    assert held(account) == 0
+
+
 def test_a_short_is_bought_back(scripted: Accounts) -> None:
     account = scripted()
     PositionFactory.create(account=account, quantity=Decimal("-0.5"))

@@ -310,6 +310,23 @@ def test_one_symbol_without_a_price_keeps_no_other_from_being_looked_at(
     assert asked == ["ETH/USDT", "SOL/USDT", "BTC/USDT"]
 
 
+def test_a_plugin_that_breaks_over_one_symbol_keeps_no_other_from_being_looked_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        desk.buy(symbol=symbol, take_profit=[{"price": "61000", "percent": "100"}])
+    plain = ScriptedPlugin.fetch_data
+
+    def quote(self: ScriptedPlugin, symbol: str, hint: Decimal | None = None) -> Quote:
+        if symbol == "BTC/USDT":
+            raise KeyError("bidPrice")
+        return plain(self, symbol, hint)
+
+    monkeypatch.setattr(ScriptedPlugin, "fetch_data", quote)
+    assert (watch(desk, 61000), watch(desk)) == ([], ["all"])
+    assert Position.objects.get(symbol="ETH/USDT").quantity == 0
+
+
 def test_a_plan_renewed_while_its_quote_was_fetched_is_left_to_the_next_look(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
