@@ -36,7 +36,9 @@ REFUSALS = frozenset(
     }
 )
 """Classes that are a rejection; a bare ExchangeError, or anything not listed, is not."""
-PATIENCE = frozenset({"DDoSProtection", "RateLimitExceeded", "InvalidNonce"})
+THROTTLED = frozenset({"DDoSProtection", "RateLimitExceeded"})
+OUT_OF_TIME = "InvalidNonce"
+"""The venue looks at time and nonce before it looks at an order."""
 THROTTLE_STATUSES = frozenset({418, 429})
 DUPLICATE = re.compile(r"duplicat|already|in use|cl_?ord_?id|client.?order.?id", re.IGNORECASE)
 DEFAULT_PATIENCE = 5
@@ -126,7 +128,9 @@ def _by_the_venues_words(
         return Verdict(Outcome.REJECTED, "CREDENTIALS_REFUSED", said)
     if error.has(profile.refused) or REFUSALS & names:
         return Verdict(Outcome.REJECTED, "VENUE_REJECTED", said)
-    if PATIENCE & names:
+    if THROTTLED & names:
+        return throttled(said, seen.retry_after)
+    if OUT_OF_TIME in names:
         return _wait(seen, said)
     return unknown(said)
 

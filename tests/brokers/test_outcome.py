@@ -14,11 +14,12 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from brokers.exchanges import BINANCE_SPOT, KRAKEN_SPOT, ExchangeProfile
+from brokers.exchanges import BINANCE_SPOT, KRAKEN_SPOT, PROFILES, ExchangeProfile
 from brokers.outcome import Seen, VenueError, judge, never_connected
 from brokers.types import Outcome
 
 REJECTED, NOT_SENT, UNKNOWN = Outcome.REJECTED, Outcome.NOT_SENT, Outcome.UNKNOWN
+SILENT = "VENUE_UNREACHABLE"
 INSUFFICIENT = "Account has insufficient balance for requested action."
 
 
@@ -112,6 +113,24 @@ def test_kraken_words(
 ) -> None:
     verdict = judge(Seen(True, 200, VenueError((code,))), raised("kraken"), KRAKEN_SPOT)
     assert (verdict.outcome, verdict.code, verdict.retry_after) == (outcome, reason, wait)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "code", "message", "raised", "reason"),
+    [
+        ("bybit", "170035", "Submitted to the system for processing!", ccxt.BadRequest, SILENT),
+        ("kucoin", "408000", "Network timeout, please try again later", ccxt.BadRequest, SILENT),
+        ("kucoin", "5", "Exceeded the access frequency", ccxt.RateLimitExceeded, "RATE_LIMITED"),
+        ("htx", "rate-too-many-requests", "", ccxt.RateLimitExceeded, "RATE_LIMITED"),
+        ("bitget", "1001", "the request is too frequent", ccxt.DDoSProtection, "RATE_LIMITED"),
+    ],
+)
+def test_words_the_library_takes_for_a_refusal_leave_the_order_open(
+    exchange: str, code: str, message: str, raised: type[Exception], reason: str
+) -> None:
+    seen = Seen(True, 200, VenueError((code,), message))
+    verdict = judge(seen, raised(exchange), PROFILES[exchange, "spot"])
+    assert (verdict.outcome, verdict.code) == (UNKNOWN, reason)
 
 
 @pytest.mark.parametrize("profile", [BINANCE_SPOT, KRAKEN_SPOT], ids=lambda p: p.id)
