@@ -172,6 +172,26 @@ def _last_closing() -> QuerySet[Signal]:
     return waiting.filter(CLOSES_EVERYTHING).order_by("-id")[:1]
 
 
+def exits_behind(signal: Signal) -> list[UUID]:
+    """The first exits behind a signal that waits, one of each action: what they may not overtake, those
+    behind them may not either.
+    """
+    if not is_plain(Alert.from_json(signal.alert)):
+        return []
+    place = dict(zip(_OF_QUEUE, key_of(signal), strict=True))
+    return _first_exits(**place, signal=signal.pk)
+
+
+@Prepared
+def _first_exits() -> QuerySet[Signal, UUID]:
+    routed = Q(account__routes__strategy=given("strategy"))
+    held = Position.objects.filter(routed | Q(account__name=given("account")))
+    sells = Q(Exists(held.filter(quantity__gt=0)), action=Action.SELL.value)
+    buys = Q(Exists(held.filter(quantity__lt=0)), action=Action.BUY.value)
+    behind = undecided(*map(given, _OF_QUEUE)).filter(sells | buys, pk__gt=given("signal"))
+    return behind.order_by("action", "id").distinct("action").values_list("pk", flat=True)
+
+
 def overtaking(signal_id: UUID) -> Signal | None:
     """The signal, if it is undecided and an exit that need not wait for what came before it: it closes
     everything, or the position covers it in every account, and it comes to the same in either order.

@@ -114,7 +114,8 @@ def process_queue(strategy_id: int, symbol: str, account: str) -> None:
 
 def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
     """Decide until nothing is left or the next must wait, and hand out ``calls`` once there is more to
-    decide; returns what the last decision leads to. For what comes later its own nudge asks.
+    decide; returns what the last decision leads to. For what comes later its own nudge asks; for an
+    exit behind one that waits also whoever looks at that one, lest a lost nudge hold it up as long.
     """
     goes_on = True
     while goes_on and (found := _next_to_decide(queue)) is not None:
@@ -123,6 +124,8 @@ def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
         calls, step = _decide_one(found.signal)
         if step is Step.WAIT:
             _blocked.add(queue)
+            behind = queues.exits_behind(found.signal) if found.has_more else ()
+            calls += [(overtake, (str(signal_id),)) for signal_id in behind]
         goes_on = step in (Step.DECIDED, Step.GONE) and found.has_more
     return calls
 

@@ -20,6 +20,7 @@ from tests.brokers.scripted import CAPABILITIES, script_of
 from tests.execution.guarding import clock, desk
 from tests.execution.trading import LANE, held, process, send
 from tests.factories import (
+    OrderFactory,
     PositionFactory,
     RouteFactory,
     allow_trading,
@@ -131,6 +132,19 @@ def test_two_exits_that_overtake_are_counted_together(
     two = send(strategy, "sell", quantity="0.01")
     assert queues.overtaking(one.pk) == one
     assert queues.overtaking(two.pk) is None
+
+
+def test_an_exit_overtakes_though_its_own_message_is_lost(
+    account: Account, strategy: Strategy, nudges: list[Any]
+) -> None:
+    """The entry before it waits for another exit; whoever looks at the entry looks behind it."""
+    PositionFactory.create(account=account, quantity=Decimal("0.03"))
+    OrderFactory.create(account=account, role="exit", side="sell", state=S.OPEN)
+    entry = send(strategy, "buy", quantity="0.01")
+    leaving = send(strategy, "sell", quantity="0.01")
+    assert process(entry).state == SignalState.RECEIVED
+    leaving.refresh_from_db()
+    assert (leaving.state, held(account)) == (SignalState.EXECUTED, Decimal("0.02"))
 
 
 def test_own_close_of_a_disabled_strategy_and_reducing(
