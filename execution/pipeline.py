@@ -31,8 +31,8 @@ from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, key_of, undecided
 from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
-from execution.timeliness import refuse_on_arrival, refuse_outdated
-from execution.under_way import alive_in, held_in, must_wait, reduces
+from execution.timeliness import may_reduce, refuse_on_arrival, refuse_outdated
+from execution.under_way import alive_in, held_in, must_wait
 from execution.watching import OWN_ALERT
 from risk.limits import take_turns
 from risk.types import ReasonCode, Refusal
@@ -136,13 +136,13 @@ def _refuse_alone(signal: Signal, state: SignalState, refusal: Refusal) -> Decis
 
 
 def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | None:
-    """Why the alert may open nothing: its strategy sends too many. What reduces always passes, and
+    """Why the alert may open nothing: its strategy sends too many. What may reduce always passes, and
     what has begun is ended.
     """
     if alert.action is Action.CANCEL or signal.auth == OWN_ALERT:
         return None
     refusal = arrivals.over_limit(signal)
-    if refusal is None or any(reduces(leg.account, leg.symbol, alert) for leg in legs):
+    if refusal is None or any(may_reduce(leg, alert) for leg in legs):
         return None
     return None if orders_from(signal.pk) else refusal
 

@@ -9,6 +9,7 @@ from execution.expiry import outdated
 from execution.facts import Leg
 from execution.legs import lane_legs, orders_from
 from execution.models import Order, Signal, Strategy
+from execution.states import OrderState
 from execution.under_way import alive_in, moving, reduces, side_of
 from execution.watching import OWN_ALERT
 from risk.types import ReasonCode, Refusal
@@ -58,16 +59,20 @@ def refuse_outdated(signal: Signal, alert: Alert) -> None:
         return
     begun = {order.account_id for order in orders_from(signal.pk)}
     legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in begun]
-    if not any(_may_reduce(leg, alert) for leg in legs):
+    if not any(may_reduce(leg, alert) for leg in legs):
         raise late
 
 
-def _may_reduce(leg: Leg, alert: Alert) -> bool:
+def may_reduce(leg: Leg, alert: Alert) -> bool:
     """Whether the alert takes off something that is held, or may be held once entries under way have
-    ended. The lane is read first: what fills between the two questions is in the position.
+    ended; one in slices it ends itself. The lane is read first: what fills between the two questions
+    is in the position.
     """
-    entries = [order for order in moving(alive_in(leg)) if order.role == Order.Role.ENTRY]
-    is_met = any(order.side == side_of(alert).opposite.value for order in entries)
+    lane = alive_in(leg)
+    mine = [one for one in lane if one.strategy_id == leg.route.strategy_id]
+    entries = moving(lane) + [one for one in mine if one.state == OrderState.SLICING]
+    other_side = side_of(alert).opposite.value
+    is_met = any(one.role == Order.Role.ENTRY and one.side == other_side for one in entries)
     return is_met or reduces(leg.account, leg.symbol, alert)
 
 

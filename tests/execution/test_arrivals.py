@@ -13,9 +13,9 @@ from django.core.exceptions import ValidationError
 from execution import arrivals, silence
 from execution.alerts import Action, Alert, MarketPosition
 from execution.ids import uuid7
-from execution.models import Alarm, Signal, Strategy
+from execution.models import Alarm, Order, Signal, Strategy
 from execution.pipeline import decide
-from execution.states import SignalState
+from execution.states import OrderState, SignalState
 from tests.factories import (
     PositionFactory,
     RouteFactory,
@@ -87,6 +87,18 @@ class TestThrottle:
 
         assert decided(strategy, **alert).reason != "THROTTLED"
         assert decided(strategy, action="buy").reason == "THROTTLED"
+
+    def test_an_exit_never_is_while_its_entry_is_under_way(self, strategy: Strategy) -> None:
+        entry = decided(strategy).orders.get()
+        SignalFactory.create_batch(5, strategy=strategy, symbol="ETH/USDT")
+
+        leaving = decided(strategy, action="sell")
+        assert (leaving.state, leaving.reason) == (SignalState.RECEIVED, "")
+
+        Order.objects.filter(pk=entry.pk).update(state=OrderState.NOT_PLACED)
+        decide(leaving)
+        leaving.refresh_from_db()
+        assert (leaving.state, leaving.reason) == (SignalState.DENIED, "THROTTLED")
 
     def test_each_strategy_counts_for_itself_and_none_is_no_limit(self, strategy: Strategy) -> None:
         for _ in range(4):

@@ -17,7 +17,7 @@ from brokers.types import VenueStatus
 from execution import approvals, tasks
 from execution.models import Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
-from tests.brokers.scripted import report_of, script_of, swallow, trade
+from tests.brokers.scripted import report_of, rest, script_of, swallow, trade
 from tests.execution.guarding import clock
 from tests.factories import (
     OrderFactory,
@@ -139,6 +139,27 @@ def test_an_exit_that_waited_here_and_then_for_a_person_is_sent_as_it_was_shown(
     tasks.release_order(str(shown.pk))
     shown.refresh_from_db()
     assert (shown.state, shown.reason, held(account)) == (S.FILLED, "", 0)
+
+
+def test_an_exit_that_waited_here_ends_an_entry_in_slices(
+    account: Account, strategy: Strategy, clock: time_machine.Coordinates
+) -> None:
+    """Nothing of it has traded when the exit is decided at last; the rest would open afterwards."""
+    Strategy.objects.update(execution="iceberg", slice_quantity=Decimal("0.01"))
+    script_of(account).outcomes.append(rest)
+    entering = send(strategy, "buy", "0.05", order_type="limit", price="50000")
+    entry = entering.orders.get(parent=None)
+    assert entry.state == S.SLICING
+    leaving = SignalFactory.create(
+        strategy=strategy,
+        action="sell",
+        alert={"symbol": LANE, "action": "sell", "quantity": "0.05"},
+    )
+    clock.shift(TOO_LONG)
+    processed(leaving)
+    entry.refresh_from_db()
+    assert entry.state == S.CANCELED
+    assert (processed(leaving).state, processed(leaving).reason) == EXPIRED
 
 
 def test_an_exit_that_finds_nothing_to_take_off_expires(
