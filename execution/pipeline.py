@@ -61,6 +61,25 @@ class Decision:
     slicing: tuple[UUID, ...] = ()
 
 
+def _voids_earlier(signal: Signal, alert: Alert) -> bool:
+    return closes_everything(alert) and not approvals.is_wanted(signal, is_exit=True)
+
+
+def _void_before_routing(closing: Signal, alert: Alert) -> bool:
+    """Of a group of accounts the close goes where something is or comes: what was decided before it has
+    its orders by then, and nothing opens elsewhere afterwards. Whether it is still to be decided.
+    """
+    legs = lane_legs(closing, alert)
+    if not any(leg.route.group for leg in legs):
+        return True
+    with transaction.atomic():
+        announce_exit({leg.account.pk for leg in legs})
+        is_mine = _is_mine(closing, legs)
+        if is_mine:
+            _make_earlier_void(closing)
+    return is_mine
+
+
 def _make_earlier_void(closing: Signal) -> None:
     """What arrived before an alert that closes everything ends here, as entries still to be sent are
     cancelled: the exit does not wait for them. Orders there are already go on.
@@ -103,6 +122,8 @@ def decide(signal: Signal) -> Decision:
     except Refusal as refusal:
         state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
         return _refuse_alone(signal, state, refusal)
+    if _voids_earlier(signal, alert) and not _void_before_routing(signal, alert):
+        return Decision(Step.GONE)
     legs = open_legs(signal, alert)
     if not legs and not orders_from(signal.pk):
         return _refuse_alone(signal, SignalState.DENIED, no_route())
@@ -158,7 +179,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         if isinstance(first, Decision):
             return first
         alert = first
-    if closes_everything(alert) and not approvals.is_wanted(signal, is_exit=True):
+    if _voids_earlier(signal, alert):
         _make_earlier_void(signal)
     return _place(signal, alert, legs)
 

@@ -16,11 +16,11 @@ from django.utils import timezone
 from brokers.errors import UnknownSymbolError
 from brokers.types import Side
 from execution import allocation, legs, quotes
-from execution.aims import wants_flat
 from execution.alerts import Action, Alert
 from execution.facts import Leg
 from execution.legs import symbol_on
 from execution.models import Order, Route, RoutingDecision, Signal
+from execution.queues import closes_everything
 from execution.quotes import Candidate
 from execution.states import OrderState
 from execution.under_way import alive_in, held_in, moving
@@ -122,7 +122,7 @@ def _decide(
     if allocation.is_priced(alert, held, by_target=by_target):
         return _by_price(made, signal, alert, routes, held, by_target=by_target)
     parts = allocation.parts(alert, held, by_target=by_target) if held else {}
-    if (wants_flat(alert) and alert.quantity is None) or not parts:
+    if closes_everything(alert) or not parts:
         for account in _with_orders(routes, symbols):
             parts.setdefault(account, allocation.AS_IT_IS)
     if not parts:
@@ -187,9 +187,9 @@ def _expected(routes: Sequence[Route], symbols: Mapping[int, str | None]) -> dic
         symbol = symbols[route.account_id]
         if symbol is None:
             continue
-        lane = alive_in(Leg(route, symbol))
+        held, lane = _held_and_alive(Leg(route, symbol))
         under_way = moving(lane)
-        found[route.account_id] = held_in(route.account, symbol) + sum(
+        found[route.account_id] = held + sum(
             (
                 order.remaining * Side(order.side).sign
                 for order in lane
@@ -199,6 +199,16 @@ def _expected(routes: Sequence[Route], symbols: Mapping[int, str | None]) -> dic
             Decimal(0),
         )
     return found
+
+
+def _held_and_alive(leg: Leg) -> tuple[Decimal, list[Order]]:
+    """Both as of one moment: what fills between two questions would count twice, or not at all."""
+    held = held_in(leg.account, leg.symbol)
+    while True:
+        before, lane = held, alive_in(leg)
+        held = held_in(leg.account, leg.symbol)
+        if held == before:
+            return held, lane
 
 
 def _with_orders(routes: Sequence[Route], symbols: Mapping[int, str | None]) -> list[int]:

@@ -16,14 +16,14 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account, SymbolAlias
-from brokers.types import BookLevel, OrderBook, TradingFees
-from execution import dry_run, periodic_tasks, pipeline, quotes, tasks
+from brokers.types import BookLevel, OrderBook, TradingFees, VenueStatus
+from execution import dry_run, fills, periodic_tasks, pipeline, quotes, routing, tasks
 from execution.models import Order, Route, RoutingDecision, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
 from risk.models import TradingState
 from risk.types import ReasonCode as R
-from tests.brokers.scripted import Script, rest, script_of, swallow
+from tests.brokers.scripted import Script, report_of, rest, script_of, swallow, trade
 from tests.execution.trading import LANE, held, process, send
 from tests.factories import (
     PositionFactory,
@@ -32,7 +32,7 @@ from tests.factories import (
     UserFactory,
     allow_trading,
 )
-from tests.threads import together
+from tests.threads import beside, together
 
 D = Decimal
 Accounts = Callable[..., Account]
@@ -434,6 +434,77 @@ def test_a_close_cancels_the_entry_that_rests_where_it_was_sent(group: Group) ->
     assert (taken_by(entry), taken_by(signal)) == (["b"], ["b"])
     assert Order.objects.get(signal=entry).state == OrderState.CANCELED
     assert signal.reason == R.NOTHING_TO_CLOSE
+
+
+@pytest.mark.django_db
+@eagerly
+@pytest.mark.parametrize(
+    "alert",
+    [{"action": "close"}, {"action": "sell", "quantity": "0.01", "market_position": "flat"}],
+    ids=["close", "flat"],
+)
+def test_what_wants_no_position_cancels_entries_also_where_nothing_is_held_yet(
+    group: Group, alert: dict[str, str]
+) -> None:
+    group.script("b").outcomes.append(rest)
+    entry = group.buy(order_type="limit", price="50000")
+    group.hold("a", "0.01")
+    group.do(**alert)
+    assert Order.objects.get(signal=entry).state == OrderState.CANCELED
+    assert group.holdings() == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_close_closes_what_is_decided_while_it_reads_its_own_market(
+    group: Group, nudges: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry has compared its prices when the close overtakes it, and is through first."""
+    group.hold("a", "0.01")
+    entry, close = send(group.strategy, quantity="0.01"), send(group.strategy, "close")
+    read, compared, routed = pipeline.open_legs, threading.Event(), threading.Event()
+
+    def slowly(signal: Signal, alert: Any) -> Any:
+        found = read(signal, alert)
+        if signal == entry:
+            compared.set()
+            assert routed.wait(20)
+        else:
+            routed.set()
+            buying.result(20)
+        return found
+
+    monkeypatch.setattr(pipeline, "open_legs", slowly)
+    buying = beside(lambda: pipeline.decide(entry))
+    assert compared.wait(20)
+    pipeline.decide(close)
+    for _ in range(3):
+        for account in group.accounts.values():
+            tasks.run_lane(account.pk, LANE)
+        process(close)
+    assert group.holdings() == {}
+
+
+@pytest.mark.django_db
+@eagerly
+def test_a_fill_while_positions_are_read_counts_once(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted twice, all would be sold where half of it is."""
+    group.hold("a", "0.01")
+    group.script("b").outcomes.append(swallow)
+    entry = Order.objects.get(signal=group.buy())
+    filled = report_of(entry, VenueStatus.FILLED, trade("t1", "0.01"))
+    read = routing.alive_in
+
+    def then_it_fills(leg: Any) -> list[Order]:
+        lane = read(leg)
+        if leg.account == entry.account:
+            fills.apply_report(Order.objects.get(pk=entry.pk), filled, source="test")
+        return lane
+
+    monkeypatch.setattr(routing, "alive_in", then_it_fills)
+    group.do("sell", quantity="0.02")
+    assert group.holdings() == {}
 
 
 @pytest.mark.django_db
