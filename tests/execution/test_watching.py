@@ -77,9 +77,7 @@ def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: De
 
 
 @pytest.mark.parametrize("symbol", ["BRK.B/USDT", "ES 12-26/USDT"])
-def test_a_position_only_an_alias_led_to_is_closed_by_its_own_name(
-    desk: Desk, symbol: str
-) -> None:
+def test_a_position_only_an_alias_led_to_is_closed_by_its_own_name(desk: Desk, symbol: str) -> None:
     SymbolAlias.objects.create(account=desk.account, alias="SHARE", symbol=symbol)
     desk.buy(symbol="SHARE", take_profit=[{"price": "61000", "percent": "100"}])
     assert Position.objects.get(symbol=symbol).quantity == Decimal("0.01")
