@@ -31,7 +31,12 @@ from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import closes_everything, key_of, undecided
 from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
-from execution.timeliness import may_reduce, refuse_on_arrival, refuse_outdated
+from execution.timeliness import (
+    may_reduce,
+    refuse_on_arrival,
+    refuse_outdated,
+    refuse_overtaken,
+)
 from execution.under_way import alive_in, held_in, must_wait
 from execution.watching import OWN_ALERT
 from risk.limits import take_turns
@@ -174,6 +179,13 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
+    try:
+        for leg in legs:
+            refuse_overtaken(signal, alert, leg)
+    except Refusal as overtaken:
+        for leg in legs:
+            protect.resume(leg.account.pk, leg.symbol)
+        return _refuse(signal, SignalState.IGNORED, overtaken)
     if alert.replaces:
         first = _without_old(signal, alert)
         if isinstance(first, Decision):

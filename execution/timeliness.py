@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from execution.alerts import Alert
+from brokers.types import Side
+from execution.alerts import Alert, MarketPosition
 from execution.expiry import outdated
 from execution.facts import Leg
 from execution.legs import lane_legs, orders_from
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState
-from execution.under_way import alive_in, moving, reduces, side_of
+from execution.under_way import alive_in, held_in, moving, reduces, side_of
 from execution.watching import OWN_ALERT
 from risk.types import ReasonCode, Refusal
 
@@ -74,6 +75,21 @@ def may_reduce(leg: Leg, alert: Alert) -> bool:
     other_side = side_of(alert).opposite.value
     is_met = any(one.role == Order.Role.ENTRY and one.side == other_side for one in entries)
     return is_met or reduces(leg.account, leg.symbol, alert)
+
+
+def refuse_overtaken(signal: Signal, alert: Alert, leg: Leg) -> None:
+    """An alert of FKS's own closes what it was sent for, not the other side of it, to which a position
+    has turned over meanwhile, or is about to. Raises Refusal.
+    """
+    if signal.auth != OWN_ALERT or alert.prev_market_position is None:
+        return
+    side = Side.BUY if alert.prev_market_position is MarketPosition.LONG else Side.SELL
+    entries = {one.side for one in alive_in(leg) if one.role == Order.Role.ENTRY}
+    held = held_in(leg.account, leg.symbol) * side.sign
+    is_there = held > 0 or side.value in entries
+    if not is_there and (held < 0 or side.opposite.value in entries):
+        closed = f"the {alert.prev_market_position.value} position is closed"
+        raise Refusal(ReasonCode.NOTHING_TO_CLOSE, closed)
 
 
 def refuse_disabled(signal: Signal) -> None:

@@ -22,7 +22,7 @@ from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
 from execution import intake, trailing, watched_stops
-from execution.alerts import Action, Alert
+from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import venue_call
 from execution.fee_values import FEE_COLUMNS, Fee
 from execution.models import Fill, Order, Position, Protection, Strategy
@@ -37,6 +37,7 @@ ALARM_AFTER = timedelta(seconds=5)
 CLOSE_AGAIN = timedelta(seconds=30)
 QUOTED_WITHIN = timedelta(seconds=60)
 """An older price reaches no target and moves no stop: of a closed market it may be yesterday's."""
+LONG, SHORT = MarketPosition.LONG, MarketPosition.SHORT
 OWN_ALERT = "own"
 """``Signal.auth`` of alerts FKS sends itself; no webhook can bring it about."""
 
@@ -233,6 +234,7 @@ def _send(
         account=plan.account.name,
         action=Action.CLOSE,
         quantity=quantity,
+        prev_market_position=LONG if plan.entry.side == Side.BUY else SHORT,
         idempotency_key=f"fks {plan.entry_id} {event}",
         comment=f"{why}, for the entry {plan.entry_id}",
         sent_at=timezone.now(),

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import time_machine
@@ -15,7 +16,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.models import SymbolAlias
 from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
-from execution import account_tasks, alarms, periodic_tasks, watching
+from execution import account_tasks, alarms, periodic_tasks, pipeline, tasks, watching
 from execution.exclusive import Work, exclusive
 from execution.models import Alarm, Order, Position, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
@@ -23,6 +24,7 @@ from risk import breakers, switch
 from risk.models import AuditEvent, TradingState
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, rest, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole, part
+from tests.execution.trading import process, send
 from tests.threads import beside, together
 
 __all__ = ["clock", "desk"]
@@ -54,6 +56,24 @@ def naked(desk: Desk, **alert: object) -> None:
 
 
 # --- targets ----------------------------------------------------------------------------------------
+
+
+def test_a_target_reached_beside_a_reversal_leaves_the_other_side_alone(
+    desk: Desk, nudges: list[Any]
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+    targets = [{"price": "61000", "percent": "100"}]
+    process(send(desk.strategy, quantity="0.01", take_profit=targets))
+    reversal = send(desk.strategy, "sell", quantity="0.03")
+    pipeline.decide(reversal)
+    assert watch(desk, 61500) == ["all"]
+    own = Signal.objects.get(auth=watching.OWN_ALERT)
+    for _ in range(3):
+        process(own)
+        tasks.run_lane(desk.account.pk, SYMBOL)
+        process(reversal)
+    assert (desk.held(), process(reversal).state) == (Decimal("-0.02"), SignalState.EXECUTED)
+    assert (process(own).state, own.reason) == (SignalState.IGNORED, "NOTHING_TO_CLOSE")
 
 
 def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: Desk) -> None:
