@@ -41,6 +41,10 @@ OUT_OF_TIME = "InvalidNonce"
 """The venue looks at time and nonce before it looks at an order."""
 THROTTLE_STATUSES = frozenset({418, 429})
 DUPLICATE = re.compile(r"duplicat|already|in use|cl_?ord_?id|client.?order.?id", re.IGNORECASE)
+UNREACHED = "OperationFailed"
+"""The class of all trouble on the way to a venue, and of a venue that could not answer."""
+SOON = 1
+"""Seconds until a venue nobody reached is tried again: nothing was said against the order."""
 DEFAULT_PATIENCE = 5
 """Seconds to wait when the venue asked for patience without a number."""
 
@@ -86,10 +90,12 @@ def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdic
     """The end of an attempt that raised; `detail` carries no text of the exception itself."""
     name = type(raised).__name__
     if not seen.sent:
-        code = "NOT_SUPPORTED" if REFUSALS & _class_names(raised) else "VENUE_UNREACHABLE"
-        return Verdict(Outcome.NOT_SENT, code, f"stopped before sending: {name}")
+        names = _class_names(raised)
+        code = "NOT_SUPPORTED" if REFUSALS & names else "VENUE_UNREACHABLE"
+        again = SOON if UNREACHED in names else None
+        return Verdict(Outcome.NOT_SENT, code, f"stopped before sending: {name}", again)
     if never_connected(raised):
-        return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}")
+        return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}", SOON)
     if seen.status in THROTTLE_STATUSES:
         return throttled(f"HTTP {seen.status}", seen.retry_after)
     if seen.error is not None and seen.status is not None and 200 <= seen.status < 500:

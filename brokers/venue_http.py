@@ -27,7 +27,7 @@ from brokers.errors import (
     QueryFailedError,
 )
 from brokers.limiter import Limiter, Purpose
-from brokers.outcome import THROTTLE_STATUSES, Verdict, throttled, unknown
+from brokers.outcome import SOON, THROTTLE_STATUSES, Verdict, throttled, unknown
 from brokers.patience import seconds_asked
 from brokers.timing import LOOPBACK
 from brokers.types import Outcome, TokenSource
@@ -224,7 +224,9 @@ class VenueHttp:
                 text = self._read(response)
         except (httpx.HTTPError, _TooMuchError) as error:
             name = type(error).__name__
-            return Reply(name not in NEVER_CONNECTED, failure=name)
+            if name in NEVER_CONNECTED:
+                return Reply(False, retry_after=SOON, failure=name)
+            return Reply(True, failure=name)
         patience = seconds_asked(response.headers)
         if response.status_code in THROTTLE_STATUSES and self._limiter is not None:
             self._limiter.told_to_wait(response.status_code, patience)

@@ -28,13 +28,14 @@ from brokers.errors import (
     BrokerError,
     ConfigurationError,
     CredentialError,
+    HeldBackError,
     NotSupportedError,
     QueryFailedError,
     UnknownSymbolError,
 )
 from brokers.exchanges import ExchangeProfile, Sandbox, profile_for
 from brokers.order_form import check_form, check_grid
-from brokers.outcome import Verdict, judge, unknown
+from brokers.outcome import SOON, Verdict, judge, unknown
 from brokers.streams import OrderStream
 from brokers.transport import Attempt, ThrottledError, TooLateError
 from brokers.types import (
@@ -157,7 +158,15 @@ class CcxtPlugin(ExecutionPlugin):
                 self._prepare(client, request, market)
                 result = self._place(client, self._dialect.adapted(request, rules), market)
         except BrokerError as error:
-            return ExecutionResult(Outcome.NOT_SENT, code=error.code, detail=str(error))
+            # before the one request: what the venue did not tell now it may tell soon
+            again = SOON if isinstance(error, QueryFailedError) else None
+            return ExecutionResult(
+                Outcome.NOT_SENT,
+                code=error.code,
+                detail=str(error),
+                retry_after=again,
+                held_back=isinstance(error, HeldBackError),
+            )
         return result
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
@@ -329,7 +338,7 @@ class CcxtPlugin(ExecutionPlugin):
             return unknown(str(error))
         if isinstance(error, ThrottledError):
             return Verdict(Outcome.NOT_SENT, error.code, str(error), error.seconds, held_back=True)
-        again = 1 if isinstance(error, TooLateError) else None
+        again = SOON if isinstance(error, TooLateError | QueryFailedError) else None
         return Verdict(Outcome.NOT_SENT, error.code, str(error), retry_after=again)
 
     def _heal(self, client: VenueClient, attempt: Attempt) -> None:

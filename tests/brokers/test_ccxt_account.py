@@ -121,6 +121,7 @@ def test_a_kraken_key_in_use_for_too_long_sends_nothing(
     with TURNS.turn(f"kraken {venue.base_url}", KEYS["kraken"][0], 1):
         result = plugin.execute_order(order())
         assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+        assert result.retry_after == 1
         assert plugin.fetch_data(SYMBOL).last == 60000
         with pytest.raises(QueryFailedError, match="another request of this key hangs"):
             plugin.balances()

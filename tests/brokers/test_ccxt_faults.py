@@ -177,6 +177,7 @@ def test_nobody_listening_means_nothing_was_sent(exchange: str) -> None:
     plugin = ccxt_plugin(exchange, address)
     result = plugin.execute_order(order(symbol=SYMBOLS[exchange]))
     assert (result.outcome, result.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after == 1
     assert plugin.health_check().ok is False
     with pytest.raises(QueryFailedError):
         plugin.balances()

@@ -178,8 +178,11 @@ def test_a_venue_that_asks_for_patience_in_new_words_gets_it(
 def test_what_never_left_was_not_sent() -> None:
     refused = judge(Seen(False), ccxt.InvalidOrder("amount"), BINANCE_SPOT)
     unreachable = judge(Seen(False), ccxt.NetworkError("x"), BINANCE_SPOT)
+    broken = judge(Seen(False), KeyError("x"), BINANCE_SPOT)
     assert (refused.outcome, refused.code) == (NOT_SENT, "NOT_SUPPORTED")
     assert (unreachable.outcome, unreachable.code) == (NOT_SENT, "VENUE_UNREACHABLE")
+    # who was not reached may be in a moment: an exit is tried again
+    assert [one.retry_after for one in (refused, unreachable, broken)] == [None, 1, None]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +211,7 @@ def test_only_a_connection_never_made_proves_that_nothing_left(
     assert never_connected(error) is never
     verdict = judge(Seen(True), error, BINANCE_SPOT)
     assert verdict.outcome is (NOT_SENT if never else UNKNOWN)
+    assert verdict.retry_after == (1 if never else None)
 
 
 def test_the_context_of_somebody_elses_trouble_proves_nothing() -> None:

@@ -124,7 +124,7 @@ def test_no_listener_proves_that_nothing_left(http: VenueHttp) -> None:
     assert (reply.sent, reply.failure) == (False, "ConnectError")
     verdict = before_words(reply)
     assert verdict is not None
-    assert verdict.outcome is Outcome.NOT_SENT
+    assert (verdict.outcome, verdict.retry_after) == (Outcome.NOT_SENT, 1)
 
 
 def test_nothing_leaves_after_the_claim_ended(http: VenueHttp) -> None:
