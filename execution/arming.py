@@ -20,8 +20,9 @@ def arm(order: Order) -> None:
     """Make or renew the protection ``order`` asks for; nothing for orders that ask for none.
 
     A later entry changes what it names: one without a stop of its own is guarded by the stop that is
-    there. A late fill of an earlier entry changes nothing of a later one's. Call it inside the
-    transaction that holds the position's lock.
+    there. One of the other side starts afresh: what was there guarded a position that it has closed. A
+    late fill of an earlier entry changes nothing of a later one's. Call it inside the transaction that
+    holds the position's lock.
     """
     if order.role != Order.Role.ENTRY or order.signal is None:
         return
@@ -31,8 +32,9 @@ def arm(order: Order) -> None:
     attached.take_over(order)
     entry = order.parent or order  # of an order in slices, all of them open one position
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
-    plan = lane.select_for_update(of=("self",)).first()
-    if plan is None or not plan.is_active:
+    plan = lane.select_for_update(of=("self",)).select_related("entry").first()
+    is_later = plan is not None and entry.pk > plan.entry_id
+    if plan is None or not plan.is_active or (is_later and plan.entry.side != order.side):
         plan = Protection(
             pk=plan.pk if plan else None,
             account_id=order.account_id,
@@ -41,7 +43,7 @@ def arm(order: Order) -> None:
             stop_price=alert.stop_loss,
             targets=_targets(alert.take_profit),
         )
-    elif entry.pk > plan.entry_id:
+    elif is_later:
         plan.entry = entry
         if alert.stop_loss is not None:
             plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""

@@ -70,6 +70,10 @@ class _Case:
     def wanted(self) -> Decimal:
         return floor_to(abs(self.held), self.rules.quantity_step)
 
+    def at_most(self, quantity: Decimal) -> Decimal:
+        """As much of ``quantity`` as the venue takes in one order."""
+        return floor_to(min(quantity, self.rules.max_quantity or quantity), self.rules.quantity_step)
+
     def is_too_small(self, quantity: Decimal, price: Decimal) -> bool:
         least, value = self.rules.min_quantity, self.rules.min_value
         below_quantity = least is not None and quantity < least
@@ -163,8 +167,12 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     if not _may_place(case.plan):
         return NextStep()
     if len(case.live) >= MAX_STOPS:
-        return NextStep(cancels=((outdated or current)[-1].pk,))
-    _place_stop(case, missing, stop)
+        # Two small ones make a larger one, unless all are as large as the venue takes them.
+        smaller = outdated or [
+            one for one in current if case.at_most(one.remaining + missing) > one.remaining
+        ]
+        return NextStep(cancels=tuple(one.pk for one in smaller[-1:]))
+    _place_stop(case, case.at_most(missing), stop)
     return NextStep(run_lane=True)
 
 
@@ -185,7 +193,7 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
     missing = _free(case) - sum((order.remaining for order in case.live), ZERO)
     if missing <= 0 or case.is_too_small(missing, price) or not _may_place(plan):
         return NextStep()
-    _place_stop(case, missing, stop, market=price)
+    _place_stop(case, case.at_most(missing), stop, market=price)
     return NextStep(run_lane=True)
 
 

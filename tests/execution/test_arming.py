@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -9,8 +10,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from execution import tasks
 from execution.arming import arm
 from execution.models import Order, Protection
+from execution.states import OrderState
+from tests.brokers.scripted import CAPABILITIES
 from tests.execution.guarding import Desk, desk, part
 from tests.factories import OrderFactory, SignalFactory
 
@@ -98,6 +102,29 @@ def test_a_later_entry_that_names_nothing_is_guarded_by_the_stop_that_is_there(
     desk.buy(stop=None)
     assert desk.plan().entry_id == first.pk
     assert sum(one.remaining for one in desk.live()) == Decimal("0.02")
+
+
+def test_an_entry_of_the_other_side_takes_over_no_stop(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that closed the long was killed before it could end the plan."""
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True)
+    desk.buy(stop="58000", take_profit=TWO)
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks, "_guard", lambda *_: None)
+        desk.send("close")
+        for stop in desk.live():
+            tasks.cancel_order(str(stop.pk))
+        target = [{"price": "50000", "percent": "100"}]
+        desk.send("sell", quantity="0.01", take_profit=target)
+    short = Order.objects.get(role=Order.Role.ENTRY, side="sell")
+    assert (short.state, desk.held()) == (OrderState.FILLED, Decimal("-0.01"))
+
+    desk.guard()
+
+    plan = desk.plan()
+    assert (plan.entry_id, plan.stop_price, len(plan.targets)) == (short.pk, None, 1)
+    assert desk.live() == []
 
 
 def test_a_late_fill_of_an_earlier_entry_changes_nothing_of_a_later_one(desk: Desk) -> None:

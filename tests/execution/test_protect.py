@@ -107,6 +107,24 @@ def test_many_partial_fills_never_need_more_than_four_stops(desk: Desk) -> None:
         assert sum(one.remaining for one in desk.live()) == desk.held()
 
 
+@pytest.mark.parametrize(
+    ("largest", "stops"),
+    [("0.01", ["0.01"] * 3), ("0.007", ["0.007"] * 4), ("0.02", ["0.02", "0.01"])],
+)
+def test_no_stop_is_larger_than_the_venues_largest_order(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, largest: str, stops: list[str]
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks, "_guard", lambda *_: None)
+        desk.buy("0.03")
+    Instrument.objects.update(max_quantity=Decimal(largest))
+    for _ in range(5):
+        desk.guard()
+    assert desk.guarded() == [(one, "58000") for one in stops]
+    guarded = sum(map(Decimal, stops), Decimal(0))
+    assert (desk.plan().naked_since is None) is (guarded == desk.held())
+
+
 def test_a_part_too_small_for_the_venue_is_said_and_guarded_once_it_is_large_enough(
     desk: Desk,
 ) -> None:
