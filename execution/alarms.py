@@ -29,6 +29,7 @@ Kind = Alarm.Kind
 NAKED_FOR = timedelta(seconds=4)
 """With a sweep's second, and a channel that has just told another alarm, people know within ten."""
 LEFT_FOR = timedelta(seconds=10)
+RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.NAKED_POSITION, Kind.NOT_FLAT)
 
 TOLD = {
@@ -60,7 +61,7 @@ class Seen:
 
 def look() -> list[Alarm]:
     """Raise alarms for what is wrong by our rows, clear those that are over; returns the new ones."""
-    seen = [*_needs_operator(), *_naked(), *_not_flat()]
+    seen = [*_needs_operator(), *_naked(), *_perhaps_naked(), *_not_flat()]
     keys = {(one.kind, one.key) for one in seen}
     for alarm in Alarm.objects.filter(cleared_at=None, kind__in=SEEN_ON_ROWS):
         if (alarm.kind, alarm.key) not in keys:
@@ -148,6 +149,23 @@ def _naked() -> Iterable[Seen]:
         )
         detail = plan.detail if plan.naked_since else watched_stops.unseen(plan)
         yield Seen(Kind.NAKED_POSITION, key, detail, plan.account, plan.symbol)
+
+
+def _perhaps_naked() -> Iterable[Seen]:
+    """A stop whose cancel was asked for may be gone: it guards nothing once the venue has not said for
+    a while what became of it, unless others as large rest in its place.
+    """
+    stops = Order.objects.filter(role=Order.Role.STOP_LOSS, stop_price__isnull=False)
+    leaving = stops.filter(state=OrderState.CANCELING, updated_at__lt=timezone.now() - NAKED_FOR)
+    for stop in leaving.select_related("account"):
+        here = {"account": stop.account_id, "symbol": stop.symbol}
+        plan = Protection.objects.filter(**here, is_active=True, naked_since=None).first()
+        resting = stops.filter(**here, side=stop.side, state__in=RESTING)
+        if plan is None or sum(one.remaining for one in resting) >= stop.remaining:
+            continue
+        detail = "its stop is being cancelled, and nobody knows whether it still rests"
+        key = f"{plan.pk} without order {stop.pk}"
+        yield Seen(Kind.NAKED_POSITION, key, detail, stop.account, stop.symbol)
 
 
 def _not_flat() -> Iterable[Seen]:

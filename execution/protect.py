@@ -72,7 +72,9 @@ class _Case:
 
     def at_most(self, quantity: Decimal) -> Decimal:
         """As much of ``quantity`` as the venue takes in one order."""
-        return floor_to(min(quantity, self.rules.max_quantity or quantity), self.rules.quantity_step)
+        return floor_to(
+            min(quantity, self.rules.max_quantity or quantity), self.rules.quantity_step
+        )
 
     def is_too_small(self, quantity: Decimal, price: Decimal) -> bool:
         least, value = self.rules.min_quantity, self.rules.min_value

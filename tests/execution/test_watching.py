@@ -15,7 +15,14 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.models import SymbolAlias
-from brokers.types import ExecutionResult, OrderRequest, Outcome, Quote
+from brokers.types import (
+    CancelResult,
+    ExecutionResult,
+    OrderRequest,
+    Outcome,
+    Quote,
+    VenueStatus,
+)
 from execution import account_tasks, alarms, periodic_tasks, pipeline, tasks, watching
 from execution.exclusive import Work, exclusive
 from execution.models import Alarm, Order, Position, Protection, Signal, Strategy
@@ -512,6 +519,44 @@ def test_a_position_guarded_again_and_naked_again_raises_a_second_one(
     desk.guard()
     clock.shift(6)
     assert len(alarms.look()) == 1
+
+
+def test_a_stop_nobody_knows_to_rest_any_more_raises_it_as_well(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """Its cancel may have arrived, and the venue has fallen silent."""
+    desk.buy()
+    Protection.objects.update(stop_price=Decimal(59000))
+    desk.script.cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 9)
+    desk.script.answers.extend([QueryFailedError("timeout")] * 9)
+    desk.guard()
+    (old,) = desk.live()
+    assert (old.state, alarms.look()) == (OrderState.CANCELING, [])
+
+    clock.shift(5)
+    (alarm,) = alarms.look()
+    assert (alarm.kind, alarm.symbol) == (Alarm.Kind.NAKED_POSITION, SYMBOL)
+    assert alarms.look() == []
+
+    desk.script.answers.clear()
+    desk.ends(old, VenueStatus.CANCELED)
+    assert desk.guarded() == [("0.01", "59000")]
+    alarms.look()
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is not None
+
+
+def test_an_old_stop_that_lingers_beside_its_successor_raises_nothing(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    desk.buy()
+    Protection.objects.update(stop_price=Decimal(59000))
+    desk.script.cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 9)
+    desk.guard()
+    assert [one.state for one in desk.live()] == [OrderState.CANCELING, OrderState.OPEN]
+    clock.shift(5)
+    assert alarms.look() == []
 
 
 @pytest.mark.django_db(transaction=True)
