@@ -149,7 +149,7 @@ def main() -> int:
     """Exit status 1 when any part of the request found something."""
     options = arguments()
     parts = list(wanted(options))
-    end = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
+    end = time.monotonic() + options.minutes * 60 if options.minutes is not None else float("inf")
     writing = Lock()
 
     def carry_out(part: Row) -> None:
