@@ -13,7 +13,7 @@ from brokers.models import Account, ExchangeCredential
 from execution import alarms, facts
 from execution.alarms import Kind, Seen
 from execution.models import Alarm
-from risk.types import Refusal
+from risk.types import ReasonCode, Refusal
 
 __all__ = ["ask", "ask_first", "due", "look"]
 
@@ -38,12 +38,10 @@ def ask(account: Account) -> None:
             keys.ask(account)
     except (BrokerError, Refusal) as error:
         logger.warning("what the key of %s may do is not known now: %s", account.name, error)
-    except Exception as error:
-        # The boundary to foreign code: its defect must not keep the account's exits from leaving.
-        logger.exception("asking what a key may do raised", extra={"account": account.name})
-        ExchangeCredential.objects.filter(account=account, sealed=asked_with).update(
-            told=type(error).__name__, asked_at=timezone.now()
-        )
+        if error.code == ReasonCode.INTERNAL_ERROR:  # a defect, the same if asked again at once
+            ExchangeCredential.objects.filter(account=account, sealed=asked_with).update(
+                told=type(error.__cause__).__name__, asked_at=timezone.now()
+            )
 
 
 def look() -> list[Alarm]:

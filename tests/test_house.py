@@ -45,7 +45,6 @@ BOUNDARIES = {
     "execution/notify.py",
     "execution/legs.py",
     "execution/quotes.py",
-    "execution/keys.py",
     "execution/reconcile.py",
     "execution/streaming.py",
     "execution/tasks.py",
