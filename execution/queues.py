@@ -117,14 +117,19 @@ def _places() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None, l
     ).order_by("-id")
     rows = waiting.filter(pk__any=given("signals")).order_by("id")
     held = Position.objects.filter(account__routes__strategy=OuterRef("strategy_id"))
-    sells = Q(Exists(held.filter(quantity__gt=0)), action=Action.SELL.value)
-    buys = Q(Exists(held.filter(quantity__lt=0)), action=Action.BUY.value)
-    leaves = sells | buys | CLOSES_EVERYTHING | Q(named__gt="")
+    leaves = _trades_against(held) | CLOSES_EVERYTHING | Q(named__gt="")
     found = rows.annotate(
         leaves=ExpressionWrapper(leaves, BooleanField()),
         ahead=ArraySubquery(ahead.values("action")[:LOOKED_AT]),
     )
     return found.values_list("pk", "strategy_id", "symbol", "named", "action", "leaves", "ahead")
+
+
+def _trades_against(held: QuerySet[Position]) -> Q:
+    """Signals whose action makes one of the positions ``held`` smaller, in whatever symbol."""
+    sells = Q(Exists(held.filter(quantity__gt=0)), action=Action.SELL.value)
+    buys = Q(Exists(held.filter(quantity__lt=0)), action=Action.BUY.value)
+    return sells | buys
 
 
 def may_overtake(signal_id: UUID) -> bool:
@@ -186,9 +191,7 @@ def exits_behind(signal: Signal) -> list[UUID]:
 def _first_exits() -> QuerySet[Signal, UUID]:
     routed = Q(account__routes__strategy=given("strategy"))
     held = Position.objects.filter(routed | Q(account__name=given("account")))
-    sells = Q(Exists(held.filter(quantity__gt=0)), action=Action.SELL.value)
-    buys = Q(Exists(held.filter(quantity__lt=0)), action=Action.BUY.value)
-    behind = undecided(*map(given, _OF_QUEUE)).filter(sells | buys, pk__gt=given("signal"))
+    behind = undecided(*map(given, _OF_QUEUE)).filter(_trades_against(held), pk__gt=given("signal"))
     return behind.order_by("action", "id").distinct("action").values_list("pk", flat=True)
 
 
