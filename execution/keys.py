@@ -40,7 +40,7 @@ def ask(account: Account) -> None:
         logger.warning("what the key of %s may do is not known now: %s", account.name, error)
         if error.code == ReasonCode.INTERNAL_ERROR:  # a defect, the same if asked again at once
             ExchangeCredential.objects.filter(account=account, sealed=asked_with).update(
-                told=type(error.__cause__).__name__, asked_at=timezone.now()
+                told=type(error.__cause__ or error).__name__, asked_at=timezone.now()
             )
 
 

@@ -16,6 +16,7 @@ from brokers.base import ExecutionPlugin
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.keys import refuse_going_live, state_of
 from brokers.models import Account, ExchangeCredential
+from brokers.transport import RequestRefusedError
 from brokers.types import Permissions
 from execution import account_tasks, keys, periodic_tasks, readiness, tasks
 from execution.models import Alarm, Order
@@ -178,6 +179,18 @@ def test_a_defect_of_the_plugin_stops_no_exit(account: Account) -> None:
     assert (row.checked_at, row.told) == (None, "AttributeError")
     assert row.asked_at is not None
     assert "The venue has not told: AttributeError" in state_of(row).text
+
+
+def test_a_question_that_our_own_gate_stopped_is_named(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(account: Account) -> None:
+        raise RequestRefusedError("another endpoint")
+
+    monkeypatch.setattr(keys.keys, "ask", stopped)
+    keys.ask(account)
+    row = stored(account)
+    assert (row.checked_at, row.told) == (None, "RequestRefusedError")
 
 
 def test_rights_nobody_tells_are_warned_of(account: Account) -> None:
