@@ -237,6 +237,7 @@ def _profile(row: dict[str, Any]) -> ExchangeProfile:
 _TABLE = tomllib.loads(MATRIX.read_text())
 MATRIX_VERSION: str = _TABLE["version"]
 MEASURED_WITH: str = _TABLE["ccxt"]
+SWAPS_AT: Mapping[str, str] = _TABLE["swaps_at"]
 PROFILES: Mapping[tuple[str, str], ExchangeProfile] = {
     (profile.id, profile.market_type): profile for profile in map(_profile, _TABLE["market"])
 }
@@ -250,10 +251,13 @@ OKX_SWAP = PROFILES["okx", "swap"]
 
 
 def profile_for(exchange: str, market_type: str = "spot") -> ExchangeProfile:
-    """The profile of an exchange, an unverified one where the matrix has no row.
+    """The profile of an exchange, an unverified one where the matrix has no row. The swaps of an
+    exchange may be those of another id of the library (``binance``, ``binanceusdm``).
 
     Raises NotSupportedError that says why there is none.
     """
+    if market_type == "swap":
+        exchange = SWAPS_AT.get(exchange, exchange)
     profile = PROFILES.get((exchange, market_type))
     if profile is not None:
         return profile

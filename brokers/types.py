@@ -115,7 +115,7 @@ class Instrument:
     """A tradable symbol and the venue's rules for its numbers.
 
     ``quantity_step`` and ``price_tick`` are positive; the limits are ``None`` where the venue names
-    none.
+    none. ``max_quantity`` holds for every kind of order: the smallest, where each has its own.
     """
 
     symbol: str

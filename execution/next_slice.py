@@ -219,6 +219,8 @@ def _quantity(case: _Case, market: Market, price: Decimal) -> Decimal:
     step = market.instrument.quantity_step
     left = floor_to(case.left, step)
     quantity = slicing.next_quantity(plan, left, now, step=step, least=least)
+    if market.instrument.max_quantity is not None:
+        quantity = floor_to(min(quantity, market.instrument.max_quantity), step)
     if quantity == 0:
         detail = f"the rest of {text(left)} is below the smallest order of {text(least)}"
         raise Refusal(ReasonCode.SIZE_TOO_SMALL, detail, {"left": left, "min_quantity": least})

@@ -65,15 +65,23 @@ def plan_for(order: Order, alert: Alert, leg: Leg) -> SlicePlan | None:
     choice = algorithms.chosen(order, alert, leg.route)
     plan = slicing.plan_of(order, choice.algorithm, order.strategy, leg.market.instrument)
     if plan is None and choice.algorithm is not Algorithm.WHOLE:
-        small = algorithms.Choice(Algorithm.WHOLE, f"too small for two slices ({choice.why})")
-        others = [one for one in order.verdicts if one["rule"] != algorithms.RULE]
-        order.verdicts = [*others, *map(verdict_json, small.notes)]
+        _note(order, Algorithm.WHOLE, f"too small for two slices ({choice.why})")
+    if plan is None and alert.divides_by(Algorithm.TWAP):
+        plan = slicing.in_parts(order, leg.market.instrument)
+        if plan is not None:
+            _note(order, Algorithm.ICEBERG, "larger than the venue's largest order")
     if plan is not None:
         attached.detach(order)
     if plan is not None and alert.order_type is OrderType.MARKET:
         order.type, order.price = alert.order_type.value, None
         order.time_in_force = alert.time_in_force.value
     return plan
+
+
+def _note(order: Order, algorithm: Algorithm, why: str) -> None:
+    """Say among the verdicts how the order is sent, in place of what was said before."""
+    others = [one for one in order.verdicts if one["rule"] != algorithms.RULE]
+    order.verdicts = [*others, *map(verdict_json, algorithms.Choice(algorithm, why).notes)]
 
 
 def blank(signal: Signal, alert: Alert, leg: Leg, *, identity: UUID | None = None) -> Order:

@@ -18,6 +18,7 @@ from brokers.types import OrderRef
 from execution import differences, flatten
 from execution.facts import instrument_of
 from execution.models import Difference, Position
+from execution.slicing import equal_parts
 from risk.arithmetic import floor_to
 
 CANCEL_AGAIN = timedelta(seconds=10)
@@ -62,8 +63,9 @@ def _flatten(row: Difference) -> str | None:
             return None
         position.quantity, position.updated_at = theirs, timezone.now()
         position.save()
-        order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=quantity)
-        order.reference_price = position.average_price
-        flatten.save(order, f"difference {row.pk}")
+        for part in equal_parts(quantity, rules.max_quantity or quantity, rules.quantity_step):
+            order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=part)
+            order.reference_price = position.average_price
+            flatten.save(order, f"difference {row.pk}")
         differences.close(row, State.FLATTENED, row.reason, by=row.resolved_by)
     return row.symbol

@@ -85,6 +85,37 @@ def plan_of(
     )
 
 
+def in_parts(order: Order, rules: Instrument) -> SlicePlan | None:
+    """How an exit larger than the venue's largest order goes out all the same: in equal parts, one
+    after the other. Unsaved; ``None`` where it fits into one order.
+    """
+    most = rules.max_quantity
+    if not order.is_exit or most is None or order.quantity <= most:
+        return None
+    parts = equal_parts(order.quantity, most, rules.quantity_step)
+    return SlicePlan(
+        order=order,
+        algorithm=ICEBERG.value,
+        slices=len(parts),
+        seconds=0,
+        slice_quantity=parts[0],
+        begins_at=order.created_at,
+        next_at=order.created_at,
+    )
+
+
+def equal_parts(quantity: Decimal, most: Decimal, step: Decimal) -> list[Decimal]:
+    """``quantity`` as the fewest parts of at most ``most``, all on the grid of ``step``; the last one
+    may be smaller than the others.
+    """
+    largest = max(floor_to(most, step), step)
+    with localcontext(ARITHMETIC):
+        count = ceil_to(shown(quantity / largest), Decimal(1))
+        part = ceil_to(shown(quantity / count), step)
+        whole, rest = divmod(quantity, part)
+    return [part] * int(whole) + [rest] * bool(rest)
+
+
 def rung_price(first: Decimal, side: Side, percent: Decimal, number: int) -> Decimal:
     """The limit of rung ``number`` (from 1 on): lower and lower for a buy, higher and higher for a
     sell."""

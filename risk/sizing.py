@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, DecimalException, localcontext
 
-from brokers.types import Side
+from brokers.types import OrderType, Side
 from risk.arithmetic import ARITHMETIC, floor_to, is_positive, shown, text
 from risk.prices import entry_price, stop_distance
 from risk.types import (
@@ -235,7 +235,11 @@ def _fitted(case: _Case, wanted: Decimal) -> Size:
     """``wanted`` within the venue's rules: capped, rounded down, refused when too small."""
     rules = case.facts.instrument
     quantity = max(wanted, Decimal(0))
-    if rules.max_quantity is not None and quantity > rules.max_quantity:
+    if (
+        rules.max_quantity is not None
+        and quantity > rules.max_quantity
+        and not _divides(case.intent)
+    ):
         formula = f"min({text(quantity)}, {text(rules.max_quantity)})"
         quantity = case.note("capped at the venue's maximum", formula, rules.max_quantity)
     rounded = floor_to(quantity, rules.quantity_step)
@@ -251,6 +255,11 @@ def _fitted(case: _Case, wanted: Decimal) -> Size:
             {"quantity": shown(rounded), "value": shown(worth)},
         )
     return Size(rounded, case.entry, shown(worth), tuple(case.steps))
+
+
+def _divides(intent: Intent) -> bool:
+    """Whether what is too large for one order goes out in several: an exit leaves nothing behind."""
+    return intent.is_exit and intent.type in (OrderType.MARKET, OrderType.LIMIT)
 
 
 def _refuse_unusable(case: _Case, wanted: Decimal, rounded: Decimal) -> None:

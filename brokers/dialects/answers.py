@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from brokers.decimals import plain
 from brokers.errors import QueryFailedError
 from brokers.types import FillReport, FundingReport
 
@@ -64,6 +65,12 @@ def number(value: Row, name: str) -> Decimal:
     if not found.is_finite():
         raise QueryFailedError(f"unreadable answer: {name} is no number")
     return found
+
+
+def smallest(*limits: Decimal | None) -> Decimal | None:
+    """The tightest of a venue's limits; ``None`` and zero are none."""
+    known = [limit for limit in limits if limit]
+    return plain(min(known)) if known else None
 
 
 def moment(value: Row, name: str, *, per_second: int = 1) -> datetime:

@@ -19,6 +19,7 @@ from brokers.dialects.answers import (
     number,
     row,
     rows,
+    smallest,
     text,
 )
 from brokers.dialects.base import Dialect, rests
@@ -151,6 +152,7 @@ class BinanceSpot(Dialect):
         info = row(market, "info")
         filters = {text(f, "filterType"): f for f in rows(member(info, "filters"))}
         lot, price = row(filters, "LOT_SIZE"), row(filters, "PRICE_FILTER")
+        market_lot = filters.get("MARKET_LOT_SIZE")
         value = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
         return Instrument(
             symbol=market["symbol"],
@@ -160,7 +162,9 @@ class BinanceSpot(Dialect):
             quantity_step=_step(lot, "stepSize", info, "baseAssetPrecision"),
             price_tick=_step(price, "tickSize", info, "quoteAssetPrecision"),
             min_quantity=_limit(lot, "minQty"),
-            max_quantity=_limit(lot, "maxQty"),
+            max_quantity=smallest(
+                _limit(lot, "maxQty"), _limit(market_lot, "maxQty") if market_lot else None
+            ),
             min_value=_limit(value, "minNotional") if value else None,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, smallest, text
 from brokers.errors import QueryFailedError
 from brokers.types import (
     BalanceReport,
@@ -35,6 +35,10 @@ STATUSES = {
 TRADES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "Settle"})
 """Executions that change a holding; the others are funding and the like."""
 ANY_ADDRESS = "*"
+
+
+LARGEST = ("maxOrderQty", "maxLimitOrderQty", "maxMarketOrderQty", "maxMktOrderQty")
+"""The largest order: at a limit, at the market; each market type names them otherwise."""
 
 
 def amount(found: Row, name: str) -> Decimal:
@@ -117,7 +121,7 @@ def instrument(market: Market, market_type: str) -> Instrument:
         quantity_step=plain(number(lot, "basePrecision" if spot else "qtyStep")),
         price_tick=plain(number(price, "tickSize")),
         min_quantity=plain(number(lot, "minOrderQty")),
-        max_quantity=plain(number(lot, "maxOrderQty")),
+        max_quantity=smallest(*(amount(lot, name) for name in LARGEST if name in lot)),
         min_value=plain(number(lot, value)) if value in lot else None,
         market_type=market_type,
     )

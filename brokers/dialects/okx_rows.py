@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
+from brokers.dialects.answers import Row, distinct, member, moment, number, row, smallest, text
 from brokers.errors import QueryFailedError
 from brokers.outcome import VenueError
 from brokers.types import (
@@ -139,6 +139,8 @@ def balance(currency: str, held: Row) -> BalanceReport:
 
 def instrument(market: Market, market_type: str) -> Instrument:
     info, size = row(market, "info"), unit(market)
+    # on spot the market's largest is told in USDT
+    largest = ("maxLmtSz", "maxMktSz") if market.get("contract") else ("maxLmtSz",)
     return Instrument(
         symbol=market["symbol"],
         venue_symbol=market["id"],
@@ -147,7 +149,7 @@ def instrument(market: Market, market_type: str) -> Instrument:
         quantity_step=plain(number(info, "lotSz") * size),
         price_tick=plain(number(info, "tickSz")),
         min_quantity=plain(number(info, "minSz") * size),
-        max_quantity=plain(number(info, "maxMktSz") * size) if info.get("maxMktSz") else None,
+        max_quantity=smallest(*(amount(info, name) * size for name in largest if name in info)),
         market_type=market_type,
     )
 

@@ -112,7 +112,12 @@ def instrument(market: Market, market_type: str) -> Instrument:
         quantity_step=plain(_step(market, "amount") * size),
         price_tick=plain(_step(market, "price")),
         min_quantity=_scaled(limits["amount"].get("min"), size),
-        max_quantity=_scaled(limits["amount"].get("max"), size),
+        max_quantity=answers.smallest(
+            *(
+                _scaled(mapping(limits.get(name) or {}).get("max"), size)
+                for name in ("amount", "market")
+            )
+        ),
         min_value=plain(Decimal(str(least))) if least else None,
         market_type=market_type,
     )

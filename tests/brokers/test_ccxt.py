@@ -64,7 +64,7 @@ def test_importing_the_plugin_does_not_import_ccxt() -> None:
         ({"exchange": "huobi"}, "there is no exchange 'huobi'"),
         ({"exchange": "mexc", "unverified_venue": "yes"}, "true or false"),
         ({"exchange": "apex", "unverified_venue": "yes"}, "Apex has no spot markets; it has swap"),
-        ({"exchange": "binance", "market_type": "swap"}, "Binance swap is not verified"),
+        ({"exchange": "binance", "market_type": "future"}, "Binance future is not verified"),
         ({"exchange": "kraken", "market_type": "future"}, "Kraken has no future markets"),
         ({"exchange": "kraken"}, "no sandbox"),
         ({"exchange": "binance", "base_url": "http://venue.example"}, "only to this machine"),

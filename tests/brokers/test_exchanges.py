@@ -124,8 +124,16 @@ def test_endpoints_fit_by_segment(pattern: str, method: str, path: str, *, fits:
 def test_what_the_library_lacks_is_refused_by_name() -> None:
     with pytest.raises(NotSupportedError, match="no exchange 'gateio' in ccxt"):
         profile_for("gateio")
-    with pytest.raises(NotSupportedError, match="Kraken has no swap markets"):
-        profile_for("kraken", "swap")
+    with pytest.raises(NotSupportedError, match="Bitvavo has no swap markets"):
+        profile_for("bitvavo", "swap")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [("binance", "binanceusdm"), ("kraken", "krakenfutures")]
+)
+def test_swaps_are_found_by_the_exchanges_own_name(asked: str, found: str) -> None:
+    assert profile_for(asked, "swap") is PROFILES[found, "swap"]
+    assert profile_for(asked).id == asked
 
 
 def test_an_unverified_exchange_promises_little() -> None:

@@ -13,6 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from brokers.errors import QueryFailedError
+from brokers.models import Instrument
 from brokers.types import PositionReport, VenueStatus
 from execution import account_tasks, comparison, differences, periodic_tasks, reconcile
 from execution.models import Difference, Fill, Order, Position
@@ -555,4 +556,19 @@ def test_a_venue_that_does_not_answer_leaves_what_was_asked_for_standing(
         )
         account_tasks.resolve_difference(found.pk)
     assert states() == [State.FLATTENING]
+    assert long.held() == Decimal("0.01")
+
+
+def test_what_is_more_than_the_largest_order_is_flattened_in_parts(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margin(long, "0.03", monkeypatch)
+    (found,) = compare(long)
+    differences.ask_flatten(found, reason="test")
+    Instrument.objects.update(max_quantity=Decimal("0.015"))
+    for _ in range(3):
+        periodic_tasks.sweep()
+    closes = Order.objects.filter(role=Order.Role.FLATTEN)
+    assert [one.quantity for one in closes] == [Decimal("0.01")] * 2
+    assert {one.state for one in closes} == {OrderState.FILLED}
     assert long.held() == Decimal("0.01")

@@ -120,6 +120,17 @@ def test_a_step_says_that_the_venue_caps():
     )
 
 
+@pytest.mark.parametrize(
+    ("order", "quantity"),
+    [("market", 9), ("limit", 9), ("stop", 2)],
+    ids=["market", "limit", "cannot be divided"],
+)
+def test_an_exit_is_not_cut_to_the_venues_maximum(order: str, quantity: int) -> None:
+    held = facts(instrument=rules(max_quantity="2.0005"), position_quantity=20)
+    wanted = intent(OrderType(order), quantity=9, is_exit=True, price=100, stop_price=100)
+    assert size(wanted, FIXED, held).quantity == quantity
+
+
 def test_value_is_in_the_account_currency():
     sized = size(intent(quantity=2), FIXED, facts(to_account_currency="0.9"))
     assert sized.value == 180

@@ -62,7 +62,7 @@ class Command(BaseCommand):
 def _all() -> list[ExchangeProfile]:
     """Every exchange and market type, the best proven ones first."""
     pairs = {(one.id, kind) for one in library.library().values() for kind in one.market_types}
-    found = [profile_for(*pair) for pair in pairs | set(PROFILES)]
+    found = {profile_for(*pair) for pair in pairs | set(PROFILES)}
     return sorted(found, key=lambda one: (one.tier, one.id, one.market_type))
 
 

@@ -1,0 +1,133 @@
+"""What is more than the venue's largest order leaves in several, one after the other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+import time_machine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brokers.capabilities import Capabilities
+from brokers.models import Instrument
+from brokers.types import ExecutionResult, OrderRequest, Outcome
+from execution import slicing
+from execution.models import Order, Signal, Strategy
+from execution.states import OrderState, SignalState
+from tests.brokers.scripted import CAPABILITIES, fill_whole
+from tests.execution.guarding import Desk, clock, desk
+from tests.execution.slicing import later, quantities, stands
+
+__all__ = ["clock", "desk"]
+D = Decimal
+S = OrderState
+SHORTS = replace(CAPABILITIES, short_selling=True, reduce_only=True, locks_balance=False)
+
+
+@pytest.fixture
+def large(desk: Desk) -> Desk:
+    """Holds 0.1 behind stops, where no order may be larger than 0.04 by now."""
+    desk.buy("0.1")
+    Instrument.objects.update(max_quantity=D("0.04"))
+    return desk
+
+
+def exit_of(signal: Signal) -> Order:
+    return Order.objects.get(signal=signal, role=Order.Role.EXIT, parent=None)
+
+
+def settle(clock: time_machine.Coordinates, times: int = 8) -> None:
+    for _ in range(times):
+        later(clock, 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, SHORTS], ids=["spot", "perpetual"])
+def test_a_close_leaves_nothing_behind(
+    large: Desk, clock: time_machine.Coordinates, capabilities: Capabilities
+) -> None:
+    large.script.capabilities = capabilities
+    signal = large.send("close")
+    settle(clock)
+    parent = exit_of(signal)
+    assert stands(parent) == (S.FILLED, "")
+    assert (parent.quantity, quantities()) == (D("0.1"), ["0.03334", "0.03334", "0.03332"])
+    assert (large.held(), large.live()) == (0, [])
+    signal.refresh_from_db()
+    assert signal.state == SignalState.EXECUTED
+    (said,) = [one["detail"] for one in parent.verdicts if one["rule"] == "execution"]
+    assert said == "iceberg: larger than the venue's largest order"
+
+
+@pytest.mark.django_db
+def test_a_reversal_is_flat_before_it_opens_the_other_side(
+    large: Desk, clock: time_machine.Coordinates
+) -> None:
+    large.script.capabilities = SHORTS
+    large.send("sell", quantity="0.03", market_position="short", market_position_size="0.03")
+    settle(clock)
+    sides = [(one.side, one.reduce_only) for one in large.script.sent if one.stop_price is None]
+    assert sides == [("buy", False), *[("sell", True)] * 3, ("sell", False)]
+    assert large.held() == D("-0.03")
+
+
+@pytest.mark.django_db
+def test_a_part_of_unknown_fate_is_cleared_up_before_the_next(
+    large: Desk, clock: time_machine.Coordinates
+) -> None:
+    def lost(request: OrderRequest) -> ExecutionResult:
+        answered = fill_whole(request)
+        assert answered.report is not None
+        large.script.reports[request.identity] = answered.report
+        return ExecutionResult(Outcome.UNKNOWN, code="TIMEOUT")
+
+    large.script.outcomes.append(lost)
+    parent = exit_of(large.send("close"))
+    settle(clock, 20)
+    assert stands(parent) == (S.FILLED, "")
+    sold = [one.quantity for one in large.script.sent if one.side == "sell" and not one.stop_price]
+    assert sold == [D("0.03334"), D("0.03334"), D("0.03332")]
+    assert large.held() == 0
+
+
+@pytest.mark.django_db
+def test_an_entry_is_made_smaller_instead(large: Desk) -> None:
+    assert large.buy("0.1", stop=None).quantity == D("0.04")
+    assert quantities() == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "alert", [{"quantity": "0.04"}, {"quantity": "0.1", "time_in_force": "fok"}]
+)
+def test_what_fits_or_must_fill_whole_stays_one_order(large: Desk, alert: dict[str, str]) -> None:
+    large.send("sell", **alert)
+    assert quantities() == []
+
+
+@pytest.mark.django_db
+def test_an_exit_in_slices_shows_no_more_than_the_venue_takes(
+    large: Desk, clock: time_machine.Coordinates
+) -> None:
+    Strategy.objects.update(exit_execution="twap", slices=2, slicing_seconds=20)
+    large.strategy.refresh_from_db()
+    large.send("close")
+    settle(clock, 30)
+    assert all(D(one) <= D("0.04") for one in quantities())
+    assert large.held() == 0
+
+
+amounts = st.integers(1, 10**9).map(lambda units: units * D("0.001"))
+
+
+@given(amounts, amounts)
+def test_equal_parts_are_the_fewest_that_fit(quantity: Decimal, most: Decimal) -> None:
+    if quantity / most > 10**4:
+        quantity = most * 10**4
+    parts = slicing.equal_parts(quantity, most, D("0.001"))
+    assert sum(parts) == quantity
+    assert len(parts) == math.ceil(quantity / most)
+    assert all(0 < one <= most and one % D("0.001") == 0 for one in parts)
