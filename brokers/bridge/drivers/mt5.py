@@ -25,7 +25,13 @@ from brokers.bridge.journal import Entry
 from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
 from brokers.decimals import plain
-from brokers.errors import BrokerError, ConfigurationError, NotSupportedError, QueryFailedError
+from brokers.errors import (
+    BrokerError,
+    ConfigurationError,
+    NotSupportedError,
+    QueryFailedError,
+    QuoteUnavailableError,
+)
 from brokers.types import (
     BalanceReport,
     CancelResult,
@@ -65,6 +71,8 @@ HEDGING = 2
 LONGEST_LIFE = timedelta(days=90)
 """How far back an order without a known time is looked for."""
 DEVIATION = 20
+PASSING = (ExpiredError, QueryFailedError, QuoteUnavailableError)
+"""What keeps an order from leaving only for now."""
 
 
 class Mt5Driver(Driver):
@@ -102,7 +110,7 @@ class Mt5Driver(Driver):
         self._terminal.close()
 
     def standing(self) -> Standing:
-        account = self._terminal.ask("account_info")
+        account = self._terminal.account()
         hedging = account.margin_mode == HEDGING
         return Standing(
             account=str(account.login),
@@ -112,9 +120,7 @@ class Mt5Driver(Driver):
 
     def check(self, request: OrderRequest, *, thorough: bool) -> None:
         terminal = self._terminal.ask("terminal_info")
-        account = self._terminal.ask("account_info")
-        if not terminal.connected:
-            raise QueryFailedError("the terminal is not connected to its server")
+        account = self._terminal.account()
         lacking = {
             "algorithmic trading is switched off in the terminal": not terminal.trade_allowed,
             "trading through the package is switched off in the terminal": terminal.tradeapi_disabled,
@@ -141,9 +147,13 @@ class Mt5Driver(Driver):
                 self._guard.remember(request, fields)
             before = request.send_before
             answer, last_error = self._terminal.request("order_send", fields, before)
+            if answer is None and last_error[0] in terms.NO_PIPE:
+                raise QueryFailedError(
+                    f"MetaTrader's order_send: {last_error[1]} ({last_error[0]})"
+                )
         except BrokerError as error:
             # nothing has left; a terminal that comes back takes the order
-            again = 1 if isinstance(error, (ExpiredError, QueryFailedError)) else None
+            again = 1 if isinstance(error, PASSING) else None
             return ExecutionResult(
                 Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
             )
@@ -220,7 +230,7 @@ class Mt5Driver(Driver):
 
     def balances(self) -> Sequence[BalanceReport]:
         """Equity: what is left if everything were closed now."""
-        account = self._terminal.ask("account_info")
+        account = self._terminal.account()
         equity, free = decimal(account.equity), decimal(account.margin_free)
         return [BalanceReport(account.currency, equity, free)]
 
@@ -266,14 +276,15 @@ class Mt5Driver(Driver):
         """The request as the package takes it. Raises BrokerError."""
         symbol = self._terminal.symbol(self._listed[request.symbol])
         lots = plain(request.quantity / decimal(symbol.trade_contract_size))
-        account = self._terminal.ask("account_info")
+        account = self._terminal.account()
         place = {}
         if account.margin_mode == HEDGING:
             place = self._guard.ticket_for(request, symbol.name, lots)
             if place.get("action") == terms.SLTP:
                 return place
         if request.type is OrderType.MARKET:
-            tick = self._terminal.tick(symbol.name)
+            # not `tick`: an exit does not wait for a price to move
+            tick = self._terminal.price(symbol.name)
             fields = terms.market_order(request, symbol, tick, lots, self._deviation)
         else:
             fields = terms.pending_order(request, symbol, lots)
@@ -319,7 +330,7 @@ class Mt5Driver(Driver):
         return decimal(self._terminal.symbol(self._listed[symbol]).trade_contract_size)
 
     def _currency(self) -> str:
-        return str(self._terminal.ask("account_info").currency)
+        return str(self._terminal.account().currency)
 
 
 def _is(order: Any, ref: OrderRef) -> bool:

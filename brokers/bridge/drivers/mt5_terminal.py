@@ -74,6 +74,21 @@ class Terminal:
             if self._package is not None:
                 self._package.shutdown()
 
+    @contextmanager
+    def _at_server(self) -> Iterator[Any]:
+        """The package, for a question about the account: cut off from the trade server, the terminal
+        goes on telling what it last knew.
+        """
+        with self.package() as package:
+            _refuse_when_cut_off(package)
+            yield package
+            _refuse_when_cut_off(package)
+
+    def account(self) -> Any:
+        """The account the terminal is on."""
+        with self._at_server():
+            return self.ask("account_info")
+
     def ask(self, function: str, *arguments: object, **named: object) -> Any:
         """One answer of the package."""
         with self.package() as package:
@@ -85,14 +100,13 @@ class Terminal:
 
     def rows(self, function: str, *arguments: object, **named: object) -> Sequence[Any]:
         """A list of the package; "nothing found" is an empty one, an error is none."""
-        with self.package() as package:
+        with self._at_server() as package:
             answer = getattr(package, function)(*arguments, **named)
             if answer is None:
                 code, text = package.last_error()
-                if code == OK:
-                    return ()
-                raise QueryFailedError(f"MetaTrader's {function}: {text} ({code})")
-            return tuple(answer)
+                if code != OK:
+                    raise QueryFailedError(f"MetaTrader's {function}: {text} ({code})")
+            return tuple(answer or ())
 
     def history(self, function: str, since: datetime) -> Sequence[Any]:
         """Orders or deals; dates are positional, other forms are refused by the package."""
@@ -135,12 +149,17 @@ class Terminal:
         Raises QuoteUnavailableError while nothing moves: then nobody knows how old the price is.
         """
         end = time.monotonic() + PATIENCE
-        tick = self._look(venue_symbol)
+        self._look(venue_symbol)
         while self.clock.offset is None:
             if time.monotonic() >= end:
                 raise QuoteUnavailableError(f"{venue_symbol} does not move: is its market open?")
             time.sleep(0.05)
-            tick = self._look(venue_symbol)
+            self._look(venue_symbol)
+        return self.price(venue_symbol)
+
+    def price(self, venue_symbol: str) -> Any:
+        """The newest price, however old. Raises QuoteUnavailableError where there is none."""
+        tick = self._look(venue_symbol)
         if not (tick.bid > 0 and tick.ask > 0):
             raise QuoteUnavailableError(f"{venue_symbol} has no price")
         return tick
@@ -152,3 +171,9 @@ class Terminal:
         if last and tick.time_msc != last and now - before < FRESH:
             self.clock.learn(tick.time_msc, datetime.now(UTC))
         return tick
+
+
+def _refuse_when_cut_off(package: Any) -> None:
+    terminal = package.terminal_info()
+    if terminal is None or not terminal.connected:
+        raise QueryFailedError("the terminal is not connected to its server")

@@ -20,7 +20,9 @@ REJECTED = frozenset(
     | {10032, 10033, 10034, 10035, 10038, *range(10040, 10046)}
 )
 """The server says it did nothing. Codes on neither list leave the order's fate open."""
-NOT_SENT = frozenset({-2, -6, -7, -8, -10003, -10004})
+NO_PIPE = frozenset({-10003, -10004})
+"""There is no connection to the terminal: it may come back."""
+NOT_SENT = frozenset({-2, -6, -7, -8}) | NO_PIPE
 """Errors of the package itself that come before the terminal hears of the request."""
 CUT_OFF = frozenset(range(-10005, -10000))
 """Errors of the pipe to the terminal: it is not there, or does not answer."""

@@ -265,28 +265,6 @@ def test_a_terminal_that_may_not_trade_gets_no_order(
     assert sentence in result.detail
 
 
-@pytest.mark.parametrize("question", ["account_info", "order_check", "connected"])
-def test_an_order_waits_for_a_terminal_that_comes_back(
-    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, question: str
-) -> None:
-    """Nothing has left, so that it may leave later: an exit does not end for a moment's silence."""
-
-    def silent(*_: object) -> Any:
-        raise mt5._IpcError((-10004, "No IPC"))
-
-    request = limit()
-    with monkeypatch.context() as cut:
-        if question == "connected":
-            cut.setattr(mt5_rig.terminal, "flags", {"connected": False})
-        else:
-            cut.setattr(mt5_rig.terminal, question, silent)
-        result = mt5_rig.plugin.execute_order(request)
-    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
-    assert result.retry_after in {1, 2}  # told by the driver, or by the plugin of what was refused
-    assert mt5_rig.terminal.sent == []
-    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
-
-
 def test_a_position_of_an_order_no_list_shows_leaves_the_question_open(mt5_rig: Mt5Rig) -> None:
     request = order()
     mt5_rig.plugin.execute_order(request)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
@@ -59,7 +60,8 @@ OLD: Row = {
 @dataclass
 class Mt5Terminal:
     """``faults`` are used up by order_send: `before` and `after` lose request or answer, `hang`
-    never answers, a number is the server's return code, a tuple the package's error."""
+    never answers, `cut` takes the order and cuts the terminal off before it has heard of that, a
+    number is the server's return code, a tuple the package's error."""
 
     login: int = 5012345
     trade_mode: int = 0
@@ -93,6 +95,7 @@ class Mt5Terminal:
         self.deals: list[Row] = []
         self.held: dict[int, Row] = {}
         self.sent: list[Row] = []
+        self._last_known: dict[str, Any] = {}
         self._stopped_at = self._now_ms()
 
     # --- a hand on the venue ---
@@ -125,6 +128,21 @@ class Mt5Terminal:
             held = self.held[ticket]
             self._close(held, held["sl"], reason=C["DEAL_REASON_SL"])
 
+    def cut_off(self) -> None:
+        """The trade server is out of reach: from now on the terminal shows what it last knew."""
+        with self._lock:
+            self.flags = {**self.flags, "connected": False}
+            books = ("orders", "past", "deals", "held", "balance")
+            self._last_known = deepcopy({name: getattr(self, name) for name in books})
+
+    def reconnect(self) -> None:
+        with self._lock:
+            self.flags = {**self.flags, "connected": True}
+            self._last_known = {}
+
+    def _shown(self, book: str) -> Any:
+        return self._last_known.get(book, getattr(self, book))
+
     # --- what the package asks ---
 
     def terminal_info(self) -> Any:
@@ -139,9 +157,9 @@ class Mt5Terminal:
             margin_mode=self.margin_mode,
             trade_allowed=True,
             trade_expert=True,
-            balance=self.balance,
-            equity=self.balance,
-            margin_free=self.balance,
+            balance=self._shown("balance"),
+            equity=self._shown("balance"),
+            margin_free=self._shown("balance"),
             currency="USDT",
         )
         return "AccountInfo", {**row, **self.flags.get("account", {})}
@@ -200,14 +218,16 @@ class Mt5Terminal:
         return True
 
     def orders_get(self, **named: Any) -> Any:
-        return [("TradeOrder", dict(row)) for row in _picked(self.orders.values(), named)]
+        rows = _picked(self._shown("orders").values(), named)
+        return [("TradeOrder", dict(row)) for row in rows]
 
     def positions_get(self, **named: Any) -> Any:
-        return [("TradePosition", dict(row)) for row in _picked(self.held.values(), named)]
+        rows = _picked(self._shown("held").values(), named)
+        return [("TradePosition", dict(row)) for row in rows]
 
     def history_orders_get(self, *dates: float, **named: Any) -> Any:
         self.scans += not named
-        rows = _picked(self.past.values(), named)
+        rows = _picked(self._shown("past").values(), named)
         return [("TradeOrder", dict(row)) for row in rows if _within(row["time_setup"], dates)]
 
     def history_deals_get(self, *dates: float, **named: Any) -> Any:
@@ -217,7 +237,7 @@ class Mt5Terminal:
         self.scans += not named
         return [
             ("TradeDeal", dict(row))
-            for row in _picked(self.deals, named)
+            for row in _picked(self._shown("deals"), named)
             if _within(row["time"], dates)
         ]
 
@@ -237,11 +257,15 @@ class Mt5Terminal:
         if isinstance(fault, int):
             return self._answer(request, fault)
         self.sent.append(request)
+        if fault == "cut":
+            self.cut_off()
         answer = self._acted(request)
         if fault == "hang":
             raise _SilenceError
         if fault == "after":
             raise _IpcError(TIMEOUT)
+        if fault == "cut":
+            return self._answer(request, C["TRADE_RETCODE_TIMEOUT"])
         return answer
 
     def _acted(self, request: Row) -> Any:

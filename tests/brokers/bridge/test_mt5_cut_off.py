@@ -1,0 +1,115 @@
+"""A MetaTrader 5 terminal that is away, cut off from its server, or has nothing to tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from brokers.bridge.drivers.mt5_terminal import Terminal
+from brokers.errors import QueryFailedError
+from brokers.types import Outcome, Side, VenueStatus
+from tests.brokers.contract import limit, order, ref
+from tests.brokers.terminals import mt5
+from tests.brokers.terminals.rigs import Mt5Rig
+
+
+@pytest.mark.parametrize("question", ["account_info", "order_check", "connected"])
+def test_an_order_waits_for_a_terminal_that_comes_back(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """Nothing has left, so that it may leave later: an exit does not end for a moment's silence."""
+
+    def silent(*_: object) -> Any:
+        raise mt5._IpcError((-10004, "No IPC"))
+
+    request = limit()
+    with monkeypatch.context() as cut:
+        if question == "connected":
+            cut.setattr(mt5_rig.terminal, "flags", {"connected": False})
+        else:
+            cut.setattr(mt5_rig.terminal, question, silent)
+        result = mt5_rig.plugin.execute_order(request)
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after in {1, 2}  # told by the driver, or by the plugin of what was refused
+    assert mt5_rig.terminal.sent == []
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("code", [-10003, -10004])
+def test_an_order_waits_for_a_terminal_that_was_gone_as_it_left(mt5_rig: Mt5Rig, code: int) -> None:
+    mt5_rig.terminal.faults.append((code, "No IPC"))
+    request = limit()
+    result = mt5_rig.plugin.execute_order(request)
+    waits = (Outcome.NOT_SENT, "VENUE_UNREACHABLE", 1)
+    assert (result.outcome, result.code, result.retry_after) == waits
+    assert mt5_rig.terminal.sent == []
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
+def test_a_terminal_cut_off_from_its_server_proves_nothing(mt5_rig: Mt5Rig) -> None:
+    """What it shows then is its own copy, which knows nothing of what happened since."""
+    request, plugin, began = order(), mt5_rig.plugin, datetime.now(UTC)
+    mt5_rig.terminal.faults.append("cut")
+    assert plugin.execute_order(request).outcome is Outcome.UNKNOWN
+    questions: list[Callable[[], Any]] = [
+        lambda: plugin.fetch_order(ref(request)),
+        plugin.open_orders,
+        lambda: plugin.trades_since("BTC/USDT", began),
+        plugin.positions,
+        plugin.balances,
+    ]
+    for question in questions:
+        with pytest.raises(QueryFailedError, match="not connected"):
+            question()
+    canceled = plugin.cancel_order(ref(request))
+    assert (canceled.outcome, canceled.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    mt5_rig.terminal.reconnect()
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    assert report.status is VenueStatus.FILLED
+    assert [p.quantity for p in plugin.positions()] == [request.quantity]
+
+
+@pytest.mark.parametrize("asked", ["rows", "account"])
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+def test_an_answer_counts_between_two_looks_at_the_connection(
+    monkeypatch: pytest.MonkeyPatch, asked: str, before: bool, after: bool
+) -> None:
+    connection = SimpleNamespace(connected=before)
+
+    def answer() -> Any:
+        connection.connected = after
+        return ()
+
+    package = SimpleNamespace(
+        terminal_info=lambda: connection, orders_get=answer, account_info=answer
+    )
+    monkeypatch.setitem(sys.modules, "MetaTrader5", package)
+    terminal = Terminal(None)
+    questions = {"rows": lambda: terminal.rows("orders_get"), "account": terminal.account}
+    with pytest.raises(QueryFailedError, match="not connected"):
+        questions[asked]()
+
+
+def test_an_exit_leaves_while_no_price_moves(mt5_rig: Mt5Rig) -> None:
+    """An agent that has just been started knows no age of a price; an order at the market asks none."""
+    mt5_rig.terminal.frozen = True
+    request = order(side=Side.SELL)
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    assert mt5_rig.terminal.sent[0]["price"] == 60000.0
+
+
+def test_an_exit_waits_for_a_price(mt5_rig: Mt5Rig) -> None:
+    symbol = mt5_rig.terminal.symbols["BTCUSDT"]
+    symbol.bid = 0.0
+    request = order(side=Side.SELL)
+    result = mt5_rig.plugin.execute_order(request)
+    waits = (Outcome.NOT_SENT, "REFERENCE_UNAVAILABLE", 1)
+    assert (result.outcome, result.code, result.retry_after) == waits
+    symbol.bid = 60000.0
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
