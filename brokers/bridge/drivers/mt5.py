@@ -18,7 +18,7 @@ from brokers.bridge.drivers import mt5_depth
 from brokers.bridge.drivers import mt5_reports as reports
 from brokers.bridge.drivers import mt5_terms as terms
 from brokers.bridge.drivers.mt5_guard import Guard
-from brokers.bridge.drivers.mt5_history import deals_of, orders_of
+from brokers.bridge.drivers.mt5_history import deals_of, learn_clock, orders_of
 from brokers.bridge.drivers.mt5_terminal import ExpiredError, Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
@@ -162,6 +162,8 @@ class Mt5Driver(Driver):
         if fields["action"] == terms.SLTP:
             return self._guard.placed(request, fields, answer, outcome, said, evidence)
         if outcome is Outcome.ACCEPTED:
+            if self._terminal.clock.offset is None:
+                learn_clock(self._terminal, answer.order)
             return ExecutionResult(outcome, str(answer.order), detail=said, evidence=evidence)
         code = "VENUE_REJECTED" if outcome is Outcome.REJECTED else "VENUE_UNREACHABLE"
         return ExecutionResult(outcome, code=code, detail=said, evidence=evidence)

@@ -8,12 +8,13 @@ known, or shows less than the order's own numbers say.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
+from brokers.errors import QueryFailedError
 
 
 def orders_of(
@@ -33,6 +34,17 @@ def orders_of(
         rows = terminal.history("history_orders_get", since)
         ended = [row for row in rows if is_wanted(row)]
     return ended + working
+
+
+def learn_clock(terminal: Terminal, ticket: int) -> None:
+    """By an order the server has just taken; nothing is learnt where it does not show it."""
+    now = datetime.now(UTC)
+    try:
+        found = orders_of(terminal, str(ticket), now, lambda row: row.ticket == ticket)
+    except QueryFailedError:
+        return
+    for order in found:
+        terminal.clock.learn(order.time_setup_msc, now)
 
 
 def deals_of(terminal: Terminal, order: Any, since: datetime) -> list[Any]:

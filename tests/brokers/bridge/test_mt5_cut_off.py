@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +102,9 @@ def test_an_exit_leaves_while_no_price_moves(mt5_rig: Mt5Rig) -> None:
     request = order(side=Side.SELL)
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
     assert mt5_rig.terminal.sent[0]["price"] == 60000.0
+    report = mt5_rig.plugin.fetch_order(ref(request))
+    assert report is not None
+    assert abs(report.fills[0].at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_an_exit_waits_for_a_price(mt5_rig: Mt5Rig) -> None:
