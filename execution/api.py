@@ -46,8 +46,10 @@ from execution.rest import (
     View,
     acting,
     given,
+    prove_again,
 )
 from execution.waiting import seconds_preferred
+from risk import switch
 from risk.models import AuditEvent, CircuitBreaker, Proposal, RiskLimit, TradingState
 
 WAIT_SECONDS = 5.0
@@ -84,6 +86,7 @@ class OrderView(ReadView[Order]):
     serializer_class = serializers.OrderSerializer
     detail_class = serializers.OrderDetailSerializer
     filterset_class = filters.OrderFilter
+    asks_itself = frozenset({"create", "cancel", "reject"})
 
     def get_queryset(self) -> QuerySet[Order]:
         rows = super().get_queryset()
@@ -108,6 +111,8 @@ class OrderView(ReadView[Order]):
     def create(self, request: Request) -> Response:
         """Place an order by hand. It meets the same facts, sizing and limits as a signal's."""
         order = given(requests.NewOrderSerializer, request.data)
+        if not order.validated_data.get("reduce_only"):
+            prove_again(request)
         account = order.validated_data["account"]
         if not access.own(request.user, Account.objects.filter(name=account)).exists():
             raise commands.Refused("UNKNOWN_ACCOUNT", f"there is no account {account!r}")
@@ -234,6 +239,7 @@ class BreakerView(ReadView[CircuitBreaker]):
     queryset = CircuitBreaker.objects.select_related("account")
     serializer_class = serializers.BreakerSerializer
     filterset_class = filters.BreakerFilter
+    asks_itself = frozenset({"trip"})
     lookup_field = "account__name"
     lookup_url_kwarg = "name"
 
@@ -293,6 +299,7 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
     queryset = TradingState.objects.all()
     serializer_class = serializers.TradingStateSerializer
     filterset_class = filters.TradingStateFilter
+    asks_itself = frozenset({"create"})
 
     @extend_schema(
         request=requests.TradingStateChangeSerializer,
@@ -307,6 +314,8 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
         mode, scope = Mode(change["mode"]), TradingState.Scope(change["scope"])
         if not halting.may_press(request.user, mode, scope, change["key"]):
             raise PermissionDenied("halting, releasing and doing away with orders are three rights")
+        if switch.loosens(mode.state, scope=scope, key=change["key"]):
+            prove_again(request)
         with acting(request):
             row, proposal = commands.switch_trading(**change)
         if proposal is not None:
@@ -321,6 +330,7 @@ class ProposalView(ReadView[Proposal]):
     queryset = Proposal.objects.all()
     serializer_class = serializers.ProposalSerializer
     filterset_class = filters.ProposalFilter
+    asks_itself = frozenset({"reject"})
 
     @extend_schema(request=requests.ReasonSerializer, responses=serializers.ProposalSerializer)
     @action(methods=["post"], detail=True, permission_classes=[MayLookAndPost])

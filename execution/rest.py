@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from django.db import models
 from django.db.models import QuerySet
 from rest_framework import mixins, viewsets
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import APIException
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import SAFE_METHODS, DjangoModelPermissions
 from rest_framework.renderers import BaseRenderer
@@ -18,7 +20,7 @@ from brokers import access
 from execution.guards import client_ip
 from execution.requests import StrictJSONParser, StrictSerializer
 from execution.serializers import Row
-from risk import audit, switch
+from risk import audit, second_factor, switch
 
 Model = TypeVar("Model", bound=models.Model)
 
@@ -80,6 +82,24 @@ class MaySwitch(MayView):
         return request.method != "POST" or any(request.user.has_perm(name) for name in names)
 
 
+class StaleProof(APIException):
+    """The session's second factor was proved too long ago for what loosens something."""
+
+    status_code = 403
+    default_code = "second_factor_stale"
+    default_detail = (
+        "this takes a one-time code of the last ten minutes: enter one at /admin/second-factor/, "
+        "then send it again"
+    )
+
+
+def prove_again(request: Request) -> None:
+    """Raises StaleProof for a session; a token was made with a code, and is short-lived."""
+    by_session = isinstance(request.successful_authenticator, SessionAuthentication)
+    if by_session and second_factor.is_due(request.user, request.session):
+        raise StaleProof
+
+
 class View(viewsets.GenericViewSet[Model]):
     """Strict JSON in, JSON out, for users with the model's permissions, of the accounts they see."""
 
@@ -87,6 +107,13 @@ class View(viewsets.GenericViewSet[Model]):
     permission_classes = (MayView,)
     parser_classes = (StrictJSONParser,)
     content_negotiation_class = JsonAnswers
+    asks_itself: frozenset[str] = frozenset()
+    """Actions that call ``prove_again`` themselves, or loosen nothing: all others ask at once."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS and self.action not in self.asks_itself:
+            prove_again(request)
 
     def get_queryset(self) -> QuerySet[Model]:
         return access.seen(self.request.user, super().get_queryset())

@@ -18,6 +18,7 @@ from fks_site import (
     dashboard,
     getting_started,
     palette,
+    passwords,
     performance,
     sign_out,
     trading_switch,
@@ -30,6 +31,7 @@ from risk.admin.audited import AuditedAdmin
 admin.site.index_title = "Home"
 admin.site.enable_nav_sidebar = True
 admin.site.search = palette.search  # type: ignore[attr-defined]  # Unfold's would keep answers for minutes
+admin.site.password_change = passwords.change_own  # type: ignore[method-assign,assignment]
 
 
 def _urls() -> list[URLPattern]:

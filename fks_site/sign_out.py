@@ -1,40 +1,16 @@
-"""Signing out everywhere: every session of a person ends, and no API token of theirs is renewed."""
+"""The page to sign out everywhere: every session of a person ends, and no API token is renewed."""
 
 from __future__ import annotations
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
-from django.contrib.sessions.models import Session
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils import timezone
 
-from risk import audit
+from risk import sign_out
 from risk.admin.confirm import Question, ask
-from risk.models import SignOut
-
-
-@transaction.atomic
-def everywhere(user: User, reason: str = "") -> int:
-    """End every session of ``user``, this one included; returns how many there were.
-
-    Access tokens of the API work until they expire, five minutes at most; none is renewed.
-    """
-    now = timezone.now()
-    SignOut.objects.update_or_create(user=user, defaults={"at": now})
-    mine = [
-        row.pk
-        for row in Session.objects.filter(expire_date__gt=now).iterator()
-        if row.get_decoded().get(SESSION_KEY) == str(user.pk)
-    ]
-    Session.objects.filter(pk__in=mine).delete()
-    ended = len(mine)
-    audit.record("login.ended_everywhere", f"user {user}", after={"sessions": ended}, reason=reason)
-    return ended
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -44,7 +20,7 @@ def page(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if request.method != "POST":
         return ask(request, admin.site, forms.Form(), _question())
-    everywhere(user)
+    sign_out.everywhere(user)
     request.session.flush()
     messages.success(request, "You are signed out everywhere.")
     return HttpResponseRedirect(reverse("admin:login"))

@@ -1,7 +1,8 @@
 """The second factor in the browser: who is asked, how long it counts, and the page that asks.
 
 Sessions end eight hours after the login, and after thirty minutes without a person's doing. What
-loosens something asks for a code again (``STEP_UP``); halting never does.
+loosens something asks for a code again (``STEP_UP``, and ``execution.rest`` for the API); halting
+never does.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 ABSOLUTE, IDLE = 8 * 3600, 30 * 60  # seconds
 NOTE_EVERY = 60  # seconds
-FRESH, FRESH_FORM = 10 * 60, 30 * 60  # seconds a proof counts: to open a page, and to send its form
+FRESH_FORM = 30 * 60  # seconds a proof counts for a form whose page was opened in time
 OPEN_PAGES = frozenset({"second_factor", "logout", "login", "jsi18n"})
 POLLED, POLLING = frozenset({"dashboard"}), frozenset({"approvals", "unknown_desk"})
 """Fragments, and pages that ask for themselves again."""
@@ -57,7 +58,7 @@ STEP_UP = frozenset(
     "getting_started",
     "risk_proposal_approve",
 }
-BEGAN, SEEN, PROVED = "began", "seen", "proved"
+BEGAN, SEEN = "began", "seen"
 
 
 def sessions(get_response: GetResponse) -> GetResponse:
@@ -98,15 +99,14 @@ def _has_ended(request: HttpRequest, page: str) -> bool:
 
 
 def _is_proved(request: HttpRequest, page: str) -> bool:
-    proved = request.session.get(PROVED)
-    if proved is None:
+    age = second_factor.age_of_proof(request.session)
+    if age is None:
         return False
-    age = int(timezone.now().timestamp()) - proved
     if page == "trading":
         releases = request.POST.get("mode") in (Mode.RESUME.value, Mode.REDUCE_ONLY.value)
         return age <= FRESH_FORM or not releases
     if page in STEP_UP:
-        return bool(age <= (FRESH_FORM if request.method == "POST" else FRESH))
+        return age <= (FRESH_FORM if request.method == "POST" else second_factor.FRESH)
     return True
 
 
@@ -153,7 +153,8 @@ def page(request: HttpRequest) -> HttpResponse:
 def _set_up(request: HttpRequest, user: User, form: CodeForm) -> HttpResponse:
     key = second_factor.begin(user)
     if form.is_valid():
-        codes = second_factor.confirm(user, form.cleaned_data["code"])
+        session = request.session.session_key
+        codes = second_factor.confirm(user, form.cleaned_data["code"], session=session)
         if codes:
             _prove(request)
             logins.greet(request)
@@ -166,7 +167,7 @@ def _set_up(request: HttpRequest, user: User, form: CodeForm) -> HttpResponse:
 
 def _prove(request: HttpRequest) -> None:
     request.session.cycle_key()
-    request.session[PROVED] = int(timezone.now().timestamp())
+    second_factor.note_proof(request.session)
 
 
 def _next(request: HttpRequest) -> str:

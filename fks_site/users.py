@@ -15,14 +15,14 @@ from django.db import models, transaction
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanSwitchWidget
 
 from brokers.display import moment_column
 from brokers.models import Account, AccountRestriction
-from fks_site import sign_out
+from fks_site.passwords import PasswordForm
 from fks_site.roles import RIGHTS
-from risk import audit, second_factor
+from risk import audit, second_factor, sign_out
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
@@ -109,7 +109,7 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
     )
     add_form = UserCreationForm
     add_fieldsets = auth_admin.UserAdmin.add_fieldsets  # Unfold's class would empty them
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = PasswordForm
     list_display = ("username", "is_active", "roles", "accounts", "is_superuser", DATES[0])
     list_filter = ("is_active", "groups", "is_superuser")
     actions_detail = ("sign_out", "reset_second_factor")
@@ -207,16 +207,6 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
         messages.success(request, second_factor.after_reset(user))
         return HttpResponseRedirect(back)
 
-    def user_change_password(
-        self, request: HttpRequest, id: str, form_url: str = ""
-    ) -> HttpResponse:
-        before = _password_of(id)
-        response = super().user_change_password(request, id, form_url)
-        if _password_of(id) != before:
-            name = User.objects.values_list("username", flat=True).get(pk=id)
-            audit.record("user.password_changed", f"user {name}")
-        return response
-
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all()) or "–"
 
@@ -246,9 +236,3 @@ class GroupAdmin(TickedAdmin, auth_admin.GroupAdmin):  # type: ignore[misc]  # o
 
 def _is_superuser(request: HttpRequest) -> bool:
     return request.user.is_authenticated and request.user.is_superuser
-
-
-def _password_of(user_id: str) -> str | None:
-    if not user_id.isdecimal():
-        return None
-    return User.objects.filter(pk=user_id).values_list("password", flat=True).first()

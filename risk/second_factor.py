@@ -14,13 +14,14 @@ from time import time
 from urllib.parse import quote
 
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
 from django.db.models import Exists, F, Q
 from django.utils import timezone
 from django_otp.oath import totp
 
 from brokers import crypto
-from risk import audit
+from risk import audit, sign_out
 from risk.models import RecoveryCode, Safeguards, SecondFactor
 
 STEP = 30  # seconds
@@ -29,6 +30,9 @@ KEY_BYTES = 20
 RECOVERY_CODES = 10
 MOST_FAILURES = 5
 LOCKED_FOR = timedelta(minutes=1)
+FRESH = 10 * 60  # seconds a proof counts for what loosens
+PROVED = "proved"
+"""Where a session keeps when it was proved."""
 
 
 def has_one(user: User | AnonymousUser) -> bool:
@@ -51,6 +55,23 @@ def is_asked(user: User | AnonymousUser) -> bool:
 def is_required() -> bool:
     """Whether everybody must have one."""
     return Safeguards.objects.filter(second_factor=True).exists()
+
+
+def note_proof(session: SessionBase) -> None:
+    """``session`` has proved it now."""
+    session[PROVED] = int(time())
+
+
+def age_of_proof(session: SessionBase) -> int | None:
+    """The seconds since ``session`` proved it, ``None`` for never."""
+    proved: int | None = session.get(PROVED)
+    return None if proved is None else int(time()) - proved
+
+
+def is_due(user: User | AnonymousUser, session: SessionBase) -> bool:
+    """Whether ``session`` must prove it anew for what loosens."""
+    age = age_of_proof(session)
+    return (age is None or age > FRESH) and is_asked(user)
 
 
 def after_reset(user: User) -> str:
@@ -80,8 +101,11 @@ def address_of(user: User, key: str) -> str:
 
 
 @transaction.atomic
-def confirm(user: User, code: str) -> list[str]:
-    """Finish setting up with a first code; the recovery codes, shown once, or none if it is wrong."""
+def confirm(user: User, code: str, *, session: str | None = None) -> list[str]:
+    """Finish setting up with a first code; the recovery codes, shown once, or none if it is wrong.
+
+    What the password alone has opened ends, except the session of key ``session``.
+    """
     row = SecondFactor.objects.filter(user=user, is_confirmed=False).first()
     if row is None or not _use(row, code):
         return []
@@ -92,6 +116,7 @@ def confirm(user: User, code: str) -> list[str]:
         [RecoveryCode(user=user, digest=_digest(one)) for one in codes]
     )
     audit.record("second_factor.set_up", f"user {user}")
+    sign_out.everywhere(user, "a second factor was set up", but=session)
     return codes
 
 
