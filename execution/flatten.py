@@ -13,7 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Case, F, Q, Sum, When
+from django.db.models import Case, F, Q, QuerySet, Sum, When
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
@@ -25,8 +25,10 @@ from brokers.types import Instrument, OrderType, Side
 from execution import cancels, halting, protect
 from execution.facts import instrument_of, venue_call
 from execution.ids import uuid7
-from execution.models import Fill, Order, OrderEvent, Position, Strategy
-from execution.states import HELD, TERMINAL, OrderState
+from execution.lanes import switched_off
+from execution.models import IMMEDIATE, Fill, Order, OrderEvent, Position, Strategy
+from execution.states import HELD, TERMINAL, UNRESOLVED, OrderState
+from risk import breakers
 from risk.arithmetic import floor_to, text
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
@@ -34,6 +36,11 @@ from risk.types import ReasonCode, Refusal
 LONGEST_PAUSE = timedelta(seconds=60)
 MANY = 10
 ZERO = Decimal(0)
+_RESTING_EXITS = ~IMMEDIATE & Q(
+    role=Order.Role.EXIT,
+    state__in=(OrderState.OPEN, OrderState.PARTIALLY_FILLED),
+    cancel_reason="",
+)
 _FAILED = (
     OrderState.DENIED,
     OrderState.REJECTED,
@@ -69,16 +76,15 @@ def held_by(rows: Iterable[TradingState], account_id: int | None = None) -> list
     positions = Position.objects.exclude(quantity=0).select_related("account").order_by("pk")
     if account_id is not None:
         positions = positions.filter(account_id=account_id)
-    return [
-        one for one in positions if any(_share(row, one) for row in switches) and not _is_dust(one)
-    ]
+    return [one for one in positions if any(_is_meant(row, one) for row in switches)]
 
 
-def _is_dust(position: Position) -> bool:
-    known = InstrumentRow.objects.filter(account=position.account, symbol=position.symbol).first()
-    if known is None:
+def _is_meant(row: TradingState, position: Position) -> bool:
+    share = abs(_share(row, position))
+    if not share:
         return False
-    return _is_too_small(abs(position.quantity), position.average_price, known.rules())
+    known = InstrumentRow.objects.filter(account=position.account, symbol=position.symbol).first()
+    return known is None or not _is_too_small(share, position.average_price, known.rules())
 
 
 def _is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -> bool:
@@ -119,10 +125,7 @@ def close_all(account: Account) -> list[str]:
 
     A symbol that cannot be closed now (no answer from the venue) is left for the next time.
     """
-    switches = halting.flattening()
-    for position in held_by(switches, account.pk):
-        shares = [(_share(row, position), row) for row in switches]
-        share, row = max(shares, key=lambda one: abs(one[0]))
+    for position, share, row in _to_close(account):
         try:
             close(account, position.symbol, share=share, row=row)
         except (BrokerError, Refusal):
@@ -131,6 +134,20 @@ def close_all(account: Account) -> list[str]:
         account=account, role=Order.Role.FLATTEN, state=OrderState.PENDING
     )
     return sorted(set(unsent.values_list("symbol", flat=True)))
+
+
+def _to_close(account: Account) -> list[tuple[Position, Decimal, TradingState]]:
+    """What is to be closed, how much of it, and the switch that means most of it. Nothing where no
+    close would be sent: there the positions stay as they are, with their stops.
+    """
+    if switched_off(account) is not None:
+        return []
+    switches, found = halting.flattening(), []
+    for position in held_by(switches, account.pk):
+        shares = [(_share(row, position), row) for row in switches]
+        share, row = max(shares, key=lambda one: abs(one[0]))
+        found.append((position, share, row))
+    return found
 
 
 def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -> bool:
@@ -148,14 +165,10 @@ def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -
         )
         if not TradingState.objects.filter(pk=row.pk, flatten=True).exists():
             return False
-        if _is_being_reduced(account, symbol, plugin) or _pauses(account, symbol):
+        wanted = _closable_now(position, share, plugin, rules)
+        if not wanted or _waits_for_stops(position, plugin):
             return False
-        held = position.quantity
-        wanted = min(abs(share), abs(held)) if share * held > 0 else ZERO
-        if _is_too_small(wanted, position.average_price, rules):
-            return False
-        wanted = floor_to(min(wanted, rules.max_quantity or wanted), rules.quantity_step)
-        order = new_close(account, plugin, symbol, held=held, quantity=wanted)
+        order = new_close(account, plugin, symbol, held=position.quantity, quantity=wanted)
         order.strategy, order.reference_price = _strategy_of(row), price
         save(order, halting.WHO)
     return True
@@ -163,27 +176,39 @@ def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -
 
 def take_over_slices(account: Account) -> None:
     """Have exits in slices ended where a close is to be made: it takes all that is left, at once."""
-    for position in held_by(halting.flattening(), account.pk):
+    for position, _, _ in _to_close(account):
         lane = Order.objects.filter(account=account, symbol=position.symbol, cancel_reason="")
         working = lane.filter(role=Order.Role.EXIT, state=OrderState.SLICING)
         cancels.want(working, ReasonCode.CANCELED_BY_OPERATOR, halting.WHO)
 
 
 def take_off_stops(account: Account) -> None:
-    """Have the stops cancelled that would hold the coins of a close, or could fill beside it."""
-    for position in held_by(halting.flattening(), account.pk):
+    """Have the stops cancelled that would hold the coins of a close, or could fill beside it; only
+    where the close can be made and sent now, so that no position goes without its stop for nothing.
+    """
+    if not _sends_now(account):
+        return
+    for position, share, _ in _to_close(account):
         try:
             plugin = plugin_for(account)
-        except BrokerError:
-            return
-        if _may_stay_beside(plugin):
+            rules = instrument_of(account, plugin, position.symbol, is_exit=True)
+        except (BrokerError, Refusal):
+            continue
+        if _may_stay_beside(plugin) or not _closable_now(position, share, plugin, rules):
             continue
         stops = protect.suspend(account, position.symbol)
         cancels.want(Order.objects.filter(pk__in=stops), ReasonCode.REPLACED, halting.WHO)
 
 
+def _sends_now(account: Account) -> bool:
+    """Whether what is due leaves at once: else a close waits in its lane, and the stop had better rest."""
+    return account.reconciled_at is not None and breakers.are_closed(account)
+
+
 def _may_stay_beside(plugin: ExecutionPlugin) -> bool:
-    """Whether a stop beside a close can neither keep its coins nor turn the position over."""
+    """Whether an order that rests beside a close can neither keep its coins nor turn the position
+    over.
+    """
     return plugin.capabilities.reduce_only and not plugin.capabilities.locks_balance
 
 
@@ -196,19 +221,54 @@ def _price(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | 
         return Position.objects.get(account=account, symbol=symbol).average_price
 
 
-def _is_being_reduced(account: Account, symbol: str, plugin: ExecutionPlugin) -> bool:
-    """Whether another order may still reduce the position, or nobody knows whether it does."""
-    lane = Order.objects.filter(account=account, symbol=symbol)
-    lane = lane.exclude(state__in=TERMINAL | HELD)
-    harmless = Q(role=Order.Role.ENTRY)
+def _closable_now(
+    position: Position, share: Decimal, plugin: ExecutionPlugin, rules: Instrument
+) -> Decimal:
+    """What a close of ``share`` may take off once the stops are gone; nothing while it has to wait."""
+    if _is_being_reduced(position, plugin) or _pauses(position):
+        return ZERO
+    held = position.quantity
+    free = abs(held) - _kept_by_exits(position, plugin)
+    wanted = min(abs(share), free) if share * held > 0 else ZERO
+    if _is_too_small(wanted, position.average_price, rules):
+        return ZERO
+    return floor_to(min(wanted, rules.max_quantity or wanted), rules.quantity_step)
+
+
+def _is_being_reduced(position: Position, plugin: ExecutionPlugin) -> bool:
+    """Whether another order but a stop may reduce the position at any moment, or nobody knows whether
+    one does.
+    """
+    stops = Q(role=Order.Role.STOP_LOSS)
+    if not _may_stay_beside(plugin):
+        stops &= ~Q(state__in=UNRESOLVED)
+    return _alive(position).exclude(Q(role=Order.Role.ENTRY) | stops | _RESTING_EXITS).exists()
+
+
+def _waits_for_stops(position: Position, plugin: ExecutionPlugin) -> bool:
+    stops = _alive(position).filter(role=Order.Role.STOP_LOSS)
+    return not _may_stay_beside(plugin) and stops.exists()
+
+
+def _kept_by_exits(position: Position, plugin: ExecutionPlugin) -> Decimal:
+    """What exits of other strategies rest for: beside a close of one strategy they stay."""
     if _may_stay_beside(plugin):
-        harmless |= Q(role=Order.Role.STOP_LOSS)
-    return lane.exclude(harmless).exists()
+        return ZERO
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    exits = _alive(position).filter(_RESTING_EXITS, side=side.value)
+    left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
+    return left or ZERO
 
 
-def _pauses(account: Account, symbol: str) -> bool:
+def _alive(position: Position) -> QuerySet[Order]:
+    lane = Order.objects.filter(account_id=position.account_id, symbol=position.symbol)
+    return lane.exclude(state__in=TERMINAL | HELD)
+
+
+def _pauses(position: Position) -> bool:
     """Whether the last closes came to nothing and the next is not due: 2, 4, 8 … 60 s."""
-    closes = Order.objects.filter(account=account, symbol=symbol, role=Order.Role.FLATTEN)
+    lane = Order.objects.filter(account_id=position.account_id, symbol=position.symbol)
+    closes = lane.filter(role=Order.Role.FLATTEN)
     failed: list[Order] = []
     for order in closes.order_by("-id")[:MANY]:
         if order.state not in _FAILED or order.filled_quantity or order.cancel_reason:

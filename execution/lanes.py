@@ -211,6 +211,15 @@ def _too_old() -> Refusal:
     )
 
 
+def switched_off(account: Account) -> Refusal | None:
+    """Why no order of ``account`` is sent, not even one that closes; ``None`` where it trades."""
+    if not account.is_active:
+        return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
+    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
+        return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
+    return None
+
+
 def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
     if order.cancel_reason:
         detail = f"cancel asked for by {order.cancel_asked_by}"
@@ -220,10 +229,8 @@ def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
         return Refusal(ReasonCode(order.parent.cancel_reason), detail)
     if order.expires_at is not None and order.expires_at < timezone.now():
         return _too_old()
-    if not account.is_active:
-        return Refusal(ReasonCode.ACCOUNT_INACTIVE, f"the account {account.name} is switched off")
-    if account.environment == Environment.LIVE and not settings.FKS_LIVE_TRADING:
-        return Refusal(ReasonCode.LIVE_TRADING_OFF, "FKS_LIVE_TRADING is off")
+    if (off := switched_off(account)) is not None:
+        return off
     if account.is_key_refused and not order.is_exit:
         return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
     if leaves_at_once(order) and closable(order) == 0:

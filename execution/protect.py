@@ -8,7 +8,7 @@ difference, so that it is never without one while a stop is replaced. Plans are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,6 +24,7 @@ from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
 from execution import watched_stops
+from execution.closable import CLOSING
 from execution.differences import blocks_entries
 from execution.facts import instrument_of
 from execution.ids import uuid7
@@ -220,7 +221,7 @@ def _held_by_exits(case: _Case) -> Decimal:
     exits = Order.objects.filter(
         account=case.plan.account,
         symbol=case.plan.symbol,
-        role__in=(Order.Role.EXIT, Order.Role.FLATTEN),
+        role__in=CLOSING,
     ).exclude(state__in=TERMINAL | HELD | {OrderState.SLICING})
     left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
     return left or ZERO
@@ -375,6 +376,15 @@ def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
         suspended_until=timezone.now() + SUSPENSION
     )
     return tuple(order.pk for order in live_stops(account.pk, symbol))
+
+
+def resume_after(orders: Iterable[Order]) -> None:
+    """Guard again what the exits and closes among ``orders`` left. One that rests at the venue holds
+    the coins it needs already.
+    """
+    for order in orders:
+        if order.role in CLOSING and order.state in TERMINAL | AT_VENUE:
+            resume(order.account_id, order.symbol)
 
 
 def resume(account_id: int, symbol: str) -> None:

@@ -44,7 +44,7 @@ from execution.bulkheads import Crowded
 from execution.handing_out import EXITS, ORDERS, hand_out
 from execution.models import Adoption, Order, Signal
 from execution.pipeline import Step
-from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
+from execution.states import TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.turns import Turns
 from execution.under_way import held_in, trades_against
 from risk.types import ReasonCode, Refusal
@@ -370,10 +370,7 @@ def after(orders: Iterable[Order]) -> None:
     """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
         dispositions.settle(signal_id)
-    for order in orders:
-        # An exit that rests at the venue holds the coins it needs already.
-        if order.role == Order.Role.EXIT and order.state in TERMINAL | AT_VENUE:
-            protect.resume(order.account_id, order.symbol)
+    protect.resume_after(orders)
     for parent_id in {order.parent_id for order in orders if order.parent_id}:
         hand_out(work_slices, str(parent_id))
     touched = {(order.account_id, order.symbol) for order in orders}

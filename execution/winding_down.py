@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from brokers.errors import BrokerError
 from brokers.models import Account
-from execution import cancels, dispatch, dispositions, flatten, halting
+from execution import cancels, dispatch, dispositions, flatten, halting, protect
 from execution.exclusive import Work, exclusive
 from execution.models import Order
 from execution.reconcile import cancel, check_order, reconcile_account
@@ -82,11 +82,12 @@ def _keep_at_it(account: Account, until: float) -> None:
 
 def _round(account: Account) -> None:
     changed, symbols = step(account)
-    if symbols:
+    if symbols or flatten.held_by(halting.flattening(), account.pk):
         _compare_first(account)
     for symbol in symbols:
         changed += dispatch.run_lane(account.pk, symbol)
     changed += _asked_about(_under_way(account))
+    protect.resume_after(changed)
     for signal_id in {order.signal_id for order in changed if order.signal_id}:
         dispositions.settle(signal_id)
 
