@@ -26,15 +26,10 @@ class Aim:
     reverses: bool = False
 
 
-def wants_flat(alert: Alert) -> bool:
-    """Whether the alert asks for no position at all, whatever its size was."""
-    return alert.action is Action.CLOSE or alert.market_position is MarketPosition.FLAT
-
-
 def only_exits(alert: Alert) -> bool:
     """Whether the alert can open nothing, whatever is held."""
     is_share = alert.quantity_type is QuantityType.PERCENT_OF_POSITION
-    return wants_flat(alert) or alert.reduce_only or is_share
+    return alert.wants_flat or alert.reduce_only or is_share
 
 
 def names_target(alert: Alert) -> bool:
@@ -66,13 +61,19 @@ def turns_over(alert: Alert) -> bool:
 def depends_on_position(alert: Alert) -> bool:
     """Whether how much the alert trades follows from what is held when it is decided."""
     is_share = alert.quantity_type is QuantityType.PERCENT_OF_POSITION
-    return wants_flat(alert) or names_target(alert) or is_share
+    return alert.wants_flat or names_target(alert) or is_share
 
 
 def is_plain(alert: Alert) -> bool:
     """Whether the alert trades a quantity, whatever the position is."""
     trades = alert.action in (Action.BUY, Action.SELL) and not alert.replaces
     return trades and not depends_on_position(alert)
+
+
+def is_convertible(alert: Alert) -> bool:
+    """Whether the alert's quantity is an amount of money, to be compared with what is held."""
+    is_money = alert.quantity_type in (QuantityType.QUOTE, QuantityType.PERCENT_OF_EQUITY)
+    return is_money and alert.quantity is not None
 
 
 def is_sized(alert: Alert) -> bool:
@@ -88,13 +89,15 @@ def aim(
     *,
     can_short: bool,
     exited: Decimal | None = None,
+    asked: Decimal | None = None,
 ) -> Aim:
     """The next order toward what the alert asks for.
 
-    ``held`` is signed. ``exited`` is what an earlier order of the same alert has closed already. Raises
-    Refusal ALREADY_AT_TARGET, or NOT_FLAT when a reversal's first half left something.
+    ``held`` is signed. ``exited`` is what an earlier order of the same alert has closed already.
+    ``asked`` is the alert's quantity in the base asset where its own unit is another one and that is
+    known. Raises Refusal ALREADY_AT_TARGET, or NOT_FLAT when a reversal's first half left something.
     """
-    if wants_flat(alert):
+    if alert.wants_flat:
         return Aim(_close(alert, held))
     if exited is not None and held != 0:
         raise Refusal(
@@ -103,14 +106,16 @@ def aim(
             {"position": held},
         )
     if only_exits(alert):
-        return Aim(exit_of(alert, _side(alert), alert.quantity))
+        return Aim(_as_asked(alert, entry_side(alert)))
     if names_target(alert) and policy.method is SizingMethod.FIXED_QUANTITY:
         return _toward_target(alert, held, can_short=can_short)
     if only_reduces(alert):
-        return Aim(exit_of(alert, _side(alert), _part(alert, policy, held)))
+        return Aim(_part(alert, policy, held))
     if alert.market_position is MarketPosition.SHORT and not can_short:
-        return Aim(exit_of(alert, Side.SELL, None))
-    return _by_change(alert, policy, held, can_short=can_short, exited=exited or Decimal(0))
+        return Aim(exit_of(alert, Side.SELL))
+    if alert.quantity_type is QuantityType.BASE:
+        asked = alert.quantity
+    return _by_change(alert, policy, held, asked, can_short=can_short, exited=exited or Decimal(0))
 
 
 def reducing(goal: Aim, held: Decimal, otherwise: Refusal) -> Aim:
@@ -143,33 +148,43 @@ def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
         return Aim(replace(entry, quantity_type=QuantityType.BASE))
     if held * target >= 0:
         return Aim(exit_of(alert, side, None if target == 0 else abs(change)))
-    return Aim(exit_of(alert, side, None), reverses=True)
+    return Aim(exit_of(alert, side), reverses=True)
 
 
 def _by_change(
-    alert: Alert, policy: SizingPolicy, held: Decimal, *, can_short: bool, exited: Decimal
+    alert: Alert,
+    policy: SizingPolicy,
+    held: Decimal,
+    asked: Decimal | None,
+    *,
+    can_short: bool,
+    exited: Decimal,
 ) -> Aim:
-    side = _side(alert)
-    in_base = alert.quantity is not None and alert.quantity_type is QuantityType.BASE
-    asked = alert.quantity if in_base else None
+    side = entry_side(alert)
     sizes_itself = policy.method is not SizingMethod.FIXED_QUANTITY
     if alert.quantity is None and not sizes_itself:
         asked = policy.quantity
     if held == 0 or (held > 0) == (side is Side.BUY):
         entry = entry_of(alert, side)
-        if exited and in_base and asked is not None:
-            entry = replace(entry, quantity=_left(alert, asked, exited, sizes_itself))
+        if exited and alert.quantity is not None and asked is not None:
+            left = _left(alert, asked, exited, sizes_itself)
+            entry = replace(entry, quantity=left, quantity_type=QuantityType.BASE)
         return Aim(entry)
     is_covered = asked is not None and asked <= abs(held) * (1 + NEARLY)
     if turns_over(alert):
         opens = sizes_itself or alert.quantity is None or not is_covered
-        return Aim(exit_of(alert, side, None), reverses=can_short and opens)
+        return Aim(exit_of(alert, side), reverses=can_short and opens)
     if is_covered:
-        return Aim(exit_of(alert, side, asked))
-    if can_short:
-        return Aim(exit_of(alert, side, None), reverses=True)
-    if asked is None:
-        return Aim(exit_of(alert, side, None))
+        return Aim(
+            exit_of(alert, side, asked) if alert.quantity is None else _as_asked(alert, side)
+        )
+    if asked is None and is_convertible(alert):
+        # Not known to be more than is held: nothing is opened on a guess.
+        return Aim(_as_asked(alert, side))
+    if can_short or asked is None:
+        return Aim(exit_of(alert, side), reverses=can_short)
+    if alert.quantity_type is not QuantityType.BASE:
+        return Aim(_as_asked(alert, side))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
     return Aim(entry_of(alert, side))
 
@@ -183,20 +198,22 @@ def _left(alert: Alert, asked: Decimal, exited: Decimal, sizes_itself: bool) -> 
     return asked - exited
 
 
-def _part(alert: Alert, policy: SizingPolicy, held: Decimal) -> Decimal | None:
+def _part(alert: Alert, policy: SizingPolicy, held: Decimal) -> Intent:
     """How much to close of a position the sender closes in part: what it says, or its share of ours
     where the route sizes by itself.
     """
     before, after = alert.prev_market_position_size, alert.market_position_size
     if policy.method is SizingMethod.FIXED_QUANTITY or before is None or after is None:
-        return alert.quantity
+        return _as_asked(alert, entry_side(alert))
     if not before > after:
-        return alert.quantity
+        return _as_asked(alert, entry_side(alert))
     with localcontext(ARITHMETIC):
-        return shown(abs(held) * (before - after) / before)
+        share = shown(abs(held) * (before - after) / before)
+    return exit_of(alert, entry_side(alert), share)
 
 
-def _side(alert: Alert) -> Side:
+def entry_side(alert: Alert) -> Side:
+    """The side of what the alert would open."""
     return Side.SELL if alert.action is Action.SELL else Side.BUY
 
 
@@ -218,13 +235,18 @@ def entry_of(alert: Alert, side: Side) -> Intent:
 
 
 def exit_of(alert: Alert, side: Side, quantity: Decimal | None = None) -> Intent:
-    """An order that only reduces; without a quantity, by everything."""
-    unit = QuantityType.BASE if quantity != alert.quantity else alert.quantity_type
-    entry = replace(entry_of(alert, side), quantity=quantity, quantity_type=unit)
+    """An order that only reduces, by ``quantity`` of the base asset; without one, by everything."""
+    entry = replace(entry_of(alert, side), quantity=quantity, quantity_type=QuantityType.BASE)
     return replace(entry, is_exit=True, stop_loss=None, take_profit=None)
+
+
+def _as_asked(alert: Alert, side: Side) -> Intent:
+    """An order that only reduces, by what the alert says in its own unit."""
+    return replace(exit_of(alert, side), quantity=alert.quantity, quantity_type=alert.quantity_type)
 
 
 def _close(alert: Alert, held: Decimal) -> Intent:
     side = Side.SELL if held > 0 else Side.BUY
-    everything = alert.market_position is MarketPosition.FLAT
-    return exit_of(alert, side, None if everything else alert.quantity)
+    if alert.market_position is MarketPosition.FLAT:
+        return exit_of(alert, side)
+    return _as_asked(alert, side)

@@ -44,6 +44,15 @@ class TakeProfit:
     percent: Decimal
 
 
+_PRICES: Mapping[OrderType, tuple[str, ...]] = {
+    OrderType.MARKET: (),
+    OrderType.LIMIT: ("price",),
+    OrderType.STOP: ("stop_price",),
+    OrderType.STOP_LIMIT: ("price", "stop_price"),
+    OrderType.TRAILING_STOP: ("trailing_percent",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One instruction in canonical terms. Prices in the quote asset; ``confidence`` from 0 to 1.
@@ -94,6 +103,17 @@ class Alert:
             return self.order_type in (OrderType.MARKET, OrderType.LIMIT)
         rests = self.time_in_force in (TimeInForce.GTC, TimeInForce.DAY)
         return rests and self.order_type is OrderType.LIMIT and self.price is not None
+
+    @property
+    def wants_flat(self) -> bool:
+        """Whether it asks for no position at all, whatever its size was."""
+        return self.action is Action.CLOSE or self.market_position is MarketPosition.FLAT
+
+    @property
+    def missing_prices(self) -> list[str]:
+        """The fields its kind of order needs and it does not have."""
+        needed = [name for name in _PRICES[self.order_type] if getattr(self, name) is None]
+        return [] if self.action is Action.CANCEL else needed
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was set, numbers as text; ``from_json`` reads it back exactly."""

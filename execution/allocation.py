@@ -18,7 +18,6 @@ from execution.aims import (
     only_exits,
     only_reduces,
     turns_over,
-    wants_flat,
 )
 from execution.alerts import Action, Alert, MarketPosition
 from risk.types import QuantityType
@@ -77,9 +76,7 @@ def part_of_addition(alert: Alert, held: Held, account: int, *, by_target: bool)
 def parts(alert: Alert, held: Held, *, by_target: bool) -> dict[int, Part]:
     """The accounts that take an alert which is not priced; ``held`` is not empty."""
     everything = alert.quantity is None or alert.market_position is MarketPosition.FLAT
-    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or (
-        wants_flat(alert) and everything
-    ):
+    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or (alert.wants_flat and everything):
         return dict.fromkeys(_accounts(held), AS_IT_IS)
     if len(held) == 1:
         return {held[0][0]: AS_IT_IS}

@@ -42,6 +42,7 @@ from execution.rest import (
     MayLookAndPost,
     MayOperate,
     MaySwitch,
+    MayView,
     ReadView,
     View,
     acting,
@@ -170,7 +171,7 @@ class OrderView(ReadView[Order]):
         ],
         responses={202: serializers.AcceptedSerializer},
     )
-    @action(methods=["post"], detail=True, permission_classes=[MayChange])
+    @action(methods=["post"], detail=True, permission_classes=[MayView, MayChange])
     def amend(self, request: Request, pk: str) -> Response:
         """Replace a working limit order: cancelled, seen cancelled, then placed anew."""
         change = given(requests.AmendSerializer, request.data).validated_data

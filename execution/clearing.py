@@ -11,7 +11,6 @@ from execution.aims import (
     names_target,
     only_exits,
     turns_over,
-    wants_flat,
 )
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Leg
@@ -48,7 +47,7 @@ def in_the_way(
     found = [order.pk for order in overtaken + opposed]
     if not clears or not is_exit:
         return found
-    if wants_flat(alert):
+    if alert.wants_flat:
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
         sliced = [order for order in lane if closes_all and _leaves_in_slices(order)]
         want_gone(signal, [order for order in lane if order.role == Order.Role.ENTRY] + sliced)
@@ -71,7 +70,7 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
     if order.role != Order.Role.ENTRY or order.state not in HELD:
         return False
     other_side = order.strategy_id == signal.strategy_id and order.side != alert.action.value
-    return wants_flat(alert) or (only_exits(alert) and other_side)
+    return alert.wants_flat or (only_exits(alert) and other_side)
 
 
 def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:

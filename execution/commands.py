@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +33,7 @@ from execution import (
     waiting,
 )
 from execution.alerts import Action, Alert
-from execution.models import Adoption, Order, Signal
+from execution.models import Adoption, Order, Protection, Signal
 from execution.proposable import RELEASE, release_payload
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
@@ -198,8 +199,8 @@ def amend(
     """Have ``order`` replaced by one with another price or quantity; what is not given stays.
 
     It is cancelled, seen cancelled, and only then placed anew, by the way of any manual order: with a
-    new identity, through every limit, and for ``quantity`` less what has traded. Raises Conflict for
-    an order that has no price or does not work.
+    new identity, through every limit, and for ``quantity`` less what has traded. Its position is
+    guarded as it would have been. Raises Conflict for an order that has no price or does not work.
     """
     if order.parent_id is not None:
         raise Conflict("NOT_AMENDABLE", "it is a slice; cancel the order it belongs to instead")
@@ -222,7 +223,19 @@ def amend(
         reduce_only=order.is_exit,
         replaces=str(order.pk),
     )
+    alert = replace(alert, **_guards(order))
     return Signal.objects.get(pk=manual.submit(alert, key=key, reason=reason).signal_id)
+
+
+def _guards(order: Order) -> dict[str, Any]:
+    """The stop and the targets the position of ``order`` has by now, or is to have."""
+    if order.signal is None or order.is_exit:
+        return {}
+    plan = Protection.objects.filter(entry=order, is_active=True).first()
+    if plan is not None:
+        return {"stop_loss": plan.stop_price}  # its targets stay: some may have been reached
+    asked = Alert.from_json(order.signal.alert)
+    return {"stop_loss": asked.stop_loss, "take_profit": asked.take_profit}
 
 
 def _wake(task: Any, *row: int | str) -> bool:

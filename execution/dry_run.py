@@ -168,7 +168,7 @@ def _read(
         result["error"] = {"code": parsed.code, "detail": detail, "errors": place}
         return result, None
     try:
-        return result, format.parse(masking.mask_document(parsed, credentials, format))
+        return result, format.alert(masking.mask_document(parsed, credentials, format))
     except Invalid as error:
         complaint = {"code": "INVALID", "detail": "the alert is not valid", "errors": error.errors}
         return result | {"error": complaint}, None

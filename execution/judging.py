@@ -15,7 +15,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import algorithms, allocation, attached, differences, expiry, facts, slicing
-from execution.aims import aim, reducing
+from execution.aims import aim, entry_of, entry_side, is_convertible, reducing
 from execution.alerts import Alert
 from execution.facts import Leg, Market
 from execution.models import Order, Route, Signal, Strategy
@@ -25,7 +25,7 @@ from risk.check import check, denial
 from risk.limits import limits_for
 from risk.prices import collar_bound, round_price
 from risk.rules.strategy import confidence, price_drift
-from risk.sizing import at_most, size
+from risk.sizing import at_most, in_base, size
 from risk.types import (
     Facts,
     Intent,
@@ -65,7 +65,14 @@ def fill_in(
     )
     policy = _policy(leg.route)
     can_short = market.plugin.capabilities.short_selling
-    goal = aim(alert, policy, known.position_quantity, can_short=can_short, exited=exited)
+    goal = aim(
+        alert,
+        policy,
+        known.position_quantity,
+        can_short=can_short,
+        exited=exited,
+        asked=_asked(alert, policy, known),
+    )
     # A reversal somebody approved closes as it was shown; its other half is refused by itself.
     is_shown_whole = approved is not None and (approved.reverses or not approved.is_exit)
     if not is_shown_whole and (late := expiry.outdated(signal, alert)):
@@ -118,6 +125,13 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _asked(alert: Alert, policy: SizingPolicy, known: Facts) -> Decimal | None:
+    """An amount of money in the base asset, as an entry would be sized."""
+    if not is_convertible(alert):
+        return None
+    return in_base(entry_of(alert, entry_side(alert)), policy, known)
 
 
 def _not_counted(order: Order, alert: Alert, approved: Order | None) -> frozenset[UUID]:
@@ -180,7 +194,8 @@ def estimate(signal: Signal, alert: Alert, leg: Leg) -> Estimate:
     known = facts.complete(market, signal.strategy, limits)
     policy, can_short = _policy(leg.route), market.plugin.capabilities.short_selling
     alert = allocation.applied(alert, leg.route.part)
-    intent = aim(alert, policy, known.position_quantity, can_short=can_short).intent
+    asked, held = _asked(alert, policy, known), known.position_quantity
+    intent = aim(alert, policy, held, can_short=can_short, asked=asked).intent
     algorithm = algorithms.of_entry(alert, leg.route).algorithm
     judged = slicing.judged_as(intent, algorithm, signal.strategy)
     sized = size(judged, policy, known, limits)

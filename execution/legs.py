@@ -25,7 +25,6 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.types import Environment
 from execution import bulkheads, facts
-from execution.aims import wants_flat
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.facts import Leg
@@ -148,7 +147,7 @@ def accounts_done(orders: Iterable[Order]) -> set[int]:
 
 
 def _leaves(alert: Alert) -> bool:
-    return wants_flat(alert) or alert.reduce_only
+    return alert.wants_flat or alert.reduce_only
 
 
 def _beside_each_other(routes: Sequence[Route], alert: Alert) -> list[Leg]:

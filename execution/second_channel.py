@@ -171,7 +171,7 @@ class _Reader:
         if is_named and authentication.verify(delivery, document, self._secrets) is None:
             raise _NotOurs
         credentials = masking.credentials_in(delivery, document, self._secrets)
-        alert = self._format.parse(masking.mask_document(document, credentials, self._format))
+        alert = self._format.alert(masking.mask_document(document, credentials, self._format))
         return masking.mask_body(delivery, document, credentials), alert
 
 

@@ -27,7 +27,6 @@ from execution import (
     tracing,
     waiting,
 )
-from execution.aims import wants_flat
 from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.certificates import is_presented
@@ -304,7 +303,7 @@ def _read(
 
 
 def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
-    alert = delivery.format.parse(document)
+    alert = delivery.format.alert(document)
     if profile == Strategy.Auth.STANDARD and alert.sent_at is None and delivery.head:
         return replace(alert, sent_at=delivery.head.sent_at)
     if profile == Strategy.Auth.HMAC and alert.sent_at is None:
@@ -322,7 +321,7 @@ def _settled(alert: Alert, accepted: intake.Accepted, began: int) -> Answer:
     if accepted.is_duplicate:
         return Answer("duplicate", 200, {"status": "duplicate", "signal_id": answered})
     tracing.note_arrival(answered, began, symbol=alert.symbol)
-    closes = wants_flat(alert) or alert.reduce_only
+    closes = alert.wants_flat or alert.reduce_only
     send = nudge.nudge_exit if closes else nudge.nudge_signal
     send(answered)
     return Answer("accepted", 202, {"status": "accepted", "signal_id": answered})

@@ -53,7 +53,8 @@ def size(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Li
     An entry of method ``fixed_quantity`` trades what the alert asks for, else what the policy says;
     the other methods compute, and the alert's quantity and the room ``limits`` leave are caps. An
     exit trades what the alert asks for, else (and for ``risk_percent``, which means nothing without
-    an entry) the whole position, and never more than that; working exits are not subtracted.
+    an entry, and a share of an equity nobody knows) the whole position, and never more than that;
+    working exits are not subtracted.
 
     Raises Refusal with the numbers. A quantity is never rounded up to a venue's minimum.
     """
@@ -71,6 +72,15 @@ def size(intent: Intent, policy: SizingPolicy, facts: Facts, limits: Sequence[Li
             raise Refusal(
                 ReasonCode.SIZE_TOO_LARGE, "the numbers of this order are out of all bounds"
             ) from error
+
+
+def in_base(intent: Intent, policy: SizingPolicy, facts: Facts) -> Decimal | None:
+    """What ``intent`` asks for, in the base asset; ``None`` where that cannot be known."""
+    with localcontext(ARITHMETIC):
+        try:
+            return shown(_asked(_Case(intent, policy, facts, entry_price(intent, facts.quote))))
+        except (Refusal, DecimalException):
+            return None
 
 
 def at_most(sized: Size, quantity: Decimal) -> Size:
@@ -144,12 +154,21 @@ def _exit_quantity(case: _Case) -> Decimal:
             f"there is no position a {case.intent.side.value} would reduce",
             {"position": case.facts.position_quantity},
         )
-    if case.intent.quantity is None or case.intent.quantity_type is QuantityType.RISK_PERCENT:
+    if case.intent.quantity is None or _is_unknown_share(case):
         return case.note("whole position", text(held), held)
     asked = _asked(case)
     if asked > held:
         return case.note("capped at the open position", f"min({text(asked)}, {text(held)})", held)
     return asked
+
+
+def _is_unknown_share(case: _Case) -> bool:
+    """Whether how much the exit is meant to be cannot be known: then it is all, not nothing."""
+    unit, equity = case.intent.quantity_type, case.facts.equity
+    has_no_equity = equity is None or not equity.is_finite()
+    return unit is QuantityType.RISK_PERCENT or (
+        unit is QuantityType.PERCENT_OF_EQUITY and has_no_equity
+    )
 
 
 def _asked(case: _Case) -> Decimal:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from brokers.types import OrderType
 from execution.alerts import Alert
 from execution.formats import (
     fks,
@@ -40,6 +41,18 @@ class Format:
     secrets: tuple[str, ...] = SECRETS
     masked: tuple[str, ...] = ()
     has_options: bool = False
+
+    def alert(self, document: dict[str, Any]) -> Alert:
+        """The alert in ``document``. Raises Invalid.
+
+        What closes is not lost for want of a price: it goes out at the market.
+        """
+        found = self.parse(document)
+        if not (found.wants_flat and found.missing_prices):
+            return found
+        return replace(
+            found, order_type=OrderType.MARKET, price=None, stop_price=None, post_only=False
+        )
 
     @property
     def confidential(self) -> tuple[str, ...]:

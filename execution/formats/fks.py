@@ -106,13 +106,12 @@ def require_prices(
     stop_price: str = "stop_price",
     trailing_percent: str = "trailing_percent",
 ) -> None:
-    """Complain when an order lacks the price its type needs; the names are the sender's."""
-    if alert.action not in (Action.BUY, Action.SELL):
+    """Complain when an order lacks a price its kind needs; the names are the sender's. What ends flat
+    goes out at the market instead.
+    """
+    if alert.wants_flat:
         return
-    kind = alert.order_type
-    if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) and alert.price is None:
-        fields.complain(price, f"a {kind.value} order needs a price", "REQUIRED")
-    if kind in (OrderType.STOP, OrderType.STOP_LIMIT) and alert.stop_price is None:
-        fields.complain(stop_price, f"a {kind.value} order needs it", "REQUIRED")
-    if kind is OrderType.TRAILING_STOP and alert.trailing_percent is None:
-        fields.complain(trailing_percent, "a trailing_stop order needs it", "REQUIRED")
+    names = {"price": price, "stop_price": stop_price, "trailing_percent": trailing_percent}
+    for missing in alert.missing_prices:
+        complaint = f"a {alert.order_type.value} order needs it"
+        fields.complain(names[missing], complaint, "REQUIRED")

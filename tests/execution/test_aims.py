@@ -102,6 +102,53 @@ def test_no_order_ends_on_the_side_the_sender_is_not_on(
     assert reached(aim(wanted, FIXED, q(held), can_short=can_short)) == expected
 
 
+MONEY = {"quantity": "100", "quantity_type": "quote"}
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "can_short", "expected"),
+    [
+        ("1", "0.5", True, (True, q("100"), "quote", False)),
+        ("1", "1.004", True, (True, q("100"), "quote", False)),
+        ("1", "2", True, (True, None, "base", True)),
+        ("1", "2", False, (True, q("100"), "quote", False)),
+        ("1", None, True, (True, q("100"), "quote", False)),
+        ("0", "0.5", True, (False, q("100"), "quote", False)),
+        ("-1", "0.5", True, (False, q("100"), "quote", False)),
+    ],
+    ids=["less", "as much", "more", "more on spot", "not known", "flat", "same side"],
+)
+@pytest.mark.parametrize("policy", [FIXED, PERCENT], ids=["fixed", "sizes itself"])
+def test_a_sale_of_money_closes_no_more_than_it_is_worth(
+    policy: SizingPolicy,
+    held: str,
+    asked: str | None,
+    can_short: bool,
+    expected: tuple[bool, Decimal | None, str, bool],
+) -> None:
+    worth = None if asked is None else q(asked)
+    found = aim(alert(action="sell", **MONEY), policy, q(held), can_short=can_short, asked=worth)
+    intent = found.intent
+    told = (intent.is_exit, intent.quantity, intent.quantity_type.value, found.reverses)
+    assert told == expected
+
+
+def test_the_other_half_of_a_sale_of_money_is_what_is_left_of_it() -> None:
+    sale = alert(action="sell", **MONEY)
+    intent = aim(sale, FIXED, q("0"), can_short=True, exited=q("1"), asked=q("1.5")).intent
+    assert (intent.is_exit, intent.quantity, intent.quantity_type.value) == (
+        False,
+        q("0.5"),
+        "base",
+    )
+
+
+def test_what_is_closed_toward_a_target_is_in_base_whatever_the_alerts_unit_is() -> None:
+    fields = {"market_position": "long", "market_position_size": "3", "quantity_type": "quote"}
+    intent = aim(alert(action="sell", quantity="2", **fields), FIXED, q("5"), can_short=True).intent
+    assert (intent.is_exit, intent.quantity, intent.quantity_type.value) == (True, q("2"), "base")
+
+
 class TestARouteThatSizesItself:
     """The sender's quantities are not its own: what counts of them is the side and the share."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from brokers.types import Side
 from execution import allocation
-from execution.aims import aim, wants_flat
+from execution.aims import aim
 from execution.alerts import Action, Alert, MarketPosition
 from risk.types import QuantityType, Refusal, SizingMethod, SizingPolicy
 
@@ -93,7 +93,7 @@ def test_together_they_end_where_one_account_would(
     held: dict[int, Decimal], order: Alert, cheapest: int
 ) -> None:
     total = sum(held.values())
-    assume(total or not wants_flat(order))
+    assume(total or not order.wants_flat)
     after = all_together(order, held, cheapest)
     assert sum(after.values()) == traded(order, D(total))
 

@@ -8,7 +8,7 @@ import pytest
 
 from brokers.types import CancelResult, Outcome, VenueStatus
 from execution import approvals, commands, tasks
-from execution.models import Order, Signal
+from execution.models import Order, Protection, Signal
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import report_of
 from tests.execution.guarding import Desk, desk, part
@@ -197,3 +197,38 @@ def test_a_person_cannot_bring_back_what_was_canceled_meanwhile(desk: Desk, rest
     commands.cancel(Order.objects.get(pk=resting.pk), "changed my mind")
     assert (approved(new).state, new.reason) == (S.DENIED, "NOTHING_TO_CANCEL")
     assert live(desk) == []
+
+
+def guards(desk: Desk, **alert: object) -> Order:
+    return desk.buy(order_type="limit", price="60000", **alert)
+
+
+def test_what_takes_its_place_is_guarded_as_it_would_have_been(
+    desk: Desk, worked_off: None
+) -> None:
+    old = guards(desk, take_profit=[{"price": "70000", "percent": "50"}])
+    amend(old, price=Decimal(59000))
+    (new,) = live(desk)
+    desk.fills(new, part(1, "0.01"))
+    assert desk.guarded() == [("0.01", "58000")]
+    assert [(one["price"], one["percent"]) for one in desk.plan().targets] == [("70000", "50")]
+
+
+def test_a_stop_that_was_moved_meanwhile_stays_where_it_is(desk: Desk, worked_off: None) -> None:
+    old = guards(desk, take_profit=[{"price": "70000", "percent": "50"}])
+    desk.fills(old, part(1, "0.004"))
+    Protection.objects.update(stop_price=Decimal(58500), targets=[])
+    amend(old, price=Decimal(59000))
+    (new,) = [one for one in live(desk) if one.role == Order.Role.ENTRY]
+    desk.fills(new, part(2, "0.006"))
+    assert desk.plan().stop_price == Decimal(58500)
+    assert desk.plan().targets == []
+
+
+def test_an_amended_exit_asks_for_no_stop(desk: Desk, worked_off: None) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.005", order_type="limit", price="61000")
+    resting = Order.objects.get(role=Order.Role.EXIT)
+    new = Order.objects.get(signal=amend(resting, price=Decimal(62000)))
+    assert (new.role, new.price) == (Order.Role.EXIT, Decimal(62000))
+    assert desk.plan().stop_price == Decimal(58000)

@@ -106,6 +106,25 @@ ACTIONS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("held", "status"), [(["change"], 403), (["add"], 403), (["add", "change"], 202)]
+)
+def test_an_amend_is_for_those_who_may_cancel_and_place(
+    client: Client, desk: Account, no_worker: list[str], held: list[str], status: int
+) -> None:
+    order = OrderFactory.create(account=desk, type="limit", price=60000, state="open")
+    user = UserFactory.create()
+    names = [f"{one}_order" for one in ("view", *held)]
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    answer = client.post(
+        f"{API}/orders/{order.pk}/amend",
+        {"price": "50000"},
+        content_type="application/json",
+        headers=headers_of(client, user),
+    )
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("path", ACTIONS)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_an_action_is_for_those_who_may(

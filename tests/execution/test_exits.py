@@ -15,7 +15,7 @@ from django.db import OperationalError
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import Quote, VenueStatus
-from execution import account_tasks, legs, pipeline, queues, tasks
+from execution import account_tasks, legs, periodic_tasks, pipeline, queues, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -398,3 +398,26 @@ def test_an_exit_beside_a_flatten(account: Account, strategy: Strategy, nudges: 
     tasks.run_lane(account.pk, LANE)
     process(leaving)
     assert held(account) == 0
+
+
+# --- amounts of money -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "left"),
+    [("300", "quote", "0.005"), ("0.01", "percent_of_equity", "0.00834"), ("900", "quote", "0")],
+)
+def test_a_sale_of_money_leaves_the_rest(desk: Desk, quantity: str, unit: str, left: str) -> None:
+    desk.buy("0.01", stop=None)
+    desk.send("sell", quantity=quantity, quantity_type=unit)
+    assert desk.held() == Decimal(left)
+    assert [one.side for one in desk.script.sent] == ["buy", "sell"]
+
+
+def test_a_sale_of_more_money_than_is_held_turns_the_position_over(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+    desk.buy("0.01", stop=None)
+    desk.send("sell", quantity="900", quantity_type="quote")
+    for _ in range(3):
+        periodic_tasks.sweep()
+    assert desk.held() == Decimal("-0.005")

@@ -12,7 +12,7 @@ import pytest
 
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, MarketPosition, TakeProfit
-from execution.formats import fks
+from execution.formats import FORMATS, fks
 from execution.parsing import MISSING, Unreadable, parse_object
 from execution.schema import Invalid
 from risk.types import QuantityType
@@ -439,3 +439,21 @@ def test_a_placeholder_without_a_field_is_kept_and_shown(placeholder: str) -> No
     alert = alert_with(shown=ONLY_SHOWN[placeholder])
     assert alert.extras == {"shown": ONLY_SHOWN[placeholder]}
     assert alert == replace(alert_with(), extras=alert.extras)
+
+
+@pytest.mark.parametrize("order_type", ["limit", "stop", "stop_limit", "trailing_stop"])
+@pytest.mark.parametrize(
+    "fields", [{"action": "close"}, {"action": "sell", "market_position": "flat"}]
+)
+def test_what_closes_goes_out_at_the_market_where_it_lacks_its_price(
+    fields: dict[str, Any], order_type: str
+) -> None:
+    kind = {"order_type": order_type, "price": "NaN", "post_only": True}
+    alert = FORMATS["fks"].alert({"symbol": "BTC/USDT"} | fields | kind)
+    assert (alert.order_type, alert.price, alert.post_only) == (OrderType.MARKET, None, False)
+
+
+def test_what_closes_keeps_the_price_it_has() -> None:
+    limit = {"order_type": "limit", "price": "61000"}
+    alert = FORMATS["fks"].alert({"symbol": "BTC/USDT", "action": "close"} | limit)
+    assert (alert.order_type, alert.price) == (OrderType.LIMIT, Decimal(61000))

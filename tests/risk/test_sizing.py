@@ -7,7 +7,7 @@ import pytest
 
 from brokers.types import OrderType, Quote, Side
 from risk.prices import entry_price, round_price
-from risk.sizing import size
+from risk.sizing import in_base, size
 from risk.types import LimitMode, QuantityType, ReasonCode, Refusal, SizingMethod, Step
 from tests.risk.builders import AT, FACTS, facts, intent, limit, policy, rules
 
@@ -127,8 +127,34 @@ def test_a_step_says_that_the_venue_caps():
 )
 def test_an_exit_is_not_cut_to_the_venues_maximum(order: str, quantity: int) -> None:
     held = facts(instrument=rules(max_quantity="2.0005"), position_quantity=20)
-    wanted = intent(OrderType(order), quantity=9, is_exit=True, price=100, stop_price=100)
+    wanted = intent(
+        Side.SELL, OrderType(order), quantity=9, is_exit=True, price=100, stop_price=100
+    )
     assert size(wanted, FIXED, held).quantity == quantity
+
+
+def test_an_exit_of_a_share_of_an_unknown_equity_is_all_of_it() -> None:
+    held = facts(equity=None, position_quantity=3)
+    share = {"quantity": 5, "quantity_type": QuantityType.PERCENT_OF_EQUITY}
+    assert size(intent(Side.SELL, is_exit=True, **share), FIXED, held).quantity == 3
+    with pytest.raises(Refusal, match="equity is not known"):
+        size(intent(**share), FIXED, held)
+
+
+@pytest.mark.parametrize(
+    ("unit", "quantity", "expected"),
+    [
+        ("quote", 50, "0.5"),
+        ("percent_of_equity", 1, "1"),
+        ("base", 3, "3"),
+        ("risk_percent", 1, None),
+    ],
+)
+def test_an_amount_of_money_in_the_base_asset(
+    unit: str, quantity: int, expected: str | None
+) -> None:
+    asked = intent(quantity=quantity, quantity_type=QuantityType(unit))
+    assert in_base(asked, FIXED, FACTS) == (None if expected is None else Decimal(expected))
 
 
 def test_value_is_in_the_account_currency():
