@@ -17,9 +17,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from brokers.models import Account
-from execution import flatten, halting, watched_stops
+from execution import decisions, flatten, halting, watched_stops
 from execution.models import Alarm, Order, Protection
-from execution.states import OrderState
+from execution.states import AT_VENUE, OrderState
 from risk import audit, notices, sealing
 from risk.channels import Event
 
@@ -30,9 +30,10 @@ NAKED_FOR = timedelta(seconds=4)
 """With a sweep's second, and a channel that has just told another alarm, people know within ten."""
 LEFT_FOR = timedelta(seconds=10)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
-SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.NAKED_POSITION, Kind.NOT_FLAT)
+SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.UNANSWERED, Kind.NAKED_POSITION, Kind.NOT_FLAT)
 
 TOLD = {
+    Kind.UNANSWERED: Event.ORDER_NEEDS_OPERATOR,
     Kind.NAKED_POSITION: Event.NAKED_POSITION,
     Kind.NOT_FLAT: Event.NOT_FLAT,
     Kind.SILENT: Event.MISSED_ALERT,
@@ -61,7 +62,7 @@ class Seen:
 
 def look() -> list[Alarm]:
     """Raise alarms for what is wrong by our rows, clear those that are over; returns the new ones."""
-    seen = [*_needs_operator(), *_naked(), *_perhaps_naked(), *_not_flat()]
+    seen = [*_needs_operator(), *_unanswered(), *_naked(), *_perhaps_naked(), *_not_flat()]
     keys = {(one.kind, one.key) for one in seen}
     for alarm in Alarm.objects.filter(cleared_at=None, kind__in=SEEN_ON_ROWS):
         if (alarm.kind, alarm.key) not in keys:
@@ -133,6 +134,22 @@ def _needs_operator() -> Iterable[Seen]:
     orders = Order.objects.filter(state=OrderState.NEEDS_OPERATOR).select_related("account")
     for order in orders:
         yield Seen(Kind.NEEDS_OPERATOR, str(order.pk), order.detail, order.account, order.symbol)
+
+
+def _unanswered() -> Iterable[Seen]:
+    """Orders at a venue that does not say how they stand, or only half of it. One alarm an account: a
+    venue that is away hides all of them."""
+    long_ago = timezone.now() - decisions.GIVE_UP_AFTER
+    doubted = Q(unanswered_since__lt=long_ago) | Q(unknown_since__lt=long_ago)
+    orders = Order.objects.filter(doubted, state__in=AT_VENUE).select_related("account")
+    of_account: dict[Account, list[Order]] = {}
+    for order in orders.order_by("id"):
+        of_account.setdefault(order.account, []).append(order)
+    for account, ones in of_account.items():
+        detail = (
+            f"nothing for five minutes, or not all: {_listed([f'order {one.pk}' for one in ones])}"
+        )
+        yield Seen(Kind.UNANSWERED, account.name, detail, account)
 
 
 def _naked() -> Iterable[Seen]:

@@ -99,9 +99,14 @@ def _carried(account: Account, names: Collection[str]) -> set[str]:
 
 
 def _busy_coins(account: Account) -> set[str]:
-    """Coins of orders that may be trading."""
+    """Coins of orders that may be trading; not of one whose trades the venue does not show, or about
+    which it says nothing, for so long that what is held is the better witness."""
+    lately = timezone.now() - LINGERS
+    told = Q(unknown_since=None) | Q(unknown_since__gt=lately)
+    told &= Q(unanswered_since=None) | Q(unanswered_since__gt=lately)
     busy = Order.objects.filter(
-        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED)) | (Q(state__in=AT_VENUE) & IMMEDIATE),
+        Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED))
+        | (Q(state__in=AT_VENUE) & IMMEDIATE & told),
         account=account,
     )
     return {_coin(symbol) for symbol in busy.values_list("symbol", flat=True).distinct()}

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from brokers.types import ExecutionResult, OrderReport, Outcome, VenueStatus
-from execution.states import TERMINAL, OrderState
+from execution.states import AT_VENUE, TERMINAL, OrderState
 from execution.transitions import Event, reported_state, target
 
 LOOKS_NEEDED = 2
@@ -28,6 +28,7 @@ _REPORTED: dict[VenueStatus, Event] = {
     VenueStatus.EXPIRED: Event.EXPIRE,
     VenueStatus.REJECTED: Event.REJECT,
 }
+_WORKING = (VenueStatus.OPEN, VenueStatus.PARTIALLY_FILLED)
 
 
 class Case(Protocol):
@@ -70,25 +71,36 @@ def of_placement(result: ExecutionResult) -> Event:
             return Event.LOSE_SIGHT
 
 
+def hides_fills(report: OrderReport, filled: Decimal) -> bool:
+    """Whether the venue speaks of more than it has shown trades for, given the fills on record."""
+    return filled < report.filled_quantity or (report.status is VenueStatus.FILLED and not filled)
+
+
+def is_half(report: OrderReport, filled: Decimal) -> bool:
+    """Whether the venue says that the order has ended, and not by which trades."""
+    return report.status not in _WORKING and hides_fills(report, filled)
+
+
 def of_report(report: OrderReport, filled: Decimal, quantity: Decimal) -> Event:
     """The venue's word, given the fills on record: an end is believed once they are all here."""
-    claimed = report.filled_quantity
-    incomplete = filled < claimed or (report.status is VenueStatus.FILLED and not filled)
-    working = report.status in (VenueStatus.OPEN, VenueStatus.PARTIALLY_FILLED)
-    if not incomplete and not working:
+    incomplete = hides_fills(report, filled)
+    if not incomplete and report.status not in _WORKING:
         return _REPORTED[report.status]
     if not incomplete and filled >= quantity:
         return Event.FILL
     return Event.FILL_PARTLY if filled else Event.ACKNOWLEDGE
 
 
-def news(case: Case, event: Event, new_fills: int) -> Event | None:
+def news(case: Case, event: Event, new_fills: int, *, is_half: bool = False) -> Event | None:
     """The event to book for the venue's word ``event``; ``None`` when it changes nothing.
 
     A terminal state the venue itself confirmed is not reopened by an older report; new fills count.
+    An end told by half (``is_half``: without its fills) does not take an order from its operator.
     Raises IllegalMove when the word contradicts what is known for sure.
     """
     state = OrderState(case.state)
+    if state is OrderState.NEEDS_OPERATOR and is_half and not new_fills:
+        return None
     if state not in TERMINAL:
         return event if new_fills or target(state, event)[0] != state else None
     reopens = event in (Event.ACKNOWLEDGE, Event.FILL_PARTLY)
@@ -97,11 +109,30 @@ def news(case: Case, event: Event, new_fills: int) -> Event | None:
     return event
 
 
+def hidden_since(case: Case, now: datetime) -> datetime:
+    """Since when the venue has hidden fills of an order, if it does ``now``."""
+    was_asked = case.state in AT_VENUE | {OrderState.NEEDS_OPERATOR}
+    return (case.unknown_since if was_asked else None) or now
+
+
+def of_half(case: Case, report: OrderReport, now: datetime) -> Event | None:
+    """An end without its fills: nothing, until that has lasted too long."""
+    has_ended = report.status not in _WORKING
+    lasting = has_ended and _lasts(case, now)
+    return Event.GIVE_UP if case.state in AT_VENUE and lasting else None
+
+
 def of_silence(case: Case, now: datetime) -> Event | None:
-    """A question without an answer: nothing, until that has lasted too long."""
-    since = case.unknown_since
-    lasting = since is not None and now - since > GIVE_UP_AFTER
-    return Event.GIVE_UP if case.state == OrderState.UNKNOWN and lasting else None
+    """A question without an answer: nothing, until that has lasted too long.
+
+    One the venue has acknowledged is still where it was, as far as anybody knows: what waits for it
+    would be decided by less than that.
+    """
+    return Event.GIVE_UP if case.state == OrderState.UNKNOWN and _lasts(case, now) else None
+
+
+def _lasts(case: Case, now: datetime) -> bool:
+    return case.unknown_since is not None and now - case.unknown_since > GIVE_UP_AFTER
 
 
 def look(case: Case, asked_at: datetime) -> Look:

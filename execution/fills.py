@@ -41,6 +41,8 @@ BOOKED = (
     "quantity", "average_price", "realised_pnl", "fees", "first_fill_id", "updated_at",
 )  # fmt: skip
 """What a fill changes of its position."""
+_ASKED = ("next_check_at", "polls", "looks", "unknown_since", "unanswered_since")
+"""What an answer changes of an order that is not moved by it."""
 POLL_DELAYS = (0.2, 0.5, 1, 2, 3)
 """Seconds until the next question about a working order; the last one repeats."""
 
@@ -71,19 +73,22 @@ def apply_report(
         filled, average = positions.totals(traded)
         event = decisions.of_report(report, filled, order.quantity)
         now = timezone.now()
+        hidden = decisions.hides_fills(report, filled)
         changes = {
             "filled_quantity": min(filled, order.quantity),
             "average_price": average,
             "broker_order_id": report.broker_order_id or order.broker_order_id,
             "acknowledged_at": acknowledged_at or now,
-            "unknown_since": None,
+            "unknown_since": decisions.hidden_since(order, now) if hidden else None,
+            "unanswered_since": None,
             "looks": 0,
             "next_check_at": next_poll(order),
             "polls": order.polls + 1,
             "reason": _reason(order, event),
         }
         detail = report.reason or _reason_in_words(order) or source
-        moved = _move_if_news(order, event, new_fills, changes, detail, evidence)
+        booked = decisions.news(order, event, new_fills, is_half=decisions.is_half(report, filled))
+        moved = _move_if_news(order, booked, changes, detail, evidence)
         if new_fills and filled > order.quantity:
             _note_overfill(order, filled)
     if moved and order.state == OrderState.FILLED != before:
@@ -154,20 +159,19 @@ def _note_overfill(order: Order, filled: Decimal) -> None:
 
 def _move_if_news(
     order: Order,
-    event: Event,
-    new_fills: int,
+    event: Event | None,
     changes: dict[str, Any],
     detail: str,
     evidence: Mapping[str, Any] | None,
 ) -> bool:
     """Journal a move only when state or fills changed; else just note that the venue was asked."""
-    booked = decisions.news(order, event, new_fills)
-    if booked is not None:
-        return move(order, booked, detail=detail, evidence=evidence, **changes)
+    if event is not None:
+        return move(order, event, detail=detail, evidence=evidence, **changes)
     if order.state not in TERMINAL:
-        Order.objects.filter(pk=order.pk, state=order.state).update(
-            next_check_at=changes["next_check_at"], polls=changes["polls"], looks=0
-        )
+        noted = {name: changes[name] for name in _ASKED}
+        Order.objects.filter(pk=order.pk, state=order.state).update(**noted)
+        for name, value in noted.items():
+            setattr(order, name, value)
     return False
 
 

@@ -36,6 +36,7 @@ from execution.models import Difference, Order
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState
 from execution.transitions import Event, IllegalMove, move
 from risk import breakers
+from risk.arithmetic import text
 from risk.types import ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(seconds=2)
 CANCEL_AGAIN = timedelta(seconds=5)
 OPERATOR_PAUSE = timedelta(seconds=30)
+_MINUTES = decisions.GIVE_UP_AFTER.seconds // 60
 NO_PROOF = "the venue shows nothing like it, and keeps no id of ours that would prove it absent"
 
 
@@ -112,7 +114,10 @@ def book(order: Order, report: OrderReport, *, source: str) -> None:
         logger.exception("an answer cannot be booked", extra={"order_id": order.pk})
         _give_up(order, f"the venue's answer contradicts our book: {error}")
         return
-    if order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
+    if decisions.of_half(order, report, timezone.now()) is Event.GIVE_UP:
+        detail = f"for {_MINUTES} minutes the venue has called it {report.status.value}, and shows"
+        _give_up(order, f"{detail} trades of {text(order.filled_quantity)} only")
+    elif order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
         send_cancel(order)
 
 
@@ -123,16 +128,18 @@ def _cancel_was_sent_lately(order: Order) -> bool:
 
 def _not_known(order: Order, error: Exception) -> None:
     """No answer: ask again later, and call an operator when that has lasted too long."""
-    if decisions.of_silence(order, timezone.now()) is Event.GIVE_UP:
-        minutes = decisions.GIVE_UP_AFTER.seconds // 60
-        _give_up(order, f"the venue has not answered for {minutes} minutes: {error}")
-        return
-    _ask_again(order, ASK_AGAIN)
+    now = timezone.now()
+    if decisions.of_silence(order, now) is Event.GIVE_UP:
+        _give_up(order, f"the venue has not answered for {_MINUTES} minutes: {error}")
+    elif order.state in AT_VENUE:
+        _ask_again(order, ASK_AGAIN, unanswered_since=order.unanswered_since or now)
+    else:
+        _ask_again(order, ASK_AGAIN)
 
 
-def _ask_again(order: Order, delay: timedelta) -> None:
+def _ask_again(order: Order, delay: timedelta, **columns: datetime) -> None:
     Order.objects.filter(pk=order.pk, state=order.state).update(
-        next_check_at=timezone.now() + delay
+        next_check_at=timezone.now() + delay, **columns
     )
 
 
@@ -208,7 +215,7 @@ def _vanished(order: Order) -> None:
     looks = order.looks + 1
     if decisions.of_vanishing(order) is None:
         Order.objects.filter(pk=order.pk, state=order.state).update(
-            looks=looks, next_check_at=timezone.now() + ASK_AGAIN * looks
+            looks=looks, next_check_at=timezone.now() + ASK_AGAIN * looks, unanswered_since=None
         )
         return
     _give_up(order, "the venue acknowledged this order and now says it does not know it")

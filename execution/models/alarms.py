@@ -15,6 +15,7 @@ class Alarm(models.Model):
 
     class Kind(models.TextChoices):
         NEEDS_OPERATOR = "needs_operator", "order needs an operator"
+        UNANSWERED = "unanswered", "the venue does not say how orders stand"
         NAKED_POSITION = "naked_position", "position without its stop"
         NOT_FLAT = "not_flat", "the kill switch has something left"
         SILENT = "silent", "no alert where one was expected"

@@ -133,7 +133,13 @@ class Order(models.Model):
     submitted_at = models.DateTimeField(null=True)
     acknowledged_at = models.DateTimeField(null=True)
     settle_at = models.DateTimeField(null=True)
-    unknown_since = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(
+        null=True, help_text="Since when nobody knows its fate, or the venue hides fills of it."
+    )
+    unanswered_since = models.DateTimeField(
+        null=True,
+        help_text="Since when the venue has not answered about it, acknowledged as it is.",
+    )
     looks = models.PositiveSmallIntegerField(
         default=0, help_text="Times it was provably not found."
     )

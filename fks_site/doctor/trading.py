@@ -23,6 +23,7 @@ WAITED = timedelta(seconds=30)
 
 RUNBOOK = {
     Alarm.Kind.NEEDS_OPERATOR: "an-order-needs-an-operator",
+    Alarm.Kind.UNANSWERED: "the-venue-does-not-say-how-orders-stand",
     Alarm.Kind.NAKED_POSITION: "a-position-is-unguarded",
     Alarm.Kind.NOT_FLAT: "the-kill-switch-has-something-left",
     Alarm.Kind.SILENT: "an-expected-alert-is-missing",

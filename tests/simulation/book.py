@@ -77,16 +77,19 @@ class Book:
         }
         row.fills |= new
         event = decisions.of_report(report, row.filled, WHOLE)
-        news = decisions.news(row, event, len(new))
+        is_half = decisions.is_half(report, row.filled)
+        news = decisions.news(row, event, len(new), is_half=is_half)
+        hidden = decisions.hides_fills(report, row.filled)
+        since = decisions.hidden_since(row, now) if hidden else None
         if news is None:
-            row.looks = 0
+            row.looks, row.unknown_since = 0, since
             return
         self.move(
             self.read(number),
             news,
             now,
             broker_order_id=report.broker_order_id or row.broker_order_id,
-            unknown_since=None,
+            unknown_since=since,
             looks=0,
             next_check_at=now,
         )

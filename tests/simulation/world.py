@@ -128,6 +128,10 @@ class World:
         yield
         if report is not None:
             self.book.apply(number, report, self.now)
+            order = self.book.read(number)
+            event = decisions.of_half(order, report, self.now)
+            if event is not None:
+                self.book.move(order, event, self.now)
             if self.book.rows[number].state == S.CANCELING:
                 yield
                 self.venue.cancel(number, self.now)
