@@ -9,4 +9,4 @@ class ExecutionConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from execution import access, leaving, proposable  # noqa: F401  (importing registers what they name)
+        from execution import access, leaving, naming, proposable  # noqa: F401  (importing registers what they name)

@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from brokers.decimals import plain
 from brokers.models import Account
 from brokers.prepared import Prepared, given
-from risk import audit
+from risk import audit, scopes
 from risk.arithmetic import text
 from risk.models import RiskLimit, RiskPolicy
 from risk.rules import RULES, Start, Unit
@@ -19,6 +19,8 @@ from risk.types import Limit, LimitMode
 
 PORTFOLIO_LOCK = 0x464B5303
 STRATEGY_LOCK = 0x464B5304
+LONGEST = 31 * 86400
+"""The most seconds or minutes a limit counts: far more no calendar can reckon with."""
 _TAKE_TURNS = """
 SELECT CASE WHEN EXISTS (SELECT FROM risk_risklimit WHERE rule = ANY(%s) AND mode <> 'off')
        THEN pg_advisory_xact_lock(%s) END,
@@ -101,9 +103,10 @@ def set_limit(
 
     ``parameters`` replace those of the limit; ``None`` keeps them. Raises ValueError, in a sentence
     for the operator, for an unknown rule or parameter, a value its unit forbids (fractions are at most
-    1, orders are counted whole) or a missing reason.
+    1, orders are counted whole), a scope no order is in or a missing reason.
     """
     refuse_invalid(rule, value, parameters or {})
+    symbol = symbol_in_scope(account, strategy, symbol, mode)
     if not reason.strip():
         raise ValueError("a change of a limit needs a reason")
     with transaction.atomic():
@@ -117,7 +120,8 @@ def set_limit(
         limit = limit or RiskLimit(policy=policy, rule=rule)
         limit.value, limit.mode = plain(value), RiskLimit.Mode(mode.value)
         if parameters is not None:
-            limit.parameters = {name: text for name, text in parameters.items() if text}
+            told = scopes.group_of(rule, parameters)
+            limit.parameters = {name: text for name, text in told.items() if text}
         limit.save()
         audit.record(
             "limit.changed",
@@ -127,6 +131,17 @@ def set_limit(
             reason=reason,
         )
     return limit
+
+
+def symbol_in_scope(account: Account | None, strategy: str, symbol: str, mode: LimitMode) -> str:
+    """``symbol`` as orders carry it. Raises ValueError for what no order can have, and for a strategy
+    nobody has; a limit may be switched off where it is, whatever its scope has become.
+    """
+    where = RiskPolicy.objects.filter(account=account, strategy=strategy, symbol=symbol)
+    if mode is LimitMode.OFF and where.exists():
+        return symbol
+    scopes.strategy_of(strategy)
+    return scopes.symbol_of(symbol, account)
 
 
 def refuse_invalid(rule: str, value: Decimal, parameters: Mapping[str, str]) -> None:
@@ -147,6 +162,8 @@ def _refuse_unit(rule: str, value: Decimal) -> None:
         raise ValueError(f"{rule} is a {unit.value}: 0.02 means 2 %, and {value} is above 1")
     if unit.is_whole and value != value.to_integral_value():
         raise ValueError(f"{rule} counts {unit.value}: {value} is not a whole number")
+    if unit.is_time and value > LONGEST:
+        raise ValueError(f"{rule} is at most {LONGEST} {unit.value}, not {value}")
     if value < least:
         raise ValueError(f"{rule} is at least {least}, not {value}; mode off switches it off")
     if unit is Unit.SWITCH and value != 1:

@@ -14,7 +14,7 @@ from brokers.accounts import forget_comparison, refuse_other_environment, set_cr
 from brokers.decimals import decimal_text
 from brokers.errors import ConfigurationError
 from brokers.models import Account, ExchangeCredential
-from risk import audit, limits
+from risk import audit, limits, scopes
 from risk.check import REQUIRED
 from risk.models import AllowedNetwork, IPAllowlist, RiskLimit, Safeguards
 from risk.proposals import Kind, Payload, Secrets, Shown, register
@@ -39,14 +39,15 @@ def limit_payload(
 ) -> Payload:
     """A limit to be set, as ``limits.set_limit`` takes it. Raises ValueError for what cannot be one."""
     limits.refuse_invalid(rule, value, parameters or {})
+    row = _account_named(account) if account else None
     return {
         "rule": rule,
         "value": decimal_text(value),
         "mode": mode.value,
         "account": account,
         "strategy": strategy,
-        "symbol": symbol,
-        "parameters": None if parameters is None else dict(parameters),
+        "symbol": limits.symbol_in_scope(row, strategy, symbol, mode),
+        "parameters": None if parameters is None else scopes.group_of(rule, parameters),
     }
 
 
@@ -113,16 +114,19 @@ def _is_enforced_around(payload: Payload) -> bool:
     ).exists()
 
 
+def _account_named(name: str) -> Account:
+    row = Account.objects.filter(name=name).first()
+    if row is None:
+        raise ValueError(f"there is no account {name!r}")
+    return row
+
+
 def _set_limit(payload: Payload, _secrets: Secrets, reason: str) -> None:
-    account = None
-    if payload["account"]:
-        account = Account.objects.filter(name=payload["account"]).first()
-        if account is None:
-            raise ValueError(f"there is no account {payload['account']!r}")
+    name = payload["account"]
     limits.set_limit(
         payload["rule"],
         Decimal(payload["value"]),
-        account=account,
+        account=_account_named(name) if name else None,
         strategy=payload["strategy"],
         symbol=payload["symbol"],
         mode=LimitMode(payload["mode"]),
@@ -159,15 +163,8 @@ def _columns() -> dict[str, models.Field[Any, Any]]:
     return {field.name: field for field in Account._meta.concrete_fields}
 
 
-def _account(payload: Payload) -> Account:
-    row = Account.objects.filter(name=payload["account"]).first()
-    if row is None:
-        raise ValueError(f"there is no account {payload['account']!r}")
-    return row
-
-
 def _account_before(payload: Payload) -> Shown:
-    return account_values(_account(payload), payload["values"])
+    return account_values(_account_named(payload["account"]), payload["values"])
 
 
 def _account_loosens(payload: Payload, secrets: Secrets) -> bool:
@@ -176,13 +173,13 @@ def _account_loosens(payload: Payload, secrets: Secrets) -> bool:
     if secrets:
         return True
     live = Account.Environment.LIVE
-    if live not in (_account(payload).environment, values.get("environment")):
+    if live not in (_account_named(payload["account"]).environment, values.get("environment")):
         return False
     return bool(values) and values != {"is_active": False}
 
 
 def _change_account(payload: Payload, secrets: Secrets, reason: str) -> None:
-    row = _account(payload)
+    row = _account_named(payload["account"])
     before = audit.snapshot(row)
     for name, value in payload["values"].items():
         setattr(row, name, _columns()[name].to_python(value))

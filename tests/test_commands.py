@@ -406,6 +406,13 @@ def test_a_limit_is_set_and_leaves_a_trace() -> None:
     assert (trace.actor, trace.reason) == ("command", "start")
 
 
+@pytest.mark.parametrize("written", ["BTCUSDT", "BTC/USDT", "btc-usdt", "BINANCE:BTCUSDT"])
+def test_a_limit_for_a_symbol_is_set_for_what_orders_carry(written: str) -> None:
+    AccountFactory.create()
+    arguments = ("max_order_value", "10", "--symbol", written, "--reason", "test")
+    assert printed("set_limit", *arguments)["scope"] == "symbol BTC/USDT"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -414,6 +421,9 @@ def test_a_limit_is_set_and_leaves_a_trace() -> None:
         (("risk_per_trade", "2"), "0.02 means 2 %"),
         (("trading_hours", "0", "--parameter", "zone"), "a parameter is written NAME=TEXT"),
         (("max_order_value", "1", "--account", "nobody"), "there is no account 'nobody'"),
+        (("max_order_value", "1", "--strategy", "tpyo"), "there is no strategy 'tpyo'"),
+        (("max_order_value", "1", "--symbol", "BTC*"), "'BTC\\*' is not a symbol FKS can place"),
+        (("max_order_value", "1", "--symbol", "ES1!"), "'ES1!' changes its contract"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(arguments: tuple[str, ...], sentence: str) -> None:

@@ -20,6 +20,7 @@ CHECKS: Mapping[str, Check] = {
     "accounts": trading.accounts,
     "strategies": trading.strategies,
     "limits": trading.limits,
+    "what limits name": trading.limited,
     "switches": trading.switches,
     "alarms": trading.alarms,
     "orders": trading.orders,

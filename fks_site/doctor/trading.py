@@ -14,6 +14,7 @@ from brokers.registry import registry
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.states import UNRESOLVED, SignalState
 from fks_site.doctor.findings import Finding, Findings, ago
+from risk import scopes
 from risk.models import RiskLimit, TradingState
 from risk.rules import RULES, Start
 
@@ -102,6 +103,18 @@ def limits() -> Findings:
             f"`manage.py set_limit {rules[0]} VALUE --reason …`, or be sure that you mean it",
             is_warning=True,
         )
+
+
+def limited() -> Findings:
+    """Limits that no order meets."""
+    used = RiskLimit.objects.exclude(mode=RiskLimit.Mode.OFF).order_by("policy", "rule")
+    for limit in used.select_related("policy__account"):
+        if why := scopes.why_void(limit.policy, limit):
+            yield Finding(
+                f"limit {limit.rule} ({limit.policy}) does not apply: {why}",
+                "set it for what there is, and switch this one off on the page of its limits",
+                is_warning=True,
+            )
 
 
 def switches() -> Findings:

@@ -16,13 +16,29 @@ from brokers.admin.filters import IndexedValuesFilter
 from brokers.admin.unfolded import TabularInline, display
 from brokers.decimals import decimal_text
 from brokers.display import EMPTY, moment_column
-from risk import hits, limits, proposals
+from risk import hits, limits, proposals, scopes
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.colors import HIT_COLORS
 from risk.models import LimitHit, RiskLimit, RiskPolicy, Safeguards
 from risk.proposable import limit_payload
 from risk.rules import RULES
 from risk.types import LimitMode
+
+
+class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A scope, its symbol as orders carry it."""
+
+    def clean_strategy(self) -> str:
+        try:
+            return scopes.strategy_of(self.cleaned_data["strategy"])
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def clean_symbol(self) -> str:
+        try:
+            return scopes.symbol_of(self.cleaned_data["symbol"], self.cleaned_data.get("account"))
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
 
 
 class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -64,10 +80,19 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
         if rule in RULES and value is not None and "parameters" in cleaned:
             try:
                 limits.refuse_invalid(rule, value, cleaned["parameters"])
+                cleaned["parameters"] = scopes.group_of(rule, cleaned["parameters"])
             except ValueError as error:
                 named = any(str(error).startswith(one.name) for one in RULES[rule].parameters)
                 self.add_error("parameters" if named else "value", str(error))
+        self._refuse_void_scope(cleaned.get("mode", ""))
         return cleaned
+
+    def _refuse_void_scope(self, mode: str) -> None:
+        is_stored = self.instance.policy_id is not None
+        if not is_stored or mode == RiskLimit.Mode.OFF:
+            return
+        if why := scopes.why_void(self.instance.policy):
+            self.add_error("mode", f"{why}: switch it off here, and set it for what there is")
 
 
 class RiskLimitInline(TabularInline):
@@ -93,6 +118,7 @@ class RiskLimitInline(TabularInline):
 @admin.register(RiskPolicy)
 class RiskPolicyAdmin(AuditedAdmin):
     audit_name = "policy"
+    form = PolicyForm
     inlines = (RiskLimitInline,)
     list_display = ("__str__", "shown_limits")
     list_filter = ("account",)

@@ -254,7 +254,10 @@ def _of_account(facts: Facts) -> list[Exposure] | None:
 
 
 def _belongs(symbol: str, group: frozenset[str]) -> bool:
-    return symbol.upper() in group or symbol.upper().partition("/")[0] in group
+    """Whether the group names the symbol, its base asset, or its pair in one word."""
+    name = symbol.upper()
+    base, _, quote = name.partition(":")[0].partition("/")
+    return not group.isdisjoint((name, base, base + quote))
 
 
 def _unknown(limit: Limit) -> Verdict:

@@ -82,9 +82,12 @@ def zone(text: str) -> ZoneInfo:
 def clock(text: str) -> time:
     """A time of day, HH:MM."""
     try:
-        return time.fromisoformat(text)
+        found = time.fromisoformat(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a time of day such as 09:30") from error
+    if found.tzinfo is not None:
+        raise ValueError(f"{text!r} names an offset: write 09:30, and the time zone in `zone`")
+    return found
 
 
 def days(text: str) -> frozenset[int]:

@@ -37,6 +37,10 @@ class Unit(StrEnum):
         return self in _FRACTIONS
 
     @property
+    def is_time(self) -> bool:
+        return self in (Unit.SECONDS, Unit.MINUTES)
+
+    @property
     def is_whole(self) -> bool:
         return self in _WHOLE
 

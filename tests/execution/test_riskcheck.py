@@ -12,6 +12,7 @@ from execution import riskcheck
 from execution.models import Order, Signal, Strategy
 from risk import limits, switch
 from risk.models import AuditEvent, RiskLimit, RiskReport, TradingState
+from tests.factories import StrategyFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -49,6 +50,7 @@ def test_a_control_that_is_gone_is_found(
 
 
 def test_each_limit_is_tested_at_its_own_value() -> None:
+    StrategyFactory.create(slug="demo")
     limits.set_limit("max_open_orders", Decimal(3), strategy="demo", reason="test")
     found = [one for one in riskcheck.run().results if one["control"] == "max_open_orders"]
     assert [(one["scope"], one["passed"]) for one in found] == [("strategy demo", True)]

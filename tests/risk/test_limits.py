@@ -11,6 +11,7 @@ from risk import audit
 from risk.limits import limits_for, set_limit
 from risk.models import AuditEvent, RiskLimit, RiskPolicy
 from risk.types import Limit, LimitMode
+from tests.factories import StrategyFactory
 
 
 def put(rule: str, value: str, **fields) -> RiskLimit:
@@ -19,6 +20,8 @@ def put(rule: str, value: str, **fields) -> RiskLimit:
 
 def test_the_limits_of_every_scope_that_covers_the_order(account, django_assert_num_queries):
     other = Account.objects.create(name="other", broker="paper")
+    for slug in ("demo", "another"):
+        StrategyFactory.create(slug=slug)
     put("max_order_value", "1000")
     put("max_order_value", "900", account=account)
     put("max_order_value", "800", strategy="demo", mode=LimitMode.OBSERVE)
@@ -71,6 +74,8 @@ def test_a_change_leaves_one_row_and_an_audit_trail(account):
         ("duplicate_order", "0", "why", "is at least 1, not 0; mode off"),
         ("self_match", "2", "why", "its value is 1, and mode off"),
         ("max_quote_age", "0.5", "why", "counts seconds: 0.5 is not a whole number"),
+        ("duplicate_order", "2678401", "why", "is at most 2678400 seconds, not 2678401"),
+        ("trading_hours", "1E+15", "why", "is at most 2678400 minutes"),
     ],
 )
 def test_what_cannot_be_a_limit_is_refused_in_a_sentence(db, rule, value, reason, sentence):
@@ -113,6 +118,8 @@ def test_two_first_changes_of_one_limit_at_once_leave_one_row():
     [
         ("trading_hours", {"zone": "Mars/Olympus"}, "zone: 'Mars/Olympus' is not a time zone"),
         ("trading_hours", {"opens": "25:00"}, "opens: '25:00' is not a time of day"),
+        ("trading_hours", {"opens": "09:30Z"}, "opens: '09:30Z' names an offset"),
+        ("trading_hours", {"half_day_closes": "13:00+01:00"}, "'13:00+01:00' names an offset"),
         ("trading_hours", {"days": "mon-someday"}, "days: 'mon-someday' is not a weekday"),
         ("trading_hours", {"holidays": "XXXX"}, "holidays: there is no calendar 'XXXX'"),
         ("repeated_execution", {"window": "0"}, "window: '0' is not a whole number of seconds"),

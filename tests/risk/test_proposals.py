@@ -130,6 +130,7 @@ def test_a_looser_limit_waits_and_another_person_lets_it_hold() -> None:
     ids=["lower", "same", "higher", "observed", "off", "narrower scope", "a new rule", "hours"],
 )
 def test_only_what_loosens_a_limit_waits(payload: Callable[[], Any], at_once: bool) -> None:
+    StrategyFactory.create(slug="demo")
     assert done("limit", payload()) is at_once
 
 

@@ -334,6 +334,28 @@ def test_a_symbol_outside_the_group_passes_and_a_group_without_symbols_does_not(
     assert judge(limit("max_group_exposure", 1000), BUY, sized(), known).denies
 
 
+@pytest.mark.parametrize("named", ["BTC/USDT", "BTC", "BTCUSDT", "ETH BTCUSDT"])
+def test_a_group_names_its_symbols_in_full_by_their_asset_or_in_one_word(named: str) -> None:
+    judge = RULES["max_group_exposure"].judge
+    known = book(exposures=PORTFOLIO)
+    assert judge(limit("max_group_exposure", 1, symbols=named), BUY, sized(), known).denies
+
+
+@pytest.mark.parametrize("named", ["USDT", "BTCUSD", "TCUSDT"])
+def test_a_group_of_others_lets_it_pass(named: str) -> None:
+    judge = RULES["max_group_exposure"].judge
+    known = book(exposures=PORTFOLIO)
+    assert judge(limit("max_group_exposure", 1, symbols=named), BUY, sized(), known).passed
+
+
+def test_a_stored_time_that_names_an_offset_denies_and_breaks_nothing() -> None:
+    verdict = RULES["trading_hours"].judge(
+        limit("trading_hours", 0, opens="09:30Z"), BUY, sized(), FACTS
+    )
+    assert verdict.denies
+    assert verdict.code is ReasonCode.TRADING_HOURS
+
+
 def test_a_position_without_a_price_denies() -> None:
     known = book(exposures=(Exposure(2, "X/USDT", None, D(0), D(0)),))
     for rule in ("max_gross_exposure", "max_net_exposure"):

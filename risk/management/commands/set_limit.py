@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brokers.models import Account
 from risk import audit, proposals
 from risk.arithmetic import text
 from risk.proposable import limit_of, limit_payload
@@ -38,9 +37,6 @@ class Command(BaseCommand):
         parser.add_argument("--reason", required=True)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        name = options["account"]
-        if name and not Account.objects.filter(name=name).exists():
-            raise CommandError(f"there is no account {name!r}")
         try:
             value = Decimal(options["value"])
         except DecimalException as error:
