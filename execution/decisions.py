@@ -19,6 +19,8 @@ LOOKS_NEEDED = 2
 """Answers "no such order", a settle window apart, that prove it."""
 GIVE_UP_AFTER = timedelta(minutes=5)
 MAX_ATTEMPTS = 3
+LINGERS = timedelta(seconds=30)
+"""A venue shows an order that has ended no longer than this as one that works."""
 
 _REPORTED: dict[VenueStatus, Event] = {
     VenueStatus.OPEN: Event.ACKNOWLEDGE,
@@ -46,6 +48,8 @@ class Case(Protocol):
     def unknown_since(self) -> datetime | None: ...
     @property
     def expires_at(self) -> datetime | None: ...
+    @property
+    def finished_at(self) -> datetime | None: ...
     @property
     def broker_order_id(self) -> str: ...
 
@@ -91,10 +95,13 @@ def of_report(report: OrderReport, filled: Decimal, quantity: Decimal) -> Event:
     return Event.FILL_PARTLY if filled else Event.ACKNOWLEDGE
 
 
-def news(case: Case, event: Event, new_fills: int, *, is_half: bool = False) -> Event | None:
+def news(
+    case: Case, event: Event, new_fills: int, *, is_half: bool = False, is_newer: bool = False
+) -> Event | None:
     """The event to book for the venue's word ``event``; ``None`` when it changes nothing.
 
-    A terminal state the venue itself confirmed is not reopened by an older report; new fills count.
+    A terminal state of an order the venue knew is not reopened by an older report, only by one that
+    surely ``is_newer``; new fills count.
     An end told by half (``is_half``: without its fills) does not take an order from its operator.
     Raises IllegalMove when the word contradicts what is known for sure.
     """
@@ -104,9 +111,18 @@ def news(case: Case, event: Event, new_fills: int, *, is_half: bool = False) -> 
     if state not in TERMINAL:
         return event if new_fills or target(state, event)[0] != state else None
     reopens = event in (Event.ACKNOWLEDGE, Event.FILL_PARTLY)
-    if reported_state(event) == state or (reopens and case.broker_order_id):
+    is_old_news = reopens and bool(case.broker_order_id) and not is_newer
+    if reported_state(event) == state or is_old_news:
         return Event.LATE_FILL if new_fills else None
     return event
+
+
+def is_newer(case: Case, asked_at: datetime | None) -> bool:
+    """Whether the answer to a question asked at ``asked_at`` is newer than the order's end: a venue's
+    list may still show what has just ended."""
+    if asked_at is None or case.finished_at is None:
+        return False
+    return asked_at - case.finished_at > LINGERS
 
 
 def hidden_since(case: Case, now: datetime) -> datetime:

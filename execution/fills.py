@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -56,14 +56,20 @@ class Applied:
 
 
 def apply_report(
-    order: Order, report: OrderReport, *, source: str, evidence: Mapping[str, Any] | None = None
+    order: Order,
+    report: OrderReport,
+    *,
+    source: str,
+    evidence: Mapping[str, Any] | None = None,
+    asked_at: datetime | None = None,
 ) -> Applied:
     """Book ``report`` on ``order``, which shows how it stands afterwards. May be called twice and
     concurrently with itself.
 
     A terminal word of the venue is believed only once the fills it speaks of are all here; until
     then the order stays working and is asked again. What a venue filled beyond the order is booked,
-    and an operator is told. Raises IllegalMove when the report contradicts what FKS knows for sure.
+    and an operator is told. An order that had ended here works again if the question, at ``asked_at``,
+    came long enough after that. Raises IllegalMove when the report contradicts what FKS knows for sure.
     """
     with transaction.atomic():
         _lock(order)
@@ -87,7 +93,13 @@ def apply_report(
             "reason": _reason(order, event),
         }
         detail = report.reason or _reason_in_words(order) or source
-        booked = decisions.news(order, event, new_fills, is_half=decisions.is_half(report, filled))
+        booked = decisions.news(
+            order,
+            event,
+            new_fills,
+            is_half=decisions.is_half(report, filled),
+            is_newer=decisions.is_newer(order, asked_at),
+        )
         moved = _move_if_news(order, booked, changes, detail, evidence)
         if new_fills and filled > order.quantity:
             _note_overfill(order, filled)

@@ -267,7 +267,8 @@ def _correct_ends(account: Account, reports: Sequence[OrderReport], asked_at: da
             ids, account=account, state__in=TERMINAL - {OrderState.DENIED}, finished_at__lt=asked_at
         )
         for order in ended:
-            fills.apply_report(order, report, source="open at the venue after its end here")
+            source = "open at the venue after its end here"
+            fills.apply_report(order, report, source=source, asked_at=asked_at)
 
 
 def unfinished(account: Account) -> list[Order]:

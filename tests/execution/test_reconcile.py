@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 import time_machine
@@ -11,7 +12,7 @@ import time_machine
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, Outcome, VenueStatus
-from execution import decisions, dispatch, lanes, reconcile
+from execution import commands, decisions, dispatch, lanes, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
 from risk import breakers
@@ -400,6 +401,51 @@ def test_an_order_that_ended_here_and_works_at_the_venue_is_reopened(
     order.refresh_from_db()
     assert (order.state, order.broker_order_id) == (S.OPEN, f"V{order.identity[-8:]}")
     assert AuditEvent.objects.get().kind == "order.corrected"
+
+
+@pytest.mark.parametrize(
+    ("filled", "ended", "works"),
+    [("0", S.NOT_PLACED, S.OPEN), ("0.005", S.CANCELED, S.PARTIALLY_FILLED)],
+)
+def test_an_acknowledged_order_an_operator_gave_up_is_ours_again_when_it_works_after_all(
+    account: Account,
+    script: Script,
+    clock: time_machine.Coordinates,
+    filled: str,
+    ended: OrderState,
+    works: OrderState,
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, client_order_id="ours")
+    Order.objects.update(broker_order_id=f"V{order.identity[-8:]}")
+    fills = [trade("1", filled)] if Decimal(filled) else []
+    there = report_of(order, V.PARTIALLY_FILLED if fills else V.OPEN, *fills)
+    script.answers.append(there)
+    look(order)
+    for _ in range(5):
+        look(order)
+    commands.mark_ended(order, "not in their list")
+    assert order.state == ended
+    script.reports[order.identity] = there
+    clock.shift(31)
+    reconcile.reconcile_account(account)
+    order.refresh_from_db()
+    assert (order.state, order.finished_at) == (works, None)
+    assert order.next_check_at is not None
+    assert AuditEvent.objects.filter(kind="order.corrected").count() == 1
+
+
+def test_a_list_that_still_shows_what_has_just_ended_brings_nothing_back(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(
+        account=account, state=S.CANCELED, finished_at=AT, broker_order_id="V1"
+    )
+    Order.objects.update(client_order_id=f"x-{order.identity}")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    clock.shift(30)
+    assert reconcile.reconcile_account(account) == []
+    order.refresh_from_db()
+    assert (order.state, order.finished_at) == (S.CANCELED, AT)
 
 
 def test_an_order_that_ended_while_the_venue_was_asked_is_left_alone(
