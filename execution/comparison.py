@@ -7,7 +7,7 @@ left for the next time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -52,10 +52,12 @@ def compare(
         if positions is None
         else _other_positions(book, [one for one in positions if _coin(one.symbol) not in moving])
     )
+    left_out = {Difference.Kind.POSITION: moving}
     if not keeps_our_id:
         orders = [one for one in orders if _coin(one.symbol) not in moving]
+        left_out[Difference.Kind.FOREIGN_ORDER] = moving
     return differences.note(
-        account, _foreign_orders(account, orders) + held, left_out=_differing_in(account, moving)
+        account, _foreign_orders(account, orders) + held, left_out=_differing_in(account, left_out)
     )
 
 
@@ -116,10 +118,16 @@ def _coin(symbol: str) -> str:
     return symbol.partition("/")[0]
 
 
-def _differing_in(account: Account, coins: Collection[str]) -> set[str]:
-    """Symbols of ``coins`` that have differed so far."""
-    differing = Difference.objects.filter(account=account).values_list("symbol", flat=True)
-    return {symbol for symbol in differing.distinct() if _coin(symbol) in coins}
+def _differing_in(
+    account: Account, coins: Mapping[Difference.Kind, Collection[str]]
+) -> set[tuple[str, str]]:
+    """Kinds and symbols that have differed so far, of those whose ``coins`` were left out."""
+    differing = Difference.objects.filter(account=account).values_list("kind", "symbol")
+    return {
+        (kind, symbol)
+        for kind, symbol in differing.order_by().distinct()
+        if _coin(symbol) in coins.get(Difference.Kind(kind), ())
+    }
 
 
 def _missing_coins(account: Account, quiet: Sequence[Position]) -> list[Seen]:

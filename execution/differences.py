@@ -37,12 +37,12 @@ class Seen:
 
 
 def note(
-    account: Account, seen: Iterable[Seen], *, left_out: Collection[str] = ()
+    account: Account, seen: Iterable[Seen], *, left_out: Collection[tuple[str, str]] = ()
 ) -> list[Difference]:
     """Store what is new, close what is gone; returns the account's open differences.
 
     A difference an operator ignored stays ignored until what the venue says changes. ``left_out``
-    are symbols whose positions could not be compared: nothing is known of those.
+    are kinds and symbols that could not be compared: nothing is known of those.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -65,7 +65,7 @@ def note(
                 notices.tell(Event.DRIFT, partial(_news, account, one))
             row.save()
         for row in known.values():
-            if row.kind == Kind.POSITION and row.symbol in left_out:
+            if (row.kind, row.symbol) in left_out:
                 continue
             if row.state == State.CANCELING:
                 close(row, State.CANCELED, row.reason, by=row.resolved_by)

@@ -531,6 +531,26 @@ def test_a_foreign_order_is_canceled_at_the_venue_until_it_is_gone(
     assert states() == [State.CANCELED]
 
 
+@pytest.mark.parametrize("asked", [State.OPEN, State.CANCELING])
+def test_a_foreign_order_left_out_of_a_comparison_is_still_there(
+    desk: Desk, asked: Difference.State
+) -> None:
+    """Where the venue keeps no id of ours it could be the order of ours that is under way."""
+    desk.script.capabilities = replace(CAPABILITIES, keeps_our_id=False)
+    order = OrderFactory.build(account=desk.account)
+    desk.script.reports["foreign"] = replace(report_of(order, VenueStatus.OPEN), client_order_id="")
+    (found,) = compare(desk)
+    if asked is State.CANCELING:
+        differences.ask_cancel(found, reason="not ours")
+    ours = OrderFactory.create(account=desk.account, state=OrderState.SUBMITTING)
+    assert compare(desk) == [found]
+    assert states() == [asked]
+    Order.objects.filter(pk=ours.pk).update(state=OrderState.CANCELED)
+    desk.script.reports.clear()
+    assert compare(desk) == []
+    assert states() == [State.GONE if asked is State.OPEN else State.CANCELED]
+
+
 def test_a_position_is_not_canceled_nor_an_order_flattened(long: Desk) -> None:
     venue_holds(long, "0.004")
     long.script.reports["foreign"] = report_of(
