@@ -57,7 +57,10 @@ def compare(
         orders = [one for one in orders if _coin(one.symbol) not in moving]
         left_out[Difference.Kind.FOREIGN_ORDER] = moving
     return differences.note(
-        account, _foreign_orders(account, orders) + held, left_out=_differing_in(account, left_out)
+        account,
+        _foreign_orders(account, orders) + held,
+        left_out=_differing_in(account, left_out),
+        since=since,
     )
 
 

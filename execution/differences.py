@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
@@ -22,6 +23,7 @@ from risk.channels import Event
 logger = logging.getLogger(__name__)
 
 Kind, State = Difference.Kind, Difference.State
+_STANDING = (*Difference.BLOCKING, State.IGNORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,30 @@ class Seen:
 
 
 def note(
-    account: Account, seen: Iterable[Seen], *, left_out: Collection[tuple[str, str]] = ()
+    account: Account,
+    seen: Iterable[Seen],
+    *,
+    left_out: Collection[tuple[str, str]] = (),
+    since: datetime | None = None,
 ) -> list[Difference]:
     """Store what is new, close what is gone; returns the account's open differences.
 
     A difference an operator ignored stays ignored until what the venue says changes. ``left_out``
-    are kinds and symbols that could not be compared: nothing is known of those.
+    are kinds and symbols that could not be compared: nothing is known of those. What was resolved
+    ``since`` the venue was asked is left for the next comparison.
     """
     now = timezone.now()
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-        known = {
-            (row.kind, row.key): row
-            for row in Difference.objects.filter(
-                account=account, state__in=(*Difference.BLOCKING, State.IGNORED)
-            )
-        }
+        # Locked, lest what an operator decides in this moment is written over.
+        rows = Difference.objects.select_for_update(of=("self",)).filter(
+            Q(state__in=_STANDING) | Q(resolved_at__gt=since or now), account=account
+        )
+        known = {(row.kind, row.key): row for row in rows.order_by("id")}
         for one in seen:
             row = known.pop((one.kind, one.key), None)
+            if row is not None and row.state not in _STANDING:
+                continue
             if row is None or _outdated(row, one):
                 row = Difference(account=account, kind=one.kind, key=one.key, first_seen_at=now)
             row.symbol, row.detail = one.symbol, one.detail
@@ -65,7 +73,7 @@ def note(
                 notices.tell(Event.DRIFT, partial(_news, account, one))
             row.save()
         for row in known.values():
-            if (row.kind, row.symbol) in left_out:
+            if row.state not in _STANDING or (row.kind, row.symbol) in left_out:
                 continue
             if row.state == State.CANCELING:
                 close(row, State.CANCELED, row.reason, by=row.resolved_by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -22,7 +24,8 @@ from risk import audit
 from risk.models import AuditEvent
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, report_of, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, part
-from tests.factories import OrderFactory, PositionFactory
+from tests.factories import AccountFactory, OrderFactory, PositionFactory
+from tests.threads import beside, wait_for_a_blocked_backend
 
 __all__ = ["clock", "desk"]
 
@@ -509,6 +512,32 @@ def test_a_flattening_that_was_overtaken_closes_nothing(
     account_tasks.resolve_difference(found.pk)
     assert states() == [State.GONE]
     assert not Order.objects.filter(role=Order.Role.FLATTEN).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("decide", "state"),
+    [
+        (differences.ask_flatten, State.FLATTENING),
+        (differences.ignore, State.IGNORED),
+        (differences.adopt, State.ADOPTED),
+    ],
+)
+def test_what_an_operator_decides_while_a_comparison_is_stored_stands(
+    decide: Callable[..., None], state: Difference.State
+) -> None:
+    account = AccountFactory.create()
+    asked_at = timezone.now()
+    seen = differences.Seen(Difference.Kind.POSITION, SYMBOL, SYMBOL, "0", "1", "one more")
+    (found,) = differences.note(account, [seen])
+    with transaction.atomic():
+        decide(found, reason="mine")
+        storing = beside(lambda: differences.note(account, [seen], since=asked_at))
+        wait_for_a_blocked_backend()
+    storing.result(60)
+    assert states() == [state]
+    found.refresh_from_db()
+    assert found.reason == "mine"
 
 
 def test_a_foreign_order_is_canceled_at_the_venue_until_it_is_gone(
