@@ -115,7 +115,7 @@ def resolve_difference(difference_id: int) -> None:
         return
     if symbol is not None:
         run_lane.apply_async((row.account_id, symbol), retry=False)
-    elif row.state == Difference.State.CANCELING:
+    elif row.state in (Difference.State.CANCELING, Difference.State.FLATTENING):
         reconcile_account.apply_async((row.account_id,), retry=False)
 
 

@@ -12,15 +12,17 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from brokers.base import ExecutionPlugin
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderRef
 from execution import differences, flatten
-from execution.facts import instrument_of
+from execution.facts import instrument_of, venue_call
 from execution.models import Difference, Position
 from execution.slicing import equal_parts
 from risk.arithmetic import floor_to
 
+ZERO = Decimal(0)
 CANCEL_AGAIN = timedelta(seconds=10)
 State = Difference.State
 
@@ -47,18 +49,30 @@ def _is_due(row: Difference) -> bool:
     return bool(due.update(resolved_at=now))
 
 
+def _held_at(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal:
+    """What the venue holds now; a difference that is flattened comes from one that keeps positions."""
+    with venue_call(account):
+        return sum((one.quantity for one in plugin.positions() if one.symbol == symbol), ZERO)
+
+
 def _flatten(row: Difference) -> str | None:
-    """Take the venue's position into our book, and make the order that closes what came with it."""
+    """Take the venue's position into our book, and make the order that closes what came with it.
+
+    Nothing where the venue holds something else by now: the next comparison says what.
+    """
     account = row.account
     plugin = plugin_for(account)
     rules = instrument_of(account, plugin, row.symbol, is_exit=True)
+    held = _held_at(account, plugin, row.symbol)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         position = Position.locked(account.pk, row.symbol)
         differences.lock(row, State.FLATTENING)
         ours, theirs = Decimal(row.ours), Decimal(row.theirs)
         quantity = floor_to(abs(theirs - ours), rules.quantity_step)
-        if position.quantity != ours or quantity == 0:
+        if theirs != held:
+            return None
+        if differences.forbids(row, "flatten") or position.quantity != ours or quantity == 0:
             differences.close(row, State.GONE, "the position has moved since", by=row.resolved_by)
             return None
         position.quantity, position.updated_at = theirs, timezone.now()

@@ -490,6 +490,33 @@ def test_flattening_sells_what_our_book_does_not_know_of(
     assert compare(long) == []
 
 
+@pytest.mark.parametrize(
+    ("held", "state", "sold"),
+    [("0.01", State.GONE, None), ("0.004", State.GONE, None), ("0.05", State.FLATTENED, "0.04")],
+)
+def test_what_somebody_changed_at_the_venue_since_is_not_sold(
+    long: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: time_machine.Coordinates,
+    held: str,
+    state: Difference.State,
+    sold: str | None,
+) -> None:
+    """What is left to flatten, if anything, is what the next comparison finds."""
+    margin(long, "0.03", monkeypatch)
+    (found,) = compare(long)
+    differences.ask_flatten(found, reason="test")
+    margin(long, held, monkeypatch)
+    for _ in range(4):
+        periodic_tasks.sweep()
+        clock.shift(10)
+    closes = Order.objects.filter(role=Order.Role.FLATTEN)
+    assert [one.quantity for one in closes] == ([Decimal(sold)] if sold else [])
+    found.refresh_from_db()
+    assert found.state == state
+    assert long.held() == Decimal("0.01")
+
+
 @pytest.mark.parametrize("theirs", ["0.004", "0", "-0.01"])
 def test_what_would_open_something_is_not_flattened(
     long: Desk, monkeypatch: pytest.MonkeyPatch, theirs: str
