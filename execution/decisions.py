@@ -47,6 +47,10 @@ class Case(Protocol):
     @property
     def unknown_since(self) -> datetime | None: ...
     @property
+    def unanswered_since(self) -> datetime | None: ...
+    @property
+    def is_immediate(self) -> bool: ...
+    @property
     def expires_at(self) -> datetime | None: ...
     @property
     def finished_at(self) -> datetime | None: ...
@@ -134,21 +138,28 @@ def hidden_since(case: Case, now: datetime) -> datetime:
 def of_half(case: Case, report: OrderReport, now: datetime) -> Event | None:
     """An end without its fills: nothing, until that has lasted too long."""
     has_ended = report.status not in _WORKING
-    lasting = has_ended and _lasts(case, now)
+    lasting = has_ended and _lasts(case.unknown_since, now)
     return Event.GIVE_UP if case.state in AT_VENUE and lasting else None
 
 
-def of_silence(case: Case, now: datetime) -> Event | None:
+def of_silence(case: Case, now: datetime, compared_at: datetime | None = None) -> Event | None:
     """A question without an answer: nothing, until that has lasted too long.
 
-    One the venue has acknowledged is still where it was, as far as anybody knows: what waits for it
-    would be decided by less than that.
+    One the venue has acknowledged is still where it was, as far as anybody knows, and what waits for
+    it would be decided by less than that: it keeps its state while the venue is away. Where the venue
+    has answered everything else since, at ``compared_at``, a person has to find out about an order
+    that should have ended long ago; one that rests is left to rest.
     """
-    return Event.GIVE_UP if case.state == OrderState.UNKNOWN and _lasts(case, now) else None
+    if case.state == OrderState.UNKNOWN:
+        return Event.GIVE_UP if _lasts(case.unknown_since, now) else None
+    ends = case.state == OrderState.CANCELING or (case.state in AT_VENUE and case.is_immediate)
+    since = case.unanswered_since
+    is_alone = since is not None and compared_at is not None and compared_at > since
+    return Event.GIVE_UP if ends and is_alone and _lasts(since, now) else None
 
 
-def _lasts(case: Case, now: datetime) -> bool:
-    return case.unknown_since is not None and now - case.unknown_since > GIVE_UP_AFTER
+def _lasts(since: datetime | None, now: datetime) -> bool:
+    return since is not None and now - since > GIVE_UP_AFTER
 
 
 def look(case: Case, asked_at: datetime) -> Look:

@@ -129,7 +129,7 @@ def _cancel_was_sent_lately(order: Order) -> bool:
 def _not_known(order: Order, error: Exception) -> None:
     """No answer: ask again later, and call an operator when that has lasted too long."""
     now = timezone.now()
-    if decisions.of_silence(order, now) is Event.GIVE_UP:
+    if decisions.of_silence(order, now, order.account.reconciled_at) is Event.GIVE_UP:
         _give_up(order, f"the venue has not answered for {_MINUTES} minutes: {error}")
     elif order.state in AT_VENUE:
         _ask_again(order, ASK_AGAIN, unanswered_since=order.unanswered_since or now)

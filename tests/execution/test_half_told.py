@@ -6,8 +6,10 @@ from decimal import Decimal
 
 import pytest
 import time_machine
+from django.utils import timezone
 
 from brokers.errors import QueryFailedError
+from brokers.models import Account
 from brokers.types import ExecutionResult, OrderRequest, PositionReport, VenueStatus
 from execution import alarms, periodic_tasks, reconcile, tasks
 from execution.models import Alarm, Order
@@ -157,6 +159,31 @@ def test_five_minutes_of_silence_about_an_acknowledged_order_are_an_alarm(
     assert raised() == []
 
 
+@pytest.mark.parametrize(
+    ("type_", "state", "then"),
+    [
+        ("market", S.OPEN, S.NEEDS_OPERATOR),
+        ("market", S.PARTIALLY_FILLED, S.NEEDS_OPERATOR),
+        ("limit", S.CANCELING, S.NEEDS_OPERATOR),
+        ("limit", S.OPEN, S.OPEN),
+    ],
+)
+def test_silence_about_one_order_alone_needs_an_operator_unless_it_rests(
+    desk: Desk, clock: time_machine.Coordinates, type_: str, state: OrderState, then: OrderState
+) -> None:
+    """The account was compared meanwhile: the venue is there."""
+    order = OrderFactory.create(account=desk.account, state=state, type=type_)
+    desk.script.answers.extend([SILENCE] * 3)
+    look(order)
+    clock.shift(240)
+    Account.objects.update(reconciled_at=timezone.now())
+    assert look(order).state == state
+    clock.shift(61)
+    assert look(order).state == then
+    desk.script.reports[order.identity] = report_of(order, V.OPEN)
+    assert (look(order).state, order.unanswered_since) == (S.OPEN, None)
+
+
 def test_a_close_waits_for_the_fills_no_longer_than_five_minutes(
     desk: Desk, clock: time_machine.Coordinates
 ) -> None:
@@ -167,7 +194,7 @@ def test_a_close_waits_for_the_fills_no_longer_than_five_minutes(
         clock.shift(60)
         periodic_tasks.sweep()
     close.refresh_from_db()
-    assert close.state != SignalState.RECEIVED
+    assert (close.state, close.reason) == (SignalState.IGNORED, "NOTHING_TO_CLOSE")
 
 
 def test_what_the_venue_holds_is_compared_again_after_a_minute(

@@ -31,6 +31,8 @@ class Row:
     lease_until: datetime | None = None
     next_check_at: datetime | None = None
     unknown_since: datetime | None = None
+    unanswered_since: datetime | None = None
+    is_immediate: bool = False
     finished_at: datetime | None = None
     broker_order_id: str = ""
     reason: str = ""
