@@ -112,8 +112,11 @@ class ExchangeProfile:
     question (`call`, `fields`) whose answer says at the path `told` whether an account is in
     `one_way` mode, empty where there is no other; `margin`: how a market's margin mode and leverage are
     asked and set (`brokers.dialects.margin_setting`), `in_order` where each order names its mode;
-    `trade_pages`: how much of an account's trades is
-    shown at a time (`brokers.dialects.trade_pages`); `open_symbols`: the question which markets
+    `trade_pages`: how much of an account's trades is shown at a time (`brokers.dialects.trade_pages`);
+    `open_pages`: the field and number by which the most open `orders`, and `stops`, are asked for that
+    the venue shows at once (`each_market`: of each market), empty where it shows all; `remembers`: for
+    how many seconds after its submission an order is surely found by our id, also once it has ended,
+    `None` where that has no end; `open_symbols`: the question which markets
     have open orders, where these are told market by market, and how ccxt is asked for all `stops`
     nevertheless. Stops that live in a list of their own have
     `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
@@ -159,6 +162,8 @@ class ExchangeProfile:
     margin: Mapping[str, Any] = field(default_factory=dict)
     trade_pages: Mapping[str, Any] = field(default_factory=dict)
     open_symbols: Mapping[str, Any] = field(default_factory=dict)
+    open_pages: Mapping[str, Any] = field(default_factory=dict)
+    remembers: int | None = None
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -199,6 +204,8 @@ _OPTIONAL = (
     "margin",
     "trade_pages",
     "open_symbols",
+    "open_pages",
+    "remembers",
 )
 
 
@@ -248,6 +255,7 @@ BYBIT_SPOT = PROFILES["bybit", "spot"]
 BYBIT_LINEAR = PROFILES["bybit", "swap"]
 OKX_SPOT = PROFILES["okx", "spot"]
 OKX_SWAP = PROFILES["okx", "swap"]
+KRAKEN_FUTURES = PROFILES["krakenfutures", "swap"]
 
 
 def profile_for(exchange: str, market_type: str = "spot") -> ExchangeProfile:

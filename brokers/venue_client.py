@@ -29,6 +29,7 @@ from brokers.timing import LOOPBACK, timed
 from brokers.transport import Attempt, ErrorReader, Gate, ThrottledError, origin
 from brokers.types import AccountConfig, Environment
 
+OK = 200
 TIMEOUT_MS = 10_000
 """For connecting, and for each wait on the socket; less if the account gives up sooner."""
 
@@ -46,6 +47,10 @@ class VenueRefusedError(QueryFailedError):
     ) -> None:
         super().__init__(f"the venue answered {error}", code=code)
         self.error, self.is_answer = error, is_answer
+
+
+class NotShownError(QueryFailedError):
+    """A whole answer, in which ccxt did not find what was asked for: no word of the venue about it."""
 
 
 class VenueClient:
@@ -149,7 +154,9 @@ class VenueClient:
         if said is None:
             where = f"HTTP {self.gate.status}" if self.gate.status else "no answer"
             name = type(error).__name__
-            return QueryFailedError(f"{self.profile.label}: {where} ({name})")
+            is_whole = self.gate.status == OK and not self.gate.unreadable
+            kind = NotShownError if is_whole and name == "OrderNotFound" else QueryFailedError
+            return kind(f"{self.profile.label}: {where} ({name})")
         refused, works = said.has(self.profile.credentials), self._works(said)
         codes = tuple(self.gate.scrub(code) for code in said.codes)
         said = VenueError(codes, self.gate.scrub(said.message))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +48,7 @@ from brokers.types import (
     Side,
     TimeInForce,
 )
-from brokers.venue_client import Market, VenueClient, VenueRefusedError
+from brokers.venue_client import Market, NotShownError, VenueClient, VenueRefusedError
 
 SLIPPAGE = Decimal("0.01")
 """How far from the reference price a market order may reach where it is sent as a limit order."""
@@ -57,6 +58,12 @@ LOOK_BACK = timedelta(days=1)
 STOP = "stop-"
 """What our broker order id begins with where stops live in a list of their own."""
 SECOND_LIST = {"trigger": True}
+RECENT = {
+    "fetch_orders": "fetchOrders",
+    "fetch_canceled_and_closed_orders": "fetchCanceledAndClosedOrders",
+}
+"""ccxt's questions for orders of every end, and its names of who answers them."""
+LAST_RESORT = "fetch_closed_orders"
 ABSENT = VenueError(("absent",), "no such order was found")
 
 
@@ -200,13 +207,28 @@ class Unified(Dialect):
         asked = [symbol] if symbol else self._symbols_at_work(client)
         reports: list[OrderReport] = []
         for one in asked:
-            reports += self._listed(client, market, client.ask("fetch_open_orders", one))
+            reports += self._listed(client, market, self._whole_list(client, one, "orders", {}))
         if self.profile.stop_endpoint is not None:
             listed = SECOND_LIST | self.profile.open_symbols.get("stops", {})
-            stops = client.ask("fetch_open_orders", symbol, None, None, listed)
+            stops = self._whole_list(client, symbol, "stops", listed)
             waiting = self._listed(client, market, stops)
             reports += [replace(r, broker_order_id=STOP + r.broker_order_id) for r in waiting]
         return reports
+
+    def _whole_list(
+        self, client: VenueClient, symbol: str | None, name: str, more: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, Any]]:
+        """All open orders of one list. Raises QueryFailedError where there may be more of them."""
+        pages = self.profile.open_pages
+        page = pages.get(name, {})
+        found = rows.mappings(client.ask("fetch_open_orders", symbol, None, None, {**more, **page}))
+        counted = Counter(one.get("symbol") if pages.get("each_market") else "" for one in found)
+        for size in page.values():
+            if max(counted.values(), default=0) >= size:
+                raise QueryFailedError(
+                    f"{self.profile.label} shows {size} open orders at once: there may be more"
+                )
+        return found
 
     def _symbols_at_work(self, client: VenueClient) -> list[str | None]:
         """What open orders are asked for by: ``None`` for all of the account at once."""
@@ -269,9 +291,8 @@ class Unified(Dialect):
         return values | {"margin_mode": modes.get(self.terms.margin_mode, "")}
 
     def _listed(
-        self, client: VenueClient, market: Market | None, listed: object
+        self, client: VenueClient, market: Market | None, found: Sequence[Mapping[str, Any]]
     ) -> list[OrderReport]:
-        found = rows.mappings(listed)
         return [rows.report(one, market or client.market(str(one["symbol"]))) for one in found]
 
     def _find(self, client: VenueClient, ref: OrderRef) -> tuple[Mapping[str, Any] | None, bool]:
@@ -281,7 +302,12 @@ class Unified(Dialect):
         known = ref.broker_order_id
         if known:
             stop = known.startswith(STOP)
-            found = self._asked(client, known.removeprefix(STOP), ref.symbol, stop=stop)
+            try:
+                found = self._asked(client, known.removeprefix(STOP), ref.symbol, stop=stop)
+            except NotShownError:
+                if self.profile.lookup is not Lookup.SCAN:
+                    raise
+                return self._scanned(client, ref), False
             if found is None and stop:
                 raise QueryFailedError("a stop has left its list; what it became is not known")
             return found, stop
@@ -291,7 +317,18 @@ class Unified(Dialect):
             found = self._asked(client, None, ref.symbol, stop=stop, identity=ref.identity)
             if found is not None:
                 return found, stop
+        self._refuse_forgotten(ref)
         return None, False
+
+    def _refuse_forgotten(self, ref: OrderRef) -> None:
+        """Raise QueryFailedError for an order so old that the venue may no longer know our id."""
+        remembers, sent_at = self.profile.remembers, ref.submitted_at
+        if remembers is None:
+            return
+        if sent_at is None or datetime.now(UTC) - sent_at > timedelta(seconds=remembers):
+            raise QueryFailedError(
+                f"{self.profile.label} forgets client ids: it cannot prove that the order is absent"
+            )
 
     def _asked(
         self,
@@ -313,14 +350,27 @@ class Unified(Dialect):
         return None
 
     def _scanned(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any]:
-        ours = self._client_id(ref.identity)
-        since = _milliseconds((ref.submitted_at or datetime.now(UTC)) - LOOK_BACK)
-        recent = "fetch_orders" if client.ccxt.has.get("fetchOrders") else "fetch_closed_orders"
-        for question, *more in (("fetch_open_orders",), (recent, since)):
-            for found in rows.mappings(client.ask(question, ref.symbol, *more)):
-                if found.get("clientOrderId") == ours:
+        ours = {self._client_id(ref.identity)} if ref.identity else set()
+        for question in (self._working, self._recent):
+            for found in question(client, ref):
+                named = ref.broker_order_id and found.get("id") == ref.broker_order_id
+                if named or found.get("clientOrderId") in ours:
                     return found
         raise QueryFailedError(f"{self.profile.label} cannot prove that the order is absent")
+
+    def _working(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
+        return rows.mappings(client.ask("fetch_open_orders", ref.symbol))
+
+    def _recent(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
+        """Orders that may have ended lately, as ccxt reads them."""
+        has = client.ccxt.has
+        question = next((one for one, of in RECENT.items() if has.get(of) is True), LAST_RESORT)
+        return rows.mappings(client.ask(question, ref.symbol, look_back(ref)))
+
+
+def look_back(ref: OrderRef) -> int:
+    """Since when the order is looked for among recent ones, in milliseconds."""
+    return _milliseconds((ref.submitted_at or datetime.now(UTC)) - LOOK_BACK)
 
 
 def _milliseconds(at: datetime) -> int:

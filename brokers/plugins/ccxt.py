@@ -22,6 +22,7 @@ from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
 from brokers.dialects.bybit import BybitLinear, BybitSpot
 from brokers.dialects.kraken import KrakenSpot
+from brokers.dialects.kraken_futures import KrakenFutures
 from brokers.dialects.okx import OkxSpot, OkxSwap
 from brokers.dialects.unified import Unified
 from brokers.errors import (
@@ -69,6 +70,8 @@ DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
     for dialect in (BinanceSpot, KrakenSpot, BybitSpot, BybitLinear, OkxSpot, OkxSwap)
 }
 """The exchanges whose answers are read here and not by ccxt."""
+READ_IN_PART = {KrakenFutures.profile: KrakenFutures}
+"""Those of which some answers are."""
 CCXT_TYPES = {
     OrderType.MARKET: "market",
     OrderType.LIMIT: "limit",
@@ -120,7 +123,7 @@ class CcxtPlugin(ExecutionPlugin):
             )
         except NotSupportedError as error:
             raise ConfigurationError(str(error), code=error.code) from error
-        made = DIALECTS.get(profile)
+        made = DIALECTS.get(profile) or READ_IN_PART.get(profile)
         self._dialect = Unified(profile) if made is None else made()
         self._dialect.terms = margin.margin_terms(config.options, profile)
         self._prepared: set[str] = set()
