@@ -199,6 +199,7 @@ class OrderRequest:
     says how its venue writes it. ``reference_price`` is the price risk judged the order by; venues
     never receive it. After ``send_before`` the claim on the order has ended and another worker may
     be sending it: unless the venue itself takes an identity only once, nothing may leave then.
+    ``attempt`` counts its placements; of all before this one it is proven that they left nothing there.
     """
 
     identity: str
@@ -215,6 +216,7 @@ class OrderRequest:
     reference_price: Decimal | None = None
     send_before: datetime | None = None
     attached_stop: AttachedStop | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,4 +335,5 @@ def request_of(order: Order) -> OrderRequest:
         reference_price=order.reference_price,
         send_before=order.lease_until,
         attached_stop=attached.asked_of(order),
+        attempt=max(order.attempt, 1),
     )

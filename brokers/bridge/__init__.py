@@ -6,6 +6,6 @@ it acts, and a driver speaks to the terminal. `python -m brokers.bridge --help` 
 
 from __future__ import annotations
 
-VERSION = "1.1"
-PROTOCOL = 2
+VERSION = "1.2"
+PROTOCOL = 3
 """Both ends must name the same number: an older end refuses instead of misreading."""

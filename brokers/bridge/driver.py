@@ -70,6 +70,8 @@ class Driver(ABC):
     name: ClassVar[str]
     label: ClassVar[str]
     card: ClassVar[VenueCard]
+    proves_absence: ClassVar[bool] = True
+    """Whether an order ``fetch_order`` does not find cannot come to life there any more."""
 
     @abstractmethod
     def stop(self) -> None:

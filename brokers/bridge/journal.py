@@ -28,8 +28,10 @@ CREATE TABLE IF NOT EXISTS orders (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_client_id ON orders (account, client_id);
 """
-_CHANGEABLE = {"send_before": None, "reference_price": None}
+_CHANGEABLE = {"send_before": None, "reference_price": None, "attempt": None}
 """What may differ when FKS sends an order again with the same identity."""
+_ANEW = {"quantity": None}
+"""What may differ besides where nothing of it has left: the position may have become smaller."""
 
 
 class OtherOrderError(Exception):
@@ -56,6 +58,11 @@ class Entry:
             return False
         return result.retry_after is not None
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Nobody knows whether it is at the terminal."""
+        return self.result is None or self.result.outcome is Outcome.UNKNOWN
+
 
 class Journal:
     """Orders by account and identity. Safe for threads; one agent per file."""
@@ -75,18 +82,23 @@ class Journal:
         with self._lock:
             self._db.close()
 
-    def intend(self, account: str, client_id: str, request: OrderRequest) -> Entry | None:
+    def intend(
+        self, account: str, client_id: str, request: OrderRequest, absent: int | None = None
+    ) -> Entry | None:
         """Take the id for ``request`` and sync it; ``None`` when it is now the caller's to send.
 
         Else the entry that holds the id. One that ended NOT_SENT, to be tried again, is taken
-        anew. Raises OtherOrderError when the id belongs to an order with other content.
+        anew, and so is one whose last attempt is ``absent``, proven not to be at the terminal. Raises
+        OtherOrderError when the id belongs to an order with other content.
         """
         with self._transaction():
             known = self.find(account, request.identity)
             if known is not None:
-                if _content(known.request) != _content(request):
+                anew = known.may_be_sent_again or known.attempt == absent
+                may_differ = _CHANGEABLE | _ANEW if anew else _CHANGEABLE
+                if {**dump(known.request), **may_differ} != {**dump(request), **may_differ}:
                     raise OtherOrderError(request.identity)
-                if not known.may_be_sent_again:
+                if not anew:
                     return known
             self._db.execute(
                 "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, NULL, '{}')",
@@ -151,10 +163,6 @@ class Journal:
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield
-
-
-def _content(request: OrderRequest) -> dict[str, Any]:
-    return {**dump(request), **_CHANGEABLE}
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

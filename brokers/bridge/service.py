@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,10 +16,15 @@ from brokers.bridge import PROTOCOL, VERSION
 from brokers.bridge.codec import CodecError, dump, load
 from brokers.bridge.driver import Driver, Standing
 from brokers.bridge.hello import Hello
-from brokers.bridge.journal import Journal, OtherOrderError
+from brokers.bridge.journal import Entry, Journal, OtherOrderError
 from brokers.bridge.settings import Settings
 from brokers.client_ids import letters_and_digits
-from brokers.errors import ConfigurationError, NotSupportedError, UnknownSymbolError
+from brokers.errors import (
+    BrokerError,
+    ConfigurationError,
+    NotSupportedError,
+    UnknownSymbolError,
+)
 from brokers.order_form import check_form, check_grid
 from brokers.types import (
     CancelResult,
@@ -120,12 +125,12 @@ class Service:
     def _execute(self, driver: Driver, account: str, told: Mapping[str, Any]) -> ExecutionResult:
         request = load(OrderRequest, told["request"])
         known = self._journal.find(account, request.identity)
-        fresh = known is None or known.may_be_sent_again
-        if fresh:
+        absent = known.attempt if known and self._is_absent(driver, known, request) else None
+        if known is None or known.may_be_sent_again or absent is not None:
             self._refuse(driver, account, request, told)
         client_id = letters_and_digits(request.identity)
         try:
-            taken = self._journal.intend(account, client_id, request)
+            taken = self._journal.intend(account, client_id, request, absent)
         except OtherOrderError:
             return ExecutionResult(
                 Outcome.UNKNOWN,
@@ -141,6 +146,20 @@ class Service:
             code="VENUE_UNREACHABLE",
             detail="the agent began to send this order and never learned how it ended",
         )
+
+    def _is_absent(self, driver: Driver, known: Entry, request: OrderRequest) -> bool:
+        """Whether an order in doubt is surely not at the terminal: FKS has proved it, and now, long
+        enough after it was sent, the terminal itself says so once more.
+        """
+        if not known.is_in_doubt or request.attempt < 2 or not driver.proves_absence:
+            return False
+        ref = OrderRef(request.identity, request.symbol, "", known.sent_at)
+        try:
+            window = self._standing(driver, known.account).capabilities.settle_window
+            settled = datetime.now(UTC) - known.sent_at >= timedelta(seconds=window)
+            return settled and driver.fetch_order(ref, known) is None
+        except BrokerError:
+            return False
 
     def _refuse(
         self, driver: Driver, account: str, request: OrderRequest, told: Mapping[str, Any]

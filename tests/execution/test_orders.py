@@ -144,3 +144,5 @@ def test_an_order_as_a_plugin_gets_it() -> None:
         reduce_only=True,
         reference_price=D(60000),
     )
+    order.attempt = 2
+    assert judging.request_of(order).attempt == 2

@@ -81,6 +81,8 @@ class Nt8Driver(Driver):
         "(placing), the words of real fills, the names of position files",
     )
 
+    proves_absence: ClassVar[bool] = False
+
     def __init__(
         self,
         account: str,
