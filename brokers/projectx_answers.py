@@ -30,7 +30,7 @@ from brokers.types import (
     Side,
     VenueStatus,
 )
-from brokers.venue_http import Reply, before_words
+from brokers.venue_http import UNAUTHORIZED, Reply, before_words, token_refused
 
 TYPES = {
     OrderType.LIMIT: 1,
@@ -180,13 +180,13 @@ def judged(reply: Reply) -> Verdict:
 
     A tag that is taken means that an earlier request arrived: the order is looked up.
     """
+    if reply.status == UNAUTHORIZED:
+        return token_refused(str(reply.member("errorMessage") or ""))
     silent = before_words(reply)
     if silent is not None:
         return silent
     code, message = str(reply.member("errorCode")), str(reply.member("errorMessage") or "")
     said = " ".join(word for word in (REFUSALS.get(code, f"code {code}"), message) if word)
-    if reply.status == 401:
-        return Verdict(Outcome.REJECTED, "CREDENTIALS_REFUSED", said)
     refused = reply.status == 200 and reply.member("success") is False and code in REFUSALS
     if refused and not TAKEN.search(message):
         return Verdict(Outcome.REJECTED, "VENUE_REJECTED", said)

@@ -7,6 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 from brokers.errors import CredentialError, QueryFailedError
+from brokers.refused_tokens import RefusedTokens
 from brokers.timing import LOOPBACK
 
 LASTS = 23 * 3600
@@ -24,6 +25,7 @@ class KeyLogin:
         self._lock = threading.Lock()
         self._known: tuple[str, float] | None = None
         self._refused: tuple[str, float] | None = None
+        self._refusals = RefusedTokens()
 
     def token(self) -> str:
         """Raises CredentialError when the key is refused, QueryFailedError when nobody knows."""
@@ -33,6 +35,7 @@ class KeyLogin:
                 return self._known[0]
             if self._refused is not None and now < self._refused[1]:
                 raise CredentialError(self._refused[0])
+            self._refusals.rest()
             try:
                 self._known = (self._log_in(), now + LASTS)
             except CredentialError as error:
@@ -44,6 +47,7 @@ class KeyLogin:
         with self._lock:
             if self._known is not None and self._known[0] == token:
                 self._known = None
+                self._refusals.note()
 
     def _log_in(self) -> str:
         import httpx

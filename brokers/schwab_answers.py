@@ -42,7 +42,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
-from brokers.venue_http import Reply, before_words
+from brokers.venue_http import UNAUTHORIZED, Reply, before_words, token_refused
 
 SHARES = frozenset({"EQUITY", "COLLECTIVE_INVESTMENT"})
 """Shares and funds that trade like them."""
@@ -293,11 +293,13 @@ def judged(reply: Reply) -> Verdict:
 
     201 without an address is an order that exists: it is looked for.
     """
+    said = refusal(reply)
+    if reply.status == UNAUTHORIZED:
+        return token_refused(said)
     silent = before_words(reply)
     if silent is not None:
         return silent
-    said = refusal(reply)
-    if reply.status in (401, 403) and said:
+    if reply.status == 403 and said:
         return Verdict(Outcome.REJECTED, "CREDENTIALS_REFUSED", said)
     if reply.status in (400, 404) and said:
         return Verdict(Outcome.REJECTED, "VENUE_REJECTED", said)

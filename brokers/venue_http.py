@@ -341,3 +341,12 @@ def before_words(reply: Reply) -> Verdict | None:
     if reply.status >= 500 or reply.status == 408 or not isinstance(reply.json(), dict):
         return unknown(f"HTTP {reply.status}")
     return None
+
+
+def token_refused(said: str) -> Verdict:
+    """A placement whose access token the venue did not take: 401 says that the request "has not been
+    applied" (RFC 9110, 15.5.2). It leaves with the token that replaces this one; whether there is one
+    to be had, the source of the tokens says.
+    """
+    said = f"HTTP {UNAUTHORIZED} {said}".rstrip()
+    return Verdict(Outcome.NOT_SENT, CredentialError.code, said, SOON)

@@ -15,11 +15,13 @@ from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from brokers.crypto import DecryptionError
 from brokers.errors import ConfigurationError, LoginNeededError, QueryFailedError
 from brokers.models import Account, AccountLogin, ExchangeCredential
+from brokers.refused_tokens import RefusedTokens
 from brokers.timing import LOOPBACK
 from brokers.types import LoginTerms
 
@@ -92,7 +94,8 @@ def answer_in(address: str) -> tuple[str, str]:
 
 
 def complete(account: Account, code: str) -> AccountLogin:
-    """Give ``code``, which lives for seconds, for tokens and store them; the log-in begins anew.
+    """Give ``code``, which lives for seconds, for tokens and store them; the log-in begins anew, and
+    so do the workers' connections.
 
     Raises ConfigurationError, LoginNeededError when the venue refuses the code, QueryFailedError.
     """
@@ -112,6 +115,7 @@ def complete(account: Account, code: str) -> AccountLogin:
             "refusal": "",
         },
     )
+    Account.objects.filter(pk=account.pk).update(version=F("version") + 1)
     return kept
 
 
@@ -122,19 +126,23 @@ class StoredTokens:
         self._account_id = account_id
         self._lock = threading.Lock()
         self._known: tuple[str, datetime] | None = None
+        self._refusals = RefusedTokens()
 
     def token(self) -> str:
         """Renewed when little is left of it. Raises LoginNeededError while somebody must log in,
         QueryFailedError when the venue could not be asked."""
         with self._lock:
             if self._known is None or self._known[1] - SPARE <= timezone.now():
+                self._refusals.rest()
                 self._known = self._current()
             return self._known[0]
 
     def refused(self, token: str) -> None:
         """The next one is a new one, in every process that reads the row afterwards."""
         with self._lock:
-            self._known = None
+            if self._known is not None and self._known[0] == token:
+                self._known = None
+                self._refusals.note()
         with transaction.atomic():
             row = self._row()
             with suppress(LoginNeededError):

@@ -364,7 +364,7 @@ class Unified(Dialect):
     def _recent(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
         """Orders that may have ended lately, as ccxt reads them."""
         has = client.ccxt.has
-        question = next((one for one, of in RECENT.items() if has.get(of) is True), LAST_RESORT)
+        question = next((one for one, of in RECENT.items() if has.get(of)), LAST_RESORT)
         return rows.mappings(client.ask(question, ref.symbol, look_back(ref)))
 
 

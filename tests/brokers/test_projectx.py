@@ -18,6 +18,7 @@ from brokers.errors import (
     UnknownSymbolError,
 )
 from brokers.plugins.projectx import ProjectXPlugin
+from brokers.projectx_login import KeyLogin
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -31,7 +32,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
-from brokers.venue_http import ASK_TRIES
+from brokers.venue_http import ASK_TRIES, Reply
 from tests.brokers.contract import limit, order, projectx_plugin, ref
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import PROJECTX_KEY, PROJECTX_USER
@@ -244,6 +245,51 @@ def test_a_refused_key_is_tried_once_a_minute(venue: RunningVenue) -> None:
     result = plugin.execute_order(contracts())
     assert (result.outcome, result.code) == (NOT_SENT, "CREDENTIALS_REFUSED")
     assert asked(venue, LOG_IN) == 1
+
+
+def grown_stale(plugin: ProjectXPlugin) -> KeyLogin:
+    """ProjectX no longer takes the token this process keeps."""
+    tokens = plugin._http._tokens
+    assert isinstance(tokens, KeyLogin)
+    tokens._known = ("stale-token-canary", time.monotonic() + 3600)
+    return tokens
+
+
+def test_an_order_with_a_stale_token_leaves_with_the_next(venue: RunningVenue) -> None:
+    plugin, request = projectx_plugin(venue.base_url), contracts()
+    assert plugin.execute_order(contracts()).outcome is ACCEPTED
+    grown_stale(plugin)
+    result = plugin.execute_order(request)
+    waits = (NOT_SENT, "CREDENTIALS_REFUSED", 1)
+    assert (result.outcome, result.code, result.retry_after) == waits
+    assert (len(sent(venue)), len(venue.control.ledger("projectx").orders)) == (2, 1)
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    assert len(venue.control.ledger("projectx").orders) == 2
+
+
+@pytest.mark.parametrize("body", ["", '{"errorMessage": "expired"}', "<html>"])
+def test_an_unauthorised_placement_was_not_applied_whatever_it_says(body: str) -> None:
+    verdict = answers.judged(Reply(True, 401, body))
+    assert (verdict.outcome, verdict.retry_after) == (NOT_SENT, 1)
+
+
+def test_a_venue_that_takes_none_of_its_own_tokens_is_left_alone_for_a_minute(
+    venue: RunningVenue,
+) -> None:
+    """Each refusal brings one log-in, and the second within a minute none: the order waits."""
+    plugin, request = projectx_plugin(venue.base_url), contracts()
+    plugin.balances()
+    plugin.instrument(request.symbol)
+    for _ in range(2):
+        tokens = grown_stale(plugin)
+        assert plugin.execute_order(request).retry_after == 1
+    before = len(venue.control.requests())
+    for _ in range(3):
+        result = plugin.execute_order(request)
+        assert (result.outcome, result.retry_after) == (NOT_SENT, 1)
+    assert len(venue.control.requests()) == before
+    tokens._refusals._rests_until = 0.0
+    assert plugin.execute_order(request).outcome is ACCEPTED
 
 
 def test_a_lost_answer_to_the_log_in_lets_the_order_wait(venue: RunningVenue) -> None:

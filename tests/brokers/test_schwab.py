@@ -35,6 +35,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
+from brokers.venue_http import Reply
 from tests.brokers.contract import GivenToken, limit, order, ref, schwab_plugin
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import SCHWAB_KEY, SCHWAB_SECRET, SCHWAB_TOKEN
@@ -358,6 +359,33 @@ def test_a_token_schwab_does_not_take_is_given_back(venue: RunningVenue) -> None
     assert "stale-token-canary" not in str(caught.value)
     with pytest.raises(CredentialError):
         plugin.check_permissions()
+
+
+class RenewedToken(GivenToken):
+    """The venue's standing token, once it has refused a stale one."""
+
+    def token(self) -> str:
+        return SCHWAB_TOKEN if self.refusals else self.given
+
+
+def test_an_order_with_a_stale_token_leaves_with_the_next(venue: RunningVenue) -> None:
+    """401 tells that nothing was placed: an exit does not end because a token grew old."""
+    tokens, request = RenewedToken(SCHWAB_TOKEN), shares()
+    plugin = schwab_plugin(venue.base_url, tokens=tokens)
+    assert plugin.execute_order(shares()).outcome is ACCEPTED
+    tokens.given = "stale-token-canary"
+    result = plugin.execute_order(request)
+    waits = (NOT_SENT, "CREDENTIALS_REFUSED", 1)
+    assert (result.outcome, result.code, result.retry_after) == waits
+    assert (len(sent(venue)), len(venue.control.ledger("schwab").orders)) == (2, 1)
+    assert plugin.execute_order(request).outcome is ACCEPTED
+    assert len(venue.control.ledger("schwab").orders) == 2
+
+
+@pytest.mark.parametrize("body", ["", '{"message": "Client not authorized"}', "<html>"])
+def test_an_unauthorised_placement_was_not_applied_whatever_it_says(body: str) -> None:
+    verdict = schwab_answers.judged(Reply(True, 401, body))
+    assert (verdict.outcome, verdict.retry_after) == (NOT_SENT, 1)
 
 
 def test_a_log_in_to_another_account_is_no_log_in(venue: RunningVenue) -> None:

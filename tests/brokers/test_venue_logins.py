@@ -128,6 +128,38 @@ def test_a_token_the_venue_refused_is_not_given_out_again(account: Account) -> N
     assert other.token() == "loopback-access-2", "an old refusal does not cost the new one"
 
 
+def test_a_venue_that_takes_none_of_its_own_tokens_is_left_alone_for_a_minute(
+    account: Account, venue: RunningVenue
+) -> None:
+    log_in(account)
+    tokens = StoredTokens(account.pk)
+    for _ in range(2):
+        tokens.refused(tokens.token())
+    asked = asked_for_tokens(venue)
+    for _ in range(3):
+        with pytest.raises(QueryFailedError, match="does not take the tokens it gives"):
+            tokens.token()
+    assert asked_for_tokens(venue) == asked
+    tokens._refusals._rests_until = 0.0
+    assert tokens.token() == "loopback-access-3"
+
+
+def test_one_old_token_refused_in_many_threads_counts_once(account: Account) -> None:
+    log_in(account)
+    tokens = StoredTokens(account.pk)
+    old = tokens.token()
+    together(*[lambda: tokens.refused(old)] * 6)
+    assert tokens.token() == "loopback-access-2"
+
+
+def test_a_new_log_in_reaches_every_worker(account: Account) -> None:
+    log_in(account)
+    before = plugin_for(account)
+    log_in(account)
+    account.refresh_from_db()
+    assert plugin_for(account) is not before
+
+
 def test_a_lost_answer_about_tokens_is_asked_for_again_later(
     account: Account, venue: RunningVenue
 ) -> None:
