@@ -60,7 +60,7 @@ class Alert:
     ``max_age`` is how old, in seconds, the sender lets it become; the strategy's own limit holds too.
     ``execution`` is how the sender wants it sent, where its strategy lets alerts choose.
     ``account`` names the account of an operator's own order, ``replaces`` the order it takes the place
-    of; no sender can set them.
+    of; ``posted_by`` the id of the user whose token it came with. No sender can set them.
     """
 
     symbol: str
@@ -89,6 +89,7 @@ class Alert:
     execution: Algorithm | None = None
     account: str = ""
     replaces: str = ""
+    posted_by: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def divides_by(self, algorithm: Algorithm) -> bool:

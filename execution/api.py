@@ -54,8 +54,10 @@ from risk import switch
 from risk.models import AuditEvent, CircuitBreaker, Proposal, RiskLimit, TradingState
 
 WAIT_SECONDS = 5.0
-MAX_KEY = 150
-KEY_HELP = "The same key again answers with the first order instead of placing a second one."
+KEY_HELP = (
+    "The same key again, from the same user and for the same account or order, answers with the first "
+    "order instead of placing a second one; with another body it is refused as `KEY_REUSED`."
+)
 PREFER_HELP = f"`wait=N`: how many seconds (up to 10, else {WAIT_SECONDS:.0f}) to wait for news."
 
 
@@ -120,7 +122,7 @@ class OrderView(ReadView[Order]):
         with acting(request):
             signal, row = commands.place(
                 order.to_alert(),
-                key=request.headers.get("Idempotency-Key", "")[:MAX_KEY],
+                key=request.headers.get("Idempotency-Key", ""),
                 reason=order.validated_data.get("reason", ""),
                 seconds=seconds_preferred(request.headers.get("Prefer", "")) or WAIT_SECONDS,
             )
@@ -180,7 +182,7 @@ class OrderView(ReadView[Order]):
                 self.get_object(),
                 price=change.get("price"),
                 quantity=change.get("quantity"),
-                key=request.headers.get("Idempotency-Key", "")[:MAX_KEY],
+                key=request.headers.get("Idempotency-Key", ""),
                 reason=change.get("reason", ""),
             )
         return Response({"status": "accepted", "signal_id": str(signal.pk)}, status=202)

@@ -65,7 +65,7 @@ def reject(order: Order, user: User, note: str) -> None:
 def _decide(order: Order, user: User, event: Event, note: str, **changes: Any) -> None:
     verb = "approved" if event is Event.APPROVE else "rejected"
     who = user.get_username()
-    _refuse(order, who)
+    _refuse(order, user)
     with transaction.atomic():
         detail = f"{verb} by {who}" + (f": {note}" if note else "")
         if not move(order, event, detail=detail, **changes):
@@ -73,14 +73,21 @@ def _decide(order: Order, user: User, event: Event, note: str, **changes: Any) -
         _record(order, f"order.{verb}", note)
 
 
-def _refuse(order: Order, who: str) -> None:
+def _refuse(order: Order, user: User) -> None:
     if order.state != OrderState.AWAITING_APPROVAL:
         raise _taken(order)
     if order.approve_by is None or order.approve_by <= timezone.now():
         raise NotDecided("APPROVAL_EXPIRED", "nobody approved it in time")
-    placed = AuditEvent.objects.filter(kind=REQUESTED, correlation_id=str(order.signal_id))
-    if placed.filter(actor=who).exists():
+    if _is_of(order, user):
         raise NotDecided("OWN_ORDER", "nobody decides on the order they placed")
+
+
+def _is_of(order: Order, user: User) -> bool:
+    """Whether ``user`` placed the order by hand, or posted its alert with a token of theirs."""
+    if order.signal and order.signal.alert.get("posted_by") == str(user.pk):
+        return True
+    placed = AuditEvent.objects.filter(kind=REQUESTED, correlation_id=str(order.signal_id))
+    return placed.filter(actor=user.get_username()).exists()
 
 
 def _taken(order: Order) -> NotDecided:

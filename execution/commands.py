@@ -28,6 +28,7 @@ from execution import (
     dispositions,
     flatten,
     halting,
+    intake,
     manual,
     tasks,
     waiting,
@@ -69,9 +70,9 @@ def place(alert: Alert, *, key: str, reason: str, seconds: float) -> tuple[Signa
     """Have an operator's order decided, and sent if risk allows it, waiting up to ``seconds``.
 
     The order is ``None`` while it is undecided. Raises Refused with the reason code when it was
-    denied; the denial is kept on the rows.
+    denied, which is kept on the rows, and with KEY_REUSED where ``key`` stands for another order.
     """
-    accepted = manual.submit(alert, key=key, reason=reason)
+    accepted = _submit(alert, key, reason)
     waiting.wait_for(accepted.signal_id, seconds)
     signal = Signal.objects.get(pk=accepted.signal_id)
     orders = Order.objects.filter(signal=signal).select_related("account", "strategy")
@@ -224,7 +225,14 @@ def amend(
         replaces=str(order.pk),
     )
     alert = replace(alert, **_guards(order))
-    return Signal.objects.get(pk=manual.submit(alert, key=key, reason=reason).signal_id)
+    return Signal.objects.get(pk=_submit(alert, key, reason).signal_id)
+
+
+def _submit(alert: Alert, key: str, reason: str) -> intake.Accepted:
+    try:
+        return manual.submit(alert, key=key, reason=reason)
+    except manual.KeyReusedError as error:
+        raise Refused("KEY_REUSED", str(error)) from error
 
 
 def _guards(order: Order) -> dict[str, Any]:

@@ -6,14 +6,16 @@ limit or a switch set for it holds for all manual orders, and disabling it refus
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 from django.db import transaction
 
 from execution import approvals, intake, nudge
 from execution.alerts import Alert
 from execution.ids import uuid7
-from execution.models import Strategy
+from execution.models import Signal, Strategy
 from execution.models.strategies import MANUAL
 from risk import audit
 
@@ -21,11 +23,15 @@ AUTH = "operator"
 MAX_AGE = 60  # seconds: an operator who got no answer must not be surprised later
 
 
+class KeyReusedError(Exception):
+    """An idempotency key that already stands for another order of the same person."""
+
+
 def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
     """Store ``alert``, which names its account, attributed to the current actor, and wake a worker.
 
-    The same ``key`` again finds the first order instead of placing a second one. Raises
-    DatabaseError.
+    The same ``key`` of the same person, for the same account or order, finds the first order instead
+    of placing a second one. Raises KeyReusedError where that was another order, and DatabaseError.
     """
     actor = audit.current_actor()
     with transaction.atomic():
@@ -40,12 +46,14 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
                 raw=b"",
                 body=json.dumps(alert.to_json()),
                 alert=alert,
-                header_key=key or uuid7().hex,
+                header_key=_scoped(key, actor.name, alert) if key else uuid7().hex,
                 address=actor.address or None,
                 auth=AUTH,
             )
         )
-        if not accepted.is_duplicate:
+        if accepted.is_duplicate:
+            _refuse_another(accepted, alert)
+        else:
             audit.record(
                 approvals.REQUESTED,
                 f"signal {accepted.signal_id}",
@@ -56,3 +64,20 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
     if not accepted.is_duplicate:
         nudge.nudge_signal(str(accepted.signal_id))
     return accepted
+
+
+def _scoped(key: str, who: str, alert: Alert) -> str:
+    """``key`` as it is kept: no other person's, and for no other account or order to replace."""
+    what = ["amend", alert.replaces] if alert.replaces else ["place", alert.account]
+    return hashlib.sha256(json.dumps([who, *what, key]).encode()).hexdigest()
+
+
+def _refuse_another(accepted: intake.Accepted, alert: Alert) -> None:
+    first = Signal.objects.values_list("alert", flat=True).get(pk=accepted.signal_id)
+    if _asked(Alert.from_json(first)) != _asked(alert):
+        raise KeyReusedError("the idempotency key stands for another order already")
+
+
+def _asked(alert: Alert) -> Alert:
+    """What a person asked for: stop and targets of an amend are those the order has by then."""
+    return replace(alert, stop_loss=None, take_profit=()) if alert.replaces else alert

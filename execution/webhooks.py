@@ -216,13 +216,16 @@ def _check(post: Post) -> Answer | _Valid:
     parsed = _parsed(body, format)
     document = None if isinstance(parsed, Unreadable) else parsed
     secret = authentication.verify(delivery, document, config.secrets if config else ())
-    profile = secret.profile if secret else _bearer_profile(request, config)
+    user = "" if secret else _bearer(request, config)
+    profile = secret.profile if secret else user and Strategy.Auth.JWT.value
     if config is None or not profile or not _has_certificate(request, config):
         return _refused(address)
     read = _read(request, config, profile, delivery, parsed, address)
     if isinstance(read, Answer):
         _note(secret)
         return read
+    if user:
+        read = replace(read, alert=replace(read.alert, posted_by=user))
     return _Valid(read, signal_id, secret)
 
 
@@ -242,11 +245,10 @@ def _refused(address: str | None) -> Answer:
     return replace(refused, headers={"Retry-After": str(wait)})
 
 
-def _bearer_profile(request: HttpRequest, config: WebhookConfig | None) -> str:
+def _bearer(request: HttpRequest, config: WebhookConfig | None) -> str:
+    """The id of the user whose token came, if they may post; else nothing."""
     token = bearer.token_in(request.META.get("HTTP_AUTHORIZATION", ""))
-    if config is None or bearer.sender(token, config.senders) is None:
-        return ""
-    return Strategy.Auth.JWT.value
+    return "" if config is None else bearer.sender(token, config.senders) or ""
 
 
 def _has_certificate(request: HttpRequest, config: WebhookConfig) -> bool:

@@ -12,6 +12,7 @@ from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, TakeProfit
 from execution.formats.brackets import HUNDRED, away, side_of
 from execution.formats.fks import require_prices
+from execution.formats.listed import listed_symbol
 from execution.schema import Fields
 from risk.types import QuantityType
 
@@ -65,7 +66,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     side = side_of(action)
     target = _bracket(fields, "take_profit", side, price, gain=True)
     alert = Alert(
-        symbol=_symbol(fields),
+        symbol=listed_symbol(fields, _name(fields, "exchange"), _name(fields, "symbol")),
         action=action,
         order_type=order_type,
         quantity=quantity,
@@ -96,12 +97,6 @@ def _name(fields: Fields, name: str) -> str:
     if fields.is_given(letter):
         fields.complain(letter, f"is given as {name} already", "DUPLICATE_KEY")
     return name
-
-
-def _symbol(fields: Fields) -> str:
-    exchange = fields.text(_name(fields, "exchange"), most=25)
-    symbol = fields.text(_name(fields, "symbol"), most=34, required=True)
-    return f"{exchange.upper()}:{symbol}" if exchange and ":" not in symbol else symbol
 
 
 def _action(fields: Fields) -> tuple[Action, bool]:

@@ -12,6 +12,7 @@ from brokers.types import OrderType
 from execution.alerts import Action, Alert, TakeProfit
 from execution.formats.brackets import evenly
 from execution.formats.fks import MAX_TARGETS, require_prices
+from execution.formats.listed import listed_symbol
 from execution.schema import Fields
 from risk.types import QuantityType
 
@@ -42,7 +43,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
         order_type = OrderType.LIMIT if price is not None else OrderType.MARKET
     is_stop = order_type is OrderType.STOP
     alert = Alert(
-        symbol=_symbol(fields),
+        symbol=listed_symbol(fields, "exchange", "symbol"),
         action=action,
         order_type=order_type,
         quantity=quantity,
@@ -60,12 +61,6 @@ def parse(document: Mapping[str, Any]) -> Alert:
     require_prices(fields, alert)
     fields.raise_if_wrong()
     return alert
-
-
-def _symbol(fields: Fields) -> str:
-    exchange = fields.text("exchange", most=25)
-    symbol = fields.text("symbol", most=34, required=True)
-    return f"{exchange.upper()}:{symbol}" if exchange and ":" not in symbol else symbol
 
 
 def _volume(fields: Fields) -> tuple[Decimal | None, QuantityType]:

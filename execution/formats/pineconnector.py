@@ -56,6 +56,7 @@ NOT_DONE = {
     **dict.fromkeys(("sl_pips", "tp_pips", "price_pips"), "FKS does not know the size of a pip"),
     "vol_dollar": "an amount at risk in dollars is not supported",
 }
+READ = frozenset({"vol_lots", "sl_price", "tp_price", "sl_pct", "tp_pct"})
 VOLUMES = {one.value: one for one in QuantityType}
 TARGETS = ("price", "percent")
 CHOICES = {"volume": tuple(VOLUMES), "targets": TARGETS}
@@ -83,6 +84,7 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
     fields = Fields(document)
     fields.refuse(NOT_DONE)
     action, order_type, only_reduces = _command(fields)
+    _refuse_unknown(fields, document, opens=action is not Action.CLOSE and not only_reduces)
     side = side_of(action)
     price = _price(fields, "price", options)
     quantity, unit = _volume(fields, options)
@@ -114,6 +116,13 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
     return alert
 
 
+def _refuse_unknown(fields: Fields, document: Mapping[str, Any], *, opens: bool) -> None:
+    """An amount nobody knows would change the trade. A close has no stop and no target."""
+    amounts = ("vol_", "sl_", "tp_") if opens else ("vol_",)
+    names = {name for name in document if name.startswith(amounts)} - READ - NOT_DONE.keys()
+    fields.refuse(dict.fromkeys(sorted(names), "FKS does not know this amount"))
+
+
 def _command(fields: Fields) -> tuple[Action, OrderType, bool]:
     word = fields.text("command", most=40).lower()
     if word in NOT_DONE_COMMANDS:
@@ -124,13 +133,17 @@ def _command(fields: Fields) -> tuple[Action, OrderType, bool]:
 
 
 def _volume(fields: Fields, options: Mapping[str, Any]) -> tuple[Decimal | None, QuantityType]:
+    """``vol_lots`` says itself that it counts lots; what ``risk`` counts, the options say."""
     lots = fields.number("vol_lots")
     risk = fields.number("risk")
-    given = risk if risk is not None else lots
+    if risk is None:
+        return lots, QuantityType.BASE
+    if lots is not None:
+        fields.complain("vol_lots", "the volume is given as risk already", "DUPLICATE_KEY")
     unit = VOLUMES.get(str(options.get("volume", "")))
-    if given is not None and unit is None:
-        _unset(fields, "risk" if risk is not None else "vol_lots", "volume")
-    return given, unit or QuantityType.BASE
+    if unit is None:
+        _unset(fields, "risk", "volume")
+    return risk, unit or QuantityType.BASE
 
 
 def _price(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:

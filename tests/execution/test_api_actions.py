@@ -353,6 +353,56 @@ def test_the_same_key_places_one_order(
     assert AuditEvent.objects.filter(kind="order.requested").count() == 1
 
 
+def test_a_key_is_ones_own_and_of_one_account(
+    client: Client, operator: Callable[..., Any], desk: Account, worker: None
+) -> None:
+    AccountFactory.create(name="other")
+    key = {"Idempotency-Key": "1"}
+    bert = UserFactory.create(username="bert")
+    bert.user_permissions.set(Permission.objects.filter(codename__in=POWERS))
+    placed = [
+        operator("/orders", BUY, **key),
+        operator("/orders", BUY | {"account": "other"}, **key),
+        client.post(
+            f"{API}/orders", BUY, "application/json", headers=headers_of(client, bert) | key
+        ),
+    ]
+    assert [answer.status_code for answer in placed] == [201, 201, 201]
+    assert [answer.json()["account"] for answer in placed] == ["desk", "other", "desk"]
+    assert Order.objects.count() == 3
+
+
+@pytest.mark.parametrize("change", [{"quantity": "0.02"}, {"side": "sell"}, {"symbol": "ETH/USDT"}])
+def test_a_key_that_stands_for_another_order_is_refused(
+    operator: Callable[..., Any], desk: Account, worker: None, change: dict[str, str]
+) -> None:
+    key = {"Idempotency-Key": "k" * 150 + "1"}
+    first = operator("/orders", BUY, **key)
+    answer = operator("/orders", BUY | change, **key)
+    assert (answer.status_code, answer.json()["code"]) == (422, "KEY_REUSED")
+    assert Order.objects.count() == 1
+    assert operator("/orders", BUY | {"reason": "again"}, **key).json()["id"] == first.json()["id"]
+
+
+def test_a_key_of_an_order_places_no_change_of_another(
+    operator: Callable[..., Any], desk: Account, no_worker: list[str]
+) -> None:
+    limit = {"account": desk, "type": "limit", "price": "50000", "state": OrderState.OPEN}
+    key, change = {"Idempotency-Key": "1"}, {"price": "51000"}
+    first, second = (OrderFactory.create(**limit) for _ in range(2))
+    answers = [
+        operator(f"/orders/{first.pk}/amend", change, **key),
+        operator(f"/orders/{first.pk}/amend", change, **key),
+        operator(f"/orders/{second.pk}/amend", change, **key),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    once, again, other = (answer.json()["signal_id"] for answer in answers)
+    assert once == again != other
+    reused = operator(f"/orders/{first.pk}/amend", {"price": "52000"}, **key)
+    assert (reused.status_code, reused.json()["code"]) == (422, "KEY_REUSED")
+    assert len(no_worker) == 2
+
+
 def test_the_same_order_without_a_key_is_a_second_order(
     operator: Callable[..., Any], desk: Account, worker: None
 ) -> None:

@@ -22,6 +22,7 @@ from brokers.types import VenueStatus
 from execution import (
     account_tasks,
     approvals,
+    bearer,
     commands,
     differences,
     manual,
@@ -723,6 +724,31 @@ def test_nobody_decides_on_the_order_they_placed(
         assert caught.value.code == "OWN_ORDER"
     otto = UserFactory.create(username="otto")
     approvals.approve(order, otto, "")
+    assert order.state == S.APPROVED
+
+
+def test_nobody_decides_on_what_they_posted_with_a_token(
+    route: Route, maria: User, client: Client, new_process: None
+) -> None:
+    Strategy.objects.filter(pk=route.strategy.pk).update(auth=Strategy.Auth.JWT)
+    route.strategy.senders.add(maria)
+    body = {"symbol": LANE, "action": "buy", "quantity": "0.01", "posted_by": "1"}
+    answer = client.post(
+        f"/webhook/{route.strategy.slug}",
+        body,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {bearer.token_for(maria)}"},
+    )
+    signal = Signal.objects.get(pk=answer.json()["signal_id"])
+    assert signal.alert["posted_by"] == str(maria.pk)
+    tasks.process_signal(str(signal.pk))
+    order = Order.objects.get()
+    assert order.state == S.AWAITING_APPROVAL
+    for act in (approvals.approve, approvals.reject):
+        with pytest.raises(NotDecided) as caught:
+            act(order, maria, "")
+        assert caught.value.code == "OWN_ORDER"
+    approvals.approve(order, UserFactory.create(username="otto"), "")
     assert order.state == S.APPROVED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from execution.masking import mask_document
 from execution.models import QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.schema import Invalid
+from risk.types import QuantityType
 from tests.execution.posting import post, tables_with
 from tests.factories import webhook
 
@@ -136,3 +138,75 @@ def test_a_text_alert_is_complained_about_at_its_place() -> None:
     assert row.body == f"SYMBOL=BTCUSDT\nSIGNAL=UP\nTOKEN={'*' * len(secret)}"
     assert row.body[int(error["position"]) :].startswith("UP")
     assert "line 2, column 8" in row.detail
+
+
+PERCENTS = {"volume": "percent_of_equity", "targets": "price"}
+
+
+def pine(fields: str, command: str = "buy") -> Alert:
+    format = format_of("pineconnector", PERCENTS)
+    return format.parse(format.read(f"60123456789,{command},EURUSD,{fields}".encode()))
+
+
+@pytest.mark.parametrize("options", [PERCENTS, {}], ids=["with options", "without"])
+def test_lots_are_lots_whatever_risk_counts(options: dict[str, str]) -> None:
+    format = format_of("pineconnector", options)
+    alert = format.parse(format.read(b"60123456789,buy,EURUSD,vol_lots=50"))
+    assert (alert.quantity, alert.quantity_type) == (Decimal(50), QuantityType.BASE)
+
+
+def test_what_risk_counts_is_still_the_options() -> None:
+    alert = pine("risk=50")
+    assert (alert.quantity, alert.quantity_type) == (Decimal(50), QuantityType.PERCENT_OF_EQUITY)
+
+
+@pytest.mark.parametrize(
+    ("fields", "command", "wrong"),
+    [
+        ("vol_lots=1,risk=2", "buy", [("vol_lots", "DUPLICATE_KEY")]),
+        ("vol_pct_bal_loss=1", "buy", [("vol_pct_bal_loss", "UNSUPPORTED")]),
+        ("vol_pct_bal=5", "closelong", [("vol_pct_bal", "UNSUPPORTED")]),
+        ("risk=1,sl_atr=2", "sell", [("sl_atr", "UNSUPPORTED")]),
+        ("tp_rr=2,sl_atr=2", "buy", [("sl_atr", "UNSUPPORTED"), ("tp_rr", "UNSUPPORTED")]),
+    ],
+)
+def test_an_amount_nobody_knows_is_refused(
+    fields: str, command: str, wrong: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(Invalid) as invalid:
+        pine(fields, command)
+    assert [(one["field"], one["code"]) for one in invalid.value.errors] == wrong
+
+
+@pytest.mark.parametrize("command", ["closelong", "closeall"])
+def test_a_close_does_not_fail_over_a_stop_nobody_knows(command: str) -> None:
+    alert = pine("sl_atr=2,tp_rr=3", command)
+    assert (alert.quantity, alert.stop_loss, alert.take_profit) == (None, None, ())
+    assert alert.extras == {"license": "60123456789", "sl_atr": "2", "tp_rr": "3"}
+
+
+LONG = "\N{LATIN SMALL LETTER SHARP S}" * 25
+"""Twice as long in capitals."""
+TICKER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("new_process", "nudged")
+@pytest.mark.parametrize(
+    ("sender", "body", "field"),
+    [
+        ("keyvalue", f"e={LONG} s={TICKER} b=buy", "e"),
+        ("octobot", f"EXCHANGE={LONG}\nSYMBOL={TICKER}\nSIGNAL=BUY", "exchange"),
+    ],
+)
+def test_a_symbol_too_long_in_capitals_is_the_senders_mistake(
+    sender: str, body: str, field: str
+) -> None:
+    strategy, secret = webhook(format=sender)
+    refused = post(f"{strategy.slug}/{secret}", body.encode())
+    assert refused.status_code == 400
+    assert [one["field"] for one in refused.json()["errors"]] == [field]
+    assert QuarantinedBody.objects.count() == 1
+    fits = post(f"{strategy.slug}/{secret}", body.replace(LONG, "x" * 25).encode())
+    assert fits.status_code == 202
+    assert Signal.objects.get().symbol == f"{'X' * 25}:{TICKER}"

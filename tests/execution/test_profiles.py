@@ -126,6 +126,7 @@ class TestBearer:
         assert bearing(strategy.slug, pair["access"]).status_code == 200
         assert bearing(strategy.slug, pair["refresh"]).status_code == 401
         assert Signal.objects.get().auth == "jwt"
+        assert Signal.objects.get().alert["posted_by"] == str(user.pk)
 
     def test_who_may_post(self, strategy: Strategy) -> None:
         listed, elsewhere, permitted, nobody, gone = UserFactory.create_batch(5)
