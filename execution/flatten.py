@@ -201,7 +201,7 @@ def take_off_stops(account: Account) -> None:
 
 
 def _sends_now(account: Account) -> bool:
-    """Whether what is due leaves at once: else a close waits in its lane, and the stop had better rest."""
+    """Whether a close leaves at once: while it would wait in its lane, the stop had better rest."""
     return account.reconciled_at is not None and breakers.are_closed(account)
 
 

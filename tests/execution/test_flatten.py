@@ -18,7 +18,7 @@ from execution.states import OrderState
 from risk import breakers
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES
-from tests.execution.guarding import SYMBOL, Desk, clock, desk
+from tests.execution.guarding import Desk, clock, desk
 from tests.factories import FillFactory, OrderFactory, StrategyFactory
 
 __all__ = ["clock", "desk"]
@@ -117,7 +117,7 @@ def test_where_one_of_two_stops_is_of_unknown_fate_the_other_stays(
 ) -> None:
     desk.buy("0.5")
     desk.buy("0.2")
-    first, second = desk.live()
+    _, second = desk.live()
     Order.objects.filter(pk=second.pk).update(state=S.NEEDS_OPERATOR)
     press()
     wind_down(desk, clock)
@@ -154,7 +154,7 @@ def test_what_a_close_without_workers_leaves_is_guarded_by_the_next_sweep(desk: 
     assert desk.guarded() == [("0.5", "58000")]
 
 
-# --- where no close can leave ---------------------------------------------------------------------------
+# --- where no close can leave ------------------------------------------------------------------------
 
 
 def test_while_a_refused_close_waits_for_its_next_try_the_stop_is_back(
