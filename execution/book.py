@@ -12,7 +12,7 @@ from decimal import Decimal, DecimalException
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Max, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from brokers.models import Account
@@ -86,7 +86,9 @@ def _exposures(case: Case) -> tuple[Exposure, ...]:
 
 
 def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
-    """What the strategy's own fills add up to, where a position of that side is still open."""
+    """What the strategy's own fills add up to since the position was flat, where one of that side is
+    still open.
+    """
     mine = case.orders().filter(strategy=case.strategy, role=Order.Role.ENTRY)
     working = _working(mine.filter(COUNTED, state__in=WORKING))
     open_now = {
@@ -95,9 +97,7 @@ def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
             "account_id", "symbol", "quantity"
         )
     }
-    fills = Fill.objects.filter(
-        order__strategy=case.strategy, symbol__in={symbol for _, symbol in open_now}
-    ).order_by()
+    fills = Fill.objects.filter(_since_flat(), order__strategy=case.strategy).order_by()
     traded: dict[tuple[int, str], Decimal] = {}
     for account, symbol, side, quantity in fills.values_list(
         "account_id", "symbol", "side"
@@ -106,6 +106,13 @@ def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
         traded[place] = traded.get(place, Decimal(0)) + quantity * Side(side).sign
     own = {place: _within(traded.get(place, Decimal(0)), size) for place, size in open_now.items()}
     return _valued(case, working, own)
+
+
+def _since_flat() -> Exists:
+    """Of a fill: whether a position is open here and was not flat since."""
+    begun = Q(first_fill_id=None) | Q(first_fill_id__lte=OuterRef("pk"))
+    here = Position.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+    return Exists(here.filter(begun).exclude(quantity=0))
 
 
 def _within(own: Decimal, position: Decimal) -> Decimal:

@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet, Sum
 from brokers.models import Instrument
 from brokers.prepared import Prepared, given
 from brokers.types import OrderType, Side
-from execution.models import Order, Position
+from execution.models import Difference, Order, Position
 from execution.states import HELD, TERMINAL, OrderState
 from risk.arithmetic import floor_to
 
@@ -27,7 +27,27 @@ def leaves_at_once(order: Order) -> bool:
 def held_against(order: Order) -> Decimal:
     """What is held on the side that ``order`` closes; a stop may have filled while it waited."""
     quantity = _held.first(account=order.account_id, symbol=order.symbol) or ZERO
-    return max(quantity * -Side(order.side).sign, ZERO)
+    agreed = held_by_both(order.account_id, order.symbol, quantity)
+    return max(agreed * -Side(order.side).sign, ZERO)
+
+
+def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
+    """``quantity`` of our book, or less of it while the venue is known to hold less: what is not there
+    cannot be sold, or is sold short. What traded here since they were compared moved both sides.
+    """
+    if not quantity:
+        return ZERO
+    differs = _differs.first(account=account_id, symbol=symbol)
+    if differs is None:
+        return quantity
+    theirs = quantity + Decimal(differs.theirs) - Decimal(differs.ours)
+    return min(quantity, theirs, key=abs) if quantity * theirs > 0 else ZERO
+
+
+@Prepared
+def _differs() -> QuerySet[Difference]:
+    here = Difference.objects.filter(account=given("account"), symbol=given("symbol"))
+    return here.filter(kind=Difference.Kind.POSITION, state__in=Difference.BLOCKING)[:1]
 
 
 @Prepared

@@ -198,7 +198,7 @@ def _ask(difference: Difference, state: Difference.State, reason: str) -> None:
 
 def asked() -> list[int]:
     """Differences a worker has to do something about at the venue."""
-    rows = Difference.objects.filter(state__in=(State.FLATTENING, State.CANCELING))
+    rows = Difference.objects.filter(state__in=Difference.ASKED)
     return list(rows.values_list("pk", flat=True))
 
 

@@ -23,6 +23,7 @@ from brokers.models import Instrument as InstrumentRow
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
 from execution import cancels, halting, protect
+from execution.closable import held_by_both
 from execution.facts import instrument_of, venue_call
 from execution.ids import uuid7
 from execution.lanes import switched_off
@@ -95,27 +96,32 @@ def _is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -
 
 
 def _share(row: TradingState, position: Position) -> Decimal:
-    """How much of a position the switch means, as a quantity of the position's sign.
+    """How much of a position the switch means, at most what is held.
 
-    Of a strategy: what its own orders bought and sold since the account was last flattened, at most
-    what is held.
+    Of a strategy: what its own orders bought and sold since the position was last flat, or flattened.
+    Of the other sign, where other orders took it to the other side: then it cannot be closed, and is
+    not done either.
     """
     if not halting.touches(row, position.account, position.symbol):
         return ZERO
     if row.scope != TradingState.Scope.STRATEGY:
         return position.quantity
     own = _traded_by(row.key, position)
-    if own == 0 or (own > 0) != (position.quantity > 0):
-        return ZERO
-    return min(own, position.quantity, key=abs)
+    return min(own, position.quantity.copy_sign(own), key=abs)
 
 
 def _traded_by(slug: str, position: Position) -> Decimal:
     fills = Fill.objects.filter(account_id=position.account_id, symbol=position.symbol)
-    flattened = fills.filter(order__role=Order.Role.FLATTEN, order__strategy=None).order_by("-id")
-    last = flattened.values_list("pk", flat=True).first()
+    flattened = fills.filter(
+        order__role=Order.Role.FLATTEN,
+        order__strategy=None,
+        order__journal__event="create",
+        order__journal__actor=halting.WHO,
+    ).order_by("-id")
+    last = flattened.values_list("pk", flat=True).first() or 0
+    first = max(position.first_fill_id or 0, last + 1)
     signed = Case(When(side=Side.BUY.value, then=F("quantity")), default=-F("quantity"))
-    own = fills.filter(order__strategy__slug=slug, pk__gt=last or 0)
+    own = fills.filter(order__strategy__slug=slug, pk__gte=first)
     total: Decimal | None = own.aggregate(total=Sum(signed))["total"]
     return total or ZERO
 
@@ -145,8 +151,9 @@ def _to_close(account: Account) -> list[tuple[Position, Decimal, TradingState]]:
     switches, found = halting.flattening(), []
     for position in held_by(switches, account.pk):
         shares = [(_share(row, position), row) for row in switches]
-        share, row = max(shares, key=lambda one: abs(one[0]))
-        found.append((position, share, row))
+        share, row = max(shares, key=lambda one: one[0] * position.quantity)
+        if share * position.quantity > 0:
+            found.append((position, share, row))
     return found
 
 
@@ -227,7 +234,7 @@ def _closable_now(
     """What a close of ``share`` may take off once the stops are gone; nothing while it has to wait."""
     if _is_being_reduced(position, plugin) or _pauses(position):
         return ZERO
-    held = position.quantity
+    held = held_by_both(position.account_id, position.symbol, position.quantity)
     free = abs(held) - _kept_by_exits(position, plugin)
     wanted = min(abs(share), free) if share * held > 0 else ZERO
     if _is_too_small(wanted, position.average_price, rules):

@@ -234,7 +234,10 @@ def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
     if account.is_key_refused and not order.is_exit:
         return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
     if leaves_at_once(order) and closable(order) == 0:
-        return Refusal(ReasonCode.NOTHING_TO_CLOSE, "the position was closed before this was sent")
+        return Refusal(
+            ReasonCode.NOTHING_TO_CLOSE,
+            "the position was closed, or sold at the venue by somebody else, before this was sent",
+        )
     if not order.is_switched or order.role in (Order.Role.STOP_LOSS, Order.Role.FLATTEN):
         # A halt must not leave positions without the stop they were opened with, nor open at all
         # where it was told to close them.

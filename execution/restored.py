@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from brokers.models import Account
-from execution.models import Heartbeat, Order, Protection, Signal
+from execution.models import Difference, Heartbeat, Order, Protection, Signal
 from execution.states import HELD, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, switch
@@ -46,9 +46,19 @@ def hold_everything(made_at: str) -> Held:
         decided_at=timezone.now(),
         finished_at=timezone.now(),
     )
+    _drop_wishes(reason)
     switch.change(TradingState.State.HALTED, reason=reason)
     audit.record("backup.restored", "database", after={"made_at": made_at}, reason=reason)
     return Held(orders, signals, accounts)
+
+
+def _drop_wishes(reason: str) -> None:
+    """What was to be closed or cancelled at the venue was asked for by people who saw other books."""
+    for row in TradingState.objects.filter(flatten=True):
+        scope = TradingState.Scope(row.scope)
+        switch.change(TradingState.State(row.state), scope=scope, key=row.key, reason=reason)
+    asked = Difference.objects.filter(state__in=Difference.ASKED)
+    asked.update(state=Difference.State.OPEN, reason="", resolved_by="", resolved_at=None)
 
 
 def _doubt_orders() -> int:

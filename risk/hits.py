@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 
@@ -107,16 +108,15 @@ def halts(verdict: Verdict) -> bool:
 
 
 def halt(strategy: str, verdict: Verdict) -> None:
-    """Switch the strategy off until an operator resumes it; once, however many orders were denied."""
-    scope = TradingState.Scope.STRATEGY
-    row = TradingState.objects.filter(scope=scope, key=strategy).first()
-    if row is not None and row.state == TradingState.State.HALTED:
-        return
-    logger.error("the strategy %s is halted: %s", strategy, verdict.detail)
-    with audit.acting(GUARD):
-        switch.change(
-            TradingState.State.HALTED,
-            scope=scope,
-            key=strategy,
-            reason=f"{verdict.rule}: {verdict.detail}",
-        )
+    """Switch the strategy off until an operator resumes it; once, however many orders were denied.
+
+    Where it is off already nothing changes: an operator may have had it closed in this moment.
+    """
+    scope, halted = TradingState.Scope.STRATEGY, TradingState.State.HALTED
+    with transaction.atomic(), audit.acting(GUARD):
+        switch.hold()
+        if TradingState.objects.filter(scope=scope, key=strategy, state=halted).exists():
+            return
+        logger.error("the strategy %s is halted: %s", strategy, verdict.detail)
+        reason = f"{verdict.rule}: {verdict.detail}"
+        switch.change(halted, scope=scope, key=strategy, reason=reason)

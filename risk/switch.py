@@ -52,8 +52,7 @@ def change(
     ``flatten`` is an order to close what the scope holds; every later change takes it back.
     """
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [FENCE_LOCK])
+        hold()
         row, _ = TradingState.objects.get_or_create(
             scope=scope, key=key, defaults={"changed_at": timezone.now()}
         )
@@ -79,6 +78,14 @@ def change(
         event = Event.TRADING_RESUMED if resumes else Event.TRADING_SWITCHED
         notices.tell(event, lambda: _news(row))
     return row
+
+
+def hold() -> None:
+    """Keep changes and claims of others waiting until the caller's transaction ends; for whoever
+    looks at a state before changing it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [FENCE_LOCK])
 
 
 def _news(row: TradingState) -> notices.News:

@@ -180,7 +180,10 @@ class Difference(models.Model):
         CANCELING = "canceling", "being cancelled at the venue"
         CANCELED = "canceled", "cancelled at the venue"
 
-    BLOCKING = (State.OPEN, State.FLATTENING, State.CANCELING)
+    ASKED = (State.FLATTENING, State.CANCELING)
+    """States in which a worker is to do something at the venue."""
+
+    BLOCKING = (State.OPEN, *ASKED)
     """States in which entries in the symbol are refused."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")

@@ -116,6 +116,21 @@ def test_a_strategys_exposure_is_what_it_traded_itself(
     )
 
 
+def test_a_strategys_exposure_begins_where_the_position_was_last_flat(
+    account: Account, strategy: Strategy
+) -> None:
+    """It bought 1, which somebody else sold; then it sold 1 short."""
+    priced(account)
+    mine = OrderFactory.create(account=account, strategy=strategy, state="filled")
+    FillFactory.create(order=mine, quantity="1")
+    FillFactory.create(order__account=account, quantity="1", side="sell")
+    first = FillFactory.create(order=mine, quantity="1", side="sell")
+    PositionFactory.create(account=account, quantity="-1", first_fill_id=first.pk)
+    assert told(account, strategy, "max_strategy_exposure").strategy_exposures == (
+        Exposure(account.pk, LANE, D(-100), D(0), D(0)),
+    )
+
+
 def test_own_limits_rest_at_the_venue_whatever_account_they_are_of(
     account: Account, strategy: Strategy
 ) -> None:

@@ -11,15 +11,25 @@ import time_machine
 
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome
-from execution import account_tasks, flatten, halting, periodic_tasks, winding_down
+from execution import (
+    account_tasks,
+    differences,
+    flatten,
+    halting,
+    periodic_tasks,
+    reconcile,
+    resolving,
+    restored,
+    winding_down,
+)
 from execution.halting import Mode
-from execution.models import Order, Position, Strategy
+from execution.models import Difference, Order, Position, Route, Strategy
 from execution.states import OrderState
 from risk import breakers
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES
 from tests.execution.guarding import Desk, clock, desk
-from tests.factories import FillFactory, OrderFactory, StrategyFactory
+from tests.factories import FillFactory, OrderFactory, PositionFactory, StrategyFactory
 
 __all__ = ["clock", "desk"]
 
@@ -63,7 +73,7 @@ def left(row: TradingState) -> list[Position]:
     return list(flatten.left_of(row).positions)
 
 
-# --- of one strategy, where two share a position ------------------------------------------------------
+# --- of one strategy, where two share a position --------------------------------------------------
 
 
 @pytest.mark.parametrize("capabilities", [CAPABILITIES, REDUCES], ids=["spot", "perpetual"])
@@ -154,7 +164,7 @@ def test_what_a_close_without_workers_leaves_is_guarded_by_the_next_sweep(desk: 
     assert desk.guarded() == [("0.5", "58000")]
 
 
-# --- where no close can leave ------------------------------------------------------------------------
+# --- where no close can leave ---------------------------------------------------------------------
 
 
 def test_while_a_refused_close_waits_for_its_next_try_the_stop_is_back(
@@ -212,3 +222,159 @@ def test_an_account_not_compared_since_the_start_is_compared_before_its_stop_is_
     assert (closes(desk), desk.guarded()) == ([], [("0.5", "58000")])
     assert not winding_down.carry_out(row, 5)
     assert (closes(desk), desk.held()) == ([("sell", D("0.5"), S.FILLED)], 0)
+
+
+# --- what the venue is known not to hold ----------------------------------------------------------
+
+
+def venue_holds(desk: Desk, clock: time_machine.Coordinates, quantity: str) -> None:
+    """The account is compared with a venue that holds this much of the coin."""
+    desk.script.balances["BTC"] = D(quantity)
+    clock.shift(10)
+    reconcile.reconcile_account(desk.account)
+
+
+@pytest.mark.parametrize("theirs", ["0", "0.2"])
+def test_no_more_is_closed_than_both_sides_hold_and_the_rest_is_named(
+    desk: Desk, clock: time_machine.Coordinates, theirs: str
+) -> None:
+    desk.buy("0.5")
+    venue_holds(desk, clock, theirs)
+    row = press()
+    wind_down(desk, clock)
+    sold = [("sell", D(theirs), S.FILLED)] if D(theirs) else []
+    assert closes(desk) == sold
+    assert [one.quantity for one in left(row)] == [D("0.5") - D(theirs)]
+    venue_holds(desk, clock, "0")
+    differences.adopt(Difference.objects.get(), reason="sold by hand")
+    assert (left(row), desk.held()) == ([], 0)
+
+
+def test_where_the_sides_agree_again_the_rest_is_closed(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("0.5")
+    venue_holds(desk, clock, "0.2")
+    press()
+    account_tasks.wind_down(desk.account.pk)
+    venue_holds(desk, clock, "0.3")
+    account_tasks.wind_down(desk.account.pk)
+    assert closes(desk) == [("sell", D("0.2"), S.FILLED), ("sell", D("0.3"), S.FILLED)]
+
+
+def test_an_exit_takes_off_no_more_than_both_sides_hold(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0.2")
+    desk.send("close")
+    again = desk.send("close")
+    assert [one.quantity for one in desk.script.sent] == [D("0.5"), D("0.2")]
+    assert (again.state, again.reason) == ("ignored", "NOTHING_TO_CLOSE")
+    assert desk.held() == D("0.3")
+
+
+def test_an_ignored_difference_holds_up_no_close(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0.2")
+    differences.ignore(Difference.objects.get(), reason="the rest is in another wallet")
+    press()
+    account_tasks.wind_down(desk.account.pk)
+    assert closes(desk) == [("sell", D("0.5"), S.FILLED)]
+
+
+def test_after_a_restore_nothing_asked_for_before_it_is_done(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0.2")
+    asked = Difference.objects.get()
+    Difference.objects.update(
+        state=Difference.State.FLATTENING, resolved_by="olivia", reason="mine"
+    )
+    row = press(Scope.ACCOUNT, desk.account.name)
+    restored.hold_everything("2026-01-01")
+    row.refresh_from_db()
+    asked.refresh_from_db()
+    assert (row.state, row.flatten) == ("halted", False)
+    assert (asked.state, asked.resolved_by, asked.reason) == (Difference.State.OPEN, "", "")
+    assert (differences.asked(), resolving.carry_out(asked.pk)) == ([], None)
+    wind_down(desk, clock, 2)
+    assert (closes(desk), desk.held()) == ([], D("0.5"))
+
+
+# --- what is a strategy's own ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(desk: Desk) -> Strategy:
+    """Bought 1, which somebody else sold; then sold 1 short. Its fills add up to nothing."""
+    desk.script.capabilities = replace(REDUCES, short_selling=True)
+    desk.buy("1", stop=None)
+    somebody_sells(desk, "1")
+    desk.send("sell", quantity="1")
+    assert desk.held() == -1
+    return desk.strategy
+
+
+def somebody_sells(desk: Desk, quantity: str) -> Strategy:
+    """Another strategy sells on the desk's account."""
+    other, own = StrategyFactory.create(), desk.strategy
+    Route.objects.create(strategy=other, account=desk.account)
+    desk.strategy = other
+    desk.send("sell", quantity=quantity)
+    desk.strategy = own
+    return other
+
+
+def test_what_a_strategy_opened_since_the_position_was_flat_is_closed(
+    desk: Desk, short: Strategy
+) -> None:
+    row = press(Scope.STRATEGY, short.slug)
+    assert [one.quantity for one in left(row)] == [D(-1)]
+    account_tasks.wind_down(desk.account.pk)
+    assert (closes(desk), desk.held()) == ([("buy", D(1), S.FILLED)], 0)
+
+
+def test_what_others_opened_since_the_position_was_flat_is_left_alone(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("1", stop=None)
+    somebody_sells(desk, "1")
+    own, desk.strategy = desk.strategy, StrategyFactory.create()
+    Route.objects.create(strategy=desk.strategy, account=desk.account)
+    desk.buy("1", stop=None)
+    row = press(Scope.STRATEGY, own.slug)
+    wind_down(desk, clock, 2)
+    assert (left(row), closes(desk), desk.held()) == ([], [], 1)
+
+
+def test_a_strategy_whose_position_others_took_to_the_other_side_is_named_and_not_closed(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.capabilities = replace(REDUCES, short_selling=True)
+    bought = OrderFactory.create(
+        account=desk.account, strategy=desk.strategy, state=S.FILLED, quantity=1
+    )
+    FillFactory.create(order=bought, quantity=D(1))
+    PositionFactory.create(account=desk.account, quantity=D(-1))
+    row = press(Scope.STRATEGY, desk.strategy.slug)
+    wind_down(desk, clock, 2)
+    assert [one.quantity for one in left(row)] == [D(-1)]
+    assert closes(desk) == []
+
+
+def test_a_close_of_what_a_difference_brought_leaves_a_strategy_what_is_its_own(
+    desk: Desk,
+) -> None:
+    desk.buy("0.5", stop=None)
+    extra = OrderFactory.create(
+        account=desk.account, role=Order.Role.FLATTEN, side="sell", state=S.FILLED, quantity=1
+    )
+    extra.journal.create(at=extra.created_at, event="create", actor="difference 1")
+    FillFactory.create(order=extra, quantity=D("0.3"))
+    press(Scope.STRATEGY, desk.strategy.slug)
+    account_tasks.wind_down(desk.account.pk)
+    assert desk.held() == 0

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from brokers.models import Account
 from brokers.types import Candle, OrderType, TimeInForce
@@ -18,9 +19,10 @@ from execution.states import OrderState
 from risk import hits, switch
 from risk.limits import set_limit
 from risk.models import AuditEvent, LimitHit, TradingState
-from risk.types import LimitMode, ReasonCode
+from risk.types import LimitMode, ReasonCode, Verdict
 from tests.brokers.scripted import Script, script_of
 from tests.factories import OrderFactory, RouteFactory, SignalFactory, allow_trading
+from tests.threads import beside, wait_for_a_blocked_backend
 
 pytestmark = pytest.mark.django_db
 LANE = "BTC/USDT"
@@ -194,6 +196,24 @@ def test_rejections_in_a_row_halt_the_strategy(route: Route) -> None:
         Order.objects.filter(pk=order.pk).update(state=OrderState.REJECTED)
     assert outcome(order_for(route)) == (OrderState.DENIED, ReasonCode.REJECT_STREAK)
     assert TradingState.objects.get().state == "halted"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_does_not_take_back_the_flatten_of_the_same_moment() -> None:
+    denied = Verdict("reject_streak", False, "three in a row")
+    with transaction.atomic():
+        switch.change(
+            TradingState.State.HALTED,
+            scope=TradingState.Scope.STRATEGY,
+            key="demo",
+            flatten=True,
+            reason="close it",
+        )
+        halt = beside(lambda: hits.halt("demo", denied))
+        wait_for_a_blocked_backend()
+    halt.result(30)
+    row = TradingState.objects.get()
+    assert (row.state, row.flatten, row.reason) == ("halted", True, "close it")
 
 
 @pytest.mark.django_db(transaction=True)
