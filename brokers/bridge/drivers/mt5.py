@@ -304,6 +304,8 @@ class Mt5Driver(Driver):
         if answer is None:
             return Outcome.NOT_SENT, f"{error[1]} ({error[0]})"
         said = f"{answer.comment} ({answer.retcode})"
+        if answer.retcode in terms.AWAY:
+            raise QueryFailedError(f"MetaTrader's order_check: {said}")
         passed = answer.retcode == terms.PASSED
         return Outcome.ACCEPTED if passed else Outcome.REJECTED, said
 

@@ -20,6 +20,8 @@ REJECTED = frozenset(
     | {10032, 10033, 10034, 10035, 10038, *range(10040, 10046)}
 )
 """The server says it did nothing. Codes on neither list leave the order's fate open."""
+AWAY = frozenset({10011, 10012, 10028, 10031})
+"""The server was not reached, or not ready: of a mere question that says nothing."""
 NO_PIPE = frozenset({-10003, -10004})
 """There is no connection to the terminal: it may come back."""
 NOT_SENT = frozenset({-2, -6, -7, -8}) | NO_PIPE

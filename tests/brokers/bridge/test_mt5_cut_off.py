@@ -40,6 +40,20 @@ def test_an_order_waits_for_a_terminal_that_comes_back(
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
 
 
+@pytest.mark.parametrize("code", [10011, 10012, 10028, 10031])
+def test_an_order_waits_for_a_server_that_could_not_be_asked(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    request = limit()
+    with monkeypatch.context() as away:
+        away.setattr(mt5_rig.terminal, "_verdict", lambda _: code)
+        result = mt5_rig.plugin.execute_order(request)
+    waits = (Outcome.NOT_SENT, "VENUE_UNREACHABLE", 1)
+    assert (result.outcome, result.code, result.retry_after) == waits
+    assert mt5_rig.terminal.sent == []
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
 @pytest.mark.parametrize("code", [-10003, -10004])
 def test_an_order_waits_for_a_terminal_that_was_gone_as_it_left(mt5_rig: Mt5Rig, code: int) -> None:
     mt5_rig.terminal.faults.append((code, "No IPC"))
