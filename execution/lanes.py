@@ -14,7 +14,20 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, F, IntegerField, QuerySet, Value, When
+from django.db.models import (
+    BooleanField,
+    Case,
+    Exists,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from brokers import keys
@@ -120,7 +133,17 @@ def _next(account: Account, symbol: str) -> _Waiting | None:
 
 @Prepared
 def _unresolved() -> QuerySet[Order, str]:
-    return _lane().filter(state__in=UNRESOLVED).order_by().values_list("role", flat=True)
+    return _blocking(given("reduce_only"))
+
+
+def _blocking(reduce_only: OuterRef | Value) -> QuerySet[Order, str]:
+    """Roles of what an order of the lane must wait for. Beside one that only a person can clear up, an
+    order goes that its venue lets only reduce: the position cannot wait for them, nor turn over.
+    """
+    only_reduces = ExpressionWrapper(reduce_only, BooleanField())
+    waits = Q(state=OrderState.UNKNOWN) | Exact(only_reduces, Value(False))
+    rows = _lane().filter(waits, state__in=UNRESOLVED)
+    return rows.order_by().values_list("role", flat=True)
 
 
 @Prepared
@@ -128,7 +151,7 @@ def _first_pending() -> QuerySet[_Waiting]:
     """With everything that may stand in its way, as of the same moment."""
     pending = _lane().filter(state=OrderState.PENDING).select_related("strategy")
     found: Any = pending.annotate(
-        unresolved=ArraySubquery(_unresolved.queryset()),
+        unresolved=ArraySubquery(_blocking(OuterRef("reduce_only"))),
         under_way=ArraySubquery(_under_way.queryset()),
         is_broken=Exists(breakers.not_closed(given("account"), given("venue"))),
         is_switched=Exists(switch.not_active()),
@@ -292,7 +315,9 @@ def _claim(order: Order, capabilities: Capabilities) -> None:
 
 
 def _is_blocked(order: Order) -> bool:
-    unresolved = _unresolved(account=order.account_id, symbol=order.symbol)
+    unresolved = _unresolved(
+        account=order.account_id, symbol=order.symbol, reduce_only=order.reduce_only
+    )
     return any(role != Order.Role.ENTRY or not order.is_exit for role in unresolved)
 
 

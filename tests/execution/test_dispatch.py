@@ -164,6 +164,20 @@ def test_an_exit_of_unknown_fate_blocks_everything(
     assert script.sent == []
 
 
+@pytest.mark.parametrize("role", [Order.Role.EXIT, Order.Role.STOP_LOSS, Order.Role.FLATTEN])
+@pytest.mark.parametrize("passes", [S.NEEDS_OPERATOR, S.UNKNOWN])
+def test_what_its_venue_lets_only_reduce_waits_for_no_person(
+    account: Account, script: Script, role: str, passes: OrderState
+) -> None:
+    exit_order(account, state=passes, role=role)
+    entry, leaving = pending(account), exit_order(account, reduce_only=True)
+    run(account)
+    sent = passes == S.NEEDS_OPERATOR
+    assert state_of(leaving) == (S.FILLED if sent else S.PENDING)
+    assert state_of(entry) == S.PENDING
+    assert script.identities() == [leaving.identity] * sent
+
+
 def test_a_lost_answer_stops_the_lane(account: Account, script: Script) -> None:
     script.outcomes.append(swallow)
     first, second = pending(account), pending(account)
