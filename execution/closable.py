@@ -27,13 +27,16 @@ def leaves_at_once(order: Order) -> bool:
 def held_against(order: Order) -> Decimal:
     """What is held on the side that ``order`` closes; a stop may have filled while it waited."""
     quantity = _held.first(account=order.account_id, symbol=order.symbol) or ZERO
-    agreed = held_by_both(order.account_id, order.symbol, quantity)
-    return max(agreed * -Side(order.side).sign, ZERO)
+    if not order.reduce_only:
+        quantity = held_by_both(order.account_id, order.symbol, quantity)
+    return max(quantity * -Side(order.side).sign, ZERO)
 
 
 def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
     """``quantity`` of our book, or less of it while the venue is known to hold less: what is not there
     cannot be sold, or is sold short. What traded here since they were compared moved both sides.
+
+    Not for orders the venue lets only reduce: one comparison may be wrong, and they cannot be.
     """
     if not quantity:
         return ZERO

@@ -234,7 +234,9 @@ def _closable_now(
     """What a close of ``share`` may take off once the stops are gone; nothing while it has to wait."""
     if _is_being_reduced(position, plugin) or _pauses(position):
         return ZERO
-    held = held_by_both(position.account_id, position.symbol, position.quantity)
+    held = position.quantity
+    if not plugin.capabilities.reduce_only:
+        held = held_by_both(position.account_id, position.symbol, held)
     free = abs(held) - _kept_by_exits(position, plugin)
     wanted = min(abs(share), free) if share * held > 0 else ZERO
     if _is_too_small(wanted, position.average_price, rules):

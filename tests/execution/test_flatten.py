@@ -274,6 +274,21 @@ def test_an_exit_takes_off_no_more_than_both_sides_hold(
     assert desk.held() == D("0.3")
 
 
+@pytest.mark.parametrize("by_switch", [False, True], ids=["an exit", "the kill switch"])
+def test_what_the_venue_lets_only_reduce_leaves_whatever_one_comparison_said(
+    desk: Desk, clock: time_machine.Coordinates, *, by_switch: bool
+) -> None:
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0")
+    desk.script.capabilities = REDUCES
+    if by_switch:
+        press()
+        account_tasks.wind_down(desk.account.pk)
+    else:
+        desk.send("close")
+    assert [(one.quantity, one.reduce_only) for one in desk.script.sent[1:]] == [(D("0.5"), True)]
+
+
 def test_an_ignored_difference_holds_up_no_close(
     desk: Desk, clock: time_machine.Coordinates
 ) -> None:
