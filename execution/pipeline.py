@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.prepared_writes import change
 from execution import amending, approvals, arrivals, metrics, protect
-from execution.aims import is_plain
+from execution.aims import is_plain, only_exits
 from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
@@ -28,7 +29,7 @@ from execution.legs import accounts_done, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
 from execution.orders import create_order
 from execution.precedence import announce_exit, let_exits_pass
-from execution.queues import closes_everything, key_of, undecided
+from execution.queues import CLOSES_EVERYTHING, closes_everything, ended_by, key_of, undecided
 from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
 from execution.timeliness import (
@@ -54,6 +55,13 @@ class Step(StrEnum):
     DECIDED = "decided"
     WAIT = "wait"
     GONE = "gone"
+
+
+class _Ended(NamedTuple):
+    """Alerts that came after one and were carried out before it."""
+
+    closed_by: UUID | None
+    canceled_by: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +183,13 @@ def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | N
 
 def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     """The decision itself, under the locks of its accounts; call inside a transaction."""
-    if not _is_mine(signal, legs):
+    mine = _locked(signal, legs)
+    if mine is None:
         return Decision(Step.GONE)
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
     try:
+        _refuse_ended(signal, alert, legs, mine)
         for leg in legs:
             refuse_overtaken(signal, alert, leg)
     except Refusal as overtaken:
@@ -198,10 +208,30 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
 
 def _is_mine(signal: Signal, legs: Sequence[Leg]) -> bool:
     """Lock the legs' accounts, then the signal; whether it is still to be decided."""
+    return _locked(signal, legs) is not None
+
+
+def _locked(signal: Signal, legs: Sequence[Leg]) -> _Ended | None:
+    """As ``_is_mine``: what came after the signal and was carried out before it, if it is."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     _locked_accounts(accounts=accounts)
-    return bool(_locked_undecided(signal=signal.pk))
+    found = _locked_undecided.first(signal=signal.pk, now=timezone.now())
+    return None if found is None else _Ended(*found)
+
+
+def _refuse_ended(signal: Signal, alert: Alert, legs: Sequence[Leg], ended: _Ended) -> None:
+    """An alert that was stored late opens nothing after what it should have come before: a close makes
+    it void, a cancel what it would open. Raises Refusal.
+    """
+    if only_exits(alert):
+        return
+    if ended.closed_by is not None and not approvals.is_wanted(signal, is_exit=True):
+        detail = f"alert {ended.closed_by}, which came after it, has closed the position"
+        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
+    if ended.canceled_by is not None and not any(may_reduce(leg, alert) for leg in legs):
+        detail = f"alert {ended.canceled_by}, which came after it, has cancelled what was asked for"
+        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
 
 
 @Prepared
@@ -211,9 +241,13 @@ def _locked_accounts() -> QuerySet[Account, int]:
 
 
 @Prepared
-def _locked_undecided() -> QuerySet[Signal, UUID]:
+def _locked_undecided() -> QuerySet[Signal, tuple[UUID | None, UUID | None]]:
     waiting = Signal.objects.filter(pk=given("signal"), state=SignalState.RECEIVED)
-    return waiting.select_for_update(no_key=True).values_list("pk", flat=True)
+    ended = {
+        "closed_by": ended_by(CLOSES_EVERYTHING),
+        "canceled_by": ended_by(Q(action=Action.CANCEL.value)),
+    }
+    return waiting.select_for_update(no_key=True).annotate(**ended).values_list(*ended)
 
 
 def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:

@@ -15,6 +15,7 @@ from django.db.models import (
     OuterRef,
     Q,
     QuerySet,
+    Subquery,
     TextField,
     Value,
 )
@@ -44,6 +45,13 @@ ACCOUNT = Coalesce(KeyTextTransform("account", "alert"), Value(""), output_field
 CLOSES_EVERYTHING = Q(action=Action.CLOSE.value, alert__quantity__isnull=True) | Q(
     alert__market_position=MarketPosition.FLAT.value
 )
+
+
+ENDING = Q(action__in=[Action.CANCEL.value, Action.CLOSE.value]) | Q(
+    alert__market_position=MarketPosition.FLAT.value
+)
+"""As the index says it: what may end an alert that came before."""
+CARRIED_OUT = (SignalState.WORKING, SignalState.EXECUTED, SignalState.IGNORED)
 
 
 class Place(NamedTuple):
@@ -241,6 +249,24 @@ def undecided(
 ) -> QuerySet[Signal]:
     waiting = Signal.objects.filter(strategy_id=strategy_id, symbol=symbol)
     return waiting.annotate(named=ACCOUNT).filter(named=account, state=SignalState.RECEIVED)
+
+
+def ended_by(kind: Q) -> Subquery:
+    """Of a signal: one of ``kind`` that came later to its queue and has been carried out before it. Two
+    processes store what they accept, and the one that came first may be seen last: its process waited
+    for the database. What is ahead of this clock is no later one, but from before it was set back.
+    """
+    later = Signal.objects.filter(ENDING, kind, state__in=CARRIED_OUT).annotate(named=ACCOUNT)
+    mine = later.filter(
+        strategy_id=OuterRef("strategy_id"),
+        symbol=OuterRef("symbol"),
+        named=Coalesce(
+            KeyTextTransform("account", OuterRef("alert")), Value(""), output_field=TextField()
+        ),
+        pk__gt=OuterRef("pk"),
+        received_at__lte=given("now"),
+    )
+    return Subquery(mine.order_by("id").values("pk")[:1])
 
 
 def closes_everything(alert: Alert) -> bool:

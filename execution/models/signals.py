@@ -59,6 +59,11 @@ class Signal(models.Model):
                 condition=Q(state="received")
                 & (Q(action="close") | Q(alert__market_position="flat")),
             ),
+            models.Index(
+                fields=["strategy", "symbol", "-id"],
+                name="signal_ending",
+                condition=Q(action__in=["cancel", "close"]) | Q(alert__market_position="flat"),
+            ),
             models.Index(fields=["state", "-id"], name="signal_by_state"),
             models.Index(
                 fields=["action", "-id"],

@@ -188,13 +188,15 @@ class Auditor:
 
 
 def _was_made_void(signal: Signal, signals: Mapping[str, Signal]) -> bool:
-    """Whether a later close of the same lane, named on the signal, overtook it."""
+    """Whether a later close or cancel of the same lane, named on the signal, overtook it."""
     if signal.state != SignalState.IGNORED or signal.reason != ReasonCode.CANCELED_BY_SIGNAL:
         return False
     lane = signal.strategy_id, signal.symbol
     closing = [one for key, one in signals.items() if key in signal.detail]
     return any(
-        (one.strategy_id, one.symbol) == lane and one.action == "close" and one.pk > signal.pk
+        (one.strategy_id, one.symbol) == lane
+        and one.action in ("close", "cancel")
+        and one.pk > signal.pk
         for one in closing
     )
 

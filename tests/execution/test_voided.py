@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import account_tasks, tasks
+from execution.ids import uuid7
 from execution.models import Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import switch
 from risk.models import TradingState
-from tests.brokers.scripted import report_of, script_of
+from tests.brokers.scripted import CAPABILITIES, report_of, script_of
 from tests.execution.trading import LANE, held, send
 from tests.factories import (
     OrderFactory,
     PositionFactory,
     RouteFactory,
+    SignalFactory,
     StrategyFactory,
     allow_trading,
 )
@@ -28,6 +34,7 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 S = OrderState
 Accounts = Callable[..., Account]
+SHORTS = replace(CAPABILITIES, short_selling=True, reduce_only=True, locks_balance=False)
 
 
 @pytest.fixture
@@ -166,3 +173,79 @@ def test_without_the_close_the_cancel_does_its_work_while_halted(
                 tasks.cancel_order(*args)
     resting.refresh_from_db()
     assert resting.state == S.CANCELED
+
+
+# --- stored late ----------------------------------------------------------------------------------
+
+
+def late(signal_id: UUID, strategy: Strategy, action: str, **alert: Any) -> Signal:
+    """One that came with ``signal_id`` and is seen only now: its process waited for the database."""
+    body = {"symbol": LANE, "action": action} | alert
+    return SignalFactory.create(id=signal_id, strategy=strategy, action=action, alert=body)
+
+
+@pytest.mark.parametrize(
+    ("ending", "entry"),
+    [
+        ({"action": "close"}, {}),
+        ({"action": "sell", "market_position": "flat"}, {}),
+        ({"action": "cancel"}, {}),
+        ({"action": "cancel"}, {"order_type": "limit", "price": "50000"}),
+    ],
+)
+def test_an_entry_stored_late_opens_nothing_after_what_ended_it(
+    two: Any, ending: dict[str, str], entry: dict[str, str]
+) -> None:
+    strategy, a, b = two
+    first = uuid7()
+    closing = process(send(strategy, **ending))
+    assert closing.state == SignalState.IGNORED
+    signal = process(late(first, strategy, "buy", quantity="0.01", **entry))
+    assert (signal.state, signal.reason) == (SignalState.IGNORED, "CANCELED_BY_SIGNAL")
+    assert str(closing.pk) in signal.detail
+    assert script_of(a).sent == script_of(b).sent == []
+
+
+def test_a_sale_stored_late_opens_no_short_after_the_close_it_came_before(two: Any) -> None:
+    strategy, a, b = two
+    for account in (a, b):
+        script_of(account).capabilities = SHORTS
+    process(send(strategy, "buy", quantity="0.01"))
+    first = uuid7()
+    process(send(strategy, "close"))
+    signal = process(late(first, strategy, "sell", quantity="0.01"))
+    assert (signal.state, held(a), held(b)) == (SignalState.IGNORED, 0, 0)
+
+
+def test_an_exit_stored_late_is_not_lost_to_a_cancel(two: Any) -> None:
+    strategy, a, b = two
+    process(send(strategy, "buy", quantity="0.01"))
+    first = uuid7()
+    process(send(strategy, "cancel"))
+    signal = process(late(first, strategy, "sell", quantity="0.01"))
+    assert (signal.state, held(a), held(b)) == (SignalState.EXECUTED, 0, 0)
+
+
+@pytest.mark.parametrize("ending", ["close", "cancel"])
+def test_of_another_queue_or_denied_it_ends_nothing(two: Any, ending: str) -> None:
+    strategy, a, _ = two
+    other = RouteFactory.create(account=a).strategy
+    first = uuid7()
+    process(send(other, ending))
+    elsewhere = {"symbol": "ETH/USDT", "action": ending}
+    process(
+        SignalFactory.create(strategy=strategy, symbol="ETH/USDT", action=ending, alert=elsewhere)
+    )
+    denied = send(strategy, ending)
+    Signal.objects.filter(pk=denied.pk).update(state=SignalState.DENIED)
+    assert process(late(first, strategy, "buy", quantity="0.01")).state == SignalState.EXECUTED
+
+
+def test_after_the_clock_was_set_back_new_entries_are_not_taken_for_late_ones(two: Any) -> None:
+    strategy, a, _ = two
+    first = uuid7()
+    closing = process(send(strategy, "close"))
+    ahead = timezone.now() + timedelta(hours=1)
+    Signal.objects.filter(pk=closing.pk).update(received_at=ahead)
+    assert process(late(first, strategy, "buy", quantity="0.01")).state == SignalState.EXECUTED
+    assert held(a) == Decimal("0.01")
