@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -20,7 +19,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.prepared_writes import change
 from execution import amending, approvals, arrivals, metrics, protect
-from execution.aims import is_plain, only_exits
+from execution.aims import is_plain
 from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
@@ -33,7 +32,9 @@ from execution.queues import CLOSES_EVERYTHING, closes_everything, ended_by, key
 from execution.routing import open_legs
 from execution.states import HELD, TERMINAL, OrderState, SignalState
 from execution.timeliness import (
+    Ended,
     may_reduce,
+    refuse_ended,
     refuse_on_arrival,
     refuse_outdated,
     refuse_overtaken,
@@ -55,13 +56,6 @@ class Step(StrEnum):
     DECIDED = "decided"
     WAIT = "wait"
     GONE = "gone"
-
-
-class _Ended(NamedTuple):
-    """Alerts that came after one and were carried out before it."""
-
-    closed_by: UUID | None
-    canceled_by: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +183,7 @@ def decide_locked(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision
     if alert.action is Action.CANCEL:
         return _cancel_all(signal, legs)
     try:
-        _refuse_ended(signal, alert, legs, mine)
+        refuse_ended(signal, alert, legs, mine)
         for leg in legs:
             refuse_overtaken(signal, alert, leg)
     except Refusal as overtaken:
@@ -211,27 +205,13 @@ def _is_mine(signal: Signal, legs: Sequence[Leg]) -> bool:
     return _locked(signal, legs) is not None
 
 
-def _locked(signal: Signal, legs: Sequence[Leg]) -> _Ended | None:
+def _locked(signal: Signal, legs: Sequence[Leg]) -> Ended | None:
     """As ``_is_mine``: what came after the signal and was carried out before it, if it is."""
     take_turns(signal.strategy_id)
     accounts = sorted({leg.account.pk for leg in legs})
     _locked_accounts(accounts=accounts)
     found = _locked_undecided.first(signal=signal.pk, now=timezone.now())
-    return None if found is None else _Ended(*found)
-
-
-def _refuse_ended(signal: Signal, alert: Alert, legs: Sequence[Leg], ended: _Ended) -> None:
-    """An alert that was stored late opens nothing after what it should have come before: a close makes
-    it void, a cancel what it would open. Raises Refusal.
-    """
-    if only_exits(alert):
-        return
-    if ended.closed_by is not None and not approvals.is_wanted(signal, is_exit=True):
-        detail = f"alert {ended.closed_by}, which came after it, has closed the position"
-        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
-    if ended.canceled_by is not None and not any(may_reduce(leg, alert) for leg in legs):
-        detail = f"alert {ended.canceled_by}, which came after it, has cancelled what was asked for"
-        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
+    return None if found is None else Ended(*found)
 
 
 @Prepared

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 from brokers.types import Side
+from execution import approvals
+from execution.aims import only_exits
 from execution.alerts import Alert, MarketPosition
 from execution.expiry import outdated
 from execution.facts import Leg
@@ -90,6 +95,27 @@ def refuse_overtaken(signal: Signal, alert: Alert, leg: Leg) -> None:
     if not is_there and (held < 0 or side.opposite.value in entries):
         closed = f"the {alert.prev_market_position.value} position is closed"
         raise Refusal(ReasonCode.NOTHING_TO_CLOSE, closed)
+
+
+class Ended(NamedTuple):
+    """Alerts that came after one and were carried out before it."""
+
+    closed_by: UUID | None
+    canceled_by: UUID | None
+
+
+def refuse_ended(signal: Signal, alert: Alert, legs: Sequence[Leg], ended: Ended) -> None:
+    """An alert that was stored late opens nothing after what it should have come before: a close makes
+    it void, a cancel what it would open. Raises Refusal.
+    """
+    if only_exits(alert):
+        return
+    if ended.closed_by is not None and not approvals.is_wanted(signal, is_exit=True):
+        detail = f"alert {ended.closed_by}, which came after it, has closed the position"
+        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
+    if ended.canceled_by is not None and not any(may_reduce(leg, alert) for leg in legs):
+        detail = f"alert {ended.canceled_by}, which came after it, has cancelled what was asked for"
+        raise Refusal(ReasonCode.CANCELED_BY_SIGNAL, detail)
 
 
 def refuse_disabled(signal: Signal) -> None:
