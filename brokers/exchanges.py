@@ -119,7 +119,8 @@ class ExchangeProfile:
     `None` where that has no end; `open_symbols`: the question which markets
     have open orders, where these are told market by market, and how ccxt is asked for all `stops`
     nevertheless. Stops that live in a list of their own have
-    `stop_endpoint` and `stop_cancel_endpoint`. `keys` maps our names of the credentials to
+    `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second.
+    `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
     """

@@ -167,9 +167,9 @@ class Gate:
             self._await_turn(Purpose.READ, method, path)
             return
         attempt = self._attempt
-        if attempt is not None and attempt.request == (method, path):
-            raise RequestRefusedError("a second request of one attempt")
         fitting = [] if attempt is None else [e for e in attempt.left if e.fits(method, path)]
+        if attempt is not None and not fitting and attempt.request == (method, path):
+            raise RequestRefusedError("a second request of one attempt")
         if attempt is None or not fitting:
             raise RequestRefusedError(f"{method} {path} was not announced")
         attempt.fields = _fields(urlsplit(url).query, body)

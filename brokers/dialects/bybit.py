@@ -41,9 +41,10 @@ from brokers.types import (
     Side,
     TimeInForce,
 )
-from brokers.venue_client import Market, VenueClient
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 PAGE = 100
+STOP = "tpslOrder"
 SET_LEVERAGE = Endpoint("POST", "/v5/position/set-leverage")
 MARGIN_MODES = {"cross": "REGULAR_MARGIN", "isolated": "ISOLATED_MARGIN"}
 LONGEST_SPAN = timedelta(days=7)
@@ -56,6 +57,9 @@ class BybitSpot(Dialect):
     profile = BYBIT_SPOT
     market_facts = frozenset({"lotSizeFilter", "priceFilter", "fundingInterval"})
     category = "spot"
+    kinds: Sequence[Mapping[str, str]] = ({"orderFilter": "Order"}, {"orderFilter": STOP})
+    """What a cancel may be for; spot's look at one kind only ("Cancel Order"), and a stop that was
+    triggered is of the other."""
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         found = super().params(request)
@@ -111,8 +115,14 @@ class BybitSpot(Dialect):
         return bybit_rows.report(found, symbol, fills)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
-        where = {"category": self.category, "symbol": market["id"]}
-        answer = client.call("privatePostV5OrderCancel", **where, **self._naming(ref))
+        where = {"category": self.category, "symbol": market["id"]} | self._naming(ref)
+        for kind in self.kinds:
+            try:
+                answer = client.call("privatePostV5OrderCancel", **where, **kind)
+                break
+            except VenueRefusedError as refusal:
+                if kind is self.kinds[-1] or not self.nothing_to_cancel(refusal.error):
+                    raise
         text(row(row(answer), "result"), "orderId")
 
     def nothing_to_cancel(self, error: VenueError) -> bool:
@@ -184,7 +194,7 @@ class BybitSpot(Dialect):
         if request.price is None:
             fields["marketUnit"] = "baseCoin"
         if request.stop_price is not None:
-            fields |= {"triggerPrice": request.stop_price, "orderFilter": "tpslOrder"}
+            fields |= {"triggerPrice": request.stop_price, "orderFilter": STOP}
             fields |= {"triggerDirection": _direction(request), "reduceOnly": "true"}
         return fields
 
@@ -236,6 +246,7 @@ class BybitLinear(BybitSpot):
 
     profile = BYBIT_LINEAR
     category = "linear"
+    kinds = ({},)
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         found = super().params(request)

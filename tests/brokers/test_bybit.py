@@ -64,6 +64,17 @@ def test_a_stop_on_a_perpetual_reduces_only_when_asked(
     assert (report.status, report.average_price) == (VenueStatus.FILLED, D(54000))
 
 
+def test_a_stop_limit_that_was_triggered_and_rests_is_cancelled(venue: RunningVenue) -> None:
+    plugin = ccxt_plugin("bybit", venue.base_url)
+    request = order(side=Side.SELL, type=OrderType.STOP_LIMIT, stop_price=D(55000), price=D(56000))
+    placed = plugin.execute_order(request)
+    venue.control.set_price("bybit", "BTC/USDT", 54000, spread=0)
+    assert plugin.cancel_order(ref(request, placed.broker_order_id)).outcome is Outcome.ACCEPTED
+    report = plugin.fetch_order(ref(request))
+    assert report is not None
+    assert (report.status, report.filled_quantity) == (VenueStatus.CANCELED, D(0))
+
+
 def test_a_stop_that_buys_waits_below_its_price(venue: RunningVenue) -> None:
     plugin = ccxt_plugin("bybit-linear", venue.base_url)
     stop = swap(type=OrderType.STOP, stop_price=D(65000))

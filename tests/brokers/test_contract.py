@@ -343,6 +343,24 @@ def test_stops_wait(rig: Rig) -> None:
         assert (report.status, report.filled_quantity) == (VenueStatus.OPEN, ZERO)
 
 
+@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("kind", [OrderType.STOP, OrderType.STOP_LIMIT])
+def test_a_waiting_stop_is_cancelled_and_gone(rig: Rig, kind: OrderType, *, by_id: bool) -> None:
+    if kind not in rig.plugin.capabilities.order_types:
+        pytest.skip(f"this venue has no {kind.value} orders")
+    rig.plugin.execute_order(rig.order())
+    price = Decimal(54000) if kind is OrderType.STOP_LIMIT else None
+    request = rig.order(side=Side.SELL, type=kind, stop_price=Decimal(55000), price=price)
+    placed = rig.plugin.execute_order(request)
+    assert placed.outcome is Outcome.ACCEPTED
+    named = ref(request, placed.broker_order_id if by_id else "")
+    assert rig.plugin.cancel_order(named).outcome is Outcome.ACCEPTED
+    assert rig.plugin.cancel_order(named).outcome is Outcome.REJECTED
+    assert rig.plugin.open_orders() == []
+    report = found(rig, request, placed.broker_order_id)
+    assert (report.status, report.filled_quantity) == (VenueStatus.CANCELED, ZERO)
+
+
 def test_quotes_and_rules_are_usable_and_unknown_symbols_refused(rig: Rig) -> None:
     quote, rules = rig.plugin.fetch_data(rig.symbol), rig.plugin.instrument(rig.symbol)
     assert ZERO < quote.bid < quote.ask

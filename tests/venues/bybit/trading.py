@@ -18,6 +18,7 @@ KNOWN = frozenset(
     {"category", "symbol", "side", "orderType", "qty", "price", "timeInForce", "orderLinkId"}
     | {"orderFilter", "triggerPrice", "triggerDirection", "reduceOnly", "marketUnit", "positionIdx"}
 )
+KINDS = frozenset({"Order", "tpslOrder", "StopOrder", "OcoOrder", "BidirectionalTpslOrder"})
 STATUSES = {
     Status.OPEN: "New",
     Status.PARTIALLY_FILLED: "PartiallyFilled",
@@ -139,6 +140,12 @@ def position(ledger: Ledger, account: str, symbol: str) -> tuple[Decimal, Decima
             held, signed = held - closed, signed + closed
         held, cost = held + signed, cost + signed * trade.price
     return held, (cost / held if held else Decimal(0)), realised
+
+
+def kind_of(order: Order) -> str:
+    """What `orderFilter` calls it; a stop that was triggered is an order like any other."""
+    waits = order.spec.trigger is not None and order.working_at is None
+    return str(order.spec.details["filter"]) if waits else "Order"
 
 
 def order_row(order: Order) -> dict[str, Any]:

@@ -25,7 +25,15 @@ from tests.venues.bybit.rules import (
     result,
     text,
 )
-from tests.venues.bybit.trading import instrument_of, order_row, position, read_order, trade_row
+from tests.venues.bybit.trading import (
+    KINDS,
+    instrument_of,
+    kind_of,
+    order_row,
+    position,
+    read_order,
+    trade_row,
+)
 from tests.venues.clock import Clock
 from tests.venues.credentials import BYBIT_KEYS, BYBIT_SECRET, Credential
 from tests.venues.faults import Endpoint
@@ -408,9 +416,17 @@ class Bybit(Venue):
         return order
 
     def _cancel(self, request: Request) -> Answer:
+        """On spot of one kind only, `Order` unless told otherwise (v5 docs, Cancel Order)."""
         if not ({"orderId", "orderLinkId"} & set(request.params)):
             raise BybitError(10001, "orderId or orderLinkId is required")
-        found = [o for o in self._named(request, [*self._account(request).open.values()]) if o.live]
+        kind = request.params.get("orderFilter", "Order")
+        if self.category == SPOT and kind not in KINDS:
+            raise BybitError(10001, "orderFilter invalid")
+        found = [
+            o
+            for o in self._named(request, [*self._account(request).open.values()])
+            if o.live and (self.category != SPOT or kind_of(o) == kind)
+        ]
         if not found:
             raise Refused(Reason.UNKNOWN_ORDER)
         self.ledger.cancel(found[0])
