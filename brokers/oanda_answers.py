@@ -121,17 +121,10 @@ def order(answer: Row, ended_by: Row | None, currency: str) -> OrderReport:
 
 
 def fill(answer: Row, currency: str) -> FillReport:
-    """The trade of an ORDER_FILL transaction; ``currency`` is the account's, which pays the fee.
-
-    Where that is the symbol's base the fee is told in the quote: it is taken from the account's
-    money and leaves the position whole.
-    """
+    """The trade of an ORDER_FILL transaction; ``currency`` is the account's, which pays the fee."""
     price = number(answer, "fullVWAP") if answer.get("fullVWAP") else number(answer, "price")
-    base, _, quote = symbol_of(text(answer, "instrument")).partition("/")
     names = [name for name in ("commission", "guaranteedExecutionFee") if answer.get(name)]
     fee = sum((abs(number(answer, name)) for name in names), Decimal(0))
-    if currency == base:
-        fee, currency = fee * price, quote
     return FillReport(
         trade_id=text(answer, "id"),
         quantity=plain(abs(number(answer, "units"))),

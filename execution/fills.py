@@ -220,18 +220,14 @@ def _booked() -> QuerySet[Fill, tuple[str, UUID, Decimal, Decimal]]:
 
 
 def _book_fill(order: Order, position: Position, report: FillReport) -> None:
-    base, quote = fee_values.assets(order.symbol)
-    base_fee = report.fee if report.fee_currency == base else Decimal(0)
-    quote_fee = report.fee if report.fee_currency == quote else Decimal(0)
-    third = None
-    if report.fee and report.fee_currency not in (base, quote):
-        third = fee_values.in_quote(order.account, order.symbol, report.fee, report.fee_currency)
-        quote_fee = third or Decimal(0)
+    fee = fee_values.split(order.account, order.symbol, report)
     book, realised = positions.apply(
         positions.Book(
             position.quantity, position.average_price, position.realised_pnl, position.fees
         ),
-        positions.Trade(report.quantity * Side(order.side).sign, report.price, base_fee, quote_fee),
+        positions.Trade(
+            report.quantity * Side(order.side).sign, report.price, fee.coins, fee.money
+        ),
     )
     fill = Fill(
         account_id=order.account_id,
@@ -243,7 +239,7 @@ def _book_fill(order: Order, position: Position, report: FillReport) -> None:
         price=report.price,
         fee=report.fee,
         fee_currency=report.fee_currency,
-        fee_value=third,
+        fee_value=fee.value,
         realised_pnl=realised,
         at=report.at,
         recorded_at=timezone.now(),

@@ -11,6 +11,9 @@ ZERO = Decimal(0)
 DUST = Decimal("0.005")
 """What may be left of a position that counts as closed, as a share of its peak: fees in the coin."""
 
+Lane = tuple[str, ...]
+"""Whose position: an account's in a symbol, or one strategy's part of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traded:
@@ -18,7 +21,7 @@ class Traded:
     the quote asset, fees taken off.
     """
 
-    lane: tuple[str, str]
+    lane: Lane
     at: datetime
     quantity: Decimal
     realised: Decimal
@@ -28,7 +31,7 @@ class Traded:
 class Trip:
     """A position from flat to flat, and what it brought in the quote asset."""
 
-    lane: tuple[str, str]
+    lane: Lane
     closed_at: datetime
     result: Decimal
 
@@ -57,9 +60,7 @@ class Point:
     total: Decimal
 
 
-def trips(
-    trades: Iterable[Traded], held: Mapping[tuple[str, str], Decimal] | None = None
-) -> list[Trip]:
+def trips(trades: Iterable[Traded], held: Mapping[Lane, Decimal] | None = None) -> list[Trip]:
     """The round trips that ended, in the order they did. ``trades`` come in the order they happened;
     ``held`` is what each lane held before the first, nothing unless named.
 

@@ -12,6 +12,7 @@ from django.db.models import Case, F, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Coalesce, Concat
 
 from brokers.fields import MoneyField
+from execution.fee_values import OF_THE_COINS, quotes_of
 from execution.marks import marks_of
 from execution.models import Fill, Position
 from fks_site import carried_out
@@ -36,10 +37,7 @@ class OpenResult:
     symbol: str
     quantity: Decimal
     unrealised: Decimal | None
-
-    @property
-    def currency(self) -> str:
-        return self.symbol.partition("/")[2].partition(":")[0]
+    currency: str
 
 
 class _Booked(NamedTuple):
@@ -60,11 +58,14 @@ class _Booked(NamedTuple):
 
 
 def of_positions(form: TradeFilter, now: datetime) -> list[OpenResult]:
-    """Every open position the form's user sees and asks for. Three queries, however many."""
+    """Every open position the form's user sees and asks for. Three queries, however many, and one for
+    symbols that do not say what they are priced in.
+    """
     positions = _positions(form)
     marks = marks_of([(one.account_id, one.symbol) for one in positions], now)
     prices = {place: mark.price for place, mark in marks.items() if mark.is_fresh}
     names = {one.account_id: one.account.name for one in positions}
+    quotes = quotes_of((one.account.name, one.symbol) for one in positions)
     left = {(one.account_id, one.symbol): one.quantity for one in positions}
     found = []
     for booked in _booked(form, positions):
@@ -76,10 +77,10 @@ def of_positions(form: TradeFilter, now: datetime) -> list[OpenResult]:
             strategy = booked.strategy or carried_out.BY_HAND
             account = names[booked.account_id]
             row = (booked.account_id, account, strategy, booked.symbol, booked.bought, gain)
-            found.append(OpenResult(*row))
+            found.append(OpenResult(*row, quotes[account, booked.symbol]))
     if not form.cleaned_data["strategy"]:
         found += [
-            OpenResult(pk, names[pk], NOT_OURS, symbol, quantity, None)
+            OpenResult(pk, names[pk], NOT_OURS, symbol, quantity, None, quotes[names[pk], symbol])
             for (pk, symbol), quantity in left.items()
             if abs(quantity) > NOTHING
         ]
@@ -106,16 +107,15 @@ def _booked(form: TradeFilter, positions: Sequence[Position]) -> list[_Booked]:
 
 
 def _added_up(fills: QuerySet[Fill]) -> QuerySet[Fill, tuple[Any, ...]]:
-    """Fees taken in the coin are coins parted with; those in the quote asset, and what those in a third
-    coin count for, are spent.
+    """Fees taken from the coins are coins parted with; those in the quote asset, and what others count
+    for, are spent.
     """
     signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
-    in_coin = Q(symbol__startswith=Concat(F("fee_currency"), Value("/")))
     in_quote = Q(symbol__endswith=Concat(Value("/"), F("fee_currency"))) | Q(
         symbol__contains=Concat(Value("/"), F("fee_currency"), Value(":"))
     )
     none = Value(ZERO, output_field=MoneyField())
-    coin_fee = Case(When(~Q(fee_currency="") & in_coin, then=F("fee")), default=none)
+    coin_fee = Case(When(OF_THE_COINS, then=F("fee")), default=none)
     quote_fee = Case(When(~Q(fee_currency="") & in_quote, then=F("fee")), default=none)
     third = Coalesce(F("fee_value"), none)
     return (

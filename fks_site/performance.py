@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -16,13 +16,12 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import (
     Case,
     F,
-    Q,
     QuerySet,
     Sum,
     Value,
     When,
 )
-from django.db.models.functions import Coalesce, Concat
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -33,7 +32,7 @@ from brokers.fields import MoneyField
 from execution import fee_values, performance
 from execution.fee_values import Fee
 from execution.models import Fill, FundingPayment
-from execution.performance import Figures, Traded
+from execution.performance import Figures, Lane, Traded
 from fks_site import carried_out, charts, equity_curves, holdings, open_results
 from fks_site.trade_filter import PERIODS, TradeFilter
 
@@ -44,10 +43,10 @@ MOST_FILLS = 20_000
 """Of the period, the latest; the page says when there were more."""
 COUNTED = (
     "id", "symbol", "side", "quantity", "price", "fee", "fee_currency", "fee_value",
-    "realised_pnl", "at", "account__name", "order__strategy__slug",
+    "realised_pnl", "at", "account__name", "order__strategy__slug", "account__environment",
 )  # fmt: skip
 """The columns a report reads, in the order of ``Booked``."""
-PLACES = ("account__name", "strategy__slug", "symbol", "currency")
+PLACES = ("account__name", "strategy__slug", "symbol", "account__environment", "currency")
 """What funding is added up by, in the order of ``Paid``."""
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%")
 """How a spreadsheet's formula may begin: the full-width signs count for the plain ones (OWASP)."""
@@ -55,6 +54,9 @@ CSV_COLUMNS = (
     "at", "account", "strategy", "symbol", "side", "quantity", "price", "fee", "fee_currency",
     "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind", "fee_value",
 )  # fmt: skip
+
+Money = tuple[str, str]
+"""Environment and currency: what may be added up."""
 
 
 class Booked(NamedTuple):
@@ -74,6 +76,7 @@ class Booked(NamedTuple):
     at: datetime
     account: str
     strategy: str | None
+    environment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,20 @@ class Paid(NamedTuple):
     account: str
     strategy: str | None
     symbol: str
+    environment: str
     currency: str
     amount: Decimal
+
+    @property
+    def money(self) -> Money:
+        return self.environment, self.currency
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything counted in one currency."""
+    """Everything of one environment that is counted in one currency: paper is never added to money."""
 
+    environment: str
     currency: str
     figures: Figures
     realised: Decimal
@@ -148,17 +157,22 @@ def page(request: HttpRequest) -> HttpResponseBase:
 
 
 def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
-    """One report per currency, and whether fills were left out."""
+    """One report per kind of money, and whether fills were left out."""
     rows = form.fills().order_by("-id").values_list(*COUNTED)
     newest = [Booked(*row) for row in rows[: MOST_FILLS + 1]]
     fills = newest[MOST_FILLS - 1 :: -1]
     paid = _funding(form)
-    held = {}
+    held: dict[Lane, Decimal] = {}
     if fills:
         before = Fill.objects.filter(id__lt=fills[0].id)
         held = _held_before(form.chosen(before, "order__strategy"))
-    currencies = sorted({_quote(fill.symbol) for fill in fills} | {one.currency for one in paid})
-    return [_report(one, fills, paid, held) for one in currencies], len(newest) > MOST_FILLS
+    quotes = fee_values.quotes_of((fill.account, fill.symbol) for fill in fills)
+    booked: defaultdict[Money, list[Booked]] = defaultdict(list)
+    for fill in fills:
+        booked[fill.environment, quotes[fill.account, fill.symbol]].append(fill)
+    kinds = sorted({*booked, *(one.money for one in paid)})
+    reports = [_report(kind, booked[kind], paid, held) for kind in kinds]
+    return reports, len(newest) > MOST_FILLS
 
 
 def _funding(form: TradeFilter) -> list[Paid]:
@@ -167,42 +181,41 @@ def _funding(form: TradeFilter) -> list[Paid]:
 
 
 def _report(
-    currency: str,
-    fills: Sequence[Booked],
-    funding: Sequence[Paid],
-    held: dict[tuple[str, str], Decimal],
+    money: Money, fills: Sequence[Booked], funding: Sequence[Paid], held: dict[Lane, Decimal]
 ) -> Report:
-    mine = [(fill, _traded(fill)) for fill in fills if _quote(fill.symbol) == currency]
-    paid = [one for one in funding if one.currency == currency]
+    """``held`` by account, symbol and strategy."""
+    mine = [(fill, _traded(fill)) for fill in fills]
+    parts = [(fill, replace(trade, lane=(*trade.lane, _by(fill)))) for fill, trade in mine]
+    lanes: defaultdict[Lane, Decimal] = defaultdict(Decimal)
+    for (account, symbol, _), quantity in held.items():
+        lanes[account, symbol] += quantity
+    paid = [one for one in funding if one.money == money]
     traded = [trade for _, trade in mine]
     points = performance.curve(traded)
-    trips = performance.trips(traded, held)
     return Report(
-        currency=currency,
-        figures=performance.figures(trips),
+        *money,
+        figures=performance.figures(performance.trips(traded, lanes)),
         realised=points[-1].total if points else Decimal(0),
         funding=sum((one.amount for one in paid), Decimal(0)),
         drawdown=performance.deepest_drawdown(points),
         line=charts.line(points),
         not_counted=_not_counted(mine),
         groups={
-            "Account": _rows(mine, paid, held, lambda one: one.account),
-            "Strategy": _rows(
-                mine,
-                paid,
-                held,
-                lambda one: one.strategy or carried_out.BY_HAND,
-                lambda one: one.strategy or SEVERAL,
-            ),
-            "Symbol": _rows(mine, paid, held, lambda one: one.symbol),
+            "Account": _rows(mine, paid, lanes, lambda one: one.account),
+            "Strategy": _rows(parts, paid, held, _by, lambda one: one.strategy or SEVERAL),
+            "Symbol": _rows(mine, paid, lanes, lambda one: one.symbol),
         },
     )
+
+
+def _by(fill: Booked) -> str:
+    return fill.strategy or carried_out.BY_HAND
 
 
 def _rows(
     fills: Sequence[tuple[Booked, Traded]],
     funding: Sequence[Paid],
-    held: dict[tuple[str, str], Decimal],
+    held: Mapping[Lane, Decimal],
     name: Callable[[Any], str],
     name_of_paid: Callable[[Paid], str] | None = None,
 ) -> list[Row]:
@@ -225,7 +238,7 @@ def _rows(
 
 def _traded(fill: Booked) -> Traded:
     quantity = fill.quantity if fill.side == "buy" else -fill.quantity
-    if fill.fee_currency == _base(fill.symbol):
+    if _fee(fill).is_of_the_coins:
         quantity -= fill.fee
     return Traded((fill.account, fill.symbol), fill.at, quantity, fill.realised_pnl)
 
@@ -238,25 +251,20 @@ def _not_counted(fills: Sequence[tuple[Booked, Traded]]) -> str:
     return fee_values.in_words(fee_values.not_counted(_fee(fill) for fill, _ in fills))
 
 
-def _base(symbol: str) -> str:
-    return symbol.partition("/")[0]
-
-
-def _quote(symbol: str) -> str:
-    return symbol.partition("/")[2].partition(":")[0]
-
-
-def _held_before(fills: QuerySet[Fill]) -> dict[tuple[str, str], Decimal]:
-    """What earlier fills left in each lane."""
+def _held_before(fills: QuerySet[Fill]) -> dict[Lane, Decimal]:
+    """What earlier fills left, by account, symbol and strategy."""
     signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
-    in_coin = Q(symbol__startswith=Concat(F("fee_currency"), Value("/")))
-    fee = Case(When(in_coin, then=F("fee")), default=Value(Decimal(0)), output_field=MoneyField())
+    none = Value(Decimal(0), output_field=MoneyField())
+    fee = Case(When(fee_values.OF_THE_COINS, then=F("fee")), default=none)
     rows = (
         fills.order_by()
-        .values_list("account__name", "symbol")
+        .values_list("account__name", "symbol", "order__strategy__slug")
         .annotate(held=Coalesce(Sum(signed) - Sum(fee), Decimal(0), output_field=MoneyField()))
     )
-    return {(account, symbol): held for account, symbol, held in rows}
+    return {
+        (account, symbol, strategy or carried_out.BY_HAND): held
+        for account, symbol, strategy, held in rows
+    }
 
 
 class _Echo:

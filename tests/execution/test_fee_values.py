@@ -20,7 +20,7 @@ from execution.models import Fill, Position
 from execution.states import OrderState
 from tests.brokers.scripted import report_of, trade
 from tests.execution.test_book import priced
-from tests.factories import AccountFactory, OrderFactory
+from tests.factories import AccountFactory, OrderFactory, PositionFactory
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -104,6 +104,76 @@ def test_other_fees_count_as_they_did(
     assert fill.fee_value == (None if value is None else D(value))
     assert fill.realised_pnl == D(realised)
     assert fee_values.shown(fill) == shown
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize(
+    ("symbol", "market_type", "parted", "value"),
+    [
+        ("BTC/USDT", "spot", "0.00001", None),
+        ("BTC/USDT", "margin", "0", D("0.6")),
+        ("BTC/USDT", "forex", "0", D("0.6")),
+        ("BTC/USDT:USDT", "swap", "0", D("0.6")),
+    ],
+)
+def test_a_fee_in_the_base_shrinks_a_position_only_where_trades_move_coins(
+    admin_client: Client,
+    symbol: str,
+    market_type: str,
+    parted: str,
+    value: Decimal | None,
+    side: str,
+) -> None:
+    """On a contract, or a pair of currencies at a broker, the account's money pays it."""
+    account = AccountFactory.create()
+    priced(account, symbol, "60000", market_type=market_type)
+    PositionFactory.create(
+        account=account, symbol=symbol, quantity=D("0.02"), average_price=D(60000)
+    )
+    fill = traded(account, "0.00001", "BTC", symbol=symbol, side=side)
+    change = D("0.01" if side == "buy" else "-0.01") - D(parted)
+    position = Position.objects.get()
+    assert position.quantity == D("0.02") + change
+    assert (position.realised_pnl, position.fees) == (D("-0.6"), D("0.6"))
+    assert (fill.fee, fill.fee_value) == (D("0.00001"), value)
+    context = admin_client.get(reverse("admin:performance")).context
+    assert next(row.quantity for row in context["open_results"]) == change
+    (report,) = context["reports"]
+    assert [row.fees for row in report.groups["Symbol"]] == [D("0.6")]
+
+
+def future(account: Account) -> None:
+    """As Interactive Brokers and NinjaTrader name one: the symbol does not say what it is priced in."""
+    Instrument.objects.create(
+        account=account, symbol="ES 12-26", venue_symbol="ESZ6", base="ES", quote="USD",
+        market_type="future", quantity_step=D(50), price_tick=D("0.25"), last_price=D(5000),
+        last_price_at=timezone.now(), refreshed_at=timezone.now(),
+    )  # fmt: skip
+
+
+def test_a_futures_fee_counts_although_its_symbol_names_no_money(admin_client: Client) -> None:
+    account = AccountFactory.create()
+    future(account)
+    fill = traded(account, "2.25", "USD", symbol="ES 12-26", quantity=D("0.01"))
+    position = Position.objects.get()
+    assert (fill.fee_value, fill.realised_pnl) == (D("2.25"), D("-2.25"))
+    assert (position.realised_pnl, position.fees) == (D("-2.25"), D("2.25"))
+    assert fee_values.shown(fill) == "2.25 USD"
+    context = admin_client.get(reverse("admin:performance")).context
+    (report,) = context["reports"]
+    assert (report.currency, report.realised, report.not_counted) == ("USD", D("-2.25"), "")
+    assert [row.fees for row in report.groups["Account"]] == [D("2.25")]
+    (row,) = context["open_results"]
+    assert (row.currency, row.quantity) == ("USD", D("0.01"))
+
+
+def test_a_futures_fee_in_other_money_counts_by_its_price() -> None:
+    account = AccountFactory.create()
+    future(account)
+    priced(account, "EUR/USD", "1.2")
+    fill = traded(account, "2", "EUR", symbol="ES 12-26", quantity=D("0.01"))
+    assert (fill.fee_value, fill.realised_pnl) == (D("2.4"), D("-2.4"))
+    assert fee_values.shown(fill) == "2 EUR (2.4)"
 
 
 def test_the_accounts_own_price_goes_before_a_newer_one_of_another() -> None:

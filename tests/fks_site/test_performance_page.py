@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from brokers.models import Account, Instrument
-from execution.models import Fill, Order
+from execution.models import Fill, FundingPayment, Order, Strategy
 from execution.states import OrderState
 from fks_site import holdings
 from tests.factories import (
@@ -62,6 +62,40 @@ def test_what_was_bought_before_the_period_ends_a_trip_in_it(
     fill(account, "sell", "11")
     assert report(admin_client) == ["11", "1", "1", "0"]
     assert report(admin_client, days="all") == ["10", "1", "1", "1"]
+
+
+def test_what_another_strategy_holds_does_not_hide_a_strategys_result(
+    admin_client: Client, account: Account
+) -> None:
+    def of(strategy: Strategy, side: str, realised: str, **fields: object) -> None:
+        made = fill(account, side, realised, **fields)
+        Order.objects.filter(pk=made.order_id).update(strategy=strategy)
+
+    holds, trades = StrategyFactory.create(slug="holds"), StrategyFactory.create(slug="trades")
+    long_ago = timezone.now() - timedelta(days=40)
+    of(holds, "buy", "-1", quantity=Decimal(5), recorded_at=long_ago)
+    for realised in ("11", "-4"):
+        of(trades, "buy", "-1")
+        of(trades, "sell", realised)
+    for days in ("30", "all"):
+        (shown,) = admin_client.get(reverse("admin:performance"), {"days": days}).context["reports"]
+        found = {row.name: row.figures for row in shown.groups["Strategy"]}
+        assert (found["trades"].trips, found["trades"].wins, found["trades"].result) == (2, 1, 5)
+        assert all(figures.trips == 0 for name, figures in found.items() if name != "trades")
+
+
+def test_paper_is_not_added_to_money(admin_client: Client, account: Account) -> None:
+    live = AccountFactory.create(name="live", environment="live")
+    fill(account, "sell", "900")
+    fill(live, "sell", "-7")
+    for of, amount in ((account, "30"), (live, "-2")):
+        FundingPayment.objects.create(
+            account=of, payment_id="1", symbol="BTC/USDT", amount=Decimal(amount), currency="USDT",
+            at=timezone.now(), recorded_at=timezone.now(),
+        )  # fmt: skip
+    answer = admin_client.get(reverse("admin:performance"))
+    found = [(one.environment, one.realised, one.funding) for one in answer.context["reports"]]
+    assert found == [("dry_run", 900, 30), ("live", -7, -2)]
 
 
 def test_the_filter_leaves_others_out(admin_client: Client, account: Account) -> None:
