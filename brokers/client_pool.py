@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,6 +18,12 @@ from brokers.venue_client import VenueClient, connect
 LONGEST_TURN = 10.0
 """Seconds to wait for another request with the same key; less if the account gives up sooner."""
 
+KEPT = 60.0
+"""Seconds for which a client nobody needs is kept, and its connection open; the last one stays."""
+
+
+_Idle = deque[tuple[float, VenueClient]]  # with when each came back
+
 
 class ClientPool:
     """Lends clients that know the exchange's symbols.
@@ -30,7 +37,7 @@ class ClientPool:
         self._dialect = dialect
         self._profile = dialect.profile
         self._config = config
-        self._idle: dict[tuple[int, bool], deque[VenueClient]] = {}
+        self._idle: dict[tuple[int, bool], _Idle] = {}
         self._is_closed = False
         self._turns = TURNS
         self._time_difference: int | None = None
@@ -81,7 +88,13 @@ class ClientPool:
         for idle in list(self._idle.values()):
             with suppress(IndexError):  # another thread may take the last one
                 while True:
-                    idle.pop().close()
+                    idle.pop()[1].close()
+
+    def _close_unneeded(self, idle: _Idle) -> None:
+        """Else many that were once in use at the same moment would stay for ever."""
+        with suppress(IndexError):  # as above
+            while len(idle) > 1 and idle[0][0] < time.monotonic() - KEPT:
+                idle.popleft()[1].close()
 
     def _turn(self) -> AbstractContextManager[Turn]:
         key = self._config.credentials.get("api_key", "")
@@ -95,16 +108,17 @@ class ClientPool:
         """
         idle = self._idle.setdefault((os.getpid(), private), deque())
         try:
-            client = idle.pop()
+            _, client = idle.pop()
         except IndexError:
             client = self._connect(private=private)
         try:
             yield client
         finally:
             # in this order: whichever of the two comes last, the closing or this one, closes it
-            idle.append(client)
+            idle.append((time.monotonic(), client))
             if self._is_closed:
                 self._close_idle()
+            self._close_unneeded(idle)
 
     def _give_markets(self, client: VenueClient, *, refresh: bool = True) -> None:
         facts = self._dialect.market_facts

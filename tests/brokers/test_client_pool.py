@@ -79,13 +79,37 @@ def test_one_that_comes_back_just_as_the_pool_closes_is_closed(
     closed: list[VenueClient] = []
     monkeypatch.setattr(VenueClient, "close", lambda client: closed.append(client))
 
-    class Overtaken(deque[VenueClient]):
-        def append(self, client: VenueClient) -> None:
+    class Overtaken(deque[tuple[float, VenueClient]]):
+        def append(self, idle: tuple[float, VenueClient]) -> None:
             plugin._pool.close()
-            super().append(client)
+            super().append(idle)
 
     idle = plugin._pool._idle
     idle[os.getpid(), False] = Overtaken(idle[os.getpid(), False])
     with plugin._pool.public(markets=False):
         pass
     assert closed == made
+
+
+@pytest.mark.parametrize(("kept", "closed_in_the_end"), [(60.0, 0), (-1.0, 2)])
+def test_what_was_needed_at_one_moment_is_not_kept_for_ever(
+    kept: float,
+    closed_in_the_end: int,
+    plugin: CcxtPlugin,
+    made: list[VenueClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[VenueClient] = []
+    monkeypatch.setattr(VenueClient, "close", lambda client: closed.append(client))
+    monkeypatch.setattr(client_pool, "KEPT", kept)
+    pool = plugin._pool
+    with (
+        pool.public(markets=False) as first,
+        pool.public(markets=False),
+        pool.public(markets=False),
+    ):
+        pass
+    assert len(closed) == closed_in_the_end
+    with pool.public(markets=False) as again:
+        assert again is first
+    assert len(made) == 3
