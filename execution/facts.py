@@ -136,22 +136,28 @@ def _reported(account: Account) -> Iterator[None]:
 def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -> Market:
     """Everything the venue has to say. Raises Refusal or BrokerError (its code is a reason code).
 
-    An exit goes on without a fresh quote: refusing to close for want of a price would be the
-    greater risk. Its last known price then only serves to show a value.
+    An exit goes on without a fresh quote or rate: refusing to close for want of a price would be the
+    greater risk. What was last known then only serves to show a value, and is noted nowhere.
     """
     plugin = plugin_for(account)
     row = _instrument_row(account, plugin, symbol, is_exit=is_exit)
     instrument = row.rules()
+    is_told = True
     try:
         quote = _quote(account, plugin, symbol, alert)
     except (QueryFailedError, QuoteUnavailableError, Refusal):
         last = _last_known_price(account, symbol, alert) if is_exit else None
         if last is None:
             raise
-        quote = Quote(symbol, last, last, last, timezone.now())
-    rate = _rate(account, plugin, instrument.quote, is_exit=is_exit)
+        quote, is_told = Quote(symbol, last, last, last, timezone.now()), False
+    try:
+        rate = _rate(account, plugin, instrument.quote)
+    except Refusal:
+        if not is_exit:
+            raise
+        rate, is_told = row.last_rate, False
     equity = _equity(account, plugin, instrument, quote, rate)
-    previous = marks.note(row, quote, rate)
+    previous = marks.note(row, quote, rate) if is_told else None
     return Market(account, plugin, instrument, quote, equity, rate, previous)
 
 
@@ -249,11 +255,9 @@ def _known_rules() -> QuerySet[InstrumentRow]:
     return InstrumentRow.objects.filter(account=given("account"), symbol=given("symbol"))
 
 
-def _rate(
-    account: Account, plugin: ExecutionPlugin, quote_currency: str, *, is_exit: bool
-) -> Decimal:
+def _rate(account: Account, plugin: ExecutionPlugin, quote_currency: str) -> Decimal:
     """What one unit of ``quote_currency`` is worth in the account's, at the venue's worse side: too
-    high a value sizes too small. An exit's value is only for show: without a rate it is taken as 1.
+    high a value sizes too small. Raises Refusal where the venue quotes none.
     """
     own = account.quote_currency
     if same_money(quote_currency, own):
@@ -269,8 +273,6 @@ def _rate(
             continue
         if is_positive(pair.bid) and is_positive(pair.ask):
             return 1 / pair.bid if is_inverse else pair.ask
-    if is_exit:
-        return Decimal(1)
     raise Refusal(
         ReasonCode.CURRENCY_MISMATCH,
         f"limits are counted in {own}, this symbol trades in {quote_currency}, and the venue quotes "
@@ -282,16 +284,18 @@ def _rate(
 def _equity(
     account: Account, plugin: ExecutionPlugin, instrument: Instrument, quote: Quote, rate: Decimal
 ) -> Decimal | None:
-    """Quote currency plus the traded coin at the bid; other coins are not counted, on purpose: too
-    little equity sizes too small. ``None`` when the venue does not answer."""
+    """Quote currency plus the traded coin at the bid, and no more than the account was worth when last
+    reconciled: what it owed and what open contracts had lost was taken off there. Other coins are not
+    counted, on purpose: too little equity sizes too small. ``None`` when the venue does not answer.
+    """
     try:
         totals = balances_of(account, plugin)
     except (BrokerError, Refusal):
         return None
-    cash = book.cash(account, totals)
-    if same_money(instrument.base, account.quote_currency):
-        return cash
-    return cash + totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+    held = book.cash(account, totals)
+    if not same_money(instrument.base, account.quote_currency):
+        held += totals.get(instrument.base, Decimal(0)) * quote.bid * rate
+    return held if account.equity is None else min(held, account.equity)
 
 
 def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]:
@@ -322,7 +326,7 @@ def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
             row = _instrument_row(account, plugin, symbol)
             with venue_call(account):
                 quote = plugin.fetch_data(symbol)
-            marks.note(row, quote, _rate(account, plugin, row.quote, is_exit=False))
+            marks.note(row, quote, _rate(account, plugin, row.quote))
         except (BrokerError, Refusal):
             continue
     days.today(account, timezone.now())

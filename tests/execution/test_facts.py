@@ -73,6 +73,17 @@ def test_what_an_account_is_counted_in_is_not_counted_twice(
     assert read(account).equity == 3
 
 
+def test_equity_is_no_more_than_the_account_was_worth(account: Account, script: Script) -> None:
+    """Of a short the proceeds are in the cash, and what is owed is not; what an open contract has lost
+    is in no balance."""
+    script.balances = {"USDT": D(30_000), "ETH": D(-10)}
+    assert read(account).equity == 30_000
+    account.equity = D(10_000)
+    assert read(account).equity == 10_000
+    account.equity = D(40_000)
+    assert read(account).equity == 30_000
+
+
 def test_equity_is_not_known_while_the_venue_is_silent(
     account: Account, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +185,31 @@ def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, scri
         read(account)
     market = read(account, is_exit=True)
     assert (market.quote.last, market.instrument.symbol) == (59000, LANE)
+
+
+def test_what_an_exit_makes_do_with_is_noted_nowhere(account: Account, script: Script) -> None:
+    """The daily loss would be judged by a price nobody named."""
+    read(account)
+    long_ago = timezone.now() - timedelta(hours=2)
+    InstrumentRow.objects.update(last_price_at=long_ago)
+    script.quote_failure = QueryFailedError("timeout")
+    alert = Alert(symbol=LANE, action=Action.CLOSE, price=D(58000))
+    assert read(account, is_exit=True, alert=alert).quote.last == 58000
+    row = InstrumentRow.objects.get()
+    assert (row.last_price, row.last_rate, row.last_price_at) == (60000, 1, long_ago)
+
+
+def test_an_exit_without_a_rate_makes_do_with_the_last(account: Account, script: Script) -> None:
+    script.price = D("1.1")
+    euros = Alert(symbol="BTC/EUR", action=Action.CLOSE)
+    read(account, alert=euros, is_exit=True)
+    long_ago = timezone.now() - timedelta(hours=2)
+    InstrumentRow.objects.update(last_price_at=long_ago)
+    script.price, script.unlisted = D(2), {"EUR/USDT", "USDT/EUR"}
+    market = read(account, alert=euros, is_exit=True)
+    assert (market.quote.last, market.to_account_currency) == (2, D("1.1"))
+    row = InstrumentRow.objects.get()
+    assert (row.last_price, row.last_rate, row.last_price_at) == (D("1.1"), D("1.1"), long_ago)
 
 
 def test_an_exit_without_any_price_or_rules_is_refused(account: Account, script: Script) -> None:
