@@ -119,7 +119,8 @@ class ExchangeProfile:
     `None` where that has no end; `open_symbols`: the question which markets
     have open orders, where these are told market by market, and how ccxt is asked for all `stops`
     nevertheless. Stops that live in a list of their own have
-    `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second.
+    `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second;
+    `stop_becomes` is the member of a triggered one's raw row that names the order it put in.
     `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -165,6 +166,7 @@ class ExchangeProfile:
     open_symbols: Mapping[str, Any] = field(default_factory=dict)
     open_pages: Mapping[str, Any] = field(default_factory=dict)
     remembers: int | None = None
+    stop_becomes: str = ""
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -207,6 +209,7 @@ _OPTIONAL = (
     "open_symbols",
     "open_pages",
     "remembers",
+    "stop_becomes",
 )
 
 

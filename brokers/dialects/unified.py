@@ -8,9 +8,7 @@ quantities are always in the base asset.
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
@@ -18,13 +16,12 @@ from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
-from brokers.dialects import answers, margin_setting, trade_pages
+from brokers.dialects import answers, margin_setting, open_lists, secret_forms, trade_pages
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import at, once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
     ConfigurationError,
-    CredentialError,
     NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -57,7 +54,8 @@ LOOK_BACK = timedelta(days=1)
 """How far recent orders are scanned where the moment of submission is not known."""
 STOP = "stop-"
 """What our broker order id begins with where stops live in a list of their own."""
-SECOND_LIST = {"trigger": True}
+OWN_ID = "id"
+"""What ``stop_becomes`` says where the order a stop puts in keeps the stop's id."""
 RECENT = {
     "fetch_orders": "fetchOrders",
     "fetch_canceled_and_closed_orders": "fetchCanceledAndClosedOrders",
@@ -65,22 +63,6 @@ RECENT = {
 """ccxt's questions for orders of every end, and its names of who answers them."""
 LAST_RESORT = "fetch_closed_orders"
 ABSENT = VenueError(("absent",), "no such order was found")
-
-
-SECRET_NAMES = {
-    "text": "text",
-    "pem": "a private key in PEM form",
-    "base64": "base64 text",
-    "hex": "a private key of 64 hex digits",
-}
-SECRET_FORMS: Mapping[str, Callable[[str], object]] = {
-    "text": lambda _: True,
-    "pem": lambda secret: "PRIVATE KEY-----" in secret,
-    "base64": re.compile(
-        r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
-    ).fullmatch,
-    "hex": re.compile(r"(0x)?[0-9a-fA-F]{64}").fullmatch,
-}
 
 
 class Unified(Dialect):
@@ -141,9 +123,7 @@ class Unified(Dialect):
         return LooseWire(self._client_id(request.identity), known)
 
     def check_secret(self, secret: str) -> None:
-        form = self.profile.key_form
-        if secret and not SECRET_FORMS[form](secret):
-            raise CredentialError(f"a {self.profile.label} secret is {SECRET_NAMES[form]}")
+        secret_forms.check(self.profile.label, self.profile.key_form, secret)
 
     def read_error(self, body: str) -> VenueError | None:
         try:
@@ -174,9 +154,21 @@ class Unified(Dialect):
             return None
         if not ref.identity:
             market = client.market(str(found["symbol"]))
+        became = self._became(client, ref, found) if stop else found
+        if became is None:
+            report = rows.waiting(found, market)
+        else:
+            report = self._reported(client, ref, market, became)
+        known = ref.broker_order_id or (STOP + answers.text(found, "id") if stop else "")
+        if not known.startswith(STOP):
+            return report
+        ours = self._client_id(ref.identity) if ref.identity else report.client_order_id
+        return replace(report, broker_order_id=known, client_order_id=ours)
+
+    def _reported(
+        self, client: VenueClient, ref: OrderRef, market: Market, found: Mapping[str, Any]
+    ) -> OrderReport:
         report = rows.report(found, market)
-        if stop:
-            report = replace(report, broker_order_id=STOP + report.broker_order_id)
         if not report.filled_quantity:
             return report
         began = found.get("timestamp")
@@ -193,53 +185,34 @@ class Unified(Dialect):
                 raise VenueRefusedError(ABSENT)
             order_id = found.broker_order_id
         stop = order_id.startswith(STOP)
-        theirs = order_id.removeprefix(STOP)
+        try:
+            self._cancel(client, market, order_id.removeprefix(STOP), stop=stop)
+        except VenueRefusedError as refusal:
+            if not stop or not refusal.is_answer:
+                raise
+            named = replace(ref, broker_order_id=order_id)
+            row, waits = self._find(client, named)
+            became = self._became(client, named, row) if row is not None and waits else row
+            if became is None or not rows.works(became):
+                raise
+            self._cancel(client, market, answers.text(became, "id"), stop=False)
+
+    def _cancel(self, client: VenueClient, market: Market, order_id: str, *, stop: bool) -> None:
         if self.profile.verified:
             templates = self.profile.wire
-            client.gate.expect(wire.cancel_fields(templates, market, theirs, stop=stop))
-        client.ask("cancel_order", theirs, ref.symbol, dict(SECOND_LIST) if stop else {})
+            client.gate.expect(wire.cancel_fields(templates, market, order_id, stop=stop))
+        client.ask(
+            "cancel_order", order_id, market["symbol"], dict(open_lists.STOPS) if stop else {}
+        )
 
     def nothing_to_cancel(self, error: VenueError) -> bool:
         return error == ABSENT or error.has(self.profile.absent)
 
     def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
-        symbol = None if market is None else market["symbol"]
-        asked = [symbol] if symbol else self._symbols_at_work(client)
-        reports: list[OrderReport] = []
-        for one in asked:
-            reports += self._listed(client, market, self._whole_list(client, one, "orders", {}))
-        if self.profile.stop_endpoint is not None:
-            listed = SECOND_LIST | self.profile.open_symbols.get("stops", {})
-            stops = self._whole_list(client, symbol, "stops", listed)
-            waiting = self._listed(client, market, stops)
-            reports += [replace(r, broker_order_id=STOP + r.broker_order_id) for r in waiting]
+        reports = [*open_lists.orders(self.profile, client, market)]
+        for one in open_lists.stops(self.profile, client, market):
+            reports.append(replace(one, broker_order_id=STOP + one.broker_order_id))
         return reports
-
-    def _whole_list(
-        self, client: VenueClient, symbol: str | None, name: str, more: Mapping[str, Any]
-    ) -> Sequence[Mapping[str, Any]]:
-        """All open orders of one list. Raises QueryFailedError where there may be more of them."""
-        pages = self.profile.open_pages
-        page = pages.get(name, {})
-        found = rows.mappings(client.ask("fetch_open_orders", symbol, None, None, {**more, **page}))
-        counted = Counter(one.get("symbol") if pages.get("each_market") else "" for one in found)
-        for size in page.values():
-            if max(counted.values(), default=0) >= size:
-                raise QueryFailedError(
-                    f"{self.profile.label} shows {size} open orders at once: there may be more"
-                )
-        return found
-
-    def _symbols_at_work(self, client: VenueClient) -> list[str | None]:
-        """What open orders are asked for by: ``None`` for all of the account at once."""
-        question = self.profile.open_symbols
-        if not question:
-            return [None]
-        where, _, name = question["told"].rpartition(".")
-        said = answers.member(answers.row(at(client.call(question["call"]), where)), name)
-        if not isinstance(said or [], list):
-            raise QueryFailedError("unreadable answer: no list of symbols")
-        return [client.symbol_of(str(one)) for one in said or ()]
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         trades = trade_pages.since(client, market["symbol"], since)
@@ -290,34 +263,81 @@ class Unified(Dialect):
         modes = self.profile.margin.get("modes", {})
         return values | {"margin_mode": modes.get(self.terms.margin_mode, "")}
 
-    def _listed(
-        self, client: VenueClient, market: Market | None, found: Sequence[Mapping[str, Any]]
-    ) -> list[OrderReport]:
-        return [rows.report(one, market or client.market(str(one["symbol"]))) for one in found]
-
     def _find(self, client: VenueClient, ref: OrderRef) -> tuple[Mapping[str, Any] | None, bool]:
         """The order and whether it is in the list of stops; ``None`` only where the venue says in
         its own words that there is no such order.
         """
         known = ref.broker_order_id
+        if known.startswith(STOP):
+            return self._find_stop(client, ref)
+        if self.profile.lookup is Lookup.SCAN and not known:
+            return self._scanned(client, ref), False
         if known:
-            stop = known.startswith(STOP)
             try:
-                found = self._asked(client, known.removeprefix(STOP), ref.symbol, stop=stop)
+                return self._asked(client, ref, known), False
             except NotShownError:
                 if self.profile.lookup is not Lookup.SCAN:
                     raise
                 return self._scanned(client, ref), False
-            if found is None and stop:
-                raise QueryFailedError("a stop has left its list; what it became is not known")
-            return found, stop
-        if self.profile.lookup is Lookup.SCAN:
-            return self._scanned(client, ref), False
-        for stop in (False, True) if self.profile.stop_endpoint is not None else (False,):
-            found = self._asked(client, None, ref.symbol, stop=stop, identity=ref.identity)
-            if found is not None:
-                return found, stop
-        self._refuse_forgotten(ref)
+        both = [("", False), ("", True)]
+        found = self._first(client, ref, both if self.profile.stop_endpoint else both[:1])
+        if found[0] is None:
+            self._refuse_forgotten(ref)
+        return found
+
+    def _find_stop(
+        self, client: VenueClient, ref: OrderRef
+    ) -> tuple[Mapping[str, Any] | None, bool]:
+        """Also where its list knows it no more: as the order it put in."""
+        theirs = ref.broker_order_id.removeprefix(STOP)
+        places = [(theirs, True)]
+        if self.profile.stop_becomes == OWN_ID:
+            places.append((theirs, False))
+        if ref.identity:
+            places.append(("", False))
+        found = self._first(client, ref, places)
+        if found[0] is None:
+            raise QueryFailedError("a stop has left its list; what it became is not known")
+        return found
+
+    def _became(
+        self, client: VenueClient, ref: OrderRef, stop: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """The order that a stop has put in, ``None`` for one that has not.
+
+        ccxt calls a triggered stop closed or cancelled, and knows nothing of what it traded.
+        """
+        raw = rows.mapping(stop.get("info"))
+        child = str(raw.get(self.profile.stop_becomes) or "")
+        if rows.never_woke(stop) and child in ("", stop["id"]):
+            return None
+        places = [(child, False)] if child else []
+        if ref.identity:
+            places.append(("", False))
+        found, _ = self._first(client, ref, places)
+        if found is None:
+            raise QueryFailedError("the order that a triggered stop put in is not shown")
+        return found
+
+    def _first(
+        self, client: VenueClient, ref: OrderRef, places: Sequence[tuple[str, bool]]
+    ) -> tuple[Mapping[str, Any] | None, bool]:
+        """The order in the first list that shows it, asked for by the venue's id or by ours."""
+        unproven: QueryFailedError | None = None
+        for order_id, stop in places:
+            try:
+                found = self._asked(client, ref, order_id, stop=stop)
+            except NotShownError as error:
+                unproven = error
+            except VenueRefusedError as refusal:
+                if not refusal.is_answer:
+                    raise
+                unproven = refusal
+            else:
+                if found is not None:
+                    return found, stop
+        if unproven is not None:
+            raise unproven
         return None, False
 
     def _refuse_forgotten(self, ref: OrderRef) -> None:
@@ -331,23 +351,21 @@ class Unified(Dialect):
             )
 
     def _asked(
-        self,
-        client: VenueClient,
-        order_id: str | None,
-        symbol: str,
-        *,
-        stop: bool,
-        identity: str = "",
+        self, client: VenueClient, ref: OrderRef, order_id: str, *, stop: bool = False
     ) -> Mapping[str, Any] | None:
-        wanted: dict[str, Any] = dict(SECOND_LIST) if stop else {}
-        if identity:
-            wanted["clientOrderId"] = self._client_id(identity)
+        """By the venue's id, or by ours without one."""
+        wanted: dict[str, Any] = dict(open_lists.STOPS) if stop else {}
+        if not order_id:
+            wanted["clientOrderId"] = self._client_id(ref.identity)
         try:
-            return rows.mapping(client.ask("fetch_order", order_id, symbol, wanted))
+            found = rows.mapping(client.ask("fetch_order", order_id or None, ref.symbol, wanted))
         except VenueRefusedError as refusal:
             if not refusal.error.has(self.profile.absent):
                 raise
-        return None
+            return None
+        if found.get("id") is None:
+            raise NotShownError("unreadable answer: an order without an id")
+        return found
 
     def _scanned(self, client: VenueClient, ref: OrderRef) -> Mapping[str, Any]:
         ours = {self._client_id(ref.identity)} if ref.identity else set()

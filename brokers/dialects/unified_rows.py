@@ -27,6 +27,7 @@ STATUSES = {
     "open": VenueStatus.OPEN,
     "closed": VenueStatus.FILLED,
     "canceled": VenueStatus.CANCELED,
+    "cancelled": VenueStatus.CANCELED,
     "expired": VenueStatus.EXPIRED,
     "rejected": VenueStatus.REJECTED,
 }
@@ -69,6 +70,25 @@ def report(order: Mapping[str, Any], market: Market) -> OrderReport:
         filled_quantity=plain(filled),
         average_price=plain(Decimal(str(average))) if average and filled > 0 else None,
     )
+
+
+def works(order: Mapping[str, Any]) -> bool:
+    return order.get("status") == "open"
+
+
+def never_woke(stop: Mapping[str, Any]) -> bool:
+    """Whether a row of a list of stops is of one that waits, or ended while it waited.
+
+    Of KuCoin's that wait no more ccxt says ``cancelled``, whatever became of them.
+    """
+    if stop.get("status") == "cancelled":
+        return str(mapping(stop.get("info")).get("status")).upper().startswith("CANCEL")
+    return stop.get("status") in {"open", "canceled", "expired", "rejected"}
+
+
+def waiting(stop: Mapping[str, Any], market: Market) -> OrderReport:
+    """A stop that never woke: nothing of it has traded, whether its row says so or not."""
+    return report({**stop, "filled": "0"}, market)
 
 
 def fills(trades: Iterable[Mapping[str, Any]], market: Market) -> tuple[FillReport, ...]:

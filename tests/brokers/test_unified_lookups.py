@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import ccxt
 import pytest
 
+from brokers.dialects import open_lists
 from brokers.errors import QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile
 from brokers.plugins.ccxt import CcxtPlugin
@@ -307,8 +308,7 @@ def test_gate_shows_so_many_orders_of_each_market(monkeypatch: pytest.MonkeyPatc
     ]
     plugin = answering(monkeypatch, GATE, {"/api/v4/spot/open_orders": pages})
     seen: list[int] = []
-    monkeypatch.setattr(
-        plugin._dialect, "_listed", lambda _client, _market, found: seen.append(len(found)) or []
-    )
+    whole = open_lists._whole
+    monkeypatch.setattr(open_lists, "_whole", lambda *asked: seen.append(len(whole(*asked))) or [])
     plugin.open_orders()
     assert seen == [120]

@@ -1,0 +1,72 @@
+"""All open orders of an account as ccxt lists them, or no answer where there may be more of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from brokers.dialects import answers
+from brokers.dialects import unified_rows as rows
+from brokers.dialects.answers import at
+from brokers.errors import QueryFailedError
+from brokers.exchanges import ExchangeProfile
+from brokers.types import OrderReport
+from brokers.venue_client import Market, VenueClient
+
+STOPS = {"trigger": True}
+"""What ccxt is told where the list of stops is meant."""
+
+
+def orders(
+    profile: ExchangeProfile, client: VenueClient, market: Market | None
+) -> Sequence[OrderReport]:
+    """Raises QueryFailedError."""
+    asked = _symbols_at_work(profile, client) if market is None else [market["symbol"]]
+    found = [one for symbol in asked for one in _whole(profile, client, symbol, "orders", {})]
+    return [rows.report(one, market or client.market(str(one["symbol"]))) for one in found]
+
+
+def stops(
+    profile: ExchangeProfile, client: VenueClient, market: Market | None
+) -> Sequence[OrderReport]:
+    """Those that wait in a list of their own; one that woke is among the orders. Raises
+    QueryFailedError.
+    """
+    if profile.stop_endpoint is None:
+        return ()
+    symbol = None if market is None else market["symbol"]
+    listed = STOPS | profile.open_symbols.get("stops", {})
+    found = filter(rows.works, _whole(profile, client, symbol, "stops", listed))
+    return [rows.waiting(one, market or client.market(str(one["symbol"]))) for one in found]
+
+
+def _whole(
+    profile: ExchangeProfile,
+    client: VenueClient,
+    symbol: str | None,
+    name: str,
+    more: Mapping[str, Any],
+) -> Sequence[Mapping[str, Any]]:
+    pages = profile.open_pages
+    page = pages.get(name, {})
+    found = rows.mappings(client.ask("fetch_open_orders", symbol, None, None, {**more, **page}))
+    counted = Counter(one.get("symbol") if pages.get("each_market") else "" for one in found)
+    for size in page.values():
+        if max(counted.values(), default=0) >= size:
+            raise QueryFailedError(
+                f"{profile.label} shows {size} open orders at once: there may be more"
+            )
+    return found
+
+
+def _symbols_at_work(profile: ExchangeProfile, client: VenueClient) -> list[str | None]:
+    """What open orders are asked for by: ``None`` for all of the account at once."""
+    question = profile.open_symbols
+    if not question:
+        return [None]
+    where, _, name = question["told"].rpartition(".")
+    said = answers.member(answers.row(at(client.call(question["call"]), where)), name)
+    if not isinstance(said or [], list):
+        raise QueryFailedError("unreadable answer: no list of symbols")
+    return [client.symbol_of(str(one)) for one in said or ()]
