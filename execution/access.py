@@ -28,6 +28,7 @@ from execution.models import (
     SpreadWatch,
     Strategy,
 )
+from risk import breakers
 from risk.models import (
     AuditEvent,
     Channel,
@@ -108,7 +109,8 @@ def _seen_limits(path: str) -> Rule:
 
 
 def _seen_breaker(reach: Reach) -> Q:
-    return Q(account__in=reach.ids) | Q(account=None, venue__in=sorted(reach.venues))
+    venues = {breakers.venue_of(account) for account in reach.accounts}
+    return Q(account__in=reach.ids) | Q(account=None, venue__in=sorted(venues))
 
 
 def _own_breaker(reach: Reach) -> Q:

@@ -123,11 +123,15 @@ def _reported(account: Account) -> Iterator[None]:
         else:
             breakers.unanswered(account, error)
         raise
-    except (BrokerError, Refusal, DatabaseFailure):
+    except DatabaseFailure:
+        raise
+    except (BrokerError, Refusal):
+        breakers.told_nothing(account)
         raise
     except Exception as error:
         # The boundary to foreign code.
         logger.exception("a question to the venue raised")
+        breakers.told_nothing(account)
         broken = f"the plugin of {account.name} failed: {type(error).__name__}"
         raise QueryFailedError(broken, code=ReasonCode.INTERNAL_ERROR.value) from error
     breakers.succeeded(account)

@@ -60,7 +60,7 @@ def _at_the_account(strategy: Strategy, account: Account) -> Iterator[str]:
         yield f"A breaker of {account} is open: entries wait until the venue answers again."
     row = switch.standing(
         account=account.name,
-        venue=breakers.venue_of(account),
+        venue=account.venue,
         symbol="",
         strategy=strategy.slug,
     )

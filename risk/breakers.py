@@ -5,6 +5,9 @@ CLOSED lets everything through; ``failure_threshold`` failures in a row open it.
 through until ``open_seconds`` have passed; then one caller at a time wins the probe (HALF_OPEN),
 and ``success_threshold`` good probes close it. A failed probe opens it again. A probe is always a
 question to the venue: no order is sent before the breakers of its account and venue are closed.
+
+An account whose own breaker is not closed has no say about its venue while another could still tell
+otherwise: a refused key or a dead terminal is its own account's trouble.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ from risk.models import BreakerEvent, CircuitBreaker
 
 OPERATE = "risk.operate_circuitbreaker"
 PROBE_SECONDS = 30
+LONGEST_VENUE = 60
 _State = CircuitBreaker.State
 
 
 def venue_of(account: Account) -> str:
-    """The venue a breaker guards: a sandbox is another one than the exchange itself."""
+    """The venue a breaker guards: a sandbox is another one than the exchange itself, and what lies
+    behind a bridge agent is reached by that agent alone.
+    """
+    name = account.agent or account.venue
     is_sandbox = account.environment == Environment.SANDBOX
-    return f"{account.venue}-sandbox" if is_sandbox else account.venue
+    return (f"{name}-sandbox" if is_sandbox else name)[-LONGEST_VENUE:]
 
 
 def of_account(account_id: int) -> CircuitBreaker:
@@ -55,8 +62,8 @@ def are_closed(account: Account) -> bool:
 def admits(account: Account) -> bool:
     """Whether a question may be put to the venue now; winning the probe counts as a yes.
 
-    Whoever gets a yes must report back with ``succeeded``, ``failed`` or ``unanswered``; a probe
-    nobody reported on is free again after ``PROBE_SECONDS``.
+    Whoever gets a yes must report back with ``succeeded``, ``failed``, ``unanswered`` or
+    ``told_nothing``; a probe nobody reported on is free again after ``PROBE_SECONDS``.
     """
     won: list[int] = []
     for breaker in _in_the_way(account):
@@ -70,13 +77,21 @@ def admits(account: Account) -> bool:
 
 
 def due(now: datetime) -> set[int]:
-    """Active accounts through which a venue should be asked whether it works again."""
-    rows = [one for one in CircuitBreaker.objects.exclude(state=_State.CLOSED) if _is_due(one, now)]
-    accounts = {one.account_id for one in rows if one.account_id is not None}
-    venues = {one.venue for one in rows if one.account_id is None}
-    active = list(Account.objects.filter(is_active=True)) if rows else []
-    through = {venue_of(one): one.pk for one in active if venue_of(one) in venues}
-    return {one.pk for one in active if one.pk in accounts} | set(through.values())
+    """Active accounts through which a venue should be asked whether it works again: those whose own
+    breaker is due, and for a venue's all whose own is closed.
+    """
+    rows = list(CircuitBreaker.objects.exclude(state=_State.CLOSED))
+    waited = [one for one in rows if _is_due(one, now)]
+    if not waited:
+        return set()
+    broken = {one.account_id for one in rows}
+    own = {one.account_id for one in waited}
+    venues = {one.venue for one in waited if one.account_id is None}
+    return {
+        one.pk
+        for one in Account.objects.filter(is_active=True)
+        if one.pk in own or (one.pk not in broken and venue_of(one) in venues)
+    }
 
 
 def succeeded(account: Account) -> None:
@@ -99,19 +114,55 @@ def _note_success(rows: QuerySet[CircuitBreaker]) -> None:
 @transaction.atomic
 def failed(account: Account, error: str) -> None:
     """The venue failed: count it, and open a breaker at its threshold or after a failed probe."""
-    for breaker in _in_the_way(account):
-        row = CircuitBreaker.objects.filter(pk=breaker.pk)
-        row.filter(state=_State.CLOSED).update(failures=F("failures") + 1, last_error=error[:500])
-        opens = row.filter(
-            Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
-        )
-        _change(breaker, opens, _State.OPEN, "breaker.opened", error)
+    own, venue = _in_the_way(account)
+    was_closed = _count_failure(own, error)
+    if was_closed or _nobody_else_can_tell(account):
+        _count_failure(venue, error)
+    else:
+        _free_probes([venue])
+
+
+def _count_failure(breaker: CircuitBreaker, error: str) -> bool:
+    """Returns whether the breaker was closed until now."""
+    row = CircuitBreaker.objects.filter(pk=breaker.pk)
+    closed = row.filter(state=_State.CLOSED)
+    was_closed = closed.update(failures=F("failures") + 1, last_error=error[:500]) == 1
+    opens = row.filter(
+        Q(state=_State.HALF_OPEN) | Q(state=_State.CLOSED, failures__gte=F("failure_threshold"))
+    )
+    _change(breaker, opens, _State.OPEN, "breaker.opened", error)
+    return was_closed
+
+
+def _nobody_else_can_tell(account: Account) -> bool:
+    """Whether the own breaker of every other active account at the venue is open. One that is half
+    open has its turn first, lest a dead account keeps the others from ever being asked.
+    """
+    others = Account.objects.filter(is_active=True).exclude(pk=account.pk)
+    venue = venue_of(account)
+    return all(venue_of(one) != venue for one in others.exclude(breaker__state=_State.OPEN))
 
 
 def unanswered(account: Account, error: BrokerError) -> None:
     """A question got no answer: the venue's failure, unless our own limiter held it back."""
-    if not isinstance(error, HeldBackError):
+    if isinstance(error, HeldBackError):
+        told_nothing(account)
+    else:
         failed(account, str(error))
+
+
+def told_nothing(account: Account) -> None:
+    """A question that says nothing of the venue, such as one that could not be put: whoever comes
+    next may ask.
+    """
+    _free_probes(_in_the_way(account))
+
+
+def _free_probes(rows: Iterable[CircuitBreaker]) -> None:
+    half_open = [one.pk for one in rows if one.state == _State.HALF_OPEN]
+    if half_open:
+        held = CircuitBreaker.objects.filter(pk__in=half_open, state=_State.HALF_OPEN)
+        held.update(probe_until=None)
 
 
 @transaction.atomic
@@ -128,7 +179,7 @@ def reset(breaker: CircuitBreaker, reason: str) -> None:
     _change(breaker, row, _State.CLOSED, "breaker.reset", reason)
 
 
-def _in_the_way(account: Account) -> Iterable[CircuitBreaker]:
+def _in_the_way(account: Account) -> list[CircuitBreaker]:
     """The account's breaker, then its venue's: locked in this order, they cannot lock each other up."""
     rows = _both(account=account.pk, venue=venue_of(account))
     found = sorted(rows, key=lambda one: one.account_id is None)

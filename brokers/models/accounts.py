@@ -114,6 +114,12 @@ class Account(models.Model):
         """The exchange behind the broker where there is one, else the broker: a metrics label."""
         return str(self.options.get("exchange", self.broker))
 
+    @property
+    def agent(self) -> str:
+        """Host and port of the bridge agent it is reached through; empty where there is none."""
+        _, _, rest = str(self.options.get("url", "")).partition("://")
+        return rest.partition("/")[0].lower()
+
     def login_terms(self) -> LoginTerms | None:
         """How a person logs it in at its venue; ``None`` where nobody has to, or where plugin or
         options are not such that anybody could."""

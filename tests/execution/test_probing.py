@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from brokers.errors import QueryFailedError
+from brokers.errors import LoginNeededError, QueryFailedError
 from brokers.models import Account
 from execution import account_tasks, dispatch, probing, sweeping, tasks
 from execution.models import Order
@@ -54,17 +54,29 @@ def test_one_failed_question_opens_it_again(account: Account) -> None:
     assert not probing.probe(account.pk)
 
 
-def test_a_venues_breaker_is_probed_through_one_of_its_accounts(
+def test_a_venues_breaker_is_probed_through_any_of_its_accounts(
     account: Account, scripted: Callable[..., Account]
 ) -> None:
     breakers.reset(breakers.of_account(account.pk), "test")
     other = scripted()
     breakers.trip(breakers.of_venue(account), "test")
     rewind()
-    (through,) = breakers.due(timezone.now())
-    assert probing.probe(through)
+    assert breakers.due(timezone.now()) == {account.pk, other.pk}
+    assert probing.probe(other.pk)
     assert breakers.are_closed(account)
     assert breakers.are_closed(other)
+
+
+def test_an_account_that_cannot_even_ask_does_not_hold_up_the_others(
+    account: Account, scripted: Callable[..., Account]
+) -> None:
+    breakers.reset(breakers.of_account(account.pk), "test")
+    other = scripted()
+    breakers.trip(breakers.of_venue(account), "test")
+    rewind()
+    script_of(account).init_failure = LoginNeededError("somebody must log in")
+    assert not probing.probe(account.pk)
+    assert probing.probe(other.pk)
 
 
 def test_once_it_is_closed_exits_go_first_and_old_entries_are_gone(

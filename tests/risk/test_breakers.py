@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from brokers.errors import HeldBackError
 from brokers.models import Account
 from risk import audit, breakers
 from risk.models import AuditEvent, BreakerEvent, CircuitBreaker
@@ -239,6 +240,89 @@ def test_a_sandbox_is_another_venue(pair):
     assert breakers.of_venue(pair[1]).name == "venue:kraken-sandbox"
 
 
+def test_terminals_behind_different_agents_are_different_venues(db) -> None:
+    urls = ("http://127.0.0.1:8811", "https://MT5.example:8811/", "http://127.0.0.1:8811")
+    accounts = [
+        Account.objects.create(
+            name=f"terminal{number}",
+            broker="bridge",
+            environment="live",
+            options={"url": url, "account": str(number)},
+        )
+        for number, url in enumerate(urls)
+    ]
+    assert [breakers.of_venue(one).name for one in accounts] == [
+        "venue:127.0.0.1:8811",
+        "venue:mt5.example:8811",
+        "venue:127.0.0.1:8811",
+    ]
+    assert {one.venue for one in accounts} == {"bridge"}
+    breakers.trip(breakers.of_venue(accounts[0]), "its computer is off")
+    assert [breakers.are_closed(one) for one in accounts] == [False, True, False]
+    accounts[1].options = {"url": f"http://{'a' * 70}:8811"}
+    assert breakers.of_venue(accounts[1]).venue == f"{'a' * 55}:8811"
+
+
+def test_an_account_whose_own_breaker_is_open_has_no_say_about_its_venue(pair):
+    dead, alive = pair
+    for _ in range(30):
+        breakers.failed(dead, "the key is refused")
+    venue = CircuitBreaker.objects.get(venue="kraken")
+    assert (venue.state, venue.failures) == (State.CLOSED, 5)
+    assert breakers.are_closed(alive)
+    assert not breakers.are_closed(dead)
+
+
+def test_it_does_not_open_again_what_another_probes(pair):
+    dead, alive = pair
+    breakers.trip(breakers.of_account(dead.pk), "test")
+    breakers.trip(breakers.of_venue(dead), "test")
+    CircuitBreaker.objects.update(opened_at=timezone.now() - timedelta(seconds=60))
+    assert breakers.admits(dead)
+    breakers.failed(dead, "the key is refused")
+    venue = CircuitBreaker.objects.get(venue="kraken")
+    assert (venue.state, venue.probe_until) == (State.HALF_OPEN, None)
+    for _ in range(2):
+        assert breakers.admits(alive)
+        breakers.succeeded(alive)
+    assert breakers.are_closed(alive)
+    assert not breakers.are_closed(dead)
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_an_outage_opens_a_venue_however_early_its_accounts_gave_up(db, names):
+    accounts = [
+        Account.objects.create(name=name, broker="ccxt", options={"exchange": "kraken"})
+        for name in names
+    ]
+    for one in accounts:
+        CircuitBreaker.objects.create(account=one, failure_threshold=2)
+    for number in range(9):
+        breakers.failed(accounts[number % len(accounts)], "timeout")
+    assert CircuitBreaker.objects.get(venue="kraken").state == State.CLOSED
+    breakers.failed(accounts[0], "timeout")
+    assert CircuitBreaker.objects.get(venue="kraken").state == State.OPEN
+
+
+def test_accounts_that_are_switched_off_do_not_vouch_for_a_venue(pair):
+    Account.objects.filter(pk=pair[1].pk).update(is_active=False)
+    for _ in range(10):
+        breakers.failed(pair[0], "timeout")
+    assert CircuitBreaker.objects.get(venue="kraken").state == State.OPEN
+
+
+def test_a_question_that_says_nothing_lets_the_next_one_ask(pair):
+    breakers.trip(breakers.of_venue(pair[0]), "test")
+    CircuitBreaker.objects.update(opened_at=timezone.now() - timedelta(seconds=60))
+    assert breakers.admits(pair[0])
+    assert not breakers.admits(pair[1])
+    breakers.told_nothing(pair[0])
+    assert breakers.admits(pair[1])
+    breakers.unanswered(pair[1], HeldBackError("the limiter"))
+    assert breakers.admits(pair[0])
+    assert CircuitBreaker.objects.get(venue="kraken").state == State.HALF_OPEN
+
+
 def test_a_probe_needs_both_and_gives_back_what_it_won(pair):
     account = breakers.of_account(pair[0].pk)
     venue = breakers.of_venue(pair[0])
@@ -287,7 +371,7 @@ def test_what_is_due_for_a_question(pair):
     breakers.trip(breakers.of_venue(pair[0]), "test")
     assert breakers.due(now) == set()
     soon = now + timedelta(seconds=61)
-    assert len(breakers.due(soon)) == 1
+    assert breakers.due(soon) == {one.pk for one in pair}
     breakers.trip(breakers.of_account(pair[0].pk), "test")
     Account.objects.filter(pk=pair[1].pk).update(is_active=False)
     assert breakers.due(soon) == {pair[0].pk}
