@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -47,8 +48,18 @@ class Fields:
         self._prefix = prefix
         self._read: set[str] = set()
         self._inner: dict[str, Fields] = {}
-        self.tolerates_missing = False
         self.errors: list[dict[str, str]] = [] if errors is None else errors
+
+    def forgiving(self, is_so: bool) -> Fields:
+        """These fields; where ``is_so``, what is wrong with one makes it absent and nobody complains.
+
+        For what only an entry needs: an exit is not lost over it. Never for how much an exit closes.
+        """
+        if not is_so:
+            return self
+        unheard = copy(self)
+        unheard.errors = []
+        return unheard
 
     def complain(self, name: str, detail: str, code: str = "INVALID") -> None:
         """Note what is wrong with a field; text alerts also say where it stands."""
@@ -124,13 +135,12 @@ class Fields:
         """A positive number (or within ``least`` and ``most``), exact; ``None`` when absent.
 
         ``NaN`` and an empty text are not absent: a size or a price that failed to render upstream
-        must not silently become a default. Where nothing is opened (``tolerates_missing``) they are,
-        and so is zero: a close must not fail for want of a stop.
+        must not silently become a default.
         """
         value = self.raw(name)
         if value is not None:
             return self.number_of(name, value, least=least, most=most)
-        if self.is_given(name) and not self.tolerates_missing:
+        if self.is_given(name):
             self.complain(name, "is present but holds no number")
         return None
 
@@ -162,8 +172,6 @@ class Fields:
         if value is None or value is MISSING:
             return None
         if isinstance(value, str):
-            if self.tolerates_missing and is_missing(value):
-                return None
             try:
                 value = decimal_from(value.strip())
             except Unreadable as error:
@@ -173,8 +181,6 @@ class Fields:
             self.complain(name, "must be a number")
             return None
         if least is None and value <= 0:
-            if value == 0 and self.tolerates_missing:
-                return None
             self.complain(name, "must be greater than zero", "NOT_POSITIVE")
             return None
         if (least is not None and value < least) or (most is not None and value > most):
@@ -216,7 +222,6 @@ class Fields:
         document = value if isinstance(value, Mapping) else {}
         prefix = f"{self._prefix}{name}."
         inner = Fields(document, errors=self.errors, prefix=prefix)
-        inner.tolerates_missing = self.tolerates_missing
         self._inner[name] = inner
         return inner
 

@@ -29,15 +29,13 @@ def away(
     gain: bool,
 ) -> Decimal | None:
     """The price ``percent`` or ``amount`` away from ``reference``, in the position's favour for a
-    ``gain``. Complains when there is no reference, unless nothing is opened, and when the result is
-    no price.
+    ``gain``. Complains when there is no reference, and when the result is no price.
     """
     if percent is None and amount is None:
         return None
     if reference is None:
-        if not fields.tolerates_missing:
-            detail = "is relative, and the alert carries no price to count from"
-            fields.complain(name, detail, "PRICE_MISSING")
+        detail = "is relative, and the alert carries no price to count from"
+        fields.complain(name, detail, "PRICE_MISSING")
         return None
     with localcontext(ARITHMETIC):
         distance = amount if amount is not None else reference * (percent or Decimal(0)) / HUNDRED

@@ -20,44 +20,61 @@ def parse(document: Mapping[str, Any]) -> Alert:
     fields = Fields(document)
     symbol = fields.text("symbol", most=60, required=True)
     action = fields.choice("action", Action, None)
-    position = fields.optional_choice("market_position", MarketPosition)
-    fields.tolerates_missing = position is MarketPosition.FLAT
-    quantity = fields.number("quantity")
-    fields.tolerates_missing |= action in (Action.CLOSE, Action.CANCEL)
+    closes = action in (Action.CLOSE, Action.CANCEL)
+    position = fields.forgiving(closes).optional_choice("market_position", MarketPosition)
+    ends = closes or position is MarketPosition.FLAT
+    quantity, unit = _quantity(fields, action, position)
+    reduces = fields.forgiving(ends).flag("reduce_only")
+    is_exit = ends or reduces or unit is QuantityType.PERCENT_OF_POSITION
+    order_type = (
+        fields.forgiving(ends).choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET
+    )
+    entry = fields.forgiving(is_exit)
+    terms = fields.forgiving(ends or (is_exit and order_type is OrderType.MARKET))
     alert = Alert(
         symbol=symbol,
         action=action or Action.CANCEL,
-        order_type=fields.choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET,
+        order_type=order_type,
         quantity=quantity,
-        quantity_type=fields.choice("quantity_type", QuantityType, QuantityType.BASE)
-        or QuantityType.BASE,
-        price=fields.number("price"),
-        stop_price=fields.number("stop_price"),
-        stop_loss=fields.number("stop_loss"),
-        take_profit=_take_profit(fields),
-        trailing_percent=fields.number("trailing_percent", least=Decimal("0.01"), most=HUNDRED),
-        time_in_force=fields.choice("time_in_force", TimeInForce, TimeInForce.GTC)
+        quantity_type=unit,
+        price=terms.number("price"),
+        stop_price=terms.number("stop_price"),
+        stop_loss=entry.number("stop_loss"),
+        take_profit=_take_profit(entry),
+        trailing_percent=terms.number("trailing_percent", least=Decimal("0.01"), most=HUNDRED),
+        time_in_force=entry.choice("time_in_force", TimeInForce, TimeInForce.GTC)
         or TimeInForce.GTC,
-        post_only=fields.flag("post_only"),
-        reduce_only=fields.flag("reduce_only"),
-        confidence=fields.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
-        atr=fields.optional_number("atr"),
+        post_only=entry.flag("post_only"),
+        reduce_only=reduces,
+        confidence=entry.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
+        atr=entry.optional_number("atr"),
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
         market_position=position,
-        market_position_size=fields.number("market_position_size", least=Decimal(0)),
-        prev_market_position=fields.known_choice("prev_market_position", MarketPosition),
-        prev_market_position_size=fields.optional_number(
+        market_position_size=entry.number("market_position_size", least=Decimal(0)),
+        prev_market_position=entry.known_choice("prev_market_position", MarketPosition),
+        prev_market_position_size=entry.optional_number(
             "prev_market_position_size", least=Decimal(0)
         ),
-        execution=fields.optional_choice("execution", Algorithm),
-        comment=fields.text("comment", most=1000),
+        execution=entry.optional_choice("execution", Algorithm),
+        comment=entry.text("comment", most=1000),
         extras=fields.unread(),
     )
     require_prices(fields, alert)
-    _require_divisible(fields, alert)
+    _require_divisible(entry, alert)
     fields.raise_if_wrong()
     return alert
+
+
+def _quantity(
+    fields: Fields, action: Action | None, position: MarketPosition | None
+) -> tuple[Decimal | None, QuantityType]:
+    """What closes everything, or cancels, asks for no quantity; a close of a part must name it."""
+    is_whole = position is MarketPosition.FLAT or action is Action.CANCEL
+    quantity = fields.forgiving(is_whole).number("quantity")
+    is_whole |= quantity is None and action is Action.CLOSE
+    unit = fields.forgiving(is_whole).choice("quantity_type", QuantityType, QuantityType.BASE)
+    return quantity, unit or QuantityType.BASE
 
 
 def _require_divisible(fields: Fields, alert: Alert) -> None:
@@ -89,8 +106,7 @@ def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
         price = fields.number_of(f"{name}.price", item.get("price"))
         percent = fields.number_of(f"{name}.percent", item.get("percent"))
         if price is None or percent is None:
-            if not fields.tolerates_missing:
-                fields.complain(name, "needs a price and a percent", "REQUIRED")
+            fields.complain(name, "needs a price and a percent", "REQUIRED")
             continue
         targets.append(TakeProfit(price, percent))
     if sum((target.percent for target in targets), Decimal(0)) > HUNDRED:

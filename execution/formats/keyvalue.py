@@ -11,6 +11,7 @@ from typing import Any
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, TakeProfit
 from execution.formats.brackets import HUNDRED, away, side_of
+from execution.formats.closing import share_of_position
 from execution.formats.fks import require_prices
 from execution.formats.listed import listed_symbol
 from execution.schema import Fields
@@ -36,35 +37,52 @@ NAMES = {
     "action": "b",
     "quantity": "q",
     "order_type": "t",
-    "price": "p",
-    "stop_loss": "sl",
-    "take_profit": "tp",
+    "price": "p fp",
+    "stop_loss": "sl fsl",
+    "take_profit": "tp ftp",
+    "reduce_only": "ro",
 }
 """FKS's names and Autoview's letters for the same thing."""
 NOT_DONE = {
     **dict.fromkeys(("delay", "wait"), "FKS does not delay orders"),
     **dict.fromkeys(("l", "leverage"), "leverage is set at the account"),
-    **dict.fromkeys(("cm", "cmo"), "FKS cancels and closes everything of a symbol"),
     **dict.fromkeys(("ts", "trailing"), "trailing stops are not supported"),
+}
+"""What only an entry can ask for."""
+NEVER_DONE = {
+    **dict.fromkeys(("cm", "cmo"), "FKS cancels and closes everything of a symbol"),
     **dict.fromkeys(("d", "disabled"), "the command is marked as disabled"),
     **dict.fromkeys(("u", "unit"), "the unit of a quantity is base, or percent with %"),
     "y": "percents are of equity",
 }
+ACCOUNT = "a"
+"""Autoview's account: here the strategy's routes say which."""
+YES_OR_NO = {"1": True, "true": True, "0": False, "false": False}
 
 
 def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong.
 
-    ``sl`` and ``tp`` are prices, or percents of ``p`` with ``%``; ``q`` with ``%`` is of equity.
+    ``sl`` and ``tp`` are prices, or percents of ``p`` with ``%``; ``q`` with ``%`` is of equity, of a
+    close of the position.
     """
     fields = Fields(document)
-    fields.refuse(NOT_DONE)
-    action, only_reduces = _action(fields)
-    order_type, time_in_force, post_only = _type(fields)
-    price = fields.number(_name(fields, "price"))
-    quantity, unit = _quantity(fields)
+    fields.refuse(NEVER_DONE)
+    action, closes = _action(fields)
+    terms = fields.forgiving(action in (Action.CLOSE, Action.CANCEL))
+    only_reduces = closes or terms.translated(_name(terms, "reduce_only"), YES_OR_NO) or False
+    entry = terms.forgiving(only_reduces)
+    entry.refuse(NOT_DONE)
+    given = terms.translated(_name(terms, "order_type"), TYPES)
+    of_price = entry if given in (None, TYPES["market"]) else terms
+    price_name = _name(of_price, "price")
+    price = of_price.number(price_name)
+    kind = given or TYPES["market" if price is None else "limit"]
+    order_type, time_in_force, post_only = kind
+    closes |= action is Action.CLOSE
+    quantity, unit = _quantity(fields.forgiving(action is Action.CANCEL), closes)
     side = side_of(action)
-    target = _bracket(fields, "take_profit", side, price, gain=True)
+    target = _bracket(entry, "take_profit", side, price, gain=True)
     alert = Alert(
         symbol=listed_symbol(fields, _name(fields, "exchange"), _name(fields, "symbol")),
         action=action,
@@ -72,35 +90,41 @@ def parse(document: Mapping[str, Any]) -> Alert:
         quantity=quantity,
         quantity_type=unit,
         price=price,
-        stop_loss=_bracket(fields, "stop_loss", side, price, gain=False),
+        stop_loss=_bracket(entry, "stop_loss", side, price, gain=False),
         take_profit=() if target is None else (TakeProfit(target, HUNDRED),),
         time_in_force=time_in_force,
         post_only=post_only,
-        reduce_only=only_reduces or fields.flag("reduce_only"),
-        confidence=fields.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
-        atr=fields.optional_number("atr"),
+        reduce_only=only_reduces,
+        confidence=entry.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
+        atr=entry.optional_number("atr"),
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
-        comment=fields.text("comment", most=1000),
+        comment=entry.text("comment", most=1000),
         extras=fields.unread(),
     )
-    require_prices(fields, alert, price=_name(fields, "price"))
+    _refuse_unknown(entry, alert.extras)
+    require_prices(fields, alert, price=price_name)
     fields.raise_if_wrong()
     return alert
 
 
 def _name(fields: Fields, name: str) -> str:
-    """The name the sender used: FKS's or the letter."""
-    letter = NAMES[name]
-    if not fields.is_given(name):
-        return letter
-    if fields.is_given(letter):
-        fields.complain(letter, f"is given as {name} already", "DUPLICATE_KEY")
-    return name
+    """The name the sender used: FKS's or one of the letters."""
+    letters = NAMES[name].split()
+    used, *others = [one for one in (name, *letters) if fields.is_given(one)] or letters[:1]
+    for other in others:
+        fields.complain(other, f"is given as {used} already", "DUPLICATE_KEY")
+    return used
+
+
+def _refuse_unknown(entry: Fields, left: Mapping[str, Any]) -> None:
+    """Names of one or two letters are Autoview's, and each of them changes the trade."""
+    names = [name for name in left if len(name) <= 2 and name != ACCOUNT]
+    entry.refuse(dict.fromkeys(names, "FKS does not know this parameter"))
 
 
 def _action(fields: Fields) -> tuple[Action, bool]:
-    """The action, and whether it only reduces: ``c=position b=long`` closes a long one."""
+    """The action, and whether it only closes one side: ``c=position b=long`` closes a long one."""
     side = _name(fields, "action")
     closing = fields.translated("c", CLOSES)
     opening = fields.translated(side, SIDES, required=closing is None)
@@ -113,20 +137,12 @@ def _action(fields: Fields) -> tuple[Action, bool]:
     return closing, False
 
 
-def _type(fields: Fields) -> tuple[OrderType, TimeInForce, bool]:
-    given = fields.translated(_name(fields, "order_type"), TYPES)
-    if given is not None:
-        return given
-    has_price = fields.raw(_name(fields, "price")) is not None
-    return TYPES["limit" if has_price else "market"]
-
-
-def _quantity(fields: Fields) -> tuple[Decimal | None, QuantityType]:
+def _quantity(fields: Fields, closes: bool) -> tuple[Decimal | None, QuantityType]:
     name = _name(fields, "quantity")
     text = fields.text(name, most=60)
     if text.endswith("%"):
         percent = fields.number_of(name, text.removesuffix("%"), least=Decimal(0), most=HUNDRED)
-        return percent, QuantityType.PERCENT_OF_EQUITY
+        return share_of_position(percent) if closes else (percent, QuantityType.PERCENT_OF_EQUITY)
     return fields.number(name), QuantityType.BASE
 
 

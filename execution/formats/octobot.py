@@ -21,27 +21,33 @@ TYPES = {"market": OrderType.MARKET, "limit": OrderType.LIMIT, "stop": OrderType
 TARGET = "take_profit_price"
 NOT_DONE = {
     "leverage": "leverage is set at the account",
-    "param_side": "FKS cancels all orders of a symbol or none",
     "trailing_profile": "trailing profiles are not supported",
     "cancel_policy": "cancel policies are not supported",
     "cancel_policy_params": "cancel policies are not supported",
 }
+"""What only an entry can ask for."""
+NO_SIDE = {"param_side": "FKS cancels all orders of a symbol or none"}
 NO_SYNTAX = "only a plain price is supported, no difference (d) and no percent (%)"
 
 
 def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
     fields = Fields(document)
-    fields.refuse(NOT_DONE)
+    fields.refuse(NO_SIDE)
     action = fields.translated("signal", ACTIONS, required=True) or Action.CANCEL
     if action is Action.CANCEL:
         fields.refuse({"tag": "FKS cancels all orders of a symbol, not those of one tag"})
-    quantity, unit = _volume(fields)
-    price, stop = _price(fields, "price"), _price(fields, "stop_price")
-    order_type = fields.translated("order_type", TYPES)
+    reduces = fields.flag("reduce_only")
+    terms = fields.forgiving(action is Action.CANCEL)
+    entry = terms.forgiving(reduces)
+    entry.refuse(NOT_DONE)
+    quantity, unit = _volume(terms)
+    order_type = terms.translated("order_type", TYPES)
+    is_stop = order_type is OrderType.STOP
+    price = _price(entry if order_type is OrderType.MARKET else terms, "price")
+    stop = _price(terms if is_stop else entry, "stop_price")
     if order_type is None:
         order_type = OrderType.LIMIT if price is not None else OrderType.MARKET
-    is_stop = order_type is OrderType.STOP
     alert = Alert(
         symbol=listed_symbol(fields, "exchange", "symbol"),
         action=action,
@@ -51,11 +57,11 @@ def parse(document: Mapping[str, Any]) -> Alert:
         price=price,
         stop_price=stop if is_stop else None,
         stop_loss=None if is_stop else stop,
-        take_profit=_targets(fields, document),
-        reduce_only=fields.flag("reduce_only"),
+        take_profit=_targets(entry, document),
+        reduce_only=reduces,
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
-        comment=fields.text("tag", most=1000),
+        comment=entry.text("tag", most=1000),
         extras=fields.unread(),
     )
     require_prices(fields, alert)

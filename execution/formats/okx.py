@@ -10,9 +10,10 @@ from typing import Any
 
 from brokers.types import OrderType
 from execution.alerts import Action, Alert, MarketPosition
-from execution.formats.brackets import HUNDRED
-from execution.formats.threecommas import ACTIONS
+from execution.formats.closing import share_of_position
+from execution.formats.threecommas import ACTIONS, entered
 from execution.schema import Fields
+from risk.types import QuantityType
 
 SECRET = "signalToken"  # noqa: S105
 BASE, OF_POSITION = "base", "percentage_position"
@@ -31,31 +32,36 @@ def parse(document: Mapping[str, Any]) -> Alert:
     not taken as an idempotency key. ``alertId``, a field of ours, is one.
     """
     fields = Fields(document)
-    fields.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
     action, only_reduces = fields.translated("action", ACTIONS, required=True) or (
         Action.CANCEL,
         False,
     )
-    order_type = fields.translated("orderType", {"market": OrderType.MARKET}) or OrderType.MARKET
+    position = fields.forgiving(only_reduces).optional_choice("marketPosition", MarketPosition)
+    is_flat = position is MarketPosition.FLAT
+    entry = fields.forgiving(is_flat or only_reduces)
+    entry.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
+    order_type = entry.translated("orderType", {"market": OrderType.MARKET}) or OrderType.MARKET
+    quantity, unit = _quantity(fields.forgiving(is_flat), only_reduces)
     alert = Alert(
         symbol=fields.text("instrument", most=60, required=True),
         action=action,
         order_type=order_type,
-        quantity=_quantity(fields, only_reduces),
+        quantity=quantity,
+        quantity_type=unit,
         reduce_only=only_reduces,
         sent_at=fields.moment("timestamp"),
         max_age=fields.seconds("maxLag"),
         idempotency_key=fields.key("alertId"),
-        market_position=fields.optional_choice("marketPosition", MarketPosition),
-        prev_market_position=fields.known_choice("prevMarketPosition", MarketPosition),
-        comment=fields.text("id", most=1000),
+        market_position=position or entered(fields, quantity),
+        prev_market_position=entry.known_choice("prevMarketPosition", MarketPosition),
+        comment=entry.text("id", most=1000),
         extras=fields.unread(),
     )
     fields.raise_if_wrong()
     return alert
 
 
-def _quantity(fields: Fields, only_reduces: bool) -> Decimal | None:
+def _quantity(fields: Fields, only_reduces: bool) -> tuple[Decimal | None, QuantityType]:
     """Without a size the route's sizing decides, as OKX's bot settings would."""
     known = {name: name for name in (BASE, OF_POSITION, *NOT_DONE)}
     unit = fields.translated("investmentType", known)
@@ -63,10 +69,10 @@ def _quantity(fields: Fields, only_reduces: bool) -> Decimal | None:
     if unit in NOT_DONE:
         fields.complain("investmentType", NOT_DONE[unit], "UNSUPPORTED")
     elif unit == OF_POSITION:
-        if only_reduces and amount in (None, HUNDRED):
-            return None
-        detail = "only an exit of the whole position is supported"
+        if only_reduces:
+            return share_of_position(amount)
+        detail = "a share of the position goes with EXIT_LONG and EXIT_SHORT only"
         fields.complain("investmentType", detail, "UNSUPPORTED")
     elif amount is not None and unit is None:
         fields.complain("investmentType", "an amount needs its unit", "REQUIRED")
-    return amount
+    return amount, QuantityType.BASE

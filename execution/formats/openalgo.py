@@ -29,21 +29,22 @@ def parse(document: Mapping[str, Any]) -> Alert:
     squares nothing off by the clock.
     """
     fields = Fields(document)
-    fields.refuse(NOT_DONE)
     position, size = _target(fields)
-    quantity = fields.size("quantity")
+    entry = fields.forgiving(position is MarketPosition.FLAT)
+    entry.refuse(NOT_DONE)
+    quantity = entry.size("quantity")
     alert = Alert(
         symbol=_symbol(fields),
         action=fields.translated("action", ACTIONS, required=True) or Action.CANCEL,
-        order_type=fields.translated("pricetype", TYPES) or OrderType.MARKET,
+        order_type=entry.translated("pricetype", TYPES) or OrderType.MARKET,
         quantity=quantity or None,
-        price=fields.size("price") or None,
-        stop_price=fields.size("trigger_price") or None,
+        price=entry.size("price") or None,
+        stop_price=entry.size("trigger_price") or None,
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
         market_position=position,
         market_position_size=size,
-        comment=fields.text("strategy", most=1000),
+        comment=entry.text("strategy", most=1000),
         extras=fields.unread(),
     )
     if position is None and not quantity:

@@ -41,8 +41,11 @@ NOT_DONE_COMMANDS = {
         ("cancellong", "cancelshort"), "FKS cancels all orders of a symbol, not those of one side"
     ),
     **dict.fromkeys(
-        ("closelongsell", "closeshortbuy", "closelongpct", "closeshortpct", "closelongvol"),
-        "send the close and the entry as two alerts",
+        ("closelongsell", "closeshortbuy"), "send the close and the entry as two alerts"
+    ),
+    **dict.fromkeys(
+        ("closelongpct", "closeshortpct", "closelongvol", "closeshortvol"),
+        "closing a part is not supported; closelong and closeshort close everything of their side",
     ),
 }
 NOT_DONE = {
@@ -82,18 +85,21 @@ def read(body: bytes) -> TextDocument:
 def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
     fields = Fields(document)
-    fields.refuse(NOT_DONE)
     action, order_type, only_reduces = _command(fields)
-    _refuse_unknown(fields, document, opens=action is not Action.CLOSE and not only_reduces)
+    is_exit = only_reduces or action is Action.CLOSE
+    entry = fields.forgiving(is_exit)
+    entry.refuse(NOT_DONE)
     side = side_of(action)
-    price = _price(fields, "price", options)
-    quantity, unit = _volume(fields, options)
-    stop_loss = _target(fields, "sl", options) or away(
-        fields, "sl", side, price, percent=_percent(fields, "sl", options), gain=False
+    price = _price(entry, "price", options)
+    quantity, unit = (None, QuantityType.BASE) if is_exit else _volume(fields, options)
+    stop_loss = _target(entry, "sl", options) or away(
+        entry, "sl", side, price, percent=_percent(entry, "sl", options), gain=False
     )
-    target = _target(fields, "tp", options) or away(
-        fields, "tp", side, price, percent=_percent(fields, "tp", options), gain=True
+    target = _target(entry, "tp", options) or away(
+        entry, "tp", side, price, percent=_percent(entry, "tp", options), gain=True
     )
+    if not is_exit:
+        _refuse_unknown(fields, document)
     is_stop = order_type is OrderType.STOP
     alert = Alert(
         symbol=fields.text("symbol", most=60, required=True),
@@ -108,7 +114,7 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
         reduce_only=only_reduces,
         sent_at=fields.moment("timestamp"),
         idempotency_key=fields.key("id"),
-        comment=fields.text("comment", most=1000),
+        comment=entry.text("comment", most=1000),
         extras=fields.unread(),
     )
     require_prices(fields, alert, stop_price="price")
@@ -116,9 +122,9 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
     return alert
 
 
-def _refuse_unknown(fields: Fields, document: Mapping[str, Any], *, opens: bool) -> None:
-    """An amount nobody knows would change the trade. A close has no stop and no target."""
-    amounts = ("vol_", "sl_", "tp_") if opens else ("vol_",)
+def _refuse_unknown(fields: Fields, document: Mapping[str, Any]) -> None:
+    """An amount nobody knows would change the trade."""
+    amounts = ("vol_", "sl_", "tp_")
     names = {name for name in document if name.startswith(amounts)} - READ - NOT_DONE.keys()
     fields.refuse(dict.fromkeys(sorted(names), "FKS does not know this amount"))
 

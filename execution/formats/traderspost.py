@@ -9,6 +9,7 @@ from typing import Any, Final
 from brokers.types import OrderType, TimeInForce
 from execution.alerts import Action, Alert, MarketPosition, TakeProfit
 from execution.formats.brackets import HUNDRED, away, side_of
+from execution.formats.closing import share_of_position
 from execution.formats.fks import require_prices
 from execution.parsing import MAX_EXPONENT
 from execution.schema import Fields
@@ -35,40 +36,52 @@ UNITS = {
     "risk_percent": QuantityType.RISK_PERCENT,
     "percent_of_position": QuantityType.PERCENT_OF_POSITION,
 }
+SIDES = {Action.BUY: MarketPosition.LONG, Action.SELL: MarketPosition.SHORT}
+"""What a signal ends on that says no quantity: TradersPost exits all of the other side first."""
 RISK_AMOUNT = "risk_dollar_amount"
+KINDS = {name: name for name in (*UNITS, RISK_AMOUNT)}
 NOT_DONE: Final = {
     "delay": "FKS does not delay orders",
     "cancel": "FKS does not cancel before an entry; send a cancel of its own",
     "extendedHours": "FKS does not trade extended hours",
     "ignoreTradingWindows": "trading windows are the operator's",
-    "trailAmount": "a trailing amount is not supported; use trailPercent",
-    "optionType": "options are not supported",
-    "intrinsicValue": "options are not supported",
-    "expiration": "options are not supported",
-    "strikeCount": "options are not supported",
-    "strikesAway": "options are not supported",
-    "strikePrice": "options are not supported",
 }
+"""What only an entry can ask for."""
+OPTIONS: Final = dict.fromkeys(
+    ("optionType", "intrinsicValue", "expiration", "strikeCount", "strikesAway", "strikePrice"),
+    "options are not supported",
+)
+"""They say what is traded, and what is closed."""
+NO_TRAILING_AMOUNT: Final = {"trailAmount": "a trailing amount is not supported; use trailPercent"}
 NO_TRAIL = "a trailing stop loss is not supported; send the stop's price"
 
 
 def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong."""
     fields = Fields(document)
-    fields.refuse(NOT_DONE)
+    fields.refuse(OPTIONS)
     action = _action(fields)
     sentiment = _sentiment(fields, action)
-    fields.tolerates_missing = sentiment is MarketPosition.FLAT
-    asked = fields.number("quantity")
-    fields.tolerates_missing |= action in (Action.CLOSE, Action.CANCEL)
-    order_type = fields.choice("orderType", OrderType, OrderType.MARKET) or OrderType.MARKET
+    is_flat = sentiment is MarketPosition.FLAT
+    ends = is_flat or action in (Action.CLOSE, Action.CANCEL)
+    asked, kind = _asked(fields, action, is_whole=is_flat or action is Action.CANCEL)
+    only_reduces = _only_reduces(action, sentiment)
+    is_exit = ends or only_reduces or UNITS.get(kind) is QuantityType.PERCENT_OF_POSITION
+    order_type = (
+        fields.forgiving(ends).choice("orderType", OrderType, OrderType.MARKET) or OrderType.MARKET
+    )
     is_market = order_type is OrderType.MARKET
-    limit, stop = fields.number("limitPrice"), fields.number("stopPrice")
-    signal_price, price = fields.number("signalPrice"), fields.number("price")
+    of_entry = fields.forgiving(is_exit)
+    of_entry.refuse(NOT_DONE)
+    is_trailing = order_type is OrderType.TRAILING_STOP
+    (fields if is_trailing else of_entry).refuse(NO_TRAILING_AMOUNT)
+    terms = fields.forgiving(ends or (is_exit and is_market))
+    limit, stop = terms.number("limitPrice"), terms.number("stopPrice")
+    signal_price, price = of_entry.number("signalPrice"), of_entry.number("price")
     market_price = signal_price or price
     entry = market_price if is_market else limit or stop or market_price
-    stop_loss = _stop_loss(fields, action, entry)
-    quantity, unit = _quantity(fields, asked, action, entry, stop_loss)
+    stop_loss = _stop_loss(of_entry, action, entry)
+    quantity, unit = _quantity(fields.forgiving(ends), asked, kind, action, entry, stop_loss)
     alert = Alert(
         symbol=fields.text("ticker", most=60, required=True),
         action=action,
@@ -78,13 +91,14 @@ def parse(document: Mapping[str, Any]) -> Alert:
         price=market_price if is_market else limit,
         stop_price=stop,
         stop_loss=stop_loss,
-        take_profit=_take_profit(fields, action, entry),
-        trailing_percent=fields.number("trailPercent", least=Decimal("0.01"), most=HUNDRED),
-        time_in_force=fields.choice("timeInForce", TimeInForce, TimeInForce.GTC) or TimeInForce.GTC,
-        reduce_only=_only_reduces(action, sentiment),
+        take_profit=_take_profit(of_entry, action, entry),
+        trailing_percent=terms.number("trailPercent", least=Decimal("0.01"), most=HUNDRED),
+        time_in_force=of_entry.choice("timeInForce", TimeInForce, TimeInForce.GTC)
+        or TimeInForce.GTC,
+        reduce_only=only_reduces,
         sent_at=fields.moment("time"),
         idempotency_key=fields.key("id"),
-        market_position=sentiment,
+        market_position=sentiment or (SIDES.get(action) if asked is None else None),
         extras=fields.unread(),
     )
     require_prices(
@@ -120,20 +134,27 @@ def _only_reduces(action: Action, sentiment: MarketPosition | None) -> bool:
     )
 
 
+def _asked(fields: Fields, action: Action, *, is_whole: bool) -> tuple[Decimal | None, str]:
+    """The quantity and its kind; what closes everything, or cancels, needs neither."""
+    asked = fields.forgiving(is_whole).number("quantity")
+    is_whole |= asked is None and action is Action.CLOSE
+    kind = fields.forgiving(is_whole).translated("quantityType", KINDS)
+    return asked, kind or "fixed_quantity"
+
+
 def _quantity(
     fields: Fields,
     quantity: Decimal | None,
+    kind: str,
     action: Action,
     entry: Decimal | None,
     stop_loss: Decimal | None,
 ) -> tuple[Decimal | None, QuantityType]:
-    kinds = {name: name for name in (*UNITS, RISK_AMOUNT)}
-    kind = fields.translated("quantityType", kinds) or "fixed_quantity"
     if kind == RISK_AMOUNT and quantity is not None:
         return _at_risk(fields, quantity, entry, stop_loss), QuantityType.BASE
     unit = UNITS.get(kind, QuantityType.BASE)
-    if unit is QuantityType.PERCENT_OF_POSITION and (action, quantity) == (Action.CLOSE, HUNDRED):
-        return None, QuantityType.BASE  # everything: it overtakes what it makes void
+    if unit is QuantityType.PERCENT_OF_POSITION and action is Action.CLOSE:
+        return share_of_position(quantity)
     return quantity, unit
 
 

@@ -165,7 +165,6 @@ def test_what_risk_counts_is_still_the_options() -> None:
     [
         ("vol_lots=1,risk=2", "buy", [("vol_lots", "DUPLICATE_KEY")]),
         ("vol_pct_bal_loss=1", "buy", [("vol_pct_bal_loss", "UNSUPPORTED")]),
-        ("vol_pct_bal=5", "closelong", [("vol_pct_bal", "UNSUPPORTED")]),
         ("risk=1,sl_atr=2", "sell", [("sl_atr", "UNSUPPORTED")]),
         ("tp_rr=2,sl_atr=2", "buy", [("sl_atr", "UNSUPPORTED"), ("tp_rr", "UNSUPPORTED")]),
     ],
@@ -183,6 +182,30 @@ def test_a_close_does_not_fail_over_a_stop_nobody_knows(command: str) -> None:
     alert = pine("sl_atr=2,tp_rr=3", command)
     assert (alert.quantity, alert.stop_loss, alert.take_profit) == (None, None, ())
     assert alert.extras == {"license": "60123456789", "sl_atr": "2", "tp_rr": "3"}
+
+
+@pytest.mark.parametrize("options", [PERCENTS, {}], ids=["with options", "without"])
+@pytest.mark.parametrize("command", ["closelong", "closeshort", "closeall"])
+@pytest.mark.parametrize("fields", ["risk=0.1", "vol_lots=0.1", "vol_pct_bal=5", "sl=50,tp=60"])
+def test_a_plain_close_closes_all_of_its_side(
+    options: dict[str, str], command: str, fields: str
+) -> None:
+    """PineConnector closes a part by commands of their own."""
+    format = format_of("pineconnector", options)
+    alert = format.parse(format.read(f"60123456789,{command},EURUSD,{fields}".encode()))
+    assert (alert.quantity, alert.quantity_type) == (None, QuantityType.BASE)
+    assert alert.reduce_only or alert.wants_flat
+
+
+@pytest.mark.parametrize(
+    "command", ["closelongvol", "closeshortvol", "closelongpct", "closeshortpct"]
+)
+def test_a_close_of_a_part_is_refused_and_says_what_there_is(command: str) -> None:
+    with pytest.raises(Invalid) as invalid:
+        pine("risk=0.1", command)
+    (error,) = invalid.value.errors
+    assert error["code"] == "UNSUPPORTED"
+    assert error["detail"].startswith("closing a part is not supported; closelong and closeshort")
 
 
 LONG = "\N{LATIN SMALL LETTER SHARP S}" * 25
