@@ -6,7 +6,7 @@ to one number.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
@@ -50,10 +50,6 @@ def with_day(accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
     or when the day began: a zone nobody knows. One query more, for the clocks of all accounts.
     """
     clocks = Account.objects.order_by().values_list("day_zone", "day_starts").distinct()
-    return _by(clocks, accounts, now)
-
-
-def _by(clocks: Iterable[Clock], accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
     realised = _added(Fill, "realised_pnl", "recorded_at") + _added(FundingPayment, "amount", "at")
     began, day = _days_of(set(clocks), now)
     return accounts.annotate(began=began, day=day).annotate(
@@ -70,13 +66,6 @@ def result(row: Any) -> Decimal:
     """A row's day so far; without the open positions while what they are worth is not known."""
     total: Decimal = row.realised + (row.changed or Decimal(0))
     return total
-
-
-def results(accounts: Collection[Account], now: datetime) -> dict[int, Decimal]:
-    """What each account's day has come to, by account id and in its currency. One query."""
-    asked = Account.objects.filter(pk__in=[account.pk for account in accounts])
-    clocks = [(account.day_zone, account.day_starts) for account in accounts]
-    return {row.pk: result(row) for row in _by(clocks, asked, now)}
 
 
 def _days_of(clocks: Collection[Clock], now: datetime) -> tuple[Case, Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.models import Account
 from execution import equity
+from execution.marks import marks_of
 from execution.models import Alarm, Fill, FundingPayment, Order, Signal
 from execution.states import OrderState
 from risk import notices
@@ -70,24 +72,38 @@ def summary(since: datetime, until: datetime, *, accounts: Sequence[str] = ()) -
 
 
 def _results(since: datetime, until: datetime, theirs: Q) -> list[str]:
-    fills = Fill.objects.filter(theirs, recorded_at__gte=since, recorded_at__lt=until).order_by()
+    traded = _traded(since, until, theirs)
     payments = FundingPayment.objects.filter(theirs, at__gte=since, at__lt=until).order_by()
-    owner, payer = ("account__name", "account__quote_currency"), ("account__name", "currency")
-    traded = {
-        (name, currency): f"{_signed(result)} {currency} in {count} fills"
-        for name, currency, result, count in fills.values_list(*owner).annotate(
-            result=Sum("realised_pnl"), count=Count("pk")
-        )
-    }
     paid = {
         (name, currency): f"funding {_signed(total)} {currency}"
-        for name, currency, total in payments.values_list(*payer).annotate(total=Sum("amount"))
+        for name, currency, total in payments.values_list("account__name", "currency").annotate(
+            total=Sum("amount")
+        )
     }
     worth = _worths({name for name, _ in {**traded, **paid}}, since, until)
     return [
         f"{account[0]}: {', '.join(one[account] for one in (traded, paid, worth) if account in one)}"
         for account in sorted({**traded, **paid})
     ] or ["no fills"]
+
+
+def _traded(since: datetime, until: datetime, theirs: Q) -> dict[_Account, str]:
+    """What was realised, in the account's currency at each symbol's last rate."""
+    fills = Fill.objects.filter(theirs, recorded_at__gte=since, recorded_at__lt=until).order_by()
+    rows = fills.values_list(
+        "account", "symbol", "account__name", "account__quote_currency"
+    ).annotate(result=Sum("realised_pnl"), count=Count("pk"))
+    marks = marks_of([(account, symbol) for account, symbol, *_ in rows], until)
+    results: defaultdict[_Account, Decimal] = defaultdict(Decimal)
+    counts: Counter[_Account] = Counter()
+    for pk, symbol, name, currency, result, count in rows:
+        mark = marks.get((pk, symbol))
+        results[name, currency] += result * mark.rate if mark else result
+        counts[name, currency] += count
+    return {
+        account: f"{_signed(result)} {account[1]} in {counts[account]} fills"
+        for account, result in results.items()
+    }
 
 
 def _worths(names: Collection[str], since: datetime, until: datetime) -> dict[_Account, str]:

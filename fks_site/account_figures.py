@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,8 +28,10 @@ from django.utils import timezone
 
 from brokers import access
 from brokers.fields import MoneyField
+from brokers.models import Account
 from execution import day_results
-from execution.models import Fill, Order
+from execution.marks import marks_of
+from execution.models import Fill, FundingPayment, Order
 from execution.performance import Point
 from fks_site import charts
 from fks_site.limit_use import NEARLY
@@ -50,7 +54,15 @@ class Percentile(Aggregate):
         super().__init__(expression, share=share, **extra)
 
 
-def daily_limit(*, realised_only: bool) -> Subquery:
+def with_daily_use(accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
+    """Accounts with their day and its limits: what ``daily_use`` reads. One query more."""
+    return day_results.with_day(accounts, now).annotate(
+        daily_limit=_daily_limit(realised_only=False),
+        realised_limit=_daily_limit(realised_only=True),
+    )
+
+
+def _daily_limit(*, realised_only: bool) -> Subquery:
     """The tightest daily loss limit in force for a whole account, of those that count open positions or
     of those that do not; annotates accounts.
     """
@@ -118,8 +130,9 @@ def answer_p95(now: datetime) -> Subquery:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What the accounts in one currency have realised, day after day."""
+    """What the accounts of one environment and one currency have realised, day after day."""
 
+    environment: str
     currency: str
     total: Decimal
     line: charts.Line | None
@@ -130,12 +143,12 @@ class Curve:
 
 
 def curves(user: Any) -> list[Curve]:
-    """One per currency, of the last thirty days; at most a minute old."""
+    """One per environment and currency, of the last thirty days; at most a minute old."""
     if access.is_restricted(user):
-        return _curves(timezone.now(), access.seen(user, Fill.objects.all()))
+        return _curves(user, timezone.now())
     known: list[Curve] | None = cache.get(CURVES_KEY)
     if known is None:
-        known = _curves(timezone.now(), Fill.objects.all())
+        known = _curves(user, timezone.now())
         cache.set(CURVES_KEY, known, CURVES_SECONDS)
     return known
 
@@ -168,22 +181,29 @@ def _denials(hits: QuerySet[LimitHit]) -> list[Denials]:
     return [Denials(*row) for row in counted.order_by("-alerts", "rule")]
 
 
-def _curves(now: datetime, fills: QuerySet[Fill]) -> list[Curve]:
-    rows = (
-        fills.filter(recorded_at__gte=now - timedelta(days=DAYS))
-        .order_by()
-        .annotate(day=TruncDay("recorded_at"))
-        .values_list("account__quote_currency", "day")
-        .annotate(result=Sum("realised_pnl"))
-        .order_by("account__quote_currency", "day")
-    )
-    days: dict[str, list[tuple[datetime, Decimal]]] = {}
-    for currency, day, result in rows:
-        days.setdefault(currency, []).append((day, result))
-    return [_curve(currency, results) for currency, results in days.items()]
+def _curves(user: Any, now: datetime) -> list[Curve]:
+    """In the accounts' currencies, funding included, as the day's result is."""
+    since = now - timedelta(days=DAYS)
+    fills = access.seen(user, Fill.objects.filter(recorded_at__gte=since))
+    paid = access.seen(user, FundingPayment.objects.filter(at__gte=since))
+    booked = [*_by_day(fills, "recorded_at", "realised_pnl"), *_by_day(paid, "at", "amount")]
+    marks = marks_of([(account, symbol) for account, symbol, *_ in booked], now)
+    rates = {place: mark.rate for place, mark in marks.items()}
+    results: defaultdict[tuple[str, str], defaultdict[datetime, Decimal]]
+    results = defaultdict(lambda: defaultdict(Decimal))
+    for account, symbol, environment, currency, day, amount in booked:
+        results[environment, currency][day] += amount * rates.get((account, symbol), 1)
+    return [_curve(*kind, sorted(days.items())) for kind, days in sorted(results.items())]
 
 
-def _curve(currency: str, results: list[tuple[datetime, Decimal]]) -> Curve:
+def _by_day(rows: QuerySet[Any], moment: str, amount: str) -> Iterable[tuple[Any, ...]]:
+    places = ("account", "symbol", "account__environment", "account__quote_currency", "day")
+    grouped = rows.order_by().annotate(day=TruncDay(moment)).values_list(*places)
+    found: Iterable[tuple[Any, ...]] = grouped.annotate(Sum(amount))
+    return found
+
+
+def _curve(environment: str, currency: str, results: list[tuple[datetime, Decimal]]) -> Curve:
     totals = list(accumulate(result for _, result in results))
     points = [Point(day, total) for (day, _), total in zip(results, totals, strict=True)]
-    return Curve(currency, totals[-1], charts.line(points))
+    return Curve(environment, currency, totals[-1], charts.line(points))

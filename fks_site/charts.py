@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from execution.performance import Point
@@ -14,12 +15,16 @@ MOST_POINTS = 400
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An SVG path over a ``WIDTH`` by ``HEIGHT`` box, and what its edges stand for."""
+    """An SVG path over a ``WIDTH`` by ``HEIGHT`` box, and what its edges stand for: ``began`` and
+    ``ended`` are the first and the last time, whatever order the points came in.
+    """
 
     path: str
     zero: str
     lowest: Decimal
     highest: Decimal
+    began: datetime
+    ended: datetime
     first: Point
     last: Point
 
@@ -31,7 +36,8 @@ def line(points: Sequence[Point]) -> Line | None:
     shown = _thinned(points)
     totals = [point.total for point in shown]
     lowest, highest = min(*totals, Decimal(0)), max(*totals, Decimal(0))
-    began, span = points[0].at, (points[-1].at - points[0].at).total_seconds()
+    began, ended = min(point.at for point in points), max(point.at for point in points)
+    span = (ended - began).total_seconds()
 
     def x(number: int) -> float:
         passed = (shown[number].at - began).total_seconds()
@@ -42,14 +48,19 @@ def line(points: Sequence[Point]) -> Line | None:
         return HEIGHT * (1 - share)
 
     path = "M" + "L".join(f"{x(n):.1f},{y(total):.1f}" for n, total in enumerate(totals))
-    return Line(path, f"{y(Decimal(0)):.1f}", lowest, highest, points[0], points[-1])
+    zero = f"{y(Decimal(0)):.1f}"
+    return Line(path, zero, lowest, highest, began, ended, points[0], points[-1])
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    """At most ``MOST_POINTS`` and the last: of each stretch the one furthest from its first."""
-    step = -(-len(points) // MOST_POINTS)
-    stretches = (points[start : start + step] for start in range(0, len(points), step))
-    kept = [
-        max(stretch, key=lambda point: abs(point.total - stretch[0].total)) for stretch in stretches
-    ]
-    return [*kept[:-1], points[-1]] if len(kept) > 1 else list(points)
+    """The first, the last, and between them at most ``MOST_POINTS``: of each stretch the lowest and the
+    highest."""
+    if len(points) <= MOST_POINTS:
+        return list(points)
+    step = -(-2 * len(points) // MOST_POINTS)
+    kept = {0, len(points) - 1}
+    for start in range(0, len(points), step):
+        stretch = range(start, min(start + step, len(points)))
+        kept.add(min(stretch, key=lambda number: points[number].total))
+        kept.add(max(stretch, key=lambda number: points[number].total))
+    return [points[number] for number in sorted(kept)]

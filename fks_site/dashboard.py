@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,6 @@ from django.views.decorators.cache import never_cache
 from brokers import access
 from brokers.models import Account
 from brokers.types import Environment
-from execution import day_results
 from execution.models import Alarm, Difference, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, OrderState, SignalState
 from fks_site import account_figures, arrivals, charts
@@ -88,14 +87,13 @@ class View:
         return sum(row.unguarded_positions for row in self.accounts)
 
     @property
-    def realised(self) -> dict[str, Decimal]:
-        """Realised profit and loss of the accounts' own days, by their currency."""
-        totals: dict[str, Decimal] = {}
+    def realised(self) -> dict[tuple[str, str], Decimal]:
+        """Realised profit and loss of the accounts' own days, by environment and currency."""
+        totals: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         for row in self.accounts:
             if row.is_active or row.realised:
-                known = totals.get(row.quote_currency, Decimal(0))
-                totals[row.quote_currency] = known + row.realised
-        return totals
+                totals[row.environment, row.quote_currency] += row.realised
+        return dict(sorted(totals.items()))
 
     @property
     def everything(self) -> TradingState | None:
@@ -174,7 +172,7 @@ def gather(now: datetime, reach: access.Reach | None = None) -> View:
 def _accounts(now: datetime) -> QuerySet[Account]:
     """Accounts with their breaker, working and unresolved orders, their day and its limit."""
     rows = Account.objects.select_related("breaker", "login")
-    return day_results.with_day(rows, now).annotate(
+    return account_figures.with_daily_use(rows, now).annotate(
         working=_orders_in(WORKING),
         unresolved=_orders_in(UNRESOLVED),
         awaiting=_orders_in(frozenset({OrderState.AWAITING_APPROVAL})),
@@ -182,8 +180,6 @@ def _accounts(now: datetime) -> QuerySet[Account]:
         unguarded_positions=_count(
             Protection.objects.filter(is_active=True, naked_since__isnull=False)
         ),
-        daily_limit=account_figures.daily_limit(realised_only=False),
-        realised_limit=account_figures.daily_limit(realised_only=True),
         answer_p95=account_figures.answer_p95(now),
     )
 

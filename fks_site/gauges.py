@@ -20,7 +20,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from brokers.models import Account
-from execution import day_results
 from execution.handing_out import EXITS, ORDERS, SWEEPS
 from execution.models import (
     Alarm,
@@ -34,7 +33,8 @@ from execution.models import (
     SpreadWatch,
 )
 from execution.states import UNRESOLVED, OrderState, SignalState
-from risk.models import AuditEvent, CircuitBreaker, RiskLimit, TradingState
+from fks_site import account_figures
+from risk.models import AuditEvent, CircuitBreaker, TradingState
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class DatabaseCollector(Collector):
                 *_positions(),
                 *_spreads(),
                 *_guarded(accounts),
-                *_daily_loss(accounts),
+                *_daily_loss(),
                 *_switches(),
                 *_audit(),
             ]
@@ -215,16 +215,11 @@ def _guarded(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
     )
 
 
-def _daily_loss(accounts: list[Account]) -> Iterator[GaugeMetricFamily]:
-    limits = RiskLimit.objects.filter(rule="daily_loss", policy__strategy="", policy__symbol="")
-    rows = list(limits.exclude(mode=RiskLimit.Mode.OFF).values_list("policy__account_id", "value"))
-    results = day_results.results(accounts, timezone.now())
-    shares = {}
-    for account in accounts:
-        mine = [value for owner, value in rows if owner in (None, account.pk) and value > 0]
-        if mine:
-            shares[account.name,] = max(-results[account.pk], Decimal(0)) / min(mine)
-    text = "Loss of the account's day ÷ its strictest daily_loss limit; at 1 entries stop."
+def _daily_loss() -> Iterator[GaugeMetricFamily]:
+    rows = account_figures.with_daily_use(Account.objects.filter(is_active=True), timezone.now())
+    uses = {(row.name,): account_figures.daily_use(row) for row in rows}
+    shares = {name: use.share for name, use in uses.items() if use is not None}
+    text = "How much of its daily_loss limit an account's day has used up; at 1 entries stop."
     yield _gauge("fks_daily_loss_share", text, shares, "account")
 
 

@@ -13,6 +13,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from brokers import access
 from execution.guards import client_ip
 from execution.rest import JsonAnswers
 from fks_site.gauges import DatabaseCollector, SurroundingsCollector
@@ -33,10 +34,13 @@ def is_scraper(request: HttpRequest) -> bool:
 
 
 class ScraperOrStaff(BasePermission):
-    """A scraper (see is_scraper), or a member of staff from anywhere."""
+    """A scraper (see is_scraper), or from anywhere a member of staff who sees every account."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return is_scraper(request) or bool(request.user and request.user.is_staff)
+        if is_scraper(request):
+            return True
+        user = request.user
+        return bool(user and user.is_staff and not access.is_restricted(user))
 
 
 class MetricsView(APIView):

@@ -24,6 +24,7 @@ from execution import day_results, days, funding, reconcile, weekly
 from execution.models import FundingPayment, Strategy
 from fks_site.users import restrict
 from tests.brokers.scripted import AT, ScriptedPlugin
+from tests.execution.test_book import priced
 from tests.execution.test_desk import with_rights
 from tests.factories import (
     AccountFactory,
@@ -151,7 +152,8 @@ def test_it_counts_in_the_day_it_was_paid(account: Account, teller: Teller) -> N
     teller.pay("-100", AT - timedelta(days=1))
     read(account)
     assert days.today(account, AT).realised == before - 2
-    assert day_results.results([account], AT)[account.pk] == before - 2
+    row = day_results.with_day(Account.objects.filter(pk=account.pk), AT).get()
+    assert day_results.result(row) == before - 2
 
 
 def test_it_belongs_to_the_strategy_that_alone_held_the_position(
@@ -256,6 +258,16 @@ def test_a_position_shows_what_it_has_gained_or_that_nobody_knows(
     cells = re.findall(r"field-unrealised[^>]*>(.*?)</td>", page, re.DOTALL)
     texts = [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells]
     assert sorted(texts) == sorted([shown, "–"])
+
+
+def test_the_weekly_summary_counts_in_the_accounts_currency() -> None:
+    account = AccountFactory.create(name="main")
+    priced(account, "ETH/BTC", "0.05", last_rate=D(60000))
+    for symbol, result in (("ETH/BTC", "-0.05"), ("BTC/USDT", "100")):
+        order = OrderFactory.create(account=account, symbol=symbol)
+        FillFactory.create(order=order, realised_pnl=D(result), recorded_at=AT)
+    lines = weekly.summary(AT - timedelta(days=7), AT + HOUR).text.splitlines()
+    assert lines[0] == "main: -2900 USDT in 2 fills"
 
 
 def test_the_weekly_summary_tells_it(clock: time_machine.Coordinates) -> None:

@@ -20,7 +20,7 @@ from brokers.models import Account, Instrument
 from execution import differences
 from execution.days import day_of, today
 from execution.ids import first_id_at, uuid7
-from execution.models import Protection
+from execution.models import FundingPayment, Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard
 from risk import breakers
@@ -80,7 +80,7 @@ def test_the_view_counts_what_an_operator_needs() -> None:
         ("STALE", 1),
     ]
     assert (view.working, view.unresolved) == (2, 1)
-    assert view.realised == {"USDT": Decimal("1.25")}
+    assert view.realised == {("dry_run", "USDT"): Decimal("1.25")}
     assert view.positions == [held]
     assert (view.differences, view.unguarded) == (0, 0)
     assert view.state == "active"
@@ -388,6 +388,32 @@ def test_the_home_page_draws_what_thirty_days_have_brought(admin_client: Client)
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "Realised in 30 days" in page
     assert curve.line.path in page
+
+
+def test_paper_is_not_added_to_money_on_the_home_page(admin_client: Client) -> None:
+    for environment, result in (("dry_run", 900), ("live", -7), ("live", -3)):
+        account = AccountFactory.create(environment=environment)
+        FillFactory.create(order__account=account, realised_pnl=Decimal(result))
+    realised = {("dry_run", "USDT"): 900, ("live", "USDT"): -10}
+    assert dashboard.gather(timezone.now()).realised == realised
+    found = account_figures.curves(User(is_superuser=True))
+    assert {(one.environment, one.currency): one.total for one in found} == realised
+    page = admin_client.get(reverse("admin:index")).content.decode()
+    assert page.count("Realised in 30 days") == 2
+
+
+def test_thirty_days_are_counted_in_the_accounts_currency(admin_client: Client) -> None:
+    """As the day is: at the last rate of the symbol, funding included."""
+    account = AccountFactory.create()
+    priced(account, "ETH/BTC", "0.05", last_rate=Decimal(60000))
+    order = OrderFactory.create(account=account, symbol="ETH/BTC")
+    FillFactory.create(order=order, realised_pnl=Decimal("-0.05"))
+    FundingPayment.objects.create(
+        account=account, payment_id="1", symbol="BTC/USDT:USDT", amount=Decimal(4), currency="USDT",
+        at=timezone.now(), recorded_at=timezone.now(),
+    )  # fmt: skip
+    (curve,) = account_figures.curves(User(is_superuser=True))
+    assert curve.total == dashboard.gather(timezone.now()).accounts[0].realised == -2996
 
 
 def test_an_alert_counts_once_for_each_rule_that_denied_it(admin_client: Client) -> None:

@@ -23,13 +23,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 
 from brokers.models import Account, Instrument
-from execution import day_results, days, periodic_tasks
+from execution import days, periodic_tasks
 from execution import metrics as counted
 from execution.models import Difference, Heartbeat, Order, Protection, SpreadWatch
 from execution.states import OrderState, SignalState
 from fks_site import gauges
+from fks_site.users import restrict
 from risk import audit, breakers, limits, sealing, switch
 from risk.models import AuditEvent, CircuitBreaker, TradingState
+from risk.types import LimitMode
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -84,8 +86,13 @@ def test_from_elsewhere_it_is_for_staff(client: Client) -> None:
     assert refused.status_code == 403
     assert refused.json()["code"] == "PERMISSION_DENIED"
 
-    client.force_login(UserFactory.create(is_staff=True), backend=backend)
+    member = UserFactory.create(is_staff=True)
+    client.force_login(member, backend=backend)
     assert client.get("/metrics", **elsewhere).status_code == 200
+
+    restrict(member, [AccountFactory.create()], reason="one desk only")
+    assert client.get("/metrics", **elsewhere).status_code == 403
+    assert client.get("/metrics").status_code == 200  # this machine, whoever asks
 
 
 @pytest.mark.parametrize("trusted", [(), ("127.0.0.1/32",)])
@@ -262,7 +269,7 @@ class TestDailyLoss:
 
         assert value("fks_daily_loss_share", account="desk") is None
 
-    def test_it_is_what_the_rule_compares(self) -> None:
+    def test_it_is_what_the_rule_compares(self, value: Value) -> None:
         """The day of the gauges and the day of the risk rule are the same number."""
         desk, now = AccountFactory.create(name="desk"), timezone.now()
         Instrument.objects.create(
@@ -285,7 +292,34 @@ class TestDailyLoss:
         self.lose(desk, "7")
 
         assert days.today(desk, now).result == Decimal(-29)
-        assert day_results.results([desk], now) == {desk.pk: Decimal(-29)}
+        limits.set_limit("daily_loss", Decimal(58), account=desk, reason="test")
+        assert value("fks_daily_loss_share", account="desk") == pytest.approx(0.5)
+
+    @pytest.mark.parametrize(
+        ("amount", "mode", "parameters", "share"),
+        [
+            ("100", "enforce", {}, 1),
+            ("100", "enforce", {"unrealised": "ignore"}, 0.2),
+            ("0", "enforce", {"unrealised": "ignore"}, 1),
+            ("100", "observe", {}, None),
+        ],
+    )
+    def test_it_is_used_up_while_the_rule_refuses(
+        self, value: Value, amount: str, mode: str, parameters: dict[str, str], share: float | None
+    ) -> None:
+        """A position without a fresh price is held: what counts open positions cannot know."""
+        desk = AccountFactory.create(name="desk", environment="sandbox")
+        PositionFactory.create(account=desk)
+        self.lose(desk, "20")
+        limits.set_limit(
+            "daily_loss",
+            Decimal(amount),
+            mode=LimitMode(mode),
+            parameters=parameters,
+            reason="test",
+        )
+
+        assert value("fks_daily_loss_share", account="desk") == share
 
 
 def test_the_audit_trail(value: Value) -> None:
