@@ -26,6 +26,10 @@ class PinnedCertificate:
     fingerprints: frozenset[str]
     issuer: str
 
+    def is_within(self, other: PinnedCertificate) -> bool:
+        """Whether no certificate passes this pin that does not pass the other."""
+        return self.fingerprints <= other.fingerprints and self.issuer in ("", other.issuer)
+
 
 def pinned(fingerprints: str, issuer: str) -> PinnedCertificate | None:
     """The pin written in a strategy's two fields; ``None`` when it asks for no certificate."""

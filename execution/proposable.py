@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from execution.certificates import pinned
 from execution.halting import Mode, press
 from execution.models import Strategy
 from risk import audit, switch
@@ -50,12 +51,18 @@ RELEASE = register(
 # --- who may post to a strategy -------------------------------------------------------------------
 
 
+CERTIFICATE_COLUMNS = ("client_fingerprints", "client_issuer")
+SENDERS_COLUMNS = ("allowlist", *CERTIFICATE_COLUMNS)
+
+
 def senders_payload(strategy: Strategy) -> Payload:
-    """The allowlist ``strategy`` is to have, as a proposal has it."""
-    return {
-        "strategy": strategy.slug,
-        "allowlist": strategy.allowlist.name if strategy.allowlist else "",
-    }
+    """The addresses and certificates ``strategy`` is to let in, as a proposal has them."""
+    allowlist = strategy.allowlist.name if strategy.allowlist else ""
+    return {"strategy": strategy.slug, "allowlist": allowlist} | _certificate(strategy)
+
+
+def _certificate(strategy: Strategy) -> Shown:
+    return {name: getattr(strategy, name) for name in CERTIFICATE_COLUMNS}
 
 
 def _strategy(payload: Payload) -> Strategy:
@@ -65,39 +72,52 @@ def _strategy(payload: Payload) -> Strategy:
     return row
 
 
-def _allowlist(payload: Payload) -> Shown:
-    allowlist = _strategy(payload).allowlist
-    return {"allowlist": allowlist.name if allowlist else "none: any address"}
+def _senders(payload: Payload) -> Shown:
+    """As people compare them."""
+    certificate = {name: payload[name] or "none" for name in CERTIFICATE_COLUMNS}
+    return {"allowlist": payload["allowlist"] or "none: any address"} | certificate
+
+
+def _senders_now(payload: Payload) -> Shown:
+    return _senders(senders_payload(_strategy(payload)))
 
 
 def _opens(payload: Payload, _secrets: Secrets) -> bool:
-    """Another allowlist, or none any more; the first one only keeps addresses out."""
-    now = _strategy(payload).allowlist
-    return now is not None and now.name != payload["allowlist"]
+    """Another allowlist or certificate, or none any more; the first one only keeps others out, and so
+    does one fingerprint less.
+    """
+    row = _strategy(payload)
+    if row.allowlist is not None and row.allowlist.name != payload["allowlist"]:
+        return True
+    now = pinned(row.client_fingerprints, row.client_issuer)
+    then = pinned(payload["client_fingerprints"], payload["client_issuer"])
+    return now is not None and (then is None or not then.is_within(now))
 
 
-def _set_allowlist(payload: Payload, _secrets: Secrets, reason: str) -> None:
-    row, before = _strategy(payload), _allowlist(payload)
+def _set_senders(payload: Payload, _secrets: Secrets, reason: str) -> None:
+    row, before = _strategy(payload), _senders_now(payload)
     row.allowlist = None
     if payload["allowlist"]:
         row.allowlist = IPAllowlist.objects.filter(name=payload["allowlist"]).first()
         if row.allowlist is None:
             raise ValueError(f"there is no allowlist {payload['allowlist']!r}")
-    row.save(update_fields=["allowlist"])
-    after = _allowlist(payload)
+    for name in CERTIFICATE_COLUMNS:
+        setattr(row, name, payload[name])
+    row.save(update_fields=SENDERS_COLUMNS)
+    after = _senders(payload)
     audit.record("strategy.changed", f"strategy {row}", before=before, after=after, reason=reason)
 
 
 SENDERS = register(
     Kind(
         name="senders",
-        label="Let other addresses post to a strategy",
+        label="Let others post to a strategy",
         right="risk.change_ipallowlist",
-        subject=lambda payload: f"allowlist of strategy {payload['strategy']}",
-        before=_allowlist,
-        after=lambda payload: {"allowlist": payload["allowlist"] or "none: any address"},
+        subject=lambda payload: f"senders of strategy {payload['strategy']}",
+        before=_senders_now,
+        after=_senders,
         loosens=_opens,
-        apply=_set_allowlist,
+        apply=_set_senders,
     )
 )
 

@@ -32,6 +32,7 @@ from execution.proposable import (
     DEMAND_COLUMNS,
     DEMANDS,
     SENDERS,
+    SENDERS_COLUMNS,
     approval_payload,
     demands_payload,
     senders_payload,
@@ -43,7 +44,7 @@ from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 GRACE = timedelta(hours=24)
 ROTATE = "execution.change_webhooksecret"
 PROPOSABLE = (
-    (SENDERS, ("allowlist",), senders_payload),
+    (SENDERS, SENDERS_COLUMNS, senders_payload),
     (APPROVAL, APPROVAL_COLUMNS, approval_payload),
     (DEMANDS, DEMAND_COLUMNS, demands_payload),
 )
@@ -201,8 +202,8 @@ class StrategyAdmin(AuditedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The slug is part of the address its senders post to; who may post is security's word."""
         fixed = ["webhook_path"] if obj is None else ["webhook_path", "slug"]
-        if obj is not None and not request.user.has_perm(ROTATE):
-            fixed += ["auth", "allowlist"]
+        if not request.user.has_perm(ROTATE):
+            fixed += ["senders"] if obj is None else ["auth", "senders", *SENDERS_COLUMNS]
         return fixed
 
     def changeform_view(

@@ -37,6 +37,7 @@ from tests.factories import (
     StrategyFactory,
     UserFactory,
 )
+from tests.risk.test_proposals import strategy_form
 
 pytestmark = pytest.mark.django_db
 
@@ -162,6 +163,29 @@ def test_who_approves_orders(role: str) -> None:
         assert client.get(url).status_code == (200 if role in DESK else 403)
         answer = client.post(f"/api/v1/orders/{order.pk}/{verb}", {}, "application/json")
         assert (answer.status_code != 403) == (role in DESK)
+
+
+def test_who_may_post_is_not_the_risk_officers_to_change() -> None:
+    row = StrategyFactory.create(is_enabled=False, client_fingerprints="aa" * 20)
+    url = reverse("admin:execution_strategy_change", args=[row.pk])
+    theirs = {"auth", "allowlist", "senders", "client_fingerprints", "client_issuer"}
+    officer = client_of(RISK_OFFICER)
+    shown = officer.get(url)
+    assert theirs.isdisjoint(shown.context["adminform"].form.fields)
+    somebody = UserFactory.create()
+    form = strategy_form(shown) | {
+        "senders": [somebody.pk],
+        "client_fingerprints": "",
+        "client_issuer": "CN=anybody",
+        "note": "mine",
+        "reason": "a try",
+    }
+    assert officer.post(url, form).status_code == 302
+    row.refresh_from_db()
+    assert (row.client_fingerprints, row.client_issuer, row.note) == ("aa" * 20, "", "mine")
+    assert not row.senders.exists()
+    new = officer.get(reverse("admin:execution_strategy_add"))
+    assert "senders" not in new.context["adminform"].form.fields
 
 
 # --- the kill switch ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from django.utils import timezone
 from brokers.accounts import set_credentials
 from brokers.models import Account, ExchangeCredential
 from execution.models import Order
-from execution.proposable import demands_payload
+from execution.proposable import demands_payload, senders_payload
 from execution.states import OrderState
 from risk import audit, proposals, switch
 from risk.models import (
@@ -273,7 +273,7 @@ def test_other_senders_of_a_strategy_wait_and_the_first_allowlist_does_not() -> 
     strategy = StrategyFactory.create(slug="trend")
 
     def senders(name: str) -> Any:
-        return {"strategy": "trend", "allowlist": name}
+        return senders_payload(strategy) | {"allowlist": name}
 
     assert done("senders", senders("office"))
     row = propose("senders", senders(""))
@@ -282,6 +282,33 @@ def test_other_senders_of_a_strategy_wait_and_the_first_allowlist_does_not() -> 
     proposals.approve(row.pk, person("bert"), "ok")
     strategy.refresh_from_db()
     assert strategy.allowlist is None
+
+
+def test_another_certificate_waits_and_the_first_one_or_one_less_does_not() -> None:
+    strategy = StrategyFactory.create(slug="trend")
+    one, two, other = "aa" * 20, "bb" * 32, "cc" * 20
+
+    def certificate(fingerprints: str, issuer: str = "") -> Any:
+        columns = {"client_fingerprints": fingerprints, "client_issuer": issuer}
+        return senders_payload(strategy) | columns
+
+    assert done("senders", certificate(f"{one}, {two}", "CN=ours"))
+    strategy.refresh_from_db()
+    assert done("senders", certificate(two.upper(), "CN=ours"))
+    assert done("senders", certificate(two))
+    for wider in (
+        certificate(f"{two} {other}"),
+        certificate(other),
+        certificate(two, "CN=theirs"),
+        certificate(""),
+    ):
+        row = propose("senders", wider)
+    strategy.refresh_from_db()
+    assert (strategy.client_fingerprints, strategy.client_issuer) == (two, "")
+    assert (row.before["client_fingerprints"], row.after["client_fingerprints"]) == (two, "none")
+    proposals.approve(row.pk, person("bert"), "ok")
+    strategy.refresh_from_db()
+    assert strategy.client_fingerprints == ""
 
 
 def test_other_senders_are_proposed_from_the_strategys_page() -> None:
@@ -294,7 +321,7 @@ def test_other_senders_are_proposed_from_the_strategys_page() -> None:
     assert "Another person" in answer.text, answer.context["errors"]
     strategy.refresh_from_db()
     assert (strategy.allowlist, strategy.note) == (office, "new"), "the rest of the form holds"
-    assert Proposal.objects.get().subject == "allowlist of strategy trend"
+    assert Proposal.objects.get().subject == "senders of strategy trend"
 
 
 @pytest.mark.parametrize(
