@@ -38,6 +38,7 @@ TOLD = {
     Kind.NOT_FLAT: Event.NOT_FLAT,
     Kind.SILENT: Event.MISSED_ALERT,
     Kind.GAP: Event.MISSED_ALERT,
+    Kind.UNREAD: Event.MISSED_ALERT,
     Kind.NOT_RECONCILED: Event.NOT_RECONCILED,
     Kind.LOGIN_NEEDED: Event.LOGIN_NEEDED,
     Kind.LOGIN_ENDS: Event.LOGIN_NEEDED,
@@ -47,6 +48,10 @@ TOLD = {
     Kind.AUDIT_BROKEN: Event.AUDIT_BROKEN,
 }
 """An order that needs an operator is told with its move."""
+OF_STRATEGY = (Kind.SILENT, Kind.GAP, Kind.UNREAD)
+"""Their key begins with the strategy's name."""
+URGENT = (Kind.UNREAD,)
+"""Told as alarms where their event is less: what was refused may have been an exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,11 @@ def sound(seen: Seen) -> Alarm | None:
         if is_new:
             audit.record(f"alarm.{seen.kind.value}", str(alarm)[:120], reason=seen.detail)
             if seen.kind in TOLD:
-                notices.tell(TOLD[seen.kind], lambda: _news(alarm, f"{alarm}", seen.detail))
+                notices.tell(
+                    TOLD[seen.kind],
+                    lambda: _news(alarm, f"{alarm}", seen.detail),
+                    is_urgent=seen.kind in URGENT,
+                )
         elif alarm.detail != seen.detail:
             Alarm.objects.filter(pk=alarm.pk).update(detail=seen.detail)
     if not is_new:
@@ -124,9 +133,8 @@ def look_at_audit() -> None:
 
 
 def _news(alarm: Alarm, title: str, text: str) -> notices.News:
-    """A strategy's alarm has its name as the first word of its key."""
     account = alarm.account.name if alarm.account else ""
-    strategy = alarm.key.partition(" ")[0] if alarm.kind in (Kind.SILENT, Kind.GAP) else ""
+    strategy = alarm.key.partition(" ")[0] if alarm.kind in OF_STRATEGY else ""
     return notices.News(title, text, account=account, strategy=strategy, symbol=alarm.symbol)
 
 

@@ -1,4 +1,6 @@
-"""Alerts that did not come: alarms for strategies that are silent, and for gaps noted on signals."""
+"""Alerts that did not come: alarms for strategies that are silent, for gaps noted on signals, and for
+alerts that came and could not be read.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +8,33 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Count, Exists, Max, OuterRef
 from django.utils import timezone
 
 from execution import alarms
 from execution.alarms import Kind, Seen
-from execution.models import Alarm, Signal, Strategy
+from execution.models import Alarm, QuarantinedBody, Signal, Strategy
 from execution.states import SignalState
 from risk import calendars
 
 LONGEST_LOOK = timedelta(days=21)
 """Silence longer than this is overdue whatever the hours: no market rests so long."""
 GAPS_OF = timedelta(days=7)
+UNREAD_FOR = timedelta(minutes=15)
+"""So long an alarm lasts after the last body that could not be read: one, however many come."""
+MOST_UNREAD = 10_000
+"""Only the newest are counted: a sender's flood must not make the look slow."""
 _SATURDAY = 5
 
 
 def look(now: datetime | None = None) -> list[Alarm]:
     """Raise alarms for what is missing, and end those that are over; returns the new ones."""
     now = now or timezone.now()
-    return [*_settle(Kind.SILENT, _silent(now)), *_settle(Kind.GAP, _gaps(now))]
+    return [
+        *_settle(Kind.SILENT, _silent(now)),
+        *_settle(Kind.GAP, _gaps(now)),
+        *_settle(Kind.UNREAD, _unread(now)),
+    ]
 
 
 def _settle(kind: Alarm.Kind, seen: Iterable[Seen]) -> list[Alarm]:
@@ -57,6 +67,17 @@ def _gaps(now: datetime) -> Iterator[Seen]:
     for signal in rows.select_related("strategy"):
         key = f"{signal.strategy.slug} {signal.symbol}"
         yield Seen(Kind.GAP, key, signal.gap, symbol=signal.symbol)
+
+
+def _unread(now: datetime) -> Iterator[Seen]:
+    """What each strategy was lately answered 400 for, by code: its sender does not send it again."""
+    rows = QuarantinedBody.objects.order_by("-pk")
+    older = rows.values_list("pk", flat=True)[MOST_UNREAD : MOST_UNREAD + 1].first() or 0
+    recent = rows.filter(pk__gt=older, received_at__gt=now - UNREAD_FOR).order_by()
+    kinds = recent.values_list("strategy__slug", "code")
+    for slug, code, count, last in kinds.annotate(Count("pk"), Max("received_at")):
+        text = f"{count} refused, the last at {last:%H:%M:%S} UTC; nothing was traded on them"
+        yield Seen(Kind.UNREAD, f"{slug} {code}", text)
 
 
 def expected_time(strategy: Strategy, since: datetime, now: datetime) -> timedelta:

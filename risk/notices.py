@@ -65,22 +65,22 @@ class News:
     """The id of the user whose access it is about."""
 
 
-def tell(event: Event, words: Callable[[], News]) -> None:
+def tell(event: Event, words: Callable[[], News], *, is_urgent: bool = False) -> None:
     """Put ``event`` down for every channel that wants it; call inside the event's transaction.
 
-    ``words`` is asked only when a channel is in use.
+    ``words`` is asked only when a channel is in use. What is urgent is an alarm whatever the event is.
     """
     channels = _listening()
     if channels:
-        write(event, words(), channels)
+        write(event, words(), channels, is_urgent=is_urgent)
 
 
 _listening = Prepared(lambda: Channel.objects.filter(is_active=True))
 
 
-def write(event: Event, news: News, channels: list[Channel]) -> None:
+def write(event: Event, news: News, channels: list[Channel], *, is_urgent: bool = False) -> None:
     """One row for each of ``channels`` whose filters let the event through."""
-    severity = SEVERITIES[event]
+    severity = Severity.ALARM if is_urgent else SEVERITIES[event]
     now = timezone.now()
     at_once = severity >= Severity.ALARM or event is Event.TEST
     Notice.objects.bulk_create(

@@ -20,6 +20,7 @@ class Alarm(models.Model):
         NOT_FLAT = "not_flat", "the kill switch has something left"
         SILENT = "silent", "no alert where one was expected"
         GAP = "gap", "an alert is missing"
+        UNREAD = "unread", "an alert could not be read"
         NOT_RECONCILED = "not_reconciled", "account not compared with its venue"
         AUDIT_BROKEN = "audit_broken", "the audit trail was changed"
         LOGIN_NEEDED = "login_needed", "the venue refuses the log-in"

@@ -29,6 +29,7 @@ RUNBOOK = {
     Alarm.Kind.NOT_FLAT: "the-kill-switch-has-something-left",
     Alarm.Kind.SILENT: "an-expected-alert-is-missing",
     Alarm.Kind.GAP: "an-expected-alert-is-missing",
+    Alarm.Kind.UNREAD: "an-alert-could-not-be-read",
     Alarm.Kind.NOT_RECONCILED: "reconciliation-fails",
     Alarm.Kind.AUDIT_BROKEN: "the-audit-chain-is-broken",
     Alarm.Kind.LOGIN_NEEDED: "somebody-must-log-in-at-a-venue",
