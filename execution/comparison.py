@@ -155,8 +155,9 @@ def _other_positions(book: Sequence[Position], reports: Sequence[PositionReport]
     never traded."""
     ours = {row.symbol: row.quantity for row in book}
     theirs = {one.symbol: one.quantity for one in reports}
+    costs = {one.symbol: one.average_price for one in reports}
     return [
-        _position(symbol, held, there, _how_they_differ(symbol in ours))
+        _position(symbol, held, there, _how_they_differ(symbol in ours), costs.get(symbol))
         for symbol in {**ours, **theirs}
         if (held := ours.get(symbol, ZERO)) != (there := theirs.get(symbol, ZERO))
     ]
@@ -166,7 +167,9 @@ def _how_they_differ(has_traded: bool) -> str:
     return "the venue's position is another" if has_traded else "FKS has not traded this here"
 
 
-def _position(symbol: str, held: Decimal, there: Decimal, detail: str) -> Seen:
+def _position(
+    symbol: str, held: Decimal, there: Decimal, detail: str, cost: Decimal | None = None
+) -> Seen:
     return Seen(
         kind=Difference.Kind.POSITION,
         symbol=symbol,
@@ -174,4 +177,5 @@ def _position(symbol: str, held: Decimal, there: Decimal, detail: str) -> Seen:
         ours=decimal_text(held),
         theirs=decimal_text(there),
         detail=f"{detail}; our fills add up to {decimal_text(held)}",
+        average_price=cost,
     )

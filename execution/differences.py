@@ -36,6 +36,7 @@ class Seen:
     ours: str
     theirs: str
     detail: str
+    average_price: Decimal | None = None
 
 
 def note(
@@ -65,7 +66,7 @@ def note(
                 continue
             if row is None or _outdated(row, one):
                 row = Difference(account=account, kind=one.kind, key=one.key, first_seen_at=now)
-            row.symbol, row.detail = one.symbol, one.detail
+            row.symbol, row.detail, row.average_price = one.symbol, one.detail, one.average_price
             row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, now
             if row._state.adding:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
@@ -155,8 +156,8 @@ def adopt(difference: Difference, *, reason: str) -> None:
         lock(difference, State.OPEN, State.IGNORED)
         if row.quantity != Decimal(difference.ours):
             raise ValueError("the position has moved since; wait for the next reconciliation")
+        row.average_price = _cost(row, difference)
         before, row.quantity = row.quantity, Decimal(difference.theirs)
-        row.average_price = row.average_price if row.quantity else None
         row.updated_at = timezone.now()
         row.save()
         close(difference, State.ADOPTED, reason)
@@ -167,6 +168,17 @@ def adopt(difference: Difference, *, reason: str) -> None:
             after={"quantity": decimal_text(row.quantity)},
             reason=reason,
         )
+
+
+def _cost(position: Position, difference: Difference) -> Decimal | None:
+    """What a unit of the venue's position cost: by our fills while it is no more than they hold, else
+    by its own word. Where neither says, the price of the next comparison is taken.
+    """
+    held, theirs = position.quantity, Decimal(difference.theirs)
+    ours = position.average_price if held * theirs > 0 else None
+    if ours is not None and abs(theirs) <= abs(held):
+        return ours
+    return (difference.average_price or ours) if theirs else None
 
 
 def ask_flatten(difference: Difference, *, reason: str) -> None:

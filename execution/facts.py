@@ -322,15 +322,18 @@ def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
 def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
     """See anew what open positions are worth, and how the account's day goes.
 
-    A price the venue does not tell stays as it was, and grows too old to be counted.
+    A price the venue does not tell stays as it was, and grows too old to be counted. An adopted
+    position that nobody knows the cost of counts from the price of now.
     """
     held = Position.objects.filter(account=account).exclude(quantity=0)
-    for symbol in held.values_list("symbol", flat=True):
+    for symbol, cost in held.values_list("symbol", "average_price"):
         try:
             row = _instrument_row(account, plugin, symbol)
             with venue_call(account):
                 quote = plugin.fetch_data(symbol)
             marks.note(row, quote, _rate(account, plugin, row.quote))
+            if cost is None and is_positive(quote.mid):
+                held.filter(symbol=symbol, average_price=None).update(average_price=quote.mid)
         except (BrokerError, Refusal):
             continue
     days.today(account, timezone.now())

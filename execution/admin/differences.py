@@ -57,6 +57,7 @@ class DifferenceAdmin(ReadOnlyAdmin):
         "key",
         "ours",
         "theirs",
+        "average_price",
         "detail",
         "state",
         moment_column("first_seen_at", "first seen"),

@@ -193,6 +193,9 @@ class Difference(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     ours = models.CharField(max_length=100, blank=True)
     theirs = models.CharField(max_length=100, blank=True)
+    average_price = MoneyField(
+        null=True, blank=True, help_text="What the venue says a position cost, where it does."
+    )
     detail = models.TextField()
     first_seen_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()

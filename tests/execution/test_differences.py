@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Instrument
 from brokers.types import PositionReport, VenueStatus
-from execution import account_tasks, comparison, differences, periodic_tasks, reconcile
+from execution import account_tasks, comparison, days, differences, periodic_tasks, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
 from risk import audit
@@ -292,6 +292,54 @@ def test_it_can_be_adopted_and_is_then_closed_like_our_own(
     assert position.quantity == 0
 
 
+def test_what_is_adopted_counts_from_what_it_cost(
+    foreign: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the day's result would not be known, and its limit refuse every entry of the account."""
+    margin(foreign, "0.5", monkeypatch, ETHER, cost="50000")
+    (found,) = compare(foreign)
+    differences.adopt(found, reason="mine")
+    assert days.unrealised(foreign.account, timezone.now()) is None
+    compare(foreign)
+    assert days.unrealised(foreign.account, timezone.now()) == 5000
+    assert foreign.send("buy", symbol=SYMBOL, quantity="0.01").state == SignalState.EXECUTED
+    assert foreign.send("close", symbol=ETHER).state == SignalState.EXECUTED
+    assert Position.objects.get(symbol=ETHER).realised_pnl == 5000
+
+
+def test_what_nobody_knows_the_cost_of_counts_from_the_next_price(
+    foreign: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = compare(foreign)
+    differences.adopt(found, reason="mine")
+    compare(foreign)
+    assert Position.objects.get(symbol=ETHER).average_price == 60000
+    assert days.unrealised(foreign.account, timezone.now()) == 0
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told", "cost"),
+    [
+        ("0.004", "50000", "60000"),
+        ("0.03", "50000", "50000"),
+        ("0.03", None, "60000"),
+        ("-0.01", "50000", "50000"),
+        ("-0.01", None, None),
+        ("0", None, None),
+    ],
+)
+def test_what_a_position_cost_after_an_adoption(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, theirs: str, told: str | None, cost: str | None
+) -> None:
+    """Our own fills know it as long as the venue holds no more than they bought, on the same side."""
+    margin(long, theirs, monkeypatch, cost=told)
+    (found,) = compare(long)
+    differences.adopt(found, reason="mine")
+    position = Position.objects.get()
+    assert position.quantity == Decimal(theirs)
+    assert position.average_price == (None if cost is None else Decimal(cost))
+
+
 def test_it_can_be_flattened(foreign: Desk) -> None:
     (found,) = compare(foreign)
     differences.ask_flatten(found, reason="not ours")
@@ -447,10 +495,15 @@ def test_accounts_do_not_see_each_others_differences(long: Desk, scripted: Any) 
 
 
 def margin(
-    desk: Desk, quantity: str, monkeypatch: pytest.MonkeyPatch, symbol: str = SYMBOL
+    desk: Desk,
+    quantity: str,
+    monkeypatch: pytest.MonkeyPatch,
+    symbol: str = SYMBOL,
+    cost: str | None = None,
 ) -> None:
     """A venue that keeps positions, and keeps this one."""
-    reports = [PositionReport(symbol, Decimal(quantity), None)] if Decimal(quantity) else []
+    average = None if cost is None else Decimal(cost)
+    reports = [PositionReport(symbol, Decimal(quantity), average)] if Decimal(quantity) else []
     monkeypatch.setattr(ScriptedPlugin, "positions", lambda self: reports)
     desk.script.capabilities = replace(
         CAPABILITIES, short_selling=True, reduce_only=True, locks_balance=False
