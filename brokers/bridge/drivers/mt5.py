@@ -137,16 +137,19 @@ class Mt5Driver(Driver):
 
     def execute_order(self, request: OrderRequest, client_id: str) -> ExecutionResult:
         try:
-            fields = self._fields(request, client_id)
-            if fields["action"] != terms.SLTP:
-                outcome, said = self._checked(fields)
-                if outcome is not Outcome.ACCEPTED:
-                    code = "VENUE_REJECTED" if outcome is Outcome.REJECTED else "VENUE_UNREACHABLE"
-                    return ExecutionResult(outcome, code=code, detail=f"order_check: {said}")
-            else:
-                self._guard.remember(request, fields)
-            before = request.send_before
-            answer, last_error = self._terminal.request("order_send", fields, before)
+            # what the tickets show must still hold when the request leaves
+            with self._terminal.package():
+                fields = self._fields(request, client_id)
+                if fields["action"] != terms.SLTP:
+                    outcome, said = self._checked(fields)
+                    if outcome is not Outcome.ACCEPTED:
+                        is_no = outcome is Outcome.REJECTED
+                        code = "VENUE_REJECTED" if is_no else "VENUE_UNREACHABLE"
+                        return ExecutionResult(outcome, code=code, detail=f"order_check: {said}")
+                else:
+                    self._guard.remember(request, fields)
+                before = request.send_before
+                answer, last_error = self._terminal.request("order_send", fields, before)
             if answer is None and last_error[0] in terms.NO_PIPE:
                 raise QueryFailedError(
                     f"MetaTrader's order_send: {last_error[1]} ({last_error[0]})"

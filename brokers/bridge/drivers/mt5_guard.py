@@ -2,13 +2,14 @@
 
 So FKS keeps at most one ticket per symbol there. An exit names the ticket; a stop or target that only
 reduces is attached to the ticket (its SL and TP), where the server drops it together with the position.
-An attached level has no order of its own at the terminal: the journal remembers which it is.
+An attached level has no order of its own at the terminal: the journal remembers which it is. A stop may
+take the place of one of ours at once, so that the ticket is never without one while a stop is moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +20,7 @@ from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
 from brokers.client_ids import letters_and_digits
-from brokers.errors import NotSupportedError
+from brokers.errors import NotSupportedError, QueryFailedError
 from brokers.types import (
     CancelResult,
     ExecutionResult,
@@ -34,6 +35,9 @@ from brokers.types import (
 LEVELS = {OrderType.STOP: "sl", OrderType.LIMIT: "tp"}
 REASONS = {"sl": 4, "tp": 5}
 """ENUM_DEAL_REASON: why a deal closed a position."""
+OPENS, CLOSES = 0, (1, 3)
+"""ENUM_DEAL_ENTRY: what a deal did to its position."""
+NEVER_SET = (Outcome.REJECTED, Outcome.NOT_SENT)
 AGO = timedelta(days=1)
 
 
@@ -78,7 +82,7 @@ class Guard:
             raise NotSupportedError(
                 f"an attached {level} guards the whole ticket of {ticket.volume} lots"
             )
-        if getattr(ticket, level):
+        if getattr(ticket, level) and (level != "sl" or self._set_by(ticket, level) is None):
             raise NotSupportedError(f"the ticket has its {level} already: cancel that first")
         levels = {**_levels(ticket), level: terms.number(price)}
         return {"action": terms.SLTP, "symbol": name, "position": ticket.ticket, **levels}
@@ -87,7 +91,7 @@ class Guard:
         """Before a level is attached: which one it is, and to what."""
         level = LEVELS[request.type]
         note = {"ticket": fields["position"], "level": level, "price": str(fields[level])}
-        self._memory.note(request.identity, note)
+        self._memory.note(request.identity, {**note, "at": datetime.now(UTC).isoformat()})
 
     def placed(
         self,
@@ -111,39 +115,44 @@ class Guard:
         return ExecutionResult(outcome, code=code, detail=said, evidence=evidence)
 
     def cancel(self, entry: Entry) -> CancelResult:
-        ticket = self._ticket(entry)
-        if ticket is None or not self._is_set(entry):
-            return CancelResult(Outcome.REJECTED, "NOTHING_TO_CANCEL", "nothing is attached")
-        level = entry.notes["level"]
-        levels = {**_levels(ticket), level: terms.number(Decimal(0))}
-        fields = {
-            "action": terms.SLTP,
-            "symbol": ticket.symbol,
-            "position": ticket.ticket,
-            **levels,
-        }
-        answer, error = self._terminal.request("order_send", fields)
+        # the request names both levels: nobody may change the other one meanwhile
+        with self._terminal.package():
+            ticket = self._ticket(entry)
+            if ticket is None or not self._shows(ticket, entry):
+                return CancelResult(Outcome.REJECTED, "NOTHING_TO_CANCEL", "nothing is attached")
+            levels = {**_levels(ticket), entry.notes["level"]: terms.number(Decimal(0))}
+            fields = {
+                "action": terms.SLTP,
+                "symbol": ticket.symbol,
+                "position": ticket.ticket,
+                **levels,
+            }
+            answer, error = self._terminal.request("order_send", fields)
         outcome, said = terms.judge(answer, error)
         if answer is not None and answer.retcode in terms.ACCEPTED:
             outcome = Outcome.ACCEPTED
         return CancelResult(outcome, "", said, terms.evidence(fields, answer, error))
 
     def report(self, entry: Entry, units: Decimal, currency: str) -> OrderReport | None:
-        """Working while the ticket shows it; filled by the deal that names it as its reason."""
-        request, level = entry.request, entry.notes["level"]
-        if self._is_set(entry):
+        """Working while the ticket shows it; filled by the deal that names its level as the reason.
+
+        Raises QueryFailedError while a ticket is gone and the deals do not tell how.
+        """
+        ticket = self._ticket(entry)
+        if ticket is not None and self._shows(ticket, entry):
+            if not _was_set(entry):
+                self._memory.note(entry.request.identity, {"was_set": True})
             return self._as(entry, VenueStatus.OPEN)
-        deals = [
-            deal
-            for deal in self._terminal.history("history_deals_get", entry.sent_at - AGO)
-            if deal.position_id == entry.notes["ticket"] and deal.reason == REASONS[level]
-        ]
-        if not deals:
-            known = entry.result is not None and entry.result.outcome is Outcome.ACCEPTED
-            return self._as(entry, VenueStatus.CANCELED) if known else None
-        fills = tuple(reports.fill(d, units, currency, self._terminal.clock) for d in deals)
+        told = self._terminal.rows("history_deals_get", position=entry.notes["ticket"])
+        deals = [deal for deal in told if deal.type in reports.TRADES]
+        if ticket is None:
+            _refuse_unexplained(deals)
+        own = [deal for deal in deals if deal.reason == REASONS[entry.notes["level"]]]
+        if not own or not self._is_last(entry, deals):
+            return self._as(entry, VenueStatus.CANCELED) if _was_set(entry) else None
+        fills = tuple(reports.fill(d, units, currency, self._terminal.clock) for d in own)
         filled = sum((one.quantity for one in fills), Decimal(0))
-        whole = filled >= request.quantity
+        whole = filled >= entry.request.quantity
         status = VenueStatus.FILLED if whole else VenueStatus.PARTIALLY_FILLED
         return self._as(entry, status, fills)
 
@@ -151,10 +160,9 @@ class Guard:
         """Attached levels the tickets still show."""
         found: list[OrderReport] = []
         for ticket in self._terminal.rows("positions_get"):
-            since = self._terminal.clock.utc(ticket.time_msc) - AGO
-            for entry in self._memory.since(since):
-                is_its = entry.notes.get("ticket") == ticket.ticket
-                if is_its and symbol in (None, entry.request.symbol) and self._is_set(entry):
+            for level in REASONS:
+                entry = self._set_by(ticket, level)
+                if entry is not None and symbol in (None, entry.request.symbol):
                     found.append(self._as(entry, VenueStatus.OPEN))
         return found
 
@@ -178,8 +186,49 @@ class Guard:
 
     def _is_set(self, entry: Entry) -> bool:
         ticket = self._ticket(entry)
-        shown = 0 if ticket is None else getattr(ticket, entry.notes["level"])
-        return decimal(shown) == Decimal(entry.notes["price"])
+        return ticket is not None and self._shows(ticket, entry)
+
+    def _shows(self, ticket: Any, entry: Entry) -> bool:
+        holder = self._set_by(ticket, entry.notes["level"])
+        return holder is not None and holder.request.identity == entry.request.identity
+
+    def _set_by(self, ticket: Any, level: str) -> Entry | None:
+        """The order of ours whose level the ticket shows: the newest one with that price."""
+        shown = decimal(getattr(ticket, level))
+        if not shown:
+            return None
+        tried = self._tried(ticket.ticket, level, ticket.time_msc)
+        return next((one for one in reversed(tried) if Decimal(one.notes["price"]) == shown), None)
+
+    def _is_last(self, entry: Entry, deals: Sequence[Any]) -> bool:
+        """Whether ``entry`` was the last one set on its ticket: that is the one a deal filled."""
+        opened = min(deal.time_msc for deal in deals)
+        tried = self._tried(entry.notes["ticket"], entry.notes["level"], opened)
+        last = ([one for one in tried if _was_set(one)] or tried)[-1:]
+        return [one.request.identity for one in last] == [entry.request.identity]
+
+    def _tried(self, ticket: int, level: str, opened: int) -> list[Entry]:
+        """Orders of ours for that level of the ticket that may have been set, oldest first."""
+        found = [
+            entry
+            for entry in self._memory.since(self._terminal.clock.utc(opened) - AGO)
+            if (entry.notes.get("ticket"), entry.notes.get("level")) == (ticket, level)
+            and (entry.result is None or entry.result.outcome not in NEVER_SET)
+        ]
+        return sorted(found, key=lambda entry: str(entry.notes.get("at", "")))
+
+
+def _was_set(entry: Entry) -> bool:
+    known = entry.result is not None and entry.result.outcome is Outcome.ACCEPTED
+    return known or bool(entry.notes.get("was_set"))
+
+
+def _refuse_unexplained(deals: Sequence[Any]) -> None:
+    """Raise QueryFailedError unless the deals of a ticket that is gone closed all of it."""
+    opened = sum((decimal(one.volume) for one in deals if one.entry == OPENS), Decimal(0))
+    closed = sum((decimal(one.volume) for one in deals if one.entry in CLOSES), Decimal(0))
+    if not opened or closed < opened:
+        raise QueryFailedError("the ticket is gone and the deal that closed it is not shown yet")
 
 
 def _id(entry: Entry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from brokers.bridge.drivers import mt5_terms
 from brokers.bridge.drivers.mt5_clock import ServerClock
 from brokers.capabilities import Balances
-from brokers.errors import QuoteUnavailableError
+from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.types import BookLevel, OrderType, Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import mt5, mt5_surface
@@ -138,8 +139,6 @@ def test_a_stop_is_attached_to_the_ticket_and_cancelled_there(hedging: Mt5Rig) -
     result = hedging.plugin.execute_order(request)
     assert (result.outcome, result.broker_order_id) == (Outcome.ACCEPTED, f"{ticket}-sl")
     assert hedging.terminal.held[ticket]["sl"] == 55000.0
-    second = hedging.plugin.execute_order(stop(54000))
-    assert second.outcome is Outcome.NOT_SENT
     named = ref(request, result.broker_order_id)
     assert [o.client_order_id for o in hedging.plugin.open_orders()] == [
         hedging.plugin.client_order_id(request.identity)
@@ -174,6 +173,116 @@ def test_an_attached_stop_whose_answer_was_lost_is_read_back(hedging: Mt5Rig) ->
     hedging.terminal.faults.append("after")
     result = hedging.plugin.execute_order(stop())
     assert (result.outcome, hedging.terminal.held[ticket]["sl"]) == (Outcome.ACCEPTED, 55000.0)
+
+
+def test_a_stop_takes_the_place_of_the_one_before_it_at_once(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    requests = [stop(55000), stop(56000), stop(55000)]
+    for request in requests:
+        assert hedging.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    *replaced, last = requests
+    held = hedging.terminal.held[ticket]
+    assert held["sl"] == 55000.0
+    for request in replaced:
+        found = hedging.plugin.fetch_order(ref(request))
+        assert found is not None
+        assert (found.status, found.filled_quantity) == (VenueStatus.CANCELED, Decimal(0))
+        assert hedging.plugin.cancel_order(ref(request)).outcome is Outcome.REJECTED
+    assert held["sl"] == 55000.0
+    assert [one.client_order_id for one in hedging.plugin.open_orders()] == [
+        hedging.plugin.client_order_id(last.identity)
+    ]
+    hedging.terminal.stop_out(ticket)
+    reports = [hedging.plugin.fetch_order(ref(one)) for one in requests]
+    assert [one and (one.status, one.filled_quantity) for one in reports] == [
+        (VenueStatus.CANCELED, Decimal(0)),
+        (VenueStatus.CANCELED, Decimal(0)),
+        (VenueStatus.FILLED, Decimal("0.002")),
+    ]
+
+
+def test_a_stop_whose_answer_was_lost_and_that_was_never_set_takes_no_fill(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    set_one, lost = stop(55000), stop(56000)
+    assert hedging.plugin.execute_order(set_one).outcome is Outcome.ACCEPTED
+    hedging.terminal.faults.append("before")
+    assert hedging.plugin.execute_order(lost).outcome is Outcome.UNKNOWN
+    assert hedging.plugin.fetch_order(ref(lost)) is None
+    hedging.terminal.stop_out(ticket)
+    filled, absent = (hedging.plugin.fetch_order(ref(one)) for one in (set_one, lost))
+    assert filled is not None
+    assert (filled.status, filled.filled_quantity) == (VenueStatus.FILLED, Decimal("0.002"))
+    assert absent is None
+
+
+def test_a_stop_of_somebody_else_is_not_overwritten(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    hedging.terminal.held[ticket]["sl"] = 57000.0
+    refused = hedging.plugin.execute_order(stop())
+    assert (refused.outcome, refused.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+    assert hedging.terminal.held[ticket]["sl"] == 57000.0
+
+
+def test_a_target_waits_until_the_one_before_it_is_cancelled(hedging: Mt5Rig) -> None:
+    hedging.plugin.execute_order(order())
+    first, refused, second = (
+        close(type=OrderType.LIMIT, price=Decimal(price)) for price in (70000, 71000, 71000)
+    )
+    assert hedging.plugin.execute_order(first).outcome is Outcome.ACCEPTED
+    assert hedging.plugin.execute_order(refused).outcome is Outcome.NOT_SENT
+    assert hedging.plugin.cancel_order(ref(first)).outcome is Outcome.ACCEPTED
+    assert hedging.plugin.execute_order(second).outcome is Outcome.ACCEPTED
+
+
+def test_a_stop_whose_ticket_is_gone_has_not_ended_before_its_deal_is_told(
+    hedging: Mt5Rig,
+) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    guard = stop()
+    hedging.plugin.execute_order(guard)
+    hedging.terminal.untold = 1
+    hedging.terminal.stop_out(ticket)
+    with pytest.raises(QueryFailedError, match="not shown yet"):
+        hedging.plugin.fetch_order(ref(guard))
+    hedging.terminal.untold = 0
+    found = hedging.plugin.fetch_order(ref(guard))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.FILLED, Decimal("0.002"))
+
+
+def test_a_deal_that_closed_only_a_part_does_not_explain_the_end_of_a_ticket(
+    hedging: Mt5Rig,
+) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    guard = stop()
+    hedging.plugin.execute_order(guard)
+    hedging.plugin.execute_order(close("0.001"))
+    hedging.terminal.untold = 1
+    hedging.terminal.stop_out(ticket)
+    with pytest.raises(QueryFailedError, match="not shown yet"):
+        hedging.plugin.fetch_order(ref(guard))
+
+
+def test_a_stop_ends_with_the_ticket_that_something_else_closed(hedging: Mt5Rig) -> None:
+    hedging.plugin.execute_order(order())
+    guard = stop()
+    hedging.plugin.execute_order(guard)
+    assert hedging.plugin.execute_order(close()).outcome is Outcome.ACCEPTED
+    found = hedging.plugin.fetch_order(ref(guard))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.CANCELED, Decimal(0))
+
+
+def test_levels_set_at_the_same_time_leave_each_other_in_place(hedging: Mt5Rig) -> None:
+    """Each request names both levels, as the ticket showed them."""
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    target = close(type=OrderType.LIMIT, price=Decimal(70000))
+    hedging.terminal.reading = lambda: time.sleep(0.1)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(hedging.plugin.execute_order, (stop(), target)))
+    assert [one.outcome for one in results] == [Outcome.ACCEPTED] * 2
+    held = hedging.terminal.held[ticket]
+    assert (held["sl"], held["tp"]) == (55000.0, 70000.0)
 
 
 def test_a_comment_the_server_shortens_still_finds_the_order(mt5_rig: Mt5Rig) -> None:

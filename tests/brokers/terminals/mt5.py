@@ -76,6 +76,8 @@ class Mt5Terminal:
     """Side, price and lots of the depth of market, where the broker shows one."""
     deal_tickets: bool = False
     """Deals are picked by their own tickets, not by those of their orders."""
+    untold: int = 0
+    """How many of the newest deals the history does not show yet."""
     scans: int = 0
     """How often the history was asked for as a whole."""
     fills_first: bool = False
@@ -86,6 +88,9 @@ class Mt5Terminal:
     """Makes the fault of each order_send the queue says nothing about."""
     checking: Callable[[], Any] = bool
     """What order_check does before it answers."""
+
+    reading: Callable[[], Any] = bool
+    """What positions_get does before it answers."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -222,6 +227,7 @@ class Mt5Terminal:
         return [("TradeOrder", dict(row)) for row in rows]
 
     def positions_get(self, **named: Any) -> Any:
+        self.reading()
         rows = _picked(self._shown("held").values(), named)
         return [("TradePosition", dict(row)) for row in rows]
 
@@ -234,10 +240,13 @@ class Mt5Terminal:
         """``ticket`` is an order's (mql5.com, "history_deals_get"), unless ``deal_tickets``."""
         if "ticket" in named and not self.deal_tickets:
             named = {"order": named.pop("ticket"), **named}
+        if "position" in named:
+            named = {"position_id": named.pop("position"), **named}
         self.scans += not named
+        deals = self._shown("deals")
         return [
             ("TradeDeal", dict(row))
-            for row in _picked(self._shown("deals"), named)
+            for row in _picked(deals[: len(deals) - self.untold], named)
             if _within(row["time"], dates)
         ]
 
@@ -374,12 +383,15 @@ class Mt5Terminal:
         side = 1 if held["type"] == 0 else 0
         volume = held["volume"] if order is None else order["volume_initial"]
         closing = order or _blank("TradeOrder", ticket=next(self._tickets), type=side)
-        self._deal({**closing, "symbol": held["symbol"]}, held, volume, price, reason)
+        closed = {**closing, "symbol": held["symbol"]}
+        self._deal(closed, held, volume, price, reason, entry=C["DEAL_ENTRY_OUT"])
         held["volume"] = round(held["volume"] - volume, 8)
         if held["volume"] == 0:
             del self.held[held["ticket"]]
 
-    def _deal(self, order: Row, held: Row, volume: float, price: float, reason: int) -> None:
+    def _deal(
+        self, order: Row, held: Row, volume: float, price: float, reason: int, entry: int = 0
+    ) -> None:
         now = self._now_ms()
         self.deals.append(
             _blank(
@@ -392,6 +404,7 @@ class Mt5Terminal:
                 magic=held["magic"],
                 position_id=held["identifier"],
                 reason=reason,
+                entry=entry,
                 volume=volume,
                 price=price,
                 commission=-round(volume * price * 0.0004, 4),
