@@ -193,13 +193,16 @@ def _record_fills(
     """How many were new, and what the order has traded so far: quantities and their prices."""
     told = {report.trade_id: report for report in reports}
     rows = _booked(account=order.account_id, trades=list(told), order=order.pk)
-    booked = {trade_id: owner for trade_id, owner, _, _ in rows}
+    booked = {row[0] for row in rows}
     traded = [(quantity, price) for _, owner, quantity, price in rows if owner == order.pk]
-    for trade_id in booked.keys() & told:
-        if booked[trade_id] != order.pk:
-            logger.error(
-                "trade %s of order %s is booked on %s", trade_id, order.pk, booked[trade_id]
-            )
+    for trade_id, owner, quantity, price in rows:
+        again = told.get(trade_id)
+        if again is None:
+            continue
+        if owner != order.pk:
+            logger.error("trade %s of order %s is booked on %s", trade_id, order.pk, owner)
+        elif (again.quantity, again.price) != (quantity, price):
+            _note_correction(order, quantity, price, again)
     fresh = [report for report in told.values() if report.trade_id not in booked]
     if not fresh:
         return 0, traded
@@ -210,6 +213,16 @@ def _record_fills(
     change(Position, {"pk": position.pk}, {name: getattr(position, name) for name in BOOKED})
     arming.arm(order)
     return len(fresh), traded + [(report.quantity, report.price) for report in fresh]
+
+
+def _note_correction(order: Order, quantity: Decimal, price: Decimal, report: FillReport) -> None:
+    """A trade is booked once. Where a corrected quantity matters the next comparison finds it."""
+    logger.error(
+        "trade %s of order %s is booked as %s at %s, and the venue now says %s at %s",
+        report.trade_id,
+        order.pk,
+        *map(decimal_text, (quantity, price, report.quantity, report.price)),
+    )
 
 
 @Prepared

@@ -219,6 +219,19 @@ def test_a_trade_booked_on_another_order_is_not_booked_again(
     assert f"of order {second.pk} is booked on {first.pk}" in caplog.text
 
 
+def test_a_trade_the_venue_corrects_stays_as_booked_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    order = sent_order()
+    apply(order, report_of(order, V.FILLED, trade("1")))
+    apply(order, report_of(order, V.FILLED, trade("1")))
+    assert caplog.text == ""
+    apply(order, report_of(order, V.FILLED, trade("1", price=59000)))
+    assert position()[:2] == (D("0.01"), 60000)
+    told = f"trade 1 of order {order.pk} is booked as 0.01 at 60000"
+    assert f"{told}, and the venue now says 0.01 at 59000" in caplog.text
+
+
 def test_the_same_trade_id_on_two_accounts_is_two_trades() -> None:
     for _ in range(2):
         order = sent_order()

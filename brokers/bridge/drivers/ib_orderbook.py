@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -11,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from brokers.bridge.drivers.ib_reports import newest
 from brokers.bridge.drivers.ib_session import Session
+
+logger = logging.getLogger(__name__)
 
 COMMISSION_SECONDS = 1.5
 """Commissions come in messages of their own, after the executions."""
@@ -72,8 +75,9 @@ async def executions(session: Session, account: str) -> list[Any]:
     # TWS tells nobody the commissions of other clients
     due = [one for one in ids if known[one].execution.clientId == ours]
     until = asyncio.get_running_loop().time() + COMMISSION_SECONDS
-    while not all(known[one].commissionReport.execId for one in due):
+    while missing := [one for one in due if not known[one].commissionReport.execId]:
         if not await session.news(until):
+            logger.warning("TWS tells no commission yet of %s: told without", ", ".join(missing))
             break
     return newest(known[one] for one in ids)
 

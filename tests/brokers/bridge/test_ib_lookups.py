@@ -112,6 +112,8 @@ def test_a_fill_whose_commission_is_still_to_come_has_none(ib_rig: IbRig) -> Non
     report = ib_rig.plugin.fetch_order(ref(request))
     assert report is not None
     assert [(one.quantity, one.fee) for one in report.fills] == [(Decimal(2), Decimal(0))]
+    log = (ib_rig.agent.folder / "agent.log").read_text()
+    assert f"TWS tells no commission yet of {ib_rig.tws.executions[0]['execId']}" in log
 
 
 def test_orders_of_others_are_seen_and_only_they_can_cancel_them(ib_rig: IbRig) -> None:
