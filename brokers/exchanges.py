@@ -121,6 +121,7 @@ class ExchangeProfile:
     nevertheless. Stops that live in a list of their own have
     `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second;
     `stop_becomes` is the member of a triggered one's raw row that names the order it put in.
+    `price_digits`: how many significant digits a price may have that is no whole number.
     `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
     are too coarse for them.
@@ -167,6 +168,7 @@ class ExchangeProfile:
     open_pages: Mapping[str, Any] = field(default_factory=dict)
     remembers: int | None = None
     stop_becomes: str = ""
+    price_digits: int | None = None
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -210,6 +212,7 @@ _OPTIONAL = (
     "open_pages",
     "remembers",
     "stop_becomes",
+    "price_digits",
 )
 
 

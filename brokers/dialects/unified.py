@@ -11,18 +11,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
-from brokers.dialects import answers, margin_setting, open_lists, secret_forms, trade_pages
+from brokers.dialects import answers, margin_setting, open_lists, prices, secret_forms, trade_pages
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import at, once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
     ConfigurationError,
-    NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
 )
@@ -43,12 +42,9 @@ from brokers.types import (
     PositionReport,
     Quote,
     Side,
-    TimeInForce,
 )
 from brokers.venue_client import Market, NotShownError, VenueClient, VenueRefusedError
 
-SLIPPAGE = Decimal("0.01")
-"""How far from the reference price a market order may reach where it is sent as a limit order."""
 FUNDING_PAGE = 1000
 LOOK_BACK = timedelta(days=1)
 """How far recent orders are scanned where the moment of submission is not known."""
@@ -73,19 +69,13 @@ class Unified(Dialect):
         self.market_facts = library()[profile.id].market_facts
 
     def adapted(self, request: OrderRequest, instrument: Instrument) -> OrderRequest:
-        """A market order as the venue takes it: by limit where it counts market buys in quote."""
+        """Prices as the venue takes them, and a market order by limit where it counts in quote."""
         unit = self.profile.traits.market_buy_unit
         by_limit = unit == "limit" or (unit == "quote" and request.side is Side.BUY)
-        if request.type is not OrderType.MARKET or not by_limit:
-            return request
-        if request.reference_price is None:
-            raise NotSupportedError(f"{self.profile.label} needs a price to bound a market order")
-        reach = request.reference_price * (1 + SLIPPAGE * request.side.sign)
-        rounding = ROUND_DOWN if request.side is Side.BUY else ROUND_UP
-        tick = instrument.price_tick
-        price = (reach / tick).to_integral_value(rounding) * tick
-        kind, until = OrderType.LIMIT, TimeInForce.IOC
-        return replace(request, type=kind, time_in_force=until, price=price)
+        if request.type is OrderType.MARKET and by_limit:
+            request = prices.by_limit(request, instrument.price_tick, self.profile.label)
+        digits = self.profile.price_digits
+        return request if digits is None else prices.in_digits(request, digits)
 
     def amount(self, request: OrderRequest, market: Market) -> Decimal:
         return plain(request.quantity / rows.contract_size(market))

@@ -304,6 +304,55 @@ def test_an_unverified_exchange_is_held_to_the_id_and_the_numbers(
     assert "without its number 0.002" in refused.detail
 
 
+HYPERLIQUID = PROFILES["hyperliquid", "swap"]
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("side", "price", "sent"),
+    [
+        (Side.BUY, "9999.7", "9999.7"),
+        (Side.BUY, "10000.7", "10000"),
+        (Side.SELL, "10000.1", "10001"),
+        (Side.SELL, "99999.9", "100000"),
+        (Side.BUY, "123456.7", "123456"),
+        (Side.SELL, "123456", "123456"),
+    ],
+)
+def test_a_price_beyond_a_power_of_ten_leaves_in_five_digits(
+    side: Side, price: str, sent: str
+) -> None:
+    """The tick of the list is that of the price at which the list was made."""
+    plain = intents(HYPERLIQUID)["limit"]
+    request = replace(plain, side=side, price=D(price))
+    result = plugin_of(HYPERLIQUID).execute_order(request)
+    assert result.outcome is Outcome.UNKNOWN, result
+    assert result.evidence["request"]["fields"]["action.orders.0.p"] == sent
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("side", "sent"), [(Side.BUY, "60600"), (Side.SELL, "59401")], ids=["buy", "sell"]
+)
+def test_a_market_order_beyond_a_power_of_ten_leaves_too(side: Side, sent: str) -> None:
+    plain = intents(HYPERLIQUID)["market"]
+    request = replace(plain, side=side, reference_price=D("60000.7"))
+    result = plugin_of(HYPERLIQUID).execute_order(request)
+    assert result.outcome is Outcome.UNKNOWN, result
+    assert result.evidence["request"]["fields"]["action.orders.0.p"] == sent
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_stop_beyond_a_power_of_ten_leaves_in_five_digits() -> None:
+    plain = intents(HYPERLIQUID)["sell stop_limit"]
+    request = replace(plain, stop_price=D("45000.3"), price=D("44000.3"))
+    result = plugin_of(HYPERLIQUID).execute_order(request)
+    assert result.outcome is Outcome.UNKNOWN, result
+    fields = result.evidence["request"]["fields"]
+    named = "action.orders.0."
+    assert (fields[f"{named}t.trigger.triggerPx"], fields[f"{named}p"]) == ("45001", "44001")
+
+
 EMPTY: dict[str, Any] = {
     "/api/v3/brokerage/orders/historical/batch": {"orders": [], "has_next": False, "cursor": ""},
     "/api/v1/hf/orders/active/symbols": {"code": "200000", "data": {"symbols": ["BTC-USDT"]}},
