@@ -579,7 +579,10 @@ def test_an_account_the_environment_describes_never_goes_live_by_itself(
 
 @override_settings(FIRST_START=settings.FIRST_START | {"webhook_secret": "w" * 32})
 def test_a_secret_that_was_given_is_not_shown() -> None:
-    assert "wwww" not in run("first_start")
+    said = run("first_start")
+    assert "wwww" not in said
+    assert "/webhook/tradingview   with WEBHOOK_SECRET as token, or signing\n" in said
+    assert "from TradingView or this machine (add others to its allowlist)" in said
 
 
 def test_a_signal_is_replayed_without_a_trace() -> None:

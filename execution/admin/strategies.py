@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db import transaction
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -23,7 +21,6 @@ from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
 from execution import readiness
 from execution.admin import lab
-from execution.authentication import new_secret
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
 from execution.proposable import (
@@ -37,11 +34,11 @@ from execution.proposable import (
     demands_payload,
     senders_payload,
 )
-from risk import audit, proposals
+from execution.rotation import end_other_profiles, rotate
+from risk import proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
-GRACE = timedelta(hours=24)
 ROTATE = "execution.change_webhooksecret"
 PROPOSABLE = (
     (SENDERS, SENDERS_COLUMNS, senders_payload),
@@ -228,6 +225,8 @@ class StrategyAdmin(AuditedAdmin):
             return ""
         if row.is_manual:
             return "Orders by hand come by no webhook: there is no secret to make"
+        if row.live_secrets.exists():
+            return ""
         return "The profile jwt has no secret: users post with their tokens"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -241,6 +240,13 @@ class StrategyAdmin(AuditedAdmin):
             if set(columns) & set(form.changed_data):
                 self._propose(request, obj, kind, columns, payload(obj), form.cleaned_data[REASON])
         super().save_model(request, obj, form, change)
+        if change and "auth" in form.changed_data:
+            self._end_other_profiles(request, obj, form.cleaned_data[REASON])
+
+    def _end_other_profiles(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
+        if end := end_other_profiles(obj, reason=reason):
+            until = f"Secrets of its former profile work until {end:%Y-%m-%d %H:%M} UTC."
+            messages.warning(request, f"{until} “New secret” can end them at once.")
 
     def _propose(
         self,
@@ -309,16 +315,21 @@ class StrategyAdmin(AuditedAdmin):
         if not form.is_valid():
             return ask(request, self.admin_site, form, _question(strategy))
         at_once = form.cleaned_data["old"] == "now"
-        value = rotate(strategy, at_once=at_once, reason=form.cleaned_data["reason"])
-        return self._shown_once(request, strategy, value)
+        values = rotate(strategy, at_once=at_once, reason=form.cleaned_data["reason"])
+        if not values:
+            messages.success(request, "Its secrets end; users post with their tokens.")
+            return HttpResponseRedirect(_page_of(strategy))
+        return self._shown_once(request, strategy, values)
 
-    def _shown_once(self, request: HttpRequest, strategy: Strategy, value: str) -> HttpResponse:
-        """The answer to the POST itself: a redirect would have to keep the secret somewhere."""
+    def _shown_once(
+        self, request: HttpRequest, strategy: Strategy, values: Mapping[str, str]
+    ) -> HttpResponse:
+        """The answer to the POST itself: a redirect would have to keep the secrets somewhere."""
         context = {
             **self.admin_site.each_context(request),
             "title": f"New secret of {strategy}",
             "strategy": strategy,
-            "secret": value,
+            "secrets": values,
             "address": request.build_absolute_uri(f"/webhook/{strategy.slug}"),
             "back": _page_of(strategy),
         }
@@ -336,24 +347,6 @@ class StrategyAdmin(AuditedAdmin):
         return ", ".join(names) or "none"
 
 
-def rotate(strategy: Strategy, *, at_once: bool, reason: str) -> str:
-    """A second live secret; the ones before it end at once or within 24 hours. Returns its value."""
-    now = timezone.now()
-    end = now if at_once else now + GRACE
-    with transaction.atomic():
-        strategy.live_secrets.filter(Q(expires_at=None) | Q(expires_at__gt=end)).update(
-            expires_at=end
-        )
-        row, value = new_secret(strategy, strategy.auth)
-        audit.record(
-            "secret.rotated",
-            f"strategy {strategy}",
-            after={"secret": row.pk, "profile": row.profile, "others_end": end.isoformat()},
-            reason=reason,
-        )
-    return value
-
-
 def _lab_of(strategy: Strategy) -> str:
     return f"{reverse('admin:execution_lab')}?strategy={strategy.slug}"
 
@@ -363,6 +356,14 @@ def _page_of(strategy: Strategy) -> str:
 
 
 def _question(strategy: Strategy) -> Question:
+    if strategy.auth == Strategy.Auth.JWT:
+        return Question(
+            title=f"End the secrets of {strategy}",
+            text="They are of a former profile. Users post with their tokens.",
+            button="End them",
+            back=_page_of(strategy),
+            is_dangerous=False,
+        )
     return Question(
         title=f"A new secret for {strategy}",
         text="It is shown once, on the next page. Two secrets may work side by side meanwhile.",

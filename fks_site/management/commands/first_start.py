@@ -156,8 +156,13 @@ def _tradingview(account: Account, address: str) -> list[str]:
     _set_confidence(created, required=False)
     if given:
         new_secret(created.strategy, Strategy.Auth.HMAC, given)
-        return []
-    return [f"Webhook   http://{address}/webhook/{TRADINGVIEW}/{created.secret}", ""]
+    path = f"/{created.secret}" if not given else "   with WEBHOOK_SECRET as token, or signing"
+    return [
+        f"Webhook   http://{address}/webhook/{TRADINGVIEW}{path}",
+        "          posts come from TradingView or this machine (add others to its allowlist);",
+        "          entries are sized by risk, so they need a stop_loss",
+        "",
+    ]
 
 
 def _demo(address: str) -> list[str]:
