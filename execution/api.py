@@ -315,12 +315,17 @@ class TradingStateView(mixins.ListModelMixin, View[TradingState]):
         """Set the switch; in force everywhere when this is answered."""
         change = given(requests.TradingStateChangeSerializer, request.data).validated_data
         mode, scope = Mode(change["mode"]), TradingState.Scope(change["scope"])
-        if not halting.may_press(request.user, mode, scope, change["key"]):
-            raise PermissionDenied("halting, releasing and doing away with orders are three rights")
-        if switch.loosens(mode.state, scope=scope, key=change["key"]):
-            prove_again(request)
+
+        def may() -> None:
+            if not halting.may_press(request.user, mode, scope, change["key"]):
+                raise PermissionDenied(
+                    "halting, releasing and doing away with orders are three rights"
+                )
+            if switch.loosens(mode.state, scope=scope, key=change["key"]):
+                prove_again(request)
+
         with acting(request):
-            row, proposal = commands.switch_trading(**change)
+            row, proposal = commands.switch_trading(**change, may=may)
         if proposal is not None:
             return Response({"status": "proposed", "proposal_id": str(proposal.pk)}, status=202)
         return Response(self.get_serializer(row).data)

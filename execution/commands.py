@@ -6,7 +6,7 @@ Nothing here talks to a venue: that is for the workers, which alone load broker 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -35,7 +35,7 @@ from execution import (
 )
 from execution.alerts import Action, Alert
 from execution.models import Adoption, Order, Protection, Signal
-from execution.proposable import RELEASE, release_payload
+from execution.proposable import press_or_propose
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, breakers, proposals
@@ -287,21 +287,20 @@ def trip_breaker(breaker: CircuitBreaker, reason: str) -> None:
 
 
 def switch_trading(
-    *, mode: str, scope: str, key: str, reason: str
+    *, mode: str, scope: str, key: str, reason: str, may: Callable[[], None]
 ) -> tuple[TradingState, Proposal | None]:
     """Press the kill switch, or propose to release it; the row as it is now, and the proposal.
 
     In force when this returns, whether the queue answers or not; what is left is repeated by the
-    sweep. Raises Refused for a key nobody
-    has, lest a typo halts nothing.
+    sweep. ``may`` raises where it must not be pressed. Raises Refused for a key nobody has, lest a
+    typo halts nothing.
     """
     where = TradingState.Scope(scope)
     if where == TradingState.Scope.GLOBAL and key:
         raise Refused("KEY_NOT_EXPECTED", "the global switch has no key")
     if not halting.is_known(where, key):
         raise Refused(f"UNKNOWN_{scope.upper()}", f"there is no {scope} {key!r}")
-    payload = release_payload(halting.Mode(mode), where, key)
-    proposal = proposals.submit(RELEASE.name, payload, reason=reason)
+    proposal = press_or_propose(halting.Mode(mode), where, key, reason=reason, may=may)
     row = TradingState.objects.get(scope=where, key=key)
     if proposal is not None:
         return row, proposal

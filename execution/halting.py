@@ -103,19 +103,20 @@ def press(mode: Mode, *, scope: TradingState.Scope, key: str, reason: str) -> Tr
     """Set the switch, and note what it has to get rid of; in force when this has committed.
 
     Stop losses stay, lest the positions that remain are unguarded; a flatten takes them off as it
-    closes. Closes that another mode overtook before they were sent are dropped.
+    closes. One that stands goes on until the scope is released, at least to reduce only: then closes
+    not yet sent are dropped.
     """
     with transaction.atomic():
+        switch.hold()
         before = TradingState.objects.filter(scope=scope, key=key, flatten=True).exists()
-        row = switch.change(
-            mode.state, scope=scope, key=key, flatten=mode is Mode.FLATTEN, reason=reason
-        )
+        flatten = True if mode is Mode.FLATTEN else None
+        row = switch.change(mode.state, scope=scope, key=key, flatten=flatten, reason=reason)
         orders = orders_of(scope, key).exclude(role=Order.Role.STOP_LOSS)
         closes = Q(role=Order.Role.FLATTEN)
         if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
-            kept = closes if mode is Mode.FLATTEN else Q(pk=None)
+            kept = closes if row.flatten else Q(pk=None)
             cancels.want(orders.exclude(kept), ReasonCode.CANCELED_BY_OPERATOR, WHO)
-        if before and mode is not Mode.FLATTEN:
+        if before and not row.flatten:
             unsent = orders.filter(closes, state=OrderState.PENDING)
             cancels.want(unsent, ReasonCode.CANCELED_BY_OPERATOR, WHO)
     return row

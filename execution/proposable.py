@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+
+from django.db import transaction
 
 from execution.certificates import pinned
 from execution.halting import Mode, press
 from execution.models import Strategy
-from risk import audit, switch
+from risk import audit, proposals, switch
 from risk.arithmetic import text
-from risk.models import IPAllowlist, TradingState
+from risk.models import IPAllowlist, Proposal, TradingState
 from risk.proposals import Kind, Payload, Secrets, Shown, register
 
 
@@ -20,6 +23,7 @@ def release_payload(mode: Mode, scope: TradingState.Scope, key: str) -> Payload:
 
 def _before(payload: Payload) -> Shown:
     """With the generation: whoever halted again meanwhile has not been asked."""
+    switch.hold()
     row = TradingState.objects.filter(scope=payload["scope"], key=payload["key"]).first()
     return {"state": row.state, "generation": row.generation, "why": row.reason} if row else {}
 
@@ -46,6 +50,29 @@ RELEASE = register(
         apply=_press,
     )
 )
+
+
+def press_or_propose(
+    mode: Mode,
+    scope: TradingState.Scope,
+    key: str,
+    *,
+    reason: str,
+    may: Callable[[], None] = lambda: None,
+) -> Proposal | None:
+    """Press the kill switch, or propose to release it; ``None`` when it is pressed.
+
+    ``may`` raises where it must not be pressed; nobody else presses between its look and the press.
+    """
+    payload = release_payload(mode, scope, key)
+    with transaction.atomic():
+        switch.hold()
+        may()
+        if not proposals.must_wait(RELEASE.name, payload):
+            press(mode, scope=scope, key=key, reason=reason)
+            return None
+    # Whoever approves holds the older proposal first, then the switch: so not in the same transaction.
+    return proposals.propose(RELEASE.name, payload, reason=reason)
 
 
 # --- who may post to a strategy -------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typing import Any
 from django.utils import timezone
 
 from brokers.models import Account
+from execution import cancels
 from execution.models import Difference, Heartbeat, Order, Protection, Signal
-from execution.states import HELD, UNSENT, OrderState, SignalState
+from execution.states import AT_VENUE, HELD, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, switch
 from risk.models import TradingState
@@ -56,7 +57,12 @@ def _drop_wishes(reason: str) -> None:
     """What was to be closed or cancelled at the venue was asked for by people who saw other books."""
     for row in TradingState.objects.filter(flatten=True):
         scope = TradingState.Scope(row.scope)
-        switch.change(TradingState.State(row.state), scope=scope, key=row.key, reason=reason)
+        state = TradingState.State(row.state)
+        switch.change(state, scope=scope, key=row.key, flatten=False, reason=reason)
+    # Orders in slices end nevertheless: else they would go on when trading resumes.
+    canceled = cancels.left().exclude(state=OrderState.SLICING)
+    canceled.exclude(state__in=AT_VENUE).update(expires_at=timezone.now())  # looked for, never sent
+    canceled.update(cancel_reason="", cancel_asked_by="")
     asked = Difference.objects.filter(state__in=Difference.ASKED)
     asked.update(state=Difference.State.OPEN, reason="", resolved_by="", resolved_at=None)
 

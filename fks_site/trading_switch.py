@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import forms
@@ -42,30 +43,61 @@ class SwitchForm(ReasonForm):
         widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
     )
     target = forms.ChoiceField(label="For", widget=UnfoldAdminSelectWidget())
+    seen = forms.JSONField(required=False, widget=forms.HiddenInput())
+    """The generation of each switch when the page was opened."""
 
     def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         accounts = access.own(user, Account.objects.all()).values_list("name", flat=True)
         strategies = access.own(user, Strategy.objects.all()).values_list("slug", flat=True)
-        targets = self.fields["target"]
-        assert isinstance(targets, forms.ChoiceField)  # noqa: S101  (for the type checker)
         narrow = [
             *((f"account:{name}", f"account {name}") for name in accounts),
             *((f"strategy:{slug}", f"strategy {slug}") for slug in strategies),
         ]
-        if access.is_restricted(user):
-            targets.choices = narrow
-            return
-        targets.choices = [
-            ("global:", "everything"),
-            *narrow,
-            *((f"venue:{name}", f"venue {name}") for name in halting.venues()),
-            *((f"symbol:{name}", f"symbol {name}") for name in halting.symbols()),
-        ]
+        self.targets = narrow
+        if not access.is_restricted(user):
+            self.targets = [
+                ("global:", "everything"),
+                *narrow,
+                *((f"venue:{name}", f"venue {name}") for name in halting.venues()),
+                *((f"symbol:{name}", f"symbol {name}") for name in halting.symbols()),
+            ]
+        target = self.fields["target"]
+        assert isinstance(target, forms.ChoiceField)  # noqa: S101  (for the type checker)
+        target.choices = self.targets
+        self.fields["seen"].initial = self._generations()
 
-    def scope_and_key(self) -> tuple[str, str]:
+    def scope_and_key(self) -> tuple[TradingState.Scope, str]:
         scope, _, key = self.cleaned_data["target"].partition(":")
-        return scope, key
+        return TradingState.Scope(scope), key
+
+    def refuse_if_stale(self) -> None:
+        """Raise Stale for a release of a state that whoever asks for it has not seen; a halt is never
+        too late.
+        """
+        scope, key = self.scope_and_key()
+        if not switch.loosens(Mode(self.cleaned_data["mode"]).state, scope=scope, key=key):
+            return
+        seen, now = self.cleaned_data["seen"], TradingState.objects.get(scope=scope, key=key)
+        if isinstance(seen, dict) and seen.get(self.cleaned_data["target"], 0) != now.generation:
+            raise Stale(
+                f"{now} by now ({now.changed_by}: {now.reason}). That was not so when you opened this "
+                "page, so nothing was changed. Confirm again if you mean it."
+            )
+
+    def look_again(self) -> None:
+        """Have the next try know what this one has not seen."""
+        self.data = {**self.data, "seen": json.dumps(self._generations())}
+
+    def _generations(self) -> dict[str, int]:
+        """How often each switch has been changed that may be chosen."""
+        rows = TradingState.objects.values_list("scope", "key", "generation")
+        found = {f"{scope}:{key}": generation for scope, key, generation in rows}
+        return {target: found[target] for target, _ in self.targets if target in found}
+
+
+class Stale(Exception):
+    """The switch has been changed since its page was opened."""
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -79,11 +111,20 @@ def page(request: HttpRequest) -> HttpResponse:
         return ask(request, admin.site, form, _question())
     scope, key = form.scope_and_key()
     mode = Mode(form.cleaned_data["mode"])
-    if not halting.may_press(request.user, mode, TradingState.Scope(scope), key):
-        raise PermissionDenied(MAY_NOT)
-    row, proposal = commands.switch_trading(
-        mode=mode, scope=scope, key=key, reason=form.cleaned_data["reason"]
-    )
+
+    def may() -> None:
+        if not halting.may_press(request.user, mode, scope, key):
+            raise PermissionDenied(MAY_NOT)
+        form.refuse_if_stale()
+
+    try:
+        row, proposal = commands.switch_trading(
+            mode=mode, scope=scope, key=key, reason=form.cleaned_data["reason"], may=may
+        )
+    except Stale as error:
+        form.add_error("mode", str(error))
+        form.look_again()
+        return ask(request, admin.site, form, _question())
     forget(request.user)
     if proposal is None:
         messages.success(request, f"Trading for {row}.")

@@ -28,7 +28,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from execution.halting import Mode
 from fks_site import logins
-from risk import second_factor
+from risk import second_factor, switch
+from risk.models import TradingState
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -103,11 +104,19 @@ def _is_proved(request: HttpRequest, page: str) -> bool:
     if age is None:
         return False
     if page == "trading":
-        releases = request.POST.get("mode") in (Mode.RESUME.value, Mode.REDUCE_ONLY.value)
-        return age <= FRESH_FORM or not releases
+        return age <= second_factor.FRESH or not _releases(request)
     if page in STEP_UP:
         return age <= (FRESH_FORM if request.method == "POST" else second_factor.FRESH)
     return True
+
+
+def _releases(request: HttpRequest) -> bool:
+    """Whether trading is asked to be less strict than it is: halting never asks for a code."""
+    mode, target = request.POST.get("mode", ""), request.POST.get("target", "")
+    scope, _, key = target.partition(":")
+    if mode not in list(Mode) or scope not in TradingState.Scope.values:
+        return False  # nothing that could be pressed
+    return switch.loosens(Mode(mode).state, scope=TradingState.Scope(scope), key=key)
 
 
 def _ask_first(request: HttpRequest, get_response: GetResponse) -> HttpResponseBase:

@@ -76,12 +76,17 @@ def submit(
     kind, hidden = KINDS[name], dict(secrets or {})
     with transaction.atomic():
         if must_wait(name, payload, hidden):
-            return _propose(kind, payload, hidden, reason)
+            return propose(name, payload, reason=reason, secrets=hidden)
         kind.apply(payload, hidden, reason)
     return None
 
 
-def _propose(kind: Kind, payload: Payload, secrets: Secrets, reason: str) -> Proposal:
+@transaction.atomic
+def propose(
+    name: str, payload: Payload, *, reason: str, secrets: Secrets | None = None
+) -> Proposal:
+    """Have the change wait for another person."""
+    kind, hidden = KINDS[name], dict(secrets or {})
     now, subject = timezone.now(), kind.subject(payload)[:200]
     same = Proposal.objects.select_for_update().filter(kind=kind.name, subject=subject)
     for older in same.filter(state=State.OPEN):
@@ -91,14 +96,14 @@ def _propose(kind: Kind, payload: Payload, secrets: Secrets, reason: str) -> Pro
         subject=subject,
         payload=dict(payload),
         before=kind.before(payload),
-        after=kind.after(payload) | dict.fromkeys(secrets, "*** (new)"),
+        after=kind.after(payload) | dict.fromkeys(hidden, "*** (new)"),
         reason=reason,
         proposed_by=audit.current_actor().name,
         proposed_at=now,
         expires_at=now + timedelta(hours=Safeguards.current().proposal_hours),
     )
-    if secrets:
-        row.sealed = crypto.encrypt(dict(secrets), bound_to=binding(row))
+    if hidden:
+        row.sealed = crypto.encrypt(hidden, bound_to=binding(row))
     row.save(force_insert=True)
     audit.record(
         "proposal.made",

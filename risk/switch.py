@@ -44,19 +44,21 @@ def change(
     *,
     scope: TradingState.Scope = TradingState.Scope.GLOBAL,
     key: str = "",
-    flatten: bool = False,
+    flatten: bool | None = None,
     reason: str,
 ) -> TradingState:
     """Set the state of a scope; in force everywhere when this has committed. Needs PostgreSQL only.
 
-    ``flatten`` is an order to close what the scope holds; every later change takes it back.
+    ``flatten`` is an order to close what the scope holds. Unless it is named, one that stands goes on
+    while the scope stays halted: nobody halts to take it back.
     """
     with transaction.atomic():
         hold()
         row, _ = TradingState.objects.get_or_create(
             scope=scope, key=key, defaults={"changed_at": timezone.now()}
         )
-        before = row.state
+        before = _told(row)
+        flatten = row.flatten and state == TradingState.State.HALTED if flatten is None else flatten
         TradingState.objects.filter(pk=row.pk).update(
             state=state,
             flatten=flatten,
@@ -69,15 +71,18 @@ def change(
         audit.record(
             "trading_state.changed",
             f"{scope} {key}".strip(),
-            before={"state": before},
-            after={"state": state.value, "generation": row.generation}
-            | ({"flatten": True} if flatten else {}),
+            before=before,
+            after=_told(row) | {"generation": row.generation},
             reason=reason,
         )
         resumes = state == TradingState.State.ACTIVE
         event = Event.TRADING_RESUMED if resumes else Event.TRADING_SWITCHED
         notices.tell(event, lambda: _news(row))
     return row
+
+
+def _told(row: TradingState) -> dict[str, str | bool]:
+    return {"state": row.state} | ({"flatten": True} if row.flatten else {})
 
 
 def hold() -> None:

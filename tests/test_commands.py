@@ -445,6 +445,13 @@ def test_trading_is_halted_and_resumed(mode: str, state: str, said: str) -> None
     assert (row.state, row.reason) == ("active", "fixed")
 
 
+def test_reduce_only_after_a_halt_is_a_release_and_waits_for_another_person() -> None:
+    Safeguards.objects.create(two_person=True)
+    run("halt", "--reason", "outage")
+    assert run("halt", "--mode", "reduce_only", "--reason", "a bit").startswith("Proposed: another")
+    assert TradingState.objects.get().state == "halted"
+
+
 def test_a_halt_may_concern_one_account_or_strategy() -> None:
     account, strategy = AccountFactory.create(), StrategyFactory.create()
     run("halt", "--account", account.name, "--reason", "test")

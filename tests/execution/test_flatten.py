@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome
 from execution import (
     account_tasks,
+    cancels,
+    decisions,
     differences,
     flatten,
     halting,
@@ -25,6 +28,7 @@ from execution import (
 from execution.halting import Mode
 from execution.models import Difference, Order, Position, Route, Strategy
 from execution.states import OrderState
+from execution.transitions import Event
 from risk import breakers
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES
@@ -318,6 +322,27 @@ def test_after_a_restore_nothing_asked_for_before_it_is_done(
     assert (differences.asked(), resolving.carry_out(asked.pk)) == ([], None)
     wind_down(desk, clock, 2)
     assert (closes(desk), desk.held()) == ([], D("0.5"))
+
+
+def test_after_a_restore_no_order_is_cancelled_that_was_to_be_before_it(desk: Desk) -> None:
+    """The venue may hold the stop that was to replace it, or not: the books are compared first."""
+    columns = {"cancel_reason": "REPLACED", "cancel_asked_by": "its protection"}
+    states = (S.OPEN, S.PENDING, S.UNKNOWN, S.SLICING)
+    stop, queued, lost, sliced = [
+        OrderFactory.create(account=desk.account, symbol=f"{state}/USDT", state=state, **columns)
+        for state in states
+    ]
+    restored.hold_everything("2026-01-01")
+    for order in (stop, queued, lost, sliced):
+        order.refresh_from_db()
+    assert [one.cancel_reason for one in (stop, queued, lost)] == [""] * 3
+    assert [one.cancel_asked_by for one in (stop, queued, lost)] == [""] * 3
+    assert [order.pk for order in cancels.left()] == [sliced.pk]
+    assert (queued.state, lost.state) == (S.UNKNOWN, S.UNKNOWN)
+    now = timezone.now()
+    for order in (queued, lost):
+        assert decisions.of_absence(order, now) is Event.PROVE_ABSENT, "it is not sent after all"
+    assert stop.expires_at is None
 
 
 # --- what is a strategy's own ---------------------------------------------------------------------

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import time_machine
 from django.conf import settings
+from django.contrib.auth.models import Permission
 from django.db import connection
 
 from brokers.errors import QueryFailedError
@@ -32,7 +33,7 @@ from execution import (
 from execution.halting import Left, Mode
 from execution.models import Order, Position
 from execution.states import OrderState
-from risk.models import TradingState
+from risk.models import AuditEvent, TradingState
 from tests.brokers.scripted import report_of, script_of, trade
 from tests.execution.guarding import clock  # noqa: F401  (a fixture)
 from tests.factories import (
@@ -339,6 +340,35 @@ def test_resuming_drops_closes_not_sent_yet(scripted: Accounts) -> None:
     assert sweeping.accounts_to_wind_down() == set()
 
 
+@pytest.mark.parametrize("mode", [Mode.HALT, Mode.CANCEL_ALL])
+def test_a_later_halt_does_not_take_a_flatten_back(scripted: Accounts, mode: Mode) -> None:
+    account = scripted()
+    PositionFactory.create(account=account, quantity=Decimal("0.5"))
+    row = halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="out of everything")
+    flatten.close(account, LANE, share=Decimal("0.5"), row=row)
+    waiting = OrderFactory.create(account=account, symbol="ETH/USDT")
+    row = halting.press(mode, scope=Scope.GLOBAL, key="", reason="a second look")
+    assert (row.state, row.flatten) == ("halted", True)
+    assert [one.cancel_reason for one in closes(account)] == [""]
+    waiting.refresh_from_db()
+    assert bool(waiting.cancel_reason) == (mode is Mode.CANCEL_ALL)
+    last = AuditEvent.objects.filter(kind="trading_state.changed").latest("pk")
+    assert last.before == {"state": "halted", "flatten": True}
+    assert last.after == {"state": "halted", "flatten": True, "generation": 2}
+    assert not winding_down.carry_out(row, 5)
+    assert held(account) == 0
+
+
+@pytest.mark.parametrize("mode", [Mode.RESUME, Mode.REDUCE_ONLY])
+def test_only_a_release_takes_a_flatten_back_and_it_takes_the_right_to_release(mode: Mode) -> None:
+    halting.press(Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="out of everything")
+    olga = UserFactory.create()
+    olga.user_permissions.set(Permission.objects.filter(codename="halt_tradingstate"))
+    assert halting.may_press(olga, Mode.HALT, Scope.GLOBAL, "")
+    assert not halting.may_press(olga, mode, Scope.GLOBAL, "")
+    assert not halting.press(mode, scope=Scope.GLOBAL, key="", reason="enough").flatten
+
+
 def test_a_rest_too_small_for_an_order_counts_as_flat(scripted: Accounts) -> None:
     account = scripted()
     PositionFactory.create(account=account, quantity=Decimal("0.0000000001"))
@@ -393,7 +423,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from django.test.utils import setup_test_environment
-from risk.models import TradingState
+from risk.models import AuditEvent, TradingState
 
 setup_test_environment()
 client, said = Client(), io.StringIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,14 +17,14 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
-from brokers.models import Account, Instrument
+from brokers.models import Account, AccountRestriction, Instrument
 from execution import differences
 from execution.days import day_of, today
 from execution.ids import first_id_at, uuid7
 from execution.models import FundingPayment, Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard
-from risk import breakers
+from risk import audit, breakers, switch
 from risk.models import AuditEvent, LimitHit, RiskLimit, RiskPolicy, TradingState
 from tests.execution.test_book import priced
 from tests.factories import (
@@ -215,6 +216,47 @@ def test_halt_and_resume(admin_client: Client, admin_user: User) -> None:
     row.refresh_from_db()
     assert row.state == "active"
     assert AuditEvent.objects.filter(kind="trading_state.changed").count() == 2
+
+
+def test_a_release_from_a_page_that_has_not_seen_the_halt_is_refused(admin_client: Client) -> None:
+    address, State = reverse("admin:trading"), TradingState.State
+    switch.change(State.REDUCING, reason="rebalancing")
+
+    def opened(mode: str) -> dict[str, str]:
+        form = admin_client.get(address, {"mode": mode}).context["form"]
+        seen = json.dumps(form["seen"].initial)
+        return {"mode": mode, "target": "global:", "reason": "as planned", "seen": seen}
+
+    reduce, resume, halt = opened("reduce_only"), opened("resume"), opened("halt")
+    with audit.acting(audit.Actor("olga")):
+        switch.change(State.HALTED, reason="the feed is wrong")
+    for form in (reduce, resume):
+        answer = admin_client.post(address, form)
+        assert "everything: halted by now (olga: the feed is wrong)" in answer.text
+        assert TradingState.objects.get().state == "halted"
+    again = resume | {"seen": answer.context["form"]["seen"].value()}
+    assert admin_client.post(address, again).status_code == 302
+    assert TradingState.objects.get().state == "active"
+    assert admin_client.post(address, halt).status_code == 302, "a halt is never too late"
+    assert TradingState.objects.get().state == "halted"
+
+
+def test_a_page_that_halts_names_no_account_of_others(client: Client) -> None:
+    mine, other = AccountFactory.create(name="mine"), AccountFactory.create(name="theirs")
+    for account in (mine, other):
+        switch.change(
+            TradingState.State.HALTED,
+            scope=TradingState.Scope.ACCOUNT,
+            key=account.name,
+            reason="test",
+        )
+    user = UserFactory.create()
+    user.user_permissions.set(Permission.objects.filter(codename="halt_tradingstate"))
+    AccountRestriction.objects.create(user=user).accounts.add(mine)
+    client.force_login(user)
+    page = client.get(reverse("admin:trading"))
+    assert page.context["form"]["seen"].initial == {"account:mine": 1}
+    assert "theirs" not in page.text
 
 
 def test_one_account_is_halted_alone(admin_client: Client) -> None:

@@ -191,6 +191,25 @@ def test_what_loosens_asks_again_and_halting_does_not(olivia: User, clock: Any) 
     assert TradingState.objects.get().state == "active"
 
 
+def test_releasing_asks_after_ten_minutes_and_reducing_what_trades_never(
+    olivia: User, clock: Any
+) -> None:
+    enrol(olivia, clock)
+    client = Client()
+    client.force_login(olivia)
+    client.post(PAGE, {"code": code_of(olivia)})
+    trading = reverse("admin:trading")
+    form = {"mode": "reduce_only", "target": "global:", "reason": "a drill"}
+    clock.shift(timedelta(minutes=11))
+    assert client.post(trading, form)["Location"] == reverse("admin:index")
+    assert client.post(trading, form | {"mode": "resume"})["Location"].startswith(PAGE)
+    assert TradingState.objects.get().state == "reducing"
+    client.post(trading, form | {"mode": "halt"})
+    assert client.post(trading, form)["Location"].startswith(PAGE)
+    assert TradingState.objects.get().state == "halted"
+    assert client.post(trading, form | {"mode": "nonsense"}).status_code == 200
+
+
 GUARDING = re.compile(
     "limit|polic|user|group|account|credential|secret|allow|network|channel|proposal|safeguard"
 )

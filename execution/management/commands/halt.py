@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution import halting, winding_down
 from execution.halting import Mode
+from execution.proposable import press_or_propose
 from risk import audit
 from risk.models import TradingState
 
@@ -58,7 +59,12 @@ class Command(BaseCommand):
         scope, key = scope_of(options)
         mode = Mode(options["mode"])
         with audit.acting(audit.Actor("command")):
-            row = halting.press(mode, scope=scope, key=key, reason=options["reason"])
+            proposal = press_or_propose(mode, scope, key, reason=options["reason"])
+            if proposal is not None:
+                waits = f"Proposed: another person has to approve it ({proposal.pk})."
+                self.stdout.write(waits)
+                return
+            row = TradingState.objects.get(scope=scope, key=key)
             self.stdout.write(f"{row.key or 'everything'} is {row.get_state_display()} now.")
             if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
                 self._report(winding_down.carry_out(row, options["seconds"]), mode)

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from execution import halting
 from execution.management.commands.halt import add_scope, scope_of
-from execution.proposable import RELEASE, release_payload
-from risk import audit, proposals
+from execution.proposable import press_or_propose
+from risk import audit
 
 
 class Command(BaseCommand):
@@ -21,8 +21,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         scope, key = scope_of(options)
         with audit.acting(audit.Actor("command")):
-            payload = release_payload(halting.Mode.RESUME, scope, key)
-            proposal = proposals.submit(RELEASE.name, payload, reason=options["reason"])
+            proposal = press_or_propose(halting.Mode.RESUME, scope, key, reason=options["reason"])
         if proposal is None:
             self.stdout.write(f"{key or 'everything'} is active now.")
         else:
