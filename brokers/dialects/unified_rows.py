@@ -179,6 +179,8 @@ def _status(said: str, filled: Decimal, quantity: Decimal) -> VenueStatus:
         raise QueryFailedError(f"unreadable answer: order status {said!r}")
     if status is VenueStatus.OPEN and filled > 0:
         return VenueStatus.PARTIALLY_FILLED
+    if status is VenueStatus.FILLED and not filled:
+        raise QueryFailedError("unreadable answer: an order that is done, of which nothing traded")
     if status is VenueStatus.FILLED and filled < quantity:
         return VenueStatus.CANCELED
     return status

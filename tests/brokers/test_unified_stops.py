@@ -238,6 +238,20 @@ def test_only_waiting_stops_are_listed_as_such(usdm: Venue) -> None:
     assert {one.status for one in listed} == {VenueStatus.OPEN}
 
 
+def test_an_order_that_is_done_but_shows_no_trade_is_not_cancelled(usdm: Venue) -> None:
+    usdm.answers["GET /fapi/v1/order"] = put_in(child("FILLED"))
+    with pytest.raises(QueryFailedError, match="nothing traded"):
+        usdm.plugin.fetch_order(usdm.named("974828356187"))
+
+
+def test_an_order_that_is_done_with_a_part_was_cancelled_in_part(usdm: Venue) -> None:
+    usdm.answers["GET /fapi/v1/order"] = put_in(child("FILLED", "0.001"))
+    usdm.answers["GET /fapi/v1/userTrades"] = []
+    found = usdm.plugin.fetch_order(usdm.named("974828356187"))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.CANCELED, D("0.001"))
+
+
 # --- KuCoin: its rows of stops say nothing of trades ----------------------------------------------
 
 STOP_ID = "vs9f6ou9e864rgq8000t4qnm"
