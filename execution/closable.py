@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet, Sum
 from brokers.models import Instrument
 from brokers.prepared import Prepared, given
 from brokers.types import OrderType, Side
-from execution.models import Difference, Order, Position
+from execution.models import SIGNED, Difference, Fill, Order, Position
 from execution.states import HELD, TERMINAL, OrderState
 from risk.arithmetic import floor_to
 
@@ -34,7 +34,8 @@ def held_against(order: Order) -> Decimal:
 
 def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
     """``quantity`` of our book, or less of it while the venue is known to hold less: what is not there
-    cannot be sold, or is sold short. What traded here since they were compared moved both sides.
+    cannot be sold, or is sold short. The venue's side is what it held when it was asked, and what has
+    traded there since: a trade our book learned of later may have been in it already.
 
     Not for orders the venue lets only reduce: one comparison may be wrong, and they cannot be.
     """
@@ -43,7 +44,7 @@ def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
     differs = _differs.first(account=account_id, symbol=symbol)
     if differs is None:
         return quantity
-    theirs = quantity + Decimal(differs.theirs) - Decimal(differs.ours)
+    theirs = Decimal(differs.theirs) + _traded_since(differs)
     return min(quantity, theirs, key=abs) if quantity * theirs > 0 else ZERO
 
 
@@ -51,6 +52,14 @@ def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
 def _differs() -> QuerySet[Difference]:
     here = Difference.objects.filter(account=given("account"), symbol=given("symbol"))
     return here.filter(kind=Difference.Kind.POSITION, state__in=Difference.BLOCKING)[:1]
+
+
+def _traded_since(differs: Difference) -> Decimal:
+    """What has traded at the venue since it was asked what it holds; negative for sales."""
+    since = differs.last_seen_at
+    fills = Fill.objects.filter(account=differs.account_id, symbol=differs.symbol)
+    new = fills.filter(recorded_at__gt=since, at__gt=since).order_by()
+    return new.aggregate(total=Sum(SIGNED))["total"] or ZERO
 
 
 @Prepared

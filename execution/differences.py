@@ -52,12 +52,12 @@ def note(
     are kinds and symbols that could not be compared: nothing is known of those. What was resolved
     ``since`` the venue was asked is left for the next comparison.
     """
-    now = timezone.now()
+    asked_at = since or timezone.now()
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         # Locked, lest what an operator decides in this moment is written over.
         rows = Difference.objects.select_for_update(of=("self",)).filter(
-            Q(state__in=_STANDING) | Q(resolved_at__gt=since or now), account=account
+            Q(state__in=_STANDING) | Q(resolved_at__gt=asked_at), account=account
         )
         known = {(row.kind, row.key): row for row in rows.order_by("id")}
         for one in seen:
@@ -65,9 +65,11 @@ def note(
             if row is not None and row.state not in _STANDING:
                 continue
             if row is None or _outdated(row, one):
-                row = Difference(account=account, kind=one.kind, key=one.key, first_seen_at=now)
+                row = Difference(
+                    account=account, kind=one.kind, key=one.key, first_seen_at=asked_at
+                )
             row.symbol, row.detail, row.average_price = one.symbol, one.detail, one.average_price
-            row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, now
+            row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, asked_at
             if row._state.adding:
                 audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
                 logger.warning("difference: %s, %s", row, one.detail)

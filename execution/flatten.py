@@ -13,7 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Case, F, Q, QuerySet, Sum, When
+from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
@@ -27,7 +27,7 @@ from execution.closable import held_by_both
 from execution.facts import instrument_of, venue_call
 from execution.ids import uuid7
 from execution.lanes import switched_off
-from execution.models import IMMEDIATE, Fill, Order, OrderEvent, Position, Strategy
+from execution.models import IMMEDIATE, SIGNED, Fill, Order, OrderEvent, Position, Strategy
 from execution.states import HELD, TERMINAL, UNRESOLVED, OrderState
 from risk import breakers
 from risk.arithmetic import floor_to, text
@@ -120,9 +120,8 @@ def _traded_by(slug: str, position: Position) -> Decimal:
     ).order_by("-id")
     last = flattened.values_list("pk", flat=True).first() or 0
     first = max(position.first_fill_id or 0, last + 1)
-    signed = Case(When(side=Side.BUY.value, then=F("quantity")), default=-F("quantity"))
     own = fills.filter(order__strategy__slug=slug, pk__gte=first)
-    total: Decimal | None = own.aggregate(total=Sum(signed))["total"]
+    total: Decimal | None = own.aggregate(total=Sum(SIGNED))["total"]
     return total or ZERO
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Case, F, Max, QuerySet, Sum, When
+from django.db.models import Max, QuerySet, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
@@ -19,7 +19,7 @@ from brokers.fields import MoneyField
 from brokers.models import Account
 from brokers.prepared import given
 from brokers.types import FundingReport
-from execution.models import Fill, FundingPayment
+from execution.models import SIGNED, Fill, FundingPayment
 from risk import breakers
 
 logger = logging.getLogger(__name__)
@@ -102,12 +102,11 @@ def _book(account: Account, told: Sequence[FundingReport], now: datetime) -> int
 def _holder(account: Account, symbol: str, at: datetime) -> int | None:
     """The strategy whose fills alone held the position then; ``None`` where several did, or orders by
     hand that belong to no strategy."""
-    signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
     held = (
         Fill.objects.filter(account=account, symbol=symbol, at__lte=at)
         .order_by()
         .values("order__strategy")
-        .annotate(held=Sum(signed, output_field=MoneyField()))
+        .annotate(held=Sum(SIGNED, output_field=MoneyField()))
         .exclude(held=Decimal(0))
         .values_list("order__strategy", flat=True)[:2]
     )

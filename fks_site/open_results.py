@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, Concat
 from brokers.fields import MoneyField
 from execution.fee_values import OF_THE_COINS, quotes_of
 from execution.marks import marks_of
-from execution.models import Fill, Position
+from execution.models import SIGNED, Fill, Position
 from fks_site import carried_out
 from fks_site.trade_filter import TradeFilter
 
@@ -110,7 +110,6 @@ def _added_up(fills: QuerySet[Fill]) -> QuerySet[Fill, tuple[Any, ...]]:
     """Fees taken from the coins are coins parted with; those in the quote asset, and what others count
     for, are spent.
     """
-    signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
     in_quote = Q(symbol__endswith=Concat(Value("/"), F("fee_currency"))) | Q(
         symbol__contains=Concat(Value("/"), F("fee_currency"), Value(":"))
     )
@@ -122,8 +121,8 @@ def _added_up(fills: QuerySet[Fill]) -> QuerySet[Fill, tuple[Any, ...]]:
         fills.order_by()
         .values_list("account_id", "symbol", "order__strategy__slug")
         .annotate(
-            bought=Sum(signed - coin_fee, output_field=MoneyField()),
-            spent=Sum(signed * F("price") + quote_fee + third, output_field=MoneyField()),
+            bought=Sum(SIGNED - coin_fee, output_field=MoneyField()),
+            spent=Sum(SIGNED * F("price") + quote_fee + third, output_field=MoneyField()),
             realised=Sum("realised_pnl"),
         )
     )

@@ -31,7 +31,7 @@ from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
 from execution import fee_values, performance
 from execution.fee_values import Fee
-from execution.models import Fill, FundingPayment
+from execution.models import SIGNED, Fill, FundingPayment
 from execution.performance import Figures, Lane, Traded
 from fks_site import carried_out, charts, equity_curves, holdings, open_results
 from fks_site.trade_filter import PERIODS, TradeFilter
@@ -253,13 +253,12 @@ def _not_counted(fills: Sequence[tuple[Booked, Traded]]) -> str:
 
 def _held_before(fills: QuerySet[Fill]) -> dict[Lane, Decimal]:
     """What earlier fills left, by account, symbol and strategy."""
-    signed = Case(When(side="buy", then=F("quantity")), default=-F("quantity"))
     none = Value(Decimal(0), output_field=MoneyField())
     fee = Case(When(fee_values.OF_THE_COINS, then=F("fee")), default=none)
     rows = (
         fills.order_by()
         .values_list("account__name", "symbol", "order__strategy__slug")
-        .annotate(held=Coalesce(Sum(signed) - Sum(fee), Decimal(0), output_field=MoneyField()))
+        .annotate(held=Coalesce(Sum(SIGNED) - Sum(fee), Decimal(0), output_field=MoneyField()))
     )
     return {
         (account, symbol, strategy or carried_out.BY_HAND): held

@@ -9,6 +9,7 @@ from execution.models.heartbeat import Heartbeat
 from execution.models.orders import (
     COUNTED,
     IMMEDIATE,
+    SIGNED,
     Fill,
     Order,
     OrderEvent,
@@ -33,6 +34,7 @@ from execution.models.strategies import Strategy, WebhookSecret
 __all__ = [
     "COUNTED",
     "IMMEDIATE",
+    "SIGNED",
     "AccountDay",
     "Adoption",
     "Alarm",

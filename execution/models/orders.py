@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 
 from brokers.fields import MoneyField
 from brokers.models import Account
@@ -41,6 +41,9 @@ IMMEDIATE = Q(type=OrderType.MARKET.value) | Q(
     time_in_force__in=(TimeInForce.IOC.value, TimeInForce.FOK.value)
 )
 """Orders that never rest: at the venue they are only on their way to an end."""
+
+SIGNED = Case(When(side=Side.BUY.value, then=F("quantity")), default=-F("quantity"))
+"""The quantity of a fill; negative for a sale."""
 
 COUNTED = Q(parent__isnull=True) | ~Q(parent__state=OrderState.SLICING)
 """Orders that count with what is left of them: while an order is worked in slices it counts with the

@@ -298,7 +298,7 @@ def accepted(report: OrderReport) -> ExecutionResult:
 
 def fill_whole(request: OrderRequest) -> ExecutionResult:
     price = request.price or request.reference_price or PRICE
-    fill = trade(f"T{request.identity}", request.quantity, price)
+    fill = trade(f"T{request.identity}", request.quantity, price, at=datetime.now(UTC))
     return accepted(report_of(request, VenueStatus.FILLED, fill))
 
 

@@ -31,7 +31,7 @@ from execution.states import OrderState
 from execution.transitions import Event
 from risk import breakers
 from risk.models import TradingState
-from tests.brokers.scripted import CAPABILITIES
+from tests.brokers.scripted import CAPABILITIES, trade
 from tests.execution.guarding import Desk, clock, desk
 from tests.factories import FillFactory, OrderFactory, PositionFactory, StrategyFactory
 
@@ -291,6 +291,25 @@ def test_what_the_venue_lets_only_reduce_leaves_whatever_one_comparison_said(
     else:
         desk.send("close")
     assert [(one.quantity, one.reduce_only) for one in desk.script.sent[1:]] == [(D("0.5"), True)]
+
+
+@pytest.mark.parametrize("by_switch", [False, True], ids=["an exit", "the kill switch"])
+def test_a_fill_that_lagged_behind_the_comparison_does_not_count_against_the_venue_again(
+    desk: Desk, clock: time_machine.Coordinates, *, by_switch: bool
+) -> None:
+    """What the venue held after it was compared; our book learned of the trade only later."""
+    desk.buy("0.5", stop=None)
+    desk.send("sell", quantity="0.2", order_type="limit", price="70000")
+    resting = Order.objects.get(role=Order.Role.EXIT)
+    traded_at = timezone.now()
+    venue_holds(desk, clock, "0.3")
+    desk.fills(resting, trade("late", "0.2", at=traded_at))
+    if by_switch:
+        press()
+        account_tasks.wind_down(desk.account.pk)
+    else:
+        desk.send("close")
+    assert ([one.quantity for one in desk.script.sent[2:]], desk.held()) == ([D("0.3")], 0)
 
 
 def test_an_ignored_difference_holds_up_no_close(
