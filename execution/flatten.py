@@ -9,7 +9,6 @@ growing pauses.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -22,7 +21,7 @@ from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.sessions import plugin_for
 from brokers.types import Instrument, OrderType, Side
-from execution import cancels, halting, protect
+from execution import backoff, cancels, halting, protect
 from execution.closable import held_by_both
 from execution.facts import instrument_of, venue_call
 from execution.ids import uuid7
@@ -34,8 +33,6 @@ from risk.arithmetic import floor_to, text
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
 
-LONGEST_PAUSE = timedelta(seconds=60)
-MANY = 10
 ZERO = Decimal(0)
 _RESTING_EXITS = ~IMMEDIATE & Q(
     role=Order.Role.EXIT,
@@ -274,18 +271,15 @@ def _alive(position: Position) -> QuerySet[Order]:
 
 
 def _pauses(position: Position) -> bool:
-    """Whether the last closes came to nothing and the next is not due: 2, 4, 8 … 60 s."""
+    """Whether the last closes came to nothing and the next is not due."""
     lane = Order.objects.filter(account_id=position.account_id, symbol=position.symbol)
     closes = lane.filter(role=Order.Role.FLATTEN)
     failed: list[Order] = []
-    for order in closes.order_by("-id")[:MANY]:
+    for order in closes.order_by("-id")[: backoff.MANY]:
         if order.state not in _FAILED or order.filled_quantity or order.cancel_reason:
             break
         failed.append(order)
-    if not failed or failed[0].finished_at is None:
-        return False
-    pause = min(timedelta(seconds=2 ** len(failed)), LONGEST_PAUSE)
-    return timezone.now() - failed[0].finished_at < pause
+    return backoff.is_pausing(failed)
 
 
 def new_close(

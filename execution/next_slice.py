@@ -171,7 +171,7 @@ def _start(parent: Order) -> Order | None:
         plan = SlicePlan.objects.select_for_update(of=("self",)).get(pk=parent.pk)
         parent.refresh_from_db(fields=["state", "cancel_reason", "filled_quantity"])
         slices = parents.slices_of(parent)
-        if not parents.is_due(parent, plan) or any(map(parents.has_failed, slices)):
+        if not parents.is_due(parent, plan) or any(parents.has_failed(s, plan) for s in slices):
             return None
         if _is_in_the_way(parent):
             return None

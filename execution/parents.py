@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from execution import cancels, positions, slicing, timeliness
+from brokers.types import OrderType
+from execution import backoff, cancels, positions, slicing, timeliness
 from execution.closable import held_against, left_for
 from execution.models import Fill, Order, SlicePlan
 from execution.states import TERMINAL, OrderState
@@ -30,6 +32,7 @@ ZERO = Decimal(0)
 BATCH = 200
 WAITS_FOR_OTHERS = "other exits under way are to take off all that is held"
 _RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+_CUT_SHORT = (OrderState.CANCELED, OrderState.EXPIRED)
 _ENDS = {
     ReasonCode.VENUE_REJECTED: Event.REJECT,
     ReasonCode.EXPIRED_BEFORE_SENDING: Event.EXPIRE,
@@ -103,11 +106,13 @@ def end(parent: Order, reason: ReasonCode, why: str) -> list[Order]:
 
 def demand(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
     """Why the parent has to end now; ``None`` while it may go on."""
-    return _why_ended(parent) or (_left(parent) if parent.is_exit else _overtaken(parent, plan))
+    return _why_ended(parent, plan) or (
+        _left(parent) if parent.is_exit else _overtaken(parent, plan)
+    )
 
 
-def _why_ended(parent: Order) -> tuple[ReasonCode, str] | None:
-    if failed := next(filter(has_failed, slices_of(parent)), None):
+def _why_ended(parent: Order, plan: SlicePlan) -> tuple[ReasonCode, str] | None:
+    if failed := next((one for one in slices_of(parent) if has_failed(one, plan)), None):
         return _code_of(failed), _failure(failed)
     try:
         refuse_forbidden(parent)
@@ -162,24 +167,30 @@ def refuse_forbidden(parent: Order) -> None:
     )
 
 
-def has_failed(one: Order) -> bool:
+def has_failed(one: Order, plan: SlicePlan) -> bool:
     """Whether the slice ended in a way that says of the next one that it would fare no better."""
     if one.state not in TERMINAL or one.state == OrderState.FILLED:
         return False
     if one.cancel_reason == ReasonCode.REPLACED:
         return False  # it was more than is held by now: a smaller one takes its place
-    return bool(one.cancel_reason) or not _goes_back(one)
+    return bool(one.cancel_reason) or not _goes_back(one, plan)
 
 
-def _goes_back(one: Order) -> bool:
-    """Whether what the slice left unfilled is simply sent again: it never rested, or never left."""
-    ended = one.state in (OrderState.CANCELED, OrderState.EXPIRED)
-    return ended and (one.is_immediate or one.acknowledged_at is None)
+def _goes_back(one: Order, plan: SlicePlan) -> bool:
+    """Whether what the slice left unfilled is simply sent again: it never rested, or never left. A
+    limit order has its time: that of a TWAP, else that of the slice.
+    """
+    if one.state not in _CUT_SHORT or one.acknowledged_at is None:
+        return one.state in _CUT_SHORT
+    has_time = plan.algorithm == slicing.TWAP or one.type == OrderType.MARKET
+    return one.is_immediate and has_time
 
 
 def _code_of(failed: Order) -> ReasonCode:
     if failed.cancel_reason:
         return ReasonCode(failed.cancel_reason)
+    if failed.is_immediate and failed.state in _CUT_SHORT:
+        return ReasonCode.CANCELED_BY_SIGNAL
     if failed.state == OrderState.EXPIRED:
         return ReasonCode.EXPIRED_BEFORE_SENDING
     if failed.state == OrderState.DENIED:
@@ -194,7 +205,8 @@ def _failure(failed: Order) -> str:
 
 def is_due(parent: Order, plan: SlicePlan) -> bool:
     """Whether the next slice may start now: its time has come, nothing is uncertain, and something is
-    left. An iceberg shows one slice at a time."""
+    left. An iceberg shows one slice at a time, and one that found no market is tried again after a
+    pause."""
     now = timezone.now()
     if parent.state != OrderState.SLICING or parent.cancel_reason:
         return False
@@ -202,11 +214,16 @@ def is_due(parent: Order, plan: SlicePlan) -> bool:
         return False
     slices = slices_of(parent)
     alive = [one for one in slices if one.state not in TERMINAL]
-    if plan.algorithm == slicing.ICEBERG and alive:
+    if plan.algorithm == slicing.ICEBERG and (alive or backoff.is_pausing(_in_vain(slices))):
         return False
     if any(one.state not in _RESTING or one.cancel_reason for one in alive):
         return False
     return left_of(parent, slices) > 0
+
+
+def _in_vain(slices: Sequence[Order]) -> list[Order]:
+    """The last slices, the latest first, as far back as nothing of them traded at once."""
+    return list(takewhile(lambda one: one.is_immediate and not one.filled_quantity, slices[::-1]))
 
 
 def left_of(parent: Order, slices: Sequence[Order]) -> Decimal:

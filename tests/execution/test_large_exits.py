@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 import time_machine
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.capabilities import Capabilities
 from brokers.models import Instrument
-from brokers.types import ExecutionResult, OrderRequest, Outcome
+from brokers.types import ExecutionResult, OrderRequest, Outcome, VenueStatus
 from execution import slicing
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
-from tests.brokers.scripted import CAPABILITIES, fill_whole
+from tests.brokers.scripted import CAPABILITIES, accepted, fill_whole, report_of, trade
 from tests.execution.guarding import Desk, clock, desk
-from tests.execution.slicing import later, quantities, stands
+from tests.execution.slicing import later, quantities, slices, stands
 
 __all__ = ["clock", "desk"]
 D = Decimal
@@ -91,6 +93,45 @@ def test_a_part_of_unknown_fate_is_cleared_up_before_the_next(
     sold = [one.quantity for one in large.script.sent if one.side == "sell" and not one.stop_price]
     assert sold == [D("0.03334"), D("0.03334"), D("0.03332")]
     assert large.held() == 0
+
+
+def ends_after(quantity: str) -> Callable[[OrderRequest], ExecutionResult]:
+    """The venue trades that much of an order at once, and ends it."""
+
+    def placed(request: OrderRequest) -> ExecutionResult:
+        fills = [trade(f"T{request.identity}", quantity)] if D(quantity) else []
+        return accepted(report_of(request, VenueStatus.EXPIRED, *fills))
+
+    return placed
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("traded", ["0.01", "0"])
+def test_what_does_not_trade_at_once_is_not_sent_again_where_the_alert_says_so(
+    large: Desk, clock: time_machine.Coordinates, traded: str
+) -> None:
+    large.script.outcomes.append(ends_after(traded))
+    alert = {"order_type": "limit", "price": "60000", "time_in_force": "ioc"}
+    parent = exit_of(large.send("sell", quantity="0.1", **alert))
+    settle(clock)
+    assert (stands(parent), quantities()) == ((S.CANCELED, "CANCELED_BY_SIGNAL"), ["0.03334"])
+    assert (parent.filled_quantity, large.held()) == (D(traded), D("0.1") - D(traded))
+
+
+@pytest.mark.django_db
+def test_a_part_that_finds_no_market_is_tried_again_after_growing_pauses(large: Desk) -> None:
+    """A market without a buyer must not be flooded; what is held leaves all the same."""
+    large.script.capabilities = SHORTS
+    large.script.outcomes.extend([ends_after("0")] * 4)
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        begun = timezone.now()
+        parent = exit_of(large.send("close"))
+        settle(clock, 40)
+    ended = slices()[:4]
+    assert [one.state for one in ended] == [S.EXPIRED] * 4
+    sent_after = [(one.created_at - begun).total_seconds() for one in slices()]
+    assert sent_after == [0, 2, 6, 14, 30, 30, 30]
+    assert (stands(parent), large.held()) == ((S.FILLED, ""), 0)
 
 
 @pytest.mark.django_db
