@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 from brokers.types import Side
-from execution.alerts import Action, Alert, MarketPosition
+from execution.alerts import Action, Alert, Algorithm, MarketPosition
 from risk.arithmetic import ARITHMETIC, shown
 from risk.types import Intent, QuantityType, ReasonCode, Refusal, SizingMethod, SizingPolicy
 
@@ -223,6 +223,7 @@ def entry_of(alert: Alert, side: Side) -> Intent:
         side=side,
         type=alert.order_type,
         is_exit=False,
+        may_divide=alert.divides_by(Algorithm.TWAP),
         quantity=alert.quantity,
         quantity_type=alert.quantity_type,
         price=alert.price,

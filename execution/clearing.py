@@ -14,6 +14,7 @@ from execution.aims import (
 )
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Leg
+from execution.judging import quantity_of
 from execution.models import Order, Route, Signal
 from execution.states import HELD, OrderState
 from execution.under_way import held_in, must_wait, reduces, side_of
@@ -97,13 +98,14 @@ def _is_target(leg: Leg, alert: Alert) -> bool:
 def _says_anew(leg: Leg, alert: Alert, side: Side) -> bool:
     """Whether the alert decides about all that is held, so that an exit in slices on ``side`` hands
     over what is left of it: a target, a share of the position, more than is held. A close of
-    everything takes it over whoever asked for it (``in_the_way``); a sized one goes beside it.
+    everything takes it over whoever asked for it (``in_the_way``); a sized one goes beside it, and
+    what has no market is refused.
     """
     if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or _is_target(leg, alert):
         return True
-    if only_exits(alert) or side_of(alert) is not side:
+    if only_exits(alert) or side_of(alert) is not side or leg.market is None:
         return False
-    quantity = alert.quantity if alert.quantity_type is QuantityType.BASE else None
+    quantity = quantity_of(alert, leg.route, leg.market)
     if alert.quantity is None and leg.route.sizing == Route.Sizing.FIXED_QUANTITY:
         quantity = leg.route.quantity
     held = abs(held_in(leg.account, leg.symbol))

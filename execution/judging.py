@@ -31,6 +31,7 @@ from risk.types import (
     Intent,
     Limit,
     LimitMode,
+    QuantityType,
     ReasonCode,
     Refusal,
     SizingMethod,
@@ -125,6 +126,16 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def quantity_of(alert: Alert, route: Route, market: Market) -> Decimal | None:
+    """How much of the base asset the route's part of ``alert`` names, an amount of money converted;
+    ``None`` where it names nothing, or that cannot be known: an exit is all that is held then.
+    """
+    alert = allocation.applied(alert, route.part)
+    if alert.quantity_type is QuantityType.BASE:
+        return alert.quantity
+    return _asked(alert, _policy(route), facts.complete(market, route.strategy))
 
 
 def _asked(alert: Alert, policy: SizingPolicy, known: Facts) -> Decimal | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, DecimalException, localcontext
 
-from brokers.types import OrderType, Side
+from brokers.types import Side
 from risk.arithmetic import ARITHMETIC, floor_to, is_positive, shown, text
 from risk.prices import entry_price, stop_distance
 from risk.types import (
@@ -251,13 +251,15 @@ def _atr_distance(case: _Case) -> Decimal:
 
 
 def _fitted(case: _Case, wanted: Decimal) -> Size:
-    """``wanted`` within the venue's rules: capped, rounded down, refused when too small."""
+    """``wanted`` within the venue's rules: capped, rounded down, refused when too small. An exit that
+    may go out in several orders is not capped: it leaves nothing behind.
+    """
     rules = case.facts.instrument
     quantity = max(wanted, Decimal(0))
     if (
         rules.max_quantity is not None
         and quantity > rules.max_quantity
-        and not _divides(case.intent)
+        and not (case.intent.is_exit and case.intent.may_divide)
     ):
         formula = f"min({text(quantity)}, {text(rules.max_quantity)})"
         quantity = case.note("capped at the venue's maximum", formula, rules.max_quantity)
@@ -274,11 +276,6 @@ def _fitted(case: _Case, wanted: Decimal) -> Size:
             {"quantity": shown(rounded), "value": shown(worth)},
         )
     return Size(rounded, case.entry, shown(worth), tuple(case.steps))
-
-
-def _divides(intent: Intent) -> bool:
-    """Whether what is too large for one order goes out in several: an exit leaves nothing behind."""
-    return intent.is_exit and intent.type in (OrderType.MARKET, OrderType.LIMIT)
 
 
 def _refuse_unusable(case: _Case, wanted: Decimal, rounded: Decimal) -> None:

@@ -141,12 +141,13 @@ class Intent:
 
     ``quantity`` is what the alert asked for, in the unit ``quantity_type`` says (percentages as 5
     for 5 %). ``is_exit`` marks orders that only reduce a position: they pass the limits entries
-    must pass.
+    must pass. ``may_divide`` marks orders that may go out in several.
     """
 
     side: Side
     type: OrderType
     is_exit: bool
+    may_divide: bool = False
     quantity: Decimal | None = None
     quantity_type: QuantityType = QuantityType.BASE
     price: Decimal | None = None

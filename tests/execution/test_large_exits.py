@@ -144,9 +144,11 @@ def test_an_entry_is_made_smaller_instead(large: Desk) -> None:
 @pytest.mark.parametrize(
     "alert", [{"quantity": "0.04"}, {"quantity": "0.1", "time_in_force": "fok"}]
 )
-def test_what_fits_or_must_fill_whole_stays_one_order(large: Desk, alert: dict[str, str]) -> None:
-    large.send("sell", **alert)
-    assert quantities() == []
+def test_what_fits_or_must_fill_whole_is_one_order_the_venue_takes(
+    large: Desk, alert: dict[str, str]
+) -> None:
+    exit = exit_of(large.send("sell", **alert))
+    assert (quantities(), exit.quantity, exit.state) == ([], D("0.04"), S.FILLED)
 
 
 @pytest.mark.django_db

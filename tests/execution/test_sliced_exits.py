@@ -235,6 +235,38 @@ def test_a_sized_sale_goes_beside_it_and_both_sell_what_is_held_once(
     assert not working(leaver.script)
 
 
+MONEY = {
+    "quote": {"quantity": "600", "quantity_type": "quote"},
+    "equity": {"quantity": "0.06", "quantity_type": "percent_of_equity"},
+}
+
+
+@pytest.mark.parametrize("amount", MONEY.values(), ids=MONEY)
+def test_a_sale_of_an_amount_of_money_goes_beside_it_as_well(
+    leaver: Desk, clock: time_machine.Coordinates, amount: dict[str, str]
+) -> None:
+    Strategy.objects.update(allowed_executions="whole")
+    parent = exit_of(leaver.send("sell", quantity="0.07"))
+    sale = exit_of(leaver.send("sell", execution="whole", **amount))
+    assert (sale.quantity, sale.state, stands(parent)[0]) == (D("0.01"), S.FILLED, S.SLICING)
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert (stands(parent), leaver.held()) == ((S.FILLED, ""), D("0.02"))
+
+
+@pytest.mark.parametrize("amount", MONEY.values(), ids=MONEY)
+def test_a_sale_of_more_money_than_is_held_takes_over(
+    leaver: Desk, clock: time_machine.Coordinates, amount: dict[str, str]
+) -> None:
+    parent = exit_of(leaver.send("sell", quantity="0.07"))
+    leaver.send("sell", **amount | {"quantity": f"{D(amount['quantity']) * 10}"})
+    for _ in range(5):
+        later(clock, 20)
+        later(clock, 1)
+    assert (stands(parent), leaver.held()) == ((S.CANCELED, "CANCELED_BY_SIGNAL"), 0)
+
+
 def test_it_waits_while_another_exit_is_to_sell_everything(
     leaver: Desk, clock: time_machine.Coordinates
 ) -> None:

@@ -74,6 +74,7 @@ def intents(draw: st.DrawFn) -> Intent:
         side=side,
         type=draw(st.sampled_from(OrderType)),
         is_exit=side is Side.SELL and draw(st.booleans()),
+        may_divide=draw(st.booleans()),
         quantity=draw(st.none() | quantities),
         quantity_type=draw(st.sampled_from(QuantityType)),
         price=draw(prices),
@@ -110,7 +111,7 @@ def test_a_size_is_a_plain_number_on_the_grid_within_every_cap(
     assert result.quantity > 0
     assert result.quantity % rules.quantity_step == 0
     assert result.quantity >= (rules.min_quantity or 0)
-    goes_in_parts = intent.is_exit and intent.type in ("market", "limit")
+    goes_in_parts = intent.is_exit and intent.may_divide
     assert goes_in_parts or rules.max_quantity is None or result.quantity <= rules.max_quantity
     assert result.quantity * result.reference_price >= (rules.min_value or 0)
     if intent.is_exit:

@@ -52,7 +52,8 @@ def number(value: Any) -> Any:
 
 
 def intent(side: Side = Side.BUY, type: OrderType = OrderType.MARKET, **fields: Any) -> Intent:
-    enums = {name: fields.pop(name) for name in ("is_exit", "quantity_type") if name in fields}
+    plain = ("is_exit", "may_divide", "quantity_type")
+    enums = {name: fields.pop(name) for name in plain if name in fields}
     numbers = {name: number(value) for name, value in fields.items()}
     return replace(Intent(side=side, type=type, is_exit=False), **enums, **numbers)
 

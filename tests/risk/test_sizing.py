@@ -120,15 +120,15 @@ def test_a_step_says_that_the_venue_caps():
     )
 
 
-@pytest.mark.parametrize(
-    ("order", "quantity"),
-    [("market", 9), ("limit", 9), ("stop", 2)],
-    ids=["market", "limit", "cannot be divided"],
-)
-def test_an_exit_is_not_cut_to_the_venues_maximum(order: str, quantity: int) -> None:
+@pytest.mark.parametrize("order", ["market", "limit", "stop"])
+@pytest.mark.parametrize(("may_divide", "quantity"), [(True, 9), (False, 2)])
+def test_an_exit_that_goes_out_in_several_is_not_cut_to_the_venues_maximum(
+    order: str, quantity: int, *, may_divide: bool
+) -> None:
     held = facts(instrument=rules(max_quantity="2.0005"), position_quantity=20)
+    prices = {"price": 100, "stop_price": 100}
     wanted = intent(
-        Side.SELL, OrderType(order), quantity=9, is_exit=True, price=100, stop_price=100
+        Side.SELL, OrderType(order), quantity=9, is_exit=True, may_divide=may_divide, **prices
     )
     assert size(wanted, FIXED, held).quantity == quantity
 
