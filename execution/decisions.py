@@ -129,8 +129,12 @@ def is_newer(case: Case, asked_at: datetime | None) -> bool:
     return asked_at - case.finished_at > LINGERS
 
 
-def hidden_since(case: Case, now: datetime) -> datetime:
-    """Since when the venue has hidden fills of an order, if it does ``now``."""
+def hidden_since(case: Case, now: datetime, new_fills: int) -> datetime:
+    """Since when the venue has hidden fills of an order, if it does ``now``: while it shows further
+    ones, it is only slow.
+    """
+    if new_fills:
+        return now
     was_asked = case.state in AT_VENUE | {OrderState.NEEDS_OPERATOR}
     return (case.unknown_since if was_asked else None) or now
 

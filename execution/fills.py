@@ -85,7 +85,7 @@ def apply_report(
             "average_price": average,
             "broker_order_id": report.broker_order_id or order.broker_order_id,
             "acknowledged_at": acknowledged_at or now,
-            "unknown_since": decisions.hidden_since(order, now) if hidden else None,
+            "unknown_since": decisions.hidden_since(order, now, new_fills) if hidden else None,
             "unanswered_since": None,
             "looks": 0,
             "next_check_at": next_poll(order),

@@ -297,8 +297,10 @@ def _is_half_done(orders: Sequence[Order]) -> bool:
 
 def _note_gap(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> None:
     """Before the first order of an alert: does the sender start from where we are? Of a group one
-    account alone says nothing.
+    account alone says nothing; an alert of FKS's own names what it closes.
     """
+    if signal.auth == OWN_ALERT:
+        return
     legs = [leg for leg in legs if not leg.route.group]
     if alert.prev_market_position is None or not legs:
         return

@@ -61,6 +61,20 @@ def test_an_end_whose_fills_never_come_needs_an_operator_after_five_minutes(
     )
 
 
+def test_fills_that_come_one_by_one_are_waited_for(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    order = entry_without_its_fills(desk)
+    shown = []
+    for number in range(4):
+        shown.append(trade(str(number), "0.1"))
+        desk.script.reports[order.identity] = report_of(order, V.FILLED, *shown, filled="0.5")
+        clock.shift(200)
+        assert look(order).state == S.PARTIALLY_FILLED
+    clock.shift(301)
+    assert (look(order).state, desk.held()) == (S.NEEDS_OPERATOR, Decimal("0.4"))
+
+
 def test_it_stays_with_its_operator_until_the_fills_are_all_here(
     desk: Desk, clock: time_machine.Coordinates
 ) -> None:

@@ -83,6 +83,15 @@ def test_a_target_reached_beside_a_reversal_leaves_the_other_side_alone(
     assert (process(own).state, own.reason) == (SignalState.IGNORED, "NOTHING_TO_CLOSE")
 
 
+def test_a_close_of_fks_itself_misses_no_alert(desk: Desk) -> None:
+    """It names the side it closes; what has closed that meanwhile was no sender's alert."""
+    held = {"market_position": "flat", "prev_market_position": "long"}
+    own = send(desk.strategy, "close", auth=watching.OWN_ALERT, account=desk.account.name, **held)
+    theirs = send(desk.strategy, "close", **held)
+    assert process(own).gap == ""
+    assert process(theirs).gap != ""
+
+
 def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: Desk) -> None:
     desk.buy("0.01", take_profit=THREE)
 

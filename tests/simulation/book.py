@@ -82,7 +82,7 @@ class Book:
         is_half = decisions.is_half(report, row.filled)
         news = decisions.news(row, event, len(new), is_half=is_half)
         hidden = decisions.hides_fills(report, row.filled)
-        since = decisions.hidden_since(row, now) if hidden else None
+        since = decisions.hidden_since(row, now, len(new)) if hidden else None
         if news is None:
             row.looks, row.unknown_since = 0, since
             return
