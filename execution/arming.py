@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from uuid import UUID
 
+from brokers.types import Side
 from execution import attached
 from execution.alerts import Alert, TakeProfit
 from execution.models import Order, Protection
@@ -21,7 +23,8 @@ def arm(order: Order) -> None:
 
     A later entry changes what it names: one without a stop of its own is guarded by the stop that is
     there. One of the other side starts afresh: what was there guarded a position that it has closed. A
-    late fill of an earlier entry changes nothing of a later one's. Call it inside the transaction that
+    late fill of an earlier entry changes nothing of a later one's; what takes the place of an order is
+    no later than that was, and moves no stop away from the market. Call it inside the transaction that
     holds the position's lock.
     """
     if order.role != Order.Role.ENTRY or order.signal is None:
@@ -32,8 +35,8 @@ def arm(order: Order) -> None:
     attached.take_over(order)
     entry = order.parent or order  # of an order in slices, all of them open one position
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
-    plan = lane.select_for_update(of=("self",)).select_related("entry").first()
-    is_later = plan is not None and entry.pk > plan.entry_id
+    plan = lane.select_for_update(of=("self",)).select_related("entry__signal").first()
+    is_later = plan is not None and _asked_as(entry) > _asked_as(plan.entry)
     if plan is None or not plan.is_active or (is_later and plan.entry.side != order.side):
         plan = Protection(
             pk=plan.pk if plan else None,
@@ -45,12 +48,26 @@ def arm(order: Order) -> None:
         )
     elif is_later:
         plan.entry = entry
-        if alert.stop_loss is not None:
+        if alert.stop_loss is not None and not _widens(plan, alert):
             plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""
             plan.passed_at = None
         plan.targets = _targets(alert.take_profit) or plan.targets
     plan.aligned_at = None
     plan.save()
+
+
+def _asked_as(entry: Order) -> UUID:
+    """The order that amends put ``entry`` in the place of, or itself. Ids sort by time."""
+    while entry.signal is not None and (replaced := entry.signal.alert.get("replaces")):
+        entry = Order.objects.select_related("signal").get(pk=replaced)
+    return entry.pk
+
+
+def _widens(plan: Protection, alert: Alert) -> bool:
+    """Whether an amend, of which nobody asked for a stop, has one that is further off by now."""
+    if not alert.replaces or plan.stop_price is None or alert.stop_loss is None:
+        return False
+    return (alert.stop_loss - plan.stop_price) * Side(plan.entry.side).sign < 0
 
 
 def _targets(wanted: Iterable[TakeProfit]) -> list[dict[str, str]]:

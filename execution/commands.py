@@ -17,8 +17,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import APIException
 
-from brokers.models import Account
-from brokers.types import OrderType, TimeInForce
+from brokers.models import Account, Instrument
+from brokers.types import OrderType, Side, TimeInForce
 from execution import (
     account_tasks,
     adoptions,
@@ -39,7 +39,9 @@ from execution.proposable import press_or_propose
 from execution.states import AT_VENUE, TERMINAL, UNRESOLVED, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, breakers, proposals
+from risk.arithmetic import text
 from risk.models import CircuitBreaker, Proposal, TradingState
+from risk.prices import stop_distance
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -201,16 +203,10 @@ def amend(
 
     It is cancelled, seen cancelled, and only then placed anew, by the way of any manual order: with a
     new identity, through every limit, and for ``quantity`` less what has traded. Its position is
-    guarded as it would have been. Raises Conflict for an order that has no price or does not work.
+    guarded as it would have been. The same ``key`` of the same person finds the first amend, also
+    when that has ended ``order``. Raises Conflict for an order that has no price or does not work,
+    and where the new one is known to be refused: that must not cost the old one.
     """
-    if order.parent_id is not None:
-        raise Conflict("NOT_AMENDABLE", "it is a slice; cancel the order it belongs to instead")
-    if order.type not in (OrderType.LIMIT, OrderType.STOP_LIMIT):
-        raise Conflict("NOT_AMENDABLE", f"a {order.get_type_display()} order has no limit price")
-    if order.state not in (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED):
-        raise Conflict("NOT_WORKING", f"the order is not working: {order.get_state_display()}")
-    if order.cancel_reason:
-        raise Conflict("NOT_WORKING", f"{order.cancel_asked_by} wants the order cancelled")
     alert = Alert(
         symbol=order.symbol,
         account=order.account.name,
@@ -224,8 +220,45 @@ def amend(
         reduce_only=order.is_exit,
         replaces=str(order.pk),
     )
+    if first := _first_of(alert, key):
+        return first
+    _refuse_unamendable(order)
     alert = replace(alert, **_guards(order))
+    _refuse_undecidable(alert, order)
     return Signal.objects.get(pk=_submit(alert, key, reason).signal_id)
+
+
+def _refuse_unamendable(order: Order) -> None:
+    if order.parent_id is not None:
+        raise Conflict("NOT_AMENDABLE", "it is a slice; cancel the order it belongs to instead")
+    if order.type not in (OrderType.LIMIT, OrderType.STOP_LIMIT):
+        raise Conflict("NOT_AMENDABLE", f"a {order.get_type_display()} order has no limit price")
+    if order.state not in (OrderState.PENDING, OrderState.OPEN, OrderState.PARTIALLY_FILLED):
+        raise Conflict("NOT_WORKING", f"the order is not working: {order.get_state_display()}")
+    if order.cancel_reason:
+        raise Conflict("NOT_WORKING", f"{order.cancel_asked_by} wants the order cancelled")
+
+
+def _refuse_undecidable(alert: Alert, order: Order) -> None:
+    """What no market can make right: a price past the stop, more than the venue takes at a time."""
+    if alert.price is not None and alert.stop_loss is not None:
+        try:
+            stop_distance(Side(order.side), alert.price, alert.stop_loss)
+        except Refusal as refusal:
+            raise Conflict(refusal.code.value, refusal.detail) from refusal
+    rules = Instrument.objects.filter(account=order.account_id, symbol=order.symbol).first()
+    most = rules.max_quantity if rules else None
+    left = (alert.quantity or order.quantity) - order.filled_quantity
+    if most is not None and left > most:
+        detail = f"the venue takes no more than {text(most)} in one order; cancel it instead"
+        raise Conflict(ReasonCode.SIZE_TOO_LARGE.value, detail)
+
+
+def _first_of(alert: Alert, key: str) -> Signal | None:
+    try:
+        return manual.first_of(alert, key)
+    except manual.KeyReusedError as error:
+        raise Refused("KEY_REUSED", str(error)) from error
 
 
 def _submit(alert: Alert, key: str, reason: str) -> intake.Accepted:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
 
 from execution import approvals, intake, nudge
 from execution.alerts import Alert
 from execution.ids import uuid7
-from execution.models import Signal, Strategy
+from execution.models import IdempotencyKey, Signal, Strategy
 from execution.models.strategies import MANUAL
 from risk import audit
 
@@ -33,26 +35,14 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
     The same ``key`` of the same person, for the same account or order, finds the first order instead
     of placing a second one. Raises KeyReusedError where that was another order, and DatabaseError.
     """
-    actor = audit.current_actor()
     with transaction.atomic():
         strategy, _ = Strategy.objects.get_or_create(
             slug=MANUAL,
             defaults={"note": "Orders operators place by hand.", "max_age": MAX_AGE},
         )
-        accepted = intake.accept(
-            intake.Received(
-                strategy_id=strategy.pk,
-                dedupe_window=0,
-                raw=b"",
-                body=json.dumps(alert.to_json()),
-                alert=alert,
-                header_key=_scoped(key, actor.name, alert) if key else uuid7().hex,
-                address=actor.address or None,
-                auth=AUTH,
-            )
-        )
+        accepted = intake.accept(_received(strategy, alert, key))
         if accepted.is_duplicate:
-            _refuse_another(accepted, alert)
+            _refuse_another(accepted.signal_id, alert)
         else:
             audit.record(
                 approvals.REQUESTED,
@@ -66,14 +56,42 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
     return accepted
 
 
+def first_of(alert: Alert, key: str) -> Signal | None:
+    """What the same person's ``key`` stands for already. Raises KeyReusedError as ``submit`` does."""
+    strategy = Strategy.objects.filter(slug=MANUAL).first()
+    if strategy is None or not key:
+        return None
+    name, _ = intake.idempotency_key(_received(strategy, alert, key), timezone.now())
+    known = IdempotencyKey.objects.filter(strategy=strategy, key=name).select_related("signal")
+    row = known.first()
+    if row is None:
+        return None
+    _refuse_another(row.signal_id, alert)
+    return row.signal
+
+
+def _received(strategy: Strategy, alert: Alert, key: str) -> intake.Received:
+    actor = audit.current_actor()
+    return intake.Received(
+        strategy_id=strategy.pk,
+        dedupe_window=0,
+        raw=b"",
+        body=json.dumps(alert.to_json()),
+        alert=alert,
+        header_key=_scoped(key, actor.name, alert) if key else uuid7().hex,
+        address=actor.address or None,
+        auth=AUTH,
+    )
+
+
 def _scoped(key: str, who: str, alert: Alert) -> str:
     """``key`` as it is kept: no other person's, and for no other account or order to replace."""
     what = ["amend", alert.replaces] if alert.replaces else ["place", alert.account]
     return hashlib.sha256(json.dumps([who, *what, key]).encode()).hexdigest()
 
 
-def _refuse_another(accepted: intake.Accepted, alert: Alert) -> None:
-    first = Signal.objects.values_list("alert", flat=True).get(pk=accepted.signal_id)
+def _refuse_another(signal_id: UUID, alert: Alert) -> None:
+    first = Signal.objects.values_list("alert", flat=True).get(pk=signal_id)
     if _asked(Alert.from_json(first)) != _asked(alert):
         raise KeyReusedError("the idempotency key stands for another order already")
 

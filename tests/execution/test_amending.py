@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from brokers.models import Instrument
 from brokers.types import CancelResult, Outcome, VenueStatus
 from execution import approvals, commands, tasks
 from execution.models import Order, Protection, Signal
@@ -92,6 +93,43 @@ def worked_at(*signals: Signal) -> list[tuple[str, str]]:
     for signal in signals:
         signal.refresh_from_db()
     return [(signal.state, signal.reason) for signal in signals]
+
+
+def test_the_same_key_again_finds_the_first_amend_whatever_became_of_it(
+    desk: Desk, resting: Order
+) -> None:
+    """An answer was lost: by now the order is cancelled, and its place is taken."""
+
+    def again(price: int) -> Signal:
+        return commands.amend(resting, price=Decimal(price), quantity=None, key="k", reason="test")
+
+    first = again(51000)
+    resting.refresh_from_db()
+    assert resting.state == S.CANCELED
+    assert again(51000) == first
+    with pytest.raises(commands.Refused, match="stands for another order"):
+        again(52000)
+    assert [order.price for order in live(desk)] == [Decimal(51000)]
+
+
+def test_a_price_past_its_own_stop_does_not_cost_the_order(desk: Desk, worked_off: None) -> None:
+    old = guards(desk)
+    with pytest.raises(commands.Conflict, match="the stop loss of a buy must lie below its entry"):
+        amend(old, price=Decimal(58000))
+    assert live(desk) == [old]
+
+
+@pytest.mark.parametrize("change", [{"price": Decimal(69000)}, {"quantity": Decimal("0.05")}])
+def test_an_order_the_venue_would_not_take_does_not_cost_the_exit(
+    desk: Desk, worked_off: None, change: dict[str, Decimal]
+) -> None:
+    desk.buy("0.1", stop=None)
+    desk.send("sell", quantity="0.05", order_type="limit", price="70000")
+    (old,) = live(desk)
+    Instrument.objects.update(max_quantity=Decimal("0.04"))
+    with pytest.raises(commands.Conflict, match=r"the venue takes no more than 0\.04 in one order"):
+        amend(old, **change)
+    assert live(desk) == [old]
 
 
 NOT_PLACED = (SignalState.IGNORED, "NOTHING_TO_CANCEL")
@@ -223,6 +261,42 @@ def test_a_stop_that_was_moved_meanwhile_stays_where_it_is(desk: Desk, worked_of
     desk.fills(new, part(2, "0.006"))
     assert desk.plan().stop_price == Decimal(58500)
     assert desk.plan().targets == []
+
+
+def test_a_stop_that_moves_after_the_amend_stays_where_it_is(desk: Desk, worked_off: None) -> None:
+    old = guards(desk)
+    desk.fills(old, part(1, "0.004"))
+    amend(old, price=Decimal(59000))
+    Protection.objects.update(stop_price=Decimal(58500))
+    (new,) = [one for one in live(desk) if one.role == Order.Role.ENTRY]
+    desk.fills(new, part(2, "0.006"))
+    assert (desk.plan().entry, desk.plan().stop_price) == (old, Decimal(58500))
+
+
+def test_an_amend_is_no_later_than_the_order_it_replaces(desk: Desk, worked_off: None) -> None:
+    """An entry made between the two said how the whole position is guarded."""
+    old = guards(desk, stop="57000", take_profit=[{"price": "70000", "percent": "50"}])
+    between = desk.buy(stop="58000")
+    for price in (59000, 59500):
+        amend(old, price=Decimal(price))
+        (old,) = [one for one in live(desk) if one.role == Order.Role.ENTRY]
+    desk.fills(old, part(2, "0.01"))
+    plan = desk.plan()
+    assert (plan.entry, plan.stop_price, plan.targets) == (between, Decimal(58000), [])
+
+
+@pytest.mark.parametrize(("stop", "stays"), [("57000", "58000"), ("58800", "58800")])
+def test_what_takes_the_place_of_a_later_order_moves_no_stop_away_from_the_market(
+    desk: Desk, worked_off: None, stop: str, stays: str
+) -> None:
+    desk.buy(stop=stop)
+    old = guards(desk, take_profit=[{"price": "70000", "percent": "50"}])
+    amend(old, price=Decimal(59000))
+    (new,) = [one for one in live(desk) if one.role == Order.Role.ENTRY]
+    desk.fills(new, part(2, "0.01"))
+    plan = desk.plan()
+    assert (plan.entry, plan.stop_price) == (new, Decimal(stays))
+    assert [one["price"] for one in plan.targets] == ["70000"]
 
 
 def test_an_amended_exit_asks_for_no_stop(desk: Desk, worked_off: None) -> None:
