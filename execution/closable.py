@@ -70,8 +70,12 @@ def _held() -> QuerySet[Position, Decimal]:
 
 def left_for(order: Order) -> Decimal:
     """What is held and no other exit under way may take off; of an order in slices its slices are
-    such exits. One that waits for its trigger takes nothing off before.
+    such exits. One that waits for its trigger takes nothing off before, and one that only a person
+    can find out about nothing from an order its venue lets only reduce, as in its lane.
     """
+    leaves_none = TERMINAL | HELD | {OrderState.SLICING}
+    if order.reduce_only:
+        leaves_none |= {OrderState.NEEDS_OPERATOR}
     others = Order.objects.filter(
         account=order.account_id,
         symbol=order.symbol,
@@ -79,7 +83,7 @@ def left_for(order: Order) -> Decimal:
         role__in=CLOSING,
         type__in=(OrderType.MARKET.value, OrderType.LIMIT.value),
     )
-    others = others.exclude(pk=order.pk).exclude(state__in=TERMINAL | HELD | {OrderState.SLICING})
+    others = others.exclude(pk=order.pk).exclude(state__in=leaves_none)
     # Asked before the position: what fills in between counts twice rather than not at all.
     leaving = others.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
     return max(held_against(order) - (leaving or ZERO), ZERO)

@@ -242,12 +242,15 @@ def _closable_now(
 
 def _is_being_reduced(position: Position, plugin: ExecutionPlugin) -> bool:
     """Whether another order but a stop may reduce the position at any moment, or nobody knows whether
-    one does.
+    one does; what only a person can find out about counts where two orders could turn it over.
     """
     stops = Q(role=Order.Role.STOP_LOSS)
     if not _may_stay_beside(plugin):
         stops &= ~Q(state__in=UNRESOLVED)
-    return _alive(position).exclude(Q(role=Order.Role.ENTRY) | stops | _RESTING_EXITS).exists()
+    others = Q(role=Order.Role.ENTRY) | stops | _RESTING_EXITS
+    if plugin.capabilities.reduce_only:
+        others |= Q(state=OrderState.NEEDS_OPERATOR)
+    return _alive(position).exclude(others).exists()
 
 
 def _waits_for_stops(position: Position, plugin: ExecutionPlugin) -> bool:

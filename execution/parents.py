@@ -55,7 +55,7 @@ def follow(parent_id: UUID) -> Order:
         rows = Order.objects.select_related("account", "strategy", "signal__strategy")
         parent = rows.get(pk=parent_id)
         # Asked before the fills: what has ended by now has them all on record.
-        is_working = bool(slices_of(parent, alive=True))
+        is_working = any(_keeps(parent, one) for one in slices_of(parent, alive=True))
         fills = Fill.objects.filter(order__parent=parent).values_list("quantity", "price")
         filled, average = positions.totals(list(fills))
         filled = min(filled, parent.quantity)
@@ -66,6 +66,13 @@ def follow(parent_id: UUID) -> Order:
                 columns["reason"] = parent.cancel_reason
             move(parent, event, detail=_said(parent, plan, filled), **columns)
         return parent
+
+
+def _keeps(parent: Order, one: Order) -> bool:
+    """Whether the parent cannot end before its slice ``one`` has: not for one that only a person can
+    find out about, once it is to end. Should that trade after all, it is booked as a correction.
+    """
+    return not parent.cancel_reason or one.state != OrderState.NEEDS_OPERATOR
 
 
 def _event(parent: Order, filled: Decimal, *, is_working: bool) -> Event | None:
@@ -206,14 +213,15 @@ def _failure(failed: Order) -> str:
 def is_due(parent: Order, plan: SlicePlan) -> bool:
     """Whether the next slice may start now: its time has come, nothing is uncertain, and something is
     left. An iceberg shows one slice at a time, and one that found no market is tried again after a
-    pause."""
+    pause. What the venue lets only reduce goes on beside a slice that needs an operator."""
     now = timezone.now()
     if parent.state != OrderState.SLICING or parent.cancel_reason:
         return False
     if plan.next_at is None or plan.next_at > now:
         return False
     slices = slices_of(parent)
-    alive = [one for one in slices if one.state not in TERMINAL]
+    settled = TERMINAL | {OrderState.NEEDS_OPERATOR} if parent.reduce_only else TERMINAL
+    alive = [one for one in slices if one.state not in settled]
     if plan.algorithm == slicing.ICEBERG and (alive or backoff.is_pausing(_in_vain(slices))):
         return False
     if any(one.state not in _RESTING or one.cancel_reason for one in alive):

@@ -228,6 +228,19 @@ def test_an_account_not_compared_since_the_start_is_compared_before_its_stop_is_
     assert (closes(desk), desk.held()) == ([("sell", D("0.5"), S.FILLED)], 0)
 
 
+@pytest.mark.parametrize(("capabilities", "leaves"), [(CAPABILITIES, False), (REDUCES, True)])
+def test_an_exit_that_needs_an_operator_holds_up_no_close_that_can_only_reduce(
+    desk: Desk, clock: time_machine.Coordinates, capabilities: Any, *, leaves: bool
+) -> None:
+    desk.script.capabilities = capabilities
+    desk.buy("0.5")
+    lost = {"side": "sell", "role": Order.Role.EXIT, "state": S.NEEDS_OPERATOR, "quantity": "0.5"}
+    OrderFactory.create(account=desk.account, **lost)
+    press()
+    wind_down(desk, clock)
+    assert closes(desk) == ([("sell", D("0.5"), S.FILLED)] if leaves else [])
+
+
 # --- what the venue is known not to hold ----------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, accepted, fill_whole, report_of, trade
 from tests.execution.guarding import Desk, clock, desk
 from tests.execution.slicing import later, quantities, slices, stands
+from tests.factories import OrderFactory
 
 __all__ = ["clock", "desk"]
 D = Decimal
@@ -93,6 +94,19 @@ def test_a_part_of_unknown_fate_is_cleared_up_before_the_next(
     sold = [one.quantity for one in large.script.sent if one.side == "sell" and not one.stop_price]
     assert sold == [D("0.03334"), D("0.03334"), D("0.03332")]
     assert large.held() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("capabilities", "ends"), [(CAPABILITIES, S.SLICING), (SHORTS, S.FILLED)])
+def test_an_exit_that_needs_an_operator_takes_nothing_from_one_that_can_only_reduce(
+    large: Desk, clock: time_machine.Coordinates, capabilities: Capabilities, ends: OrderState
+) -> None:
+    large.script.capabilities = capabilities
+    lost = {"side": "sell", "role": Order.Role.EXIT, "state": S.NEEDS_OPERATOR, "quantity": "0.1"}
+    OrderFactory.create(account=large.account, **lost)
+    parent = exit_of(large.send("close"))
+    settle(clock)
+    assert stands(parent) == (ends, "")
 
 
 def ends_after(quantity: str) -> Callable[[OrderRequest], ExecutionResult]:

@@ -18,7 +18,7 @@ from execution.states import TERMINAL, OrderState, SignalState
 from risk import switch
 from risk.models import TradingState
 from risk.types import ReasonCode
-from tests.brokers.scripted import CAPABILITIES, Script, trade
+from tests.brokers.scripted import CAPABILITIES, Script, swallow, trade
 from tests.execution.guarding import Desk, clock, desk
 from tests.execution.slicing import later, quantities, slices, stands
 from tests.execution.trading import process, send
@@ -415,6 +415,51 @@ def test_a_purchase_beside_it_leaves_it_alone(
         later(clock, 1)
     assert stands(parent) == (S.FILLED, "")
     assert leaver.held() == D("0.07")
+
+
+def loses_a_slice(desk: Desk, clock: time_machine.Coordinates) -> Order:
+    """A close whose second slice only a person can find out about; returns its parent."""
+    parent = exit_of(desk.send("close"))
+    desk.script.outcomes.append(swallow)
+    later(clock, 20)
+    lost = Order.objects.filter(parent=parent, slice_number=2, state=S.UNKNOWN)
+    assert lost.update(state=S.NEEDS_OPERATOR, next_check_at=None) == 1
+    return parent
+
+
+def test_a_slice_that_needs_an_operator_stops_the_others_where_they_could_sell_too_much(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = loses_a_slice(leaver, clock)
+    for _ in range(5):
+        later(clock, 20)
+    assert (stands(parent)[0], len(slices()), leaver.held()) == (S.SLICING, 2, D("0.08"))
+
+
+def test_a_slice_that_needs_an_operator_stops_no_other_that_can_only_reduce(
+    perpetual: Desk, clock: time_machine.Coordinates
+) -> None:
+    parent = loses_a_slice(perpetual, clock)
+    for _ in range(10):
+        later(clock, 20)
+    assert (stands(parent)[0], perpetual.held()) == (S.SLICING, D("0.02"))
+    perpetual.ends(slices()[1], VenueStatus.CANCELED)
+    for _ in range(3):
+        later(clock, 20)
+    assert (stands(parent), perpetual.held()) == ((S.FILLED, ""), 0)
+
+
+def test_a_further_close_takes_over_from_a_slice_that_needs_an_operator(
+    perpetual: Desk, clock: time_machine.Coordinates
+) -> None:
+    Strategy.objects.update(allowed_executions="whole")
+    first = loses_a_slice(perpetual, clock)
+    second = perpetual.send("close", execution="whole")
+    for _ in range(3):
+        later(clock, 1)
+    second.refresh_from_db()
+    assert stands(first) == (S.CANCELED, "CANCELED_BY_SIGNAL")
+    assert (second.state, perpetual.held()) == (SignalState.EXECUTED, 0)
 
 
 # --- what ends it, and what does not --------------------------------------------------------------
