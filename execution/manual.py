@@ -58,8 +58,8 @@ def submit(alert: Alert, *, key: str = "", reason: str = "") -> intake.Accepted:
 
 def first_of(alert: Alert, key: str) -> Signal | None:
     """What the same person's ``key`` stands for already. Raises KeyReusedError as ``submit`` does."""
-    strategy = Strategy.objects.filter(slug=MANUAL).first()
-    if strategy is None or not key:
+    strategy = Strategy.objects.filter(slug=MANUAL).first() if key else None
+    if strategy is None:
         return None
     name, _ = intake.idempotency_key(_received(strategy, alert, key), timezone.now())
     known = IdempotencyKey.objects.filter(strategy=strategy, key=name).select_related("signal")

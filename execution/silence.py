@@ -1,5 +1,5 @@
 """Alerts that did not come: alarms for strategies that are silent, for gaps noted on signals, and for
-alerts that came and could not be read.
+alerts that came and could not be read. What FKS sends itself is no sign of life of a sender.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Exists, Max, OuterRef
+from django.db.models import Count, Exists, Max, OuterRef, Q
 from django.utils import timezone
 
 from execution import alarms
 from execution.alarms import Kind, Seen
 from execution.models import Alarm, QuarantinedBody, Signal, Strategy
 from execution.states import SignalState
+from execution.watching import OWN_ALERT
 from risk import calendars
 
 LONGEST_LOOK = timedelta(days=21)
@@ -48,7 +49,8 @@ def _settle(kind: Alarm.Kind, seen: Iterable[Seen]) -> list[Alarm]:
 def _silent(now: datetime) -> Iterator[Seen]:
     """Strategies whose expected alert is overdue."""
     expecting = Strategy.objects.filter(is_enabled=True, expects_minutes__isnull=False)
-    for strategy in expecting.annotate(heard_at=Max("signals__received_at")):
+    heard_at = Max("signals__received_at", filter=~Q(signals__auth=OWN_ALERT))
+    for strategy in expecting.annotate(heard_at=heard_at):
         since = strategy.heard_at or strategy.created_at
         minutes = strategy.expects_minutes or 0
         if expected_time(strategy, since, now) >= timedelta(minutes=minutes):
@@ -62,7 +64,7 @@ def _gaps(now: datetime) -> Iterator[Seen]:
     """The newest gap of each strategy and symbol, until a later alert fits our book again."""
     later = Signal.objects.filter(
         strategy=OuterRef("strategy"), symbol=OuterRef("symbol"), pk__gt=OuterRef("pk")
-    ).exclude(state=SignalState.RECEIVED)
+    ).exclude(Q(state=SignalState.RECEIVED) | Q(auth=OWN_ALERT))
     rows = Signal.objects.filter(~Exists(later), received_at__gt=now - GAPS_OF).exclude(gap="")
     for signal in rows.select_related("strategy"):
         key = f"{signal.strategy.slug} {signal.symbol}"

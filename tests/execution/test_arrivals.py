@@ -16,6 +16,7 @@ from execution.ids import uuid7
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.pipeline import decide
 from execution.states import OrderState, SignalState
+from execution.watching import OWN_ALERT
 from tests.factories import (
     PositionFactory,
     RouteFactory,
@@ -176,6 +177,10 @@ class TestGap:
         )
         assert "an alert is missing" in caplog.text
         assert silence.look() == []
+        SignalFactory.create(strategy=strategy, auth=OWN_ALERT, state=SignalState.EXECUTED)
+        assert silence.look() == []
+        alarm.refresh_from_db()
+        assert alarm.cleared_at is None
 
         decided(strategy, prev_market_position="flat")
 
@@ -232,6 +237,8 @@ class TestSilence:
             return [alarm.key for alarm in alarms]
 
         assert raised(59) == []
+        own = {"auth": OWN_ALERT, "received_at": MONDAY + timedelta(minutes=30)}
+        SignalFactory.create(strategy=strategy, **own)
         assert raised(60) == [strategy.slug]
         assert raised(61) == []
         alarm = Alarm.objects.get()
