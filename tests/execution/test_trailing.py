@@ -11,14 +11,14 @@ from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokers.types import ExecutionResult, OrderRequest, Outcome, Side, VenueStatus
+from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, Side, VenueStatus
 from execution import account_tasks, watching
 from execution.models import Order, Strategy
 from execution.states import OrderState
 from execution.trailing import Held, Paid, Rules, better_stop, fee_rate
 from risk import switch
 from risk.models import TradingState
-from tests.brokers.scripted import CAPABILITIES, accepted, report_of, trade
+from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, trade
 from tests.execution.guarding import Desk, desk
 
 __all__ = ["desk"]
@@ -177,6 +177,32 @@ def test_where_stops_only_reduce_there_is_never_a_moment_without_one(desk: Desk)
     assert desk.guarded() == [("0.01", "60760")]
     placed = [one.stop_price for one in desk.script.sent if one.stop_price]
     assert placed == [D(58000), D(60760)]
+
+
+@pytest.mark.django_db
+def test_a_stop_that_takes_the_place_of_the_one_before_it_follows_as_often_as_it_must(
+    desk: Desk,
+) -> None:
+    """A ticket of MetaTrader holds one: setting it anew ends the old one, and no cancel finds that."""
+    sets(desk, trail_percent=D(2))
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    desk.buy()
+
+    def replacing(request: OrderRequest) -> ExecutionResult:
+        for identity, known in desk.script.reports.items():
+            if known.status is VenueStatus.OPEN:
+                desk.script.reports[identity] = replace(known, status=VenueStatus.CANCELED)
+        return rest(request)
+
+    for moves, price in enumerate(range(61000, 69000, 1000), start=1):
+        desk.script.outcomes.append(replacing)
+        desk.script.cancel_results.append(CancelResult(Outcome.REJECTED, "NOTHING_TO_CANCEL"))
+        at(desk, price)
+        desk.guard()
+        assert desk.guarded() == [("0.01", f"{price * D('0.98'):f}".removesuffix(".00"))]
+        assert desk.plan().naked_since is None
+        stops = Order.objects.filter(role=Order.Role.STOP_LOSS)
+        assert stops.filter(state=OrderState.CANCELED).count() == moves
 
 
 @pytest.mark.django_db
