@@ -305,7 +305,7 @@ class Migration(migrations.Migration):
                 ('recorded_at', models.DateTimeField()),
                 ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='fills', to='brokers.account')),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='fills', to='execution.order')),
-                ('fee_value', brokers.fields.MoneyField(blank=True, help_text='Of a fee in a third coin, in the quote asset; empty where no price was known: then the fee is not counted.', null=True)),
+                ('fee_value', brokers.fields.MoneyField(blank=True, help_text='In the quote asset, of a fee in a third coin, in the base of a contract, or of a future; empty where no price was known: then the fee is not counted.', null=True)),
             ],
             options={
                 'ordering': ['-id'],

@@ -291,8 +291,8 @@ class Fill(models.Model):
     fee_value = MoneyField(
         null=True,
         blank=True,
-        help_text="Of a fee in a third coin, in the quote asset; empty where no price was known: then "
-        "the fee is not counted.",
+        help_text="In the quote asset, of a fee in a third coin, in the base of a contract, or of a "
+        "future; empty where no price was known: then the fee is not counted.",
     )
     realised_pnl = MoneyField(default=Decimal(0), help_text="In the quote asset, fees taken off.")
     at = models.DateTimeField(help_text="When the venue says it traded.")
