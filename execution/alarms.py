@@ -21,7 +21,7 @@ from execution import decisions, flatten, halting, watched_stops
 from execution.models import Alarm, Order, Protection
 from execution.states import AT_VENUE, OrderState
 from risk import audit, notices, sealing
-from risk.channels import Event
+from risk.channels import Channel, Event
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,12 @@ NAKED_FOR = timedelta(seconds=4)
 LEFT_FOR = timedelta(seconds=10)
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.UNANSWERED, Kind.NAKED_POSITION, Kind.NOT_FLAT)
+OF_WHAT_IS_ACTIVE = {
+    Kind.NOT_RECONCILED: Account,
+    Kind.LOGIN_NEEDED: Account,
+    Kind.CHANNEL_DOWN: Channel,
+}
+"""Alarms about what nobody asks any more once it is switched off, by its name."""
 
 TOLD = {
     Kind.UNANSWERED: Event.ORDER_NEEDS_OPERATOR,
@@ -69,10 +75,17 @@ def look() -> list[Alarm]:
     """Raise alarms for what is wrong by our rows, clear those that are over; returns the new ones."""
     seen = [*_needs_operator(), *_unanswered(), *_naked(), *_perhaps_naked(), *_not_flat()]
     keys = {(one.kind, one.key) for one in seen}
-    for alarm in Alarm.objects.filter(cleared_at=None, kind__in=SEEN_ON_ROWS):
-        if (alarm.kind, alarm.key) not in keys:
-            clear(Kind(alarm.kind), alarm.key)
+    looked_at = (*SEEN_ON_ROWS, *OF_WHAT_IS_ACTIVE)
+    for alarm in Alarm.objects.filter(cleared_at=None, kind__in=looked_at):
+        kind = Kind(alarm.kind)
+        if (kind, alarm.key) not in keys and not _is_about_what_is_active(kind, alarm.key):
+            clear(kind, alarm.key)
     return [alarm for alarm in map(sound, seen) if alarm is not None]
+
+
+def _is_about_what_is_active(kind: Alarm.Kind, name: str) -> bool:
+    named = OF_WHAT_IS_ACTIVE.get(kind)
+    return named is not None and named._default_manager.filter(name=name, is_active=True).exists()
 
 
 def sound(seen: Seen) -> Alarm | None:

@@ -26,6 +26,9 @@ State = Notice.State
 LINES = 10
 """Events spelled out in one message; further ones are counted. Discord takes 2,000 characters."""
 LINE = 180
+LONGEST = 1700
+"""Of a text; with its title Discord takes it."""
+CUT = "\n… cut here; all of it is in the admin under Notifications, What was told."
 BATCH = 500
 ALARM_GAP = timedelta(seconds=3)
 """Between two messages with alarms in them: whatever else is alarming goes into the next one."""
@@ -88,9 +91,29 @@ def _must_wait(channel: Channel, rows: Sequence[Notice], now: datetime) -> bool:
     times = [at for at in rows_sent if at is not None]
     if any(row.event == Event.TEST for row in rows):
         return False
+    if _still_pauses(rows, now):
+        return True
     if rows[0].severity >= Severity.ALARM:
         return bool(times) and now - times[0] < ALARM_GAP
     return len(times) >= channel.per_minute
+
+
+def _still_pauses(rows: Sequence[Notice], now: datetime) -> bool:
+    """Whether the channel failed so lately that it is left alone, whatever came since; an alarm waits
+    no longer than after a first failure, or its own pause.
+    """
+    failed = [row for row in rows if row.tries]
+    if not failed:
+        return False
+    if any(row.severity >= Severity.ALARM and row.due_at <= now for row in rows):
+        return now < max(row.due_at - _pause(row.tries) for row in failed) + FIRST_PAUSE
+    return now < max(row.due_at for row in failed)
+
+
+def _pause(tries: int) -> timedelta:
+    """How long nothing is sent after so many failures."""
+    doubled: int = 2 ** min(tries - 1, 10)
+    return min(FIRST_PAUSE * doubled, LONGEST_PAUSE)
 
 
 def compose(rows: Sequence[Notice]) -> tuple[str, str]:
@@ -102,11 +125,15 @@ def compose(rows: Sequence[Notice]) -> tuple[str, str]:
     if rest := rows[LINES:]:
         counts = Counter(Event(row.event).label for row in rest).most_common()
         lines.append("and " + ", ".join(f"{count} × {label}" for label, count in counts))
-    return f"FKS: {len(rows)} events, worst: {worst}", "\n".join(lines)
+    return f"FKS: {len(rows)} events, worst: {worst}", _cut("\n".join(lines))
 
 
 def _body(row: Notice) -> str:
-    return f"{row.text}\n{row.at:%Y-%m-%d %H:%M:%S} UTC".strip()
+    return f"{_cut(row.text)}\n{row.at:%Y-%m-%d %H:%M:%S} UTC".strip()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - len(CUT)] + CUT
 
 
 def send(channel: Channel, title: str, body: str, severity: Severity) -> None:
@@ -154,11 +181,10 @@ def _note_failure(channel: Channel, rows: Sequence[Notice], error: str) -> None:
     now = timezone.now()
     logger.warning("nothing arrives at the channel %s: %s", channel, error)
     for row in rows:
-        pause = min(FIRST_PAUSE * 2 ** min(row.tries, 10), LONGEST_PAUSE)
         gives_up = row.event == Event.TEST or now - row.at > GIVE_UP_AFTER
         row.tries += 1
         row.state = State.FAILED if gives_up else State.WAITING
-        row.due_at, row.error = now + pause, error
+        row.due_at, row.error = now + _pause(row.tries), error
     Notice.objects.bulk_update(rows, ["tries", "state", "due_at", "error"])
     if max(row.tries for row in rows) >= DOWN_AFTER:
         alarms.sound(alarms.Seen(Alarm.Kind.CHANNEL_DOWN, channel.name, error))

@@ -25,6 +25,7 @@ UNREAD_FOR = timedelta(minutes=15)
 """So long an alarm lasts after the last body that could not be read: one, however many come."""
 MOST_UNREAD = 10_000
 """Only the newest are counted: a sender's flood must not make the look slow."""
+LONGEST_KEY = 100
 _SATURDAY = 5
 
 
@@ -67,7 +68,7 @@ def _gaps(now: datetime) -> Iterator[Seen]:
     ).exclude(Q(state=SignalState.RECEIVED) | Q(auth=OWN_ALERT))
     rows = Signal.objects.filter(~Exists(later), received_at__gt=now - GAPS_OF).exclude(gap="")
     for signal in rows.select_related("strategy"):
-        key = f"{signal.strategy.slug} {signal.symbol}"
+        key = _key(signal.strategy.slug, signal.symbol)
         yield Seen(Kind.GAP, key, signal.gap, symbol=signal.symbol)
 
 
@@ -79,7 +80,12 @@ def _unread(now: datetime) -> Iterator[Seen]:
     kinds = recent.values_list("strategy__slug", "code")
     for slug, code, count, last in kinds.annotate(Count("pk"), Max("received_at")):
         text = f"{count} refused, the last at {last:%H:%M:%S} UTC; nothing was traded on them"
-        yield Seen(Kind.UNREAD, f"{slug} {code}", text)
+        yield Seen(Kind.UNREAD, _key(slug, code), text)
+
+
+def _key(slug: str, what: str) -> str:
+    """The strategy, and as much of what it is about as has room beside the longest name."""
+    return f"{slug} {what}"[:LONGEST_KEY]
 
 
 def expected_time(strategy: Strategy, since: datetime, now: datetime) -> timedelta:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import time_machine
@@ -16,6 +17,7 @@ from brokers.models import Account
 from execution import account_tasks, alarms, halting, periodic_tasks, protect
 from execution.models import Alarm, Order
 from execution.states import OrderState
+from risk.channels import Channel
 from risk.models import AuditEvent, TradingState
 from tests.brokers.scripted import fill_whole, script_of
 from tests.execution.guarding import Desk, clock, desk
@@ -77,6 +79,37 @@ def test_an_account_whose_plugin_cannot_be_made_is_said_to_trade_nothing(
     script_of(account).init_failure = ImportError("no module named sdk")
     account_tasks.reconcile_account(account.pk)
     assert Alarm.objects.get().kind == alarms.Kind.NOT_RECONCILED
+
+
+@pytest.mark.parametrize("kind", [alarms.Kind.NOT_RECONCILED, alarms.Kind.LOGIN_NEEDED])
+@pytest.mark.parametrize("change", [{"is_active": False}, {"name": "renamed"}])
+def test_an_account_that_is_not_asked_any_more_ends_its_alarms(
+    scripted: Accounts, kind: Alarm.Kind, change: dict[str, Any]
+) -> None:
+    account, other = scripted(), scripted()
+    for one in (account, other):
+        alarms.sound(alarms.Seen(kind, one.name, "no answer", one))
+    alarms.look()
+    assert Alarm.objects.filter(cleared_at=None).count() == 2
+    Account.objects.filter(pk=account.pk).update(**change)
+    alarms.look()
+    assert Alarm.objects.get(cleared_at=None).account == other
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_channel_that_is_gone_ends_the_alarm_that_nothing_arrives_there(is_deleted: bool) -> None:
+    for name in ("chat", "mail"):
+        Channel.objects.create(name=name)
+        alarms.sound(alarms.Seen(alarms.Kind.CHANNEL_DOWN, name, "503"))
+    alarms.look()
+    assert Alarm.objects.filter(cleared_at=None).count() == 2
+    chat = Channel.objects.filter(name="chat")
+    if is_deleted:
+        chat.delete()
+    else:
+        chat.update(is_active=False)
+    alarms.look()
+    assert Alarm.objects.get(cleared_at=None).key == "mail"
 
 
 def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(

@@ -160,6 +160,18 @@ class TestGap:
 
         assert arrivals.gap(alert, [("paper", Decimal(1))], compares_size=False) == ""
 
+    def test_the_longest_names_have_room_in_its_alarm(self) -> None:
+        strategy = StrategyFactory.create(slug="s" * 63)
+        for symbol in ("A" * 60, "B" * 60):
+            SignalFactory.create(
+                strategy=strategy, symbol=symbol, gap="it was long", state="executed"
+            )
+        raised = silence.look()
+        assert sorted(one.symbol[0] for one in raised) == ["A", "B"]
+        assert {len(one.key) for one in raised} == {100}
+        assert silence.look() == []
+        assert Alarm.objects.filter(cleared_at=None).count() == 2
+
     def test_it_is_on_the_signal_and_alarmed_once(
         self, strategy: Strategy, caplog: pytest.LogCaptureFixture
     ) -> None:

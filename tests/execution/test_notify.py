@@ -313,6 +313,40 @@ def test_a_receiver_that_fails_is_asked_again_and_said_to_be_down(receiver: Rece
     assert Alarm.objects.get(kind="channel_down").cleared_at is not None
 
 
+def test_a_receiver_that_fails_is_left_alone_whatever_comes_meanwhile(receiver: Receiver) -> None:
+    channel = channel_to(receiver.address, events=[Event.ORDER_REJECTED, Event.NAKED_POSITION])
+    receiver.status = 500
+    start, tried = timezone.now(), list[float]()
+
+    def second(number: float, event: Event) -> None:
+        with time_machine.travel(start + timedelta(seconds=number), tick=False):
+            before = len(receiver.bodies)
+            notices.tell(event, lambda: notices.News("one more"))
+            Notice.objects.filter(tries=0).update(due_at=timezone.now())
+            notify.deliver(channel.pk)
+            tried.extend([number] * (len(receiver.bodies) - before))
+
+    for number in range(40):
+        second(number, Event.ORDER_REJECTED)
+    assert tried == [0, 5, 15, 35]
+    for number in range(40, 52):
+        second(number, Event.NAKED_POSITION)
+    assert tried[4:] == [40, 45, 50]
+
+
+def test_a_long_text_is_cut_and_says_so(receiver: Receiver) -> None:
+    channel = channel_to(receiver.address)
+    long = "the venue says: " + "x" * 5000
+    notices.tell(Event.NOT_FLAT, lambda: notices.News("t" * 200, long))
+    assert notify.deliver(channel.pk) == 1
+    (body,) = receiver.bodies
+    assert len(body["title"]) + len(body["message"]) < 1950
+    assert body["message"].startswith("the venue says: xxx")
+    assert "cut here; all of it is in the admin" in body["message"]
+    assert body["message"].endswith(" UTC")
+    assert Notice.objects.get().text == long
+
+
 HOSTILE = "<!channel> <img src=x> @everyone <@123> [a](http://evil) & <b"
 """What a symbol or a venue's error may say: Telegram refuses half a tag, a mail shows a picture."""
 
