@@ -122,7 +122,7 @@ class View(viewsets.GenericViewSet[Model]):
 class ReadView(mixins.ListModelMixin, mixins.RetrieveModelMixin, View[Model]):
     """Lists and details of one model. ``detail_class`` is the serializer of a single row."""
 
-    lookup_value_regex = "[^/]+"
+    lookup_value_regex = r"[^/\x00]+"
     detail_class: type[Row[Model]] | None = None
 
     def get_serializer_class(self) -> Any:

@@ -6,7 +6,7 @@ Every reader is total: fields with the place of each value, or Unreadable with c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from execution.parsing import MAX_KEYS, Unreadable, decode, refuse_text
@@ -104,6 +104,23 @@ def read_commas(body: bytes, names: tuple[str, ...]) -> TextDocument:
             _put_pair(document, part, position)
         position += len(part) + 1
     return _not_empty(document)
+
+
+def write_lines(fields: Mapping[str, str]) -> str:
+    """What ``read_lines`` reads."""
+    return "\n".join(f"{name}={value}" for name, value in fields.items())
+
+
+def write_words(fields: Mapping[str, str]) -> str:
+    """What ``read_words`` reads."""
+    return " ".join(f'{name}="{value}"' for name, value in fields.items())
+
+
+def write_commas(fields: Mapping[str, str], names: tuple[str, ...]) -> str:
+    """What ``read_commas`` reads; one of ``names`` that is not given stays empty."""
+    positional = [fields.get(name, "") for name in names]
+    named = [f'{name}="{value}"' for name, value in fields.items() if name not in names]
+    return ",".join(positional + named)
 
 
 def _document(body: bytes) -> TextDocument:

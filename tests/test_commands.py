@@ -373,6 +373,47 @@ def test_a_signal_is_signed_and_posted(
     assert (answer["status"], answer["signal_id"]) == ("accepted", str(Signal.objects.get().pk))
 
 
+FIELDS = {
+    "fks": ("symbol=BTCUSDT", "action=buy"),
+    "traderspost": ("ticker=BTCUSDT", "action=buy"),
+    "3commas": ("tv_instrument=BTCUSDT", "action=enter_long"),
+    "okx": ("instrument=BTCUSDT", "action=ENTER_LONG"),
+    "pineconnector": ("command=buy", "symbol=BTCUSDT", "vol_lots=1", "comment=one, two"),
+    "octobot": ("SYMBOL=BTCUSDT", "SIGNAL=BUY", "VOLUME=1"),
+    "openalgo": ("symbol=BTCUSDT", "action=BUY", "quantity=1"),
+    "keyvalue": ("s=BTCUSDT", "b=long", "comment=two words"),
+    "mapping": ("pair=BTCUSDT", "side=buy"),
+}
+MAPPED = {
+    "reads": "lines",
+    "fields": {
+        "symbol": {"path": "pair"},
+        "action": {"path": "side"},
+        "timestamp": {"path": "at"},
+    },
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("auth", ["token", "hmac"])
+def test_a_signal_is_written_in_its_strategys_format(auth: str, live_server: object) -> None:
+    address = str(live_server).removeprefix("http://")
+    for number, (sender, fields) in enumerate(FIELDS.items()):
+        options = MAPPED if sender == "mapping" else {}
+        strategy, secret = webhook(auth=auth, format=sender, format_options=options)
+        given = [word for one in fields for word in ("--field", one)]
+        answer = printed("send_signal", strategy.slug, *given, "--token", secret, "--http", address)
+        signal = Signal.objects.get(pk=answer["signal_id"])
+        assert (signal.symbol, signal.action) == ("BTCUSDT", "buy"), sender
+        assert signal.sent_at is not None, f"{number}: {sender} has its time in another field"
+
+
+def test_what_a_format_cannot_say_is_not_sent() -> None:
+    strategy, secret = webhook(format="octobot")
+    with pytest.raises(CommandError, match="the format OctoBot cannot say tag=a;b=c"):
+        run("send_signal", strategy.slug, "--token", secret, "--field", "tag=a;b=c")
+
+
 def test_a_signal_that_cannot_be_sent() -> None:
     strategy, secret = webhook()
     with pytest.raises(CommandError, match="there is no strategy 'nobody'"):

@@ -4,6 +4,7 @@ credential stands in it, and parses it into the canonical alert.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from execution.formats import (
     traderspost,
 )
 from execution.parsing import parse_object
-from execution.textual import read_lines, read_words
+from execution.textual import read_lines, read_words, write_lines, write_words
 
 SECRETS = ("secret", "token", "passphrase", "key")
 """Fields every format takes a credential from."""
@@ -32,12 +33,15 @@ SECRETS = ("secret", "token", "passphrase", "key")
 @dataclass(frozen=True, slots=True)
 class Format:
     """How one sender writes. ``secrets`` are the fields that are tried as the webhook's token, in
-    this order, and masked; ``masked`` are the sender's own credentials, only masked.
+    this order, and masked; ``masked`` are the sender's own credentials, only masked. ``write`` makes a
+    body of fields, ``sent_at`` is the field of their time: for commands that post as the sender does.
     """
 
     label: str
     parse: Callable[..., Alert]
     read: Callable[..., dict[str, Any]] = parse_object
+    write: Callable[..., str] = json.dumps
+    sent_at: str = "timestamp"
     secrets: tuple[str, ...] = SECRETS
     masked: tuple[str, ...] = ()
     has_options: bool = False
@@ -62,20 +66,23 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "fks": Format("FKS (canonical JSON)", fks.parse),
-    "traderspost": Format("TradersPost", traderspost.parse),
+    "traderspost": Format("TradersPost", traderspost.parse, sent_at="time"),
     "3commas": Format("3Commas signal bot", threecommas.parse, masked=("bot_uuid",)),
     "okx": Format("OKX signal bot", okx.parse, secrets=(okx.SECRET, *SECRETS)),
     "pineconnector": Format(
         "PineConnector",
         pineconnector.parse,
         pineconnector.read,
+        pineconnector.write,
         masked=(pineconnector.LICENSE,),
         has_options=True,
     ),
-    "octobot": Format("OctoBot", octobot.parse, read_lines),
+    "octobot": Format("OctoBot", octobot.parse, read_lines, write_lines),
     "openalgo": Format("OpenAlgo", openalgo.parse, secrets=(openalgo.SECRET, *SECRETS)),
-    "keyvalue": Format("name=value (Autoview style)", keyvalue.parse, read_words),
-    "mapping": Format("mapping of this strategy", mapping.parse, mapping.read, has_options=True),
+    "keyvalue": Format("name=value (Autoview style)", keyvalue.parse, read_words, write_words),
+    "mapping": Format(
+        "mapping of this strategy", mapping.parse, mapping.read, mapping.write, has_options=True
+    ),
 }
 
 
@@ -84,8 +91,15 @@ def format_of(name: str, options: Mapping[str, Any]) -> Format:
     known = FORMATS[name]
     if not known.has_options:
         return known
-    read = partial(mapping.read, options=options) if name == "mapping" else known.read
-    return replace(known, parse=partial(known.parse, options=options), read=read)
+    chosen = replace(known, parse=partial(known.parse, options=options))
+    if name != "mapping":
+        return chosen
+    return replace(
+        chosen,
+        read=partial(mapping.read, options=options),
+        write=partial(mapping.write, options=options),
+        sent_at=mapping.sent_at(options),
+    )
 
 
 def option_problems(name: str, options: Any) -> list[str]:

@@ -10,6 +10,7 @@ sender's document, or a constant. The result is read by the canonical format, wi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,10 +21,11 @@ from execution.alerts import Alert
 from execution.formats import fks
 from execution.parsing import MISSING, parse_object
 from execution.schema import Invalid
-from execution.textual import TextDocument, read_lines, read_words
+from execution.textual import TextDocument, read_lines, read_words, write_lines, write_words
 
 READERS = {"json": parse_object, "lines": read_lines, "words": read_words}
 """How the body is read: JSON, ``NAME=VALUE`` lines, or ``name=value`` words."""
+WRITERS = {"lines": write_lines, "words": write_words}
 TARGETS = (
     "symbol", "action", "order_type", "quantity", "quantity_type", "price", "stop_price",
     "stop_loss", "take_profit", "trailing_percent", "time_in_force", "post_only", "reduce_only",
@@ -75,6 +77,17 @@ def _rule_problems(name: str, rule: Any) -> list[str]:
 def read(body: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
     """The sender's document. Raises Unreadable."""
     return READERS.get(str(options.get("reads")), parse_object)(body)
+
+
+def write(fields: Mapping[str, str], options: Mapping[str, Any]) -> str:
+    """A body with ``fields`` at its top level."""
+    return WRITERS.get(str(options.get("reads")), json.dumps)(fields)
+
+
+def sent_at(options: Mapping[str, Any]) -> str:
+    """Where the sender's time stands, if the mapping reads one."""
+    rule = options.get("fields", {}).get("timestamp", {})
+    return str(rule.get("path", "timestamp"))
 
 
 def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:

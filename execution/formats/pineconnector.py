@@ -15,7 +15,7 @@ from execution.alerts import Action, Alert, TakeProfit
 from execution.formats.brackets import HUNDRED, away, side_of
 from execution.formats.fks import require_prices
 from execution.schema import Fields
-from execution.textual import TextDocument, read_commas
+from execution.textual import TextDocument, read_commas, write_commas
 from risk.types import QuantityType
 
 LICENSE = "license"
@@ -80,6 +80,10 @@ def problems(options: Any) -> list[str]:
 def read(body: bytes) -> TextDocument:
     """Raises Unreadable."""
     return read_commas(body, POSITIONAL)
+
+
+def write(fields: Mapping[str, str]) -> str:
+    return write_commas(fields, POSITIONAL)
 
 
 def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:

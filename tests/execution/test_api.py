@@ -330,6 +330,12 @@ def test_an_impossible_filter_value_is_refused(viewer: Call, query: Any, field: 
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%FF", "9" * 30, "-1"])
+@pytest.mark.parametrize("path", sorted(VIEWS))
+def test_a_name_nothing_can_have_is_not_found(viewer: Call, path: str, name: str) -> None:
+    assert viewer(f"/{path}/{name}").status_code == 404
+
+
 @pytest.mark.parametrize(
     "path", ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/x", "/api/v1/x/"]
 )

@@ -25,7 +25,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="a field of the alert; may be given several times",
+            help="a field of the alert, under its sender's name; may be given several times",
         )
         parser.add_argument("--wait", type=int, default=0, metavar="N", help="seconds, at most 10")
         parser.add_argument(
@@ -41,14 +41,16 @@ class Command(BaseCommand):
         if strategy is None:
             raise CommandError(f"there is no strategy {options['slug']!r}")
         alert = _fields(options["field"])
-        alert.setdefault("timestamp", str(int(time.time())))
         url = f"http://{options['http']}/webhook/{strategy.slug}"
         headers = {"Content-Type": "application/json"}
         if options["wait"]:
             headers["Prefer"] = f"wait={options['wait']}"
         token = options["token"] or os.environ.get("FKS_WEBHOOK_TOKEN", "")
         try:
-            body, proof = signer_of(strategy, token).sign(alert)
+            signer = signer_of(strategy, token)
+            alert.setdefault(signer.format.sent_at, str(int(time.time())))
+            signer.refuse_unwritable(alert)
+            body, proof = signer.sign(alert)
         except CannotSign as error:
             raise CommandError(str(error)) from None
         status, text = _post(url, body, headers | proof)
