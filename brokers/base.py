@@ -73,7 +73,8 @@ class ExecutionPlugin(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this account's venue can do; valid after ``init``."""
+        """What this account's venue can do; valid after ``init``, but of a plugin that has to ask: it
+        asks once, and raises QueryFailedError until it was told."""
 
     @abstractmethod
     def client_order_id(self, identity: str) -> str:

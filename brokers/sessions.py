@@ -78,6 +78,15 @@ def plugin_for(account: Account) -> ExecutionPlugin:
     return _sessions.get(account)
 
 
+def ready_plugin(account: Account) -> ExecutionPlugin:
+    """As ``plugin_for``, of one that knows what its venue can do. Some have to ask, and whoever holds
+    the account's lock must not wait for that. Raises QueryFailedError as well.
+    """
+    plugin = plugin_for(account)
+    _ = plugin.capabilities
+    return plugin
+
+
 def forget_all() -> None:
     """Close every plugin of this process, and forget what they were told."""
     _sessions.clear()

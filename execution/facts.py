@@ -23,7 +23,7 @@ from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.prepared import Prepared, given
 from brokers.recent_quotes import RECENT
-from brokers.sessions import plugin_for
+from brokers.sessions import ready_plugin
 from brokers.types import (
     BalanceReport,
     Instrument,
@@ -143,7 +143,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     An exit goes on without a fresh quote or rate: refusing to close for want of a price would be the
     greater risk. What was last known then only serves to show a value, and is noted nowhere.
     """
-    plugin = plugin_for(account)
+    plugin = ready_plugin(account)
     row = _instrument_row(account, plugin, symbol, is_exit=is_exit)
     instrument = row.rules()
     is_told = True

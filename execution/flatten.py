@@ -19,7 +19,7 @@ from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
-from brokers.sessions import plugin_for
+from brokers.sessions import ready_plugin
 from brokers.types import Instrument, OrderType, Side
 from execution import backoff, cancels, halting, protect
 from execution.closable import held_by_both
@@ -158,7 +158,7 @@ def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -
 
     Raises BrokerError or Refusal while the venue's rules for the symbol are not known.
     """
-    plugin = plugin_for(account)
+    plugin = ready_plugin(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
     price = _price(account, plugin, symbol)
     with transaction.atomic():
@@ -193,7 +193,7 @@ def take_off_stops(account: Account) -> None:
         return
     for position, share, _ in _to_close(account):
         try:
-            plugin = plugin_for(account)
+            plugin = ready_plugin(account)
             rules = instrument_of(account, plugin, position.symbol, is_exit=True)
         except (BrokerError, Refusal):
             continue

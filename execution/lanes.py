@@ -32,7 +32,7 @@ from django.utils import timezone
 
 from brokers import keys
 from brokers.capabilities import Capabilities
-from brokers.errors import BrokerError
+from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
@@ -163,7 +163,8 @@ def _first_pending() -> QuerySet[_Waiting]:
 def claim_next(account: Account, symbol: str) -> Order | None:
     """Take the next order of the lane: SUBMITTING and committed, or ended for a reason of ours.
 
-    ``None`` when there is nothing to take, the breaker is open, or another worker holds the lane.
+    ``None`` when there is nothing to take, the breaker is open, another worker holds the lane, or what
+    the venue can do is not known yet.
     """
     capabilities = _capabilities(account)
     try:
@@ -177,7 +178,7 @@ def claim_next(account: Account, symbol: str) -> Order | None:
                 reason = reason or capabilities
             if reason is not None:
                 return order if _end_unsent(order, reason) else None
-            if isinstance(capabilities, Refusal) or _is_crowded(order):
+            if not isinstance(capabilities, Capabilities) or _is_crowded(order):
                 return None
             if order.is_broken or (order.is_rated and not throttle.lets_through(order)):
                 return None
@@ -201,7 +202,7 @@ def was_crowded(account: Account) -> bool:
     Several that end at one moment each count as ended already, hence the half.
     """
     capabilities = _capabilities(account)
-    if isinstance(capabilities, Refusal) or not capabilities.keeps_our_id:
+    if not isinstance(capabilities, Capabilities) or not capabilities.keeps_our_id:
         return True
     return len(_under_way(account=account.pk)) >= MAX_UNDER_WAY // 2
 
@@ -220,10 +221,14 @@ def _another_is_leaving(order: Order) -> bool:
     return bool(_under_way(account=order.account_id))
 
 
-def _capabilities(account: Account) -> Capabilities | Refusal:
-    """What the account's venue can do, or why nothing can be sent there."""
+def _capabilities(account: Account) -> Capabilities | Refusal | None:
+    """What the account's venue can do, or why nothing can be sent there; ``None`` while whoever has to
+    be asked for it does not answer.
+    """
     try:
         return plugin_for(account).capabilities
+    except QueryFailedError:
+        return None
     except BrokerError as error:
         return facts.refusal_of(error)
 

@@ -20,9 +20,10 @@ from django.db.models import OuterRef, QuerySet, Value
 from django.utils import timezone
 
 from brokers.aliases import suggestions, symbol_for
-from brokers.errors import BrokerError, UnknownSymbolError
+from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
+from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
 from execution.alerts import Action, Alert
@@ -187,8 +188,8 @@ def symbol_on(route: Route, alert: Alert) -> str:
 
 
 def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
-    """The leg of one route, with what its venue says now; one that ``may_wait`` for orders under way in
-    its lane, and has to, is late instead.
+    """The leg of one route, with what its venue says now. One that ``may_wait`` for orders under way in
+    its lane, and has to, is late instead, and so is an exit while nobody says what the venue can do.
     """
     account, symbol = route.account, alert.symbol
     try:
@@ -199,8 +200,9 @@ def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
         is_exit = reduces(account, symbol, alert)
         if not is_exit:
             facts.refuse_key(account)
-        if may_wait and has_to_wait(Leg(route, symbol), alert):
-            return Leg(route, symbol, is_late=True)
+        late = Leg(route, symbol, is_late=True)
+        if (may_wait and has_to_wait(late, alert)) or (is_exit and _is_away(account)):
+            return late
         market = facts.read_market(account, symbol, alert, is_exit=is_exit)
         if route.sizing == Route.Sizing.ATR:
             market = replace(market, atr=facts.average_range(market, alert))
@@ -225,6 +227,17 @@ def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:
     if alike := suggestions(account, text):
         refusal.detail += f"; did you mean {' or '.join(alike)}?"
     return refusal
+
+
+def _is_away(account: Account) -> bool:
+    """Whether nobody has said yet what the venue can do: its agent has been away since this process
+    started. Any other exit waits in its lane meanwhile; this one has to wait before it.
+    """
+    try:
+        ready_plugin(account)
+    except QueryFailedError:
+        return True
+    return False
 
 
 def _refuse_account(account: Account) -> None:

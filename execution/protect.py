@@ -21,7 +21,7 @@ from django.utils import timezone
 from brokers.base import ExecutionPlugin
 from brokers.models import Account
 from brokers.prepared import Prepared, given
-from brokers.sessions import plugin_for
+from brokers.sessions import ready_plugin
 from brokers.types import Instrument, OrderType, Side
 from execution import watched_stops
 from execution.closable import CLOSING
@@ -90,7 +90,7 @@ def align(account: Account, symbol: str) -> NextStep:
         return NextStep()
     if not plan.is_active and not live_stops(account.pk, symbol):
         return NextStep()
-    plugin = plugin_for(account)
+    plugin = ready_plugin(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)

@@ -41,12 +41,15 @@ _TOLD = ("verdicts", "sizing")
 def release(order: Order) -> tuple[UUID, ...]:
     """Judge an approved ``order`` anew and let it into its lane, or end it with the reason.
 
-    Returns orders that have to be cancelled first; it stays approved meanwhile, and while its size
-    depends on orders under way. Raises Crowded when the venue holds its share of threads already.
+    Returns orders that have to be cancelled first; it stays approved meanwhile, while its size depends
+    on orders under way, and while nobody says what the venue of an exit can do. Raises Crowded when
+    the venue holds its share of threads already.
     """
     signal = Signal.objects.select_related("strategy").get(orders=order.pk)
     alert = Alert.from_json(signal.alert)
     leg = legs.leg_on(order.account, signal, alert)
+    if leg.is_late:
+        return ()
     if not order.is_exit:
         let_exits_pass([order.account_id])
     with transaction.atomic():

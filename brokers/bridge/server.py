@@ -19,7 +19,7 @@ from brokers.bridge.codec import CodecError
 from brokers.bridge.listening import check_address
 from brokers.bridge.service import Service
 from brokers.bridge.settings import Settings
-from brokers.bridge.signing import Doorkeeper, SignatureError, TooEarlyError, sign_answer
+from brokers.bridge.signing import Doorkeeper, NotNowError, SignatureError, sign_answer
 from brokers.errors import BrokerError
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         except SignatureError as error:
             logger.warning("refused a request from %s: %s", self.client_address[0], error)
-            early = isinstance(error, TooEarlyError)
-            code = "VENUE_UNREACHABLE" if early else "CREDENTIALS_REFUSED"
+            passes = isinstance(error, NotNowError)
+            code = "VENUE_UNREACHABLE" if passes else "CREDENTIALS_REFUSED"
             self._answer(401, nonce, {"code": code, "detail": str(error)})
             return
         status, answer = self._answered(body)

@@ -26,8 +26,8 @@ class SignatureError(Exception):
     """The request is not from who it claims to be, or not from now."""
 
 
-class TooEarlyError(SignatureError):
-    """Genuine, and signed before this agent started: the asker may sign it anew."""
+class NotNowError(SignatureError):
+    """Genuine, and not let in for a reason that passes: the asker may sign it anew later."""
 
 
 def new_key() -> str:
@@ -87,9 +87,9 @@ class Doorkeeper:
         if not same(sign_request(self._key, path, at, nonce, body), signature):
             raise SignatureError("wrong signature")
         if abs(at - now) > WINDOW:
-            raise SignatureError(f"the clocks differ by {at - now} s")
+            raise NotNowError(f"the clocks differ by {at - now} s")
         if at < self._started:
-            raise TooEarlyError("signed before this agent started")
+            raise NotNowError("signed before this agent started")
         self._once(nonce, at, now)
 
     def _once(self, nonce: str, at: int, now: int) -> None:
@@ -99,5 +99,5 @@ class Doorkeeper:
             if len(self._seen) >= MOST_NONCES:
                 self._seen = {n: end for n, end in self._seen.items() if end >= now}
             if len(self._seen) >= MOST_NONCES:
-                raise SignatureError("too many requests to remember")
+                raise NotNowError("too many requests to remember")
             self._seen[nonce] = at + WINDOW

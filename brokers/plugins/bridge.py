@@ -55,7 +55,7 @@ from brokers.types import (
 
 READ_SECONDS = 15
 AGAIN = 2
-"""Seconds until an order that an absent agent or terminal did not get is tried again."""
+"""Seconds until an absent agent or terminal is tried again, with an order or for its first word."""
 _ERRORS = {
     error.code: error
     for error in (
@@ -111,6 +111,7 @@ class BridgePlugin(ExecutionPlugin):
         self._account = str(options["account"])
         self._environment = config.environment
         self._known: Hello | None = None
+        self._absence, self._away_until = "", 0.0
         self._lock = threading.Lock()
 
     @classmethod
@@ -232,7 +233,14 @@ class BridgePlugin(ExecutionPlugin):
         with self._lock:
             if self._known is not None and not renew:
                 return self._known
-            hello: Hello = self._ask("hello", Hello)
+            if monotonic() < self._away_until and not renew:
+                raise QueryFailedError(self._absence)
+            try:
+                hello: Hello = self._ask("hello", Hello)
+            except QueryFailedError as error:
+                # whoever waited for this answer is told the same, instead of waiting as long again
+                self._absence, self._away_until = str(error), monotonic() + AGAIN
+                raise
             self._check(hello)
             self._known = hello
             return hello

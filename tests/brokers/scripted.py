@@ -82,6 +82,7 @@ class Script:
     failure: Exception | None = None
     quote_failure: Exception | None = None
     init_failure: Exception | None = None
+    capabilities_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
     shares_quotes_as: str = ""
     permissions: Permissions = MAY_TRADE
@@ -175,6 +176,8 @@ class ScriptedPlugin(ExecutionPlugin):
 
     @property
     def capabilities(self) -> Capabilities:
+        if self.script.capabilities_failure is not None:
+            raise self.script.capabilities_failure
         return self.script.capabilities
 
     def client_order_id(self, identity: str) -> str:

@@ -93,6 +93,34 @@ def test_an_absent_agent_is_not_sent_and_a_vanished_one_too(mt5_rig: Mt5Rig) -> 
         plugin.fetch_order(ref(limit()))
 
 
+def test_an_agent_that_never_answered_is_not_asked_by_everybody_at_once(mt5_rig: Mt5Rig) -> None:
+    plugin = mt5_rig.agent.plugin()
+    mt5_rig.agent.kill()
+    with pytest.raises(QueryFailedError, match="no connection"):
+        _ = plugin.capabilities
+    mt5_rig.agent.start()
+    with pytest.raises(QueryFailedError, match="no connection"):
+        _ = plugin.capabilities
+    assert plugin.health_check().ok, "who looks after it asks at once, and tells the others"
+    assert plugin.capabilities.submit_timeout > 0
+
+
+@pytest.mark.parametrize("ahead", [-60, 60])
+def test_clocks_that_differ_end_no_order(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    plugin, request, now = mt5_rig.plugin, limit(), time.time
+    plugin.health_check()
+    with monkeypatch.context() as patch:
+        patch.setattr("brokers.bridge.client.time.time", lambda: now() + ahead)
+        result = plugin.execute_order(request)
+        with pytest.raises(QueryFailedError, match=f"the clocks differ by {ahead}"):
+            plugin.positions()
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after == 2
+    assert plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull"])
 def test_an_answer_nobody_signed_is_unknown(mt5_rig: Mt5Rig, answer: bytes) -> None:
     plugin = mt5_rig.plugin
