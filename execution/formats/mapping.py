@@ -86,8 +86,9 @@ def write(fields: Mapping[str, str], options: Mapping[str, Any]) -> str:
 
 def sent_at(options: Mapping[str, Any]) -> str:
     """Where the sender's time stands, if the mapping reads one."""
-    rule = options.get("fields", {}).get("timestamp", {})
-    return str(rule.get("path", "timestamp"))
+    if problems(options):
+        return "timestamp"
+    return str(options["fields"].get("timestamp", {}).get("path", "timestamp"))
 
 
 def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
