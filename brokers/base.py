@@ -194,5 +194,6 @@ class ExecutionPlugin(ABC):
         raise NotSupportedError(f"{self.label} has no order stream FKS can read; it is polled")
 
     def close(self) -> None:
-        """Release connections; called when the account's configuration changed."""
+        """Release connections; called when the account's configuration changed. What is under way must
+        end as if nothing had happened, and whoever still holds this plugin may ask once more."""
         return

@@ -11,7 +11,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -136,6 +138,8 @@ class VenueHttp:
         self._tokens = tokens
         self._lock = threading.Lock()
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
+        self._users: Counter[tuple[int, bool]] = Counter()
+        self._is_closed = False
 
     def ask(self, url: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of an answer with status 200, numbers as text; asked again after a bad moment.
@@ -216,11 +220,13 @@ class VenueHttp:
         import httpx
 
         content = None if body is None else exact_json(body).encode()
-        client = self._client(loopback=urlsplit(url).hostname in LOOPBACK)
         try:
-            with client.stream(
-                method, url, params=params, content=content, headers=headers
-            ) as response:
+            with (
+                self._lent(loopback=urlsplit(url).hostname in LOOPBACK) as client,
+                client.stream(
+                    method, url, params=params, content=content, headers=headers
+                ) as response,
+            ):
                 text = self._read(response)
         except (httpx.HTTPError, _TooMuchError) as error:
             name = type(error).__name__
@@ -276,32 +282,48 @@ class VenueHttp:
                 raise _TooMuchError
         return b"".join(parts).decode(errors="replace")
 
-    def _client(self, *, loopback: bool) -> httpx.Client:
-        """One per process: connections shared over a fork would mix up answers. A venue on this
-        machine is never reached through a proxy."""
-        import httpx
-
+    @contextmanager
+    def _lent(self, *, loopback: bool) -> Iterator[httpx.Client]:
+        """A client that is closed under nobody's hands. One per process: connections shared over a fork
+        would mix up answers. A venue on this machine is never reached through a proxy."""
         key = (os.getpid(), loopback)
         with self._lock:
             if key not in self._clients:
-                self._clients[key] = httpx.Client(
-                    headers=self._headers,
-                    timeout=httpx.Timeout(
-                        self._patience,
-                        connect=min(self._patience, CONNECTING),
-                        pool=min(self._patience, CONNECTING),
-                    ),
-                    follow_redirects=False,
-                    trust_env=not loopback,
-                )
-            return self._clients[key]
+                self._clients[key] = self._connect(loopback=loopback)
+            client = self._clients[key]
+            self._users[key] += 1
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._users[key] -= 1
+            if self._is_closed:
+                self._close_unused()
+
+    def _connect(self, *, loopback: bool) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(
+            headers=self._headers,
+            timeout=httpx.Timeout(
+                self._patience,
+                connect=min(self._patience, CONNECTING),
+                pool=min(self._patience, CONNECTING),
+            ),
+            follow_redirects=False,
+            trust_env=not loopback,
+        )
 
     def close(self) -> None:
-        """Close what is open; the next request opens anew."""
+        """Close what is idle now, and what is in use, or opened anew, once its request has ended."""
+        self._is_closed = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
         with self._lock:
-            clients = [one for (pid, _), one in self._clients.items() if pid == os.getpid()]
-            self._clients.clear()
-        for client in clients:
+            mine = [key for key in self._clients if key[0] == os.getpid()]
+            unused = [self._clients.pop(key) for key in mine if not self._users[key]]
+        for client in unused:
             client.close()
 
     def scrub(self, text: str) -> str:

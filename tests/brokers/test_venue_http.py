@@ -203,6 +203,31 @@ def test_a_question_is_asked_three_times_and_a_refusal_once(http: VenueHttp) -> 
     assert (len(seen), str(refused.value)) == (1, "Venue: HTTP 422 no ***")
 
 
+def test_closing_cuts_nothing_that_is_under_way(http: VenueHttp) -> None:
+    """An account is saved while an order of it leaves, and the venue answers later."""
+    arrived, may_answer, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(handler: Any) -> None:
+        arrived.set()
+        assert may_answer.wait(10)
+        handler.wfile.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        handler.rfile.read()
+        ended.set()
+
+    replies: list[Reply] = []
+    with listening(answer) as (url, seen):
+        http._patience = 10
+        placing = threading.Thread(target=lambda: replies.append(post(http, url)))
+        placing.start()
+        assert arrived.wait(10)
+        http.close()
+        may_answer.set()
+        placing.join(10)
+        assert ended.wait(10), "its connection is closed once nobody needs it"
+    assert [(one.sent, one.status, one.body) for one in replies] == [(True, 200, "{}")]
+    assert len(seen) == 1
+
+
 def test_after_closing_it_opens_anew(http: VenueHttp) -> None:
     with listening(whole(b"{}")) as (url, seen):
         http.ask(url)
