@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 
 from brokers.models import Instrument
 from brokers.prepared import Prepared, given
@@ -55,10 +55,13 @@ def _differs() -> QuerySet[Difference]:
 
 
 def _traded_since(differs: Difference) -> Decimal:
-    """What has traded at the venue since it was asked what it holds; negative for sales."""
+    """What has traded at the venue since it was asked what it holds; negative for sales. Its clock may
+    be slow, but what was sent since then has traded since then.
+    """
     since = differs.last_seen_at
     fills = Fill.objects.filter(account=differs.account_id, symbol=differs.symbol)
-    new = fills.filter(recorded_at__gt=since, at__gt=since).order_by()
+    is_new = Q(at__gt=since) | Q(order__submitted_at__gt=since)
+    new = fills.filter(is_new, recorded_at__gt=since).order_by()
     return new.aggregate(total=Sum(SIGNED))["total"] or ZERO
 
 

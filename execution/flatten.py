@@ -228,7 +228,7 @@ def _closable_now(
     position: Position, share: Decimal, plugin: ExecutionPlugin, rules: Instrument
 ) -> Decimal:
     """What a close of ``share`` may take off once the stops are gone; nothing while it has to wait."""
-    if _is_being_reduced(position, plugin) or _pauses(position):
+    if _is_being_reduced(position, share, plugin) or _pauses(position):
         return ZERO
     held = position.quantity
     if not plugin.capabilities.reduce_only:
@@ -240,15 +240,16 @@ def _closable_now(
     return floor_to(min(wanted, rules.max_quantity or wanted), rules.quantity_step)
 
 
-def _is_being_reduced(position: Position, plugin: ExecutionPlugin) -> bool:
+def _is_being_reduced(position: Position, share: Decimal, plugin: ExecutionPlugin) -> bool:
     """Whether another order but a stop may reduce the position at any moment, or nobody knows whether
-    one does; what only a person can find out about counts where two orders could turn it over.
+    one does. A close of all of it that can only reduce waits for none that needs an operator; one of
+    a strategy's ``share`` could take off what belongs to others.
     """
     stops = Q(role=Order.Role.STOP_LOSS)
     if not _may_stay_beside(plugin):
         stops &= ~Q(state__in=UNRESOLVED)
     others = Q(role=Order.Role.ENTRY) | stops | _RESTING_EXITS
-    if plugin.capabilities.reduce_only:
+    if plugin.capabilities.reduce_only and share == position.quantity:
         others |= Q(state=OrderState.NEEDS_OPERATOR)
     return _alive(position).exclude(others).exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ import time_machine
 from django.utils import timezone
 
 from brokers.models import Account
-from brokers.types import ExecutionResult, Outcome
+from brokers.types import ExecutionResult, OrderRequest, Outcome, VenueStatus
 from execution import (
     account_tasks,
     cancels,
@@ -31,7 +32,7 @@ from execution.states import OrderState
 from execution.transitions import Event
 from risk import breakers
 from risk.models import TradingState
-from tests.brokers.scripted import CAPABILITIES, trade
+from tests.brokers.scripted import CAPABILITIES, accepted, report_of, trade
 from tests.execution.guarding import Desk, clock, desk
 from tests.factories import FillFactory, OrderFactory, PositionFactory, StrategyFactory
 
@@ -241,6 +242,19 @@ def test_an_exit_that_needs_an_operator_holds_up_no_close_that_can_only_reduce(
     assert closes(desk) == ([("sell", D("0.5"), S.FILLED)] if leaves else [])
 
 
+def test_a_share_waits_for_a_close_that_may_have_taken_it_off(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.capabilities = REDUCES
+    desk.buy("0.3")
+    other = shared(desk, "0.2")
+    lost = {"side": "sell", "role": Order.Role.FLATTEN, "quantity": "0.2"}
+    OrderFactory.create(account=desk.account, state=S.NEEDS_OPERATOR, **lost)
+    press(Scope.STRATEGY, other.slug)
+    wind_down(desk, clock)
+    assert (closes(desk), desk.held()) == ([("sell", D("0.2"), S.NEEDS_OPERATOR)], D("0.5"))
+
+
 # --- what the venue is known not to hold ----------------------------------------------------------
 
 
@@ -304,6 +318,21 @@ def test_what_the_venue_lets_only_reduce_leaves_whatever_one_comparison_said(
     else:
         desk.send("close")
     assert [(one.quantity, one.reduce_only) for one in desk.script.sent[1:]] == [(D("0.5"), True)]
+
+
+def test_what_was_sent_after_the_comparison_counts_though_the_venues_clock_is_slow(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    def slow(request: OrderRequest) -> ExecutionResult:
+        fill = trade("slow", request.quantity, at=timezone.now() - timedelta(seconds=30))
+        return accepted(report_of(request, VenueStatus.FILLED, fill))
+
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0.2")
+    desk.script.outcomes.append(slow)
+    desk.send("close")
+    again = desk.send("close")
+    assert (again.reason, desk.held()) == ("NOTHING_TO_CLOSE", D("0.3"))
 
 
 @pytest.mark.parametrize("by_switch", [False, True], ids=["an exit", "the kill switch"])
