@@ -187,18 +187,20 @@ def _curves(user: Any, now: datetime) -> list[Curve]:
     fills = access.seen(user, Fill.objects.filter(recorded_at__gte=since))
     paid = access.seen(user, FundingPayment.objects.filter(at__gte=since))
     booked = [*_by_day(fills, "recorded_at", "realised_pnl"), *_by_day(paid, "at", "amount")]
-    marks = marks_of([(account, symbol) for account, symbol, *_ in booked], now)
+    marks = marks_of([(account, symbol) for account, symbol, _, _ in booked], now)
     rates = {place: mark.rate for place, mark in marks.items()}
+    accounts = Account.objects.in_bulk({account for account, *_ in booked})
     results: defaultdict[tuple[str, str], defaultdict[datetime, Decimal]]
     results = defaultdict(lambda: defaultdict(Decimal))
-    for account, symbol, environment, currency, day, amount in booked:
-        results[environment, currency][day] += amount * rates.get((account, symbol), 1)
+    for pk, symbol, day, amount in booked:
+        kind = accounts[pk].environment, accounts[pk].quote_currency
+        results[kind][day] += amount * rates.get((pk, symbol), 1)
     return [_curve(*kind, sorted(days.items())) for kind, days in sorted(results.items())]
 
 
 def _by_day(rows: QuerySet[Any], moment: str, amount: str) -> Iterable[tuple[Any, ...]]:
-    places = ("account", "symbol", "account__environment", "account__quote_currency", "day")
-    grouped = rows.order_by().annotate(day=TruncDay(moment)).values_list(*places)
+    """By account and symbol. Without the account's own columns: PostgreSQL would sort by them."""
+    grouped = rows.order_by().annotate(day=TruncDay(moment)).values_list("account", "symbol", "day")
     found: Iterable[tuple[Any, ...]] = grouped.annotate(Sum(amount))
     return found
 
