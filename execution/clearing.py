@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from brokers.types import Side
@@ -17,7 +18,7 @@ from execution.facts import Leg
 from execution.judging import quantity_of
 from execution.models import Order, Route, Signal
 from execution.states import HELD, OrderState
-from execution.under_way import held_in, must_wait, reduces, side_of
+from execution.under_way import held_in, lets_exits_leave, must_wait, reduces, side_of
 from risk import switch
 from risk.models import TradingState
 from risk.types import QuantityType, ReasonCode
@@ -31,10 +32,22 @@ SENDABLE = (
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 
 
+class InTheWay(NamedTuple):
+    """``orders`` to cancel before an alert can be decided; ``keeps_stop`` where the exit could not
+    leave now: then the stop that holds its coins stays, and it is decided once it can.
+    """
+
+    orders: tuple[UUID, ...] = ()
+    keeps_stop: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.orders) or self.keeps_stop
+
+
 def in_the_way(
     signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, clears: bool = True
-) -> list[UUID]:
-    """Orders to cancel before an exit can be decided: entries that could open again what is being
+) -> InTheWay:
+    """What has to be gone before an exit can be decided: entries that could open again what is being
     closed, resting exits that would sell it twice, and stops that hold the coins it needs.
 
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
@@ -42,12 +55,12 @@ def in_the_way(
     opposed = [order for order in lane if clears and _is_opposed(order, signal, leg, alert)]
     is_exit = reduces(leg.account, leg.symbol, alert)
     if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
-        return []
+        return InTheWay()
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
     want_gone(signal, overtaken + opposed)
     found = [order.pk for order in overtaken + opposed]
     if not clears or not is_exit:
-        return found
+        return InTheWay(tuple(found))
     if alert.wants_flat:
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
         sliced = [order for order in lane if closes_all and _leaves_in_slices(order)]
@@ -59,9 +72,11 @@ def in_the_way(
                 found.append(order.pk)
     others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
     waits = bool(found) or must_wait(leg, alert, others)
-    if leg.market and leg.market.plugin.capabilities.locks_balance and not waits:
-        found += protect.suspend(leg.account, leg.symbol)
-    return found
+    if waits or leg.market is None or not leg.market.plugin.capabilities.locks_balance:
+        return InTheWay(tuple(found))
+    if len(others) < len(lane) and not lets_exits_leave(leg.account, leg.symbol):
+        return InTheWay(keeps_stop=True)
+    return InTheWay(protect.suspend(leg.account, leg.symbol))
 
 
 def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:

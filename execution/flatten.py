@@ -28,7 +28,7 @@ from execution.ids import uuid7
 from execution.lanes import switched_off
 from execution.models import IMMEDIATE, SIGNED, Fill, Order, OrderEvent, Position, Strategy
 from execution.states import HELD, TERMINAL, UNRESOLVED, OrderState
-from risk import breakers
+from execution.under_way import is_open
 from risk.arithmetic import floor_to, text
 from risk.models import TradingState
 from risk.types import ReasonCode, Refusal
@@ -189,7 +189,7 @@ def take_off_stops(account: Account) -> None:
     """Have the stops cancelled that would hold the coins of a close, or could fill beside it; only
     where the close can be made and sent now, so that no position goes without its stop for nothing.
     """
-    if not _sends_now(account):
+    if not is_open(account):
         return
     for position, share, _ in _to_close(account):
         try:
@@ -201,11 +201,6 @@ def take_off_stops(account: Account) -> None:
             continue
         stops = protect.suspend(account, position.symbol)
         cancels.want(Order.objects.filter(pk__in=stops), ReasonCode.REPLACED, halting.WHO)
-
-
-def _sends_now(account: Account) -> bool:
-    """Whether a close leaves at once: while it would wait in its lane, the stop had better rest."""
-    return account.reconciled_at is not None and breakers.are_closed(account)
 
 
 def _may_stay_beside(plugin: ExecutionPlugin) -> bool:

@@ -37,6 +37,7 @@ from execution.models import Order, OrderEvent, Signal, SlicePlan, Strategy
 from execution.orders import blank
 from execution.precedence import announce_exit, let_exits_pass
 from execution.states import OrderState
+from execution.under_way import lets_exits_leave
 from risk.arithmetic import ARITHMETIC, floor_to, shown, text
 from risk.check import check
 from risk.limits import limits_for, take_turns
@@ -44,6 +45,7 @@ from risk.prices import entry_price, stop_distance
 from risk.types import Facts, Intent, Limit, ReasonCode, Refusal, Size, Verdict
 
 TRY_AGAIN = timedelta(seconds=5)
+WAITS_FOR_STOP = "the stop still holds the coins; it is taken off once a slice could leave"
 PASSING = frozenset(
     {
         ReasonCode.VENUE_UNREACHABLE,
@@ -90,7 +92,15 @@ def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
     plan = SlicePlan.objects.get(pk=parent_id)
     if not parents.is_due(parent, plan) or parents.demand(parent, plan):
         return ()
-    return protect.suspend(parent.account, parent.symbol) if _locks(parent) else ()
+    if not _locks(parent) or _keeps_its_stop(parent):
+        return ()
+    return protect.suspend(parent.account, parent.symbol)
+
+
+def _keeps_its_stop(parent: Order) -> bool:
+    """Whether a stop holds the coins, and a slice could not leave now."""
+    account, symbol = parent.account, parent.symbol
+    return _is_in_the_way(parent) and not lets_exits_leave(account, symbol)
 
 
 def _is_in_the_way(parent: Order) -> bool:
@@ -174,6 +184,7 @@ def _start(parent: Order) -> Order | None:
         if not parents.is_due(parent, plan) or any(parents.has_failed(s, plan) for s in slices):
             return None
         if _is_in_the_way(parent):
+            SlicePlan.objects.filter(pk=plan.pk).update(detail=WAITS_FOR_STOP)
             return None
         left = parents.left_of(parent, slices)
         try:

@@ -279,7 +279,7 @@ def _sorted_out(
     for leg in legs:
         lane = alive_in(leg)
         first = in_the_way(signal, leg, alert, lane, clears=clears)
-        to_cancel += first
+        to_cancel += first.orders
         if not first and not leg.is_late and not must_wait(leg, alert, lane):
             ready.append(leg)
     return ready, tuple(to_cancel)

@@ -30,6 +30,7 @@ from execution.facts import instrument_of
 from execution.ids import uuid7
 from execution.models import Order, OrderEvent, Position, Protection, Strategy
 from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
+from execution.under_way import lets_exits_leave
 from risk import audit
 from risk.arithmetic import floor_to, text
 from risk.prices import round_price
@@ -158,7 +159,7 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
     outdated = [one for one in case.live if one.stop_price != stop or one.side != case.side]
     if outdated and not _may_overlap(case, outdated):
-        return NextStep(cancels=(outdated[0].pk,))
+        return _making_room(case, outdated[0])
     current = [one for one in case.live if one not in outdated]
     guarded = sum((order.remaining for order in current), ZERO)
     missing = _free(case) - guarded
@@ -174,9 +175,16 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
         smaller = outdated or [
             one for one in current if case.at_most(one.remaining + missing) > one.remaining
         ]
-        return NextStep(cancels=tuple(one.pk for one in smaller[-1:]))
+        return _making_room(case, *smaller[-1:])
     _place_stop(case, case.at_most(missing), stop)
     return NextStep(run_lane=True)
+
+
+def _making_room(case: _Case, *old: Order) -> NextStep:
+    """Cancel ``old`` for a stop in its place; while that one could not leave, the old one guards."""
+    if not lets_exits_leave(case.plan.account, case.plan.symbol):
+        return NextStep()
+    return NextStep(cancels=tuple(one.pk for one in old))
 
 
 def _watched(case: _Case, stop: Decimal) -> NextStep:

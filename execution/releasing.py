@@ -42,8 +42,8 @@ def release(order: Order) -> tuple[UUID, ...]:
     """Judge an approved ``order`` anew and let it into its lane, or end it with the reason.
 
     Returns orders that have to be cancelled first; it stays approved meanwhile, while its size depends
-    on orders under way, and while nobody says what the venue of an exit can do. Raises Crowded when
-    the venue holds its share of threads already.
+    on orders under way, while its stop is kept, and while nobody says what the venue of an exit can
+    do. Raises Crowded when the venue holds its share of threads already.
     """
     signal = Signal.objects.select_related("strategy").get(orders=order.pk)
     alert = Alert.from_json(signal.alert)
@@ -70,7 +70,7 @@ def release(order: Order) -> tuple[UUID, ...]:
             lane = [other for other in under_way.alive_in(leg) if other.pk != order.pk]
             first = clearing.in_the_way(signal, leg, alert, lane)
             if first or under_way.must_wait(leg, alert, lane):
-                return tuple(first)
+                return first.orders
             judging.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)
         except Refusal as refusal:
             _end(order, draft, refusal)

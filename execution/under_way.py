@@ -14,7 +14,8 @@ from execution.aims import depends_on_position, is_plain, is_sized, only_exits
 from execution.alerts import Action, Alert
 from execution.facts import Leg
 from execution.models import Order, Position
-from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
+from execution.states import AT_VENUE, HELD, TERMINAL, UNRESOLVED, OrderState
+from risk import breakers
 
 LONG = ("verdicts", "sizing")
 """Columns of an order that are long, and only for people."""
@@ -110,3 +111,14 @@ def moving(lane: Sequence[Order]) -> list[Order]:
 
 def side_of(alert: Alert) -> Side:
     return Side.BUY if alert.action is Action.BUY else Side.SELL
+
+
+def is_open(account: Account) -> bool:
+    """Whether the account's orders leave at once, as far as its venue goes."""
+    return account.reconciled_at is not None and breakers.are_closed(account)
+
+
+def lets_exits_leave(account: Account, symbol: str) -> bool:
+    """Whether an exit would leave at once: no stop is taken off for one that would wait in its lane."""
+    lane = Order.objects.filter(account=account, symbol=symbol, state__in=UNRESOLVED)
+    return is_open(account) and not lane.exclude(role=Order.Role.ENTRY).exists()

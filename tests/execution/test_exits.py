@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import time_machine
 from django.db import OperationalError
+from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import Quote, VenueStatus
-from execution import account_tasks, legs, periodic_tasks, pipeline, queues, tasks
+from execution import account_tasks, commands, legs, periodic_tasks, pipeline, queues, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
@@ -269,6 +271,89 @@ def test_stops_stay_while_an_exit_has_to_wait_for_something_else(
     account_tasks.watch(desk.account.pk)
     unknown.refresh_from_db()
     assert naked <= 20
+
+
+def lose(order: Order, state: S) -> None:
+    """Nobody knows any more what becomes of ``order``."""
+    long = timezone.now() + timedelta(hours=1)
+    rows = Order.objects.filter(pk=order.pk)
+    rows.update(state=state, unknown_since=timezone.now(), settle_at=long, next_check_at=None)
+    order.refresh_from_db()
+
+
+@pytest.mark.parametrize("state", [S.UNKNOWN, S.NEEDS_OPERATOR])
+def test_a_stop_stays_while_the_exit_would_wait_for_an_order_nobody_knows_of(
+    desk: Desk, clock: time_machine.Coordinates, state: S
+) -> None:
+    desk.buy()
+    desk.buy()
+    lost, resting = desk.live()
+    lose(lost, state)
+    close = desk.send("close")
+    for _ in range(10):
+        clock.shift(4)
+        tasks.process_signal(str(close.pk))
+        desk.guard()
+    resting.refresh_from_db()
+    assert (resting.state, desk.script.canceled) == (S.OPEN, [])
+    assert desk.plan().suspended_until is None
+    close.refresh_from_db()
+    assert close.state == SignalState.RECEIVED
+
+    desk.ends(lost, VenueStatus.CANCELED)
+    assert process(close).state == SignalState.EXECUTED
+    assert (desk.held(), desk.live()) == (0, [])
+
+
+def test_a_stop_stays_while_an_exit_before_needs_an_operator(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    before = Order.objects.get(role=Order.Role.EXIT)
+    lose(before, S.NEEDS_OPERATOR)
+    close = desk.send("close")
+    for _ in range(10):
+        clock.shift(4)
+        tasks.process_signal(str(close.pk))
+        desk.guard()
+    assert desk.guarded() == [("0.006", "58000")]
+    assert len(desk.script.canceled) == 1  # the stop for all, before the sale
+    close.refresh_from_db()
+    assert close.state == SignalState.RECEIVED
+
+    commands.mark_ended(before, "it is not there")
+    clock.shift(2)
+    periodic_tasks.sweep()
+    close.refresh_from_db()
+    assert (close.state, desk.held(), desk.live()) == (SignalState.EXECUTED, 0, [])
+
+
+@pytest.mark.parametrize("obstacle", ["breaker", "not compared"])
+def test_a_stop_stays_while_its_venue_takes_no_exit(
+    desk: Desk, clock: time_machine.Coordinates, obstacle: str
+) -> None:
+    desk.buy()
+    if obstacle == "breaker":
+        breakers.trip(breakers.of_account(desk.account.pk), "test")
+    else:
+        Account.objects.update(reconciled_at=None)
+    close = desk.send("close")
+    for _ in range(3):
+        clock.shift(4)
+        tasks.process_signal(str(close.pk))
+        desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+    assert desk.script.canceled == []
+    close.refresh_from_db()
+    assert close.state == SignalState.RECEIVED
+
+    breakers.reset(breakers.of_account(desk.account.pk), "test")
+    Account.objects.update(reconciled_at=timezone.now())
+    clock.shift(2)
+    periodic_tasks.sweep()
+    close.refresh_from_db()
+    assert (close.state, desk.held(), desk.live()) == (SignalState.EXECUTED, 0, [])
 
 
 # --- two exits, one position -----------------------------------------------------------------------

@@ -12,10 +12,10 @@ import time_machine
 
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
-from execution import closable, commands, halting, parents
+from execution import closable, commands, halting, next_slice, parents
 from execution.models import Order, Position, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
-from risk import switch
+from risk import breakers, switch
 from risk.models import TradingState
 from risk.types import ReasonCode
 from tests.brokers.scripted import CAPABILITIES, Script, swallow, trade
@@ -207,6 +207,23 @@ def test_rungs_that_rest_are_taken_back_when_the_position_shrinks(
     assert stands(parent) == (S.SLICING, "")
     assert [one.remaining for one in working(perpetual.script)] == [D("0.03"), D("0.01")]
     assert [one.cancel_reason for one in slices()] == ["", "REPLACED", "REPLACED", ""]
+
+
+def test_the_stop_stays_while_a_slice_would_wait(
+    leaver: Desk, clock: time_machine.Coordinates
+) -> None:
+    """The slice starts, and the stop follows it, once the venue takes orders again."""
+    signal = leaver.send("close")
+    assert (leaver.held(), leaver.guarded()) == (D("0.08"), [("0.08", "58000")])
+    breakers.trip(breakers.of_account(leaver.account.pk), "test")
+    later(clock, 25)
+    assert (leaver.held(), leaver.guarded()) == (D("0.08"), [("0.08", "58000")])
+    assert exit_of(signal).plan.detail == next_slice.WAITS_FOR_STOP
+
+    breakers.reset(breakers.of_account(leaver.account.pk), "test")
+    later(clock, 2)
+    assert leaver.held() < D("0.08")
+    assert leaver.guarded() == [(f"{leaver.held():f}", "58000")]
 
 
 def test_a_slice_that_waits_counts_those_that_rest(leaver: Desk) -> None:

@@ -20,6 +20,7 @@ from risk import switch
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, trade
 from tests.execution.guarding import Desk, desk
+from tests.factories import OrderFactory
 
 __all__ = ["desk"]
 D = Decimal
@@ -214,6 +215,21 @@ def test_an_old_stop_stays_where_the_venue_refuses_the_new_one(desk: Desk) -> No
     at(desk, 62000)
     assert desk.guarded() == [("0.01", "58000")]
     assert desk.plan().naked_since is None
+
+
+@pytest.mark.django_db
+def test_an_old_stop_stays_while_the_new_one_could_not_leave(desk: Desk) -> None:
+    """Where stops keep their coins, the old one goes only for a new one that is sent at once."""
+    sets(desk, trail_percent=D(2))
+    desk.buy()
+    before = OrderFactory.create(
+        account=desk.account, side="sell", role=Order.Role.EXIT, state=OrderState.NEEDS_OPERATOR
+    )
+    at(desk, 62000)
+    assert desk.guarded() == [("0.01", "58000")]
+    Order.objects.filter(pk=before.pk).update(state=OrderState.NOT_PLACED)
+    at(desk, 62000)
+    assert desk.guarded() == [("0.01", "60760")]
 
 
 @pytest.mark.django_db
