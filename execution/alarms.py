@@ -37,6 +37,22 @@ OF_WHAT_IS_ACTIVE = {
     Kind.CHANNEL_DOWN: Channel,
 }
 """Alarms about what nobody asks any more once it is switched off, by its name."""
+GRAVEST_FIRST = (
+    Kind.NAKED_POSITION,
+    Kind.NEEDS_OPERATOR,
+    Kind.NOT_FLAT,
+    Kind.UNANSWERED,
+    Kind.NOT_RECONCILED,
+    Kind.LOGIN_NEEDED,
+    Kind.UNREAD,
+    Kind.GAP,
+    Kind.SILENT,
+    Kind.KEY_REFUSED,
+    Kind.AUDIT_BROKEN,
+    Kind.KEY_CHANGED,
+    Kind.CHANNEL_DOWN,
+    Kind.LOGIN_ENDS,
+)
 
 TOLD = {
     Kind.UNANSWERED: Event.ORDER_NEEDS_OPERATOR,

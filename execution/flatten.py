@@ -74,14 +74,28 @@ def held_by(rows: Iterable[TradingState], account_id: int | None = None) -> list
     positions = Position.objects.exclude(quantity=0).select_related("account").order_by("pk")
     if account_id is not None:
         positions = positions.filter(account_id=account_id)
-    return [one for one in positions if any(_is_meant(row, one) for row in switches)]
+    known = _known_of(positions)
+    return [
+        one
+        for one in positions
+        if any(_is_meant(row, one, known.get((one.account_id, one.symbol))) for row in switches)
+    ]
 
 
-def _is_meant(row: TradingState, position: Position) -> bool:
+def _known_of(positions: Iterable[Position]) -> dict[tuple[int, str], InstrumentRow]:
+    """What the venues have said about the positions' instruments."""
+    accounts, symbols = (
+        {one.account_id for one in positions},
+        {one.symbol for one in positions},
+    )
+    rows = InstrumentRow.objects.filter(account__in=accounts, symbol__in=symbols)
+    return {(row.account_id, row.symbol): row for row in rows}
+
+
+def _is_meant(row: TradingState, position: Position, known: InstrumentRow | None) -> bool:
     share = abs(_share(row, position))
     if not share:
         return False
-    known = InstrumentRow.objects.filter(account=position.account, symbol=position.symbol).first()
     return known is None or not _is_too_small(share, position.average_price, known.rules())
 
 

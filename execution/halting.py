@@ -125,21 +125,21 @@ def press(mode: Mode, *, scope: TradingState.Scope, key: str, reason: str) -> Tr
 def orders_of(scope: TradingState.Scope, key: str) -> QuerySet[Order]:
     """Orders of a scope that have not ended."""
     orders = Order.objects.exclude(state__in=TERMINAL).select_related("account")
+    if scope == Scope.GLOBAL:
+        return orders
     if scope == Scope.STRATEGY:
         return orders.filter(strategy__slug=key)
     if scope == Scope.SYMBOL:
         return orders.filter(symbol=key)
-    return orders.filter(account__in=accounts_of(scope, key))
+    return orders.filter(account__in=_accounts_of(scope, key))
 
 
-def accounts_of(scope: TradingState.Scope, key: str) -> list[Account]:
-    """Accounts a scope touches; all of them where it is not about accounts."""
+def _accounts_of(scope: TradingState.Scope, key: str) -> list[Account]:
+    """The account of that name, or those at that venue."""
     accounts = Account.objects.order_by("pk")
     if scope == Scope.ACCOUNT:
         return list(accounts.filter(name=key))
-    if scope == Scope.VENUE:
-        return [account for account in accounts if account.venue == key]
-    return list(accounts)
+    return [account for account in accounts if account.venue == key]
 
 
 def flattening() -> list[TradingState]:

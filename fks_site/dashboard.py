@@ -1,4 +1,6 @@
-"""The home page's figures: gathered in eight queries, kept for two seconds, refreshed every five."""
+"""The home page's figures: gathered in nine queries (three more for each flatten that stands), kept
+for two seconds, refreshed every five.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.cache import cache
-from django.db.models import F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import (
+    Case,
+    Count,
+    F,
+    Func,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    When,
+    Window,
+)
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -20,6 +34,8 @@ from django.views.decorators.cache import never_cache
 from brokers import access
 from brokers.models import Account
 from brokers.types import Environment
+from execution import flatten
+from execution.alarms import GRAVEST_FIRST
 from execution.models import Alarm, Difference, Order, Position, Protection, Signal
 from execution.states import UNRESOLVED, WORKING, OrderState, SignalState
 from fks_site import account_figures, arrivals, charts
@@ -46,11 +62,21 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True)
+class Flattening:
+    """A kill switch that closes what is held, and how much is left of what it means."""
+
+    row: TradingState
+    orders: int
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Everything the home page shows."""
 
     at: datetime
     trading: Sequence[TradingState]
+    flattening: Sequence[Flattening]
     accounts: Sequence[Any]
     venues: Sequence[CircuitBreaker]
     signals: int
@@ -61,6 +87,12 @@ class View:
     latest_signals: Sequence[Signal]
     latest_orders: Sequence[Order]
     alarms: Sequence[Alarm]
+    alarms_raised: int
+
+    @property
+    def more_alarms(self) -> int:
+        """How many are raised beside those that are shown."""
+        return self.alarms_raised - len(self.alarms)
 
     @property
     def working(self) -> int:
@@ -142,20 +174,20 @@ def _key_of(user: Any) -> str:
 
 
 def gather(now: datetime, reach: access.Reach | None = None) -> View:
-    """What may be seen within ``reach``. Eight queries."""
+    """What may be seen within ``reach``. Nine queries, and three for each flatten that stands."""
     groups = arrivals.groups(now, reach)
     oldest, refusals = _undecided(groups), _refusals(groups)
     positions = Position.objects.exclude(quantity=0).select_related("account")
-    alarms = Alarm.objects.filter(cleared_at=None).select_related("account")
+    alarms = list(access.within(reach, _alarms())[:MOST_ALARMS])
+    trading = access.within(reach, TradingState.objects.all()).filter(
+        Q(scope=TradingState.Scope.GLOBAL) | ~Q(state=TradingState.State.ACTIVE)
+    )
     signals = Signal.objects.select_related("strategy").defer("body", "alert")
     orders = Order.objects.select_related("account", "strategy").defer("verdicts", "sizing")
     return View(
         at=now,
-        trading=list(
-            access.within(reach, TradingState.objects.all()).filter(
-                Q(scope=TradingState.Scope.GLOBAL) | ~Q(state=TradingState.State.ACTIVE)
-            )
-        ),
+        trading=list(trading),
+        flattening=[_flattening(row, reach) for row in trading if row.flatten],
         accounts=list(access.within(reach, _accounts(now))),
         venues=list(access.within(reach, CircuitBreaker.objects.filter(account=None))),
         signals=sum(row["count"] for row in groups),
@@ -164,9 +196,26 @@ def gather(now: datetime, reach: access.Reach | None = None) -> View:
         refusals=refusals,
         positions=list(access.within(reach, positions).order_by("-updated_at")[:MOST_POSITIONS]),
         latest_signals=list(access.within(reach, signals)[:LATEST]),
-        alarms=list(access.within(reach, alarms)[:MOST_ALARMS]),
+        alarms=alarms,
+        alarms_raised=alarms[0].raised if alarms else 0,
         latest_orders=list(access.within(reach, orders)[:LATEST]),
     )
+
+
+def _alarms() -> QuerySet[Any]:
+    """What is raised, the gravest first, each with how many there are."""
+    gravity = Case(*(When(kind=kind, then=place) for place, kind in enumerate(GRAVEST_FIRST)))
+    raised = Alarm.objects.filter(cleared_at=None).select_related("account")
+    return raised.annotate(raised=Window(Count("pk"))).order_by(gravity, "-id")
+
+
+def _flattening(row: TradingState, reach: access.Reach | None) -> Flattening:
+    left = flatten.left_of(row)
+
+    def seen(ones: Sequence[Order] | Sequence[Position]) -> int:
+        return sum(reach is None or one.account_id in reach.ids for one in ones)
+
+    return Flattening(row, seen(left.orders), seen(left.positions))
 
 
 def _accounts(now: datetime) -> QuerySet[Account]:

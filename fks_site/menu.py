@@ -57,7 +57,7 @@ _APPROVALS = {"title": "Approvals", "icon": "how_to_reg"}
 _DESK = {"title": "Unknown desk", "icon": "contact_support"}
 _LAB = {"title": "Payload lab", "icon": "science"}
 _START = {"title": "Getting started", "icon": "rocket_launch"}
-_COUNTED = ("execution.order", "execution.difference", "execution.protection")
+_COUNTED = ("execution.order", "execution.difference", "execution.protection", "execution.alarm")
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -94,6 +94,7 @@ def _badge(model: str, view: dashboard.View) -> dict[str, str]:
         "execution.order": view.unresolved,
         "execution.difference": view.differences,
         "execution.protection": view.unguarded,
+        "execution.alarm": view.alarms_raised,
     }[model]
     if alarms:
         return {"badge": str(alarms), "badge_variant": "danger"}

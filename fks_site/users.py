@@ -132,10 +132,14 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
         return super().get_form(request, obj, change, **{**kwargs, "form": base})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Nobody renames themselves: by their name they are kept from approving what they proposed."""
         fixed: list[Any] = [*DATES]
+        is_own = obj is not None and obj.pk == request.user.pk
+        if is_own:
+            fixed += ["username"]
         if not _is_superuser(request):
             fixed += ["is_superuser", "user_permissions"]
-            if obj is not None and obj.pk == request.user.pk:
+            if is_own:
                 fixed += ["groups", "is_staff"]
         return fixed
 

@@ -384,7 +384,7 @@ def test_the_first_cancel_waits_for_nothing_that_only_waits_here(
     at_venue = [OrderFactory.create(account=account, state=S.OPEN) for _ in range(2)]
     queued = [OrderFactory.create(account=account) for _ in range(2)]
     row = halting.press(Mode.CANCEL_ALL, scope=Scope.GLOBAL, key="", reason="drill")
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(2):
         assert flatten.accounts_left(row) == [account]
     due = cancels.due(account.pk)
     with django_assert_num_queries(1):

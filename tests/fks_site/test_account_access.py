@@ -688,6 +688,19 @@ def security() -> Client:
     return client_of(user)
 
 
+@pytest.mark.parametrize("is_superuser", [False, True])
+def test_nobody_renames_themselves(is_superuser: bool) -> None:
+    """Whoever proposed a change is known by name, and does not approve it."""
+    client = security()
+    sara, olaf = User.objects.get(username="sara"), UserFactory.create(username="olaf")
+    User.objects.filter(pk=sara.pk).update(is_superuser=is_superuser)
+    for user, now in ((sara, "sara"), (olaf, "other")):
+        url = reverse("admin:auth_user_change", args=[user.pk])
+        assert client.post(url, user_form(user, username="other")).status_code == 302
+        user.refresh_from_db()
+        assert user.username == now
+
+
 def test_a_security_admin_restricts_somebody_and_it_is_recorded(mine: Desk, theirs: Desk) -> None:
     client = security()
     user = UserFactory.create(username="olaf")

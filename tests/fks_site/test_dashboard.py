@@ -12,18 +12,20 @@ import pytest
 import time_machine
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
+from django.http import HttpRequest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from brokers.access import Reach
 from brokers.models import Account, AccountRestriction, Instrument
-from execution import differences
+from execution import alarms, differences, halting
 from execution.days import day_of, today
 from execution.ids import first_id_at, uuid7
-from execution.models import FundingPayment, Protection
+from execution.models import Alarm, FundingPayment, Protection
 from execution.states import OrderState, SignalState
-from fks_site import account_figures, dashboard
+from fks_site import account_figures, dashboard, menu
 from risk import audit, breakers, switch
 from risk.models import AuditEvent, LimitHit, RiskLimit, RiskPolicy, TradingState
 from tests.execution.test_book import priced
@@ -37,6 +39,7 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+Scope = TradingState.Scope
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +149,7 @@ def test_ids_sort_by_the_time_the_list_filters_ask_for() -> None:
     assert before < now < first_id_at(timezone.now() + timedelta(seconds=1))
 
 
-def test_the_fragment_asks_the_database_eight_times_at_most(
+def test_the_fragment_asks_the_database_nine_times_at_most(
     admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(12):
@@ -154,7 +157,8 @@ def test_the_fragment_asks_the_database_eight_times_at_most(
         FillFactory.create(order=order)
         PositionFactory.create(account=order.account)
     admin_client.get(reverse("admin:second_factor"))  # the session notes when it began
-    with django_assert_max_num_queries(11):  # its eight, the session, its user, the second factor
+    cache.delete(dashboard.CACHE_KEY)
+    with django_assert_max_num_queries(12):  # its nine, the session, its user, the second factor
         assert admin_client.get(reverse("admin:dashboard")).status_code == 200
 
 
@@ -197,6 +201,53 @@ def test_what_blocks_or_endangers_is_said_at_the_top(admin_client: Client) -> No
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "1 position without its stop at the venue" in page
     assert "1 difference between the venue and our book: entries in that symbol" in page
+
+
+def test_the_gravest_alarms_are_shown_and_the_others_counted(admin_client: Client) -> None:
+    kinds = [Alarm.Kind.NAKED_POSITION, Alarm.Kind.NEEDS_OPERATOR, *[Alarm.Kind.SILENT] * 4]
+    for number, kind in enumerate([*kinds, Alarm.Kind.CHANNEL_DOWN]):
+        alarms.sound(alarms.Seen(kind, f"number {number}", "as a test"))
+    alarms.sound(alarms.Seen(Alarm.Kind.GAP, "over", "as a test"))
+    alarms.clear(Alarm.Kind.GAP, "over")
+    view = dashboard.gather(timezone.now())
+    assert [(one.kind, one.key) for one in view.alarms] == [
+        ("naked_position", "number 0"),
+        ("needs_operator", "number 1"),
+        ("silent", "number 5"),
+        ("silent", "number 4"),
+        ("silent", "number 3"),
+    ]
+    assert (view.alarms_raised, view.more_alarms) == (7, 2)
+    page = admin_client.get(reverse("admin:index")).text
+    address = f"{reverse('admin:execution_alarm_changelist')}?raised=now"
+    assert f'<a id="note-alarms" href="{address}">and 2 more: all 7 alarms</a>' in page
+    items = [item for group in menu.navigation(answer_of(admin_client)) for item in group["items"]]
+    (item,) = [one for one in items if one["title"] == "Alarms"]
+    assert (item["badge"], item["badge_variant"]) == ("7", "danger")
+
+
+def answer_of(client: Client) -> HttpRequest:
+    return client.get(reverse("admin:index")).wsgi_request
+
+
+def test_every_kind_of_alarm_has_its_gravity() -> None:
+    assert sorted(alarms.GRAVEST_FIRST) == sorted(Alarm.Kind)
+
+
+def test_a_flatten_says_how_much_is_left(
+    admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    halting.press(halting.Mode.FLATTEN, scope=Scope.GLOBAL, key="", reason="out of everything")
+    done = "nothing left; what still turns up is closed"
+    assert done in admin_client.get(reverse("admin:index")).text
+    held = [PositionFactory.create() for _ in range(3)]
+    OrderFactory.create(account=held[0].account, cancel_reason="CANCELED_BY_OPERATOR")
+    cache.delete(dashboard.CACHE_KEY)
+    with django_assert_max_num_queries(15):  # twelve as always, and three for the flatten
+        page = admin_client.get(reverse("admin:dashboard")).text
+    assert "Flatten of everything</a>: 1 order and 3 positions left" in page
+    seen = dashboard.gather(timezone.now(), Reach("olga", (held[1].account,)))
+    assert [(one.orders, one.positions) for one in seen.flattening] == [(0, 1)]
 
 
 def test_halt_and_resume(admin_client: Client, admin_user: User) -> None:
