@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brokers.base import ExecutionPlugin
+from brokers.crypto import DecryptionError
 from brokers.errors import BrokerError, ConfigurationError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
@@ -76,6 +77,15 @@ def set_credentials(account: Account, credentials: Mapping[str, str]) -> None:
         account.version += 1
         account.reconciled_at, account.is_key_refused = None, False
         account.save(update_fields=["version", "reconciled_at", "is_key_refused"])
+
+
+def stored_credentials(account: Account) -> dict[str, str]:
+    """For a plugin only; empty where none are stored, or none that can be read."""
+    row = ExchangeCredential.objects.filter(account=account.pk).first()
+    try:
+        return row.reveal() if row else {}
+    except DecryptionError:
+        return {}
 
 
 def refuse_other_environment(account: Account) -> None:

@@ -12,15 +12,17 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from brokers import keys
 from brokers.accounts import (
+    AIM,
     check,
     forget_comparison,
     refuse_other_environment,
     set_credentials,
+    stored_credentials,
 )
 from brokers.admin.base import CarefulAdmin, changed_columns
 from brokers.admin.unfolded import display
 from brokers.display import ENVIRONMENT_COLORS, moment_column, number_column
-from brokers.errors import ConfigurationError
+from brokers.errors import ConfigurationError, CredentialError
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 from brokers.types import Environment
@@ -79,7 +81,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         elif broker:
             self._refuse_unknown_options(broker, cleaned.get("options"))
             self._refuse_half_a_credential(broker, cleaned)
-            self._refuse_keys_that_cannot_work(broker, cleaned)
+            self._refuse_what_cannot_work(broker, cleaned)
         self._refuse_going_live_by_accident(cleaned)
         self._refuse_leaving_orders_behind()
         return cleaned
@@ -127,17 +129,21 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     def _types_a_credential(self, cleaned: dict[str, Any]) -> bool:
         return any(cleaned.get(name) for name in self.fields if name.startswith(CREDENTIAL))
 
-    def _refuse_keys_that_cannot_work(self, broker: str, cleaned: dict[str, Any]) -> None:
-        """What was typed must have the form the venue gives its keys; nothing is sent anywhere."""
+    def _refuse_what_cannot_work(self, broker: str, cleaned: dict[str, Any]) -> None:
+        """The plugin must take what the account is to be, with the key that was typed, else the stored
+        one; where there is none yet, all but that is checked. Nothing is sent anywhere.
+        """
         typed = {n: cleaned.get(CREDENTIAL + n, "") for n in credential_names(broker)}
         given = {name: value for name, value in typed.items() if value}
-        if not given or self.errors:
+        if self.errors or not (given or AIM & set(self.changed_data)):
             return
-        known = {n: cleaned.get(n, getattr(self.instance, n)) for n in ("environment", "options")}
+        given = given or stored_credentials(self.instance)
+        known = {n: cleaned.get(n, getattr(self.instance, n)) for n in AIM}
         try:
             check(self.instance.name, broker=broker, credentials=given, **known)
         except ConfigurationError as error:
-            self.add_error(None, str(error))
+            if given or error.code != CredentialError.code:
+                self.add_error(None, str(error))
 
     def _refuse_half_a_credential(self, broker: str, cleaned: dict[str, Any]) -> None:
         wanted = credential_names(broker)

@@ -134,8 +134,8 @@ class CcxtPlugin(ExecutionPlugin):
         )
         self._rehearses = config.environment is Environment.DRY_RUN
         self._check_venue(config)
-        self._check_credentials(config)
         check_place(profile, config)
+        self._check_credentials(config)
 
     @classmethod
     def cards(cls) -> Sequence[VenueCard]:

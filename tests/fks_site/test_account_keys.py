@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,58 @@ def test_what_needs_no_library_is_refused_at_once(
     page = admin_client.post(page_of(account), form).content.decode()
     assert sentence in page
     assert ExchangeCredential.objects.get().hint == "…6789"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"options": '{"exchange": "nowhere"}'}, "nowhere"),
+        ({"options": '{"exchange": "binance", "submit_timeout": "soon"}'}, "submit_timeout"),
+        ({"options": '{"exchange": "kraken"}'}, "has no sandbox: use environment dry_run"),
+    ],
+)
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_options_are_checked_also_where_no_key_is_typed(
+    admin_client: Client,
+    account: Account,
+    changes: dict[str, str],
+    sentence: str,
+    *,
+    is_stored: bool,
+) -> None:
+    if not is_stored:
+        ExchangeCredential.objects.all().delete()
+    page = admin_client.post(page_of(account), form_of(account, **changes)).content.decode()
+    assert sentence in page
+    account.refresh_from_db()
+    assert account.options == {"exchange": "binance"}
+
+
+@pytest.mark.django_db
+def test_another_environment_is_checked_with_the_key_that_is_stored(admin_client: Client) -> None:
+    options = {"account": "101-004-1234567-001"}
+    row = AccountFactory.create(broker="oanda", environment="dry_run", options=options)
+    credential = ExchangeCredential(account=row)
+    credential.seal({"api_key": "key with spaces"})
+    credential.save()
+    form = form_of(row, environment="sandbox", options=json.dumps(options))
+    page = admin_client.post(page_of(row), form).content.decode()
+    assert "OANDA needs a personal access token as api_key" in page
+    credential.delete()
+    assert admin_client.post(page_of(row), form).status_code == 302, "the key is typed next"
+    row.refresh_from_db()
+    assert row.environment == "sandbox"
+
+
+@pytest.mark.django_db
+def test_what_its_plugin_does_not_see_is_changed_whatever_its_options_are(
+    admin_client: Client,
+) -> None:
+    row = AccountFactory.create(broker="ccxt", environment="sandbox", options={"exchange": "gone"})
+    options = json.dumps(row.options)
+    form = form_of(row, options=options, day_starts="01:00:00") | {"initial-options": options}
+    assert admin_client.post(page_of(row), form).status_code == 302
 
 
 @pytest.mark.django_db

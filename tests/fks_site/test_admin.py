@@ -732,7 +732,7 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
     form = {
         "name": "kraken",
         "broker": "ccxt",
-        "environment": "sandbox",
+        "environment": "dry_run",
         "quote_currency": "USD",
         "options": '{"exchange": "kraken"}',
         "day_zone": "America/New_York",
@@ -745,6 +745,14 @@ def test_a_new_account_leads_to_its_credentials(admin_client: Client) -> None:
     assert answer.headers["Location"].startswith(page_of(account))
     assert "credential_api_secret" in admin_client.get(page_of(account)).content.decode()
     assert recorded().get().kind == "account.created"
+
+
+def test_a_new_account_must_be_one_its_plugin_can_work_with(admin_client: Client) -> None:
+    account = AccountFactory.build(environment="sandbox", quote_currency="USD")
+    form = _account_form(account, name="kraken", broker="ccxt", options='{"exchange": "kraken"}')
+    page = admin_client.post(reverse("admin:brokers_account_add"), form).content.decode()
+    assert "has no sandbox: use environment dry_run" in page
+    assert not Account.objects.exists()
 
 
 def test_accounts_and_strategies_are_never_deleted(admin_client: Client) -> None:
