@@ -15,7 +15,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
@@ -23,22 +23,20 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import ready_plugin
 from brokers.types import Instrument, OrderType, Side
-from execution import watched_stops
+from execution import refused_stops, watched_stops
 from execution.closable import CLOSING
 from execution.differences import blocks_entries
+from execution.exposure import kept_by_exits
 from execution.facts import instrument_of
 from execution.ids import uuid7
-from execution.models import Order, OrderEvent, Position, Protection, Strategy
-from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
+from execution.models import Order, OrderEvent, Position, Protection
+from execution.states import AT_VENUE, TERMINAL
 from execution.under_way import lets_exits_leave
 from risk import audit
 from risk.arithmetic import floor_to, text
 from risk.prices import round_price
 
 SUSPENSION = timedelta(seconds=20)
-MAX_REFUSALS = 5
-DAYTIME = timedelta(minutes=10)
-"""A stop that has rested so long before it expired was taken, not refused."""
 MAX_STOPS = 4
 """Stops of one position at a time. Binance takes five conditional orders per symbol
 (developers.binance.com, filters, MAX_NUM_ALGO_ORDERS); one is left for the strategy's own."""
@@ -161,14 +159,15 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     if outdated and not _may_overlap(case, outdated):
         return _making_room(case, outdated[0])
     current = [one for one in case.live if one not in outdated]
-    guarded = sum((order.remaining for order in current), ZERO)
-    missing = _free(case) - guarded
+    missing = _free(case) - _sum(current)
     if missing < 0:
         return NextStep(cancels=(current[-1].pk,))
     if missing == 0 or case.is_too_small(missing, stop):
         rest = all(one.state in AT_VENUE for one in current)
         return NextStep(cancels=(outdated[0].pk,)) if outdated and rest else NextStep()
-    if not _may_place(case.plan):
+    if not refused_stops.may_place(case.plan, stop):
+        if outdated:
+            case.plan.detail += f"; not moved to {text(stop)} yet"
         return NextStep()
     if len(case.live) >= MAX_STOPS:
         # Two small ones make a larger one, unless all are as large as the venue takes them.
@@ -201,8 +200,10 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
         return NextStep(cancels=resting)
     if plan.passed_at is None or _is_suspended(plan) or _is_doubted(plan):
         return NextStep()
-    missing = _free(case) - sum((order.remaining for order in case.live), ZERO)
-    if missing <= 0 or case.is_too_small(missing, price) or not _may_place(plan):
+    missing = _free(case) - _sum(case.live)
+    if missing <= 0 or case.is_too_small(missing, price):
+        return NextStep()
+    if not refused_stops.may_place(plan, None):
         return NextStep()
     _place_stop(case, case.at_most(missing), stop, market=price)
     return NextStep(run_lane=True)
@@ -226,24 +227,26 @@ def _held_by_exits(case: _Case) -> Decimal:
     """What a stop cannot be placed for, because the venue keeps it for an exit under way."""
     if not case.plugin.capabilities.locks_balance:
         return ZERO
-    exits = Order.objects.filter(
-        account=case.plan.account,
-        symbol=case.plan.symbol,
-        role__in=CLOSING,
-    ).exclude(state__in=TERMINAL | HELD | {OrderState.SLICING})
-    left: Decimal | None = exits.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
-    return left or ZERO
+    return kept_by_exits(case.plan.account_id, case.plan.symbol)
 
 
 def _is_suspended(plan: Protection) -> bool:
     return plan.suspended_until is not None and plan.suspended_until > timezone.now()
 
 
+def _at_venue(case: _Case) -> list[Order]:
+    return [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
+
+
+def _sum(orders: Iterable[Order]) -> Decimal:
+    return sum((order.remaining for order in orders), ZERO)
+
+
 def _note_coverage(case: _Case, stop: Decimal) -> None:
     """Remember since when the venue has not held a stop for the whole position."""
     plan = case.plan
-    at_venue = [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
-    missing = case.wanted - sum((order.remaining for order in at_venue), ZERO)
+    at_venue = _at_venue(case)
+    missing = case.wanted - _sum(at_venue)
     if missing <= 0:
         plan.naked_since = None
         prices = {text(one.stop_price) for one in at_venue if one.stop_price is not None}
@@ -284,53 +287,6 @@ def _is_doubted(plan: Protection) -> bool:
     if plan.is_doubted and plan.naked_since is not None:
         plan.detail += "; after a restore none is placed before the books agree"
     return plan.is_doubted
-
-
-def _may_place(plan: Protection) -> bool:
-    """Whether another try is due: refusals in a row are counted, with growing pauses."""
-    if not plan.account.is_active:
-        return False
-    refusals = _refusals_in_a_row(plan)
-    if not refusals:
-        return True
-    policy = plan.entry.strategy.on_naked if plan.entry.strategy else Strategy.OnNaked.REPLACE
-    if policy == Strategy.OnNaked.ALARM or len(refusals) >= MAX_REFUSALS:
-        return False
-    last = refusals[0].finished_at
-    return last is None or timezone.now() - last > timedelta(seconds=2 ** len(refusals))
-
-
-def _refusals_in_a_row(plan: Protection) -> list[Order]:
-    """The latest stops of the plan's entry, newest first, as far back as the venue took none."""
-    stops = Order.objects.filter(
-        _STOPS, account=plan.account, symbol=plan.symbol, signal=plan.entry.signal_id
-    )
-    if plan.guard_again_at is not None:
-        stops = stops.filter(created_at__gt=plan.guard_again_at)
-    refused: list[Order] = []
-    for stop in stops.order_by("-id")[:MAX_REFUSALS]:
-        if not _was_refused(stop):
-            break
-        refused.append(stop)
-    return refused
-
-
-def _was_refused(stop: Order) -> bool:
-    """Whether the venue did not take the stop, or ended it without a cancel of ours. One that left
-    with its entry was no try of ours."""
-    if stop.came_attached:
-        return False
-    if stop.state in (OrderState.REJECTED, OrderState.NOT_PLACED, OrderState.DENIED):
-        return True
-    ended = stop.state in (OrderState.CANCELED, OrderState.EXPIRED)
-    return ended and not stop.filled_quantity and not stop.reason and not _had_its_day(stop)
-
-
-def _had_its_day(stop: Order) -> bool:
-    """Whether the stop ended with the day it was good for: venues take some stops only so."""
-    if stop.state != OrderState.EXPIRED or stop.acknowledged_at is None or stop.finished_at is None:
-        return False
-    return stop.finished_at - stop.acknowledged_at >= DAYTIME
 
 
 def _place_stop(

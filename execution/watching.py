@@ -15,17 +15,18 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import intake, trailing, watched_stops
+from execution import exposure, intake, trailing, watched_stops
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import venue_call
 from execution.fee_values import FEE_COLUMNS, Fee
-from execution.models import Fill, Order, Position, Protection, Strategy
+from execution.models import Fill, Order, Position, Protection, Signal, Strategy
+from execution.states import TERMINAL, OrderState, SignalState
 from risk import switch
 from risk.arithmetic import shown, text
 from risk.models import TradingState
@@ -200,12 +201,27 @@ def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[
     if (quote.bid < price) if is_long else (quote.ask > price):
         return []
     percent, left = Decimal(target["percent"]), Decimal(target["of"])
+    if percent < left and _is_closing(plan):
+        return []
     share = None if percent >= left else shown(abs(position.quantity) * percent / left)
     event = f"target {len(plan.targets)} {price}"
     sent = _send(plan, strategy, event, share, f"take profit at {text(price)}")
     plan.targets = plan.targets[1:]
     plan.save(update_fields=["targets"])
     return sent
+
+
+def _is_closing(plan: Protection) -> bool:
+    """Whether a close of FKS's own is under way: what is held after it, and so a target's share, is not
+    known yet. One that only a person can clear up holds up no target.
+    """
+    known = TERMINAL | {OrderState.NEEDS_OPERATOR}
+    moving = Order.objects.filter(signal=OuterRef("pk")).exclude(state__in=known)
+    own = Signal.objects.filter(
+        auth=OWN_ALERT, symbol=plan.symbol, alert__account=plan.account.name
+    )
+    waits = Q(state=SignalState.RECEIVED) | Q(Exists(moving), state=SignalState.WORKING)
+    return own.filter(waits).exists()
 
 
 def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
@@ -221,8 +237,16 @@ def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
         return watched_stops.is_stuck(plan, ALARM_AFTER)
     is_long = plan.entry.side == Side.BUY
     passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
-    waited = now - plan.naked_since > ALARM_AFTER
-    return passed or (waited and strategy.on_naked == Strategy.OnNaked.CLOSE)
+    return passed or (strategy.on_naked == Strategy.OnNaked.CLOSE and _is_exposed(plan))
+
+
+def _is_exposed(plan: Protection) -> bool:
+    """Whether something that no resting exit keeps has been without its stop too long."""
+    long_ago = timezone.now() - ALARM_AFTER
+    if plan.naked_since is None or plan.naked_since >= long_ago:
+        return False
+    since = exposure.exposed_since(plan, plugin_for(plan.account).capabilities)
+    return since is not None and since < long_ago
 
 
 def _send(

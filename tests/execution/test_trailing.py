@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import time_machine
 from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +20,10 @@ from execution.trailing import Held, Paid, Rules, better_stop, fee_rate
 from risk import switch
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, trade
-from tests.execution.guarding import Desk, desk
+from tests.execution.guarding import Desk, clock, desk
 from tests.factories import OrderFactory
 
-__all__ = ["desk"]
+__all__ = ["clock", "desk"]
 D = Decimal
 LONG = Held(Side.BUY, D(100), D(90), D(110))
 SHORT = Held(Side.SELL, D(100), D(110), D(90))
@@ -215,6 +216,28 @@ def test_an_old_stop_stays_where_the_venue_refuses_the_new_one(desk: Desk) -> No
     at(desk, 62000)
     assert desk.guarded() == [("0.01", "58000")]
     assert desk.plan().naked_since is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("policy", [Strategy.OnNaked.REPLACE, Strategy.OnNaked.ALARM])
+def test_a_place_the_venue_refused_does_not_end_the_following(
+    desk: Desk, clock: time_machine.Coordinates, policy: Strategy.OnNaked
+) -> None:
+    """What it refuses at one price it may take at the next one."""
+    sets(desk, trail_percent=D(2), on_naked=policy)
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    desk.buy()
+    desk.script.outcomes.extend([ExecutionResult(Outcome.REJECTED, detail="no")] * 5)
+    for pause in (0, 3, 5, 9, 17, 33):
+        clock.shift(pause)
+        at(desk, 62000)
+    assert desk.guarded() == [("0.01", "58000")]
+    assert desk.plan().detail == "0.01 guarded at 58000; not moved to 60760 yet"
+    desk.script.outcomes.clear()
+    clock.shift(60)
+    at(desk, 63000)
+    assert desk.guarded() == [("0.01", "61740")]
+    assert desk.plan().detail == "0.01 guarded at 61740"
 
 
 @pytest.mark.django_db

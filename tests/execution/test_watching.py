@@ -112,6 +112,29 @@ def test_targets_are_reached_in_order_each_once_and_the_last_closes_all(desk: De
     assert own.earliest("id").body.startswith("take profit at 61000, for the entry ")
 
 
+def test_a_target_waits_for_the_close_of_the_one_before_it(desk: Desk) -> None:
+    """Its share is of what is held then: before the first close has filled that is not known."""
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
+    desk.buy("0.01", take_profit=THREE)
+    desk.script.outcomes.append(rest)
+    assert watch(desk, 61000) == ["0.003"]
+    assert watch(desk, 62000) == []
+    assert watch(desk) == []
+    desk.fills(Order.objects.get(role=Order.Role.EXIT), part(1, "0.003", price="61000"))
+    assert watch(desk) == ["0.003"]
+    assert desk.held() == Decimal("0.004")
+
+
+def test_a_target_waits_for_no_close_that_only_a_person_can_clear_up(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
+    desk.buy("0.01", take_profit=THREE[:2])
+    desk.script.outcomes.append(rest)
+    assert watch(desk, 61000) == ["0.003"]
+    Order.objects.filter(role=Order.Role.EXIT).update(state=OrderState.NEEDS_OPERATOR)
+    assert len(watch(desk, 62000)) == 1
+    assert desk.plan().targets == []
+
+
 @pytest.mark.parametrize("symbol", ["BRK.B/USDT", "ES 12-26/USDT"])
 def test_a_position_only_an_alias_led_to_is_closed_by_its_own_name(desk: Desk, symbol: str) -> None:
     SymbolAlias.objects.create(account=desk.account, alias="SHARE", symbol=symbol)
@@ -425,6 +448,64 @@ def test_only_the_policy_close_closes_after_5_s(
     assert watch(desk, 60000) == []
     clock.shift(6)
     assert watch(desk, 60000) == closes
+
+
+@pytest.fixture
+def resting_exit(desk: Desk, clock: time_machine.Coordinates) -> Order:
+    """Of 0.01 a limit order keeps 0.004, the stop guards the rest; the policy closes what is naked."""
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    desk.buy()
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    assert desk.guarded() == [("0.006", "58000")]
+    return Order.objects.get(role=Order.Role.EXIT)
+
+
+def test_the_policy_close_leaves_an_exit_that_rests_alone(
+    desk: Desk, clock: time_machine.Coordinates, resting_exit: Order
+) -> None:
+    for _ in range(3):
+        clock.shift(6)
+        desk.guard()
+        assert watch(desk, 60000) == []
+    assert desk.guarded() == [("0.006", "58000")]
+    assert watch(desk, 58000) == ["all"]
+    assert desk.held() == 0
+
+
+def test_the_policy_close_closes_what_no_exit_keeps(
+    desk: Desk, clock: time_machine.Coordinates, resting_exit: Order
+) -> None:
+    clock.shift(60)
+    desk.script.outcomes.extend([REFUSED] * 5)
+    (stop,) = desk.live()
+    desk.ends(stop, VenueStatus.CANCELED)
+    desk.script.outcomes.clear()
+    clock.shift(6)
+    assert watch(desk, 60000) == ["all"]
+
+
+def test_what_an_exit_kept_until_now_has_five_seconds_to_get_its_stop(
+    desk: Desk, clock: time_machine.Coordinates, resting_exit: Order
+) -> None:
+    clock.shift(60)
+    desk.script.outcomes.extend([REFUSED] * 5)
+    desk.ends(resting_exit, VenueStatus.CANCELED)
+    desk.script.outcomes.clear()
+    assert watch(desk, 60000) == []
+    clock.shift(6)
+    assert watch(desk, 60000) == ["all"]
+
+
+def test_what_is_bought_beside_a_resting_exit_has_five_seconds_as_well(
+    desk: Desk, clock: time_machine.Coordinates, resting_exit: Order
+) -> None:
+    clock.shift(60)
+    desk.script.outcomes.extend([fill_whole, *[REFUSED] * 5])
+    desk.buy()
+    desk.script.outcomes.clear()
+    assert watch(desk, 60000) == []
+    clock.shift(6)
+    assert watch(desk, 60000) == ["all"]
 
 
 def test_a_closing_that_failed_is_tried_again_after_30_s(

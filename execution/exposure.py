@@ -1,0 +1,54 @@
+"""What of a position neither a stop at the venue nor an exit under way takes care of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import F, Max, QuerySet, Sum
+
+from brokers.capabilities import Capabilities
+from brokers.models import Instrument
+from brokers.types import Side
+from execution.closable import CLOSING
+from execution.models import Order, Position, Protection
+from execution.slicing import least_order
+from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
+from risk.arithmetic import floor_to
+
+ZERO = Decimal(0)
+
+
+def kept_by_exits(account_id: int, symbol: str) -> Decimal:
+    """The coins exits under way keep, or are to sell, where the venue sets them aside."""
+    exits = Order.objects.filter(account=account_id, symbol=symbol, role__in=CLOSING)
+    return _left_of(exits.exclude(state__in=TERMINAL | HELD | {OrderState.SLICING}))
+
+
+def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
+    """Since when more of the position has had no stop than exits keep; ``None`` while it has. What an
+    exit kept until it ended has had none only since then, nor has what came while one rests.
+    """
+    here = {"account": plan.account_id, "symbol": plan.symbol}
+    known, position = Instrument.objects.filter(**here).first(), Position.objects.get(**here)
+    if known is None:
+        return plan.naked_since
+    rules = known.rules()
+    kept = kept_by_exits(plan.account_id, plan.symbol) if offers.locks_balance else ZERO
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    stops = Order.objects.filter(
+        **here, role=Order.Role.STOP_LOSS, side=side.value, state__in=AT_VENUE
+    )
+    held = floor_to(abs(position.quantity), rules.quantity_step)
+    if held - _left_of(stops) - kept < least_order(rules, plan.stop_price or ZERO):
+        return None
+    rested = Order.objects.filter(**here, role__in=CLOSING, acknowledged_at__isnull=False)
+    moments = [plan.naked_since, rested.aggregate(last=Max("finished_at"))["last"]]
+    if kept:
+        moments.append(position.updated_at)
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _left_of(orders: QuerySet[Order]) -> Decimal:
+    left: Decimal | None = orders.aggregate(left=Sum(F("quantity") - F("filled_quantity")))["left"]
+    return left or ZERO
