@@ -158,7 +158,7 @@ def test_nothing_shows_a_secret(viewer: Call, everything: dict[str, Any]) -> Non
 
 
 # More: the routes with their accounts; what is left of the one switch that is set.
-QUERIES = {"strategies": 6, "trading-state": 7}
+QUERIES = {"strategies": 6, "trading-state": 6}
 
 
 @pytest.mark.parametrize("name", VIEWS)
