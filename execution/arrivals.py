@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from uuid import UUID
 
 from brokers.prepared import Prepared, given
 from execution.alerts import Alert, MarketPosition
+from execution.ids import first_id_at, moment_of
 from execution.models import Signal
 from risk.types import ReasonCode, Refusal
 
@@ -27,8 +28,9 @@ def over_limit(signal: Signal) -> Refusal | None:
     strategy = signal.strategy
     if strategy.most_alerts is None:
         return None
-    since = signal.received_at - timedelta(seconds=strategy.most_alerts_window)
-    window = {"strategy": strategy.pk, "since": since, "first": _first_id_at(since)}
+    came_at = min(signal.received_at, moment_of(signal.pk))
+    since = came_at - timedelta(seconds=strategy.most_alerts_window)
+    window = {"strategy": strategy.pk, "since": since, "first": first_id_at(since)}
     if not _as_many(strategy.most_alerts)(**window, before=signal.pk):
         return None
     seconds = strategy.most_alerts_window
@@ -51,10 +53,6 @@ def _as_many(most: int) -> Prepared[UUID]:
             .values_list("pk", flat=True)[most - 1 : most]
         )
     )
-
-
-def _first_id_at(moment: datetime) -> UUID:
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def gap(alert: Alert, held: Iterable[tuple[str, Decimal]], *, compares_size: bool) -> str:

@@ -39,8 +39,6 @@ class Case(Protocol):
     @property
     def state(self) -> str: ...
     @property
-    def attempt(self) -> int: ...
-    @property
     def looks(self) -> int: ...
     @property
     def settle_at(self) -> datetime | None: ...
@@ -173,10 +171,12 @@ def look(case: Case, asked_at: datetime) -> Look:
     return Look.PROVES if case.looks + 1 >= LOOKS_NEEDED else Look.COUNTS
 
 
-def of_absence(case: Case, now: datetime) -> Event:
-    """Proven absent: sent again while it is fresh, else it ends, named."""
+def of_absence(case: Case, now: datetime, lost: int) -> Event:
+    """Proven absent: sent again while it is fresh, else it ends, named. ``lost``: how many sendings
+    nobody knew the outcome of; an attempt that never left is none.
+    """
     fresh = case.expires_at is None or case.expires_at > now
-    if case.state == OrderState.UNKNOWN and fresh and case.attempt < MAX_ATTEMPTS:
+    if case.state == OrderState.UNKNOWN and fresh and lost < MAX_ATTEMPTS:
         return Event.SEND_AGAIN
     return Event.PROVE_ABSENT
 

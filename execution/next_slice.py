@@ -170,6 +170,8 @@ def _start(parent: Order) -> Order | None:
     if signal is None or strategy is None:
         return None
     alert = Alert.from_json(signal.alert)
+    if parent.is_exit:  # what is held is left, whatever its alias means by now
+        alert = replace(alert, symbol=parent.symbol)
     leg = legs.leg_on(parent.account, signal, alert, needs_route=not parent.is_exit)
     if not parent.is_exit:
         let_exits_pass([parent.account_id])

@@ -190,7 +190,8 @@ def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> 
 def _absent(order: Order) -> None:
     """Proven absent. Still fresh: sent again with the same identity. Else it ends, named."""
     evidence = {"looks": decisions.LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
-    again = decisions.of_absence(order, timezone.now()) is Event.SEND_AGAIN
+    lost = order.journal.filter(event=Event.LOSE_SIGHT.value).count()
+    again = decisions.of_absence(order, timezone.now(), lost) is Event.SEND_AGAIN
     if again and not order.cancel_reason:
         move(
             order,

@@ -1,5 +1,6 @@
 """Alerts that reach FKS another way than by the webhook: a log or a mailbox of the sender's, and bodies
-taken out of quarantine. Each is stored once, and traded only if it is still fresh.
+taken out of quarantine. Each is stored once, and traded only if it is still fresh. Its id is of the
+moment it should have come at: a close that came after it makes it void, as if both had come in turn.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -17,7 +18,7 @@ from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
-from execution.ids import uuid7
+from execution.ids import uuid7_at
 from execution.locating import located
 from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
@@ -27,6 +28,7 @@ from risk import audit
 
 EARLY, LATE = timedelta(seconds=60), timedelta(seconds=180)
 """How far a delivery may lie from the time the sender's log gives it: clocks, and four attempts."""
+TICK = timedelta(milliseconds=1)
 STILL_COMING = timedelta(seconds=30)
 """TradingView tries four times, 5 s apart and 3 s long: until then the webhook may still bring it."""
 REQUEUED = "quarantine"
@@ -73,8 +75,10 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
     reader = _Reader(format, secrets, checks=strategy.auth == Strategy.Auth.TOKEN)
     used: set[UUID] = set()
     told_at: dict[str, datetime] = {}
+    came_at = datetime.min.replace(tzinfo=UTC)
     for one in sorted(logged, key=lambda entry: entry.at):
         report.read += 1
+        came_at = max(one.at, came_at + TICK)  # the log's order also within its second
         try:
             body, alert = reader.first(one.bodies)
         except _NotOurs:
@@ -97,7 +101,8 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
             report.still_coming += 1
             continue
         timed = replace(alert, sent_at=alert.sent_at or one.at)
-        stored = _store(strategy, timed, body, auth=IMPORTED, key=f"{one.at.isoformat()} {key}")
+        key = f"{one.at.isoformat()} {key}"
+        stored = _store(strategy, timed, body, auth=IMPORTED, key=key, came_at=came_at)
         if stored.is_duplicate:
             report.received_already += 1
             continue
@@ -129,7 +134,8 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     body, alert = reader.first((row.body.encode(),))
     timed = replace(alert, sent_at=alert.sent_at or row.received_at)
     with transaction.atomic():
-        accepted = _store(strategy, timed, body, auth=REQUEUED, key=f"quarantined {row.pk}")
+        key = f"quarantined {row.pk}"
+        accepted = _store(strategy, timed, body, auth=REQUEUED, key=key, came_at=row.received_at)
         audit.record(
             "quarantine.accepted",
             f"quarantined body {row.pk} of {strategy}",
@@ -191,7 +197,9 @@ def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) 
     return next(same, None)
 
 
-def _store(strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str) -> intake.Accepted:
+def _store(
+    strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str, came_at: datetime
+) -> intake.Accepted:
     accepted = intake.accept(
         intake.Received(
             strategy_id=strategy.pk,
@@ -203,7 +211,7 @@ def _store(strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str) 
             address=None,
             auth=auth,
         ),
-        uuid7(),
+        uuid7_at(came_at),
     )
     if not accepted.is_duplicate:
         signal_id = str(accepted.signal_id)

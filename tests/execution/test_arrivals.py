@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 
 from execution import arrivals, silence
 from execution.alerts import Action, Alert, MarketPosition
-from execution.ids import uuid7
+from execution.ids import uuid7, uuid7_at
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.pipeline import decide
 from execution.states import OrderState, SignalState
@@ -100,6 +100,18 @@ class TestThrottle:
         decide(leaving)
         leaving.refresh_from_db()
         assert (leaving.state, leaving.reason) == (SignalState.DENIED, "THROTTLED")
+
+    def test_one_told_late_counts_with_those_of_its_own_time(self, strategy: Strategy) -> None:
+        then = datetime.now(UTC) - timedelta(minutes=10)
+        for second in range(4):
+            moment = then + timedelta(seconds=second)
+            SignalFactory.create(id=uuid7_at(moment), strategy=strategy, symbol="ETH/USDT")
+        for pause, reason in ((30, "THROTTLED"), (300, "")):
+            late = SignalFactory.create(
+                id=uuid7_at(then + timedelta(seconds=pause)), strategy=strategy
+            )
+            refusal = arrivals.over_limit(late)
+            assert (refusal.code.value if refusal else "") == reason
 
     def test_each_strategy_counts_for_itself_and_none_is_no_limit(self, strategy: Strategy) -> None:
         for _ in range(4):

@@ -402,7 +402,7 @@ def test_after_a_restore_no_order_is_cancelled_that_was_to_be_before_it(desk: De
     assert (queued.state, lost.state) == (S.UNKNOWN, S.UNKNOWN)
     now = timezone.now()
     for order in (queued, lost):
-        assert decisions.of_absence(order, now) is Event.PROVE_ABSENT, "it is not sent after all"
+        assert decisions.of_absence(order, now, 1) is Event.PROVE_ABSENT, "it is not sent after all"
     assert stop.expires_at is None
 
 

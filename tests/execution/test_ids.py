@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import time_machine
 
-from execution.ids import first_id_at, uuid7
+from execution.ids import first_id_at, moment_of, uuid7, uuid7_at
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -35,6 +35,16 @@ def test_a_clock_set_back_by_hours_is_believed() -> None:
         made = uuid7()
         assert made < first_id_at(NOON + timedelta(days=2) - timedelta(hours=1))
         assert uuid7() > made
+
+
+def test_ids_of_another_moment_sort_by_it() -> None:
+    then = NOON - timedelta(hours=3)
+    made = [uuid7_at(then + timedelta(milliseconds=number)) for number in range(5)]
+    assert made == sorted(made)
+    assert {one.version for one in made} == {7}
+    assert [moment_of(one) for one in made[:2]] == [then, then + timedelta(milliseconds=1)]
+    assert first_id_at(then) < made[0] < first_id_at(then + timedelta(milliseconds=2))
+    assert uuid7_at(then) != uuid7_at(then)
 
 
 def test_threads_get_ids_of_their_own() -> None:

@@ -11,7 +11,7 @@ import time_machine
 
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
-from brokers.types import CancelResult, Outcome, VenueStatus
+from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
 from execution import commands, decisions, dispatch, lanes, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
@@ -184,6 +184,28 @@ def test_an_order_is_not_sent_for_ever(
         dispatch.run_lane(account.pk, LANE)
         absent(order, clock)
     assert (order.state, len(script.sent)) == (S.NOT_PLACED, decisions.MAX_ATTEMPTS)
+
+
+def test_attempts_that_never_left_do_not_count(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    """An exit held back by a limit of messages three times, then of unknown fate once."""
+    held_back = ExecutionResult(
+        Outcome.NOT_SENT, code="RATE_LIMITED", retry_after=1, held_back=True
+    )
+    script.outcomes.extend([held_back] * decisions.MAX_ATTEMPTS)
+    order = OrderFactory.create(account=account)
+    for _ in range(decisions.MAX_ATTEMPTS):
+        dispatch.run_lane(account.pk, LANE)
+        clock.shift(2)
+    script.outcomes.append(swallow)
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, order.attempt) == (S.UNKNOWN, decisions.MAX_ATTEMPTS + 1)
+    assert absent(order, clock).state == S.PENDING
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, script.identities()[-2:]) == (S.FILLED, [order.identity] * 2)
 
 
 def test_the_looks_of_an_attempt_count_for_that_attempt_only(

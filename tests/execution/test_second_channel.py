@@ -136,6 +136,41 @@ def test_a_fresh_one_trades_like_any_other(
     assert Signal.objects.get().state == "executed"
 
 
+def carried_out_close(slug: str, secret: str) -> None:
+    """A close of everything by the webhook, just now."""
+    body = alert(secret, action="close", market_position="flat")
+    assert post(slug, body.encode()).status_code == 202
+    tasks.process_signal(str(Signal.objects.get().pk))
+    assert Signal.objects.get().state == "ignored"
+
+
+def test_one_older_than_a_close_that_came_opens_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    carried_out_close(strategy.slug, secret)
+    path = as_csv(tmp_path / "log.csv", [(a_minute_ago(), alert(secret))])
+
+    (signal_id,) = imported(strategy.slug, path, capsys)["imported"]
+    tasks.process_signal(signal_id)
+
+    late = Signal.objects.get(pk=signal_id)
+    assert (late.state, late.reason) == ("ignored", "CANCELED_BY_SIGNAL")
+    assert not Order.objects.filter(signal=late).exists()
+
+
+def test_alerts_of_one_second_keep_the_order_of_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    now = a_minute_ago()
+    rows = [(now, alert(secret, number)) for number in range(20)]
+    ids = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)["imported"]
+    told = Signal.objects.order_by("id")
+    assert [str(one.pk) for one in told] == ids
+    assert [one.alert["price"] for one in told] == [str(60000 + number) for number in range(20)]
+
+
 def test_two_alerts_alike_of_which_one_came(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
@@ -349,6 +384,17 @@ class TestTakingOutOfQuarantine:
 
         signal = Signal.objects.get()
         assert (signal.state, signal.reason) == ("expired", "STALE")
+
+    def test_one_older_than_a_close_that_came_opens_nothing(self, nudged: list[str]) -> None:
+        row, secret = webhook()
+        assert post(row.slug, alert(secret, action="up").encode()).status_code == 400
+        carried_out_close(row.slug, secret)
+        body = QuarantinedBody.objects.get()
+        self.mend(body)
+        accepted = take_out(body, reason="the mapping is mended")
+        tasks.process_signal(str(accepted.signal_id))
+        late = Signal.objects.get(pk=accepted.signal_id)
+        assert (late.state, late.reason) == ("ignored", "CANCELED_BY_SIGNAL")
 
     def test_what_is_no_text_stays(self, nudged: list[str]) -> None:
         row = self.quarantined()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from brokers.models import Account
+from brokers.models import Account, SymbolAlias
 from brokers.types import ExecutionResult, Outcome, VenueStatus
 from execution import closable, commands, halting, next_slice, parents
 from execution.models import Order, Position, Signal, SlicePlan, Strategy
@@ -224,6 +224,22 @@ def test_the_stop_stays_while_a_slice_would_wait(
     later(clock, 2)
     assert leaver.held() < D("0.08")
     assert leaver.guarded() == [(f"{leaver.held():f}", "58000")]
+
+
+@pytest.mark.parametrize("means", ["ETH/USDT", None], ids=["another symbol", "nothing"])
+def test_it_goes_on_whatever_its_alias_means_by_now(
+    leaver: Desk, clock: time_machine.Coordinates, means: str | None
+) -> None:
+    alias = SymbolAlias.objects.create(account=leaver.account, alias="COIN!", symbol="BTC/USDT")
+    signal = leaver.send("close", symbol="COIN!")
+    assert leaver.held() == D("0.08")
+    if means is None:
+        alias.delete()
+    else:
+        SymbolAlias.objects.update(symbol=means)
+    for _ in range(6):
+        later(clock, 20)
+    assert (exit_of(signal).state, leaver.held()) == (S.FILLED, D(0))
 
 
 def test_a_slice_that_waits_counts_those_that_rest(leaver: Desk) -> None:

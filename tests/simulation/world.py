@@ -148,7 +148,8 @@ class World:
             return
         counted = self.book.count_look(order, settle_at=again, next_check_at=again)
         if counted and worth is decisions.Look.PROVES:
-            event = decisions.of_absence(order, self.now)
+            lost = sum(line[0] is Event.LOSE_SIGHT for line in order.journal)
+            event = decisions.of_absence(order, self.now, lost)
             self.book.move(order, event, self.now, next_check_at=None, unknown_since=None)
 
     def _vanished(self, order: Row) -> None:
