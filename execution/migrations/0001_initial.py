@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['strategy', '-id'], name='signal_by_strategy'), models.Index(condition=models.Q(('state', 'received')), fields=['strategy', 'symbol', 'id'], name='signal_undecided'), models.Index(fields=['state', '-id'], name='signal_by_state'), models.Index(fields=['symbol'], name='signal_by_symbol', opclasses=['varchar_pattern_ops']), models.Index(condition=models.Q(('gap', ''), _negated=True), fields=['-id'], name='signal_with_gap'), models.Index(condition=models.Q(('action__in', ['buy', 'sell']), _negated=True), fields=['action', '-id'], name='signal_by_rarer_action'), models.Index(condition=models.Q(('state', 'received'), models.Q(('action', 'close'), ('alert__market_position', 'flat'), _connector='OR')), fields=['strategy', 'symbol', '-id'], name='signal_undecided_closing')],
+                'indexes': [models.Index(fields=['strategy', '-id'], name='signal_by_strategy'), models.Index(condition=models.Q(('state', 'received')), fields=['strategy', 'symbol', 'id'], name='signal_undecided'), models.Index(fields=['state', '-id'], name='signal_by_state'), models.Index(fields=['symbol'], name='signal_by_symbol', opclasses=['varchar_pattern_ops']), models.Index(condition=models.Q(('gap', ''), _negated=True), fields=['-id'], name='signal_with_gap'), models.Index(condition=models.Q(('action__in', ['buy', 'sell']), _negated=True), fields=['action', '-id'], name='signal_by_rarer_action'), models.Index(condition=models.Q(('state', 'received'), models.Q(('action', 'close'), ('alert__market_position', 'flat'), _connector='OR')), fields=['strategy', 'symbol', '-id'], name='signal_undecided_closing'), models.Index(condition=models.Q(('action__in', ['cancel', 'close']), ('alert__market_position', 'flat'), _connector='OR'), fields=['strategy', 'symbol', '-id'], name='signal_ending')],
             },
         ),
         migrations.CreateModel(
@@ -180,7 +180,8 @@ class Migration(migrations.Migration):
                 ('submitted_at', models.DateTimeField(null=True)),
                 ('acknowledged_at', models.DateTimeField(null=True)),
                 ('settle_at', models.DateTimeField(null=True)),
-                ('unknown_since', models.DateTimeField(null=True)),
+                ('unknown_since', models.DateTimeField(help_text='Since when nobody knows its fate, or the venue hides fills of it.', null=True)),
+                ('unanswered_since', models.DateTimeField(help_text='Since when the venue has not answered about it, acknowledged as it is.', null=True)),
                 ('looks', models.PositiveSmallIntegerField(default=0, help_text='Times it was provably not found.')),
                 ('polls', models.PositiveIntegerField(default=0)),
                 ('next_check_at', models.DateTimeField(null=True)),
@@ -253,7 +254,7 @@ class Migration(migrations.Migration):
             name='Alarm',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('needs_operator', 'order needs an operator'), ('naked_position', 'position without its stop'), ('not_flat', 'the kill switch has something left'), ('silent', 'no alert where one was expected'), ('gap', 'an alert is missing'), ('not_reconciled', 'account not compared with its venue'), ('audit_broken', 'the audit trail was changed'), ('login_needed', 'the venue refuses the log-in'), ('login_ends', 'the log-in at the venue ends soon'), ('key_refused', 'a key may withdraw'), ('key_changed', "a key's rights were changed"), ('channel_down', 'notifications do not arrive')], max_length=20)),
+                ('kind', models.CharField(choices=[('needs_operator', 'order needs an operator'), ('unanswered', 'the venue does not say how orders stand'), ('naked_position', 'position without its stop'), ('not_flat', 'the kill switch has something left'), ('silent', 'no alert where one was expected'), ('gap', 'an alert is missing'), ('unread', 'an alert could not be read'), ('not_reconciled', 'account not compared with its venue'), ('audit_broken', 'the audit trail was changed'), ('login_needed', 'the venue refuses the log-in'), ('login_ends', 'the log-in at the venue ends soon'), ('key_refused', 'a key may withdraw'), ('key_changed', "a key's rights were changed"), ('channel_down', 'notifications do not arrive')], max_length=20)),
                 ('key', models.CharField(help_text='Tells it from others of its kind.', max_length=100)),
                 ('symbol', models.CharField(blank=True, max_length=60)),
                 ('detail', models.TextField()),
@@ -276,6 +277,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('open', 'open'), ('gone', 'gone by itself'), ('adopted', 'adopted'), ('ignored', 'ignored'), ('flattening', 'being flattened'), ('flattened', 'flattened'), ('canceling', 'being cancelled at the venue'), ('canceled', 'cancelled at the venue')], default='open', max_length=10)),
                 ('ours', models.CharField(blank=True, max_length=100)),
                 ('theirs', models.CharField(blank=True, max_length=100)),
+                ('average_price', brokers.fields.MoneyField(blank=True, help_text='What the venue says a position cost, where it does.', null=True)),
                 ('detail', models.TextField()),
                 ('first_seen_at', models.DateTimeField()),
                 ('last_seen_at', models.DateTimeField()),
