@@ -31,6 +31,7 @@ NO_MONEY = {
 """Where a float is allowed, and for what."""
 
 BOUNDARIES = {
+    "brokers/bridge/drivers/nt8_states.py",
     "brokers/bridge/server.py",
     "brokers/bridge/service.py",
     "brokers/ccxt_stream.py",
@@ -42,8 +43,8 @@ BOUNDARIES = {
     "execution/dispatch.py",
     "execution/facts.py",
     "execution/handing_out.py",
-    "execution/notify.py",
     "execution/legs.py",
+    "execution/notify.py",
     "execution/quotes.py",
     "execution/reconcile.py",
     "execution/streaming.py",

@@ -124,6 +124,8 @@ class Nt8Driver(Driver):
     def execute_order(self, request: OrderRequest, client_id: str) -> ExecutionResult:
         try:
             line = self._line(request, client_id)
+            units = self._terms.instruments[request.symbol].multiplier
+            self._memory.note(request.identity, {"multiplier": f"{units:f}"})
             self._instructions.place(request.identity, line)
         except NotTakenError as error:
             return _not_sent(error, AGAIN)
@@ -203,16 +205,19 @@ class Nt8Driver(Driver):
 
     def positions(self) -> Sequence[PositionReport]:
         self._refuse_when_cut_off()
-        booked = self._booked()
+        asked_at, booked = datetime.now(UTC), self._states.booked()
         found = []
         for symbol, listed in self._listed.items():
             terms = self._terms.instruments[symbol]
             told = position(self._folders.outgoing, self._account, terms.position_name, listed)
-            if told is None and booked.get(symbol):
-                raise QueryFailedError(f"NinjaTrader tells no position of {symbol}: a restart?")
-            if told is not None and told[0]:
+            if told is None:
+                if booked.get(symbol):
+                    raise QueryFailedError(f"NinjaTrader tells no position of {symbol}: a restart?")
+            elif told[0]:
                 quantity = plain(told[0] * terms.multiplier)
                 found.append(PositionReport(symbol, quantity, told[1]))
+            elif symbol in booked:
+                self._states.note_flat(symbol, asked_at)
         return found
 
     def balances(self) -> Sequence[BalanceReport]:
@@ -247,6 +252,8 @@ class Nt8Driver(Driver):
         return Quote(symbol, price - tick, price + tick, price, at)
 
     def health(self) -> Health:
+        if trouble := self._states.trouble:
+            return Health(False, f"the states of orders are not copied: {trouble}")
         waiting = self._folders.oldest_waiting()
         if waiting > SLEEPY:
             return Health(False, f"an instruction has been waiting for {waiting:.0f} s")
@@ -289,12 +296,22 @@ class Nt8Driver(Driver):
         entry = self._memory.find(identity)
         if entry is None:
             return []
-        units = self._terms.instruments[entry.request.symbol].multiplier
-        return self._states.fills(entry, units, self._terms.commission, self._terms.currency)
+        return self._states.fills(
+            entry, self._units(entry), self._terms.commission, self._terms.currency
+        )
+
+    def _units(self, entry: Entry) -> Decimal:
+        """What a contract of the order is in units: as it was when it was sent, listed still or not."""
+        noted = entry.notes.get("multiplier")
+        if noted is not None:
+            return Decimal(noted)
+        terms = self._terms.instruments.get(entry.request.symbol)
+        if terms is None:
+            raise QueryFailedError(f"the agent's file lists {entry.request.symbol} no more")
+        return terms.multiplier
 
     def _report(self, entry: Entry, state: lines.State) -> OrderReport:
         request = entry.request
-        units = self._terms.instruments[request.symbol].multiplier
         return OrderReport(
             broker_order_id=entry.client_id,
             client_order_id=entry.client_id,
@@ -302,20 +319,10 @@ class Nt8Driver(Driver):
             side=request.side,
             status=state.status,
             quantity=request.quantity,
-            filled_quantity=plain(state.filled * units),
+            filled_quantity=plain(state.filled * self._units(entry)),
             average_price=plain(state.average) if state.filled else None,
             fills=tuple(self._fills(request.identity)),
         )
-
-    def _booked(self) -> dict[str, Decimal]:
-        """What the journal's own fills add up to."""
-        held: dict[str, Decimal] = {}
-        for entry in self._states.entries():
-            request = entry.request
-            for one in self._fills(request.identity):
-                before = held.get(request.symbol, Decimal(0))
-                held[request.symbol] = before + request.side.sign * one.quantity
-        return held
 
     def _refuse_when_cut_off(self) -> None:
         name = self._terms.connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -22,11 +23,9 @@ def position(
     """
     wanted = (name or listed.venue_symbol).casefold()
     ending = f"_{account}_position.txt".casefold()
-    found = [
-        path
-        for path in outgoing.iterdir()
-        if path.name.casefold().endswith(ending) and _is_named(path.name.casefold(), wanted)
-    ]
+    # one word between the two, the exchange: with more the account is another one's
+    named = re.compile(f"{re.escape(wanted)}( [^ _]+)?{re.escape(ending)}")
+    found = [path for path in outgoing.iterdir() if named.fullmatch(path.name.casefold())]
     if len(found) > 1:
         raise QueryFailedError(f"several position files speak of {listed.symbol}")
     if not found:
@@ -39,8 +38,3 @@ def position(
     except InvalidOperation as error:
         raise QueryFailedError(f"the position file of {listed.symbol} is garbled") from error
     return SIGNS[parts[0].upper()] * contracts, average if contracts else None
-
-
-def _is_named(file: str, wanted: str) -> bool:
-    """`es 12-26` matches `es 12-26 globex_…` and not `es 12-2600…`."""
-    return file.startswith(wanted) and file[len(wanted)] in " _"

@@ -6,6 +6,7 @@ difference between two states, priced so that the average comes out; its time is
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,11 @@ from brokers.bridge.journal import Entry
 from brokers.decimals import plain
 from brokers.types import FillReport, Outcome
 
+logger = logging.getLogger(__name__)
+
 MEMORY = timedelta(days=90)
+SETTLED = timedelta(seconds=10)
+"""After that a fill is in NinjaTrader's position files."""
 LOOK_EVERY = 0.5
 NEVER = frozenset({Outcome.NOT_SENT, Outcome.REJECTED})
 
@@ -34,10 +39,17 @@ class States:
         self._lock = threading.Lock()
         self._seen: dict[str, str] = {}
         self._stopped = threading.Event()
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._trouble = ""
+        self._following = threading.Thread(target=self._follow, daemon=True)
+        self._following.start()
 
     def stop(self) -> None:
         self._stopped.set()
+
+    @property
+    def trouble(self) -> str:
+        """Why states are not copied any more; empty while they are."""
+        return self._trouble or ("" if self._following.is_alive() else "nobody follows them")
 
     def entries(self) -> Sequence[Entry]:
         return self._memory.since(datetime.now(UTC) - MEMORY)
@@ -76,6 +88,36 @@ class States:
             for row in entry.notes.get("fills", [])
         ]
 
+    def booked(self) -> dict[str, Decimal]:
+        """Contracts by all fills since NinjaTrader last called a symbol flat; symbols without any are
+        left out.
+        """
+        for entry in self.unfinished():
+            self.now(entry.request.identity)
+        entries = self.entries()
+        flat = {
+            entry.request.symbol: datetime.fromisoformat(entry.notes["flat"])
+            for entry in entries
+            if "flat" in entry.notes
+        }
+        held: dict[str, Decimal] = {}
+        for entry in entries:
+            symbol, sign = entry.request.symbol, entry.request.side.sign
+            for row in entry.notes.get("fills", []):
+                if symbol not in flat or _seen_at(row) > flat[symbol]:
+                    held[symbol] = held.get(symbol, Decimal(0)) + sign * Decimal(row["contracts"])
+        return held
+
+    def note_flat(self, symbol: str, at: datetime) -> None:
+        """NinjaTrader has called ``symbol`` flat since ``at``: what was filled before counts no more. A
+        person may have closed it there, and of what is older than `MEMORY` half may be forgotten.
+        """
+        filled = [one for one in self.entries() if one.notes.get("fills")]
+        mine = [one for one in filled if one.request.symbol == symbol]
+        if at - max(_seen_at(row) for one in mine for row in one.notes["fills"]) > SETTLED:
+            # on the newest: no fill from before outlives it
+            self._memory.note(mine[-1].request.identity, {"flat": at.isoformat()})
+
     def _remember(self, entry: Entry, kept: lines.State | None, state: lines.State) -> None:
         rows: list[dict[str, Any]] = list(entry.notes.get("fills", []))
         before = kept.filled if kept else Decimal(0)
@@ -92,18 +134,31 @@ class States:
     def _follow(self) -> None:
         """Copy every state of ours that changed, before a restart of the platform removes it."""
         while not self._stopped.wait(LOOK_EVERY):
-            for path in self._folders.outgoing.glob("*fks*.txt"):
-                client_id = path.stem.removeprefix(f"{self._account}_")
-                try:
-                    stamp = str(path.stat().st_mtime_ns)
-                except OSError:
-                    continue
-                if self._seen.get(client_id) == stamp:
-                    continue
-                entry = self._memory.by_client_id(client_id)
-                if entry is not None:
-                    self.now(entry.request.identity)
+            try:
+                self._copy()
+                self._trouble = ""
+            except Exception as error:
+                # The thread's boundary: what a full disk or a lost folder stops goes on after it.
+                if not (self._trouble or self._stopped.is_set()):
+                    logger.exception("NinjaTrader's states cannot be copied")
+                self._trouble = repr(error)
+
+    def _copy(self) -> None:
+        for path in self._folders.outgoing.glob("*fks*.txt"):
+            client_id = path.stem.removeprefix(f"{self._account}_")
+            try:
+                stamp = str(path.stat().st_mtime_ns)
+            except OSError:
+                continue
+            if self._seen.get(client_id) == stamp:
+                continue
+            entry = self._memory.by_client_id(client_id)
+            if entry is None or self.now(entry.request.identity)[1]:
                 self._seen[client_id] = stamp
+
+
+def _seen_at(row: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(row["at"])
 
 
 def _may_change(entry: Entry) -> bool:
