@@ -104,6 +104,7 @@ def test_an_exit_that_needs_an_operator_takes_nothing_from_one_that_can_only_red
     large.script.capabilities = capabilities
     lost = {"side": "sell", "role": Order.Role.EXIT, "state": S.NEEDS_OPERATOR, "quantity": "0.1"}
     OrderFactory.create(account=large.account, **lost)
+    large.guard()  # where an exit keeps its coins, no stop can rest for them
     parent = exit_of(large.send("close"))
     settle(clock)
     assert stands(parent) == (ends, "")
