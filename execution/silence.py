@@ -1,5 +1,6 @@
 """Alerts that did not come: alarms for strategies that are silent, for gaps noted on signals, and for
-alerts that came and could not be read. What FKS sends itself is no sign of life of a sender.
+alerts that came and could not be read. What FKS sends itself is no sign of life of a sender, nor is
+what an operator stored after it was missed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from django.utils import timezone
 
 from execution import alarms
 from execution.alarms import Kind, Seen
+from execution.dry_run import IMPORTED
 from execution.models import Alarm, QuarantinedBody, Signal, Strategy
+from execution.second_channel import REQUEUED
 from execution.states import SignalState
 from execution.watching import OWN_ALERT
 from risk import calendars
@@ -26,6 +29,8 @@ UNREAD_FOR = timedelta(minutes=15)
 MOST_UNREAD = 10_000
 """Only the newest are counted: a sender's flood must not make the look slow."""
 LONGEST_KEY = 100
+NOT_HEARD = (OWN_ALERT, IMPORTED, REQUEUED)
+"""``Signal.auth`` of what no sender's delivery brought when it was stored."""
 _SATURDAY = 5
 
 
@@ -50,7 +55,7 @@ def _settle(kind: Alarm.Kind, seen: Iterable[Seen]) -> list[Alarm]:
 def _silent(now: datetime) -> Iterator[Seen]:
     """Strategies whose expected alert is overdue."""
     expecting = Strategy.objects.filter(is_enabled=True, expects_minutes__isnull=False)
-    heard_at = Max("signals__received_at", filter=~Q(signals__auth=OWN_ALERT))
+    heard_at = Max("signals__received_at", filter=~Q(signals__auth__in=NOT_HEARD))
     for strategy in expecting.annotate(heard_at=heard_at):
         since = strategy.heard_at or strategy.created_at
         minutes = strategy.expects_minutes or 0

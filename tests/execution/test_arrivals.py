@@ -261,8 +261,9 @@ class TestSilence:
             return [alarm.key for alarm in alarms]
 
         assert raised(59) == []
-        own = {"auth": OWN_ALERT, "received_at": MONDAY + timedelta(minutes=30)}
-        SignalFactory.create(strategy=strategy, **own)
+        for auth in (OWN_ALERT, "import", "quarantine"):
+            later = MONDAY + timedelta(minutes=30)
+            SignalFactory.create(strategy=strategy, auth=auth, received_at=later)
         assert raised(60) == [strategy.slug]
         assert raised(61) == []
         alarm = Alarm.objects.get()
