@@ -34,15 +34,18 @@ class PluginRegistry:
     def __init__(self, default: str, builtin: dict[str, str]) -> None:
         self.default = default
         self._paths = dict(builtin)
+        self._left_out: dict[str, str] = {}
 
     def names(self) -> list[str]:
         return sorted(self._paths)
 
     def register(self, name: str, path: str) -> None:
-        """Add ``name`` at ``package.module:Class``; a second one of that name is refused."""
-        if self._paths.get(name, path) != path:
-            raise ConfigurationError(f"two broker plugins are called {name!r}")
-        self._paths[name] = path
+        """Add ``name`` at ``package.module:Class``; a second one of that name is left out, and told by
+        ``broken``.
+        """
+        if self._paths.setdefault(name, path) != path:
+            told = f"two broker plugins are called {name!r}: {path} is left out"
+            self._left_out[f"{name} at {path}"] = told
 
     def get(self, name: str | None = None) -> type[ExecutionPlugin]:
         """The plugin class called ``name`` (the default one without a name).
@@ -57,12 +60,18 @@ class PluginRegistry:
         module, _, attribute = path.partition(":")
         try:
             plugin = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except Exception as error:
+            # The boundary to foreign code: a package may do anything while it is imported.
+            why = (
+                str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            )
             raise ConfigurationError(
-                f"the broker plugin {name!r} cannot be loaded: {error}"
+                f"the broker plugin {name!r} cannot be loaded: {why}"
             ) from error
         if not (isinstance(plugin, type) and issubclass(plugin, ExecutionPlugin)):
             raise ConfigurationError(f"the broker plugin {name!r} is no ExecutionPlugin")
+        if lacking := _lacking(plugin):
+            raise ConfigurationError(f"the broker plugin {name!r} lacks {', '.join(lacking)}")
         if plugin.name != name:
             raise ConfigurationError(f"the broker plugin {name!r} calls itself {plugin.name!r}")
         return plugin
@@ -77,8 +86,10 @@ class PluginRegistry:
         return [name for name in self.names() if name not in unusable]
 
     def broken(self) -> dict[str, str]:
-        """Why a plugin cannot be used, by name: a third party's package may not fit this FKS."""
-        found = {}
+        """Why a plugin cannot be used, by name: a third party's package may not fit this FKS. One whose
+        name was taken already is told by its path as well.
+        """
+        found = dict(self._left_out)
         for name in self.names():
             try:
                 self.get(name)
@@ -119,6 +130,12 @@ class PluginRegistry:
             is_told = answer.done() and not answer.cancelled()
             found[name] = answer.result() if is_told else late
         return found
+
+
+def _lacking(plugin: type[ExecutionPlugin]) -> list[str]:
+    """What every plugin has to bring and this one does not."""
+    unnamed = [name for name in ("name", "label") if not hasattr(plugin, name)]
+    return unnamed + sorted(plugin.__abstractmethods__)
 
 
 @contextmanager

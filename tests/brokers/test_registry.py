@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +40,15 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_name_belongs_to_one_plugin() -> None:
-    plugins = PluginRegistry("a", {"a": "x:Z"})
-    plugins.register("a", "x:Z")
-    with pytest.raises(ConfigurationError, match="two broker plugins are called 'a'"):
-        plugins.register("a", "other:Z")
+    plugins = PluginRegistry("paper", {"paper": "brokers.plugins.paper:PaperPlugin"})
+    plugins.register("paper", "brokers.plugins.paper:PaperPlugin")
+    assert plugins.broken() == {}
+    plugins.register("paper", "other:Z")
+    assert plugins.get("paper") is PaperPlugin
+    assert plugins.usable() == plugins.names() == ["paper"]
+    assert list(plugins.broken().values()) == [
+        "two broker plugins are called 'paper': other:Z is left out"
+    ]
 
 
 def test_a_third_party_registers_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +74,37 @@ def test_a_plugin_that_does_not_fit_is_named_and_left_out(path: str, match: str)
         plugins.get("x")
     assert list(plugins) == [PaperPlugin]
     assert list(plugins.broken()) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("source", "match"),
+    [
+        ("raise RuntimeError('no licence')", "cannot be loaded: RuntimeError: no licence"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError"),
+        ("def __getattr__(name): raise OSError('gone')", "cannot be loaded: OSError: gone"),
+        ("def", "cannot be loaded: SyntaxError"),
+        (
+            "from tests.brokers.scripted import ScriptedPlugin as Base\n"
+            "class Plugin(Base):\n    @property\n    def name(self): return 'misfit'",
+            "calls itself",
+        ),
+        (
+            "from brokers.base import ExecutionPlugin\nclass Plugin(ExecutionPlugin): pass",
+            "lacks name, label, balances, cancel_order",
+        ),
+    ],
+)
+def test_whatever_a_package_does_it_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, match: str
+) -> None:
+    (tmp_path / "misfit.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "misfit", raising=False)
+    plugins = PluginRegistry("paper", {"paper": "brokers.plugins.paper:PaperPlugin"})
+    plugins.register("misfit", "misfit:Plugin")
+    assert list(plugins) == [PaperPlugin]
+    assert match in plugins.broken()["misfit"]
+    sys.modules.pop("misfit", None)
 
 
 @pytest.fixture
