@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from decimal import DecimalException
 from functools import cache
 from typing import Any
@@ -39,10 +39,19 @@ SOCKET = {"http": "ws", "https": "wss"}
 
 
 class CcxtStream(OrderStream):
-    """Order events of one account. ``symbols`` is a client that has the exchange's symbol list."""
+    """Order events of one account. ``symbols`` is a client that has the exchange's symbol list;
+    ``private`` lends one that signs, for requests that have to take turns with the account's others.
+    """
 
-    def __init__(self, dialect: Dialect, config: AccountConfig, symbols: VenueClient) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        config: AccountConfig,
+        symbols: VenueClient,
+        private: Callable[[], AbstractContextManager[VenueClient]],
+    ) -> None:
         self._dialect = dialect
+        self._private = private
         self._symbols = symbols
         self._config = config
         self._news: asyncio.Queue[OrderNews] = asyncio.Queue()
@@ -52,6 +61,7 @@ class CcxtStream(OrderStream):
     async def connect(self) -> None:
         self._client = _connected(self._dialect, self._config, self._heard)
         self._client.set_markets_from_exchange(self._symbols.ccxt)
+        self._client.private = self._private
         await self._subscribe()
         self._watching = asyncio.create_task(self._watch())
 
@@ -151,8 +161,7 @@ def _connected(dialect: Dialect, config: AccountConfig, heard: Heard) -> Any:
     Raises ConfigurationError when a sandbox account would listen to the exchange's real host.
     """
     profile = dialect.profile
-    listening = _listening_class(profile.id, increasing=profile.rising_nonce)
-    client = listening(settings_of(profile, config, config.credentials))
+    client = _listening_class(profile.id)(settings_of(profile, config, config.credentials))
     live = _sockets(client)
     origins = aim(client, profile, config)
     client.urls["api"]["ws"] = _as_sockets(client.urls["api"]["ws"])
@@ -166,7 +175,7 @@ def _connected(dialect: Dialect, config: AccountConfig, heard: Heard) -> Any:
 
 
 @cache
-def _listening_class(exchange: str, *, increasing: bool) -> Any:
+def _listening_class(exchange: str) -> Any:
     """The ccxt.pro class of ``exchange`` whose messages are heard, which sends no order, and which
     connects nowhere but to its ``sockets``.
     """
@@ -178,10 +187,6 @@ def _listening_class(exchange: str, *, increasing: bool) -> Any:
         gate: Gate
         sockets: frozenset[str]
         heard: Heard
-
-        def nonce(self) -> Any:
-            # shared with the key's other clients, which count in microseconds
-            return time.time_ns() // 1000 if increasing else super().nonce()
 
         async def fetch(
             self, url: str, method: str = "GET", headers: Any = None, body: Any = None

@@ -249,7 +249,7 @@ class CcxtPlugin(ExecutionPlugin):
         from brokers.ccxt_stream import CcxtStream
 
         with self._pool.public() as symbols:
-            return CcxtStream(self._dialect, self._config, symbols)
+            return CcxtStream(self._dialect, self._config, symbols, self._pool.private)
 
     def health_check(self) -> Health:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from django.conf import settings
 from brokers.errors import QueryFailedError
 from brokers.key_turns import KeyTurns
 from brokers.plugins.ccxt import CcxtPlugin
+from brokers.streams import StreamLostError
 from brokers.types import Outcome
 from tests.brokers.contract import ccxt_plugin, limit
 from tests.threads import together
@@ -114,6 +116,32 @@ def test_two_workers_with_one_kraken_key_have_no_nonce_refused(venue: RunningVen
     together(asking(plugins[0]), asking(plugins[1]), asking(plugins[1]), trade)
     refused = [one for one in venue.control.requests() if "nonce" in one.error]
     assert refused == []
+
+
+def test_a_stream_takes_its_turn_and_goes_on_from_the_last_number(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, behind = (ccxt_plugin("kraken", venue.base_url) for _ in range(2))
+    behind._pool._turns = KeyTurns(behind._pool._turns._connect)
+    for plugin in (ahead, behind):
+        plugin.instrument("BTC/USDT")
+    ahead.balances()
+    now = time.time_ns()
+    monkeypatch.setattr("brokers.venue_client.time.time_ns", lambda: now - 3_600_000_000_000)
+
+    async def ask() -> None:
+        stream = behind.order_stream()
+        try:
+            # the venue here gives tokens out, and has no stream
+            with pytest.raises(StreamLostError):
+                await stream.connect()
+        finally:
+            await stream.close()
+
+    asyncio.run(ask())
+    asked = [one for one in venue.control.requests() if one.path.endswith("/GetWebSocketsToken")]
+    assert [one.error for one in asked] == [""]
+    assert ahead.execute_order(limit()).outcome is Outcome.ACCEPTED
 
 
 def test_a_worker_whose_clock_is_behind_goes_on_from_the_last_number(

@@ -295,6 +295,6 @@ def test_no_connection_is_made_anywhere_else(label: str) -> None:
 
 
 def test_an_unreadable_message_asks_about_everything() -> None:
-    stream = CcxtStream(OkxSpot(), AccountConfig("1", "okx", Environment.LIVE, {}), None)  # type: ignore[arg-type]
+    stream = CcxtStream(OkxSpot(), AccountConfig("1", "okx", Environment.LIVE, {}), None, None)  # type: ignore[arg-type]
     stream._heard(None, '{"arg":{"channel":"orders"},"data":"cut')
     assert stream._news.get_nowait() == OrderNews()
