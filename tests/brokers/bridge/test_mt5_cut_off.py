@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.errors import QueryFailedError
+from brokers.plugins import bridge
 from brokers.types import Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import mt5
@@ -37,6 +39,8 @@ def test_an_order_waits_for_a_terminal_that_comes_back(
     assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
     assert result.retry_after in {1, 2}  # told by the driver, or by the plugin of what was refused
     assert mt5_rig.terminal.sent == []
+    later = monotonic() + result.retry_after
+    monkeypatch.setattr(bridge, "monotonic", lambda: later)
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
 
 
