@@ -356,18 +356,17 @@ def _page_of(strategy: Strategy) -> str:
 
 
 def _question(strategy: Strategy) -> Question:
+    title, text, button = (
+        f"A new secret for {strategy}",
+        "It is shown once, on the next page. Two secrets may work side by side meanwhile.",
+        "Make the secret",
+    )
     if strategy.auth == Strategy.Auth.JWT:
-        return Question(
-            title=f"End the secrets of {strategy}",
-            text="They are of a former profile. Users post with their tokens.",
-            button="End them",
-            back=_page_of(strategy),
-            is_dangerous=False,
+        title, text, button = (
+            f"End the secrets of {strategy}",
+            "They are of a former profile. Users post with their tokens.",
+            "End them",
         )
     return Question(
-        title=f"A new secret for {strategy}",
-        text="It is shown once, on the next page. Two secrets may work side by side meanwhile.",
-        button="Make the secret",
-        back=_page_of(strategy),
-        is_dangerous=False,
+        title=title, text=text, button=button, back=_page_of(strategy), is_dangerous=False
     )

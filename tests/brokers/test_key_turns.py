@@ -118,9 +118,10 @@ def test_two_workers_with_one_kraken_key_have_no_nonce_refused(venue: RunningVen
     assert refused == []
 
 
-def test_a_stream_takes_its_turn_and_goes_on_from_the_last_number(
+def an_hour_apart(
     venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[CcxtPlugin, CcxtPlugin]:
+    """Two workers with one key: the first has asked already, and the clock of now is an hour behind."""
     ahead, behind = (ccxt_plugin("kraken", venue.base_url) for _ in range(2))
     behind._pool._turns = KeyTurns(behind._pool._turns._connect)
     for plugin in (ahead, behind):
@@ -128,6 +129,13 @@ def test_a_stream_takes_its_turn_and_goes_on_from_the_last_number(
     ahead.balances()
     now = time.time_ns()
     monkeypatch.setattr("brokers.venue_client.time.time_ns", lambda: now - 3_600_000_000_000)
+    return ahead, behind
+
+
+def test_a_stream_takes_its_turn_and_goes_on_from_the_last_number(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, behind = an_hour_apart(venue, monkeypatch)
 
     async def ask() -> None:
         stream = behind.order_stream()
@@ -147,13 +155,7 @@ def test_a_stream_takes_its_turn_and_goes_on_from_the_last_number(
 def test_a_worker_whose_clock_is_behind_goes_on_from_the_last_number(
     venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead, behind = (ccxt_plugin("kraken", venue.base_url) for _ in range(2))
-    behind._pool._turns = KeyTurns(behind._pool._turns._connect)
-    for plugin in (ahead, behind):
-        plugin.instrument("BTC/USDT")
-    ahead.balances()
-    now = time.time_ns()
-    monkeypatch.setattr("brokers.venue_client.time.time_ns", lambda: now - 3_600_000_000_000)
+    _, behind = an_hour_apart(venue, monkeypatch)
     behind.balances()
     assert behind.execute_order(limit()).outcome is Outcome.ACCEPTED
     assert not [one for one in venue.control.requests() if "nonce" in one.error]
