@@ -6,9 +6,15 @@ import argparse
 import json
 import signal
 import sys
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from tests.chaos.installation import installation
 from tests.venues.client import running_venue
+
+if TYPE_CHECKING:
+    from tests.soak.soak import Soak
 
 
 def arguments() -> argparse.Namespace:
@@ -22,14 +28,18 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Exit status 1 when something grew, was too slow, lost, doubled or wrong."""
+    """Exit status 1 when something grew, was too slow, lost, doubled or wrong.
+
+    Ctrl-C or SIGTERM ends the stream, and what has been measured is printed; a second one ends all.
+    """
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     with installation() as place, running_venue(options.seed, "none") as venue:
         place.prepare(venue)
         from tests.soak.soak import Soak
 
         soak = Soak(place.port, place.paths, place.zygote, place.urls, place.servers(), options)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, partial(_end, soak))
         try:
             figures = soak.carry_out(venue)
         finally:
@@ -39,6 +49,11 @@ def main() -> int:
     )
     sys.stdout.write(text + "\n")
     return 1 if figures["out of bounds"] or figures["findings"] else 0
+
+
+def _end(soak: Soak, number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, lambda *_: sys.exit(2))
+    soak.pace.end()
 
 
 if __name__ == "__main__":

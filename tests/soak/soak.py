@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from argparse import Namespace
@@ -40,15 +41,26 @@ TOO_LATE_S = 1
 
 
 class Pace:
-    """Hands the steps out, each at its time."""
+    """Hands the steps out, each at its time from ``begin`` on."""
 
-    def __init__(self, per_minute: float, seconds: float) -> None:
+    def __init__(self, per_minute: float, minutes: float) -> None:
         self.late = 0
         self._every = 60 / per_minute
-        self._end = time.monotonic() + seconds
-        self._next = time.monotonic()
+        self._seconds = minutes * 60
+        self._is_over = threading.Event()
         self._steps = stream()
         self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        self._started = self._next = time.monotonic()
+
+    def end(self) -> None:
+        """Now, whatever is left."""
+        self._is_over.set()
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self._started) / 60
 
     def __iter__(self) -> Iterator[Step]:
         while True:
@@ -56,11 +68,9 @@ class Pace:
                 due, self._next = self._next, self._next + self._every
                 step = next(self._steps)
             wait = due - time.monotonic()
-            if due > self._end or time.monotonic() > self._end:
+            if due > self._started + self._seconds or self._is_over.wait(max(wait, 0)):
                 return
-            if wait > 0:
-                time.sleep(wait)
-            elif -wait > TOO_LATE_S:
+            if -wait > TOO_LATE_S:
                 self.late += 1
             yield step
 
@@ -78,6 +88,7 @@ class Soak:
         options: Namespace,
     ) -> None:
         self.options = options
+        self.pace = Pace(options.rate, options.minutes)
         self.fleet = Fleet(channel, options.seed, PROCESSES)
         self.gauges = Gauges(urls.database, urls.redis)
         self.steps: list[Step] = []
@@ -93,20 +104,42 @@ class Soak:
         self.fleet.start()
         self._wait_for_the_web()
         venue.control.set_fault_rates(*FAULTS)
-        pace = Pace(self.options.rate, self.options.minutes * 60)
-        senders = [threading.Thread(target=self._send, args=(pace,)) for _ in range(SENDERS)]
+        self.pace.begin()
+        senders = [threading.Thread(target=self._send) for _ in range(SENDERS)]
         for sender in senders:
             sender.start()
+        told = 0
         while any(sender.is_alive() for sender in senders):
             self.gauges.read({**self._servers, **self.fleet.pids()})
+            if self.pace.minutes >= told + 1:
+                told += 1
+                self._tell(told)
             time.sleep(SAMPLE_S)
-        readings = self.gauges.readings
-        bounds = out_of_bounds(readings, self.answers_ms, self.options.warm_up * 60)
-        if pace.late:
-            bounds.append(f"{pace.late} alerts were sent late: the machine does not keep the pace")
+        minutes = round(self.pace.minutes, 1)
+        bounds = out_of_bounds(self.gauges.readings, self.answers_ms, self.options.warm_up * 60)
+        if self.pace.late:
+            bounds.append(
+                f"{self.pace.late} alerts were sent late: the machine does not keep the pace"
+            )
         venue.control.clear_faults()
         self._settle()
-        return self._figures(venue, bounds)
+        return {"minutes": minutes} | self._figures(venue, bounds)
+
+    def _tell(self, minute: int) -> None:
+        """On stderr: hours without a word would look like a hang."""
+        readings = self.gauges.readings
+        words = [
+            f"minute {minute}: {len(self.answers_ms)} alerts",
+            f"p95 {p95(self.answers_ms[-1000:]):.0f} ms",
+            f"{readings.under_way[-1][1]:.0f} under way",
+            f"{readings.queued[-1][1]:.0f} queued",
+            *(
+                f"{name.split()[0]} {samples[-1][1]:.1f} MB"
+                for name, samples in readings.memory.items()
+                if name.startswith(("worker", "exits", "web"))
+            ),
+        ]
+        sys.stderr.write(", ".join(words) + "\n")
 
     def _wait_for_the_web(self) -> None:
         deadline = time.monotonic() + READY_S
@@ -115,9 +148,9 @@ class Soak:
                 return
             time.sleep(0.1)
 
-    def _send(self, pace: Pace) -> None:
+    def _send(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        for step in pace:
+        for step in self.pace:
             started = time.monotonic()
             connection.request("POST", self._paths[step.strategy], json.dumps(step.body))
             response = connection.getresponse()
@@ -153,7 +186,6 @@ class Soak:
         for ledger in ledgers.values():
             faults.update({k: n for k, n in ledger.counts.items() if k.startswith("fault ")})
         return {
-            "minutes": self.options.minutes,
             "alerts acknowledged": len(self.acknowledged),
             "answers": dict(self.answers),
             "orders": len(auditor.orders),

@@ -10,6 +10,7 @@ from itertools import islice
 import pytest
 
 from tests.soak.gauges import Readings, out_of_bounds, p95, slope
+from tests.soak.soak import Pace
 from tests.soak.stream import FAULTS, stream
 from tests.venues.client import ROOT
 
@@ -68,6 +69,17 @@ def test_every_lane_is_bought_and_then_sold() -> None:
 
 def test_one_placement_in_ten_fails() -> None:
     assert sum(fault.probability for fault in FAULTS) == pytest.approx(0.1)
+
+
+def test_a_stream_ends_at_its_time_and_earlier_when_told() -> None:
+    whole, told = Pace(per_minute=60_000, minutes=0.001), Pace(per_minute=60_000, minutes=60)
+    whole.begin()
+    assert len(list(whole)) == 61
+    told.begin()
+    steps = iter(told)
+    assert [next(steps).index for _ in range(3)] == [0, 1, 2]
+    told.end()
+    assert list(steps) == []
 
 
 @pytest.mark.alone

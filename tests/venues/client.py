@@ -237,7 +237,8 @@ def running_venue(seed: int = 1, id_rule: str = "open", port: int = 0) -> Iterat
     command = [sys.executable, "-m", "tests.venues", "--with-stdin"]
     command += ["--port", str(port), "--seed", str(seed), "--id-rule", id_rule]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
+    # A group of its own: a Ctrl-C is for who runs it, who ends it when all has been looked at.
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, process_group=0) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
