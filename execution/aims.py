@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 from brokers.types import Side
-from execution.alerts import Action, Alert, Algorithm, MarketPosition
+from execution.alerts import REDUCES, Action, Alert, Algorithm, MarketPosition
 from risk.arithmetic import ARITHMETIC, shown
 from risk.types import Intent, QuantityType, ReasonCode, Refusal, SizingMethod, SizingPolicy
 
@@ -39,13 +39,8 @@ def names_target(alert: Alert) -> bool:
 
 
 def only_reduces(alert: Alert) -> bool:
-    """Whether the alert makes a position smaller by its own words: a sale after which the sender is
-    still long, or a purchase after which it is still short.
-    """
-    return (alert.action, alert.market_position) in (
-        (Action.SELL, MarketPosition.LONG),
-        (Action.BUY, MarketPosition.SHORT),
-    )
+    """Whether the alert makes a position smaller by its own words."""
+    return (alert.action, alert.market_position) in REDUCES
 
 
 def turns_over(alert: Alert) -> bool:

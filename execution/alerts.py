@@ -27,6 +27,12 @@ class MarketPosition(StrEnum):
     FLAT = "flat"
 
 
+REDUCES = frozenset({(Action.SELL, MarketPosition.LONG), (Action.BUY, MarketPosition.SHORT)})
+"""What makes a position smaller by the sender's own words: a sale after which it is still long, or a
+purchase after which it is still short.
+"""
+
+
 class Algorithm(StrEnum):
     """How an order reaches its venue: as one, or in slices (docs/algorithms.md)."""
 

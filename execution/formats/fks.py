@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.types import OrderType, TimeInForce
-from execution.alerts import Action, Alert, Algorithm, MarketPosition, TakeProfit
+from execution.alerts import REDUCES, Action, Alert, Algorithm, MarketPosition, TakeProfit
 from execution.schema import Fields
 from risk.types import QuantityType
 
@@ -23,9 +23,13 @@ def parse(document: Mapping[str, Any]) -> Alert:
     closes = action in (Action.CLOSE, Action.CANCEL)
     position = fields.forgiving(closes).optional_choice("market_position", MarketPosition)
     ends = closes or position is MarketPosition.FLAT
-    quantity, unit = _quantity(fields, action, position)
     reduces = fields.forgiving(ends).flag("reduce_only")
-    is_exit = ends or reduces or unit is QuantityType.PERCENT_OF_POSITION
+    # With a size, the same words may be an entry: they name the position to end up with.
+    has_size = fields.is_given("market_position_size")
+    is_exit = ends or reduces or ((action, position) in REDUCES and not has_size)
+    is_whole = position is MarketPosition.FLAT or action is Action.CANCEL
+    quantity, unit = _quantity(fields, is_whole=is_whole, is_exit=is_exit)
+    is_exit |= unit is QuantityType.PERCENT_OF_POSITION
     order_type = (
         fields.forgiving(ends).choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET
     )
@@ -67,13 +71,12 @@ def parse(document: Mapping[str, Any]) -> Alert:
 
 
 def _quantity(
-    fields: Fields, action: Action | None, position: MarketPosition | None
+    fields: Fields, *, is_whole: bool, is_exit: bool
 ) -> tuple[Decimal | None, QuantityType]:
     """What closes everything, or cancels, asks for no quantity; a close of a part must name it."""
-    is_whole = position is MarketPosition.FLAT or action is Action.CANCEL
     quantity = fields.forgiving(is_whole).number("quantity")
-    is_whole |= quantity is None and action is Action.CLOSE
-    unit = fields.forgiving(is_whole).choice("quantity_type", QuantityType, QuantityType.BASE)
+    needs_no_unit = is_whole or (is_exit and quantity is None)
+    unit = fields.forgiving(needs_no_unit).choice("quantity_type", QuantityType, QuantityType.BASE)
     return quantity, unit or QuantityType.BASE
 
 

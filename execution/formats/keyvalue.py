@@ -14,7 +14,7 @@ from execution.formats.brackets import HUNDRED, away, side_of
 from execution.formats.closing import share_of_position
 from execution.formats.fks import require_prices
 from execution.formats.listed import listed_symbol
-from execution.schema import Fields
+from execution.schema import Fields, is_missing
 from risk.types import QuantityType
 
 SIDES = {
@@ -43,12 +43,17 @@ NAMES = {
     "reduce_only": "ro",
 }
 """FKS's names and Autoview's letters for the same thing."""
+TRAILS = ("ts", "trailing")
 NOT_DONE = {
     **dict.fromkeys(("delay", "wait"), "FKS does not delay orders"),
     **dict.fromkeys(("l", "leverage"), "leverage is set at the account"),
-    **dict.fromkeys(("ts", "trailing"), "trailing stops are not supported"),
+    **dict.fromkeys(TRAILS, "trailing stops are not supported"),
 }
 """What only an entry can ask for."""
+OWN_ORDERS = dict.fromkeys(
+    ("sl", "fsl", "tp", "ftp", *TRAILS), "with an exit it is an order of its own, not supported"
+)
+"""At Autoview they say when an exit is to happen: it must not happen at once instead."""
 NEVER_DONE = {
     **dict.fromkeys(("cm", "cmo"), "FKS cancels and closes everything of a symbol"),
     **dict.fromkeys(("d", "disabled"), "the command is marked as disabled"),
@@ -64,23 +69,27 @@ def parse(document: Mapping[str, Any]) -> Alert:
     """The alert in ``document``. Raises Invalid, listing every field that is wrong.
 
     ``sl`` and ``tp`` are prices, or percents of ``p`` with ``%``; ``q`` with ``%`` is of equity, of a
-    close of the position.
+    close of the position. A price alone makes a limit order: an exit whose price cannot be read is
+    never sent at the market for it.
     """
     fields = Fields(document)
     fields.refuse(NEVER_DONE)
     action, closes = _action(fields)
-    terms = fields.forgiving(action in (Action.CLOSE, Action.CANCEL))
+    cancels = action is Action.CANCEL
+    terms = fields.forgiving(cancels or action is Action.CLOSE)
     only_reduces = closes or terms.translated(_name(terms, "reduce_only"), YES_OR_NO) or False
     entry = terms.forgiving(only_reduces)
     entry.refuse(NOT_DONE)
+    if not cancels and (only_reduces or action is Action.CLOSE):
+        _refuse_own_orders(fields)
     given = terms.translated(_name(terms, "order_type"), TYPES)
-    of_price = entry if given in (None, TYPES["market"]) else terms
+    of_price = entry if given == TYPES["market"] else fields.forgiving(cancels)
     price_name = _name(of_price, "price")
-    price = of_price.number(price_name)
+    price = _price(of_price, price_name, action, only_reduces)
     kind = given or TYPES["market" if price is None else "limit"]
     order_type, time_in_force, post_only = kind
     closes |= action is Action.CLOSE
-    quantity, unit = _quantity(fields.forgiving(action is Action.CANCEL), closes)
+    quantity, unit = _quantity(fields.forgiving(cancels), closes)
     side = side_of(action)
     target = _bracket(entry, "take_profit", side, price, gain=True)
     alert = Alert(
@@ -115,6 +124,20 @@ def _name(fields: Fields, name: str) -> str:
     for other in others:
         fields.complain(other, f"is given as {used} already", "DUPLICATE_KEY")
     return used
+
+
+def _price(fields: Fields, name: str, action: Action, only_reduces: bool) -> Decimal | None:
+    """0, which is Autoview's own default, names no price to leave at; a close of everything does
+    without one that the sender had no value for.
+    """
+    if action is Action.CLOSE:
+        return fields.optional_number(name, least=Decimal(0)) or None
+    return (fields.size(name) or None) if only_reduces else fields.number(name)
+
+
+def _refuse_own_orders(fields: Fields) -> None:
+    given = [name for name in OWN_ORDERS if not is_missing(str(fields.raw(name)))]
+    fields.refuse({name: OWN_ORDERS[name] for name in given})
 
 
 def _refuse_unknown(entry: Fields, left: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.types import OrderType
-from execution.alerts import Action, Alert, MarketPosition
+from execution.alerts import REDUCES, Action, Alert, MarketPosition
 from execution.formats.closing import share_of_position
 from execution.formats.threecommas import ACTIONS, entered
 from execution.schema import Fields
@@ -38,10 +38,11 @@ def parse(document: Mapping[str, Any]) -> Alert:
     )
     position = fields.forgiving(only_reduces).optional_choice("marketPosition", MarketPosition)
     is_flat = position is MarketPosition.FLAT
-    entry = fields.forgiving(is_flat or only_reduces)
+    is_exit = is_flat or only_reduces or (action, position) in REDUCES
+    entry = fields.forgiving(is_exit)
     entry.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
     order_type = entry.translated("orderType", {"market": OrderType.MARKET}) or OrderType.MARKET
-    quantity, unit = _quantity(fields.forgiving(is_flat), only_reduces)
+    quantity, unit = _quantity(fields.forgiving(is_flat), only_reduces, is_exit)
     alert = Alert(
         symbol=fields.text("instrument", most=60, required=True),
         action=action,
@@ -61,11 +62,14 @@ def parse(document: Mapping[str, Any]) -> Alert:
     return alert
 
 
-def _quantity(fields: Fields, only_reduces: bool) -> tuple[Decimal | None, QuantityType]:
+def _quantity(
+    fields: Fields, only_reduces: bool, is_exit: bool
+) -> tuple[Decimal | None, QuantityType]:
     """Without a size the route's sizing decides, as OKX's bot settings would."""
     known = {name: name for name in (BASE, OF_POSITION, *NOT_DONE)}
-    unit = fields.translated("investmentType", known)
     amount = fields.number("amount")
+    fields = fields.forgiving(is_exit and amount is None)
+    unit = fields.translated("investmentType", known)
     if unit in NOT_DONE:
         fields.complain("investmentType", NOT_DONE[unit], "UNSUPPORTED")
     elif unit == OF_POSITION:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.types import OrderType
-from execution.alerts import Action, Alert, MarketPosition
+from execution.alerts import REDUCES, Action, Alert, MarketPosition
 from execution.formats.closing import share_of_position
 from execution.schema import Fields
 from risk.types import QuantityType
@@ -41,13 +41,14 @@ def parse(document: Mapping[str, Any]) -> Alert:
     closes = only_reduces or action is Action.CLOSE
     position = strategy.forgiving(closes).optional_choice("market_position", MarketPosition)
     ends = position is MarketPosition.FLAT or action is Action.CLOSE
-    is_exit = ends or only_reduces
+    has_size = strategy.is_given("market_position_size")
+    is_exit = ends or only_reduces or ((action, position) in REDUCES and not has_size)
     order = fields.forgiving(ends).inner("order")
     of_order, of_strategy = order.forgiving(is_exit), strategy.forgiving(is_exit)
     entry = fields.forgiving(is_exit)
     entry.refuse(NOT_DONE)
     order_type = of_order.translated("order_type", {"market": OrderType.MARKET})
-    quantity, unit = _quantity(order, action, only_reduces)
+    quantity, unit = _quantity(order, action, only_reduces, is_exit)
     alert = Alert(
         symbol=_symbol(fields),
         action=action,
@@ -88,13 +89,14 @@ def _action(fields: Fields) -> tuple[Action, bool]:
 
 
 def _quantity(
-    order: Fields, action: Action, only_reduces: bool
+    order: Fields, action: Action, only_reduces: bool, is_exit: bool
 ) -> tuple[Decimal | None, QuantityType]:
     if action is Action.CLOSE:
         return None, QuantityType.BASE
     amount = order.number("amount")
     units = {**UNITS, **OF_POSITION} if only_reduces else UNITS
-    unit = order.translated("currency_type", units) or QuantityType.BASE
+    needs_no_unit = is_exit and amount is None
+    unit = order.forgiving(needs_no_unit).translated("currency_type", units) or QuantityType.BASE
     if unit is QuantityType.PERCENT_OF_POSITION:
         return share_of_position(amount)
     return amount, unit

@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from brokers.types import OrderType, TimeInForce
-from execution.alerts import Action, Alert, MarketPosition, TakeProfit
+from execution.alerts import REDUCES, Action, Alert, MarketPosition, TakeProfit
 from execution.formats.brackets import HUNDRED, away, side_of
 from execution.formats.closing import share_of_position
 from execution.formats.fks import require_prices
@@ -64,9 +64,11 @@ def parse(document: Mapping[str, Any]) -> Alert:
     sentiment = _sentiment(fields, action)
     is_flat = sentiment is MarketPosition.FLAT
     ends = is_flat or action in (Action.CLOSE, Action.CANCEL)
-    asked, kind = _asked(fields, action, is_whole=is_flat or action is Action.CANCEL)
-    only_reduces = _only_reduces(action, sentiment)
-    is_exit = ends or only_reduces or UNITS.get(kind) is QuantityType.PERCENT_OF_POSITION
+    is_whole = is_flat or action is Action.CANCEL
+    only_reduces = (action, sentiment) in REDUCES
+    is_exit = ends or only_reduces
+    asked, kind = _asked(fields, is_whole=is_whole, is_exit=is_exit)
+    is_exit |= UNITS.get(kind) is QuantityType.PERCENT_OF_POSITION
     order_type = (
         fields.forgiving(ends).choice("orderType", OrderType, OrderType.MARKET) or OrderType.MARKET
     )
@@ -81,7 +83,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     market_price = signal_price or price
     entry = market_price if is_market else limit or stop or market_price
     stop_loss = _stop_loss(of_entry, action, entry)
-    quantity, unit = _quantity(fields.forgiving(ends), asked, kind, action, entry, stop_loss)
+    quantity, unit = _quantity(fields.forgiving(is_whole), asked, kind, action, entry, stop_loss)
     alert = Alert(
         symbol=fields.text("ticker", most=60, required=True),
         action=action,
@@ -126,19 +128,11 @@ def _sentiment(fields: Fields, action: Action) -> MarketPosition | None:
     return sentiment
 
 
-def _only_reduces(action: Action, sentiment: MarketPosition | None) -> bool:
-    """A sell that may end long or flat, and a buy that may end short or flat, opens nothing."""
-    return (action, sentiment) in (
-        (Action.SELL, MarketPosition.LONG),
-        (Action.BUY, MarketPosition.SHORT),
-    )
-
-
-def _asked(fields: Fields, action: Action, *, is_whole: bool) -> tuple[Decimal | None, str]:
+def _asked(fields: Fields, *, is_whole: bool, is_exit: bool) -> tuple[Decimal | None, str]:
     """The quantity and its kind; what closes everything, or cancels, needs neither."""
     asked = fields.forgiving(is_whole).number("quantity")
-    is_whole |= asked is None and action is Action.CLOSE
-    kind = fields.forgiving(is_whole).translated("quantityType", KINDS)
+    needs_no_kind = is_whole or (is_exit and asked is None)
+    kind = fields.forgiving(needs_no_kind).translated("quantityType", KINDS)
     return asked, kind or "fixed_quantity"
 
 

@@ -19,6 +19,16 @@ ENTER_SHORT = [
     ("traderspost", b'{"ticker": "BTCUSDT", "action": "sell"}'),
 ]
 HALF = [
+    (
+        "fks",
+        b'{"symbol": "BTCUSDT", "action": "sell", "quantity": 2, "market_position": "long",'
+        b' "stop_loss": NaN}',
+    ),
+    (
+        "okx",
+        b'{"instrument": "BTCUSDT", "action": "sell", "marketPosition": "long",'
+        b' "orderType": "limit", "investmentType": "base", "amount": "2"}',
+    ),
     ("keyvalue", b"s=BTCUSDT c=position q=50%"),
     ("keyvalue", b"s=BTCUSDT c=position b=long q=50% delay=5 sl=0"),
     (
@@ -55,7 +65,7 @@ ALL = [
     (
         "traderspost",
         b'{"ticker": "BTCUSDT", "action": "exit", "quantityType": "risk_dollar_amount",'
-        b' "quantity": 100, "extendedHours": true, "timeInForce": "cls"}',
+        b' "extendedHours": true, "timeInForce": "cls"}',
     ),
     ("fks", b'{"symbol": "BTCUSDT", "action": "close", "confidence": 5, "stop_loss": NaN}'),
 ]

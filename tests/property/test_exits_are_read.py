@@ -26,20 +26,11 @@ TRADERSPOST = (
 )  # fmt: skip
 THREECOMMAS = ("trigger_price", "take_profit", "stop_loss", "trailing", "attach_conditional_orders")
 KEYVALUE = (
-    "sl",
-    "tp",
-    "p",
-    "fsl",
-    "ftp",
-    "fp",
-    "delay",
-    "l",
-    "ts",
-    "confidence",
-    "atr",
-    "dt",
-    "comment",
-)
+    "stop_loss", "take_profit", "delay", "wait", "l", "leverage", "confidence", "atr", "dt", "comment",
+)  # fmt: skip
+PRICES = ("p", "fp", "price")
+OWN_ORDERS = ("sl", "fsl", "tp", "ftp", "ts")
+"""What Autoview's words make of an exit: an order at a price, or one that waits for it."""
 PINE = ("risk", "vol_lots", "vol_pct_bal", "sl", "tp", "price", "sl_pct", "tp_price", "betrigger")
 OCTOBOT = ("leverage", "stop_price", "take_profit_price", "take_profit_price_1", "price", "tag")
 OPENALGO = ("quantity", "price", "trigger_price", "pricetype", "disclosed_quantity", "strategy")
@@ -50,6 +41,7 @@ EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("fks", {"action": "sell", "market_position": "flat"}, FLAT),
     ("fks", {"action": "sell", "quantity": "0.5", "reduce_only": "true"}, FKS),
     ("fks", {"action": "sell", "quantity": "50", "quantity_type": "percent_of_position"}, FKS),
+    ("fks", {"action": "sell", "quantity": "0.5", "market_position": "long"}, FKS),
     ("mapping", {"action": "sell", "quantity": "0.5", "reduce_only": "true"}, FKS),
     ("traderspost", {"action": "exit"}, (*TRADERSPOST, "orderType", "quantityType")),
     ("traderspost", {"action": "exit", "quantity": "5"}, (*TRADERSPOST, "orderType")),
@@ -61,14 +53,21 @@ EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
      (*THREECOMMAS, "order.amount", "order.currency_type")),
     ("3commas", {"action": "sell", "strategy_info": {"market_position": "flat"}},
      (*THREECOMMAS, "order.amount", "order.currency_type", "strategy_info.market_position_size")),
-    ("okx", {"action": "EXIT_LONG"}, ("orderType", "orderPriceOffset", "prevMarketPosition", "id")),
+    ("3commas",
+     {"action": "sell", "strategy_info": {"market_position": "long"}, "order": {"amount": "2"}},
+     (*THREECOMMAS, "order.order_type", "strategy_info.prev_market_position")),
+    ("okx", {"action": "EXIT_LONG"},
+     ("orderType", "orderPriceOffset", "prevMarketPosition", "id", "investmentType")),
+    ("okx", {"action": "sell", "marketPosition": "long", "amount": "2", "investmentType": "base"},
+     ("orderType", "orderPriceOffset", "prevMarketPosition", "id")),
     ("okx", {"action": "sell", "marketPosition": "flat"},
      ("orderType", "orderPriceOffset", "amount", "investmentType", "prevMarketPosition")),
     ("openalgo", {"action": "SELL", "position_size": "0"}, OPENALGO),
     ("keyvalue", {"c": "position"}, (*KEYVALUE, "t", "ro")),
     ("keyvalue", {"c": "position", "b": "long", "q": "50%"}, KEYVALUE),
-    ("keyvalue", {"b": "sell", "q": "1", "ro": "1", "t": "market"}, KEYVALUE),
-    ("keyvalue", {"c": "order"}, (*KEYVALUE, "t", "q")),
+    ("keyvalue", {"c": "position", "t": "market"}, (*KEYVALUE, *PRICES, "ro")),
+    ("keyvalue", {"b": "sell", "q": "1", "ro": "1", "t": "market"}, (*KEYVALUE, *PRICES)),
+    ("keyvalue", {"c": "order"}, (*KEYVALUE, *PRICES, *OWN_ORDERS, "t", "q")),
     ("pineconnector", {"command": "closelong"}, PINE),
     ("pineconnector", {"command": "closeall"}, PINE),
     ("octobot", {"signal": "SELL", "volume": "1", "reduce_only": "true", "order_type": "market"},
@@ -136,7 +135,7 @@ def test_a_part_to_close_is_never_guessed(
     sender: str, document: dict[str, Any], names: tuple[str, ...], garbage: str
 ) -> None:
     """What is asked to be closed is refused where it cannot be read, never taken for everything."""
-    for name in ("quantity", "q", "volume"):
+    for name in ("quantity", "q", "volume", "amount"):
         if name in document:
             with pytest.raises(Invalid):
                 parse(sender, document | {name: garbage})
