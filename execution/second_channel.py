@@ -18,7 +18,7 @@ from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
-from execution.ids import uuid7_at
+from execution.ids import moment_of, uuid7_at
 from execution.locating import located
 from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
@@ -29,6 +29,10 @@ from risk import audit
 EARLY, LATE = timedelta(seconds=60), timedelta(seconds=180)
 """How far a delivery may lie from the time the sender's log gives it: clocks, and four attempts."""
 TICK = timedelta(milliseconds=1)
+AT_ONCE = timedelta(seconds=5)
+"""How long an alert's first attempt may take: what the log has after it has come after that. One that
+came by a further attempt says nothing of what came meanwhile.
+"""
 STILL_COMING = timedelta(seconds=30)
 """TradingView tries four times, 5 s apart and 3 s long: until then the webhook may still bring it."""
 REQUEUED = "quarantine"
@@ -95,6 +99,7 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
         known = _delivered(strategy, alert, one.at, used)
         if known is not None:
             used.add(known)
+            came_at = max(came_at, min(moment_of(known), one.at + AT_ONCE))
             report.received_already += 1
             continue
         if now - one.at < STILL_COMING:

@@ -159,6 +159,48 @@ def test_one_older_than_a_close_that_came_opens_nothing(
     assert not Order.objects.filter(signal=late).exists()
 
 
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_an_entry_that_followed_a_close_is_not_put_before_it(
+    seconds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    """The log tells whole seconds and no way to us: the close arrives 1.2 s after its line's time."""
+    strategy, secret = webhook()
+    now = a_minute_ago().replace(microsecond=0)
+    close = alert(secret, action="close", market_position="flat")
+    with time_machine.travel(now + timedelta(seconds=1, milliseconds=200), tick=False):
+        carried_out_close(strategy.slug, secret)
+    rows = [(now, close), (now + timedelta(seconds=seconds), alert(secret))]
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+
+    assert report["received_already"] == 1
+    (signal_id,) = report["imported"]
+    tasks.process_signal(signal_id)
+    assert Signal.objects.get(pk=signal_id).state == "executed"
+
+
+def test_an_entry_opens_nothing_after_a_close_though_the_one_before_it_came_late(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    """Two closes around the entry that is missing; the first came with its sender's fourth attempt."""
+    strategy, secret = webhook()
+    now = a_minute_ago().replace(microsecond=0)
+    flat = {"action": "close", "market_position": "flat"}
+    closes = [alert(secret, id=name, **flat) for name in ("first", "second")]
+    for body, delay in zip(reversed(closes), (10, 16), strict=True):
+        with time_machine.travel(now + timedelta(seconds=delay), tick=False):
+            assert post(strategy.slug, body.encode()).status_code == 202
+            tasks.process_signal(str(Signal.objects.latest("id").pk))
+    rows = [(now, closes[0]), (now + timedelta(seconds=1), alert(secret))]
+    rows.append((now + timedelta(seconds=10), closes[1]))
+
+    (signal_id,) = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)["imported"]
+    tasks.process_signal(signal_id)
+
+    late = Signal.objects.get(pk=signal_id)
+    assert (late.state, late.reason) == ("ignored", "CANCELED_BY_SIGNAL")
+
+
 def test_alerts_of_one_second_keep_the_order_of_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
