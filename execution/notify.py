@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 State = Notice.State
 LINES = 10
 """Events spelled out in one message; further ones are counted. Discord takes 2,000 characters."""
-LINE = 180
+LINE = 150
 LONGEST = 1700
 """Of a text; with its title Discord takes it."""
 CUT = "\n… cut here; all of it is in the admin under Notifications, What was told."
@@ -122,18 +122,23 @@ def compose(rows: Sequence[Notice]) -> tuple[str, str]:
         return f"FKS: {rows[0].title}", _body(rows[0])
     worst = Severity(rows[0].severity).label
     lines = [f"• {row.title}{' – ' if row.text else ''}{row.text}"[:LINE] for row in rows[:LINES]]
-    if rest := rows[LINES:]:
-        counts = Counter(Event(row.event).label for row in rest).most_common()
-        lines.append("and " + ", ".join(f"{count} × {label}" for label, count in counts))
-    return f"FKS: {len(rows)} events, worst: {worst}", _cut("\n".join(lines))
+    counted = _counted(rows[LINES:])
+    body = _cut("\n".join(lines), LONGEST - len(counted)) + counted
+    return f"FKS: {len(rows)} events, worst: {worst}", body
+
+
+def _counted(rest: Sequence[Notice]) -> str:
+    counts = Counter(Event(row.event).label for row in rest).most_common()
+    told = ", ".join(f"{count} × {label}" for label, count in counts)
+    return f"\nand {told}" if told else ""
 
 
 def _body(row: Notice) -> str:
     return f"{_cut(row.text)}\n{row.at:%Y-%m-%d %H:%M:%S} UTC".strip()
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - len(CUT)] + CUT
+def _cut(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
 
 
 def send(channel: Channel, title: str, body: str, severity: Severity) -> None:

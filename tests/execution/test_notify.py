@@ -271,6 +271,20 @@ def test_what_is_no_alarm_waits_for_company_and_goes_as_one_message(receiver: Re
     assert len(lines) == 11
 
 
+@pytest.mark.parametrize("length", [30, 400])
+def test_ten_long_lines_and_the_counts_of_the_rest_fit(length: int) -> None:
+    """However long the lines, and however many kinds of events are only counted."""
+    told = [Notice(event=Event.DRIFT, title=f"{n}", text="x" * length) for n in range(notify.LINES)]
+    rest = [Notice(event=event, title="more") for event in Event for _ in range(30)]
+    for row in told + rest:
+        row.severity = Severity.WARNING
+    few, many = (notify.compose(told + rest[:end])[1] for end in (60, None))
+    assert [line[:4] for line in few.splitlines()[:-1]] == [f"• {n} " for n in range(notify.LINES)]
+    for body, kinds in ((few, 2), (many, len(Event))):
+        assert len(body) <= notify.LONGEST
+        assert body.splitlines()[-1].count("30 × ") == kinds
+
+
 def test_beyond_its_pace_a_channel_waits_and_an_alarm_does_not(receiver: Receiver) -> None:
     channel = channel_to(receiver.address, per_minute=2)
     start = timezone.now()
