@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 
 ZERO = Decimal(0)
 DUST = Decimal("0.005")
@@ -67,17 +69,71 @@ def trips(trades: Iterable[Traded], held: Mapping[Lane, Decimal] | None = None) 
     A position turned over in one trade ends one trip and begins the next; the trade's result belongs
     to the one it ends.
     """
-    under_way = {lane: _UnderWay(quantity) for lane, quantity in (held or {}).items() if quantity}
+    lanes, ended = _Lanes(held or {}), []
+    for trade in trades:
+        result = lanes.book(trade.lane, trade)
+        if result is not None:
+            ended.append(Trip(trade.lane, trade.at, result))
+    return ended
+
+
+def trips_of_parts(
+    trades: Iterable[Traded], held: Mapping[Lane, Decimal] | None = None
+) -> list[Trip]:
+    """As ``trips``, of parts of positions: the last of a lane's names says whose part it is. A part
+    ends by its own trades, and with the whole position, whoever closed that.
+    """
+    parts = _parts_of_open(held or {})
+    wholes = _Lanes({place: _total(lanes.values()) for place, lanes in parts.items()})
+    under_way = defaultdict(_Lanes, {place: _Lanes(lanes) for place, lanes in parts.items()})
     ended = []
     for trade in trades:
-        trip = under_way.setdefault(trade.lane, _UnderWay())
-        if not trip.ends_with(trade):
+        place = trade.lane[:-1]
+        mine = under_way[place]
+        result = mine.book(trade.lane, trade)
+        if result is not None:
+            ended.append(Trip(trade.lane, trade.at, result))
+        if wholes.book(place, trade) is None:
             continue
-        ended.append(Trip(trade.lane, trade.at, trip.result))
-        del under_way[trade.lane]
-        if abs(trip.held) > DUST * trip.peak:
-            under_way[trade.lane] = _UnderWay(trip.held)
+        if result is not None:
+            mine.pop(trade.lane, None)  # what it turned over is the whole's, below
+        ended += [Trip(lane, trade.at, part.result) for lane, part in mine.items()]
+        turned_over = {trade.lane: wholes[place].held} if place in wholes else {}
+        under_way[place] = _Lanes(turned_over)
     return ended
+
+
+def _parts_of_open(held: Mapping[Lane, Decimal]) -> dict[Lane, dict[Lane, Decimal]]:
+    """The parts of each position. Those that add up to nothing are left out: it was closed before."""
+    parts: defaultdict[Lane, dict[Lane, Decimal]] = defaultdict(dict)
+    for lane, quantity in held.items():
+        parts[lane[:-1]][lane] = quantity
+    return {
+        place: lanes
+        for place, lanes in parts.items()
+        if abs(_total(lanes.values())) > DUST * max(map(abs, lanes.values()))
+    }
+
+
+def _total(quantities: Iterable[Decimal]) -> Decimal:
+    return sum(quantities, ZERO)
+
+
+class _Lanes(dict[Lane, "_UnderWay"]):
+    """The trips under way, by lane."""
+
+    def __init__(self, held: Mapping[Lane, Decimal] = MappingProxyType({})) -> None:
+        super().__init__({lane: _UnderWay(quantity) for lane, quantity in held.items() if quantity})
+
+    def book(self, lane: Lane, trade: Traded) -> Decimal | None:
+        """What the trip brought that ``trade`` ends, if it ends one; a rest begins the next."""
+        trip = self.setdefault(lane, _UnderWay())
+        if not trip.ends_with(trade):
+            return None
+        del self[lane]
+        if abs(trip.held) > DUST * trip.peak:
+            self[lane] = _UnderWay(trip.held)
+        return trip.result
 
 
 class _UnderWay:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -15,8 +15,9 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import (
     Case,
+    Exists,
     F,
-    QuerySet,
+    OuterRef,
     Sum,
     Value,
     When,
@@ -31,8 +32,8 @@ from brokers.decimals import decimal_text
 from brokers.fields import MoneyField
 from execution import fee_values, performance
 from execution.fee_values import Fee
-from execution.models import SIGNED, Fill, FundingPayment
-from execution.performance import Figures, Lane, Traded
+from execution.models import SIGNED, Fill, FundingPayment, Position
+from execution.performance import Figures, Lane, Traded, Trip
 from fks_site import carried_out, charts, equity_curves, holdings, open_results
 from fks_site.trade_filter import PERIODS, TradeFilter
 
@@ -55,6 +56,8 @@ CSV_COLUMNS = (
     "realised_pnl", "trade_id", "order_id", "broker_order_id", "kind", "fee_value",
 )  # fmt: skip
 
+OF_ACCOUNT, OF_SYMBOL, OF_STRATEGY = range(3)
+"""Where they stand in a lane: whose part it is of a position."""
 Money = tuple[str, str]
 """Environment and currency: what may be added up."""
 
@@ -77,6 +80,10 @@ class Booked(NamedTuple):
     account: str
     strategy: str | None
     environment: str
+
+    @property
+    def lane(self) -> Lane:
+        return self.account, self.symbol, self.strategy or carried_out.BY_HAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,10 @@ class Paid(NamedTuple):
     environment: str
     currency: str
     amount: Decimal
+
+    @property
+    def lane(self) -> Lane:
+        return self.account, self.symbol, self.strategy or SEVERAL
 
     @property
     def money(self) -> Money:
@@ -158,20 +169,19 @@ def page(request: HttpRequest) -> HttpResponseBase:
 
 def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
     """One report per kind of money, and whether fills were left out."""
-    rows = form.fills().order_by("-id").values_list(*COUNTED)
+    rows = form.fills_beside().order_by("-id").values_list(*COUNTED)
     newest = [Booked(*row) for row in rows[: MOST_FILLS + 1]]
     fills = newest[MOST_FILLS - 1 :: -1]
     paid = _funding(form)
-    held: dict[Lane, Decimal] = {}
-    if fills:
-        before = Fill.objects.filter(id__lt=fills[0].id)
-        held = _held_before(form.chosen(before, "order__strategy"))
+    strategy = form.cleaned_data["strategy"]
+    only = strategy.slug if strategy else None
+    held = _held_before(form, fills[0].id) if fills else {}
     quotes = fee_values.quotes_of((fill.account, fill.symbol) for fill in fills)
     booked: defaultdict[Money, list[Booked]] = defaultdict(list)
     for fill in fills:
         booked[fill.environment, quotes[fill.account, fill.symbol]].append(fill)
     kinds = sorted({*booked, *(one.money for one in paid)})
-    reports = [_report(kind, booked[kind], paid, held) for kind in kinds]
+    reports = [_report(kind, booked[kind], paid, held, only) for kind in kinds]
     return reports, len(newest) > MOST_FILLS
 
 
@@ -181,78 +191,88 @@ def _funding(form: TradeFilter) -> list[Paid]:
 
 
 def _report(
-    money: Money, fills: Sequence[Booked], funding: Sequence[Paid], held: dict[Lane, Decimal]
+    money: Money,
+    fills: Sequence[Booked],
+    funding: Sequence[Paid],
+    held: Mapping[Lane, Decimal],
+    only: str | None,
 ) -> Report:
-    """``held`` by account, symbol and strategy."""
-    mine = [(fill, _traded(fill)) for fill in fills]
-    parts = [(fill, replace(trade, lane=(*trade.lane, _by(fill)))) for fill, trade in mine]
-    lanes: defaultdict[Lane, Decimal] = defaultdict(Decimal)
-    for (account, symbol, _), quantity in held.items():
-        lanes[account, symbol] += quantity
+    """``held`` by lane; ``only`` is the strategy it is of, beside which others may have traded."""
+    parts = performance.trips_of_parts([_traded(fill, fill.lane) for fill in fills], held)
+    whole = _trips_of_positions(fills, held)
+    if only is not None:
+        fills = [fill for fill in fills if fill.strategy == only]
+        whole = parts = [trip for trip in parts if trip.lane[OF_STRATEGY] == only]
     paid = [one for one in funding if one.money == money]
-    traded = [trade for _, trade in mine]
-    points = performance.curve(traded)
+    points = performance.curve(_traded(fill, fill.lane) for fill in fills)
     return Report(
         *money,
-        figures=performance.figures(performance.trips(traded, lanes)),
+        figures=performance.figures(whole),
         realised=points[-1].total if points else Decimal(0),
         funding=sum((one.amount for one in paid), Decimal(0)),
         drawdown=performance.deepest_drawdown(points),
         line=charts.line(points),
-        not_counted=_not_counted(mine),
+        not_counted=_not_counted(fills),
         groups={
-            "Account": _rows(mine, paid, lanes, lambda one: one.account),
-            "Strategy": _rows(parts, paid, held, _by, lambda one: one.strategy or SEVERAL),
-            "Symbol": _rows(mine, paid, lanes, lambda one: one.symbol),
+            "Account": _rows(fills, paid, whole, OF_ACCOUNT),
+            "Strategy": _rows(fills, paid, parts, OF_STRATEGY),
+            "Symbol": _rows(fills, paid, whole, OF_SYMBOL),
         },
     )
 
 
-def _by(fill: Booked) -> str:
-    return fill.strategy or carried_out.BY_HAND
+def _trips_of_positions(fills: Sequence[Booked], held: Mapping[Lane, Decimal]) -> list[Trip]:
+    """The round trips of whole positions, whichever strategies traded them."""
+    lanes: defaultdict[Lane, Decimal] = defaultdict(Decimal)
+    for (account, symbol, _), quantity in held.items():
+        lanes[account, symbol] += quantity
+    return performance.trips([_traded(one, (one.account, one.symbol)) for one in fills], lanes)
 
 
 def _rows(
-    fills: Sequence[tuple[Booked, Traded]],
-    funding: Sequence[Paid],
-    held: Mapping[Lane, Decimal],
-    name: Callable[[Any], str],
-    name_of_paid: Callable[[Paid], str] | None = None,
+    fills: Sequence[Booked], funding: Sequence[Paid], trips: Sequence[Trip], part: int
 ) -> list[Row]:
-    """Best first. ``name`` is what a fill, and funding unless it has another, is added up by."""
-    groups: dict[str, list[tuple[Booked, Traded]]] = {}
-    for fill, trade in fills:
-        groups.setdefault(name(fill), []).append((fill, trade))
+    """Best first. ``part`` is what of a lane they are added up by."""
+    mine: defaultdict[str, list[Booked]] = defaultdict(list)
+    for fill in fills:
+        mine[fill.lane[part]].append(fill)
+    ended: defaultdict[str, list[Trip]] = defaultdict(list)
+    for trip in trips:
+        ended[trip.lane[part]].append(trip)
     paid: defaultdict[str, Decimal] = defaultdict(Decimal)
     for one in funding:
-        paid[(name_of_paid or name)(one)] += one.amount
+        paid[one.lane[part]] += one.amount
     rows = []
-    for label in {**groups, **paid}:
-        mine = groups.get(label, [])
-        figures = performance.figures(performance.trips([trade for _, trade in mine], held))
-        fees = sum((_fee(fill).counted or Decimal(0) for fill, _ in mine), Decimal(0))
-        funded = paid.get(label, Decimal(0))
-        rows.append(Row(label, figures, fees, funded, len(mine), _not_counted(mine)))
+    for name in {**mine, **paid}:
+        figures = performance.figures(ended[name])
+        fees = sum((_fee(fill).counted or Decimal(0) for fill in mine[name]), Decimal(0))
+        counts = len(mine[name]), _not_counted(mine[name])
+        rows.append(Row(name, figures, fees, paid[name], *counts))
     return sorted(rows, key=lambda row: (-row.figures.result, row.name))
 
 
-def _traded(fill: Booked) -> Traded:
+def _traded(fill: Booked, lane: Lane) -> Traded:
     quantity = fill.quantity if fill.side == "buy" else -fill.quantity
     if _fee(fill).is_of_the_coins:
         quantity -= fill.fee
-    return Traded((fill.account, fill.symbol), fill.at, quantity, fill.realised_pnl)
+    return Traded(lane, fill.at, quantity, fill.realised_pnl)
 
 
 def _fee(fill: Booked) -> Fee:
     return Fee(fill.symbol, fill.price, fill.fee, fill.fee_currency, fill.fee_value)
 
 
-def _not_counted(fills: Sequence[tuple[Booked, Traded]]) -> str:
-    return fee_values.in_words(fee_values.not_counted(_fee(fill) for fill, _ in fills))
+def _not_counted(fills: Sequence[Booked]) -> str:
+    return fee_values.in_words(fee_values.not_counted(map(_fee, fills)))
 
 
-def _held_before(fills: QuerySet[Fill]) -> dict[Lane, Decimal]:
-    """What earlier fills left, by account, symbol and strategy."""
+def _held_before(form: TradeFilter, first: int) -> dict[Lane, Decimal]:
+    """What the fills before ``first`` left, by lane: of a position that has not been flat since, only
+    those since it began.
+    """
+    here = Position.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+    begun_later = here.filter(first_fill_id__gt=OuterRef("pk"), first_fill_id__lt=first)
+    fills = form.chosen(Fill.objects.filter(~Exists(begun_later), id__lt=first))
     none = Value(Decimal(0), output_field=MoneyField())
     fee = Case(When(fee_values.OF_THE_COINS, then=F("fee")), default=none)
     rows = (

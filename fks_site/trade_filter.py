@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from django import forms
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
@@ -70,9 +70,20 @@ class TradeFilter(forms.Form):
 
     def fills(self) -> QuerySet[Fill]:
         """Those booked in the period."""
+        return self.chosen(self._booked(), "order__strategy")
+
+    def fills_beside(self) -> QuerySet[Fill]:
+        """Those of the period, and what others traded beside a strategy that is chosen: its part of a
+        position ends with the whole.
+        """
+        if not self.cleaned_data["strategy"]:
+            return self.fills()
+        own = self.fills().filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+        return self.chosen(self._booked()).filter(Exists(own))
+
+    def _booked(self) -> QuerySet[Fill]:
         since = self.since()
-        fills = Fill.objects.filter(recorded_at__gte=since) if since else Fill.objects.all()
-        return self.chosen(fills, "order__strategy")
+        return Fill.objects.filter(recorded_at__gte=since) if since else Fill.objects.all()
 
     def funding(self) -> QuerySet[FundingPayment]:
         """Payments made in the period."""
@@ -92,13 +103,13 @@ class TradeFilter(forms.Form):
         rows = access.seen(self.user, Account.objects.all())
         return rows.filter(pk=account.pk) if account else rows
 
-    def chosen(self, rows: QuerySet[_M], strategy: str) -> QuerySet[_M]:
-        """``rows`` of the account, strategy (found by the path ``strategy``) and symbol."""
+    def chosen(self, rows: QuerySet[_M], strategy: str = "") -> QuerySet[_M]:
+        """``rows`` of the account and symbol, and of the strategy (found by the path ``strategy``)."""
         data, rows = self.cleaned_data, access.seen(self.user, rows)
         wanted: dict[str, Any] = {
             "account": data["account"],
-            strategy: data["strategy"],
             "symbol": data["symbol"].strip().upper(),
+            **({strategy: data["strategy"]} if strategy else {}),
         }
         return rows.filter(**{name: value for name, value in wanted.items() if value})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from execution.performance import (
     deepest_drawdown,
     figures,
     trips,
+    trips_of_parts,
 )
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -29,6 +31,14 @@ def trade(minute: int, quantity: str, realised: str = "0", lane: tuple[str, str]
 
 def trip(minute: int, result: str, lane: tuple[str, str] = BTC) -> Trip:
     return Trip(lane, START + timedelta(minutes=minute), Decimal(result))
+
+
+def of(strategy: str, minute: int, quantity: str, realised: str = "0") -> Traded:
+    return replace(trade(minute, quantity, realised), lane=(*BTC, strategy))
+
+
+def part(strategy: str, minute: int, result: str) -> Trip:
+    return replace(trip(minute, result), lane=(*BTC, strategy))
 
 
 class TestTrips:
@@ -74,6 +84,41 @@ class TestTrips:
         assert trips([trade(0, "-1", "6")]) == []
 
 
+class TestTripsOfParts:
+    def test_a_part_ends_by_its_own_trades_while_others_hold(self) -> None:
+        trades = [of("holds", 0, "5"), of("trend", 1, "1", "-1"), of("trend", 2, "-1", "8")]
+        assert trips_of_parts(trades) == [part("trend", 2, "7")]
+
+    def test_a_part_ends_with_the_position_whoever_closed_it(self) -> None:
+        trades = [of("trend", 0, "1", "-1"), of("by hand", 1, "-1", "50")]
+        again = [of("trend", 2, "1", "-1"), of("trend", 3, "-1", "101")]
+        ended = [part("trend", 1, "-1"), part("by hand", 1, "50"), part("trend", 3, "100")]
+        assert trips_of_parts([*trades, *again]) == ended
+
+    def test_all_parts_end_with_a_position_that_is_turned_over(self) -> None:
+        trades = [of("first", 0, "1", "-1"), of("second", 1, "-3", "9")]
+        again = [of("first", 2, "1", "2"), of("first", 3, "1", "3")]
+        ended = [part("first", 1, "-1"), part("second", 1, "9")]
+        both = [part("second", 3, "0"), part("first", 3, "5")]
+        assert trips_of_parts([*trades, *again]) == [*ended, *both]
+
+    def test_one_part_is_the_whole(self) -> None:
+        moves = [("1", "-1"), ("-3", "7"), ("2", "-4"), ("0.999", "0"), ("-0.998", "5")]
+        trades = [of("only", n, *move) for n, move in enumerate(moves)]
+        assert trips_of_parts(trades) == [
+            part("only", 1, "6"),
+            part("only", 2, "-4"),
+            part("only", 4, "5"),
+        ]
+
+    def test_parts_held_before_that_add_up_to_nothing_are_over(self) -> None:
+        held = {(*BTC, "trend"): Decimal(1), (*BTC, "by hand"): Decimal("-0.999")}
+        trades = [of("trend", 0, "1"), of("trend", 1, "-1", "100")]
+        assert trips_of_parts(trades, held) == [part("trend", 1, "100")]
+        held[*BTC, "by hand"] = Decimal("-0.5")
+        assert trips_of_parts(trades, held) == []
+
+
 class TestFigures:
     def test_of_gains_and_losses(self) -> None:
         found = figures([trip(0, "10"), trip(1, "-4"), trip(2, "0"), trip(3, "6")])
@@ -107,3 +152,20 @@ def test_no_result_is_counted_twice_or_lost(moves: list[tuple[int, int]]) -> Non
     closing = [] if held == 0 else [trade(len(moves), str(-held), "0")]
     ended = trips([*trades, *closing])
     assert sum(one.result for one in ended) == sum(result for _, result in moves)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(-5, 5).filter(bool), st.integers(-50, 50)),
+        max_size=40,
+    )
+)
+def test_parts_bring_what_the_whole_brought(moves: list[tuple[str, int, int]]) -> None:
+    trades = [
+        of(name, n, str(quantity), str(result)) for n, (name, quantity, result) in enumerate(moves)
+    ]
+    held = sum(quantity for _, quantity, _ in moves)
+    if held:
+        trades.append(of("d", len(moves), str(-held)))
+    ended = trips_of_parts(trades)
+    assert sum(one.result for one in ended) == sum(result for _, _, result in moves)

@@ -14,9 +14,12 @@ from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from brokers.models import Account, Instrument
+from brokers.types import VenueStatus
+from execution import fills
 from execution.models import Fill, FundingPayment, Order, Strategy
 from execution.states import OrderState
 from fks_site import holdings
+from tests.brokers.scripted import report_of, trade
 from tests.factories import (
     AccountFactory,
     FillFactory,
@@ -82,6 +85,41 @@ def test_what_another_strategy_holds_does_not_hide_a_strategys_result(
         found = {row.name: row.figures for row in shown.groups["Strategy"]}
         assert (found["trades"].trips, found["trades"].wins, found["trades"].result) == (2, 1, 5)
         assert all(figures.trips == 0 for name, figures in found.items() if name != "trades")
+
+
+@pytest.mark.parametrize("days_ago", [1, 40])
+@pytest.mark.parametrize("others", [False, True])
+def test_a_strategys_part_ends_with_the_position_whoever_closed_it(
+    admin_client: Client, account: Account, days_ago: int, others: bool
+) -> None:
+    """A flatten closed what ``trend`` had bought; ``holds`` bought anew since, and never sold."""
+
+    def of(strategy: Strategy | None, side: str, realised: str, quantity: str = "1") -> None:
+        order = OrderFactory.create(
+            account=account, side=side, strategy=strategy, quantity=Decimal(quantity), state="open"
+        )
+        done = trade(f"T{order.pk}", quantity, "60000")
+        fills.apply_report(order, report_of(order, VenueStatus.FILLED, done), source="test")
+        Fill.objects.filter(order=order).update(realised_pnl=Decimal(realised))
+
+    trend, holds = (StrategyFactory.create(slug=slug) for slug in ("trend", "holds"))
+    of(trend, "buy", "-1")
+    of(None, "sell", "50")
+    if others:
+        of(holds, "buy", "-3", "5")
+    Fill.objects.update(recorded_at=timezone.now() - timedelta(days=days_ago))
+    for _ in range(10):
+        of(trend, "buy", "-1")
+        of(trend, "sell", "101")
+
+    before = (1, -1) if days_ago < 30 else (0, 0)
+    for query in ({}, {"strategy": "trend"}):
+        (shown,) = admin_client.get(reverse("admin:performance"), query).context["reports"]
+        found = {row.name: row.figures for row in shown.groups["Strategy"]}
+        trips, result = 10 + before[0], 1000 + before[1]
+        assert (found["trend"].trips, found["trend"].result) == (trips, result)
+        assert found["trend"].wins == 10
+    assert shown.figures == found["trend"]
 
 
 def test_paper_is_not_added_to_money(admin_client: Client, account: Account) -> None:
