@@ -20,6 +20,17 @@ def missing(strategy: Strategy) -> list[str]:
     return [*_at_the_door(strategy), *_on_the_way(strategy)]
 
 
+def ending(strategy: Strategy, whose: str = "Its") -> str:
+    """When the last secret it can be posted to with ends; empty where one lasts, or none is left."""
+    live = list(strategy.live_secrets.values_list("expires_at", "profile"))
+    ends = [one for one in live if one[1] == strategy.auth] or live
+    last = max(((end, profile) for end, profile in ends if end is not None), default=None)
+    if last is None or not strategy.needs_secret or any(end is None for end, _ in ends):
+        return ""
+    until = f"{last[0]:%Y-%m-%d %H:%M} UTC"
+    return f"{whose} last {last[1]} secret ends at {until}: whoever posts with it is refused then."
+
+
 def _at_the_door(strategy: Strategy) -> Iterator[str]:
     if not strategy.is_enabled:
         yield "It is switched off: alerts are stored and not traded."

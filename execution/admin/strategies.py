@@ -34,7 +34,7 @@ from execution.proposable import (
     demands_payload,
     senders_payload,
 )
-from execution.rotation import end_other_profiles, rotate
+from execution.rotation import end_other_profiles, rotate, take_back
 from risk import proposals
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
@@ -211,7 +211,10 @@ class StrategyAdmin(AuditedAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         row = None if object_id is None else self.get_object(request, unquote(object_id))
-        told = {"missing": None if row is None else readiness.missing(row)}
+        told = {
+            "missing": None if row is None else readiness.missing(row),
+            "ending": "" if row is None else readiness.ending(row),
+        }
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **told}
         )
@@ -241,10 +244,12 @@ class StrategyAdmin(AuditedAdmin):
                 self._propose(request, obj, kind, columns, payload(obj), form.cleaned_data[REASON])
         super().save_model(request, obj, form, change)
         if change and "auth" in form.changed_data:
-            self._end_other_profiles(request, obj, form.cleaned_data[REASON])
+            self._follow_profile(request, obj, form.cleaned_data[REASON])
 
-    def _end_other_profiles(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
-        if end := end_other_profiles(obj, reason=reason):
+    def _follow_profile(self, request: HttpRequest, obj: Strategy, reason: str) -> None:
+        if take_back(obj, reason=reason):
+            messages.success(request, "Its secrets of before work on: they do not end any more.")
+        elif end := end_other_profiles(obj, reason=reason):
             until = f"Secrets of its former profile work until {end:%Y-%m-%d %H:%M} UTC."
             messages.warning(request, f"{until} “New secret” can end them at once.")
 
@@ -269,6 +274,8 @@ class StrategyAdmin(AuditedAdmin):
         strategy: Strategy = form.instance
         if obstacles := readiness.missing(strategy):
             messages.warning(request, f"{strategy} does not trade yet. {' '.join(obstacles)}")
+        if ending := readiness.ending(strategy):
+            messages.warning(request, f"{ending} Make a new secret before.")
 
     @action(description="Alert messages", icon="content_paste", permissions=["view"])
     def messages(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from brokers import crypto
 from brokers.management.commands.check_account import MAX_SKEW_MS
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
+from execution import readiness
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.states import UNRESOLVED, SignalState
 from fks_site.doctor.findings import Finding, Findings, ago
@@ -76,6 +77,8 @@ def strategies() -> Findings:
         if strategy.needs_secret and not strategy.live_secrets.exists():
             what = f"strategy {strategy.slug} has no live secret: nobody can post to it"
             yield Finding(what, f"make one {on_its_page}")
+        if ending := readiness.ending(strategy, f"strategy {strategy.slug}: its"):
+            yield Finding(ending, f"make a new one {on_its_page}", is_warning=True)
         if not strategy.routes.filter(is_enabled=True).exists():
             what = f"strategy {strategy.slug} has no enabled route: its alerts trade nowhere"
             yield Finding(what, f"add an account {on_its_page}")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.messages import get_messages
 from django.http import HttpResponse
 from django.test import Client
@@ -80,6 +81,62 @@ def test_another_profile_ends_the_secrets_of_the_former_one(
     old.expires_at = timezone.now()
     old.save()
     assert not accepts_token(strategy, token)
+
+
+def messages_of(answer: HttpResponse) -> str:
+    return " ".join(str(message) for message in get_messages(answer.wsgi_request))
+
+
+@pytest.mark.parametrize("auth", ["hmac", "jwt"])
+def test_a_profile_changed_by_mistake_and_back_ends_nothing(
+    admin_client: Client, auth: str
+) -> None:
+    strategy, token = webhook()
+    _, key = new_secret(strategy, "hmac", "known-for-years")
+    change(admin_client, strategy, auth=auth)
+
+    answer = change(admin_client, strategy, auth="token")
+
+    assert "they do not end any more" in messages_of(answer)
+    assert "ends at" not in messages_of(answer)
+    assert not WebhookSecret.objects.exclude(expires_at=None).exists()
+    event = AuditEvent.objects.get(kind="secret.restored")
+    assert (event.subject, event.reason) == (f"strategy {strategy}", "safer")
+    with time_machine.travel(timezone.now() + DAY + timedelta(hours=1)):
+        assert accepts_token(strategy, token)
+        assert accepts_signature(strategy, key)
+
+
+def test_only_the_changes_since_the_profile_was_left_are_taken_back(admin_client: Client) -> None:
+    strategy, _ = webhook()
+    new_secret(strategy, "hmac")
+    for auth in ("hmac", "jwt", "hmac"):
+        change(admin_client, strategy, auth=auth)
+    lasting = WebhookSecret.objects.filter(expires_at=None).values_list("profile", flat=True)
+    assert list(lasting.all()) == ["hmac"]
+
+    change(admin_client, strategy, auth="token")
+
+    assert sorted(lasting.all()) == ["hmac", "token"]
+    change(admin_client, strategy, auth="hmac")
+    assert list(lasting.all()) == ["hmac"], "the change is as any other"
+
+
+def test_what_was_replaced_meanwhile_ends_for_all_that(admin_client: Client) -> None:
+    strategy, token = webhook()
+    change(admin_client, strategy, auth="hmac")
+    strategy.refresh_from_db()
+    rotation.rotate(strategy, at_once=False, reason="monthly")
+    ended = strategy.secrets.get(profile="token").expires_at
+
+    answer = change(admin_client, strategy, auth="token")
+
+    assert strategy.secrets.get(profile="token").expires_at == ended
+    assert f"Its last token secret ends at {ended:%Y-%m-%d %H:%M} UTC" in messages_of(answer)
+    page = admin_client.get(page_of(strategy)).content.decode()
+    assert "Its last token secret ends at" in page
+    assert "Nothing is in the way" not in page
+    assert accepts_token(strategy, token)
 
 
 def test_a_change_of_something_else_ends_nothing(admin_client: Client) -> None:

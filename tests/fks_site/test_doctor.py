@@ -21,6 +21,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account, ExchangeCredential
 from brokers.types import Health
+from execution.authentication import new_secret
 from execution.models import Alarm, Heartbeat, Strategy
 from execution.states import OrderState
 from fks_site.doctor import machine, trading
@@ -326,6 +327,22 @@ def test_the_strategy_nobody_can_post_to(scripted: Accounts) -> None:
     assert named == ["expired", "mute"]
     assert "manual" not in examined()
     assert Strategy.objects.count() == 4
+
+
+def test_the_strategy_whose_last_secret_ends(scripted: Accounts) -> None:
+    scripted()
+    soon = timezone.now() + timedelta(hours=5)
+    for slug in ("ending", "replaced"):
+        strategy, _ = webhook(slug=slug)
+        strategy.secrets.update(expires_at=soon)
+        new_secret(strategy, "token" if slug == "replaced" else "hmac")
+    changed, _ = webhook(slug="changed")
+    changed.secrets.update(expires_at=soon)
+    Strategy.objects.filter(pk=changed.pk).update(auth="hmac")
+
+    said = [line for line in examined().splitlines() if "last token secret ends at" in line]
+    assert ["changed" in said[0], "ending" in said[1], len(said)] == [True, True, 2]
+    assert f"{soon:%Y-%m-%d %H:%M} UTC" in said[0]
 
 
 @override_settings(FKS_LIVE_TRADING=True, FKS_VAR="/nowhere")
