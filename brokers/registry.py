@@ -60,7 +60,7 @@ class PluginRegistry:
         module, _, attribute = path.partition(":")
         try:
             plugin = getattr(import_module(module), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The boundary to foreign code: a package may do anything while it is imported.
             why = (
                 str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"

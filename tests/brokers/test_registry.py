@@ -81,6 +81,7 @@ def test_a_plugin_that_does_not_fit_is_named_and_left_out(path: str, match: str)
     [
         ("raise RuntimeError('no licence')", "cannot be loaded: RuntimeError: no licence"),
         ("1 / 0", "cannot be loaded: ZeroDivisionError"),
+        ("raise SystemExit('no licence')", "cannot be loaded: SystemExit: no licence"),
         ("def __getattr__(name): raise OSError('gone')", "cannot be loaded: OSError: gone"),
         ("def", "cannot be loaded: SyntaxError"),
         (
