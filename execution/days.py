@@ -12,9 +12,8 @@ from django.db.models import QuerySet, Sum
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
-from execution import funding
 from execution.marks import Mark, marks_of
-from execution.models import AccountDay, Fill, Position
+from execution.models import AccountDay, Fill, FundingPayment, Position
 from risk.book import Day
 
 _Place = tuple[int, str]
@@ -125,4 +124,10 @@ def _realised_since(account: int, began: datetime) -> dict[_Place, Decimal]:
 def _results() -> QuerySet[Fill, tuple[Any, ...]]:
     rows = Fill.objects.filter(account__any=given("accounts"), recorded_at__gte=given("since"))
     trades = rows.order_by().values_list("account_id", "symbol")
-    return trades.annotate(total=Sum("realised_pnl")).union(funding.paid(), all=True)
+    return trades.annotate(total=Sum("realised_pnl")).union(_funding(), all=True)
+
+
+def _funding() -> QuerySet[FundingPayment, tuple[Any, ...]]:
+    """Received less paid, in the quote asset."""
+    rows = FundingPayment.objects.filter(account__any=given("accounts"), at__gte=given("since"))
+    return rows.order_by().values_list("account_id", "symbol").annotate(total=Sum("amount"))

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, Sum
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError, NotSupportedError
 from brokers.fields import MoneyField
 from brokers.models import Account
-from brokers.prepared import given
 from brokers.types import FundingReport
+from execution import facts
 from execution.models import SIGNED, Fill, FundingPayment
-from risk import breakers
+from risk.types import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -41,27 +41,19 @@ def read(account: Account, plugin: ExecutionPlugin) -> int:
     if account.funding_read_at is not None and now - account.funding_read_at < READ_EVERY:
         return 0
     since = _since(account, now)
-    if since is None or not breakers.admits(account):
+    if since is None:
         return 0
     try:
-        told = plugin.funding_since(since)
+        with facts.venue_call(account):
+            told = plugin.funding_since(since)
     except NotSupportedError:
         told = ()
-    except BrokerError as error:
-        breakers.unanswered(account, error)
+    except (BrokerError, Refusal) as error:
         logger.warning("funding of %s cannot be read now: %s", account.name, error)
         return 0
     booked = _book(account, told, now)
     Account.objects.filter(pk=account.pk).update(funding_read_at=now)
     return booked
-
-
-def paid() -> QuerySet[FundingPayment, tuple[int, str, Decimal]]:
-    """What ``accounts`` received less what they paid ``since`` then, by account id and symbol, in the
-    quote asset: a part of prepared queries, which give it both values.
-    """
-    rows = FundingPayment.objects.filter(account__any=given("accounts"), at__gte=given("since"))
-    return rows.order_by().values_list("account_id", "symbol").annotate(total=Sum("amount"))
 
 
 def _since(account: Account, now: datetime) -> datetime | None:

@@ -23,6 +23,7 @@ from brokers.types import FundingReport
 from execution import day_results, days, funding, reconcile, weekly
 from execution.models import FundingPayment, Strategy
 from fks_site.users import restrict
+from risk import breakers
 from tests.brokers.scripted import AT, ScriptedPlugin
 from tests.execution.test_book import priced
 from tests.execution.test_desk import with_rights
@@ -128,6 +129,23 @@ def test_a_venue_without_funding_is_left_alone(account: Account, teller: Teller)
     read(account)
     read(account)
     assert len(teller.asked) == 1
+
+
+@pytest.mark.parametrize("failure", [None, NotSupportedError("spot"), KeyError("a defect")])
+def test_a_probe_of_the_breaker_it_won_is_given_back(
+    account: Account,
+    teller: Teller,
+    clock: time_machine.Coordinates,
+    failure: Exception | None,
+) -> None:
+    breakers.trip(breakers.of_account(account.pk), "test")
+    read(account)
+    assert teller.asked == []
+    clock.shift(60)
+    teller.failure = failure
+    read(account)
+    breaker = breakers.of_account(account.pk)
+    assert (len(teller.asked), breaker.state, breaker.probe_until) == (1, "half_open", None)
 
 
 def test_an_account_that_never_traded_is_not_asked(
