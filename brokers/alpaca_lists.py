@@ -11,7 +11,7 @@ from urllib.parse import quote as escaped
 
 from brokers.client_ids import hex_digits
 from brokers.dialects.answers import row, rows, text
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.types import OrderRef
 from brokers.venue_http import RefusedError, VenueHttp
 
@@ -86,7 +86,7 @@ class AlpacaLists:
             if len(page) < PAGE:
                 return found
             asked["page_token"] = text(page[-1], "id")
-        raise QueryFailedError(f"Alpaca lists more than {MOST_PAGES * PAGE} trades")
+        raise NotShownError(f"Alpaca lists more than {MOST_PAGES * PAGE} trades")
 
     def holdings(self) -> list[Mapping[str, Any]]:
         return rows(self._http.ask(f"{self._trading}/v2/positions"))

@@ -53,7 +53,13 @@ class QueryFailedError(BrokerError):
 
     code = "VENUE_UNREACHABLE"
     is_answer = False
-    """Whether the venue works, and refused this one question in its own words."""
+    """Whether the venue works: it answered this one question, by refusing it or without telling."""
+
+
+class NotShownError(QueryFailedError):
+    """The venue answered, and what was asked about is not shown, or not told: no word about it."""
+
+    is_answer = True
 
 
 class HeldBackError(QueryFailedError):

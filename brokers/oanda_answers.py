@@ -13,7 +13,7 @@ from decimal import Decimal
 from brokers import order_books
 from brokers.decimals import decimal_text, plain
 from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
-from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.errors import NotShownError, QueryFailedError, QuoteUnavailableError
 from brokers.outcome import Verdict, unknown
 from brokers.types import (
     Candle,
@@ -103,7 +103,7 @@ def order(answer: Row, ended_by: Row | None, currency: str) -> OrderReport:
     if state == "PENDING":
         return report
     if ended_by is None or state not in ("FILLED", "CANCELLED"):
-        raise QueryFailedError(f"OANDA: an order is {state!r} and nothing says what became of it")
+        raise NotShownError(f"OANDA: an order is {state!r} and nothing says what became of it")
     if state == "CANCELLED":
         said = str(ended_by.get("reason") or "")
         status = VenueStatus.EXPIRED if said == "TIME_IN_FORCE_EXPIRED" else VenueStatus.CANCELED

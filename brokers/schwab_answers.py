@@ -24,7 +24,12 @@ from brokers.dialects.answers import (
     rows,
     text,
 )
-from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
+from brokers.errors import (
+    NotShownError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
 from brokers.outcome import Verdict, unknown
 from brokers.types import (
     BalanceReport,
@@ -171,7 +176,7 @@ def _status(said: str, filled: Decimal) -> VenueStatus:
     if said in _WORKING:
         return VenueStatus.PARTIALLY_FILLED if filled else VenueStatus.OPEN
     if said not in _ENDED:
-        raise QueryFailedError(f"Schwab: an order is {said!r}, which says nothing")
+        raise NotShownError(f"Schwab: an order is {said!r}, which says nothing")
     return _ENDED[said]
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote as escaped
 
 from brokers import schwab_answers as answers
 from brokers.dialects.answers import Row, row, rows, text
-from brokers.errors import AmbiguousOrderError, QueryFailedError
+from brokers.errors import AmbiguousOrderError, NotShownError, QueryFailedError
 from brokers.types import OrderRef, OrderRequest
 from brokers.venue_http import RefusedError, VenueHttp
 
@@ -66,7 +66,7 @@ class SchwabLists:
         }
         found = rows(self._http.ask(f"{self._account()}/orders", asked))
         if len(found) >= MOST_ORDERS:
-            raise QueryFailedError(f"Schwab lists no more than {MOST_ORDERS} orders at once")
+            raise NotShownError(f"Schwab lists no more than {MOST_ORDERS} orders at once")
         return [one for one in found if answers.is_of_shares(one)]
 
     def all(self) -> list[Row]:

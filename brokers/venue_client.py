@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from brokers.errors import (
     ConfigurationError,
     HeldBackError,
+    NotShownError,
     QueryFailedError,
     UnknownSymbolError,
 )
@@ -47,10 +48,6 @@ class VenueRefusedError(QueryFailedError):
     ) -> None:
         super().__init__(f"the venue answered {error}", code=code)
         self.error, self.is_answer = error, is_answer
-
-
-class NotShownError(QueryFailedError):
-    """A whole answer, in which ccxt did not find what was asked for: no word of the venue about it."""
 
 
 class VenueClient:

@@ -100,7 +100,7 @@ def refuse_key(account: Account) -> None:
 def venue_call(account: Account) -> Iterator[None]:
     """Guard a read with the account's breaker: refuse while it is open, and report how it went.
 
-    A venue that refuses the question in its own words works.
+    A venue that refuses the question in its own words, or does not show what was asked about, works.
     """
     if not breakers.admits(account):
         raise Refusal(
@@ -118,10 +118,7 @@ def _reported(account: Account) -> Iterator[None]:
     try:
         yield
     except QueryFailedError as error:
-        if error.is_answer:
-            breakers.succeeded(account)
-        else:
-            breakers.unanswered(account, error)
+        breakers.unanswered(account, error)
         raise
     except DatabaseFailure:
         raise

@@ -133,6 +133,8 @@ def _not_known(order: Order, error: Exception) -> None:
         _give_up(order, f"the venue has not answered for {_MINUTES} minutes: {error}")
     elif order.state in AT_VENUE:
         _ask_again(order, ASK_AGAIN, unanswered_since=order.unanswered_since or now)
+    elif order.state == OrderState.NEEDS_OPERATOR:
+        _ask_again(order, OPERATOR_PAUSE)
     else:
         _ask_again(order, ASK_AGAIN)
 

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet, Value
 from django.utils import timezone
 
-from brokers.errors import BrokerError, HeldBackError
+from brokers.errors import HeldBackError, QueryFailedError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.types import Environment
@@ -143,9 +143,13 @@ def _nobody_else_can_tell(account: Account) -> bool:
     return all(venue_of(one) != venue for one in others.exclude(breaker__state=_State.OPEN))
 
 
-def unanswered(account: Account, error: BrokerError) -> None:
-    """A question got no answer: the venue's failure, unless our own limiter held it back."""
-    if isinstance(error, HeldBackError):
+def unanswered(account: Account, error: QueryFailedError) -> None:
+    """A question got no trustworthy answer: the venue's failure, unless it works and answered without
+    telling, or our own limiter held the question back.
+    """
+    if error.is_answer:
+        succeeded(account)
+    elif isinstance(error, HeldBackError):
         told_nothing(account)
     else:
         failed(account, str(error))

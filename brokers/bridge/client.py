@@ -33,11 +33,13 @@ class BridgeError(Exception):
 
 
 class BridgeRefusal(Exception):
-    """The agent said, signed, that it did not do it."""
+    """The agent said, signed, that it did not do it. ``is_answer``: the terminal answered, and does not
+    show what was asked about.
+    """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, is_answer: bool = False) -> None:
         super().__init__(detail)
-        self.code = code
+        self.code, self.is_answer = code, is_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class BridgeClient:
             told = json.loads(body)
             if status == 200:
                 return told
-            refusal = BridgeRefusal(str(told["code"]), str(told["detail"]))
+            code, is_answer = str(told["code"]), told.get("is_answer") is True
+            refusal = BridgeRefusal(code, str(told["detail"]), is_answer=is_answer)
         except (ValueError, KeyError, TypeError) as error:
             raise BridgeError(f"an unreadable answer (HTTP {status})", sent=True) from error
         if status in (400, 401):

@@ -20,7 +20,7 @@ from brokers.bridge.listening import check_address
 from brokers.bridge.service import Service
 from brokers.bridge.settings import Settings
 from brokers.bridge.signing import Doorkeeper, NotNowError, SignatureError, sign_answer
-from brokers.errors import BrokerError
+from brokers.errors import BrokerError, NotShownError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise CodecError("the request is not an object")
             return 200, self.server.service.answer(self.path.removeprefix("/v1/"), told)
         except BrokerError as error:
-            return 400, {"code": error.code, "detail": str(error)}
+            is_answer = isinstance(error, NotShownError)
+            return 400, {"code": error.code, "detail": str(error), "is_answer": is_answer}
         except (CodecError, ValueError) as error:
             return 400, {"code": "NOT_SUPPORTED", "detail": f"unreadable request: {error}"}
         except Exception:

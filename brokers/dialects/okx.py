@@ -28,7 +28,12 @@ from brokers.dialects.answers import (
 )
 from brokers.dialects.base import Dialect
 from brokers.dialects.okx_rows import ALGO
-from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
+from brokers.errors import (
+    ConfigurationError,
+    NotShownError,
+    QueryFailedError,
+    QuoteUnavailableError,
+)
 from brokers.exchanges import OKX_SPOT, OKX_SWAP, Endpoint
 from brokers.outcome import VenueError
 from brokers.streams import OrderNews
@@ -242,7 +247,7 @@ class OkxSpot(Dialect):
             return okx_rows.waiting(algo, market)
         found = self._plain(client, market, {"ordId": child}, None)
         if found is None:
-            raise QueryFailedError("a triggered stop's own order is not shown yet")
+            raise NotShownError("a triggered stop's own order is not shown yet")
         return replace(
             self._reported(client, market, found),
             broker_order_id=ALGO + text(algo, "algoId"),

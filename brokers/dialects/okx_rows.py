@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from brokers.decimals import plain
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, smallest, text
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.outcome import VenueError
 from brokers.types import (
     BalanceReport,
@@ -107,7 +107,7 @@ def child_of(algo: Row) -> str | None:
         return None
     ids = member(algo, "ordIdList")
     if not isinstance(ids, list) or len(ids) != 1 or not ids[0]:
-        raise QueryFailedError("unreadable answer: a triggered stop without its one order")
+        raise NotShownError("the order that a triggered stop put in is not named")
     return str(ids[0])
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from brokers.dialects import unified_rows as rows
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError
 from brokers.venue_client import VenueClient
 
 Trade = Mapping[str, Any]
@@ -62,7 +62,7 @@ class _Windows:
             return
         stop = self._now if end is None else end
         if stop - start < 2 * self._unit:
-            raise QueryFailedError(f"{self._client.profile.label} does not show all trades")
+            raise NotShownError(f"{self._client.profile.label} does not show all trades")
         middle = self._whole((start + stop) // 2)
         yield from self._window(start, middle)
         yield from self._window(middle, end)
@@ -73,7 +73,7 @@ class _Windows:
 
     def _asked(self, start: int, end: int | None) -> list[Trade]:
         if not self._left:
-            raise QueryFailedError(f"{self._client.profile.label}: too many pages of trades")
+            raise NotShownError(f"{self._client.profile.label}: too many pages of trades")
         self._left -= 1
         until: dict[str, object] = {}
         if end is not None and "until" in self._pages:

@@ -22,6 +22,7 @@ from brokers.dialects.answers import at, once
 from brokers.dialects.base import Dialect
 from brokers.errors import (
     ConfigurationError,
+    NotShownError,
     QueryFailedError,
     QuoteUnavailableError,
 )
@@ -43,7 +44,7 @@ from brokers.types import (
     Quote,
     Side,
 )
-from brokers.venue_client import Market, NotShownError, VenueClient, VenueRefusedError
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 FUNDING_PAGE = 1000
 LOOK_BACK = timedelta(days=1)
@@ -287,7 +288,7 @@ class Unified(Dialect):
             places.append(("", False))
         found = self._first(client, ref, places)
         if found[0] is None:
-            raise QueryFailedError("a stop has left its list; what it became is not known")
+            raise NotShownError("a stop has left its list; what it became is not known")
         return found
 
     def _became(
@@ -306,7 +307,7 @@ class Unified(Dialect):
             places.append(("", False))
         found, _ = self._first(client, ref, places)
         if found is None:
-            raise QueryFailedError("the order that a triggered stop put in is not shown")
+            raise NotShownError("the order that a triggered stop put in is not shown")
         return found
 
     def _first(
@@ -331,12 +332,12 @@ class Unified(Dialect):
         return None, False
 
     def _refuse_forgotten(self, ref: OrderRef) -> None:
-        """Raise QueryFailedError for an order so old that the venue may no longer know our id."""
+        """Raise NotShownError for an order so old that the venue may no longer know our id."""
         remembers, sent_at = self.profile.remembers, ref.submitted_at
         if remembers is None:
             return
         if sent_at is None or datetime.now(UTC) - sent_at > timedelta(seconds=remembers):
-            raise QueryFailedError(
+            raise NotShownError(
                 f"{self.profile.label} forgets client ids: it cannot prove that the order is absent"
             )
 
@@ -364,7 +365,7 @@ class Unified(Dialect):
                 named = ref.broker_order_id and found.get("id") == ref.broker_order_id
                 if named or found.get("clientOrderId") in ours:
                     return found
-        raise QueryFailedError(f"{self.profile.label} cannot prove that the order is absent")
+        raise NotShownError(f"{self.profile.label} cannot prove that the order is absent")
 
     def _working(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
         return rows.mappings(client.ask("fetch_open_orders", ref.symbol))

@@ -10,7 +10,7 @@ from typing import Any
 from brokers.decimals import plain
 from brokers.dialects import answers
 from brokers.dialects.answers import distinct, number, text
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.types import (
     BalanceReport,
     FillReport,
@@ -180,7 +180,7 @@ def _status(said: str, filled: Decimal, quantity: Decimal) -> VenueStatus:
     if status is VenueStatus.OPEN and filled > 0:
         return VenueStatus.PARTIALLY_FILLED
     if status is VenueStatus.FILLED and not filled:
-        raise QueryFailedError("unreadable answer: an order that is done, of which nothing traded")
+        raise NotShownError("the order is done, and nothing traded is shown of it")
     if status is VenueStatus.FILLED and filled < quantity:
         return VenueStatus.CANCELED
     return status

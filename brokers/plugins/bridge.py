@@ -28,6 +28,7 @@ from brokers.errors import (
     BrokerError,
     ConfigurationError,
     CredentialError,
+    NotShownError,
     NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -263,7 +264,8 @@ class BridgePlugin(ExecutionPlugin):
             return load(kind, self._client.ask(call, self._told(told), READ_SECONDS))
         except BridgeRefusal as error:
             known = _ERRORS.get(error.code) if call in _TELLING else None
-            raise (known or QueryFailedError)(str(error), code=error.code) from error
+            unknown = NotShownError if error.is_answer else QueryFailedError
+            raise (known or unknown)(str(error), code=error.code) from error
         except (BridgeError, CodecError) as error:
             raise QueryFailedError(f"the bridge agent: {error}") from error
 

@@ -25,6 +25,7 @@ from brokers.errors import (
     BrokerError,
     ConfigurationError,
     CredentialError,
+    NotShownError,
     NotSupportedError,
     QueryFailedError,
     UnknownSymbolError,
@@ -284,7 +285,7 @@ class OandaPlugin(ExecutionPlugin):
             if iso_moment(oldest, "createTime") < ref.submitted_at - EARLIER:
                 return None
             asked["beforeID"] = str(number(oldest, "id") - 1)
-        raise QueryFailedError(f"OANDA lists more than {PAGE * MOST_PAGES} orders since then")
+        raise NotShownError(f"OANDA lists more than {PAGE * MOST_PAGES} orders since then")
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Orders of their own; stops and targets that hang on a trade are not among them."""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.dialects import trade_pages
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile
 from tests.brokers.test_wire import BY_REQUESTS, asked, plugin_of, symbol_of
 
@@ -115,7 +115,7 @@ def test_where_milliseconds_count_a_busy_second_is_taken_apart() -> None:
     since = NOW - timedelta(seconds=2)
     assert found(Venue(KUCOIN, trades), since) == {name for _, name, _ in trades}
     crowded = Venue(GATE, [(last - n // 4, f"T{n}", SYMBOL) for n in range(1500)])
-    with pytest.raises(QueryFailedError, match="does not show all trades"):
+    with pytest.raises(NotShownError, match="does not show all trades"):
         found(crowded, since)
 
 
@@ -142,14 +142,14 @@ def test_an_old_order_is_looked_for_week_by_week() -> None:
 def test_what_cannot_be_had_completely_is_no_answer() -> None:
     moment = milliseconds(NOW) - 500
     venue = Venue(KUCOIN, [(moment, f"T{n}", SYMBOL) for n in range(100)])
-    with pytest.raises(QueryFailedError, match="does not show all trades"):
+    with pytest.raises(NotShownError, match="does not show all trades"):
         found(venue, NOW - timedelta(hours=1))
 
 
 def test_there_is_an_end_to_asking() -> None:
     last = milliseconds(NOW)
     venue = Venue(KUCOIN, [(last - n * 3000, f"T{n}", SYMBOL) for n in range(10_000)])
-    with pytest.raises(QueryFailedError, match="too many pages"):
+    with pytest.raises(NotShownError, match="too many pages"):
         found(venue, NOW - timedelta(days=1))
     assert len(venue.asked) == trade_pages.MOST_QUESTIONS
 

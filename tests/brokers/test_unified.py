@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from brokers.errors import CredentialError, QueryFailedError, UnknownSymbolError
+from brokers.errors import CredentialError, NotShownError, QueryFailedError, UnknownSymbolError
 from brokers.exchanges import PROFILES
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import (
@@ -86,7 +86,7 @@ def test_nothing_ever_proves_an_order_absent(venue: RunningVenue, plugin: CcxtPl
     request = order()
     venue.control.queue_faults(Fault(Action.DROP, When.BEFORE))
     assert plugin.execute_order(request).outcome is Outcome.UNKNOWN
-    with pytest.raises(QueryFailedError, match="cannot prove that the order is absent"):
+    with pytest.raises(NotShownError, match="cannot prove that the order is absent"):
         plugin.fetch_order(ref(request))
     with pytest.raises(QueryFailedError):
         plugin.fetch_order(ref(request, "999"))

@@ -14,7 +14,7 @@ import ccxt
 import pytest
 
 from brokers.dialects import open_lists
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import OrderRef, Side, VenueStatus
@@ -135,7 +135,7 @@ def test_a_futures_order_without_an_end_is_neither_cancelled_nor_absent(
     monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]], known: str
 ) -> None:
     plugin = futures(monkeypatch, events)
-    with pytest.raises(QueryFailedError, match="cannot prove"):
+    with pytest.raises(NotShownError, match="cannot prove"):
         plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), known, None))
 
 
@@ -163,7 +163,7 @@ def test_only_a_venue_that_still_knows_our_id_proves_an_order_absent(
     sought = OrderRef(IDENTITY, symbol_of(profile), "", now - timedelta(seconds=seconds - 60))
     assert plugin.fetch_order(sought) is None
     for sent_at in (now - timedelta(seconds=seconds + 1), None):
-        with pytest.raises(QueryFailedError, match="forgets client ids"):
+        with pytest.raises(NotShownError, match="forgets client ids"):
             plugin.fetch_order(replace(sought, submitted_at=sent_at))
 
 
@@ -193,7 +193,7 @@ def test_bitget_finds_a_filled_order_only_in_its_lists(monkeypatch: pytest.Monke
     found = plugin.fetch_order(OrderRef(IDENTITY, symbol_of(BITGET), "", None))
     assert found is not None
     assert (found.status, found.filled_quantity) == (VenueStatus.FILLED, D("0.002"))
-    with pytest.raises(QueryFailedError, match="cannot prove"):
+    with pytest.raises(NotShownError, match="cannot prove"):
         plugin.fetch_order(OrderRef("f" * 32, symbol_of(BITGET), "", None))
 
 

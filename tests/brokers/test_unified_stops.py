@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import ccxt
 import pytest
 
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import OrderRef, Outcome, Side, VenueStatus
@@ -192,7 +192,7 @@ def test_a_woken_stop_is_never_ended_without_the_order_it_put_in(
     usdm: Venue, status: str, told: dict[str, Any]
 ) -> None:
     usdm.answers["GET /fapi/v1/algoOrder"] = algo(status, **told)
-    with pytest.raises(QueryFailedError, match="is not shown"):
+    with pytest.raises(NotShownError, match="is not shown"):
         usdm.plugin.fetch_order(usdm.named("stop-2146760"))
 
 
@@ -223,7 +223,7 @@ def test_a_stop_that_was_cancelled_before_is_nothing_to_cancel(usdm: Venue) -> N
 
 
 def test_what_a_forgotten_stop_became_is_not_known(usdm: Venue) -> None:
-    with pytest.raises(QueryFailedError, match="left its list"):
+    with pytest.raises(NotShownError, match="left its list"):
         usdm.plugin.fetch_order(usdm.named("stop-2146760"))
 
 
@@ -240,7 +240,7 @@ def test_only_waiting_stops_are_listed_as_such(usdm: Venue) -> None:
 
 def test_an_order_that_is_done_but_shows_no_trade_is_not_cancelled(usdm: Venue) -> None:
     usdm.answers["GET /fapi/v1/order"] = put_in(child("FILLED"))
-    with pytest.raises(QueryFailedError, match="nothing traded"):
+    with pytest.raises(NotShownError, match="nothing traded"):
         usdm.plugin.fetch_order(usdm.named("974828356187"))
 
 

@@ -14,13 +14,14 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from brokers.errors import NotSupportedError, QueryFailedError
+from brokers.errors import NotShownError, NotSupportedError, QueryFailedError
 from brokers.models import Account
 from brokers.types import OrderReport, Side, VenueStatus
 from execution import adopting, adoptions, commands, comparison, dispatch, reconcile, tasks
 from execution.models import Adoption, Fill, Order, Position
 from execution.states import OrderState
 from fks_site.users import restrict
+from risk import breakers
 from risk.models import AuditEvent
 from risk.types import ReasonCode
 from tests.brokers.scripted import AT, Script, report_of, script_of, swallow, trade
@@ -262,6 +263,15 @@ def test_a_venue_that_does_not_answer_is_asked_again_for_a_minute(
     assert (row.state, row.code) == (State.REFUSED, "VENUE_UNREACHABLE")
     assert row.detail == "the venue did not answer: timed out"
     assert (looks, adoptions.due()) == (13, [])
+
+
+def test_an_answer_that_does_not_tell_opens_no_breaker(lost: Order, script: Script) -> None:
+    row = adoptions.ask(lost, NAMED, WHY)
+    script.answers.append(NotShownError("a stop has left its list"))
+    adopting.carry_out(row.pk)
+    row.refresh_from_db()
+    assert (row.state, row.detail) == (State.ASKED, "not answered yet: a stop has left its list")
+    assert breakers.of_account(lost.account_id).failures == 0
 
 
 def test_a_second_worker_asks_nothing(lost: Order, script: Script) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 
-from brokers.errors import ConfigurationError, QueryFailedError
+from brokers.errors import ConfigurationError, NotShownError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
 from execution import commands, decisions, dispatch, lanes, reconcile
@@ -318,6 +318,24 @@ def test_silence_opens_the_breaker_and_an_answer_counts_for_it(
     for _ in range(4):
         look(order)
     assert breakers.of_account(account.pk).state == CircuitBreaker.State.OPEN
+
+
+def test_an_answer_that_does_not_tell_opens_no_breaker_and_goes_to_an_operator(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    """A venue that cannot prove one order absent works: exits in every other symbol go on."""
+    order = lost_order(account)
+    script.failure = NotShownError("it cannot prove that the order is absent")
+    for _ in range(10):
+        look(order)
+    breaker = breakers.of_account(account.pk)
+    assert (breaker.state, breaker.failures) == (CircuitBreaker.State.CLOSED, 0)
+    assert (order.state, order.looks) == (S.UNKNOWN, 0)
+    clock.shift(301)
+    assert look(order).state == S.NEEDS_OPERATOR
+    clock.shift(30)
+    look(order)
+    assert order.next_check_at == AT + timedelta(seconds=331) + reconcile.OPERATOR_PAUSE
 
 
 # --- conflicting evidence -------------------------------------------------------------------------

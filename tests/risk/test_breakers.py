@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from brokers.errors import HeldBackError
+from brokers.errors import HeldBackError, NotShownError
 from brokers.models import Account
 from risk import audit, breakers
 from risk.models import AuditEvent, BreakerEvent, CircuitBreaker
@@ -321,6 +321,13 @@ def test_a_question_that_says_nothing_lets_the_next_one_ask(pair):
     breakers.unanswered(pair[1], HeldBackError("the limiter"))
     assert breakers.admits(pair[0])
     assert CircuitBreaker.objects.get(venue="kraken").state == State.HALF_OPEN
+
+
+def test_an_answer_that_does_not_tell_is_an_answer(desk):
+    breakers.failed(desk, "timeout")
+    for _ in range(5):
+        breakers.unanswered(desk, NotShownError("the order is not shown"))
+    assert [one.failures for one in CircuitBreaker.objects.all()] == [0, 0]
 
 
 def test_a_probe_needs_both_and_gives_back_what_it_won(pair):

@@ -26,7 +26,7 @@ from brokers.bridge.drivers.ib_settings import terms_of
 from brokers.bridge.journal import Entry
 from brokers.capabilities import Balances, BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import letters_and_digits
-from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
+from brokers.errors import BrokerError, NotShownError, QueryFailedError, UnknownSymbolError
 from brokers.types import (
     BalanceReport,
     CancelResult,
@@ -148,7 +148,7 @@ class IbDriver(Driver):
                 completed = bool(found.completed)
                 return reports.report(trade, one, fills, asked, completed=completed)
             if fills:
-                raise QueryFailedError("TWS shows executions of this order but not the order")
+                raise NotShownError("TWS shows executions of this order but not the order")
             self._refuse_yesterdays(entry.sent_at if entry else ref.submitted_at)
             return None
 
@@ -250,10 +250,10 @@ class IbDriver(Driver):
         return found
 
     def _refuse_yesterdays(self, since: datetime | None) -> None:
-        """Raise QueryFailedError for what TWS may no longer show."""
+        """Raise NotShownError for what TWS may no longer show."""
         now = datetime.now(UTC)
         if since is not None and not tells_of(since, now, self._terms.time_zone):
-            raise QueryFailedError("TWS tells of orders and executions of today alone: look there")
+            raise NotShownError("TWS tells of orders and executions of today alone: look there")
 
 
 def is_real(account: str, port: int) -> bool:

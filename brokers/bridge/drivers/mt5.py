@@ -28,6 +28,7 @@ from brokers.decimals import plain
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
+    NotShownError,
     NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -313,11 +314,11 @@ class Mt5Driver(Driver):
         return Outcome.ACCEPTED if passed else Outcome.REJECTED, said
 
     def _refuse_traces(self, ref: OrderRef, since: datetime) -> None:
-        """Raise QueryFailedError when a position or deal speaks of an order no list shows."""
+        """Raise NotShownError when a position or deal speaks of an order no list shows."""
         rows = [*self._terminal.rows("positions_get")]
         rows += self._terminal.history("history_deals_get", since)
         if any(_is_named(row, ref) for row in rows):
-            raise QueryFailedError("the terminal shows trades of this order but not the order")
+            raise NotShownError("the terminal shows trades of this order but not the order")
 
     def _reports(self, orders: Sequence[Any], since: datetime) -> list[OrderReport]:
         currency, made = self._currency(), []

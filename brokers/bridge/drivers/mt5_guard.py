@@ -20,7 +20,7 @@ from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
 from brokers.bridge.journal import Entry
 from brokers.client_ids import letters_and_digits
-from brokers.errors import NotSupportedError, QueryFailedError
+from brokers.errors import NotShownError, NotSupportedError
 from brokers.types import (
     CancelResult,
     ExecutionResult,
@@ -136,7 +136,7 @@ class Guard:
     def report(self, entry: Entry, units: Decimal, currency: str) -> OrderReport | None:
         """Working while the ticket shows it; filled by the deal that names its level as the reason.
 
-        Raises QueryFailedError while a ticket is gone and the deals do not tell how.
+        Raises NotShownError while a ticket is gone and the deals do not tell how.
         """
         ticket = self._ticket(entry)
         if ticket is not None and self._shows(ticket, entry):
@@ -224,11 +224,11 @@ def _was_set(entry: Entry) -> bool:
 
 
 def _refuse_unexplained(deals: Sequence[Any]) -> None:
-    """Raise QueryFailedError unless the deals of a ticket that is gone closed all of it."""
+    """Raise NotShownError unless the deals of a ticket that is gone closed all of it."""
     opened = sum((decimal(one.volume) for one in deals if one.entry == OPENS), Decimal(0))
     closed = sum((decimal(one.volume) for one in deals if one.entry in CLOSES), Decimal(0))
     if not opened or closed < opened:
-        raise QueryFailedError("the ticket is gone and the deal that closed it is not shown yet")
+        raise NotShownError("the ticket is gone and the deal that closed it is not shown yet")
 
 
 def _id(entry: Entry) -> str:

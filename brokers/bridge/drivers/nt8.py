@@ -27,6 +27,7 @@ from brokers.decimals import plain
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
+    NotShownError,
     NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -171,11 +172,11 @@ class Nt8Driver(Driver):
             return None
         state, is_told = self._states.now(ref.identity)
         if state is None:
-            raise QueryFailedError(
+            raise NotShownError(
                 "NinjaTrader took this order's file and never said what became of it: look there"
             )
         if not is_told and state.status not in lines.ENDED:
-            raise QueryFailedError(
+            raise NotShownError(
                 f"NinjaTrader no longer tells of this order (a restart?); it was {state.word}"
             )
         return self._report(entry, state)
@@ -307,7 +308,7 @@ class Nt8Driver(Driver):
             return Decimal(noted)
         terms = self._terms.instruments.get(entry.request.symbol)
         if terms is None:
-            raise QueryFailedError(f"the agent's file lists {entry.request.symbol} no more")
+            raise NotShownError(f"the agent's file lists {entry.request.symbol} no more")
         return terms.multiplier
 
     def _report(self, entry: Entry, state: lines.State) -> OrderReport:

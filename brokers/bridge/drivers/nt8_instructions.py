@@ -15,7 +15,7 @@ from brokers.bridge.driver import Memory
 from brokers.bridge.drivers import nt8_lines as lines
 from brokers.bridge.drivers.nt8_folders import Folders, NotTakenError, wait_until
 from brokers.bridge.journal import Entry
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 
 TAKEN_BACK = "taken_back_at"
 WITHDRAWN = "withdrawn"
@@ -85,7 +85,7 @@ class Instructions:
     def was_never_taken(self, entry: Entry) -> bool:
         """Whether nothing of this order can be at NinjaTrader; takes its file back if it is there.
 
-        Raises QueryFailedError when it is too early to say.
+        Raises NotShownError when it is too early to say.
         """
         self.take_back(entry)
         known = self._memory.find(entry.request.identity)
@@ -95,7 +95,7 @@ class Instructions:
             return False
         since = datetime.now(UTC) - datetime.fromisoformat(known.notes[TAKEN_BACK])
         if since < timedelta(seconds=self._settle_seconds):
-            raise QueryFailedError("its file was taken back a moment ago, and may have been read")
+            raise NotShownError("its file was taken back a moment ago, and may have been read")
         self._memory.note(known.request.identity, {WITHDRAWN: True})
         return True
 

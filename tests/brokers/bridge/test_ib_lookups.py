@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from brokers.bridge.drivers.ib_orderbook import tells_of
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.types import OrderRef, OrderType, Outcome, Side, VenueStatus
 from tests.brokers.contract import ref
 from tests.brokers.terminals.rigs import IbRig
@@ -62,15 +62,15 @@ def test_executions_without_their_order_leave_the_question_open(ib_rig: IbRig) -
     request = ib_rig.order()
     ib_rig.plugin.execute_order(request)
     ib_rig.tws.orders.clear()
-    with pytest.raises(QueryFailedError, match="executions of this order but not the order"):
+    with pytest.raises(NotShownError, match="executions of this order but not the order"):
         ib_rig.plugin.fetch_order(ref(request))
 
 
 def test_an_order_of_yesterday_is_never_proven_absent(ib_rig: IbRig) -> None:
     since = datetime.now(UTC) - timedelta(hours=24)
-    with pytest.raises(QueryFailedError, match="today alone"):
+    with pytest.raises(NotShownError, match="today alone"):
         ib_rig.plugin.fetch_order(replace(ref(ib_rig.order()), submitted_at=since))
-    with pytest.raises(QueryFailedError, match="today alone"):
+    with pytest.raises(NotShownError, match="today alone"):
         ib_rig.plugin.trades_since("BRK.A/USD", since)
 
 

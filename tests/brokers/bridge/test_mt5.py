@@ -16,7 +16,7 @@ import pytest
 from brokers.bridge.drivers import mt5_terms
 from brokers.bridge.drivers.mt5_clock import ServerClock
 from brokers.capabilities import Balances
-from brokers.errors import QueryFailedError, QuoteUnavailableError
+from brokers.errors import NotShownError, QuoteUnavailableError
 from brokers.types import BookLevel, OrderType, Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import mt5, mt5_surface
@@ -242,7 +242,7 @@ def test_a_stop_whose_ticket_is_gone_has_not_ended_before_its_deal_is_told(
     hedging.plugin.execute_order(guard)
     hedging.terminal.untold = 1
     hedging.terminal.stop_out(ticket)
-    with pytest.raises(QueryFailedError, match="not shown yet"):
+    with pytest.raises(NotShownError, match="not shown yet"):
         hedging.plugin.fetch_order(ref(guard))
     hedging.terminal.untold = 0
     found = hedging.plugin.fetch_order(ref(guard))
@@ -259,7 +259,7 @@ def test_a_deal_that_closed_only_a_part_does_not_explain_the_end_of_a_ticket(
     hedging.plugin.execute_order(close("0.001"))
     hedging.terminal.untold = 1
     hedging.terminal.stop_out(ticket)
-    with pytest.raises(QueryFailedError, match="not shown yet"):
+    with pytest.raises(NotShownError, match="not shown yet"):
         hedging.plugin.fetch_order(ref(guard))
 
 

@@ -22,6 +22,7 @@ from brokers.bridge.journal import Journal
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
+    NotShownError,
     NotSupportedError,
     QueryFailedError,
     QuoteUnavailableError,
@@ -208,7 +209,7 @@ def test_a_file_taken_back_counts_as_never_taken_only_after_a_time_of_silence(
     assert spoken_of is not None
     at_once = Instructions(folders, memory_of(journal, "S"), 1, 3600)
     for entry in (silent, spoken_of):
-        with pytest.raises(QueryFailedError, match="may have been read"):
+        with pytest.raises(NotShownError, match="may have been read"):
             at_once.was_never_taken(entry)
     assert list(sleeping.incoming.iterdir()) == []
     later = Instructions(folders, memory_of(journal, "S"), 1, 0)
@@ -234,7 +235,7 @@ def test_a_file_read_while_empty_is_unknown_and_never_proven_absent(nt8_rig: Nt8
     nt8_rig.simulator.empty_reads = 1
     request = order()
     assert nt8_rig.plugin.execute_order(request).outcome is Outcome.UNKNOWN
-    with pytest.raises(QueryFailedError, match="never said what became of it"):
+    with pytest.raises(NotShownError, match="never said what became of it"):
         nt8_rig.plugin.fetch_order(ref(request))
     assert nt8_rig.plugin.execute_order(request).outcome is Outcome.UNKNOWN
     assert nt8_rig.simulator.lines == []
@@ -273,7 +274,7 @@ def test_what_was_seen_survives_the_platforms_restart(nt8_rig: Nt8Rig) -> None:
     report = nt8_rig.plugin.fetch_order(ref(filled))
     assert report is not None
     assert (report.status, len(report.fills)) == (VenueStatus.FILLED, 1)
-    with pytest.raises(QueryFailedError, match="no longer tells"):
+    with pytest.raises(NotShownError, match="no longer tells"):
         nt8_rig.plugin.fetch_order(ref(resting))
     with pytest.raises(QueryFailedError, match="tells no position"):
         nt8_rig.plugin.positions()
