@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from brokers.capabilities import Capabilities
@@ -264,14 +264,20 @@ def reconcile_account(account: Account) -> list[Difference]:
 def _correct_ends(account: Account, reports: Sequence[OrderReport], asked_at: datetime) -> None:
     """An order that had ended here before the question and works at the venue: the venue wins."""
     for report in reports:
-        ours = Q(client_order_id=report.client_order_id, is_adopted=False)
-        ids = Q(broker_order_id=report.broker_order_id) | ours
-        ended = Order.objects.filter(
-            ids, account=account, state__in=TERMINAL - {OrderState.DENIED}, finished_at__lt=asked_at
-        )
-        for order in ended:
+        order = _order_of(account, report)
+        if order is None or order.state not in TERMINAL - {OrderState.DENIED}:
+            continue
+        if order.finished_at is not None and order.finished_at < asked_at:
             source = "open at the venue after its end here"
             fills.apply_report(order, report, source=source, asked_at=asked_at)
+
+
+def _order_of(account: Account, report: OrderReport) -> Order | None:
+    """The order with our id, else the newest with the venue's, which may have been another's before."""
+    rows = Order.objects.filter(account=account)
+    named = rows.filter(client_order_id=report.client_order_id, is_adopted=False)
+    theirs = rows.filter(symbol=report.symbol, broker_order_id=report.broker_order_id)
+    return named.first() or theirs.order_by("-id").first()
 
 
 def unfinished(account: Account) -> list[Order]:

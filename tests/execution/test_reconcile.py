@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -472,6 +473,24 @@ def test_an_acknowledged_order_an_operator_gave_up_is_ours_again_when_it_works_a
     assert (order.state, order.finished_at) == (works, None)
     assert order.next_check_at is not None
     assert AuditEvent.objects.filter(kind="order.corrected").count() == 1
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_an_id_the_venue_uses_again_brings_back_no_order_that_had_it_before(
+    account: Account, script: Script, clock: time_machine.Coordinates, *, is_named: bool
+) -> None:
+    """Such as that of a place one stop takes after the other."""
+    ended = OrderFactory.create(
+        account=account, state=S.CANCELED, finished_at=AT, broker_order_id="77-sl"
+    )
+    clock.shift(31)
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="77-sl")
+    ours = order.client_order_id if is_named else ""
+    shown = replace(report_of(order, V.OPEN), broker_order_id="77-sl", client_order_id=ours)
+    script.reports[order.identity] = shown
+    assert reconcile.reconcile_account(account) == []
+    assert [one.state for one in Order.objects.order_by("id")] == [S.CANCELED, S.OPEN]
+    assert Order.objects.get(state=S.CANCELED) == ended
 
 
 def test_a_list_that_still_shows_what_has_just_ended_brings_nothing_back(

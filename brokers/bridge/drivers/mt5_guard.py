@@ -232,7 +232,9 @@ def _refuse_unexplained(deals: Sequence[Any]) -> None:
 
 
 def _id(entry: Entry) -> str:
-    return f"{entry.notes['ticket']}-{entry.notes['level']}"
+    """A ticket has many stops, one after the other: each is an order of its own."""
+    ours = letters_and_digits(entry.request.identity)
+    return f"{entry.notes['ticket']}-{entry.notes['level']}-{ours}"
 
 
 def _levels(ticket: Any) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def test_a_stop_is_attached_to_the_ticket_and_cancelled_there(hedging: Mt5Rig) -
     ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
     request = stop()
     result = hedging.plugin.execute_order(request)
-    assert (result.outcome, result.broker_order_id) == (Outcome.ACCEPTED, f"{ticket}-sl")
+    named = f"{ticket}-sl-{hedging.plugin.client_order_id(request.identity)}"
+    assert (result.outcome, result.broker_order_id) == (Outcome.ACCEPTED, named)
     assert hedging.terminal.held[ticket]["sl"] == 55000.0
     named = ref(request, result.broker_order_id)
     assert [o.client_order_id for o in hedging.plugin.open_orders()] == [
@@ -178,8 +179,8 @@ def test_an_attached_stop_whose_answer_was_lost_is_read_back(hedging: Mt5Rig) ->
 def test_a_stop_takes_the_place_of_the_one_before_it_at_once(hedging: Mt5Rig) -> None:
     ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
     requests = [stop(55000), stop(56000), stop(55000)]
-    for request in requests:
-        assert hedging.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    results = [hedging.plugin.execute_order(request) for request in requests]
+    assert [one.outcome for one in results] == [Outcome.ACCEPTED] * 3
     *replaced, last = requests
     held = hedging.terminal.held[ticket]
     assert held["sl"] == 55000.0
@@ -189,9 +190,10 @@ def test_a_stop_takes_the_place_of_the_one_before_it_at_once(hedging: Mt5Rig) ->
         assert (found.status, found.filled_quantity) == (VenueStatus.CANCELED, Decimal(0))
         assert hedging.plugin.cancel_order(ref(request)).outcome is Outcome.REJECTED
     assert held["sl"] == 55000.0
-    assert [one.client_order_id for one in hedging.plugin.open_orders()] == [
-        hedging.plugin.client_order_id(last.identity)
+    assert [(one.broker_order_id, one.client_order_id) for one in hedging.plugin.open_orders()] == [
+        (results[-1].broker_order_id, hedging.plugin.client_order_id(last.identity))
     ]
+    assert len({one.broker_order_id for one in results}) == 3
     hedging.terminal.stop_out(ticket)
     reports = [hedging.plugin.fetch_order(ref(one)) for one in requests]
     assert [one and (one.status, one.filled_quantity) for one in reports] == [
