@@ -255,7 +255,8 @@ class OrderReport:
     """What the venue says about one order.
 
     ``fills`` may be incomplete; ``filled_quantity`` is the total and rules. ``client_order_id`` is
-    in the venue's writing.
+    in the venue's writing. ``listed_as`` is the id under which the venue lists it among the open
+    orders, where that is another one: that of the order a stop has put in.
     """
 
     broker_order_id: str
@@ -268,6 +269,7 @@ class OrderReport:
     average_price: Decimal | None
     fills: tuple[FillReport, ...] = ()
     reason: str = ""
+    listed_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

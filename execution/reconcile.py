@@ -54,8 +54,8 @@ def with_account() -> QuerySet[Order]:
     return Order.objects.select_related("account").filter(pk=given("order")).order_by()
 
 
-def check_order(order: Order) -> None:
-    """Ask the venue about one order and book the answer."""
+def check_order(order: Order) -> OrderReport | None:
+    """Ask the venue about one order and book the answer; what it says of it, if anything."""
     asked_at = timezone.now()
     try:
         plugin = plugin_for(order.account)
@@ -64,18 +64,18 @@ def check_order(order: Order) -> None:
     except QueryFailedError as error:
         breakers.unanswered(order.account, error)
         _not_known(order, error)
-        return
+        return None
     except AmbiguousOrderError as error:
         _give_up(order, str(error))
-        return
+        return None
     except BrokerError as error:
         _not_known(order, error)
-        return
+        return None
     except Exception as error:
         # The boundary to foreign code: whatever went wrong, it is not an answer.
         logger.exception("asking about an order raised", extra={"order_id": order.pk})
         _not_known(order, error)
-        return
+        return None
     breakers.succeeded(order.account)
     if report is not None:
         book(order, report, source="asked the venue")
@@ -83,6 +83,7 @@ def check_order(order: Order) -> None:
         _vanished(order)
     else:
         _not_found(order, asked_at, plugin.capabilities)
+    return report
 
 
 def cancel(order: Order, reason: ReasonCode, who: str) -> None:
@@ -239,14 +240,11 @@ def reconcile_account(account: Account) -> list[Difference]:
         held_at_venue = plugin.positions()
         open_at_venue = plugin.open_orders()
     _correct_ends(account, open_at_venue, started)
-    working = {report.broker_order_id: report.filled_quantity for report in open_at_venue}
-    for order in unfinished(account):
-        if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
-            check_order(order)
+    renamed = _ask_about_others(account, open_at_venue)
     keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
     found = comparison.compare(
         account,
-        open_at_venue,
+        [one for one in open_at_venue if (one.symbol, one.broker_order_id) not in renamed],
         held_at_venue if keeps_positions else None,
         since=started,
         keeps_our_id=plugin.capabilities.keeps_our_id,
@@ -278,6 +276,19 @@ def _order_of(account: Account, report: OrderReport) -> Order | None:
     named = rows.filter(client_order_id=report.client_order_id, is_adopted=False)
     theirs = rows.filter(symbol=report.symbol, broker_order_id=report.broker_order_id)
     return named.first() or theirs.order_by("-id").first()
+
+
+def _ask_about_others(account: Account, reports: Sequence[OrderReport]) -> set[tuple[str, str]]:
+    """Ask about every order that the list does not show as it stands here. Returns the symbols and ids
+    of those the list has under another id."""
+    working = {report.broker_order_id: report.filled_quantity for report in reports}
+    renamed: set[tuple[str, str]] = set()
+    for order in unfinished(account):
+        if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
+            report = check_order(order)
+            if report is not None and report.listed_as:
+                renamed.add((report.symbol, report.listed_as))
+    return renamed
 
 
 def unfinished(account: Account) -> list[Order]:

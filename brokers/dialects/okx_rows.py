@@ -54,13 +54,15 @@ def unit(market: Market) -> Decimal:
 
 
 def report(order: Row, market: Market, fills: Sequence[FillReport]) -> OrderReport:
+    """An ordinary order; one that a triggered stop has put in is the stop, which it names."""
     said, size = text(order, "state"), unit(market)
     if said not in STATUSES:
         raise QueryFailedError(f"unreadable answer: order state {said!r}")
     filled, average = amount(order, "accFillSz"), amount(order, "avgPx")
+    stop = str(order.get("algoId") or "")
     return OrderReport(
-        broker_order_id=text(order, "ordId"),
-        client_order_id=str(order.get("clOrdId") or ""),
+        broker_order_id=ALGO + stop if stop else text(order, "ordId"),
+        client_order_id=str(order.get("algoClOrdId" if stop else "clOrdId") or ""),
         symbol=market["symbol"],
         side=Side(text(order, "side")),
         status=STATUSES[said],

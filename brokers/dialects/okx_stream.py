@@ -6,7 +6,6 @@ the order a triggered one has put in comes here, and names the stop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from brokers.decimals import plain
@@ -48,10 +47,6 @@ def events(message: object, kind: str) -> Sequence[Row]:
 def streamed(event: Row, market: Market) -> OrderNews:
     """Raises QueryFailedError for an event that cannot be read."""
     report = okx_rows.report(event, market, _fills(event, market))
-    stop = str(event.get("algoClOrdId") or "")
-    if stop:
-        ours = f"{okx_rows.ALGO}{text(event, 'algoId')}"
-        report = replace(report, broker_order_id=ours, client_order_id=stop)
     at = moment(event, "uTime", per_second=1000)
     return OrderNews(report.client_order_id, report, at, report.broker_order_id)
 

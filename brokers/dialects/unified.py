@@ -154,7 +154,8 @@ class Unified(Dialect):
         if not known.startswith(STOP):
             return report
         ours = self._client_id(ref.identity) if ref.identity else report.client_order_id
-        return replace(report, broker_order_id=known, client_order_id=ours)
+        listed_as = "" if became is None else report.broker_order_id
+        return replace(report, broker_order_id=known, client_order_id=ours, listed_as=listed_as)
 
     def _reported(
         self, client: VenueClient, ref: OrderRef, market: Market, found: Mapping[str, Any]

@@ -99,6 +99,23 @@ def test_a_triggered_limit_that_rests_is_cancelled_as_the_order_it_became(
 
 
 @pytest.mark.parametrize("exchange", KINDS)
+def test_a_triggered_limit_that_rests_is_listed_as_the_stop_it_was(
+    venue: RunningVenue, exchange: str
+) -> None:
+    plugin = ccxt_plugin(exchange, venue.base_url)
+    request = stop(exchange, type=OrderType.STOP_LIMIT, price=D(56000))
+    placed = plugin.execute_order(request)
+    venue.control.set_price(exchange, SYMBOL, 54000, spread=0)
+    [listed] = plugin.open_orders()
+    assert (listed.status, listed.broker_order_id, listed.client_order_id) == (
+        VenueStatus.OPEN,
+        placed.broker_order_id,
+        plugin.client_order_id(request.identity),
+    )
+    assert listed == plugin.fetch_order(ref(request, placed.broker_order_id))
+
+
+@pytest.mark.parametrize("exchange", KINDS)
 def test_a_stop_whose_answer_was_lost_is_found_by_its_own_id(
     venue: RunningVenue, exchange: str
 ) -> None:

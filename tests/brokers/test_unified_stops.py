@@ -182,6 +182,8 @@ def test_a_woken_stop_whose_order_rests_is_working_and_cancelled_as_that_order(
     found = usdm.plugin.fetch_order(usdm.named("stop-2146760"))
     assert found is not None
     assert (found.status, found.filled_quantity) == (VenueStatus.OPEN, D(0))
+    usdm.answers |= {"GET /fapi/v1/openOrders": [child("NEW")], "GET /fapi/v1/openAlgoOrders": []}
+    assert [one.broker_order_id for one in usdm.plugin.open_orders()] == [found.listed_as]
     assert usdm.plugin.cancel_order(usdm.named("stop-2146760")).outcome is Outcome.ACCEPTED
     assert usdm.written == ["DELETE /fapi/v1/algoOrder", "DELETE /fapi/v1/order"]
 
@@ -213,7 +215,7 @@ def test_a_stop_that_never_woke_has_traded_nothing(
     found = usdm.plugin.fetch_order(usdm.named("stop-2146760"))
     assert found is not None
     assert (found.status, found.filled_quantity) == (reported, D(0))
-    assert found.broker_order_id == "stop-2146760"
+    assert (found.broker_order_id, found.listed_as) == ("stop-2146760", "")
 
 
 def test_a_stop_that_was_cancelled_before_is_nothing_to_cancel(usdm: Venue) -> None:

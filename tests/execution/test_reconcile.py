@@ -493,6 +493,18 @@ def test_an_id_the_venue_uses_again_brings_back_no_order_that_had_it_before(
     assert Order.objects.get(state=S.CANCELED) == ended
 
 
+def test_what_a_stop_put_in_is_no_foreign_order_under_whatever_id_it_is_listed(
+    account: Account, script: Script
+) -> None:
+    order = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="stop-1")
+    child = replace(report_of(order, V.OPEN), broker_order_id="2", client_order_id="of the venue")
+    script.reports["child"] = child
+    shown = replace(report_of(order, V.OPEN), broker_order_id="stop-1")
+    script.answers.extend([replace(shown, listed_as="2"), replace(shown, listed_as="3")])
+    assert reconcile.reconcile_account(account) == []
+    assert [one.key for one in reconcile.reconcile_account(account)] == ["2"]
+
+
 def test_a_list_that_still_shows_what_has_just_ended_brings_nothing_back(
     account: Account, script: Script, clock: time_machine.Coordinates
 ) -> None:
