@@ -18,14 +18,15 @@ from execution.models import Order, Protection
 _HUNDRED = Decimal(100)
 
 
-def arm(order: Order) -> None:
+def arm(order: Order, held: Decimal) -> None:
     """Make or renew the protection ``order`` asks for; nothing for orders that ask for none.
 
     A later entry changes what it names: one without a stop of its own is guarded by the stop that is
-    there. One of the other side starts afresh: what was there guarded a position that it has closed. A
-    late fill of an earlier entry changes nothing of a later one's; what takes the place of an order is
-    no later than that was, and moves no stop away from the market. Call it inside the transaction that
-    holds the position's lock.
+    there. A late fill of an earlier entry changes nothing of a later one's; what takes the place of an
+    order is no later than that was, and moves no stop away from the market. Of two sides the position,
+    ``held`` after the fill, decides and not their sequence: whoever turns it over starts afresh, for
+    what was there guarded what is closed; whoever only makes it smaller changes nothing. Call it inside
+    the transaction that holds the position's lock.
     """
     if order.role != Order.Role.ENTRY or order.signal is None:
         return
@@ -36,8 +37,9 @@ def arm(order: Order) -> None:
     entry = order.parent or order  # of an order in slices, all of them open one position
     lane = Protection.objects.filter(account_id=order.account_id, symbol=order.symbol)
     plan = lane.select_for_update(of=("self",)).select_related("entry__signal").first()
-    is_later = plan is not None and _asked_as(entry) > _asked_as(plan.entry)
-    if plan is None or not plan.is_active or (is_later and plan.entry.side != order.side):
+    is_other_side = plan is not None and plan.entry.side != order.side
+    turns_over = is_other_side and held * Side(order.side).sign > 0
+    if plan is None or not plan.is_active or turns_over:
         plan = Protection(
             pk=plan.pk if plan else None,
             account_id=order.account_id,
@@ -46,7 +48,7 @@ def arm(order: Order) -> None:
             stop_price=alert.stop_loss,
             targets=_targets(alert.take_profit),
         )
-    elif is_later:
+    elif not is_other_side and _asked_as(entry) > _asked_as(plan.entry):
         plan.entry = entry
         if alert.stop_loss is not None and not _widens(plan, alert):
             plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""

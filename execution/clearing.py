@@ -72,9 +72,12 @@ def in_the_way(
                 found.append(order.pk)
     others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
     waits = bool(found) or must_wait(leg, alert, others)
-    if waits or leg.market is None or not leg.market.plugin.capabilities.locks_balance:
+    offers = leg.market.plugin.capabilities if leg.market else None
+    if waits or offers is None or not offers.locks_balance:
         return InTheWay(tuple(found))
-    if len(others) < len(lane) and not lets_exits_leave(leg.account, leg.symbol):
+    if len(others) < len(lane) and not lets_exits_leave(
+        leg.account, leg.symbol, reduce_only=offers.reduce_only
+    ):
         return InTheWay(keeps_stop=True)
     return InTheWay(protect.suspend(leg.account, leg.symbol))
 

@@ -27,7 +27,8 @@ def kept_by_exits(account_id: int, symbol: str) -> Decimal:
 
 def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
     """Since when more of the position has had no stop than exits keep; ``None`` while it has. What an
-    exit kept until it ended has had none only since then, nor has what came while one rests.
+    exit kept until it ended has had none only since then, nor has what came while one rests. Where
+    exits keep nothing none is an excuse.
     """
     here = {"account": plan.account_id, "symbol": plan.symbol}
     known, position = Instrument.objects.filter(**here).first(), Position.objects.get(**here)
@@ -42,6 +43,8 @@ def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
     held = floor_to(abs(position.quantity), rules.quantity_step)
     if held - _left_of(stops) - kept < least_order(rules, plan.stop_price or ZERO):
         return None
+    if not offers.locks_balance:
+        return plan.naked_since
     rested = Order.objects.filter(**here, role__in=CLOSING, acknowledged_at__isnull=False)
     moments = [plan.naked_since, rested.aggregate(last=Max("finished_at"))["last"]]
     if kept:

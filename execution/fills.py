@@ -211,7 +211,7 @@ def _record_fills(
         _book_fill(order, position, report)
     position.updated_at = timezone.now()
     change(Position, {"pk": position.pk}, {name: getattr(position, name) for name in BOOKED})
-    arming.arm(order)
+    arming.arm(order, position.quantity)
     return len(fresh), traded + [(report.quantity, report.price) for report in fresh]
 
 

@@ -99,8 +99,8 @@ def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
 
 def _keeps_its_stop(parent: Order) -> bool:
     """Whether a stop holds the coins, and a slice could not leave now."""
-    account, symbol = parent.account, parent.symbol
-    return _is_in_the_way(parent) and not lets_exits_leave(account, symbol)
+    account, symbol, reduce_only = parent.account, parent.symbol, parent.reduce_only
+    return _is_in_the_way(parent) and not lets_exits_leave(account, symbol, reduce_only=reduce_only)
 
 
 def _is_in_the_way(parent: Order) -> bool:

@@ -108,9 +108,8 @@ def _plan() -> QuerySet[Protection]:
 
 
 def _locked_plan(account_id: int, symbol: str) -> Protection:
-    plans = Protection.objects.select_for_update(of=("self",))
-    plans = plans.select_related("account", "entry__strategy")
-    return plans.get(account_id=account_id, symbol=symbol)
+    plans = Protection.objects.select_related("account", "entry__strategy")
+    return plans.select_for_update(of=("self",)).get(account_id=account_id, symbol=symbol)
 
 
 def _held(account_id: int, symbol: str, *, lock: bool = False) -> Decimal:
@@ -157,11 +156,11 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
     outdated = [one for one in case.live if one.stop_price != stop or one.side != case.side]
     if outdated and not _may_overlap(case, outdated):
-        return _making_room(case, outdated[0])
+        return _making_room(case, stop, outdated[0])
     current = [one for one in case.live if one not in outdated]
     missing = _free(case) - _sum(current)
     if missing < 0:
-        return NextStep(cancels=(current[-1].pk,))
+        return _shrinking(case, stop, current)
     if missing == 0 or case.is_too_small(missing, stop):
         rest = all(one.state in AT_VENUE for one in current)
         return NextStep(cancels=(outdated[0].pk,)) if outdated and rest else NextStep()
@@ -174,14 +173,30 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
         smaller = outdated or [
             one for one in current if case.at_most(one.remaining + missing) > one.remaining
         ]
-        return _making_room(case, *smaller[-1:])
+        return _making_room(case, stop, *smaller[-1:])
     _place_stop(case, case.at_most(missing), stop)
     return NextStep(run_lane=True)
 
 
-def _making_room(case: _Case, *old: Order) -> NextStep:
-    """Cancel ``old`` for a stop in its place; while that one could not leave, the old one guards."""
-    if not lets_exits_leave(case.plan.account, case.plan.symbol):
+def _shrinking(case: _Case, stop: Decimal, current: Sequence[Order]) -> NextStep:
+    """Cancel the newest of too many; one that only reduces guards until a smaller one could leave."""
+    *others, newest = current
+    is_enough = _sum(one for one in others if one.state in AT_VENUE) >= _free(case)
+    if is_enough or not case.plugin.capabilities.reduce_only:
+        return NextStep(cancels=(newest.pk,))
+    return _making_room(case, stop, newest)
+
+
+def _making_room(case: _Case, stop: Decimal, *old: Order) -> NextStep:
+    """Cancel ``old`` for one at ``stop`` in its place; while that one could not leave, or the venue has
+    just refused its like, the old one guards. One of the other side guards nothing.
+    """
+    plan, reduce_only = case.plan, case.plugin.capabilities.reduce_only
+    guards = any(one.side == case.side for one in old)
+    could_leave = refused_stops.may_place(plan, stop) and lets_exits_leave(
+        plan.account, plan.symbol, reduce_only=reduce_only
+    )
+    if guards and not could_leave:
         return NextStep()
     return NextStep(cancels=tuple(one.pk for one in old))
 
@@ -210,8 +225,10 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
 
 
 def _free(case: _Case) -> Decimal:
-    """What a stop may be placed for."""
-    return floor_to(max(case.wanted - _held_by_exits(case), ZERO), case.rules.quantity_step)
+    """What a stop may be placed for: not what the venue keeps for an exit under way."""
+    account, symbol, offers = case.plan.account_id, case.plan.symbol, case.plugin.capabilities
+    kept = kept_by_exits(account, symbol) if offers.locks_balance else ZERO
+    return floor_to(max(case.wanted - kept, ZERO), case.rules.quantity_step)
 
 
 def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
@@ -221,13 +238,6 @@ def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
     offers = case.plugin.capabilities
     same_side = all(one.side == case.side for one in outdated)
     return same_side and offers.reduce_only and not offers.locks_balance
-
-
-def _held_by_exits(case: _Case) -> Decimal:
-    """What a stop cannot be placed for, because the venue keeps it for an exit under way."""
-    if not case.plugin.capabilities.locks_balance:
-        return ZERO
-    return kept_by_exits(case.plan.account_id, case.plan.symbol)
 
 
 def _is_suspended(plan: Protection) -> bool:

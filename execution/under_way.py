@@ -118,7 +118,10 @@ def is_open(account: Account) -> bool:
     return account.reconciled_at is not None and breakers.are_closed(account)
 
 
-def lets_exits_leave(account: Account, symbol: str) -> bool:
-    """Whether an exit would leave at once: no stop is taken off for one that would wait in its lane."""
-    lane = Order.objects.filter(account=account, symbol=symbol, state__in=UNRESOLVED)
+def lets_exits_leave(account: Account, symbol: str, *, reduce_only: bool) -> bool:
+    """Whether an exit would leave at once: no stop is taken off for one that would wait in its lane.
+    Beside an order that only a person can clear up goes one that its venue lets only reduce.
+    """
+    waited_for = {OrderState.UNKNOWN} if reduce_only else UNRESOLVED
+    lane = Order.objects.filter(account=account, symbol=symbol, state__in=waited_for)
     return is_open(account) and not lane.exclude(role=Order.Role.ENTRY).exists()

@@ -59,7 +59,7 @@ def test_arming_is_part_of_the_fills_own_transaction(
     entry = limit(desk)
     arm_in: list[bool] = []
 
-    def spy(order: Order) -> None:
+    def spy(order: Order, held: Decimal) -> None:
         arm_in.append(transaction.get_connection().in_atomic_block)
         raise RuntimeError("killed")
 
@@ -137,6 +137,60 @@ def test_a_late_fill_of_an_earlier_entry_changes_nothing_of_a_later_one(desk: De
     assert {one.stop_price for one in desk.live()} == {Decimal(58000)}
 
 
+@pytest.fixture(params=[False, True], ids=["stops may open", "stops only reduce"])
+def both_sides(desk: Desk, request: pytest.FixtureRequest) -> Desk:
+    """A venue where a position may be on either side."""
+    desk.script.capabilities = replace(
+        CAPABILITIES, short_selling=True, locks_balance=False, reduce_only=request.param
+    )
+    return desk
+
+
+@pytest.mark.parametrize("parts", [["0.01"], ["0.004", "0.006"], ["0.007", "0.003"]])
+def test_an_earlier_entry_that_turns_the_position_over_is_guarded_by_its_own_stop(
+    both_sides: Desk, parts: list[str]
+) -> None:
+    desk = both_sides
+    early = limit(desk, stop="50000", take_profit=TWO)
+    desk.send("sell", quantity="0.004", stop_loss="62000")
+    assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.004"))]
+
+    fills = [part(number, quantity) for number, quantity in enumerate(parts)]
+    for count in range(len(fills)):
+        desk.fills(early, *fills[: count + 1])
+
+    plan = desk.plan()
+    assert (plan.entry_id, plan.is_active, plan.stop_price) == (early.pk, True, Decimal(50000))
+    assert len(plan.targets) == 2
+    assert desk.held() == Decimal("0.006")
+    assert {one.side for one in desk.live()} == {"sell"}
+    assert {price for _, price in desk.guarded()} == {"50000"}
+    assert sum(one.remaining for one in desk.live()) == Decimal("0.006")
+    assert plan.naked_since is None
+
+
+def test_a_later_entry_that_only_makes_the_other_side_smaller_changes_nothing(
+    both_sides: Desk,
+) -> None:
+    desk = both_sides
+    first = limit(desk, stop="50000", take_profit=TWO)
+    desk.send("sell", quantity="0.012", order_type="limit", price="65000", stop_loss="70000")
+    later = Order.objects.get(role=Order.Role.ENTRY, side="sell")
+    desk.fills(first, part(1, "0.01"))
+
+    desk.fills(later, part(2, "0.004"))
+    plan = desk.plan()
+    assert (plan.entry_id, plan.is_active, plan.stop_price) == (first.pk, True, Decimal(50000))
+    assert (len(plan.targets), desk.held()) == (2, Decimal("0.006"))
+    assert desk.guarded() == [("0.006", "50000")]
+
+    desk.fills(later, part(2, "0.004"), part(3, "0.008"))
+    plan = desk.plan()
+    assert (plan.entry_id, plan.is_active, plan.stop_price) == (later.pk, True, Decimal(70000))
+    assert (plan.targets, desk.held()) == ([], Decimal("-0.002"))
+    assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.002"))]
+
+
 def test_after_a_close_the_next_entry_starts_afresh(desk: Desk) -> None:
     desk.buy(stop="58000", take_profit=TWO)
     desk.send("close")
@@ -163,8 +217,8 @@ def test_nothing_but_an_entry_arms(role: Order.Role) -> None:
     signal = SignalFactory.create(
         alert={"symbol": "BTC/USDT", "action": "buy", "stop_loss": "58000"}
     )
-    arm(OrderFactory.create(signal=signal, role=role))
-    arm(OrderFactory.create(signal=None))
+    arm(OrderFactory.create(signal=signal, role=role), Decimal(1))
+    arm(OrderFactory.create(signal=None), Decimal(1))
     assert not Protection.objects.exists()
 
 

@@ -329,6 +329,18 @@ def test_a_stop_stays_while_an_exit_before_needs_an_operator(
     assert (close.state, desk.held(), desk.live()) == (SignalState.EXECUTED, 0, [])
 
 
+def test_an_exit_that_can_only_reduce_takes_the_stop_off_beside_one_that_needs_an_operator(
+    desk: Desk,
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True)
+    desk.buy()
+    OrderFactory.create(
+        account=desk.account, side="sell", role=Order.Role.EXIT, state=S.NEEDS_OPERATOR
+    )
+    assert desk.send("close").state == SignalState.EXECUTED
+    assert (desk.held(), desk.live()) == (0, [])
+
+
 @pytest.mark.parametrize("obstacle", ["breaker", "not compared"])
 def test_a_stop_stays_while_its_venue_takes_no_exit(
     desk: Desk, clock: time_machine.Coordinates, obstacle: str

@@ -32,6 +32,7 @@ from risk import breakers, switch
 from risk.models import TradingState
 from tests.brokers.scripted import CAPABILITIES, accepted, report_of, rest, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole, part
+from tests.factories import OrderFactory
 from tests.threads import together
 
 __all__ = ["clock", "desk"]
@@ -201,10 +202,10 @@ def test_an_alignment_beside_a_fill_waits_for_it_and_does_not_lock_up(
     entry = desk.buy("0.01", order_type="limit", price="60000")
     booking, aligned, plain = threading.Event(), threading.Event(), arming.arm
 
-    def slowly(order: Order) -> None:
+    def slowly(order: Order, held: Decimal) -> None:
         booking.set()
         aligned.wait(0.5)
-        plain(order)
+        plain(order, held)
 
     def align() -> None:
         assert booking.wait(20)
@@ -343,6 +344,99 @@ def test_a_stop_of_the_other_side_does_not_guard(desk: Desk) -> None:
     desk.send("sell", quantity="0.03", stop_loss="60000.5")
     assert desk.held() == Decimal("-0.02")
     assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.02"))]
+
+
+def test_a_stop_of_the_other_side_goes_also_while_no_other_could_be_sent(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, short_selling=True)
+    early = desk.buy("0.01", stop="50000", order_type="limit", price="60000")
+    desk.send("sell", quantity="0.004", stop_loss="62000")
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
+    desk.fills(early, part(1, "0.01"))
+    desk.guard()
+    assert [(one.side, one.state) for one in desk.live()] == [("sell", OrderState.PENDING)]
+
+
+# --- it gets smaller while the venue takes no orders ------------------------------------------------
+
+
+def target_fills(desk: Desk, quantity: str) -> None:
+    """A limit exit of ``quantity`` has rested since before, and trades now."""
+    target = Order.objects.get(role=Order.Role.EXIT, type="limit")
+    desk.fills(target, part(9, quantity, price="70000"))
+    for _ in range(3):
+        desk.guard()
+
+
+@pytest.fixture
+def reduces(desk: Desk) -> Desk:
+    """Stops only reduce and keep no coins."""
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    return desk
+
+
+@pytest.mark.parametrize("obstacle", ["breaker", "not compared", "unknown exit"])
+def test_a_stop_that_only_reduces_stays_while_a_smaller_one_could_not_leave(
+    reduces: Desk, obstacle: str
+) -> None:
+    desk, breaker = reduces, breakers.of_account(reduces.account.pk)
+    desk.buy()
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    lost = OrderFactory.create(
+        account=desk.account, side="sell", role=Order.Role.EXIT, state=OrderState.NOT_PLACED
+    )
+    if obstacle == "breaker":
+        breakers.trip(breaker, "test")
+    elif obstacle == "not compared":
+        Account.objects.update(reconciled_at=None)
+    else:
+        Order.objects.filter(pk=lost.pk).update(state=OrderState.UNKNOWN)
+    target_fills(desk, "0.004")
+
+    assert desk.held() == Decimal("0.006")
+    assert desk.guarded() == [("0.01", "58000")]
+    assert desk.script.canceled == []
+    assert desk.plan().naked_since is None
+
+    breakers.reset(breaker, "test")
+    Account.objects.update(reconciled_at=timezone.now())
+    Order.objects.filter(pk=lost.pk).update(state=OrderState.NOT_PLACED)
+    desk.guard()
+    assert desk.guarded() == [("0.006", "58000")]
+    assert [one.state for one in desk.live()] == [OrderState.OPEN]
+
+
+def test_one_of_several_that_nothing_replaces_is_taken_off_at_once(reduces: Desk) -> None:
+    desk = reduces
+    desk.buy("0.006")
+    desk.buy("0.004")
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
+    target_fills(desk, "0.004")
+    assert desk.guarded() == [("0.006", "58000")]
+    assert len(desk.script.canceled) == 1
+
+
+@pytest.mark.usefixtures("standing_clock")
+def test_one_stays_while_its_like_has_just_been_refused(reduces: Desk) -> None:
+    desk = reduces
+    desk.buy("0.006")
+    desk.script.outcomes.extend([fill_whole, REFUSED])
+    desk.buy("0.004")
+    assert desk.guarded() == [("0.006", "58000")]
+    desk.send("sell", quantity="0.005")
+    assert desk.held() == Decimal("0.005")
+    assert desk.guarded() == [("0.006", "58000")]
+    assert desk.script.canceled == []
+
+
+def test_a_stop_that_could_turn_the_position_over_goes_at_once(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, short_selling=True)
+    desk.buy()
+    desk.send("sell", quantity="0.004", order_type="limit", price="70000")
+    breakers.trip(breakers.of_account(desk.account.pk), "test")
+    target_fills(desk, "0.004")
+    assert desk.guarded() == [("0.006", "58000")]
+    assert [one.state for one in desk.live()] == [OrderState.PENDING]
 
 
 # --- exits ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, Side, VenueStatus
-from execution import account_tasks, watching
+from execution import account_tasks, protect, watching
 from execution.models import Order, Strategy
 from execution.states import OrderState
 from execution.trailing import Held, Paid, Rules, better_stop, fee_rate
@@ -253,6 +253,29 @@ def test_an_old_stop_stays_while_the_new_one_could_not_leave(desk: Desk) -> None
     Order.objects.filter(pk=before.pk).update(state=OrderState.NOT_PLACED)
     at(desk, 62000)
     assert desk.guarded() == [("0.01", "60760")]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("state", "guarded"),
+    [
+        (OrderState.NEEDS_OPERATOR, [("0.04", "60760")]),
+        (OrderState.UNKNOWN, [("0.01", "58000")] * 4),
+    ],
+)
+def test_as_many_stops_as_there_may_be_move_beside_an_order_that_needs_an_operator(
+    desk: Desk, state: OrderState, guarded: list[tuple[str, str]]
+) -> None:
+    """Where they only reduce: the venue lets them, so the lane does."""
+    sets(desk, trail_percent=D(2))
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    for _ in range(protect.MAX_STOPS):
+        desk.buy()
+    assert desk.guarded() == [("0.01", "58000")] * 4
+    OrderFactory.create(account=desk.account, side="sell", role=Order.Role.EXIT, state=state)
+    for _ in range(3):
+        at(desk, 62000)
+    assert desk.guarded() == guarded
 
 
 @pytest.mark.django_db

@@ -508,6 +508,24 @@ def test_what_is_bought_beside_a_resting_exit_has_five_seconds_as_well(
     assert watch(desk, 60000) == ["all"]
 
 
+def test_where_exits_keep_nothing_their_end_is_no_excuse(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """Parts of an exit end less than five seconds apart, and the venue refuses the stop of the rest."""
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+    naked(desk)
+    for _ in range(2):
+        clock.shift(3)
+        desk.script.outcomes.clear()
+        desk.script.outcomes.extend([fill_whole, *[REFUSED] * 5])
+        desk.send("sell", quantity="0.001")
+    assert desk.held() == Decimal("0.008")
+    desk.script.outcomes.clear()
+    assert watch(desk, 60000) == ["all"]
+    assert desk.held() == 0
+
+
 def test_a_closing_that_failed_is_tried_again_after_30_s(
     desk: Desk, clock: time_machine.Coordinates
 ) -> None:
