@@ -30,6 +30,7 @@ from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
+from execution.states import HELD
 from execution.under_way import LONG, has_to_wait, reduces
 from risk.types import ReasonCode, Refusal
 
@@ -145,6 +146,11 @@ def accounts_done(orders: Iterable[Order]) -> set[int]:
     return {
         order.account_id for order in orders if order.role == Order.Role.ENTRY or not order.reverses
     }
+
+
+def accounts_settled(orders: Sequence[Order]) -> set[int]:
+    """Accounts whose part is decided, or waits for a person to agree."""
+    return accounts_done(orders) | {one.account_id for one in orders if one.state in HELD}
 
 
 def _leaves(alert: Alert) -> bool:

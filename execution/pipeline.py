@@ -24,7 +24,7 @@ from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
 from execution.facts import Leg
-from execution.legs import accounts_done, lane_legs, no_route, orders_from
+from execution.legs import accounts_settled, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
 from execution.orders import create_order
 from execution.precedence import announce_exit, let_exits_pass
@@ -48,6 +48,10 @@ logger = logging.getLogger(__name__)
 
 CANCELABLE = (*HELD, *SENDABLE)
 NOWHERE_YET = (OrderState.SUBMITTING, OrderState.UNKNOWN)
+_REFUSED_AS = {
+    ReasonCode.STALE: SignalState.EXPIRED,
+    ReasonCode.INTERNAL_ERROR: SignalState.FAILED,
+}
 
 
 class Step(StrEnum):
@@ -106,7 +110,7 @@ def _refuse(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
     mine = orders_from(signal.pk)
     if not mine:
         return _finish(signal, state, refusal)
-    done = _settled_for(mine)
+    done = accounts_settled(mine)
     alert = Alert.from_json(signal.alert)
     for leg in lane_legs(signal, alert):
         if leg.account.pk not in done:
@@ -127,15 +131,14 @@ def decide(signal: Signal) -> Decision:
         refuse_on_arrival(signal, alert)
         refuse_outdated(signal, alert)
     except Refusal as refusal:
-        state = SignalState.EXPIRED if refusal.code == ReasonCode.STALE else SignalState.DENIED
-        return _refuse_alone(signal, state, refusal)
+        return refuse_alone(signal, refusal)
     if _voids_earlier(signal, alert) and not _void_before_routing(signal, alert):
         return Decision(Step.GONE)
     legs = open_legs(signal, alert)
     if not legs and not orders_from(signal.pk):
-        return _refuse_alone(signal, SignalState.DENIED, no_route())
+        return refuse_alone(signal, no_route())
     if throttled := _throttled(signal, alert, legs):
-        return _refuse_alone(signal, SignalState.DENIED, throttled)
+        return refuse_alone(signal, throttled)
     if legs and is_plain(alert) and all(leg.is_late for leg in legs):
         # Nothing could be decided nor cancelled under the locks; whoever ends a lane's order wakes it.
         return Decision(Step.WAIT)
@@ -155,12 +158,12 @@ def decide(signal: Signal) -> Decision:
     return decision
 
 
-def _refuse_alone(signal: Signal, state: SignalState, refusal: Refusal) -> Decision:
+def refuse_alone(signal: Signal, refusal: Refusal) -> Decision:
     """Refuse under the locks of a decision: another worker may be making the alert's orders now."""
     with transaction.atomic():
         if not _is_mine(signal, lane_legs(signal, Alert.from_json(signal.alert))):
             return Decision(Step.GONE)
-        return _refuse(signal, state, refusal)
+        return _refuse(signal, _REFUSED_AS.get(refusal.code, SignalState.DENIED), refusal)
 
 
 def _throttled(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Refusal | None:
@@ -235,7 +238,7 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     decided the next time.
     """
     mine = orders_from(signal.pk)
-    done = _settled_for(mine)
+    done = accounts_settled(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
     waits = approvals.is_wanted(signal, is_exit=True)
     ready, to_cancel = _sorted_out(signal, legs, alert, clears=not waits)
@@ -252,11 +255,6 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
         return Decision(Step.WAIT, tuple(sorted(lanes)), to_cancel, begun)
     _conclude(signal, orders)
     return Decision(Step.DECIDED, lanes=tuple(sorted(lanes)), slicing=begun)
-
-
-def _settled_for(orders: Sequence[Order]) -> set[int]:
-    """Accounts whose part is decided, or waits for a person to agree."""
-    return accounts_done(orders) | {one.account_id for one in orders if one.state in HELD}
 
 
 def _conclude(signal: Signal, orders: Sequence[Order]) -> None:
@@ -398,4 +396,4 @@ def fail(signal: Signal, error: Exception) -> None:
     signal.refresh_from_db()
     if signal.tries >= 3:
         detail = f"FKS could not decide this: {type(error).__name__}"
-        _refuse_alone(signal, SignalState.FAILED, Refusal(ReasonCode.INTERNAL_ERROR, detail))
+        refuse_alone(signal, Refusal(ReasonCode.INTERNAL_ERROR, detail))

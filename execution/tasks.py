@@ -8,7 +8,7 @@ for whole accounts is in ``account_tasks``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from uuid import UUID
@@ -24,6 +24,7 @@ from brokers.models import Account
 from brokers.types import OrderReport
 from execution import (
     adopting,
+    ahead,
     alarms,
     bulkheads,
     dispatch,
@@ -126,7 +127,18 @@ def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
             _blocked.add(queue)
             behind = queues.exits_behind(found.signal) if found.has_more else ()
             calls += [(overtake, (str(signal_id),)) for signal_id in behind]
+            calls += _go_on_elsewhere(queue) if found.has_more else []
         goes_on = step in (Step.DECIDED, Step.GONE) and found.has_more
+    return calls
+
+
+def _go_on_elsewhere(queue: queues.Queue) -> list[_Call]:
+    """Decide what is behind one that waits, on the accounts where that does not."""
+    calls: list[_Call] = []
+    for signal, accounts in ahead.turns(queue):
+        if draining.has_begun():
+            break
+        calls += _decide_one(signal, accounts)[0]
     return calls
 
 
@@ -134,10 +146,12 @@ def _next_to_decide(queue: queues.Queue) -> queues.Next | None:
     return None if draining.has_begun() else queues.next_undecided(queue)
 
 
-def _decide_one(signal: Signal) -> tuple[list[_Call], Step | None]:
-    """What the decision leads to, and how it ended; no step where none could be made."""
+def _decide_one(signal: Signal, accounts: Collection[int] = ()) -> tuple[list[_Call], Step | None]:
+    """What the decision leads to, on some ``accounts`` or all, and how it ended; no step where none
+    could be made.
+    """
     try:
-        decision = _decided(signal)
+        decision = _decided(signal, accounts)
     except Crowded as crowded:
         _later(crowded, process_signal, str(signal.pk))
         return [], None
@@ -165,12 +179,12 @@ def process_signals(signal_ids: list[str]) -> None:
         process_queue(*waiting[0])
 
 
-def _decided(signal: Signal) -> pipeline.Decision | None:
+def _decided(signal: Signal, accounts: Collection[int]) -> pipeline.Decision | None:
     waited = timezone.now() - signal.received_at
     metrics.stage_seconds["queue"].observe(waited.total_seconds())
     with tracing.step("decide", signal.pk, symbol=signal.symbol):
         try:
-            return pipeline.decide(signal)
+            return ahead.decide(signal, accounts) if accounts else pipeline.decide(signal)
         except Crowded:
             raise
         except Exception as error:
