@@ -121,6 +121,8 @@ class ExchangeProfile:
     nevertheless. Stops that live in a list of their own have
     `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second;
     `stop_becomes` is the member of a triggered one's raw row that names the order it put in.
+    `dispensable`: ccxt's questions for the symbol list that FKS can do without, and what is taken for
+    the answer where the exchange has only an error for them.
     `price_digits`: how many significant digits a price may have that is no whole number.
     `keys` maps our names of the credentials to
     ccxt's. `rising_nonce`: requests carry numbers that must never go back, so that milliseconds
@@ -169,6 +171,7 @@ class ExchangeProfile:
     remembers: int | None = None
     stop_becomes: str = ""
     price_digits: int | None = None
+    dispensable: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = CAUTIOUS
     traits: Traits = Traits()
     wire: Mapping[str, Any] = field(default_factory=dict)
@@ -213,6 +216,7 @@ _OPTIONAL = (
     "remembers",
     "stop_becomes",
     "price_digits",
+    "dispensable",
 )
 
 

@@ -106,9 +106,7 @@ class Gate:
         read_error: ErrorReader = lambda _: None,
     ) -> None:
         self.origins = origins
-        self.status: int | None = None
-        self.body = ""
-        self.unreadable = False
+        self.forget()
         self._profile = profile
         self._limiter = limiter
         self._read_error = read_error
@@ -117,6 +115,13 @@ class Gate:
         self._hidden = [
             form for secret in secrets if secret for form in {secret, quote(secret, safe="")}
         ]
+
+    def forget(self) -> None:
+        """What is remembered is of the questions from here on."""
+        self.asked = ""
+        self.status: int | None = None
+        self.body = ""
+        self.unreadable = False
 
     @contextmanager
     def announce(
@@ -159,10 +164,10 @@ class Gate:
 
     def inspect(self, url: str, method: str, body: str | None) -> None:
         """Called with every request before it leaves. Raises RequestRefusedError."""
-        self.status, self.body = None, ""
+        path = urlsplit(url).path
+        self.asked, self.status, self.body = f"{method} {path}", None, ""
         if origin(url) not in self.origins:
             raise RequestRefusedError(f"{origin(url)} is not where this account talks to")
-        path = urlsplit(url).path
         if self._profile.reads(method, path):
             self._await_turn(Purpose.READ, method, path)
             return
@@ -183,6 +188,20 @@ class Gate:
             raise TooLateError("the claim on this order ended before it could be sent")
         attempt.left.remove(fitting[0])
         attempt.request, attempt.sent = (method, path), True
+
+    def or_else(self, question: Callable[[Any], Any], instead: Any) -> Callable[[Any], Any]:
+        """``question``, with ``instead`` for the answer where the venue has only an error for it."""
+        from ccxt import BaseError
+
+        def ask(params: Any) -> Any:
+            try:
+                return question(params)
+            except BaseError:
+                if self.status is None:
+                    raise
+                return instead
+
+        return ask
 
     def _await_turn(self, purpose: Purpose, method: str, path: str) -> None:
         if self._has_room or self._limiter is None:

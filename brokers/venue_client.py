@@ -27,7 +27,14 @@ from brokers.key_turns import Turn
 from brokers.limiter import Limiter
 from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
 from brokers.timing import LOOPBACK, timed
-from brokers.transport import Attempt, ErrorReader, Gate, ThrottledError, origin
+from brokers.transport import (
+    Attempt,
+    ErrorReader,
+    Gate,
+    RequestRefusedError,
+    ThrottledError,
+    origin,
+)
 from brokers.types import AccountConfig, Environment
 
 OK = 200
@@ -44,9 +51,14 @@ class VenueRefusedError(QueryFailedError):
     """The venue answered a question with an error in its own words."""
 
     def __init__(
-        self, error: VenueError, *, code: str | None = None, is_answer: bool = False
+        self,
+        error: VenueError,
+        asked: str = "",
+        *,
+        code: str | None = None,
+        is_answer: bool = False,
     ) -> None:
-        super().__init__(f"the venue answered {error}", code=code)
+        super().__init__(f"the venue answered {asked and f'{asked} with '}{error}", code=code)
         self.error, self.is_answer = error, is_answer
 
 
@@ -71,7 +83,7 @@ class VenueClient:
 
     def post(self, method: str, payload: object) -> Any:
         """As ``call``, for an endpoint that takes a list."""
-        self.gate.status, self.gate.body = None, ""
+        self.gate.forget()
         try:
             return getattr(self.ccxt, method)(payload)
         except QueryFailedError:
@@ -85,7 +97,7 @@ class VenueClient:
 
         Raises as ``call`` does.
         """
-        self.gate.status, self.gate.body, self.gate.unreadable = None, "", False
+        self.gate.forget()
         self.ccxt.number = str
         try:
             found = getattr(self.ccxt, method)(*args)
@@ -111,8 +123,21 @@ class VenueClient:
             raise UnknownSymbolError(f"{symbol} is an inverse contract; FKS trades linear ones")
         return dict(market) | {"precisionMode": self.ccxt.precisionMode}
 
+    def market_of_row(self, symbol: str) -> Market:
+        """As ``market`` for a row the venue shows; of one FKS does not trade, as a dated or an inverse
+        contract, no more than the venue's own name: its numbers are counted in the venue's units.
+        """
+        listed = (self.ccxt.markets or {}).get(symbol)
+        if listed is not None:
+            try:
+                return self.market(symbol)
+            except UnknownSymbolError:
+                symbol = str(listed["id"])
+        return {"id": symbol, "symbol": symbol}
+
     def fetch_markets(self) -> None:
         """Load the symbol list anew. Raises QueryFailedError, also when it comes empty."""
+        self.gate.forget()
         try:
             self.ccxt.load_markets(True)
         except Exception as error:
@@ -147,10 +172,14 @@ class VenueClient:
     def _failure(self, error: Exception) -> QueryFailedError:
         if isinstance(error, ThrottledError):
             return HeldBackError(str(error))
+        if isinstance(error, RequestRefusedError):
+            why = f"FKS refused its own question to {self.profile.label}: {error}"
+            return QueryFailedError(self.gate.scrub(why), code=error.code)
         said = None if self.gate.status is None else self._read_error(self.gate.body)
+        asked = self.gate.scrub(self.gate.asked)
         if said is None:
             where = f"HTTP {self.gate.status}" if self.gate.status else "no answer"
-            name = type(error).__name__
+            where, name = f"{where} to {asked}" if asked else where, type(error).__name__
             is_whole = self.gate.status == OK and not self.gate.unreadable
             kind = NotShownError if is_whole and name == "OrderNotFound" else QueryFailedError
             return kind(f"{self.profile.label}: {where} ({name})")
@@ -158,7 +187,7 @@ class VenueClient:
         codes = tuple(self.gate.scrub(code) for code in said.codes)
         said = VenueError(codes, self.gate.scrub(said.message))
         code = "CREDENTIALS_REFUSED" if refused else None
-        return VenueRefusedError(said, code=code, is_answer=works)
+        return VenueRefusedError(said, asked, code=code, is_answer=works)
 
     def _works(self, said: VenueError) -> bool:
         """Whether what the venue said is about the question, and not about the venue, our key, our
@@ -190,6 +219,8 @@ def connect(
     sandbox = config.environment is Environment.SANDBOX
     limiter = Limiter.of(profile.id, profile.limits, key, base_url, sandbox=sandbox)
     client.gate = Gate(profile, origins, tuple(credentials.values()), limiter, read_error)
+    for question, instead in profile.dispensable.items():
+        setattr(client, question, client.gate.or_else(getattr(client, question), instead))
     return VenueClient(profile, client, client.gate, read_error)
 
 
