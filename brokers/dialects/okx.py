@@ -170,12 +170,12 @@ class OkxSpot(Dialect):
         only = {"instType": self.kind} | ({} if market is None else {"instId": market["id"]})
         reports = []
         for found in self._pages(client, "privateGetTradeOrdersPending", "ordId", **only):
-            reports.append(okx_rows.report(found, self._market(client, found), ()))
+            reports.append(okx_rows.report(found, self._shown(client, found), ()))
         stops = self._pages(
             client, "privateGetTradeOrdersAlgoPending", "algoId", ordType=STOP, **only
         )
         for algo in stops:
-            reports.append(okx_rows.waiting(algo, self._market(client, algo)))
+            reports.append(okx_rows.waiting(algo, self._shown(client, algo)))
         return reports
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
@@ -311,6 +311,9 @@ class OkxSpot(Dialect):
     def _market(self, client: VenueClient, found: Row) -> Market:
         return client.market(client.symbol_of(text(found, "instId")))
 
+    def _shown(self, client: VenueClient, found: Row) -> Market:
+        return client.market_of_row(client.symbol_of(text(found, "instId")))
+
 
 class OkxSwap(OkxSpot):
     """Perpetuals settled in a stablecoin, counted in contracts at the venue; one net position."""
@@ -361,7 +364,7 @@ class OkxSwap(OkxSpot):
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         answer = client.call("privateGetAccountPositions", instType=self.kind)
         listed = rows(member(row(answer), "data"))
-        held = [okx_rows.position(one, self._market(client, one)) for one in listed]
+        held = [okx_rows.position(one, self._shown(client, one)) for one in listed]
         return [position for position in held if position.quantity]
 
 

@@ -24,7 +24,7 @@ def orders(
     """Raises QueryFailedError."""
     asked = _symbols_at_work(profile, client) if market is None else [market["symbol"]]
     found = [one for symbol in asked for one in _whole(profile, client, symbol, "orders", {})]
-    return [rows.report(one, market or client.market(str(one["symbol"]))) for one in found]
+    return [rows.report(one, market or _market_of(client, one)) for one in found]
 
 
 def stops(
@@ -38,7 +38,11 @@ def stops(
     symbol = None if market is None else market["symbol"]
     listed = STOPS | profile.open_symbols.get("stops", {})
     found = filter(rows.works, _whole(profile, client, symbol, "stops", listed))
-    return [rows.waiting(one, market or client.market(str(one["symbol"]))) for one in found]
+    return [rows.waiting(one, market or _market_of(client, one)) for one in found]
+
+
+def _market_of(client: VenueClient, found: Mapping[str, Any]) -> Market:
+    return client.market_of_row(answers.text(found, "symbol"))
 
 
 def _whole(

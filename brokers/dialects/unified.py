@@ -217,7 +217,9 @@ class Unified(Dialect):
         if self.profile.market_type == "spot":
             return ()
         listed = rows.mappings(client.ask("fetch_positions"))
-        held = [rows.position(one, client.market(str(one["symbol"]))) for one in listed]
+        held = [
+            rows.position(one, client.market_of_row(answers.text(one, "symbol"))) for one in listed
+        ]
         return [position for position in held if position.quantity]
 
     @property
