@@ -11,12 +11,13 @@ from django.utils import timezone
 
 from brokers.errors import LoginNeededError, QueryFailedError
 from brokers.models import Account
+from brokers.types import Health
 from execution import account_tasks, dispatch, probing, sweeping, tasks
 from execution.models import Order
 from execution.states import OrderState
 from risk import breakers
 from risk.models import CircuitBreaker
-from tests.brokers.scripted import script_of
+from tests.brokers.scripted import ScriptedPlugin, script_of
 from tests.factories import OrderFactory, PositionFactory
 
 pytestmark = pytest.mark.django_db
@@ -52,6 +53,14 @@ def test_one_failed_question_opens_it_again(account: Account) -> None:
     assert not probing.probe(account.pk)
     assert breakers.of_account(account.pk).state == "open"
     assert not probing.probe(account.pk)
+
+
+def test_a_venue_that_only_does_not_tell_the_time_works(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedPlugin, "health_check", lambda _: Health(False, "HTTP 404"))
+    assert probing.probe(account.pk)
+    assert breakers.are_closed(account)
 
 
 def test_a_venues_breaker_is_probed_through_any_of_its_accounts(
