@@ -18,7 +18,12 @@ from django.utils import timezone
 
 from brokers import keys
 from brokers.base import ExecutionPlugin
-from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
+from brokers.errors import (
+    BrokerError,
+    QueryFailedError,
+    QuoteUnavailableError,
+    UnknownSymbolError,
+)
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.prepared import Prepared, given
@@ -146,7 +151,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
     is_told = True
     try:
         quote = _quote(account, plugin, symbol, alert)
-    except (QueryFailedError, QuoteUnavailableError, Refusal):
+    except (QueryFailedError, QuoteUnavailableError, UnknownSymbolError, Refusal):
         last = _last_known_price(account, symbol, alert) if is_exit else None
         if last is None:
             raise

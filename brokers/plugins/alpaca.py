@@ -352,18 +352,28 @@ class AlpacaPlugin(ExecutionPlugin):
 
     def _snapshot(self, symbol: str) -> Row:
         url = f"{self._data}/v2/stocks/{escaped(self._venue_symbol(symbol), safe='')}/snapshot"
-        with _listed(symbol):
+        with self._priced(symbol):
             return row(self._http.ask(url, {"feed": self._feed}))
 
     def _coin(self, path: str, where: str, symbol: str) -> Row:
         """What Alpaca's data tell of one pair. Raises QuoteUnavailableError where that is nothing."""
         venue_symbol = self._venue_symbol(symbol)
         url = f"{self._data}/v1beta3/crypto/us/{path}"
-        with _listed(symbol):
+        with self._priced(symbol):
             found = row(row(self._http.ask(url, {"symbols": venue_symbol})), where)
         if venue_symbol not in found:
             raise QuoteUnavailableError(f"Alpaca has no price of {symbol}")
         return row(found, venue_symbol)
+
+    @contextmanager
+    def _priced(self, symbol: str) -> Iterator[None]:
+        """What the data refuse of an asset that Alpaca lists is a price that is missing."""
+        try:
+            with _listed(symbol):
+                yield
+        except UnknownSymbolError as refused:
+            self.instrument(symbol)
+            raise QuoteUnavailableError(f"Alpaca has no price of {symbol}") from refused
 
     def candles(self, symbol: str, count: int) -> Sequence[Candle]:
         """Hours in which nothing traded are missing; looked for as far back as a month."""

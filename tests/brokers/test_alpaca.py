@@ -460,6 +460,19 @@ def test_no_price_is_no_quote(venue: RunningVenue) -> None:
         crypto.fetch_data("ZZZ/USD")
 
 
+@pytest.mark.parametrize(("market", "symbol"), [("stocks", APPLE), ("crypto", BITCOIN)])
+@pytest.mark.parametrize("code", ["40010001", "40410000", "42210000"])
+def test_a_listed_asset_whose_price_the_data_refuse_is_not_unknown(
+    venue: RunningVenue, market: str, symbol: str, code: str
+) -> None:
+    plugin = alpaca_plugin(venue.base_url, market=market)
+    plugin.instrument(symbol)
+    for question in (plugin.fetch_data, plugin.order_book):
+        venue.control.queue_faults(Fault(Action.CODE, When.BEFORE, Endpoint.PUBLIC, code=code))
+        with pytest.raises(QuoteUnavailableError):
+            question(symbol)
+
+
 @pytest.mark.parametrize(
     ("market", "symbol", "last"), [("stocks", APPLE, 250), ("crypto", BITCOIN, 60000)]
 )

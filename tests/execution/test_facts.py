@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from brokers.errors import BrokerError, QueryFailedError
+from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.recent_quotes import RECENT
@@ -185,6 +185,17 @@ def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, scri
         read(account)
     market = read(account, is_exit=True)
     assert (market.quote.last, market.instrument.symbol) == (59000, LANE)
+
+
+def test_an_exit_goes_on_where_a_price_is_refused_as_of_an_unknown_symbol(
+    account: Account, script: Script
+) -> None:
+    read(account)
+    PositionFactory.create(account=account, average_price="59000")
+    script.quote_failure = UnknownSymbolError("the venue does not list it")
+    with pytest.raises(UnknownSymbolError):
+        read(account)
+    assert read(account, is_exit=True).quote.last == 59000
 
 
 def test_what_an_exit_makes_do_with_is_noted_nowhere(account: Account, script: Script) -> None:
