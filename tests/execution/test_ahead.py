@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from execution import ahead, periodic_tasks, queues, tasks
+from execution import ahead, periodic_tasks, pipeline, queues, tasks
 from execution.models import Order, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers
@@ -20,6 +20,7 @@ from tests.brokers.scripted import script_of
 from tests.execution.guarding import Desk, desk
 from tests.execution.trading import LANE, held
 from tests.factories import OrderFactory, RouteFactory, SignalFactory
+from tests.threads import together
 
 __all__ = ["desk"]
 pytestmark = pytest.mark.django_db
@@ -255,3 +256,44 @@ def test_with_one_account_nothing_is_looked_for(
         leave(desk, "0.001", "0.001")
     with django_assert_num_queries(2):
         assert list(ahead.turns(queues.key_of(first))) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_beside_each_other_keep_the_order_on_each_account_and_double_nothing(
+    desk: Desk, scripted: Callable[..., Account]
+) -> None:
+    """One decides what is next while others go ahead of it; the obstacle goes while they do."""
+    other = scripted()
+    RouteFactory.create(strategy=desk.strategy, account=other)
+    desk.send("buy", quantity="0.01")
+    lost = OrderFactory.create(account=other, side="sell", state=OrderState.UNKNOWN)
+    said = {"symbol": LANE, "action": "sell", "quantity": "0.001", "market_position": "long"}
+    sizes = ["0.009", "0.008", "0.007", "0.006"]
+    made = [
+        SignalFactory.create(
+            strategy=desk.strategy, action="sell", alert=said | {"market_position_size": size}
+        )
+        for size in sizes
+    ]
+    queue = queues.key_of(made[0])
+
+    def next_one() -> None:
+        if found := queues.next_undecided(queue):
+            pipeline.decide(found.signal)
+
+    def behind() -> None:
+        for signal, accounts in ahead.turns(queue):
+            ahead.decide(signal, accounts)
+
+    ahead_by: list[int] = []
+    for step in range(12):
+        if step == 4:
+            Order.objects.filter(pk=lost.pk).update(state=OrderState.NOT_PLACED)
+        together(next_one, behind, behind)
+        for account in (desk.account, other):
+            tasks.run_lane(account.pk, LANE)
+        ahead_by.append(len(on(desk.account)) - len(on(other)) + 1)
+    assert max(ahead_by) >= 2
+    exits = [(one.pk, D("0.001")) for one in made]
+    assert (on(desk.account)[1:], on(other)[2:]) == (exits, exits)
+    assert (held(desk.account), held(other)) == (D("0.006"), D("0.006"))
