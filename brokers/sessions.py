@@ -50,6 +50,9 @@ class _Sessions:
             plugin.init(account.config())
         except DecryptionError as error:
             raise ConfigurationError(f"the stored credential cannot be read: {error}") from error
+        except SystemExit as error:
+            # The boundary to foreign code: what is imported only now may want to end the process.
+            raise ConfigurationError(f"the broker plugin {account.broker!r} gave up") from error
         dropped = []
         with self._lock:
             old = self._ready.pop(account.pk, None)

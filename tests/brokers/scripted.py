@@ -81,7 +81,7 @@ class Script:
     reports: dict[str, OrderReport] = field(default_factory=dict)
     failure: Exception | None = None
     quote_failure: Exception | None = None
-    init_failure: Exception | None = None
+    init_failure: BaseException | None = None
     capabilities_failure: Exception | None = None
     capabilities: Capabilities = CAPABILITIES
     shares_quotes_as: str = ""

@@ -74,6 +74,16 @@ def test_an_older_copy_of_the_account_gets_the_newer_plugin(scripted: Accounts) 
     assert not newer.closed
 
 
+def test_a_plugin_that_wants_to_end_the_process_is_its_own_accounts_trouble(
+    scripted: Accounts,
+) -> None:
+    account, other = scripted(), scripted()
+    script_of(account).init_failure = SystemExit("no licence")
+    with pytest.raises(ConfigurationError, match="'scripted' gave up"):
+        plugin_for(account)
+    assert plugin_of(other).config.key == str(other.pk)
+
+
 def test_a_plugin_that_cannot_start_is_tried_again(scripted: Accounts) -> None:
     account = scripted()
     script_of(account).init_failure = ConfigurationError("no such exchange")
