@@ -24,8 +24,10 @@ _LICENSE = re.compile(r"^(\s*)\d{6,}")
 
 @cache
 def _field(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Exact in JSON without a backslash: a quote then always opens or closes a text."""
-    return re.compile(rf'("(?:{"|".join(names)})"\s*:\s*)"[^"]*"')
+    """Exact in JSON without a backslash: a quote then always opens or closes a text. A number too
+    long for one is read as text.
+    """
+    return re.compile(rf'("(?:{"|".join(names)})"\s*:\s*)(?:"[^"]*"|-?\d[\d.eE+-]*)')
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
 MAX_DEPTH = 16
@@ -17,6 +17,7 @@ MAX_KEYS = 256
 MAX_TEXT = 4096
 MAX_DIGITS = 28
 MAX_EXPONENT = 18
+FINEST = Decimal(1).scaleb(-MAX_EXPONENT)
 
 NUMBER = re.compile(r"-?(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _STRUCTURE = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
@@ -63,12 +64,27 @@ def legible(body: bytes) -> str:
     return _ESCAPE.sub(_unescaped, text)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``; numbers are Decimals, ``NaN`` and infinities are MISSING.
+def number_or_text(text: str) -> Decimal | str:
+    """A number of JSON; one beyond the bounds as its text, so that only who reads its field complains.
+
+    Raises Unreadable for one that is longer than any text may be.
+    """
+    try:
+        return decimal_from(text)
+    except Unreadable:
+        if len(text) > MAX_TEXT:
+            raise
+        return text
+
+
+def parse_object(
+    body: bytes, number: Callable[[str], Decimal | str] = number_or_text
+) -> dict[str, Any]:
+    """The JSON object in ``body``; numbers are read by ``number``, ``NaN`` and infinities are MISSING.
 
     Raises Unreadable: too deep, too many keys, duplicate keys, control characters, lone surrogates,
-    numbers out of bounds, not JSON, not an object. Typographic quotes, which rich text puts in the
-    place of straight ones, are read as those where the text is no JSON otherwise.
+    not JSON, not an object, and what ``number`` raises. Typographic quotes, which rich text puts in
+    the place of straight ones, are read as those where the text is no JSON otherwise.
     """
     text = decode(body)
     _refuse_deep(body)
@@ -94,8 +110,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         return json.loads(
             text,
             object_pairs_hook=pairs,
-            parse_float=decimal_from,
-            parse_int=decimal_from,
+            parse_float=number,
+            parse_int=number,
             parse_constant=lambda _: MISSING,
         )
 
@@ -126,7 +142,8 @@ def _straightened(text: str, load: Callable[[str], Any], first: json.JSONDecodeE
 
 
 def decimal_from(text: str) -> Decimal:
-    """``text`` as an exact Decimal within bounds: at most 28 digits, exponent within ±18.
+    """``text`` as a Decimal within bounds: at most 28 digits, exponent within ±18. It is exact up to
+    18 decimals, and cut after them: a computed number has as many as its binary form needs.
 
     ASCII digits only; no spaces, underscores, NaN or infinities. Raises Unreadable.
     """
@@ -143,9 +160,7 @@ def decimal_from(text: str) -> Decimal:
     if -int(number.as_tuple().exponent) > MAX_EXPONENT:
         number = number.normalize()
         if -int(number.as_tuple().exponent) > MAX_EXPONENT:
-            raise Unreadable(
-                "NUMBER_OUT_OF_BOUNDS", f"{text[:40]!r} has more than {MAX_EXPONENT} decimals"
-            )
+            number = number.quantize(FINEST, ROUND_DOWN)
     return number
 
 

@@ -18,7 +18,7 @@ from execution.alerts import Action, Alert, TakeProfit
 from execution.halting import Mode
 from execution.locating import located
 from execution.models import SideChoices, TimeInForceChoices
-from execution.parsing import Unreadable, parse_object
+from execution.parsing import Unreadable, decimal_from, parse_object
 from risk.models import TradingState
 from risk.types import QuantityType
 
@@ -60,7 +60,7 @@ class StrictJSONParser(BaseParser):
         if len(body) > settings.MAX_BODY_BYTES:
             raise TooLarge
         try:
-            return parse_object(body)
+            return parse_object(body, decimal_from)
         except Unreadable as error:
             kind = ParseError if error.code in NOT_JSON else OutOfBounds
             raise kind(located(error, body).detail, error.code) from error
@@ -81,7 +81,7 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 @extend_schema_field(
     {
-        "description": "Greater than zero, as a decimal string or a number; exact either way.",
+        "description": "Greater than zero, as a decimal string or a number; exact to 18 decimals.",
         "anyOf": [
             {"type": "string", "pattern": PLAIN_DECIMAL},
             {"type": "number", "exclusiveMinimum": 0},
@@ -89,7 +89,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     }
 )
 class PositiveDecimal(serializers.Field[Decimal, Any, str, Any]):
-    """An exact number above zero: at most 28 digits, 18 of them after the point."""
+    """A number above zero: at most 28 digits, exact up to 18 of them after the point."""
 
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, str) and re.fullmatch(PLAIN_DECIMAL, data):

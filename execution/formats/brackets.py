@@ -6,12 +6,11 @@ from decimal import Decimal, localcontext
 
 from brokers.types import Side
 from execution.alerts import Action, TakeProfit
-from execution.parsing import MAX_EXPONENT
+from execution.parsing import FINEST
 from execution.schema import Fields
 from risk.arithmetic import ARITHMETIC
 
 HUNDRED = Decimal(100)
-_FINEST = Decimal(1).scaleb(-MAX_EXPONENT)
 
 
 def side_of(action: Action | None) -> Side:
@@ -40,7 +39,7 @@ def away(
     with localcontext(ARITHMETIC):
         distance = amount if amount is not None else reference * (percent or Decimal(0)) / HUNDRED
         price = reference + distance * side.sign * (1 if gain else -1)
-        price = price.quantize(_FINEST).normalize()
+        price = price.quantize(FINEST).normalize()
     if price <= 0:
         fields.complain(name, f"puts the price at {price:f}", "OUT_OF_RANGE")
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,8 @@ from risk.types import QuantityType
 
 HUNDRED = Decimal(100)
 MAX_TARGETS = 10
+ROUNDED = Decimal("100.01")
+"""What percents may add up to that a sender has rounded; the last target takes the rest of 100."""
 
 
 def parse(document: Mapping[str, Any]) -> Alert:
@@ -33,7 +36,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     order_type = (
         fields.forgiving(ends).choice("order_type", OrderType, OrderType.MARKET) or OrderType.MARKET
     )
-    entry = fields.forgiving(is_exit)
+    ending, entry = fields.forgiving(ends), fields.forgiving(is_exit)
     terms = fields.forgiving(ends or (is_exit and order_type is OrderType.MARKET))
     alert = Alert(
         symbol=symbol,
@@ -52,8 +55,8 @@ def parse(document: Mapping[str, Any]) -> Alert:
         reduce_only=reduces,
         confidence=entry.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
         atr=entry.optional_number("atr"),
-        sent_at=fields.moment("timestamp"),
-        idempotency_key=fields.key("id"),
+        sent_at=ending.moment("timestamp"),
+        idempotency_key=ending.key("id"),
         market_position=position,
         market_position_size=entry.number("market_position_size", least=Decimal(0)),
         prev_market_position=entry.known_choice("prev_market_position", MarketPosition),
@@ -112,9 +115,19 @@ def _take_profit(fields: Fields) -> tuple[TakeProfit, ...]:
             fields.complain(name, "needs a price and a percent", "REQUIRED")
             continue
         targets.append(TakeProfit(price, percent))
-    if sum((target.percent for target in targets), Decimal(0)) > HUNDRED:
+    return _within_hundred(fields, targets)
+
+
+def _within_hundred(fields: Fields, targets: Sequence[TakeProfit]) -> tuple[TakeProfit, ...]:
+    """Three times 33.333333333333336 is all of the position."""
+    total = sum((target.percent for target in targets), Decimal(0))
+    if total <= HUNDRED:
+        return tuple(targets)
+    *others, last = targets
+    rest = last.percent - (total - HUNDRED)
+    if total > ROUNDED or rest <= 0:
         fields.complain("take_profit", "the percents add up to more than 100")
-    return tuple(targets)
+    return (*others, replace(last, percent=rest))
 
 
 def require_prices(

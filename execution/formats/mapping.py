@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,11 @@ from execution.parsing import MISSING, parse_object
 from execution.schema import Invalid
 from execution.textual import TextDocument, read_lines, read_words, write_lines, write_words
 
-READERS = {"json": parse_object, "lines": read_lines, "words": read_words}
+READERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
+    "json": parse_object,
+    "lines": read_lines,
+    "words": read_words,
+}
 """How the body is read: JSON, ``NAME=VALUE`` lines, or ``name=value`` words."""
 WRITERS = {"lines": write_lines, "words": write_words}
 TARGETS = (

@@ -59,8 +59,8 @@ def parse(document: Mapping[str, Any]) -> Alert:
         stop_loss=None if is_stop else stop,
         take_profit=_targets(entry, document),
         reduce_only=reduces,
-        sent_at=fields.moment("timestamp"),
-        idempotency_key=fields.key("id"),
+        sent_at=terms.moment("timestamp"),
+        idempotency_key=terms.key("id"),
         comment=entry.text("tag", most=1000),
         extras=fields.unread(),
     )

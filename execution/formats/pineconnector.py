@@ -116,8 +116,8 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
         stop_loss=stop_loss,
         take_profit=() if target is None else (TakeProfit(target, HUNDRED),),
         reduce_only=only_reduces,
-        sent_at=fields.moment("timestamp"),
-        idempotency_key=fields.key("id"),
+        sent_at=entry.moment("timestamp"),
+        idempotency_key=entry.key("id"),
         comment=entry.text("comment", most=1000),
         extras=fields.unread(),
     )

@@ -318,11 +318,80 @@ def test_take_profit_targets() -> None:
         ([{"price": MISSING, "percent": "100"}], ["take_profit[0]"]),
         ([{"price": "x", "percent": "100"}], ["take_profit[0].price", "take_profit[0]"]),
         ([{"price": "1", "percent": "60"}] * 2, ["take_profit"]),
+        ([{"price": "1", "percent": "50.006"}] * 2, ["take_profit"]),
+        ([{"price": "1", "percent": percent} for percent in ("100.001", "0.001")], ["take_profit"]),
         ([{"price": "1", "percent": "1"}] * 11, ["take_profit"]),
     ],
 )
 def test_what_is_no_take_profit(value: Any, fields: list[str]) -> None:
     assert [field for field, _ in complaints_with(take_profit=value)] == fields
+
+
+@pytest.mark.parametrize(
+    ("percents", "read"),
+    [
+        (["33.333333333333336"] * 3, ["33.333333333333336"] * 2 + ["33.333333333333328"]),
+        (["50.005"] * 2, ["50.005", "49.995"]),
+        (["100.01"], ["100"]),
+        (["33.33"] * 3, ["33.33"] * 3),
+    ],
+)
+def test_the_last_target_takes_the_rest_of_rounded_percents(
+    percents: list[str], read: list[str]
+) -> None:
+    targets = [{"price": "61000", "percent": Decimal(one)} for one in percents]
+
+    found = alert_with(take_profit=targets).take_profit
+
+    assert [one.percent for one in found] == [Decimal(one) for one in read]
+
+
+COMPUTED = {
+    "0.0014705882352941176": "0.001470588235294117",
+    "1.2345678901234568e-05": "0.000012345678901234",
+}
+
+
+@pytest.mark.parametrize(("token", "number"), COMPUTED.items())
+def test_numbers_as_programs_compute_them(token: str, number: str) -> None:
+    body = '{"symbol": "BTC/USDT", "action": "sell", "reduce_only": true, "quantity": %s}'
+
+    for written in (token, f'"{token}"'):
+        assert fks.parse(parse_object((body % written).encode())).quantity == Decimal(number)
+
+
+def test_a_number_out_of_bounds_is_wrong_in_its_own_field_only() -> None:
+    body = b'{"symbol": "x", "action": "buy", "quantity": 1e-19, "stop_loss": 1e19, "volume": 1e19}'
+    assert complaints(parse_object(body)) == [
+        ("quantity", "NUMBER_OUT_OF_BOUNDS"),
+        ("stop_loss", "NUMBER_OUT_OF_BOUNDS"),
+    ]
+    alert = fks.parse(parse_object(body.replace(b"buy", b"close").replace(b"1e-19", b"1e-18")))
+    assert (alert.quantity, alert.stop_loss) == (Decimal("1e-18"), None)
+    assert alert.extras == {"volume": "1e19"}
+
+
+ENDS = (
+    {"action": "close"},
+    {"action": "cancel"},
+    {"action": "sell", "market_position": "flat"},
+)
+
+
+@pytest.mark.parametrize("ends", ENDS, ids=["close", "cancel", "flat"])
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        *({"timestamp": one} for one in ("{{timenow}}", "NaN", "null", True, Decimal(0), "9" * 30)),
+        *({"id": one} for one in ("x" * 151, True, [], {})),
+    ],
+)
+def test_nothing_open_stays_open_over_its_time_or_its_name(
+    ends: dict[str, Any], spoiled: dict[str, Any]
+) -> None:
+    document = {"symbol": "BTC/USDT", **ends}
+    assert fks.parse(document | spoiled) == fks.parse(document)
+    assert complaints_with(**spoiled)
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,12 @@ class TestWhatIsKept:
 
         assert shown == '{ "price": 1.50, "secret" : "***", "note": "the secret: hunter2" }'
 
+    @pytest.mark.parametrize("number", ["1e400", "-1E-99", "9" * 41])
+    def test_a_number_that_is_read_as_text_is_a_credential_too(self, number: str) -> None:
+        body = f'{{"key": {number}, "price": 1}}'.encode()
+
+        assert self.body(body, key=number) == '{"key": "***", "price": 1}'
+
     def test_a_short_word_that_opens_nothing_does_not_eat_the_alert(self) -> None:
         document = {"key": "buy", "action": "buy", "symbol": "buyer"}
         credentials = credentials_in(self.TOKEN, document, ())

@@ -34,8 +34,8 @@ HOSTILE = {
     "UTF-16": ('{"symbol": "BTC/USDT"}'.encode("utf-16"), "NOT_UTF8"),
     "UTF-16 without a mark": ('{"symbol": "BTC/USDT"}'.encode("utf-16-be"), "NOT_JSON"),
     "bad byte": (b'{"comment": "\xff"}', "NOT_UTF8"),
-    "1e400": (b'{"quantity": 1e400}', "NUMBER_OUT_OF_BOUNDS"),
-    "1E+999999": (b'{"quantity": 1E+999999}', "NUMBER_INVALID"),
+    "1e400": (b'{"symbol": "BTC/USDT", "action": "buy", "quantity": 1e400}', "INVALID"),
+    "1E+999999": (b'{"symbol": "BTC/USDT", "action": "buy", "quantity": 1E+999999}', "INVALID"),
     "5,000 digits": (b'{"quantity": %s}' % (b"9" * 5000), "NUMBER_INVALID"),
     "NaN as quantity": (
         b'{"symbol": "BTC/USDT", "action": "buy", "quantity": NaN}',

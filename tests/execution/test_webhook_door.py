@@ -106,6 +106,16 @@ class TestSigned:
             ]
         assert stored() == (0, 0, 3)
 
+    @pytest.mark.parametrize("time", ["{{timenow}}", "NaN"])
+    def test_a_close_needs_it_too(self, time: str) -> None:
+        strategy, key = webhook(auth=Strategy.Auth.HMAC)
+
+        response = signed(strategy.slug, key, action="close", timestamp=time)
+
+        assert response.status_code == 400
+        assert [one["field"] for one in response.json()["errors"]] == ["timestamp"]
+        assert stored() == (0, 0, 1)
+
     @pytest.mark.parametrize(
         ("age", "reason"), [(301, "STALE"), (285, ""), (-285, ""), (-315, "FROM_THE_FUTURE")]
     )

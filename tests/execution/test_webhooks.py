@@ -221,6 +221,29 @@ class TestPreferWait:
         assert response.json()["signal_id"] == str(Signal.objects.get().pk)
 
 
+@pytest.mark.parametrize(
+    "spoiled", [{"timestamp": "{{timenow}}"}, {"id": "x" * 151}, {"id": True}], ids=str
+)
+def test_a_close_with_a_spoiled_time_or_name_is_taken_once(spoiled: dict[str, Any]) -> None:
+    strategy, token = webhook()
+    body = body_of(secret=token, action="close") + b" "
+    spoilt = body_of(secret=token, action="close", **spoiled)
+
+    answers = [post(strategy.slug, sent).json()["status"] for sent in (spoilt, spoilt, body)]
+
+    assert answers == ["accepted", "duplicate", "accepted"]
+    assert stored() == (2, 2, 0)
+
+
+def test_a_computed_number_in_a_field_nobody_reads_costs_no_exit() -> None:
+    strategy, token = webhook()
+
+    response = post(strategy.slug, body_of(secret=token, action="close", slope=1e-19, volume=1e19))
+
+    assert response.status_code == 202
+    assert Signal.objects.get().alert["extras"] == {"slope": "1e-19", "volume": "1e+19"}
+
+
 def test_deliveries_are_counted_by_what_became_of_them() -> None:
     strategy, token = webhook()
     body = body_of(secret=token)

@@ -19,7 +19,9 @@ from risk.types import QuantityType
 
 OF_AN_ENTRY = ("stop_loss", "take_profit", "confidence", "atr", "time_in_force", "post_only")
 FKS = (*OF_AN_ENTRY, "execution", "price", "stop_price", "trailing_percent", "comment")
-FLAT = (*FKS, "quantity", "quantity_type", "order_type", "reduce_only", "market_position_size")
+TIME_AND_NAME = ("timestamp", "id")
+CLOSE = (*FKS, *TIME_AND_NAME)
+FLAT = (*CLOSE, "quantity", "quantity_type", "order_type", "reduce_only", "market_position_size")
 TRADERSPOST = (
     "delay", "cancel", "extendedHours", "ignoreTradingWindows", "stopLoss", "takeProfit",
     "timeInForce", "price", "signalPrice", "trailPercent", "limitPrice", "stopPrice",
@@ -35,8 +37,8 @@ PINE = ("risk", "vol_lots", "vol_pct_bal", "sl", "tp", "price", "sl_pct", "tp_pr
 OCTOBOT = ("leverage", "stop_price", "take_profit_price", "take_profit_price_1", "price", "tag")
 OPENALGO = ("quantity", "price", "trigger_price", "pricetype", "disclosed_quantity", "strategy")
 EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
-    ("fks", {"action": "close"}, (*FKS, "order_type", "market_position_size", "reduce_only")),
-    ("fks", {"action": "close", "quantity": "0.5"}, (*FKS, "order_type", "market_position")),
+    ("fks", {"action": "close"}, (*CLOSE, "order_type", "market_position_size", "reduce_only")),
+    ("fks", {"action": "close", "quantity": "0.5"}, (*CLOSE, "order_type", "market_position")),
     ("fks", {"action": "cancel"}, FLAT),
     ("fks", {"action": "sell", "market_position": "flat"}, FLAT),
     ("fks", {"action": "sell", "quantity": "0.5", "reduce_only": "true"}, FKS),
@@ -62,17 +64,18 @@ EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
      ("orderType", "orderPriceOffset", "prevMarketPosition", "id")),
     ("okx", {"action": "sell", "marketPosition": "flat"},
      ("orderType", "orderPriceOffset", "amount", "investmentType", "prevMarketPosition")),
-    ("openalgo", {"action": "SELL", "position_size": "0"}, OPENALGO),
+    ("openalgo", {"action": "SELL", "position_size": "0"}, (*OPENALGO, *TIME_AND_NAME)),
     ("keyvalue", {"c": "position"}, (*KEYVALUE, "t", "ro")),
     ("keyvalue", {"c": "position", "b": "long", "q": "50%"}, KEYVALUE),
     ("keyvalue", {"c": "position", "t": "market"}, (*KEYVALUE, *PRICES, "ro")),
     ("keyvalue", {"b": "sell", "q": "1", "ro": "1", "t": "market"}, (*KEYVALUE, *PRICES)),
     ("keyvalue", {"c": "order"}, (*KEYVALUE, *PRICES, *OWN_ORDERS, "t", "q")),
-    ("pineconnector", {"command": "closelong"}, PINE),
-    ("pineconnector", {"command": "closeall"}, PINE),
+    ("pineconnector", {"command": "closelong"}, (*PINE, *TIME_AND_NAME)),
+    ("pineconnector", {"command": "closeall"}, (*PINE, *TIME_AND_NAME)),
     ("octobot", {"signal": "SELL", "volume": "1", "reduce_only": "true", "order_type": "market"},
      OCTOBOT),
-    ("octobot", {"signal": "CANCEL"}, ("leverage", "stop_price", "price", "volume", "order_type")),
+    ("octobot", {"signal": "CANCEL"},
+     (*TIME_AND_NAME, "leverage", "stop_price", "price", "volume", "order_type")),
 ]  # fmt: skip
 SYMBOLS = {"traderspost": "ticker", "3commas": "tv_instrument", "okx": "instrument"}
 OPTIONS = {"mapping": {"fields": {name: {"path": name} for name in TARGETS}}}

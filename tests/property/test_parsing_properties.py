@@ -179,14 +179,27 @@ def test_numbers_within_the_bounds_are_exact(number: Decimal) -> None:
 
 
 @given(st.from_regex(r"-?[0-9]{1,45}(\.[0-9]{1,45})?([eE][+-]?[0-9]{1,4})?", fullmatch=True))
-def test_any_number_is_exact_or_refused(text: str) -> None:
+def test_any_number_is_exact_to_18_decimals_or_refused(text: str) -> None:
     result = number_in(text)
     if isinstance(result, str):
         assert result in ("NUMBER_INVALID", "NUMBER_OUT_OF_BOUNDS")
         return
     assert len(decimal_text(result)) < 60
     mantissa, _, exponent = text.lower().partition("e")
-    assert Fraction(result) == Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+    written = Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+    assert Fraction(result) == Fraction(int(written * 10**18), 10**18)
+    assert (result == 0) == (written == 0)
+
+
+@given(st.floats(1e-18, 1e18) | st.floats(-1e18, -1e-18))
+@example(100 / 68000)
+@example(1.2345678901234568e-05)
+def test_every_number_a_program_computes_is_read(number: float) -> None:
+    for text in (repr(number), json.dumps(number)):
+        result = decimal_from(text)
+        assert 0 <= abs(Fraction(text)) - abs(Fraction(result)) < Fraction(1, 10**18)
+        assert result != 0
+        assert (result > 0) == (number > 0)
 
 
 @given(st.text())
