@@ -123,7 +123,7 @@ def reducing(goal: Aim, held: Decimal, otherwise: Refusal) -> Aim:
     if held * intent.side.sign >= 0:
         raise otherwise
     everything = replace(intent, quantity=None, quantity_type=QuantityType.BASE)
-    return Aim(replace(everything, is_exit=True, stop_loss=None, take_profit=None))
+    return Aim(replace(everything, is_exit=True, stop_loss=None, targets=()))
 
 
 def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
@@ -225,15 +225,16 @@ def entry_of(alert: Alert, side: Side) -> Intent:
         stop_price=alert.stop_price,
         trailing_percent=alert.trailing_percent,
         stop_loss=alert.stop_loss,
-        take_profit=alert.take_profit[0].price if alert.take_profit else None,
+        targets=tuple(target.price for target in alert.take_profit),
         confidence=alert.confidence,
     )
 
 
 def exit_of(alert: Alert, side: Side, quantity: Decimal | None = None) -> Intent:
     """An order that only reduces, by ``quantity`` of the base asset; without one, by everything."""
-    entry = replace(entry_of(alert, side), quantity=quantity, quantity_type=QuantityType.BASE)
-    return replace(entry, is_exit=True, stop_loss=None, take_profit=None)
+    entry = entry_of(alert.as_exit(), side)
+    entry = replace(entry, quantity=quantity, quantity_type=QuantityType.BASE)
+    return replace(entry, is_exit=True, stop_loss=None, targets=())
 
 
 def _as_asked(alert: Alert, side: Side) -> Intent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -110,6 +110,12 @@ class Alert:
             return self.order_type in (OrderType.MARKET, OrderType.LIMIT)
         rests = self.time_in_force in (TimeInForce.GTC, TimeInForce.DAY)
         return rests and self.order_type is OrderType.LIMIT and self.price is not None
+
+    def as_exit(self) -> Alert:
+        """It as an exit: one at the market never rests, and a part of it is better than nothing."""
+        if self.order_type is not OrderType.MARKET:
+            return self
+        return replace(self, time_in_force=TimeInForce.GTC, post_only=False)
 
     @property
     def wants_flat(self) -> bool:

@@ -41,7 +41,7 @@ from execution.transitions import Event, move
 from risk import audit, breakers, proposals
 from risk.arithmetic import text
 from risk.models import CircuitBreaker, Proposal, TradingState
-from risk.prices import stop_distance
+from risk.prices import refuse_misplaced
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -240,10 +240,13 @@ def _refuse_unamendable(order: Order) -> None:
 
 
 def _refuse_undecidable(alert: Alert, order: Order) -> None:
-    """What no market can make right: a price past the stop, more than the venue takes at a time."""
-    if alert.price is not None and alert.stop_loss is not None:
+    """What no market can make right: a price past the stop or a target, more than the venue takes at a
+    time.
+    """
+    if alert.price is not None:
+        targets = [one.price for one in alert.take_profit]
         try:
-            stop_distance(Side(order.side), alert.price, alert.stop_loss)
+            refuse_misplaced(Side(order.side), alert.price, alert.stop_loss, targets)
         except Refusal as refusal:
             raise Conflict(refusal.code.value, refusal.detail) from refusal
     rules = Instrument.objects.filter(account=order.account_id, symbol=order.symbol).first()

@@ -42,6 +42,7 @@ ADVICE: dict[R, str] = {
     R.SIZE_TOO_LARGE: "Above what the venue takes in one order: a smaller size.",
     R.STOP_LOSS_MISSING: "Sizing by risk needs a stop loss in the alert.",
     R.STOP_LOSS_INVALID: "The stop loss lies on the wrong side of the price: correct the alert.",
+    R.TAKE_PROFIT_INVALID: "A target lies on the wrong side of the price: correct the alert.",
     R.PRICE_MISSING: "Limit and stop orders need their price in the alert.",
     R.PRICE_DRIFT: "The market ran away before the order: nothing, or allow more drift.",
     R.NO_LIMIT_SET: "Set the limit: without one nothing trades.",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 
 from risk.arithmetic import ARITHMETIC
+from risk.prices import refuse_misplaced
 from risk.rules import RULES
 from risk.rules.strategy import confidence, price_drift, reward_risk
 from risk.types import (
@@ -17,6 +18,7 @@ from risk.types import (
     Limit,
     LimitMode,
     ReasonCode,
+    Refusal,
     Size,
     StrategyRules,
     Verdict,
@@ -32,7 +34,8 @@ def check(
     limits: Sequence[Limit],
     strategy_rules: StrategyRules,
 ) -> tuple[Verdict, ...]:
-    """Everything that was judged: missing limits, the limits in force, the strategy's thresholds.
+    """Everything that was judged: missing limits, the limits in force, where stop and targets lie, the
+    strategy's thresholds.
 
     Of several limits of one rule the strictest of each mode is judged. An observed limit may fail
     without denying.
@@ -42,6 +45,7 @@ def check(
         return (
             *(() if intent.is_exit else _missing(in_force)),
             *(_judged(limit, intent, size, facts) for limit in in_force),
+            *_misplaced(intent, size.reference_price),
             price_drift(strategy_rules, intent, facts.quote),
             confidence(strategy_rules, intent),
             reward_risk(strategy_rules, intent, size.reference_price),
@@ -90,6 +94,17 @@ def _missing(in_force: Sequence[Limit]) -> list[Verdict]:
         for rule in REQUIRED
         if rule not in enforced
     ]
+
+
+def _misplaced(intent: Intent, entry: Decimal) -> list[Verdict]:
+    """No limit has to ask for it."""
+    if intent.is_exit:
+        return []
+    try:
+        refuse_misplaced(intent.side, entry, intent.stop_loss, intent.targets)
+    except Refusal as refusal:
+        return [Verdict("protection", False, refusal.detail, refusal.code, numbers=refusal.numbers)]
+    return []
 
 
 def _judged(limit: Limit, intent: Intent, size: Size, facts: Facts) -> Verdict:

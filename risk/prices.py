@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal, DecimalException
 
 from brokers.types import OrderType, Quote, Side
@@ -47,6 +48,24 @@ def stop_distance(side: Side, entry: Decimal, stop_loss: Decimal) -> Decimal:
             {"entry": noted(entry), "stop_loss": noted(stop_loss)},
         )
     return distance
+
+
+def refuse_misplaced(
+    side: Side, entry: Decimal, stop_loss: Decimal | None, targets: Iterable[Decimal]
+) -> None:
+    """Raise Refusal for a stop that is no loss from ``entry``, and for a target that is no gain: the
+    position would be closed as soon as it is open.
+    """
+    if stop_loss is not None:
+        stop_distance(side, entry, stop_loss)
+    for target in targets:
+        if not is_positive(target) or (target - entry) * side.sign <= 0:
+            where = "above" if side is Side.BUY else "below"
+            raise Refusal(
+                ReasonCode.TAKE_PROFIT_INVALID,
+                f"the take profit of a {side.value} must lie {where} its entry",
+                {"entry": noted(entry), "take_profit": noted(target)},
+            )
 
 
 def collar_bound(side: Side, market: Decimal, fraction: Decimal) -> Decimal:

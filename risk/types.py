@@ -55,6 +55,7 @@ class ReasonCode(StrEnum):
     SIZE_TOO_LARGE = "SIZE_TOO_LARGE"
     STOP_LOSS_MISSING = "STOP_LOSS_MISSING"
     STOP_LOSS_INVALID = "STOP_LOSS_INVALID"
+    TAKE_PROFIT_INVALID = "TAKE_PROFIT_INVALID"
     PRICE_MISSING = "PRICE_MISSING"
     PRICE_DRIFT = "PRICE_DRIFT"
     # limits
@@ -154,7 +155,7 @@ class Intent:
     stop_price: Decimal | None = None
     trailing_percent: Decimal | None = None
     stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
+    targets: tuple[Decimal, ...] = ()
     confidence: Decimal | None = None
 
 

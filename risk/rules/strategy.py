@@ -33,7 +33,7 @@ def confidence(rules: StrategyRules, intent: Intent) -> Verdict:
 
 
 def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict:
-    """POOR_REWARD_RISK when (take profit − entry) ÷ (entry − stop loss) is below the threshold.
+    """POOR_REWARD_RISK when (first target − entry) ÷ (entry − stop loss) is below the threshold.
 
     A stop loss on the wrong side fails as STOP_LOSS_INVALID; a missing price fails only where the
     ratio is required.
@@ -43,7 +43,7 @@ def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict
         return Verdict(name, True, "exits pass")
     if least is None:
         return Verdict(name, True, "no threshold set")
-    if intent.take_profit is None or intent.stop_loss is None:
+    if not intent.targets or intent.stop_loss is None:
         return _not_given(
             name,
             "no take profit and stop loss given",
@@ -54,7 +54,7 @@ def reward_risk(rules: StrategyRules, intent: Intent, entry: Decimal) -> Verdict
         risk = stop_distance(intent.side, entry, intent.stop_loss)
     except Refusal as refusal:
         return Verdict(name, False, refusal.detail, refusal.code)
-    return _ratio(name, (intent.take_profit - entry) * intent.side.sign, risk, least)
+    return _ratio(name, (intent.targets[0] - entry) * intent.side.sign, risk, least)
 
 
 def price_drift(

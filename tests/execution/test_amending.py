@@ -119,6 +119,15 @@ def test_a_price_past_its_own_stop_does_not_cost_the_order(desk: Desk, worked_of
     assert live(desk) == [old]
 
 
+def test_nor_does_one_past_a_target(desk: Desk, worked_off: None) -> None:
+    old = guards(desk, take_profit=[{"price": "70000", "percent": "50"}])
+    with pytest.raises(
+        commands.Conflict, match="the take profit of a buy must lie above its entry"
+    ):
+        amend(old, price=Decimal(70000))
+    assert live(desk) == [old]
+
+
 @pytest.mark.parametrize("change", [{"price": Decimal(69000)}, {"quantity": Decimal("0.05")}])
 def test_an_order_the_venue_would_not_take_does_not_cost_the_exit(
     desk: Desk, worked_off: None, change: dict[str, Decimal]

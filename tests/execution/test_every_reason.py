@@ -315,6 +315,11 @@ def stop_loss_invalid(desk: Desk) -> str:
     return desk.said(quantity=None, stop_loss="61000")
 
 
+def take_profit_invalid(desk: Desk) -> str:
+    targets = [{"price": price, "percent": "50"} for price in ("61000", "50000")]
+    return desk.said(stop_loss="59000", take_profit=targets)
+
+
 def price_missing(desk: Desk) -> str:
     desk.strategy(max_drift="0.01")
     return desk.said()
@@ -646,6 +651,7 @@ SCENARIOS: dict[R, Callable[[Desk], str]] = {
     R.SIZE_TOO_LARGE: size_too_large,
     R.STOP_LOSS_MISSING: stop_loss_missing,
     R.STOP_LOSS_INVALID: stop_loss_invalid,
+    R.TAKE_PROFIT_INVALID: take_profit_invalid,
     R.PRICE_MISSING: price_missing,
     R.PRICE_DRIFT: price_drift,
     R.NO_LIMIT_SET: no_limit_set,

@@ -340,7 +340,9 @@ def test_a_stop_left_over_by_a_killed_worker_is_taken_off_by_the_sweep(
 
 def test_a_stop_of_the_other_side_does_not_guard(desk: Desk) -> None:
     desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, short_selling=True)
+    desk.script.price = Decimal(60001)
     desk.buy(stop="60000.5")
+    desk.script.price = Decimal(60000)
     desk.send("sell", quantity="0.03", stop_loss="60000.5")
     assert desk.held() == Decimal("-0.02")
     assert [(one.side, one.remaining) for one in desk.live()] == [("buy", Decimal("0.02"))]

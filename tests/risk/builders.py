@@ -54,8 +54,10 @@ def number(value: Any) -> Any:
 def intent(side: Side = Side.BUY, type: OrderType = OrderType.MARKET, **fields: Any) -> Intent:
     plain = ("is_exit", "may_divide", "quantity_type")
     enums = {name: fields.pop(name) for name in plain if name in fields}
+    targets = tuple(map(number, fields.pop("targets", ())))
     numbers = {name: number(value) for name, value in fields.items()}
-    return replace(Intent(side=side, type=type, is_exit=False), **enums, **numbers)
+    order = Intent(side=side, type=type, is_exit=False, targets=targets)
+    return replace(order, **enums, **numbers)
 
 
 def facts(**fields: Any) -> Facts:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from brokers.types import Side
 from risk.check import check, denial
 from risk.types import LimitMode, ReasonCode, Size, StrategyRules
@@ -29,6 +31,33 @@ def test_an_entry_within_its_limits_passes():
         "min_confidence",
         "min_reward_risk",
     ]
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        (intent(stop_loss="99.99", targets=["100.01", 200]), None),
+        (intent(Side.SELL, stop_loss="100.01", targets=["99.99", 1]), None),
+        (intent(stop_loss=100), ReasonCode.STOP_LOSS_INVALID),
+        (intent(stop_loss=101, targets=[110]), ReasonCode.STOP_LOSS_INVALID),
+        (intent(Side.SELL, stop_loss=99), ReasonCode.STOP_LOSS_INVALID),
+        (intent(targets=[100]), ReasonCode.TAKE_PROFIT_INVALID),
+        (intent(targets=[99]), ReasonCode.TAKE_PROFIT_INVALID),
+        (intent(targets=[110, 120, 90]), ReasonCode.TAKE_PROFIT_INVALID),
+        (intent(targets=["NaN"]), ReasonCode.TAKE_PROFIT_INVALID),
+        (intent(Side.SELL, targets=[90, 101]), ReasonCode.TAKE_PROFIT_INVALID),
+        (intent(is_exit=True, stop_loss=101, targets=[99]), None),
+    ],
+)
+def test_stop_and_targets_lie_on_their_sides_of_an_entry_whatever_is_asked_for(order, code):
+    denied = denial(judged(*REQUIRED, order=order))
+    assert (denied and denied.code) == code
+
+
+def test_a_misplaced_target_is_told_with_its_numbers():
+    denied = denial(judged(*REQUIRED, order=intent(targets=[110, 90])))
+    assert denied.detail == "the take profit of a buy must lie above its entry"
+    assert denied.numbers == {"entry": Decimal(100), "take_profit": Decimal(90)}
 
 
 def test_without_limits_nothing_trades():
