@@ -126,6 +126,15 @@ def decide(signal: Signal) -> Decision:
     Raises Crowded when too many of an account's alerts are being looked at already.
     """
     started = timezone.now()
+    decision = _decide(signal)
+    if decision.step is Step.DECIDED:
+        now = timezone.now()
+        metrics.stage_seconds["decide"].observe((now - started).total_seconds())
+        metrics.processing_duration.observe((now - signal.received_at).total_seconds())
+    return decision
+
+
+def _decide(signal: Signal) -> Decision:
     alert = Alert.from_json(signal.alert)
     try:
         refuse_on_arrival(signal, alert)
@@ -152,9 +161,6 @@ def decide(signal: Signal) -> Decision:
         decision = decide_locked(signal, alert, legs)
     if decision.step is Step.DECIDED:
         logger.info("alert decided: %d lanes to send", len(decision.lanes))
-        now = timezone.now()
-        metrics.stage_seconds["decide"].observe((now - started).total_seconds())
-        metrics.processing_duration.observe((now - signal.received_at).total_seconds())
     return decision
 
 

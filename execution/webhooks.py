@@ -87,7 +87,8 @@ def webhook(request: HttpRequest, strategy: str, token: str = "") -> HttpRespons
     """
     if request.method != "POST":
         detail = f'Method "{request.method}" not allowed.'
-        refused = _refusal("not_allowed", 405, "METHOD_NOT_ALLOWED", detail)
+        refused = _refusal("method_not_allowed", 405, "METHOD_NOT_ALLOWED", detail)
+        metrics.webhook_requests.labels(refused.status).inc()
         return _response(replace(refused, headers={"Allow": "POST"}))
     [answer] = receive([Post(request, strategy, token)])
     if answer.status == "accepted":

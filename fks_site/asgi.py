@@ -19,10 +19,11 @@ sys.setswitchinterval(0.0005)
 application = Gate(
     django_application,
     (
-        BodyLimit("/webhook/", settings.MAX_BODY_BYTES),
+        BodyLimit(door.PREFIX, settings.MAX_BODY_BYTES),
         BodyLimit("", settings.DATA_UPLOAD_MAX_MEMORY_SIZE or settings.MAX_BODY_BYTES),
     ),
     together=Together(door.takes, door.answer),
+    refused=door.note_refused,
 )
 
 # Else the first request would load every page, and the collector walk through all of them for ever.

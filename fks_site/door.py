@@ -9,8 +9,10 @@ from __future__ import annotations
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import close_old_connections
 
-from execution import webhooks
+from execution import metrics, webhooks
 from fks_site import gate
+
+PREFIX = "/webhook/"
 
 
 def takes(environ: gate.Environ) -> bool:
@@ -25,6 +27,12 @@ def answer(environs: list[gate.Environ]) -> list[gate.Answer]:
     # As Django does between two requests.
     close_old_connections()
     return [_plain(one) for one in webhooks.receive([_post(environ) for environ in environs])]
+
+
+def note_refused(path: str, code: str) -> None:
+    """Count a delivery the gate answered itself, as those that come through are counted."""
+    if path.startswith(PREFIX):
+        metrics.webhook_requests.labels(code.lower()).inc()
 
 
 def _post(environ: gate.Environ) -> webhooks.Post:

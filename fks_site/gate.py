@@ -43,6 +43,7 @@ class Refused(Exception):
     def __init__(self, status: HTTPStatus, code: str, detail: str, **headers: str) -> None:
         super().__init__(detail)
         self.status = status
+        self.code = code
         self.body = json.dumps({"code": code, "detail": detail}, separators=(",", ":")).encode()
         self.headers = {"content-type": "application/json", **headers}
 
@@ -76,7 +77,8 @@ class Gate:
     """An ASGI application that hands whole requests to the WSGI application ``wsgi``.
 
     ``limits`` are tried in order; the last one should have an empty prefix. What ``together`` takes
-    never gets as far as ``wsgi``.
+    never gets as far as ``wsgi``. ``refused`` hears of what goes no further than here: its path, and
+    the code of the answer.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Gate:
         body_seconds: float = BODY_SECONDS,
         max_waiting: int = MAX_WAITING,
         together: Together | None = None,
+        refused: Callable[[str, str], None] = lambda path, code: None,
     ) -> None:
         self._wsgi = wsgi
+        self._refused = refused
         self._limits = limits
         self._body_seconds = body_seconds
         self._most = threads + max_waiting
@@ -111,6 +115,7 @@ class Gate:
         except Gone:
             return
         except Refused as refusal:
+            self._refused(_path_of(scope), refusal.code)
             status, content = refusal.status, refusal.body
             headers = [(k.encode(), v.encode()) for k, v in refusal.headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -257,7 +262,7 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "PATH_INFO": _path_of(scope),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),
@@ -283,6 +288,10 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
             text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{text}"
         environ[key] = text
     return environ
+
+
+def _path_of(scope: Mapping[str, Any]) -> str:
+    return unquote_to_bytes(scope["raw_path"]).decode("latin-1")
 
 
 @lru_cache(maxsize=512)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
+from execution import metrics
 from fks_site import door
 from tests.execution.posting import body_of, post, stored
 from tests.factories import webhook
@@ -95,3 +96,15 @@ def test_how_long_to_wait_stands_in_the_headers(settings: Any) -> None:
     refused = [headers for status, headers, _ in answers if status == 429]
     assert refused
     assert all(int(dict(headers)[b"Retry-After"]) >= 1 for headers in refused)
+
+
+@pytest.mark.parametrize(
+    ("path", "counted"), [("/webhook/demo", 1), ("/webhook/demo/token", 1), ("/api/v1/orders", 0)]
+)
+def test_what_the_gate_refuses_of_deliveries_is_counted(path: str, counted: int) -> None:
+    too_slow = metrics.webhook_requests.labels("too_slow")
+    before = too_slow._value.get()
+
+    door.note_refused(path, "TOO_SLOW")
+
+    assert too_slow._value.get() - before == counted

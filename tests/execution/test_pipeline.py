@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from django.test import override_settings
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from brokers.errors import BrokerError, QueryFailedError, QuoteUnavailableError
 from brokers.models import Account, SymbolAlias
@@ -307,6 +308,27 @@ def test_alerts_of_the_wrong_time(
     Signal.objects.update(received_at=now - timedelta(seconds=received))
     decide(signal)
     assert (signal.state, signal.reason) == (state, reason)
+
+
+@pytest.mark.parametrize(
+    ("sent", "enabled", "routed"),
+    [(0, True, True), (301, True, True), (0, False, True), (0, True, False)],
+    ids=["carried out", "stale", "disabled", "no route"],
+)
+def test_every_decision_is_measured_once(
+    route: Route, sent: int, enabled: bool, routed: bool
+) -> None:
+    names = ("processing_duration_seconds_count", "fks_decide_seconds_count")
+    Strategy.objects.update(is_enabled=enabled)
+    Route.objects.update(is_enabled=routed)
+    sent_at = timezone.now() - timedelta(seconds=sent)
+    signal = signal_for(route.strategy, quantity="0.01", sent_at=sent_at.isoformat())
+    before = [REGISTRY.get_sample_value(name) or 0.0 for name in names]
+
+    assert decide(signal).step is Step.DECIDED
+    assert decide(signal).step is Step.GONE
+
+    assert [REGISTRY.get_sample_value(name) for name in names] == [one + 1 for one in before]
 
 
 # --- waiting --------------------------------------------------------------------------------------

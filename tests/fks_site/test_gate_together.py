@@ -17,6 +17,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.turns: list[list[bytes]] = []
+        self.refused: list[tuple[str, str]] = []
         self.begun, self.finish = threading.Event(), threading.Event()
         self.gate = Gate(
             self.refuse,
@@ -24,6 +25,7 @@ class Slow:
             threads=1,
             max_waiting=4,
             together=Together(self.takes, self.answer, threads=1, most=3),
+            refused=lambda path, code: self.refused.append((path, code)),
         )
 
     def refuse(self, environ: Environ, start_response: Any) -> list[bytes]:
@@ -96,6 +98,16 @@ def test_more_than_can_wait_are_told_to_come_again() -> None:
 
     assert [status for status, _ in answers] == [200] * 5 + [503] * 6
     assert json.loads(answers[-1][1])["code"] == "OVERLOADED"
+    assert slow.refused == [("/together", "OVERLOADED")] * 6
+
+
+def test_what_goes_no_further_is_told_of_with_its_path() -> None:
+    slow = Slow()
+
+    status, _ = asyncio.run(slow.post(b"x" * 101, "/too%20large"))
+
+    assert status == 413
+    assert slow.refused == [("/too large", "TOO_LARGE")]
 
 
 def test_a_failure_is_everybodys_and_the_next_turn_is_taken() -> None:
