@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.http import Http404
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotFound
@@ -24,10 +25,19 @@ def answer(
     return Response(body, status=http)
 
 
+def of_suspicion(error: Exception) -> tuple[str, str]:
+    """Code and detail for what Django takes from nobody."""
+    if isinstance(error, DisallowedHost):
+        return "HOST_NOT_ALLOWED", "no host of this name is served here (ALLOWED_HOSTS)"
+    return "BAD_REQUEST", "the request is not one this server takes"
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exceptions in the house's form; anything else is logged and answered without detail."""
     if isinstance(error, Http404):
         error = NotFound()
+    if isinstance(error, SuspiciousOperation):
+        return answer(*of_suspicion(error), status.HTTP_400_BAD_REQUEST)
     response = default_handler(error, context)
     if response is None:
         logger.error("unhandled error in %s", type(context["view"]).__name__, exc_info=error)

@@ -9,6 +9,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, resolve
 from django.views import defaults
 
+from execution import errors
 from execution.guards import client_ip
 from fks_site import lock_out
 from fks_site.metrics import is_scraper
@@ -58,9 +59,21 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """The answer to a defect of ours, which Django has logged: machines get JSON."""
-    if request.path_info.startswith((*MACHINE_PATHS, "/api/")):
+    if _wants_json(request):
         return JsonResponse({"code": "INTERNAL_ERROR", "detail": "internal error"}, status=500)
     return defaults.server_error(request)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The answer to what Django takes from nobody, a host it does not serve for one: JSON, too."""
+    if not _wants_json(request):
+        return defaults.bad_request(request, exception)
+    code, detail = errors.of_suspicion(exception)
+    return JsonResponse({"code": code, "detail": detail}, status=400)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.path_info.startswith((*MACHINE_PATHS, "/api/"))
 
 
 def audit_actor(get_response: GetResponse) -> GetResponse:

@@ -18,6 +18,8 @@ from fks_site import addresses, database
 from fks_site.logs import logging_config
 
 env = environ.Env()
+# A variable that is set to nothing, as compose files and manifests do, counts as not set.
+env.ENVIRON = {name: value for name, text in os.environ.items() if (value := text.strip())}
 
 
 def secret(name: str, default: str = "") -> str:
@@ -30,7 +32,7 @@ def secret(name: str, default: str = "") -> str:
 
 # --- paths and secrets ----------------------------------------------------------------------------
 BASE_DIR = Path(__file__).resolve().parent.parent
-FKS_VAR = Path(os.environ.get("FKS_VAR", BASE_DIR / "var")).resolve()
+FKS_VAR = Path(env.str("FKS_VAR", default=str(BASE_DIR / "var"))).resolve()
 HTTP_ADDRESS = addresses.http(FKS_VAR)
 
 DEBUG = env.bool("DEBUG", default=False)
@@ -45,8 +47,9 @@ def _key_of_installation(name: str) -> str:
     return value
 
 
-def _keys(text: str) -> list[str]:
-    return [key for part in text.split(",") if (key := part.strip())]
+def _parts(text: str) -> list[str]:
+    """What stands between the commas of ``text``."""
+    return [part for one in text.split(",") if (part := one.strip())]
 
 
 def _fallbacks() -> str:
@@ -66,8 +69,8 @@ def _file_of_key(name: str) -> Path | None:
 
 SECRET_KEY = _key_of_installation("SECRET_KEY")
 # Sign nothing any more, and what they signed still counts: docs/upkeep.md says how keys are changed.
-SECRET_KEY_FALLBACKS = _keys(_fallbacks())
-CREDENTIAL_KEYS = _keys(_key_of_installation("CREDENTIAL_KEYS"))
+SECRET_KEY_FALLBACKS = _parts(_fallbacks())
+CREDENTIAL_KEYS = _parts(_key_of_installation("CREDENTIAL_KEYS"))
 CREDENTIAL_KEYS_PATH = _file_of_key("CREDENTIAL_KEYS")
 if not SECRET_KEY:
     if sys.argv[1:2] not in (["up"], ["help"], ["makemigrations"]) and "--help" not in sys.argv:
@@ -77,14 +80,14 @@ if not SECRET_KEY:
         )
     SECRET_KEY = "unused: this command signs nothing"  # noqa: S105
 
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = _parts(env.str("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]"))
 CSRF_TRUSTED_ORIGINS = [
     f"https://{host}"
     for host in ALLOWED_HOSTS
     if host not in ("localhost", "127.0.0.1", "[::1]", "*")
 ]
-TRUSTED_PROXIES = tuple(env.list("TRUSTED_PROXIES", default=[]))
-METRICS_NETWORKS = tuple(env.list("FKS_METRICS_NETWORKS", default=[]))
+TRUSTED_PROXIES = tuple(_parts(env.str("TRUSTED_PROXIES", default="")))
+METRICS_NETWORKS = tuple(_parts(env.str("FKS_METRICS_NETWORKS", default="")))
 
 
 def _host_and_port(text: str) -> tuple[str, int] | None:

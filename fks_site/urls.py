@@ -21,6 +21,7 @@ api: list[URLPattern | URLResolver] = [
     re_path(r"", no_such_path),
 ]
 
+handler400 = "fks_site.middleware.bad_request"
 handler500 = "fks_site.middleware.server_error"
 
 urlpatterns = [

@@ -8,7 +8,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
 
-from execution import intake, webhooks
+from execution import intake, metrics, webhooks
 from execution.models import Signal
 from tests.execution.posting import body_of, post, stored
 from tests.factories import webhook
@@ -18,6 +18,14 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("new_process", "nud
 
 
 class TestMethodsAndPaths:
+    def test_what_is_no_post_is_counted(self, client: Client) -> None:
+        counter = metrics.webhook_requests.labels("method_not_allowed")
+        before = counter._value.get()
+
+        client.get("/webhook/demo")
+
+        assert counter._value.get() == before + 1
+
     @pytest.mark.parametrize(
         "method", ["get", "head", "options", "put", "patch", "delete", "trace"]
     )
@@ -30,6 +38,21 @@ class TestMethodsAndPaths:
         if method != "head":
             detail = f'Method "{method.upper()}" not allowed.'
             assert response.json() == {"code": "METHOD_NOT_ALLOWED", "detail": detail}
+
+    @pytest.mark.parametrize(
+        ("method", "status", "extra"),
+        [("POST", 202, {}), ("POST", 200, {"HTTP_PREFER": "wait=1"}), ("GET", 405, {})],
+    )
+    def test_the_name_of_the_host_does_not_matter(
+        self, client: Client, worked_off: None, method: str, status: int, extra: dict[str, str]
+    ) -> None:
+        strategy, token = webhook()
+        path, host = f"/webhook/{strategy.slug}", "elsewhere.example"
+
+        response = client.generic(method, path, body_of(secret=token), HTTP_HOST=host, **extra)
+
+        assert response.status_code == status
+        assert response["Content-Type"] == "application/json"
 
     @pytest.mark.parametrize("method", ["get", "post"])
     @pytest.mark.parametrize(
