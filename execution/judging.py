@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from brokers.capabilities import Capabilities
 from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
@@ -82,6 +83,8 @@ def fill_in(
     order.side, order.type = intent.side.value, intent.type.value
     order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
     order.reduce_only = intent.is_exit and market.plugin.capabilities.reduce_only
+    alert = alert.as_exit() if intent.is_exit else alert
+    ease(order, market.plugin.capabilities)
     order.client_order_id = market.plugin.client_order_id(order.identity)
     if approved is not None:
         _refuse_changed(order, approved)
@@ -235,6 +238,22 @@ def hold_to_collar(order: Order, known: Facts, limits: Sequence[Limit]) -> None:
     bound = collar_bound(side, known.quote.worst(side), min(collars))
     order.type, order.time_in_force = OrderType.LIMIT.value, TimeInForce.IOC.value
     order.price = round_price(side, OrderType.LIMIT, bound, known.instrument.price_tick)
+
+
+def ease(order: Order, offers: Capabilities) -> None:
+    """An exit is not lost over how it was to rest: what makes no sense of its kind, or its venue does
+    not have, is left out.
+    """
+    if not order.is_exit:
+        return
+    is_limit, asked = order.type == OrderType.LIMIT, TimeInForce(order.time_in_force)
+    if order.type == OrderType.MARKET or (order.is_immediate and not is_limit):
+        asked = TimeInForce.GTC
+    choices = (asked, TimeInForce.GTC, TimeInForce.DAY)
+    asked = next((one for one in choices if one in offers.time_in_force), asked)
+    order.time_in_force = asked.value
+    may_only_rest = is_limit and asked is TimeInForce.GTC and offers.post_only
+    order.post_only = order.post_only and may_only_rest
 
 
 def refuse_denied(*verdicts: Verdict) -> None:

@@ -24,6 +24,7 @@ from execution.aims import entry_of, exit_of
 from execution.alerts import Alert
 from execution.facts import Leg, Market
 from execution.judging import (
+    ease,
     hold_to_collar,
     note_hits,
     prices_of,
@@ -41,7 +42,7 @@ from execution.under_way import lets_exits_leave
 from risk.arithmetic import ARITHMETIC, floor_to, shown, text
 from risk.check import check
 from risk.limits import limits_for, take_turns
-from risk.prices import entry_price, stop_distance
+from risk.prices import entry_price
 from risk.types import Facts, Intent, Limit, ReasonCode, Refusal, Size, Verdict
 
 TRY_AGAIN = timedelta(seconds=5)
@@ -215,6 +216,7 @@ def _made(case: _Case) -> Order:
     made.reference_price, made.reserved_value = price, _value(made.quantity, price, known)
     made.verdicts = [verdict_json(one) for one in _judged(case, known, limits)]
     made.price, _ = prices_of(case.slice, market)
+    ease(made, market.plugin.capabilities)
     if not parent.is_exit:
         hold_to_collar(made, known, limits)
     made.client_order_id = market.plugin.client_order_id(made.identity)
@@ -246,8 +248,6 @@ def _judged(case: _Case, known: Facts, limits: Sequence[Limit]) -> tuple[Verdict
     rest = case.left if intent.is_exit else case.parent.remaining
     price = entry_price(intent, known.quote)
     refuse_while_in_doubt(intent, case.leg)
-    if intent.stop_loss is not None:
-        stop_distance(intent.side, price, intent.stop_loss)
     whole = Size(rest, price, _value(rest, price, known), ())
     verdicts = check(intent, whole, known, limits, rules_of(case.strategy))
     note_hits(case.parent, case.signal, [one for one in verdicts if one.denies])

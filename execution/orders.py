@@ -62,6 +62,7 @@ def plan_for(order: Order, alert: Alert, leg: Leg) -> SlicePlan | None:
     """
     if order.strategy is None or leg.market is None:
         return None
+    alert = alert.as_exit() if order.is_exit else alert
     choice = algorithms.chosen(order, alert, leg.route)
     plan = slicing.plan_of(order, choice.algorithm, order.strategy, leg.market.instrument)
     if plan is None and choice.algorithm is not Algorithm.WHOLE:

@@ -30,6 +30,7 @@ _JUDGED = (
     "attached_client_id",
     "trailing_percent",
     "time_in_force",
+    "post_only",
     "reduce_only",
     "reference_price",
     "reserved_value",

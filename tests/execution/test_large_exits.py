@@ -66,6 +66,19 @@ def test_a_close_leaves_nothing_behind(
 
 
 @pytest.mark.django_db
+def test_nor_does_one_that_was_to_fill_whole_or_not_at_all(
+    large: Desk, clock: time_machine.Coordinates
+) -> None:
+    signal = large.send("close", time_in_force="fok", post_only=True)
+    settle(clock)
+    parent = exit_of(signal)
+    assert stands(parent) == (S.FILLED, "")
+    assert (parent.quantity, quantities()) == (D("0.1"), ["0.03334", "0.03334", "0.03332"])
+    terms = {(one.time_in_force, one.post_only) for one in [parent, *slices()]}
+    assert terms == {("gtc", False)}
+
+
+@pytest.mark.django_db
 def test_a_reversal_is_flat_before_it_opens_the_other_side(
     large: Desk, clock: time_machine.Coordinates
 ) -> None:
@@ -157,11 +170,16 @@ def test_an_entry_is_made_smaller_instead(large: Desk) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "alert", [{"quantity": "0.04"}, {"quantity": "0.1", "time_in_force": "fok"}]
+    "alert",
+    [
+        {"quantity": "0.04"},
+        {"quantity": "0.1", "time_in_force": "fok", "order_type": "limit", "price": "60000"},
+    ],
 )
 def test_what_fits_or_must_fill_whole_is_one_order_the_venue_takes(
     large: Desk, alert: dict[str, str]
 ) -> None:
+    large.script.outcomes.append(fill_whole)
     exit = exit_of(large.send("sell", **alert))
     assert (quantities(), exit.quantity, exit.state) == ([], D("0.04"), S.FILLED)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from brokers.models import Account
+from brokers.order_form import check_form
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import judging, pipeline
 from execution.models import Order, Route, Signal
@@ -80,6 +81,60 @@ def test_an_exit_is_reduce_only_where_the_venue_can(
     PositionFactory.create(account=route.account)
     assert order_for(route, action="close", quantity=None).reduce_only is able
     assert order_for(route, symbol="ETH/USDT", quantity="1").reduce_only is False
+
+
+GTC, IOC, DAY = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.DAY
+EVERYTHING, GTC_ONLY, DAY_ONLY = frozenset(TimeInForce), frozenset({GTC}), frozenset({DAY})
+CLOSE: dict[str, Any] = {"action": "close", "quantity": None}
+LIMIT = {"action": "sell", "quantity": "0.01", "order_type": "limit", "price": "61000"}
+STOP = {"action": "sell", "quantity": "0.01", "order_type": "stop", "stop_price": "59000"}
+
+
+@pytest.mark.parametrize(
+    ("alert", "times", "rests", "sent"),
+    [
+        (CLOSE | {"post_only": True}, EVERYTHING, True, (GTC, False)),
+        (CLOSE | {"time_in_force": "fok"}, EVERYTHING, True, (GTC, False)),
+        (CLOSE | {"time_in_force": "day"}, GTC_ONLY, True, (GTC, False)),
+        (CLOSE, DAY_ONLY, True, (DAY, False)),
+        ({"action": "sell", "post_only": True}, EVERYTHING, True, (GTC, False)),
+        ({"action": "sell", "reduce_only": True, "time_in_force": "day"}, GTC_ONLY, True, (GTC, False)),
+        ({"market_position": "flat", "post_only": True}, EVERYTHING, False, (GTC, False)),
+        (LIMIT | {"post_only": True}, EVERYTHING, True, (GTC, True)),
+        (LIMIT | {"post_only": True}, EVERYTHING, False, (GTC, False)),
+        (LIMIT | {"post_only": True, "time_in_force": "ioc"}, EVERYTHING, True, (IOC, False)),
+        (LIMIT | {"time_in_force": "fok"}, GTC_ONLY, True, (GTC, False)),
+        (LIMIT | {"time_in_force": "day"}, EVERYTHING, True, (DAY, False)),
+        (STOP | {"time_in_force": "ioc", "post_only": True}, EVERYTHING, True, (GTC, False)),
+    ],
+)  # fmt: skip
+def test_an_exit_leaves_without_what_its_venue_does_not_have_or_nobody_could(
+    route: Route,
+    script: Script,
+    alert: dict[str, Any],
+    times: frozenset[TimeInForce],
+    rests: bool,
+    sent: tuple[TimeInForce, bool],
+) -> None:
+    script.capabilities = replace(script.capabilities, time_in_force=times, post_only=rests)
+    PositionFactory.create(account=route.account)
+
+    order = order_for(route, **alert)
+
+    assert (order.state, order.role) == (OrderState.PENDING, Order.Role.EXIT), order.detail
+    request = judging.request_of(order)
+    assert (request.time_in_force, request.post_only) == sent
+    check_form(request, script.capabilities, "the venue")
+
+
+@pytest.mark.parametrize("asked", [{"post_only": True}, {"time_in_force": "day"}])
+def test_an_entry_is_not_sent_in_another_way_than_asked(
+    route: Route, script: Script, asked: dict[str, Any]
+) -> None:
+    times = frozenset({GTC})
+    script.capabilities = replace(script.capabilities, time_in_force=times, post_only=False)
+    order = order_for(route, order_type="limit", price="59000", **asked)
+    assert (order.state, order.reason) == (OrderState.DENIED, ReasonCode.NOT_SUPPORTED)
 
 
 def test_a_denied_order_keeps_the_arithmetic_done_so_far(route: Route) -> None:

@@ -256,6 +256,17 @@ def test_each_fill_is_guarded_and_targets_are_reached_once(
     assert len(slicer.plan().targets) == 1
 
 
+def test_nothing_is_bought_past_a_target(slicer: Desk, clock: time_machine.Coordinates) -> None:
+    parent = parent_of(
+        slicer.send(quantity="0.1", take_profit=[{"price": "61000", "percent": "50"}])
+    )
+    slicer.script.price = D(61000)
+    later(clock, 20)
+    later(clock, 20)
+    assert stands(parent) == (S.CANCELED, "TAKE_PROFIT_INVALID")
+    assert len(slices()) == 1
+
+
 def test_an_unknown_slice_stops_the_next(slicer: Desk, clock: time_machine.Coordinates) -> None:
     slicer.script.outcomes.append(swallow)
     parent = parent_of(slicer.send(quantity="0.1"))
