@@ -106,8 +106,8 @@ def parse(document: Mapping[str, Any]) -> Alert:
         reduce_only=only_reduces,
         confidence=entry.optional_number("confidence", least=Decimal(0), most=Decimal(1)),
         atr=entry.optional_number("atr"),
-        sent_at=fields.moment("timestamp"),
-        idempotency_key=fields.key("id"),
+        sent_at=terms.moment("timestamp"),
+        idempotency_key=terms.key("id"),
         comment=entry.text("comment", most=1000),
         extras=fields.unread(),
     )

@@ -43,6 +43,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     entry.refuse({"orderPriceOffset": "limit orders relative to OKX's price are not supported"})
     order_type = entry.translated("orderType", {"market": OrderType.MARKET}) or OrderType.MARKET
     quantity, unit = _quantity(fields.forgiving(is_flat), only_reduces, is_exit)
+    ending = fields.forgiving(is_flat or (only_reduces and quantity is None))
     alert = Alert(
         symbol=fields.text("instrument", most=60, required=True),
         action=action,
@@ -50,9 +51,9 @@ def parse(document: Mapping[str, Any]) -> Alert:
         quantity=quantity,
         quantity_type=unit,
         reduce_only=only_reduces,
-        sent_at=fields.moment("timestamp"),
-        max_age=fields.seconds("maxLag"),
-        idempotency_key=fields.key("alertId"),
+        sent_at=ending.moment("timestamp"),
+        max_age=ending.seconds("maxLag"),
+        idempotency_key=ending.key("alertId"),
         market_position=position or entered(fields, quantity),
         prev_market_position=entry.known_choice("prevMarketPosition", MarketPosition),
         comment=entry.text("id", most=1000),

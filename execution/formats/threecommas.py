@@ -49,6 +49,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
     entry.refuse(NOT_DONE)
     order_type = of_order.translated("order_type", {"market": OrderType.MARKET})
     quantity, unit = _quantity(order, action, only_reduces, is_exit)
+    ending = fields.forgiving(ends or (only_reduces and quantity is None))
     alert = Alert(
         symbol=_symbol(fields),
         action=action,
@@ -57,9 +58,9 @@ def parse(document: Mapping[str, Any]) -> Alert:
         quantity_type=unit,
         price=entry.number("trigger_price"),
         reduce_only=only_reduces,
-        sent_at=fields.moment("timestamp"),
-        max_age=fields.seconds("max_lag"),
-        idempotency_key=fields.key("id"),
+        sent_at=ending.moment("timestamp"),
+        max_age=ending.seconds("max_lag"),
+        idempotency_key=ending.key("id"),
         market_position=position or entered(fields, quantity),
         market_position_size=of_strategy.size("market_position_size"),
         prev_market_position=of_strategy.known_choice("prev_market_position", MarketPosition),

@@ -73,7 +73,7 @@ def parse(document: Mapping[str, Any]) -> Alert:
         fields.forgiving(ends).choice("orderType", OrderType, OrderType.MARKET) or OrderType.MARKET
     )
     is_market = order_type is OrderType.MARKET
-    of_entry = fields.forgiving(is_exit)
+    ending, of_entry = fields.forgiving(ends), fields.forgiving(is_exit)
     of_entry.refuse(NOT_DONE)
     is_trailing = order_type is OrderType.TRAILING_STOP
     (fields if is_trailing else of_entry).refuse(NO_TRAILING_AMOUNT)
@@ -98,8 +98,8 @@ def parse(document: Mapping[str, Any]) -> Alert:
         time_in_force=of_entry.choice("timeInForce", TimeInForce, TimeInForce.GTC)
         or TimeInForce.GTC,
         reduce_only=only_reduces,
-        sent_at=fields.moment("time"),
-        idempotency_key=fields.key("id"),
+        sent_at=ending.moment("time"),
+        idempotency_key=ending.key("id"),
         market_position=sentiment or (SIDES.get(action) if asked is None else None),
         extras=fields.unread(),
     )

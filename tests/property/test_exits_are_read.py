@@ -19,9 +19,7 @@ from risk.types import QuantityType
 
 OF_AN_ENTRY = ("stop_loss", "take_profit", "confidence", "atr", "time_in_force", "post_only")
 FKS = (*OF_AN_ENTRY, "execution", "price", "stop_price", "trailing_percent", "comment")
-TIME_AND_NAME = ("timestamp", "id")
-CLOSE = (*FKS, *TIME_AND_NAME)
-FLAT = (*CLOSE, "quantity", "quantity_type", "order_type", "reduce_only", "market_position_size")
+FLAT = (*FKS, "quantity", "quantity_type", "order_type", "reduce_only", "market_position_size")
 TRADERSPOST = (
     "delay", "cancel", "extendedHours", "ignoreTradingWindows", "stopLoss", "takeProfit",
     "timeInForce", "price", "signalPrice", "trailPercent", "limitPrice", "stopPrice",
@@ -37,8 +35,8 @@ PINE = ("risk", "vol_lots", "vol_pct_bal", "sl", "tp", "price", "sl_pct", "tp_pr
 OCTOBOT = ("leverage", "stop_price", "take_profit_price", "take_profit_price_1", "price", "tag")
 OPENALGO = ("quantity", "price", "trigger_price", "pricetype", "disclosed_quantity", "strategy")
 EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
-    ("fks", {"action": "close"}, (*CLOSE, "order_type", "market_position_size", "reduce_only")),
-    ("fks", {"action": "close", "quantity": "0.5"}, (*CLOSE, "order_type", "market_position")),
+    ("fks", {"action": "close"}, (*FKS, "order_type", "market_position_size", "reduce_only")),
+    ("fks", {"action": "close", "quantity": "0.5"}, (*FKS, "order_type", "market_position")),
     ("fks", {"action": "cancel"}, FLAT),
     ("fks", {"action": "sell", "market_position": "flat"}, FLAT),
     ("fks", {"action": "sell", "quantity": "0.5", "reduce_only": "true"}, FKS),
@@ -64,19 +62,43 @@ EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
      ("orderType", "orderPriceOffset", "prevMarketPosition", "id")),
     ("okx", {"action": "sell", "marketPosition": "flat"},
      ("orderType", "orderPriceOffset", "amount", "investmentType", "prevMarketPosition")),
-    ("openalgo", {"action": "SELL", "position_size": "0"}, (*OPENALGO, *TIME_AND_NAME)),
+    ("openalgo", {"action": "SELL", "position_size": "0"}, OPENALGO),
     ("keyvalue", {"c": "position"}, (*KEYVALUE, "t", "ro")),
     ("keyvalue", {"c": "position", "b": "long", "q": "50%"}, KEYVALUE),
     ("keyvalue", {"c": "position", "t": "market"}, (*KEYVALUE, *PRICES, "ro")),
     ("keyvalue", {"b": "sell", "q": "1", "ro": "1", "t": "market"}, (*KEYVALUE, *PRICES)),
     ("keyvalue", {"c": "order"}, (*KEYVALUE, *PRICES, *OWN_ORDERS, "t", "q")),
-    ("pineconnector", {"command": "closelong"}, (*PINE, *TIME_AND_NAME)),
-    ("pineconnector", {"command": "closeall"}, (*PINE, *TIME_AND_NAME)),
+    ("pineconnector", {"command": "closelong"}, PINE),
+    ("pineconnector", {"command": "closeall"}, PINE),
     ("octobot", {"signal": "SELL", "volume": "1", "reduce_only": "true", "order_type": "market"},
      OCTOBOT),
-    ("octobot", {"signal": "CANCEL"},
-     (*TIME_AND_NAME, "leverage", "stop_price", "price", "volume", "order_type")),
+    ("octobot", {"signal": "CANCEL"}, ("leverage", "stop_price", "price", "volume", "order_type")),
 ]  # fmt: skip
+ENDS: list[tuple[str, dict[str, Any]]] = [
+    ("fks", {"action": "close"}),
+    ("fks", {"action": "close", "quantity": "0.5"}),
+    ("fks", {"action": "cancel"}),
+    ("fks", {"action": "sell", "market_position": "flat"}),
+    ("mapping", {"action": "close"}),
+    ("traderspost", {"action": "exit"}),
+    ("traderspost", {"action": "cancel"}),
+    ("traderspost", {"action": "sell", "sentiment": "flat"}),
+    ("3commas", {"action": "exit_long"}),
+    ("3commas", {"action": "sell", "strategy_info": {"market_position": "flat"}}),
+    ("okx", {"action": "EXIT_LONG"}),
+    ("okx", {"action": "sell", "marketPosition": "flat"}),
+    ("openalgo", {"action": "SELL", "position_size": "0"}),
+    ("keyvalue", {"c": "position"}),
+    ("keyvalue", {"c": "order"}),
+    ("pineconnector", {"command": "closelong"}),
+    ("octobot", {"signal": "CANCEL"}),
+]
+"""What leaves nothing open: it is not lost for its time or its name either."""
+TIME_AND_NAME = {
+    "traderspost": ("time", "id"),
+    "3commas": ("timestamp", "max_lag", "id"),
+    "okx": ("timestamp", "maxLag", "alertId"),
+}
 SYMBOLS = {"traderspost": "ticker", "3commas": "tv_instrument", "okx": "instrument"}
 OPTIONS = {"mapping": {"fields": {name: {"path": name} for name in TARGETS}}}
 GARBAGE = st.sampled_from(
@@ -127,6 +149,18 @@ def test_an_exit_is_read_whatever_stands_in_what_only_an_entry_needs(
     spoiled = parse(sender, with_garbage(document, garbage))
     assert what_it_closes(spoiled) == what_it_closes(plain)
     assert spoiled.missing_prices == []
+
+
+@pytest.mark.parametrize(("sender", "document"), ENDS, ids=[f"{one} {two}" for one, two in ENDS])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_ends_a_position_is_read_whatever_its_time_and_name(
+    sender: str, document: dict[str, Any], data: st.DataObject
+) -> None:
+    names = TIME_AND_NAME.get(sender, ("timestamp", "id"))
+    garbage = data.draw(st.dictionaries(st.sampled_from(names), GARBAGE, min_size=1))
+    spoiled = parse(sender, with_garbage(document, garbage))
+    assert what_it_closes(spoiled) == what_it_closes(parse(sender, document))
 
 
 @pytest.mark.parametrize(
