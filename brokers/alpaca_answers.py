@@ -7,7 +7,6 @@ guessed from it. Numbers come as text, market data as JSON numbers, both are rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 
@@ -96,8 +95,8 @@ def instrument(asset: Row, symbol: str, market: str, *, fractional: bool) -> Ins
     )
 
 
-def order(answer: Row, symbol: str, fills: Sequence[FillReport] = ()) -> OrderReport:
-    """An order as it is now. Raises QueryFailedError for one that cannot be read.
+def order(answer: Row, symbol: str) -> OrderReport:
+    """An order as it is now, without its trades. Raises QueryFailedError for one that cannot be read.
 
     One placed by hand for an amount of money has no quantity: what it has filled is told.
     """
@@ -113,7 +112,6 @@ def order(answer: Row, symbol: str, fills: Sequence[FillReport] = ()) -> OrderRe
         quantity=filled if by_money else plain(number(answer, "qty")),
         filled_quantity=filled,
         average_price=None if average is None else plain(number(answer, "filled_avg_price")),
-        fills=tuple(fills),
         reason=_reason(answer),
     )
 

@@ -97,8 +97,8 @@ def instrument(found: Contract) -> Instrument:
     )
 
 
-def order(answer: Row, found: Contract, fills: Sequence[FillReport]) -> OrderReport:
-    """An order as it is now. Raises QueryFailedError for one that cannot be read."""
+def order(answer: Row, found: Contract) -> OrderReport:
+    """An order as it is now, without its trades. Raises QueryFailedError."""
     filled = plain(number(answer, "fillVolume") * found.multiplier)
     average = answer.get("filledPrice")
     return OrderReport(
@@ -110,7 +110,6 @@ def order(answer: Row, found: Contract, fills: Sequence[FillReport]) -> OrderRep
         quantity=plain(number(answer, "size") * found.multiplier),
         filled_quantity=filled,
         average_price=plain(number(answer, "filledPrice")) if filled and average else None,
-        fills=tuple(fills),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
@@ -14,7 +15,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import OrderRef, OrderReport
-from execution import adoptions, fills
+from execution import adoptions, decisions, fills
 from execution.models import Adoption, Fill, Order
 from execution.transitions import IllegalMove
 from risk import audit, breakers
@@ -148,6 +149,9 @@ def _refuse_trades_of_others(order: Order, report: OrderReport) -> None:
     if other := booked.exclude(order=order.pk).first():
         detail = f"its trade {other.trade_id} is booked on our order {other.order_id}"
         raise _Mismatch(ReasonCode.ALREADY_OURS, detail, report)
+    if decisions.hides_fills(report, sum((one.quantity for one in report.fills), Decimal(0))):
+        detail = "the venue does not show its trades, which would tell whether it is ours"
+        raise _Mismatch(ReasonCode.VENUE_UNREACHABLE, detail, report)
 
 
 def _take_over(row: Adoption, report: OrderReport) -> None:

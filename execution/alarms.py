@@ -29,6 +29,8 @@ Kind = Alarm.Kind
 NAKED_FOR = timedelta(seconds=4)
 """With a sweep's second, and a channel that has just told another alarm, people know within ten."""
 LEFT_FOR = timedelta(seconds=10)
+HIDDEN_FOR = timedelta(seconds=10)
+"""A position may have been opened by trades that are not shown, and nothing guards it."""
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.UNANSWERED, Kind.NAKED_POSITION, Kind.NOT_FLAT)
 OF_WHAT_IS_ACTIVE = {
@@ -174,17 +176,19 @@ def _needs_operator() -> Iterable[Seen]:
 
 
 def _unanswered() -> Iterable[Seen]:
-    """Orders at a venue that does not say how they stand, or only half of it. One alarm an account: a
-    venue that is away hides all of them."""
-    long_ago = timezone.now() - decisions.GIVE_UP_AFTER
-    doubted = Q(unanswered_since__lt=long_ago) | Q(unknown_since__lt=long_ago)
+    """Orders at a venue that does not say how they stand, or not by which trades. One alarm an
+    account: a venue that is away hides all of them."""
+    now = timezone.now()
+    silent = Q(unanswered_since__lt=now - decisions.GIVE_UP_AFTER)
+    doubted = silent | Q(unknown_since__lt=now - HIDDEN_FOR)
     orders = Order.objects.filter(doubted, state__in=AT_VENUE).select_related("account")
     of_account: dict[Account, list[Order]] = {}
     for order in orders.order_by("id"):
         of_account.setdefault(order.account, []).append(order)
     for account, ones in of_account.items():
         detail = (
-            f"nothing for five minutes, or not all: {_listed([f'order {one.pk}' for one in ones])}"
+            f"nothing for five minutes, or not the trades: "
+            f"{_listed([f'order {one.pk}' for one in ones])}"
         )
         yield Seen(Kind.UNANSWERED, account.name, detail, account)
 

@@ -117,7 +117,8 @@ def book(order: Order, report: OrderReport, *, source: str) -> None:
         return
     if decisions.of_half(order, report, timezone.now()) is Event.GIVE_UP:
         detail = f"for {_MINUTES} minutes the venue has called it {report.status.value}, and shows"
-        _give_up(order, f"{detail} trades of {text(order.filled_quantity)} only")
+        why = f": {report.reason}" if report.reason else ""
+        _give_up(order, f"{detail} trades of {text(order.filled_quantity)} only{why}")
     elif order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
         send_cancel(order)
 

@@ -67,6 +67,11 @@ def number(value: Row, name: str) -> Decimal:
     return found
 
 
+def number_if_told(value: Row, name: str) -> Decimal | None:
+    """As ``number``; ``None`` where it is missing or empty. Raises QueryFailedError."""
+    return None if value.get(name) in (None, "") else number(value, name)
+
+
 def smallest(*limits: Decimal | None) -> Decimal | None:
     """The tightest of a venue's limits; ``None`` and zero are none."""
     known = [limit for limit in limits if limit]

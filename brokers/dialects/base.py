@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from brokers.dialects import book_rows
-from brokers.errors import NotSupportedError
+from brokers.dialects.fees import Fees
+from brokers.errors import CredentialError, NotSupportedError, QueryFailedError
 from brokers.exchanges import Endpoint, ExchangeProfile
 from brokers.margin import MarginTerms
 from brokers.order_form import WITH_LIMIT
 from brokers.outcome import VenueError
+from brokers.report_trades import with_trades
 from brokers.streams import OrderNews
 from brokers.transport import LooseWire, Wire
 from brokers.types import (
@@ -31,10 +35,15 @@ from brokers.types import (
     TimeInForce,
     TradingFees,
 )
-from brokers.venue_client import Market, VenueClient
+from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 BOOK_DEPTH = 100
 """Levels of an order book that are asked for where the exchange's row says nothing else."""
+UNSERVED = frozenset(
+    {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+)
+"""What a venue answers that does not have the question at all."""
+UNTOLD = Permissions(None, None, None, "this venue does not tell")
 
 
 class Dialect(ABC):
@@ -47,6 +56,10 @@ class Dialect(ABC):
     market_facts: frozenset[str] | None = None
     """The members of a market's raw answer that this dialect and ccxt read; ``None``: any."""
     terms: MarginTerms = MarginTerms()
+
+    @cached_property
+    def fees(self) -> Fees:
+        return Fees(self.profile.label)
 
     def params(self, request: OrderRequest) -> dict[str, Any]:
         """ccxt's parameters for ``request``, beside symbol, type, side, amount and price."""
@@ -184,6 +197,34 @@ class Dialect(ABC):
 
     def _client_id(self, identity: str) -> str:
         return self.profile.client_id_codec(identity)
+
+    def _assert_ours(self, named: object, identity: str) -> None:
+        """Refuse what carries another id than ours. What leaves the id out was asked for by it.
+
+        Raises QueryFailedError.
+        """
+        if identity and named is not None and str(named) != self._client_id(identity):
+            raise QueryFailedError("the answer is about another order")
+
+    def _with_trades(
+        self,
+        report: OrderReport,
+        ask: Callable[[], Sequence[FillReport]],
+        again: Callable[[], OrderReport | None] = lambda: None,
+    ) -> OrderReport:
+        return with_trades(report, ask, again, is_passing=self._is_of_the_clock)
+
+    def _is_of_the_clock(self, error: QueryFailedError) -> bool:
+        return isinstance(error, VenueRefusedError) and error.error.has(self.profile.clock)
+
+    def _if_served(self, client: VenueClient, ask: Callable[[], Permissions]) -> Permissions:
+        """What ``ask`` tells of the key; nothing where the venue does not have that question."""
+        try:
+            return ask()
+        except QueryFailedError as error:
+            if client.gate.status not in UNSERVED or error.code == CredentialError.code:
+                raise
+            return UNTOLD
 
 
 def rests(request: OrderRequest) -> bool:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from http import HTTPStatus
 from typing import Any
 
 from brokers.decimals import plain
@@ -17,6 +16,7 @@ from brokers.dialects.answers import (
     member,
     moment,
     number,
+    number_if_told,
     row,
     rows,
     smallest,
@@ -110,22 +110,27 @@ class BinanceSpot(Dialect):
         self, answer: Mapping[str, Any], request: OrderRequest, market: Market
     ) -> tuple[str, OrderReport | None]:
         answer = row(answer, "info")
-        if text(answer, "clientOrderId") != self._client_id(request.identity):
-            raise QueryFailedError("the answer is about another order")
-        fills = [_fill(market, fill, answer, "tradeId", "transactTime") for fill in _fills(answer)]
-        return text(answer, "orderId"), _report(answer, request.symbol, fills)
+        self._assert_ours(answer.get("clientOrderId"), request.identity)
+        order_id = text(answer, "orderId")
+        try:
+            fills = [
+                self._fill(market, fill, answer, "tradeId", "transactTime")
+                for fill in rows(answer.get("fills", []))
+            ]
+            return order_id, _report(answer, request.symbol, fills)
+        except QueryFailedError:
+            # the id alone proves that it is there; how it stands is asked
+            return order_id, None
 
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
-        found = self._find(client, ref, market)
-        if found is None:
+        report = self._find(client, ref, market)
+        if report is None:
             return None
-        fills: Sequence[FillReport] = ()
-        if number(found, "executedQty") > 0:
-            fills = self._trades(client, market, orderId=text(found, "orderId"))
-        if sum(fill.quantity for fill in fills) > number(found, "executedQty"):
-            # it went on filling between the two questions
-            found = self._find(client, ref, market) or found
-        return _report(found, ref.symbol, fills)
+        return self._with_trades(
+            report,
+            lambda: self._trades(client, market, orderId=report.broker_order_id),
+            lambda: self._find(client, ref, market),
+        )
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         answer = client.call("privateDeleteOrder", symbol=market["id"], **self._naming(ref))
@@ -190,28 +195,20 @@ class BinanceSpot(Dialect):
     def permissions(self, client: VenueClient) -> Permissions:
         if not client.serves("sapi"):
             return Permissions(None, None, None, "the sandbox does not tell")
-        try:
-            found = row(client.call("sapiGetAccountApiRestrictions"))
-        except QueryFailedError:
-            if client.gate.status == HTTPStatus.NOT_FOUND:
-                return Permissions(None, None, None, "this venue does not tell")
-            raise
-        return Permissions(
-            trade=_flag(found, "enableSpotAndMarginTrading"),
-            withdraw=_flag(found, "enableWithdrawals"),
-            ip_restricted=_flag(found, "ipRestrict"),
-        )
+        question = "sapiGetAccountApiRestrictions"
+        return self._if_served(client, lambda: _permissions(row(client.call(question))))
 
-    def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> Row | None:
+    def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
         try:
             found = row(client.call("privateGetOrder", symbol=market["id"], **self._naming(ref)))
         except VenueRefusedError as refusal:
             if refusal.error.has(NO_SUCH_ORDER):
                 return None
             raise
-        if ref.identity and text(found, "clientOrderId") != self._client_id(ref.identity):
-            raise QueryFailedError("the venue answered with another order")
-        return found
+        self._assert_ours(found.get("clientOrderId"), ref.identity)
+        if ref.broker_order_id and text(found, "orderId") != ref.broker_order_id:
+            raise QueryFailedError("the answer is about another order")
+        return _report(found, ref.symbol, ())
 
     def _naming(self, ref: OrderRef) -> dict[str, object]:
         if ref.broker_order_id:
@@ -225,50 +222,49 @@ class BinanceSpot(Dialect):
         fills: list[FillReport] = []
         while True:
             page = rows(client.call("privateGetMyTrades", symbol=market["id"], limit=PAGE, **which))
-            fills += [_fill(market, trade, trade, "id", "time") for trade in page]
+            fills += [self._fill(market, trade, trade, "id", "time") for trade in page]
             if len(page) < PAGE:
                 return distinct(fills)
             which.pop("startTime", None)
             which["fromId"] = int(text(page[-1], "id")) + 1
 
-
-def _fills(answer: Mapping[str, Any]) -> list[Row]:
-    return rows(answer.get("fills", []))
-
-
-def _fill(market: Market, trade: Row, timed: Row, id_name: str, time_name: str) -> FillReport:
-    return FillReport(
-        # trade ids count per symbol
-        trade_id=f"{market['id']}-{text(trade, id_name)}",
-        quantity=plain(number(trade, "qty")),
-        price=plain(number(trade, "price")),
-        fee=plain(number(trade, "commission")),
-        fee_currency=text(trade, "commissionAsset"),
-        at=moment(timed, time_name, per_second=1000),
-    )
+    def _fill(
+        self, market: Market, trade: Row, timed: Row, id_name: str, time_name: str
+    ) -> FillReport:
+        asset = trade.get("commissionAsset")
+        fee, currency = self.fees.paid(trade.get("commission"), asset, market)
+        return FillReport(
+            # trade ids count per symbol
+            trade_id=f"{market['id']}-{text(trade, id_name)}",
+            quantity=plain(number(trade, "qty")),
+            price=plain(number(trade, "price")),
+            fee=fee,
+            fee_currency=currency,
+            at=moment(timed, time_name, per_second=1000),
+        )
 
 
 def _report(order: Mapping[str, Any], symbol: str, fills: Sequence[FillReport]) -> OrderReport:
     status = STATUSES.get(text(order, "status"))
     if status is None:
         raise QueryFailedError(f"unreadable answer: order status {text(order, 'status')!r}")
-    filled, value = number(order, "executedQty"), number(order, "cummulativeQuoteQty")
+    filled, value = number(order, "executedQty"), number_if_told(order, "cummulativeQuoteQty")
     return OrderReport(
         broker_order_id=text(order, "orderId"),
-        client_order_id=text(order, "clientOrderId"),
+        client_order_id=str(order.get("clientOrderId") or ""),
         symbol=symbol,
         side=Side(text(order, "side").lower()),
         status=status,
         quantity=plain(number(order, "origQty")),
         filled_quantity=plain(filled),
         # a negative value means that Binance no longer knows it
-        average_price=value / filled if filled > 0 and value > 0 else None,
+        average_price=value / filled if filled > 0 and value and value > 0 else None,
         fills=distinct(fills),
     )
 
 
 def _balance(currency: str, held: Row) -> BalanceReport:
-    free, locked = number(held, "free"), number(held, "locked")
+    free, locked = number(held, "free"), number_if_told(held, "locked") or Decimal(0)
     return BalanceReport(currency, plain(free + locked), plain(free))
 
 
@@ -281,6 +277,14 @@ def _step(found: Row, name: str, info: Row, precision: str) -> Decimal:
 def _limit(found: Row, name: str) -> Decimal | None:
     limit = number(found, name)
     return plain(limit) if limit > 0 else None
+
+
+def _permissions(found: Row) -> Permissions:
+    return Permissions(
+        trade=_flag(found, "enableSpotAndMarginTrading"),
+        withdraw=_flag(found, "enableWithdrawals"),
+        ip_restricted=_flag(found, "ipRestrict"),
+    )
 
 
 def _flag(found: Row, name: str) -> bool | None:

@@ -15,7 +15,6 @@ from brokers.dialects.answers import (
     distinct,
     member,
     moment,
-    number,
     once,
     row,
     rows,
@@ -97,22 +96,18 @@ class BybitSpot(Dialect):
         self, answer: Mapping[str, Any], request: OrderRequest, market: Market
     ) -> tuple[str, OrderReport | None]:
         info = row(answer, "info")
-        if text(info, "orderLinkId") != self._client_id(request.identity):
-            raise QueryFailedError("the answer is about another order")
+        self._assert_ours(info.get("orderLinkId"), request.identity)
         return text(info, "orderId"), None
 
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
-        found = self._find(client, ref, market)
-        if found is None:
+        report = self._find(client, ref, market)
+        if report is None:
             return None
-        fills: Sequence[FillReport] = ()
-        if number(found, "cumExecQty") > 0:
-            fills = self._executions(client, market, orderId=text(found, "orderId"))
-        if sum(fill.quantity for fill in fills) > number(found, "cumExecQty"):
-            # it went on filling between the two questions
-            found = self._find(client, ref, market) or found
-        symbol = ref.symbol if ref.identity else client.symbol_of(text(found, "symbol"))
-        return bybit_rows.report(found, symbol, fills)
+        return self._with_trades(
+            report,
+            lambda: self._executions(client, market, orderId=report.broker_order_id),
+            lambda: self._find(client, ref, market),
+        )
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         where = {"category": self.category, "symbol": market["id"]} | self._naming(ref)
@@ -131,9 +126,7 @@ class BybitSpot(Dialect):
     def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
         only = self._scope(market)
         found = self._pages(client, "privateGetV5OrderRealtime", limit=50, openOnly=0, **only)
-        return [
-            bybit_rows.report(order, client.symbol_of(text(order, "symbol")), ()) for order in found
-        ]
+        return [bybit_rows.report(one, client.symbol_of(text(one, "symbol"))) for one in found]
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         fills: list[FillReport] = []
@@ -173,8 +166,11 @@ class BybitSpot(Dialect):
         return moment(row(client.call("publicGetV5MarketTime")), "time", per_second=1000)
 
     def permissions(self, client: VenueClient) -> Permissions:
-        found = row(row(client.call("privateGetV5UserQueryApi")), "result")
-        return bybit_rows.permissions(found, self.profile.market_type)
+        def ask() -> Permissions:
+            found = row(row(client.call("privateGetV5UserQueryApi")), "result")
+            return bybit_rows.permissions(found, self.profile.market_type)
+
+        return self._if_served(client, ask)
 
     async def subscribe(self, client: Any) -> bool:
         return await bybit_stream.subscribe(client)
@@ -186,7 +182,7 @@ class BybitSpot(Dialect):
         return bybit_stream.events(message, self.category)
 
     def streamed(self, event: Row, client: VenueClient) -> OrderNews | None:
-        return bybit_stream.streamed(event, client)
+        return bybit_stream.streamed(event, client, self.fees)
 
     def _kind(self, request: OrderRequest) -> dict[str, str | Decimal]:
         """What is only in some orders: the unit of a market order, the trigger of a stop."""
@@ -198,7 +194,7 @@ class BybitSpot(Dialect):
             fields |= {"triggerDirection": _direction(request), "reduceOnly": "true"}
         return fields
 
-    def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> Row | None:
+    def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
         """Working and recent orders first: an order can only move from there to the history."""
         where = {"category": self.category, "symbol": market["id"]} | self._naming(ref)
         for question in ("privateGetV5OrderRealtime", "privateGetV5OrderHistory"):
@@ -206,13 +202,15 @@ class BybitSpot(Dialect):
             if len(listed) > 1:
                 raise QueryFailedError("the venue did not answer with one order")
             if listed:
-                self._assert_ours(listed[0], ref)
-                return listed[0]
+                return self._read(client, ref, listed[0])
         return None
 
-    def _assert_ours(self, found: Row, ref: OrderRef) -> None:
-        if ref.identity and text(found, "orderLinkId") != self._client_id(ref.identity):
-            raise QueryFailedError("the venue answered with another order")
+    def _read(self, client: VenueClient, ref: OrderRef, found: Row) -> OrderReport:
+        self._assert_ours(found.get("orderLinkId"), ref.identity)
+        if ref.broker_order_id and text(found, "orderId") != ref.broker_order_id:
+            raise QueryFailedError("the answer is about another order")
+        symbol = ref.symbol if ref.identity else client.symbol_of(text(found, "symbol"))
+        return bybit_rows.report(found, symbol)
 
     def _naming(self, ref: OrderRef) -> dict[str, object]:
         if ref.broker_order_id:
@@ -226,8 +224,8 @@ class BybitSpot(Dialect):
         self, client: VenueClient, market: Market, **which: object
     ) -> tuple[FillReport, ...]:
         found = self._pages(client, "privateGetV5ExecutionList", limit=PAGE, **which)
-        trades = [trade for trade in found if text(trade, "execType") in bybit_rows.TRADES]
-        return distinct(bybit_rows.fill(trade, market) for trade in trades)
+        trades = filter(bybit_rows.is_trade, found)
+        return distinct(bybit_rows.fill(trade, market, self.fees) for trade in trades)
 
     def _pages(self, client: VenueClient, question: str, **which: object) -> list[Row]:
         found: list[Row] = []
@@ -316,7 +314,7 @@ class BybitLinear(BybitSpot):
         for coin in ("USDT", "USDC"):
             more = {"limit": 50, "openOnly": 0, "settleCoin": coin}
             found += self._pages(client, "privateGetV5OrderRealtime", **more)
-        return [bybit_rows.report(o, client.symbol_of(text(o, "symbol")), ()) for o in found]
+        return [bybit_rows.report(one, client.symbol_of(text(one, "symbol"))) for one in found]
 
     def _kind(self, request: OrderRequest) -> dict[str, str | Decimal]:
         fields: dict[str, str | Decimal] = {}

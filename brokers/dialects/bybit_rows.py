@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, smallest, text
+from brokers.dialects.answers import (
+    Row,
+    member,
+    moment,
+    number,
+    number_if_told,
+    row,
+    smallest,
+    text,
+)
+from brokers.dialects.fees import Fees
 from brokers.errors import QueryFailedError
 from brokers.types import (
     BalanceReport,
@@ -34,6 +43,7 @@ STATUSES = {
 }
 TRADES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "Settle"})
 """Executions that change a holding; the others are funding and the like."""
+TRADE = "Trade"
 ANY_ADDRESS = "*"
 
 
@@ -46,11 +56,16 @@ def amount(found: Row, name: str) -> Decimal:
     return Decimal(0) if member(found, name) == "" else number(found, name)
 
 
-def report(order: Row, symbol: str, fills: Sequence[FillReport]) -> OrderReport:
+def is_trade(execution: Row) -> bool:
+    return (execution.get("execType") or TRADE) in TRADES
+
+
+def report(order: Row, symbol: str) -> OrderReport:
+    """Without its trades."""
     said = text(order, "orderStatus")
     if said not in STATUSES:
         raise QueryFailedError(f"unreadable answer: order status {said!r}")
-    filled, average = number(order, "cumExecQty"), amount(order, "avgPrice")
+    filled, average = number(order, "cumExecQty"), number_if_told(order, "avgPrice")
     reason = str(order.get("rejectReason") or "")
     return OrderReport(
         broker_order_id=text(order, "orderId"),
@@ -60,19 +75,20 @@ def report(order: Row, symbol: str, fills: Sequence[FillReport]) -> OrderReport:
         status=STATUSES[said],
         quantity=plain(number(order, "qty")),
         filled_quantity=plain(filled),
-        average_price=plain(average) if filled > 0 and average > 0 else None,
-        fills=distinct(fills),
+        average_price=plain(average) if average and average > 0 and filled > 0 else None,
         reason="" if reason == "EC_NoError" else reason,
     )
 
 
-def fill(trade: Row, market: Market) -> FillReport:
+def fill(trade: Row, market: Market, fees: Fees) -> FillReport:
+    coin = trade.get("feeCurrency") or market.get("settle") or market["quote"]
+    fee, currency = fees.paid(trade.get("execFee"), coin, market)
     return FillReport(
         trade_id=text(trade, "execId"),
         quantity=plain(number(trade, "execQty")),
         price=plain(number(trade, "execPrice")),
-        fee=plain(amount(trade, "execFee")),
-        fee_currency=str(trade.get("feeCurrency") or market.get("settle") or market["quote"]),
+        fee=fee,
+        fee_currency=currency,
         at=moment(trade, "execTime", per_second=1000),
     )
 
@@ -84,7 +100,7 @@ def position(found: Row, symbol: str) -> PositionReport:
     side, size = found.get("side"), amount(found, "size")
     if size and side not in ("Buy", "Sell"):
         raise QueryFailedError("unreadable answer: a position without a side")
-    average = amount(found, "avgPrice")
+    average = number_if_told(found, "avgPrice")
     quantity = plain(size if side == "Buy" else -size)
     return PositionReport(symbol, quantity, plain(average) if average else None)
 

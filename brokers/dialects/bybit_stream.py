@@ -11,6 +11,7 @@ from typing import Any
 from brokers.decimals import plain
 from brokers.dialects import bybit_rows, private_stream
 from brokers.dialects.answers import Row, moment, number, text
+from brokers.dialects.fees import Fees
 from brokers.streams import OrderNews
 from brokers.types import OrderReport, Side, VenueStatus
 from brokers.venue_client import VenueClient
@@ -43,25 +44,25 @@ def events(message: object, category: str) -> Sequence[Row]:
     return [one for one in private_stream.listed(message) if one.get("category") == category]
 
 
-def streamed(event: Row, client: VenueClient) -> OrderNews | None:
+def streamed(event: Row, client: VenueClient, fees: Fees) -> OrderNews | None:
     """Raises QueryFailedError for an event that cannot be read, UnknownSymbolError for an unlisted
     symbol.
     """
     ours, order_id = str(event.get("orderLinkId") or ""), text(event, "orderId")
     if "execId" not in event:
         symbol = client.symbol_of(text(event, "symbol"))
-        report = bybit_rows.report(event, symbol, ())
+        report = bybit_rows.report(event, symbol)
         return OrderNews(ours, report, moment(event, "updatedTime", per_second=1000), order_id)
     if text(event, "execType") not in bybit_rows.TRADES:
         return None
-    if not event.get("feeCurrency") and event.get("category") == "spot":
+    if "execFee" not in event or (not event.get("feeCurrency") and event.get("category") == "spot"):
         # the fee of a spot trade is in either coin: only the answer tells which
         return OrderNews(ours, broker_order_id=order_id)
     at = moment(event, "execTime", per_second=1000)
-    return OrderNews(ours, _traded(event, client), at, order_id)
+    return OrderNews(ours, _traded(event, client, fees), at, order_id)
 
 
-def _traded(event: Row, client: VenueClient) -> OrderReport:
+def _traded(event: Row, client: VenueClient, fees: Fees) -> OrderReport:
     market = client.market(client.symbol_of(text(event, "symbol")))
     quantity, left = number(event, "orderQty"), number(event, "leavesQty")
     return OrderReport(
@@ -73,5 +74,5 @@ def _traded(event: Row, client: VenueClient) -> OrderReport:
         quantity=plain(quantity),
         filled_quantity=plain(quantity - left),
         average_price=None,
-        fills=(bybit_rows.fill(event, market),),
+        fills=(bybit_rows.fill(event, market, fees),),
     )

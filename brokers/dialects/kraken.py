@@ -8,13 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from http import HTTPStatus
 from typing import Any
 
 from brokers.decimals import plain
 from brokers.dialects import kraken_rows, kraken_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
-from brokers.dialects.base import Dialect
+from brokers.dialects.base import UNTOLD, Dialect
 from brokers.errors import CredentialError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import KRAKEN_SPOT
 from brokers.outcome import VenueError
@@ -111,14 +110,16 @@ class KrakenSpot(Dialect):
             return None
         order_id, order = found
         symbol = ref.symbol if ref.identity else client.symbol_of(text(row(order, "descr"), "pair"))
-        fills: Sequence[FillReport] = ()
-        if number(order, "vol_exec") > 0:
-            fills = self._fills_of(client, market, order_id, order)
-        if sum(fill.quantity for fill in fills) > number(order, "vol_exec"):
-            # it went on filling between the two questions
-            again = self._by_id(client, OrderRef(ref.identity, ref.symbol, order_id, None))
-            order = again[1] if again else order
-        return kraken_rows.report(order_id, order, symbol, fills)
+
+        def again() -> OrderReport | None:
+            now = self._by_id(client, OrderRef(ref.identity, ref.symbol, order_id, None))
+            return None if now is None else kraken_rows.report(*now, symbol)
+
+        return self._with_trades(
+            kraken_rows.report(order_id, order, symbol),
+            lambda: self._fills_of(client, market, order_id, order),
+            again,
+        )
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         if ref.broker_order_id:
@@ -137,16 +138,14 @@ class KrakenSpot(Dialect):
         for order_id, order in kraken_rows.orders(client.call("privatePostOpenOrders"), "open"):
             symbol = client.symbol_of(text(row(order, "descr"), "pair"))
             if market is None or symbol == market["symbol"]:
-                reports.append(kraken_rows.report(order_id, order, symbol, ()))
+                reports.append(kraken_rows.report(order_id, order, symbol))
         return reports
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         names = {market["id"], row(market, "info").get("altname")}
         trades = self._history(client, since)
-        fills = [
-            kraken_rows.fill(k, t, market) for k, t in trades.items() if text(t, "pair") in names
-        ]
-        return distinct(fill for fill in fills if fill.at >= since)
+        mine = {k: t for k, t in trades.items() if t.get("pair") in names}
+        return [fill for fill in self._fills(mine, market) if fill.at >= since]
 
     def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
         held = row(row(client.call("privatePostBalanceEx")), "result")
@@ -187,17 +186,16 @@ class KrakenSpot(Dialect):
         return moment(row(row(client.call("publicGetTime")), "result"), "unixtime")
 
     def permissions(self, client: VenueClient) -> Permissions:
+        def ask() -> Permissions:
+            answer = row(client.call("privatePostGetApiKeyInfo"))
+            return kraken_rows.permissions(row(answer, "result"))
+
         try:
-            found = row(row(client.call("privatePostGetApiKeyInfo")), "result")
+            return self._if_served(client, ask)
         except VenueRefusedError as refusal:
             if refusal.error.has(UNKNOWN_METHOD):
-                return Permissions(None, None, None, "this venue does not tell")
+                return UNTOLD
             raise
-        except QueryFailedError:
-            if client.gate.status == HTTPStatus.NOT_FOUND:
-                return Permissions(None, None, None, "this venue does not tell")
-            raise
-        return kraken_rows.permissions(found)
 
     async def subscribe(self, client: Any) -> bool:
         return await kraken_stream.subscribe(client)
@@ -224,7 +222,10 @@ class KrakenSpot(Dialect):
         return ref.broker_order_id, row(result, ref.broker_order_id)
 
     def _by_client_id(self, client: VenueClient, ref: OrderRef) -> tuple[str, Row] | None:
-        """Open orders first: an order can only move from there to the closed ones."""
+        """Open orders first: an order can only move from there to the closed ones.
+
+        A list that was not filtered is looked through; all open orders are in one answer.
+        """
         wanted = self._client_id(ref.identity)
         for method, name in LISTS:
             answer = client.call(method, cl_ord_id=wanted, trades="true")
@@ -234,8 +235,7 @@ class KrakenSpot(Dialect):
                 raise QueryFailedError("two orders at the venue carry the same client id")
             if ours:
                 return ours[0]
-            if orders:
-                raise QueryFailedError("the venue did not filter its orders by client id")
+            kraken_rows.assert_absent(answer, name, ref.submitted_at)
         return None
 
     def _fills_of(
@@ -244,8 +244,11 @@ class KrakenSpot(Dialect):
         opened = moment(order, "opentm")
         closed = moment(order, "closetm") if order.get("closetm") else None
         trades = self._history(client, opened, closed)
-        mine = {k: t for k, t in trades.items() if text(t, "ordertxid") == order_id}
-        return distinct(kraken_rows.fill(k, t, market) for k, t in mine.items())
+        mine = {k: t for k, t in trades.items() if t.get("ordertxid") == order_id}
+        return self._fills(mine, market)
+
+    def _fills(self, trades: Mapping[str, Row], market: Market) -> Sequence[FillReport]:
+        return distinct(kraken_rows.fill(k, t, market, self.fees) for k, t in trades.items())
 
     def _history(
         self, client: VenueClient, since: datetime, until: datetime | None = None
@@ -262,5 +265,5 @@ class KrakenSpot(Dialect):
             page = row(result, "trades")
             trades |= {trade_id: row(trade) for trade_id, trade in page.items()}
             offset += len(page)
-            if not page or offset >= number(result, "count"):
+            if not page or kraken_rows.is_last(result, len(page), offset):
                 return trades

@@ -55,6 +55,7 @@ from brokers.types import (
 from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
 PAGE = 100
+HISTORY, QUICK = "privateGetTradeFillsHistory", "privateGetTradeFills"
 RECENT = timedelta(days=2)
 """Younger trades are in the quick list (three days), older ones in the history (three months)."""
 SET_LEVERAGE = Endpoint("POST", "/api/v5/account/set-leverage")
@@ -126,8 +127,7 @@ class OkxSpot(Dialect):
     ) -> tuple[str, OrderReport | None]:
         info = row(answer, "info")
         stop = request.stop_price is not None
-        if text(info, "algoClOrdId" if stop else "clOrdId") != self._client_id(request.identity):
-            raise QueryFailedError("the answer is about another order")
+        self._assert_ours(info.get("algoClOrdId" if stop else "clOrdId"), request.identity)
         return (ALGO + text(info, "algoId") if stop else text(info, "ordId")), None
 
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
@@ -170,7 +170,7 @@ class OkxSpot(Dialect):
         only = {"instType": self.kind} | ({} if market is None else {"instId": market["id"]})
         reports = []
         for found in self._pages(client, "privateGetTradeOrdersPending", "ordId", **only):
-            reports.append(okx_rows.report(found, self._shown(client, found), ()))
+            reports.append(okx_rows.report(found, self._shown(client, found)))
         stops = self._pages(
             client, "privateGetTradeOrdersAlgoPending", "algoId", ordType=STOP, **only
         )
@@ -181,7 +181,7 @@ class OkxSpot(Dialect):
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         begin = int(since.timestamp() * 1000)
         old = datetime.now(UTC) - since > RECENT
-        question = "privateGetTradeFillsHistory" if old else "privateGetTradeFills"
+        question = HISTORY if old else QUICK
         fills = self._fills(client, market, question, instId=market["id"], begin=begin)
         return [fill for fill in fills if fill.at >= since]
 
@@ -212,10 +212,13 @@ class OkxSpot(Dialect):
         return moment(listed[0] if listed else {}, "ts", per_second=1000)
 
     def permissions(self, client: VenueClient) -> Permissions:
-        listed = rows(member(row(client.call("privateGetAccountConfig")), "data"))
-        if len(listed) != 1:
-            raise QueryFailedError("unreadable answer: not one account")
-        return okx_rows.permissions(listed[0])
+        def ask() -> Permissions:
+            listed = rows(member(row(client.call("privateGetAccountConfig")), "data"))
+            if len(listed) != 1:
+                raise QueryFailedError("unreadable answer: not one account")
+            return okx_rows.permissions(listed[0])
+
+        return self._if_served(client, ask)
 
     async def subscribe(self, client: Any) -> bool:
         return await okx_stream.subscribe(client, self.kind)
@@ -230,16 +233,15 @@ class OkxSpot(Dialect):
         return okx_stream.streamed(event, self._market(client, event))
 
     def _reported(self, client: VenueClient, market: Market, found: Row) -> OrderReport:
-        fills: Sequence[FillReport] = ()
-        if number(found, "accFillSz") > 0:
-            named = {"instId": market["id"], "ordId": text(found, "ordId")}
-            fills = self._fills(client, market, "privateGetTradeFillsHistory", **named)
-        if sum(fill.quantity for fill in fills) > number(found, "accFillSz") * okx_rows.unit(
-            market
-        ):
-            # it went on filling between the two questions
-            found = self._plain(client, market, {"ordId": text(found, "ordId")}, None) or found
-        return okx_rows.report(found, market, fills)
+        named = {"ordId": text(found, "ordId")}
+
+        def again() -> OrderReport | None:
+            now = self._plain(client, market, named, None)
+            return None if now is None else okx_rows.report(now, market)
+
+        return self._with_trades(
+            okx_rows.report(found, market), lambda: self._fills_of(client, market, named), again
+        )
 
     def _algo_reported(self, client: VenueClient, market: Market, algo: Row) -> OrderReport:
         child = okx_rows.child_of(algo)
@@ -262,9 +264,10 @@ class OkxSpot(Dialect):
         ref: OrderRef | None,
     ) -> Row | None:
         found = self._one(client, "privateGetTradeOrder", {"instId": market["id"], **naming})
-        ours = "" if ref is None or not ref.identity else self._client_id(ref.identity)
-        if found is not None and ours and text(found, "clOrdId") != ours:
-            raise QueryFailedError("the venue answered with another order")
+        if found is not None:
+            self._assert_ours(found.get("clOrdId"), "" if ref is None else ref.identity)
+            if naming.get("ordId", text(found, "ordId")) != text(found, "ordId"):
+                raise QueryFailedError("the answer is about another order")
         return found
 
     def _algo(self, client: VenueClient, ref: OrderRef) -> Row | None:
@@ -272,8 +275,10 @@ class OkxSpot(Dialect):
         ours = self._client_id(ref.identity) if ref.identity else ""
         naming = {"algoId": algo_id} if algo_id else {"algoClOrdId": ours}
         found = self._one(client, "privateGetTradeOrderAlgo", naming)
-        if found is not None and ours and text(found, "algoClOrdId") != ours:
-            raise QueryFailedError("the venue answered with another order")
+        if found is not None:
+            self._assert_ours(found.get("algoClOrdId"), ref.identity)
+            if algo_id and text(found, "algoId") != algo_id:
+                raise QueryFailedError("the answer is about another order")
         return found
 
     def _one(self, client: VenueClient, question: str, naming: Mapping[str, object]) -> Row | None:
@@ -292,11 +297,21 @@ class OkxSpot(Dialect):
             return {"ordId": ref.broker_order_id}
         return {"clOrdId": self._client_id(ref.identity)}
 
+    def _fills_of(
+        self, client: VenueClient, market: Market, named: Mapping[str, object]
+    ) -> Sequence[FillReport]:
+        """Of one order, however old; where the history is not to be had, from the quick list."""
+        which = {"instId": market["id"], **named}
+        try:
+            return self._fills(client, market, HISTORY, **which)
+        except QueryFailedError:
+            return self._fills(client, market, QUICK, **which)
+
     def _fills(
         self, client: VenueClient, market: Market, question: str, **which: object
     ) -> tuple[FillReport, ...]:
         found = self._pages(client, question, "billId", instType=self.kind, **which)
-        return distinct(okx_rows.fill(trade, market) for trade in found)
+        return distinct(okx_rows.fill(trade, market, self.fees) for trade in found)
 
     def _pages(self, client: VenueClient, question: str, key: str, **which: object) -> list[Row]:
         found: list[Row] = []

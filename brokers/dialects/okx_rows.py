@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, distinct, member, moment, number, row, smallest, text
+from brokers.dialects.answers import (
+    Row,
+    member,
+    moment,
+    number,
+    number_if_told,
+    row,
+    smallest,
+    text,
+)
+from brokers.dialects.fees import Fees
 from brokers.errors import NotShownError, QueryFailedError
 from brokers.outcome import VenueError
 from brokers.types import (
@@ -53,12 +62,14 @@ def unit(market: Market) -> Decimal:
     return number(row(market, "info"), "ctVal") if market.get("contract") else Decimal(1)
 
 
-def report(order: Row, market: Market, fills: Sequence[FillReport]) -> OrderReport:
-    """An ordinary order; one that a triggered stop has put in is the stop, which it names."""
+def report(order: Row, market: Market) -> OrderReport:
+    """An ordinary order without its trades; one that a triggered stop has put in is the stop, which it
+    names.
+    """
     said, size = text(order, "state"), unit(market)
     if said not in STATUSES:
         raise QueryFailedError(f"unreadable answer: order state {said!r}")
-    filled, average = amount(order, "accFillSz"), amount(order, "avgPx")
+    filled, average = amount(order, "accFillSz"), number_if_told(order, "avgPx")
     stop = str(order.get("algoId") or "")
     return OrderReport(
         broker_order_id=ALGO + stop if stop else text(order, "ordId"),
@@ -68,8 +79,7 @@ def report(order: Row, market: Market, fills: Sequence[FillReport]) -> OrderRepo
         status=STATUSES[said],
         quantity=plain(number(order, "sz") * size),
         filled_quantity=plain(filled * size),
-        average_price=plain(average) if filled > 0 and average > 0 else None,
-        fills=distinct(fills),
+        average_price=plain(average) if average and average > 0 and filled > 0 else None,
     )
 
 
@@ -96,7 +106,8 @@ def waiting(algo: Row, market: Market) -> OrderReport:
         symbol=market["symbol"],
         side=Side(text(algo, "side")),
         status=WAITING[said],
-        quantity=plain(number(algo, "sz") * unit(market)),
+        # empty of one that closes whatever is held
+        quantity=plain(amount(algo, "sz") * unit(market)),
         filled_quantity=ZERO,
         average_price=None,
         reason=str(algo.get("failCode") or ""),
@@ -113,15 +124,16 @@ def child_of(algo: Row) -> str | None:
     return str(ids[0])
 
 
-def fill(trade: Row, market: Market) -> FillReport:
+def fill(trade: Row, market: Market, fees: Fees) -> FillReport:
+    fee, currency = fees.paid(trade.get("fee"), trade.get("feeCcy"), market)
     return FillReport(
         # trade ids count per instrument
         trade_id=f"{market['id']}-{text(trade, 'tradeId')}",
         quantity=plain(number(trade, "fillSz") * unit(market)),
         price=plain(number(trade, "fillPx")),
         # negative when charged, positive when a rebate
-        fee=plain(-amount(trade, "fee")),
-        fee_currency=text(trade, "feeCcy"),
+        fee=-fee,
+        fee_currency=currency,
         at=moment(trade, "ts", per_second=1000),
     )
 
@@ -130,13 +142,15 @@ def position(found: Row, market: Market) -> PositionReport:
     """Raises QueryFailedError for one side of a hedged pair: FKS keeps one net position."""
     if text(found, "posSide") != "net":
         raise QueryFailedError(f"{market['symbol']} is in hedge mode; switch to net mode")
-    average = amount(found, "avgPx")
+    average = number_if_told(found, "avgPx")
     quantity = plain(amount(found, "pos") * unit(market))
     return PositionReport(market["symbol"], quantity, plain(average) if average else None)
 
 
 def balance(currency: str, held: Row) -> BalanceReport:
-    return BalanceReport(currency, plain(amount(held, "cashBal")), plain(amount(held, "availBal")))
+    total = amount(held, "cashBal" if "cashBal" in held else "eq")
+    free = amount(held, "availBal") if "availBal" in held else total
+    return BalanceReport(currency, plain(total), plain(free))
 
 
 def instrument(market: Market, market_type: str) -> Instrument:
@@ -161,5 +175,5 @@ def permissions(found: Row) -> Permissions:
     return Permissions(
         trade="trade" in granted,
         withdraw="withdraw" in granted,
-        ip_restricted=bool(member(found, "ip")),
+        ip_restricted=bool(found["ip"]) if "ip" in found else None,
     )

@@ -6,6 +6,7 @@ the order a triggered one has put in comes here, and names the stop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from brokers.decimals import plain
@@ -46,7 +47,7 @@ def events(message: object, kind: str) -> Sequence[Row]:
 
 def streamed(event: Row, market: Market) -> OrderNews:
     """Raises QueryFailedError for an event that cannot be read."""
-    report = okx_rows.report(event, market, _fills(event, market))
+    report = replace(okx_rows.report(event, market), fills=tuple(_fills(event, market)))
     at = moment(event, "uTime", per_second=1000)
     return OrderNews(report.client_order_id, report, at, report.broker_order_id)
 

@@ -160,14 +160,15 @@ class Unified(Dialect):
     def _reported(
         self, client: VenueClient, ref: OrderRef, market: Market, found: Mapping[str, Any]
     ) -> OrderReport:
-        report = rows.report(found, market)
-        if not report.filled_quantity:
-            return report
         began = found.get("timestamp")
         since = rows.moment(began) if began else (ref.submitted_at or datetime.now(UTC) - LOOK_BACK)
-        trades = trade_pages.since(client, ref.symbol, since)
-        ours = [trade for trade in trades if trade.get("order") == found["id"]]
-        return replace(report, fills=rows.fills(ours, market))
+
+        def trades() -> Sequence[FillReport]:
+            listed = trade_pages.since(client, ref.symbol, since)
+            ours = [trade for trade in listed if trade.get("order") == found["id"]]
+            return rows.fills(ours, market, self.fees)
+
+        return self._with_trades(rows.report(found, market), trades)
 
     def cancel(self, client: VenueClient, ref: OrderRef, market: Market) -> None:
         order_id = ref.broker_order_id
@@ -208,7 +209,7 @@ class Unified(Dialect):
 
     def trades(self, client: VenueClient, market: Market, since: datetime) -> Sequence[FillReport]:
         trades = trade_pages.since(client, market["symbol"], since)
-        return [fill for fill in rows.fills(trades, market) if fill.at >= since]
+        return [fill for fill in rows.fills(trades, market, self.fees) if fill.at >= since]
 
     def balances(self, client: VenueClient) -> Sequence[BalanceReport]:
         return rows.balances(client.ask("fetch_balance"))

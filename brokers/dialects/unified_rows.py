@@ -10,6 +10,7 @@ from typing import Any
 from brokers.decimals import plain
 from brokers.dialects import answers
 from brokers.dialects.answers import distinct, number, text
+from brokers.dialects.fees import Fees
 from brokers.errors import NotShownError, QueryFailedError
 from brokers.types import (
     BalanceReport,
@@ -91,8 +92,10 @@ def waiting(stop: Mapping[str, Any], market: Market) -> OrderReport:
     return report({**stop, "filled": "0"}, market)
 
 
-def fills(trades: Iterable[Mapping[str, Any]], market: Market) -> tuple[FillReport, ...]:
-    return distinct(_fill(trade, market) for trade in trades)
+def fills(
+    trades: Iterable[Mapping[str, Any]], market: Market, fees: Fees
+) -> tuple[FillReport, ...]:
+    return distinct(_fill(trade, market, fees) for trade in trades)
 
 
 def balances(found: object) -> Sequence[BalanceReport]:
@@ -159,16 +162,15 @@ def funding(payment: Mapping[str, Any]) -> FundingReport:
     )
 
 
-def _fill(trade: Mapping[str, Any], market: Market) -> FillReport:
-    fee = trade.get("fee") or {}
-    if fee.get("cost") is None or not fee.get("currency"):
-        raise QueryFailedError("unreadable answer: a trade without its fee")
+def _fill(trade: Mapping[str, Any], market: Market, fees: Fees) -> FillReport:
+    told = trade.get("fee") or {}
+    fee, currency = fees.paid(told.get("cost"), told.get("currency"), market)
     return FillReport(
         trade_id=text(trade, "id"),
         quantity=plain(number(trade, "amount") * contract_size(market)),
         price=plain(number(trade, "price")),
-        fee=plain(number(fee, "cost")),
-        fee_currency=text(fee, "currency"),
+        fee=fee,
+        fee_currency=currency,
         at=moment(trade.get("timestamp")),
     )
 

@@ -37,6 +37,7 @@ from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.options import basis_points, choice, flag
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
+from brokers.report_trades import with_trades
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -276,14 +277,12 @@ class AlpacaPlugin(ExecutionPlugin):
         if found is None:
             return None
         order_id, symbol = text(found, "id"), ref.symbol if ref.identity else self._symbol(found)
-        fills: tuple[FillReport, ...] = ()
-        if number(found, "filled_qty"):
-            asked = {"order_id": order_id, "direction": "asc"}
-            trades = self._lists.activities(asked)
-            fills = tuple(
-                self._fill(one, symbol) for one in trades if one.get("order_id") == order_id
-            )
-        return answers.order(found, symbol, fills)
+
+        def trades() -> Sequence[FillReport]:
+            listed = self._lists.activities({"order_id": order_id, "direction": "asc"})
+            return [self._fill(one, symbol) for one in listed if one.get("order_id") == order_id]
+
+        return with_trades(answers.order(found, symbol), trades)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         found = self._lists.open_orders({"symbols": self._venue_symbol(symbol)} if symbol else {})

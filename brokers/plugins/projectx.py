@@ -19,7 +19,7 @@ from brokers import timing
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
-from brokers.dialects.answers import Row, member, number, row, rows, text
+from brokers.dialects.answers import Row, member, row, rows, text
 from brokers.errors import (
     BrokerError,
     ConfigurationError,
@@ -34,6 +34,7 @@ from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
 from brokers.projectx_answers import Contract
 from brokers.projectx_login import KeyLogin
+from brokers.report_trades import with_trades
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -259,12 +260,13 @@ class ProjectXPlugin(ExecutionPlugin):
             return None
         named = text(found, "contractId")
         contract = self._contract(ref.symbol) if ref.identity else self._contract_with(named)
-        fills: tuple[FillReport, ...] = ()
-        if number(found, "fillVolume"):
-            trades = self._trades(answers.at(found) - EARLIER)
-            mine = [one for one in trades if str(one.get("orderId")) == text(found, "id")]
-            fills = tuple(answers.fill(one, contract) for one in reversed(mine))
-        return answers.order(found, contract, fills)
+
+        def trades() -> Sequence[FillReport]:
+            listed = self._trades(answers.at(found) - EARLIER)
+            mine = [one for one in listed if str(one.get("orderId")) == text(found, "id")]
+            return [answers.fill(one, contract) for one in reversed(mine)]
+
+        return with_trades(answers.order(found, contract), trades)
 
     def _find(self, ref: OrderRef) -> Row | None:
         """By our tag, or the venue's id where there is none, among the orders that work, then among all
@@ -308,7 +310,7 @@ class ProjectXPlugin(ExecutionPlugin):
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         reports = []
         for one in self._open():
-            reports.append(answers.order(one, self._contract_with(text(one, "contractId")), ()))
+            reports.append(answers.order(one, self._contract_with(text(one, "contractId"))))
         return [one for one in reports if symbol in (None, one.symbol)]
 
     def trades_since(self, symbol: str, since: datetime) -> Sequence[FillReport]:

@@ -223,7 +223,7 @@ def test_a_status_that_says_nothing_is_no_answer(status: str) -> None:
     found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
     row = {"id": "1", "status": status, "side": "0", "size": "1", "fillVolume": "0"}
     with pytest.raises(QueryFailedError):
-        answers.order(row, found, ())
+        answers.order(row, found)
 
 
 # --- the log-in -----------------------------------------------------------------------------------

@@ -159,6 +159,22 @@ def test_the_one_we_sent_is_a_stranger_should_it_turn_up_as_well(
 
 
 @pytest.mark.usefixtures("eager")
+def test_one_that_traded_is_not_taken_over_without_its_trades(lost: Order) -> None:
+    """They would tell whether it is ours."""
+    hidden = foreign(lost, status=VenueStatus.FILLED, filled_quantity=D("0.01"))
+    row = asked(lost, hidden)
+    assert (row.state, row.code) == (State.REFUSED, "VENUE_UNREACHABLE")
+    assert row.detail == "the venue does not show its trades, which would tell whether it is ours"
+    assert row.told["filled"] == "0.01"
+    row = asked(lost, foreign(lost, trade("T1"), status=VenueStatus.FILLED), hidden)
+    assert row.state == State.FOUND
+    commands.take_over(row)
+    row.refresh_from_db()
+    lost.refresh_from_db()
+    assert (row.state, lost.state, lost.is_adopted) == (State.REFUSED, S.UNKNOWN, False)
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [

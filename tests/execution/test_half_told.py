@@ -52,13 +52,31 @@ def test_an_end_whose_fills_never_come_needs_an_operator_after_five_minutes(
 ) -> None:
     order = entry_without_its_fills(desk)
     assert (order.state, raised()) == (S.OPEN, [])
-    clock.shift(240)
+    clock.shift(9)
     assert (look(order).state, raised()) == (S.OPEN, [])
+    clock.shift(2)
+    assert (look(order).state, raised()) == (S.OPEN, ["unanswered"])
+    alarm = Alarm.objects.get()
+    assert alarm.detail == f"nothing for five minutes, or not the trades: order {order.pk}"
+    clock.shift(229)
+    assert (look(order).state, raised()) == (S.OPEN, ["unanswered"])
     clock.shift(61)
     assert (look(order).state, raised()) == (S.NEEDS_OPERATOR, ["needs_operator"])
     assert order.detail == (
         "for 5 minutes the venue has called it filled, and shows trades of 0 only"
     )
+
+
+def test_why_its_trades_are_not_shown_is_told_to_the_operator(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    order = entry_without_its_fills(desk)
+    why = "its trades cannot be read: HTTP 404"
+    told = report_of(order, V.FILLED, filled="0.5", reason=why)
+    desk.script.reports[order.identity] = told
+    clock.shift(301)
+    assert look(order).state == S.NEEDS_OPERATOR
+    assert order.detail.endswith(f"and shows trades of 0 only: {why}")
 
 
 def test_fills_that_come_one_by_one_are_waited_for(
@@ -164,7 +182,7 @@ def test_five_minutes_of_silence_about_an_acknowledged_order_are_an_alarm(
     alarm = Alarm.objects.get()
     assert (alarm.account, alarm.key) == (desk.account, desk.account.name)
     assert alarm.detail == (
-        f"nothing for five minutes, or not all: order {order.pk}, order {other.pk}"
+        f"nothing for five minutes, or not the trades: order {order.pk}, order {other.pk}"
     )
     desk.script.failure = None
     for one in (order, other):
