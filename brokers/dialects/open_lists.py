@@ -9,7 +9,7 @@ from typing import Any
 from brokers.dialects import answers
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import at
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError, UnknownSymbolError
 from brokers.exchanges import ExchangeProfile
 from brokers.types import OrderReport
 from brokers.venue_client import Market, VenueClient
@@ -73,4 +73,12 @@ def _symbols_at_work(profile: ExchangeProfile, client: VenueClient) -> list[str 
     said = answers.member(answers.row(at(client.call(question["call"]), where)), name)
     if not isinstance(said or [], list):
         raise QueryFailedError("unreadable answer: no list of symbols")
-    return [client.symbol_of(str(one)) for one in said or ()]
+    return [_listed(client, str(one)) for one in said or ()]
+
+
+def _listed(client: VenueClient, name: str) -> str:
+    """Our symbol of a market with orders; one that is not listed, or not yet, cannot be asked about."""
+    try:
+        return str(client.market(client.symbol_of(name))["symbol"])
+    except UnknownSymbolError as error:
+        raise NotShownError(f"{error}, where orders are open") from error

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from brokers import client_pool
-from brokers.errors import QueryFailedError
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.exchanges import PROFILES
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.symbol_lists import SymbolList
@@ -106,6 +106,22 @@ def test_a_row_that_names_no_symbol_is_no_answer(monkeypatch: pytest.MonkeyPatch
     nameless = {"/fapi/v3/positionRisk": [POSITION | {"symbol": None}]}
     with pytest.raises(QueryFailedError):
         plugin(monkeypatch, "binanceusdm", nameless).positions()
+
+
+# --- KuCoin: open orders are asked for market by market --------------------------------------------
+
+
+def test_orders_in_a_market_that_is_not_listed_yet_are_not_known_until_the_list_is_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doubts: list[str] = []
+    monkeypatch.setattr(client_pool.MARKETS, "doubt", doubts.append)
+    markets = {"code": "200000", "data": {"symbols": ["NEW-USDT"]}}
+    asked = {"/api/v1/hf/orders/active/symbols": markets}
+    account = answering(monkeypatch, PROFILES["kucoin", "spot"], asked)
+    with pytest.raises(NotShownError, match=r"does not list NEW-USDT, where orders are open"):
+        account.open_orders()
+    assert [name.split(":")[0] for name in doubts] == ["kucoin"]
 
 
 # --- OKX: inverse and delisted swaps, counted in contracts -----------------------------------------
