@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from brokers.capabilities import Capabilities
 from brokers.errors import ConfigurationError
@@ -28,13 +28,22 @@ OPTION_FIELDS = {
 
 def timed(capabilities: Capabilities, options: Mapping[str, Any]) -> Capabilities:
     """``capabilities`` with the account's own seconds. Raises ConfigurationError."""
-    host = urlsplit(str(options.get("base_url", ""))).hostname
-    rehearsal = host in LOOPBACK
+    rehearsal = parts_of("base_url", str(options.get("base_url", ""))).hostname in LOOPBACK
     return replace(
         capabilities,
         submit_timeout=_seconds(options, "submit_timeout", capabilities.submit_timeout, rehearsal),
         settle_window=_seconds(options, "settle_window", capabilities.settle_window, rehearsal),
     )
+
+
+def parts_of(option: str, url: str) -> SplitResult:
+    """The address an account's ``option`` names, taken apart. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read, and refused, when it is asked for
+    except ValueError as error:
+        raise ConfigurationError(f"{option} is no address: {error}") from error
+    return parts
 
 
 def _seconds(options: Mapping[str, Any], name: str, proven: int, rehearsal: bool) -> int:

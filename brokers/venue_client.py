@@ -26,7 +26,7 @@ from brokers.exchanges import ExchangeProfile, Sandbox
 from brokers.key_turns import Turn
 from brokers.limiter import Limiter
 from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
-from brokers.timing import LOOPBACK, timed
+from brokers.timing import LOOPBACK, parts_of, timed
 from brokers.transport import (
     Attempt,
     ErrorReader,
@@ -226,7 +226,7 @@ def connect(
 
 def checked_base_url(value: str) -> str:
     """The origin a ``base_url`` option names. Raises ConfigurationError."""
-    parts = urlsplit(value)
+    parts = parts_of("base_url", value)
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise ConfigurationError("base_url must begin with https:// or http:// and name a host")
     if parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):

@@ -58,6 +58,7 @@ class BridgeClient:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
             raise ValueError("url is http:// or https:// with a host and a port, nothing behind it")
+        _ = parts.port  # which is read, and refused, when it is asked for
         check_address(parts.hostname, tls=parts.scheme == "https", vpn=self.vpn)
 
     def ask(self, call: str, told: dict[str, Any], seconds: float) -> Any:

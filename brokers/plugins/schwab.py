@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote as escaped
-from urllib.parse import urlsplit
 
 from brokers import schwab_answers as answers
 from brokers import timing
@@ -156,7 +155,8 @@ class SchwabPlugin(ExecutionPlugin):
         """Schwab's three-legged OAuth. Raises ConfigurationError."""
         base_url, callback = options.get("base_url"), str(options.get("callback_url", CALLBACK))
         host = checked_base_url(str(base_url)) if base_url else HOST
-        if urlsplit(callback).scheme != "https" or not urlsplit(callback).hostname:
+        address = timing.parts_of("callback_url", callback)
+        if address.scheme != "https" or not address.hostname:
             raise ConfigurationError(
                 "option callback_url is an https address, as on file at Schwab"
             )

@@ -409,6 +409,7 @@ def test_a_dry_run_cancels_nothing(venue: RunningVenue) -> None:
         ({"feed": "live"}, "iex"),
         ({"crypto_fee_bps": "NaN"}, "crypto_fee_bps"),
         ({"base_url": "http://example.com"}, "http only to this machine"),
+        ({"base_url": "http://[::1"}, "base_url is no address: Invalid IPv6 URL"),
         ({"submit_timeout": 0}, "submit_timeout"),
         ({"outside_hours": True}, "refuse, queue"),
     ],

@@ -72,6 +72,12 @@ def test_importing_the_plugin_does_not_import_ccxt() -> None:
         ({"exchange": "binance", "base_url": "ftp://127.0.0.1"}, "https:// or http://"),
         ({"exchange": "binance", "base_url": "127.0.0.1:80"}, "https:// or http://"),
         ({"exchange": "binance", "base_url": "https://"}, "https:// or http://"),
+        (
+            {"exchange": "binance", "base_url": "http://[::1"},
+            "base_url is no address: Invalid IPv6",
+        ),
+        ({"exchange": "binance", "base_url": "http://[::1]:70000"}, "Port out of range"),
+        ({"exchange": "binance", "base_url": "http://[::1]:http"}, "base_url is no address: Port"),
         ({"exchange": "binance", "base_url": "https://u:p@venue.example"}, "nothing more"),
         ({"exchange": "binance", "base_url": "https://venue.example/api"}, "nothing more"),
         ({"exchange": "binance", "base_url": "https://venue.example?x=1"}, "nothing more"),

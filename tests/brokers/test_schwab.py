@@ -520,6 +520,7 @@ def configured(**changes: Any) -> SchwabPlugin:
         ({"options": {"account": "12-34"}}, ConfigurationError),
         ({"environment": Environment.SANDBOX}, ConfigurationError),
         ({"options": {"callback_url": "http://127.0.0.1"}}, ConfigurationError),
+        ({"options": {"callback_url": "https://[::1"}}, ConfigurationError),
         ({"options": {"outside_hours": "sometimes"}}, ConfigurationError),
         ({"options": {"base_url": "http://api.schwabapi.com"}}, ConfigurationError),
         ({"keys": {"api_key": ""}}, CredentialError),

@@ -120,6 +120,7 @@ def test_what_needs_no_library_is_refused_at_once(
         ({"options": '{"exchange": "nowhere"}'}, "nowhere"),
         ({"options": '{"exchange": "binance", "submit_timeout": "soon"}'}, "submit_timeout"),
         ({"options": '{"exchange": "kraken"}'}, "has no sandbox: use environment dry_run"),
+        ({"options": '{"exchange": "binance", "base_url": "http://[::1"}'}, "is no address"),
     ],
 )
 @pytest.mark.parametrize("is_stored", [True, False])

@@ -333,6 +333,8 @@ def test_a_file_that_would_be_unsafe_is_refused(tmp_path: Path, line: str, sente
         ({"url": "http://8.8.8.8:1", "account": "1"}, GOOD_KEY, ConfigurationError),
         ({"url": "http://10.0.0.1:1", "account": "1"}, GOOD_KEY, ConfigurationError),
         ({"url": "ftp://127.0.0.1:1", "account": "1"}, GOOD_KEY, ConfigurationError),
+        ({"url": "http://[::1", "account": "1"}, GOOD_KEY, ConfigurationError),
+        ({"url": "http://127.0.0.1:70000", "account": "1"}, GOOD_KEY, ConfigurationError),
         ({"url": "http://127.0.0.1:1", "account": "1"}, "short", CredentialError),
     ],
 )
