@@ -26,6 +26,8 @@ from risk import audit, second_factor, sign_out
 from risk.admin.audited import REASON, AuditedAdmin
 from risk.admin.confirm import Question, ReasonForm, ask, asking_action
 
+CHIEF = {"is_superuser": True, "is_active": True, "is_staff": True}
+"""Who may do everything here, and can log in."""
 DATES = (moment_column("last_login", "last login"), moment_column("date_joined", "joined"))
 
 
@@ -52,12 +54,20 @@ class RestrictableUserForm(UserChangeForm):  # type: ignore[misc]
         cleaned = super().clean() or {}
         if cleaned.get("accounts") and not cleaned.get("is_restricted"):
             self.add_error("is_restricted", "switch it on, or choose no account")
+        given_up = [name for name in CHIEF if cleaned.get(name) is False]
+        if given_up and _is_last_chief(self.instance):
+            self.add_error(given_up[0], "make another superuser first: nobody else is one")
         return dict(cleaned)
 
     def wanted(self) -> list[Account] | None:
         """The accounts to restrict the user to, ``None`` for all there are."""
         restricts = self.cleaned_data.get("is_restricted")
         return list(self.cleaned_data["accounts"]) if restricts else None
+
+
+def _is_last_chief(user: User) -> bool:
+    """Whether without ``user`` nobody could make a superuser again but in a shell."""
+    return list(User.objects.filter(**CHIEF).values_list("pk", flat=True)[:2]) == [user.pk]
 
 
 def restricted_to(user: User) -> list[str] | None:

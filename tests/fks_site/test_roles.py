@@ -344,6 +344,28 @@ def test_a_security_admin_touches_no_superuser_and_not_their_own_roles() -> None
     assert [group.name for group in me.groups.all()] == [SECURITY_ADMIN]
 
 
+@pytest.mark.parametrize("given_up", ["is_superuser", "is_active", "is_staff"])
+def test_the_last_superuser_stays_one(given_up: str) -> None:
+    """Else nobody could make another one but in a shell."""
+    root = UserFactory.create(is_superuser=True)
+    UserFactory.create(is_superuser=True, is_active=False)
+    UserFactory.create(is_superuser=True, is_staff=False)
+    client = Client()
+    client.force_login(root)
+    url = reverse("admin:auth_user_change", args=[root.pk])
+    form = user_form(root, is_superuser="on")
+    form[given_up] = ""
+    page = client.post(url, form).content.decode()
+    assert "make another superuser first: nobody else is one" in page
+    root.refresh_from_db()
+    assert getattr(root, given_up) is True
+
+    UserFactory.create(is_superuser=True)
+    assert client.post(url, form).status_code == 302
+    root.refresh_from_db()
+    assert getattr(root, given_up) is False
+
+
 def test_a_user_is_added_with_a_reason_and_never_deleted() -> None:
     client = client_of(SECURITY_ADMIN)
     form = {
