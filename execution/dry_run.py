@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
+from brokers.models import Account
 from execution import authentication, bearer, masking, pipeline, timeliness
 from execution.alerts import Alert
 from execution.authentication import Delivery
@@ -80,22 +81,35 @@ def from_a_web_process(
     result, alert = _read(strategy, body, path_token, headers)
     if alert is None:
         return result
-    brokers = strategy.routes.filter(is_enabled=True).values_list("account__broker", flat=True)
-    if set(brokers) <= WITHOUT_SDK:
+    if _asks_no_sdk(strategy):
         return result | decision_on(strategy, alert)
     mine = {"authentication": result["authentication"]}
     return _in_a_process(strategy, result["body"]) | mine
 
 
-def replay(signal: Signal, ask: Callable[..., dict[str, Any]] = dry_run) -> dict[str, Any]:
+def replay(signal: Signal) -> dict[str, Any]:
     """What would become of a stored signal today: its body read anew, by today's settings."""
-    if signal.auth not in ("operator", OWN_ALERT):
-        result = ask(signal.strategy, signal.body.encode())
+    if signal.body and signal.auth not in ("operator", OWN_ALERT):
+        result = dry_run(signal.strategy, signal.body.encode())
         result.pop("authentication")
-    else:  # an operator's or FKS's own: it never was a sender's body
+    else:  # pruned; or an operator's or FKS's own: it never was a sender's body
         result = decision_on(signal.strategy, Alert.from_json(signal.alert), auth=signal.auth)
     then = {"state": signal.state, "reason": signal.reason, "detail": signal.detail}
     return {"signal_id": str(signal.pk), "then": then} | result
+
+
+def replay_from_a_web_process(signal: Signal) -> dict[str, Any]:
+    """``replay`` where no SDK may be loaded. Raises DryRunFailed."""
+    account = signal.alert.get("account", "")
+    return replay(signal) if _asks_no_sdk(signal.strategy, account) else _by_command(str(signal.pk))
+
+
+def _asks_no_sdk(strategy: Strategy, account: str = "") -> bool:
+    """Whether a web process may judge what goes where the strategy's routes lead, or to ``account``."""
+    named = Account.objects.filter(name=account)
+    routed = Account.objects.filter(routes__strategy=strategy, routes__is_enabled=True)
+    brokers = (named if account else routed).values_list("broker", flat=True)
+    return set(brokers) <= WITHOUT_SDK
 
 
 def decision_on(strategy: Strategy, alert: Alert, *, auth: str = AUTH) -> dict[str, Any]:
@@ -210,9 +224,12 @@ def _authentication(
 
 
 def _in_a_process(strategy: Strategy, body: str) -> dict[str, Any]:
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "replay_signal"]
-    command += ["--strategy", strategy.slug, "--file", "-", "--format", strategy.format]
-    command += ["--format-options", json.dumps(strategy.format_options)]
+    tried = ["--format", strategy.format, "--format-options", json.dumps(strategy.format_options)]
+    return _by_command("--strategy", strategy.slug, "--file", "-", *tried, body=body)
+
+
+def _by_command(*arguments: str, body: str = "") -> dict[str, Any]:
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "replay_signal", *arguments]
     try:
         finished = subprocess.run(  # noqa: S603
             command, input=body, capture_output=True, text=True, timeout=SECONDS, check=True

@@ -20,7 +20,7 @@ from execution.admin import lab
 from execution.admin.search import AgeFilter, by_id
 from execution.admin.story import signal_story
 from execution.alerts import Action
-from execution.dry_run import from_a_web_process, replay
+from execution.dry_run import replay_from_a_web_process
 from execution.models import Signal
 from execution.states import SIGNAL_COLORS
 
@@ -91,7 +91,7 @@ class SignalAdmin(ReadOnlyAdmin):
         """What would become of the signal now."""
         signal: Signal = self.row_to_act_on(request, object_id)
         back = reverse("admin:execution_signal_change", args=[signal.pk])
-        asked = partial(replay, signal, from_a_web_process)
+        asked = partial(replay_from_a_web_process, signal)
         return lab.replayed(request, f"Dry run of {signal}", back, f"signal={signal.pk}", asked)
 
     @display(description="action")

@@ -18,16 +18,18 @@ from brokers.models import Account
 from brokers.types import Quote
 from execution import dry_run as module
 from execution import tasks
-from execution.dry_run import dry_run, from_a_web_process, replay
+from execution.dry_run import dry_run, from_a_web_process, replay, replay_from_a_web_process
 from execution.models import Order, Signal, Strategy
 from execution.states import SignalState
 from tests.brokers.scripted import ScriptedPlugin, script_of
 from tests.execution.posting import ALERT, body_of, post
 from tests.factories import (
+    AccountFactory,
     OrderFactory,
     PositionFactory,
     RouteFactory,
     SignalFactory,
+    StrategyFactory,
     allow_trading,
     webhook,
 )
@@ -240,6 +242,47 @@ def test_a_signal_is_read_anew_by_a_mapping_that_was_mended(nudged: list[str]) -
     strategy.save()
     signal.refresh_from_db()
     assert replay(signal)["alert"]["symbol"] == "BTC/USDT"
+
+
+def test_a_signal_whose_text_was_pruned_is_judged_by_its_alert(
+    nudged: list[str], unwritten: Callable[[], None]
+) -> None:
+    strategy, secret = webhook()
+    post(strategy.slug, body_of(secret=secret))
+    allow_trading()
+    Signal.objects.update(body="")
+    signal = Signal.objects.get()
+    unwritten()
+
+    result = replay(signal)
+
+    unwritten()
+    assert result["error"] is None
+    (order,) = result["orders"]
+    assert (order["side"], order["quantity"], order["would_be_sent"]) == ("buy", "0.01", True)
+
+
+@pytest.mark.parametrize("asked_by", ["a sender", "an operator"])
+def test_a_web_process_has_a_signal_replayed_elsewhere_where_its_venue_needs_an_sdk(
+    monkeypatch: pytest.MonkeyPatch, asked_by: str
+) -> None:
+    route = RouteFactory.create(account=AccountFactory.create(broker="ccxt"))
+    signal = SignalFactory.create(strategy=route.strategy)
+    if asked_by == "an operator":
+        alert = ALERT | {"account": route.account.name}
+        signal = SignalFactory.create(
+            strategy=StrategyFactory.create(), auth="operator", alert=alert
+        )
+    asked: list[tuple[str, ...]] = []
+
+    def elsewhere(*arguments: str) -> dict[str, Any]:
+        asked.append(arguments)
+        return {"orders": [{"account": "there"}]}
+
+    monkeypatch.setattr(module, "_by_command", elsewhere)
+
+    assert replay_from_a_web_process(signal) == {"orders": [{"account": "there"}]}
+    assert asked == [(str(signal.pk),)]
 
 
 def test_an_operators_own_order_is_replayed_as_it_was(nudged: list[str]) -> None:
