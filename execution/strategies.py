@@ -141,14 +141,14 @@ def create_strategy(
 
 def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
     for name in _WHOLE_OPTIONS & set(given):
-        setattr(strategy, name, int(_number(name, given[name])))
+        setattr(strategy, name, _whole_number(name, given[name]))
     for name in _GIVEN_OPTIONS & set(given):
         setattr(strategy, name, _number(name, given[name]))
     for name in _DECIMAL_OPTIONS & set(given):
         number = _number(name, given[name])
         setattr(strategy, name, number if number or name == "max_drift" else None)
     for name in _COUNT_OPTIONS & set(given):
-        setattr(strategy, name, int(_number(name, given[name])) or None)
+        setattr(strategy, name, _whole_number(name, given[name]) or None)
     strategy.expects_market = str(given.get("expects_market", ""))
     for name in _FLAG_OPTIONS & set(given):
         setattr(strategy, name, _flag(name, given[name]))
@@ -161,7 +161,8 @@ def _apply(strategy: Strategy, given: Mapping[str, Any]) -> None:
 
 def _allowlist(given: Mapping[str, Any], auth: str) -> IPAllowlist | None:
     """The named allowlist; without a name, token webhooks get TradingView's own addresses."""
-    name = given.get("allowlist") or (TRADINGVIEW if auth == Strategy.Auth.TOKEN else NO_ALLOWLIST)
+    usual = TRADINGVIEW if auth == Strategy.Auth.TOKEN else NO_ALLOWLIST
+    name = given.get("allowlist", usual)
     if name == NO_ALLOWLIST:
         return None
     found = IPAllowlist.objects.filter(name=name).first()
@@ -206,6 +207,13 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise StrategyError(f"the option {name} is true or false")
     return value
+
+
+def _whole_number(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if number != number.to_integral_value():
+        raise StrategyError(f"the option {name} must be a whole number")
+    return int(number)
 
 
 def _number(name: str, value: Any) -> Decimal:

@@ -201,7 +201,8 @@ def test_a_name_is_given_once() -> None:
 def test_the_documented_options_are_the_accepted_ones() -> None:
     values: dict[str, Any] = dict.fromkeys(OPTIONS, "0.5")
     values |= {"max_age": "5", "dedupe_window": "5", "allows_delayed": True, "format_options": {}}
-    values |= {"senders": "", "expects_market": "XNYS", "most_alerts_window": "60"}
+    values |= {"senders": "", "expects_market": "XNYS", "expects_minutes": "60"}
+    values |= {"most_alerts": "5", "most_alerts_window": "60"}
     values |= {"needs_approval": True, "approval_seconds": "60", "exits_need_approval": True}
     values |= {"exit_execution": "twap", "allowed_executions": "whole, iceberg"}
     values |= {"execution": "ladder", "slices": "4", "slicing_seconds": "60", "route_group": "best"}
@@ -240,6 +241,28 @@ def test_format_options_that_make_no_sense(
 ) -> None:
     with pytest.raises(StrategyError, match=sentence):
         make(format=format, options={"format_options": options})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("expects_minutes", 0.5),
+        ("most_alerts", 0.5),
+        ("max_age", "0.9"),
+        ("slices", 2.5),
+        ("dedupe_window", "59.9"),
+    ],
+)
+def test_a_part_of_a_whole_number_is_refused_and_not_cut_off(name: str, value: Any) -> None:
+    with pytest.raises(StrategyError, match=f"the option {name} must be a whole number"):
+        make(options={name: value})
+    assert make(options={"expects_minutes": "5.0"}).strategy.expects_minutes == 5
+
+
+@pytest.mark.parametrize("auth", ["token", "hmac"])
+def test_an_allowlist_without_a_name_lets_nobody_in(auth: str) -> None:
+    with pytest.raises(StrategyError, match="there is no allowlist ''"):
+        make(auth=auth, options={"allowlist": ""})
 
 
 def test_whether_delayed_data_are_traded_is_true_or_false() -> None:
