@@ -11,6 +11,7 @@ from django.core.checks import Tags
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
+from django.db.models import Q
 
 from brokers.errors import ConfigurationError
 from brokers.models import Account
@@ -34,7 +35,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--http", default=settings.HTTP_ADDRESS, metavar="HOST:PORT")
-        parser.add_argument("--no-demo", action="store_true")
+        parser.add_argument("--no-demo", action="store_true", help="Make no demo strategy.")
         parser.add_argument("--migrate", action="store_true", help="Migrate before it.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -104,8 +105,8 @@ def _limits() -> None:
 
 
 def _admin_user() -> str:
-    """The new administrator's password; empty when there is one already."""
-    if User.objects.filter(is_superuser=True).exists():
+    """The new administrator's password; empty when there is one already, or one who is none now."""
+    if User.objects.filter(Q(is_superuser=True) | Q(username="admin")).exists():
         return ""
     password = secrets.token_urlsafe(12)
     User.objects.create_superuser("admin", password=password)

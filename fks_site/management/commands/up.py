@@ -46,9 +46,7 @@ class Command(BaseCommand):
             type=Path,
             help="directory of all state (%(default)s)",
         )
-        parser.add_argument(
-            "--no-demo", action="store_true", help="make no paper account and no demo strategy"
-        )
+        parser.add_argument("--no-demo", action="store_true", help="make no demo strategy")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         host, port = _host_and_port(options["http"])
