@@ -54,7 +54,7 @@ class Command(BaseCommand):
         parser.add_argument("--reason", default="", help="why, for the audit trail")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        is_confirmed = options["environment"] != Environment.LIVE or _is_typed(options)
+        is_confirmed = options["environment"] != Environment.LIVE or self._is_typed(options)
         try:
             with audit.acting(audit.Actor("command")):
                 account = add_account(
@@ -88,15 +88,18 @@ class Command(BaseCommand):
             )
         )
 
-
-def _is_typed(options: dict[str, Any]) -> bool:
-    """Whether somebody typed the name of an account that goes live, as its page asks for it too."""
-    name, typed = options["name"], options["confirm"]
-    if typed is None and options["credentials_file"] != "-" and sys.stdin.isatty():
-        typed = input(f"This trades real money from now on: type {name} to confirm it: ")
-    if typed not in (None, name):
-        raise CommandError(f"that is not {name}: nothing was added")
-    return typed is not None
+    def _is_typed(self, options: dict[str, Any]) -> bool:
+        """Whether somebody typed the name of an account that goes live, as its page asks for it too."""
+        name, typed = options["name"], options["confirm"]
+        if typed is None and options["credentials_file"] != "-" and sys.stdin.isatty():
+            # Not as the prompt of ``input``: standard output is the account's JSON alone.
+            question = f"This trades real money from now on: type {name} to confirm it: "
+            self.stderr.write(question, ending="")
+            self.stderr.flush()
+            typed = input()
+        if typed not in (None, name):
+            raise CommandError(f"that is not {name}: nothing was added")
+        return typed is not None
 
 
 def _credentials(path: str | None) -> dict[str, str]:
