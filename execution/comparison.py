@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
@@ -45,16 +45,16 @@ def compare(
     # Before the book is read: an order that ends in between shows in it as a fill of this moment.
     moving = _busy_coins(account)
     rows = list(Position.objects.filter(account=account).order_by("pk"))
-    moving |= {_coin(row.symbol) for row in rows if row.updated_at >= since - QUIET}
-    book = [row for row in rows if _coin(row.symbol) not in moving]
+    moving |= {coin_of(row.symbol) for row in rows if row.updated_at >= since - QUIET}
+    book = [row for row in rows if coin_of(row.symbol) not in moving]
     held = (
         _missing_coins(account, book)
         if positions is None
-        else _other_positions(book, [one for one in positions if _coin(one.symbol) not in moving])
+        else _other_positions(book, [one for one in positions if coin_of(one.symbol) not in moving])
     )
     left_out = {Difference.Kind.POSITION: moving}
     if not keeps_our_id:
-        orders = [one for one in orders if _coin(one.symbol) not in moving]
+        orders = [one for one in orders if coin_of(one.symbol) not in moving]
         left_out[Difference.Kind.FOREIGN_ORDER] = moving
     return differences.note(
         account,
@@ -103,21 +103,25 @@ def _carried(account: Account, names: Collection[str]) -> set[str]:
     return set(carriers.values_list("attached_client_id", flat=True))
 
 
-def _busy_coins(account: Account) -> set[str]:
-    """Coins of orders that may be trading; not of one whose trades the venue does not show, or about
-    which it says nothing, for so long that what is held is the better witness."""
+def busy_orders(account: Account) -> QuerySet[Order]:
+    """Orders that may be trading, whose coins are left out; not one whose trades the venue does not
+    show, or about which it says nothing, for so long that what is held is the better witness."""
     lately = timezone.now() - LINGERS
     told = Q(unknown_since=None) | Q(unknown_since__gt=lately)
     told &= Q(unanswered_since=None) | Q(unanswered_since__gt=lately)
-    busy = Order.objects.filter(
+    return Order.objects.filter(
         Q(state__in=(OrderState.SUBMITTING, *UNRESOLVED))
         | (Q(state__in=AT_VENUE) & IMMEDIATE & told),
         account=account,
     )
-    return {_coin(symbol) for symbol in busy.values_list("symbol", flat=True).distinct()}
 
 
-def _coin(symbol: str) -> str:
+def _busy_coins(account: Account) -> set[str]:
+    symbols = busy_orders(account).values_list("symbol", flat=True).distinct()
+    return {coin_of(symbol) for symbol in symbols}
+
+
+def coin_of(symbol: str) -> str:
     return symbol.partition("/")[0]
 
 
@@ -129,7 +133,7 @@ def _differing_in(
     return {
         (kind, symbol)
         for kind, symbol in differing.order_by().distinct()
-        if _coin(symbol) in coins.get(Difference.Kind(kind), ())
+        if coin_of(symbol) in coins.get(Difference.Kind(kind), ())
     }
 
 
@@ -138,10 +142,10 @@ def _missing_coins(account: Account, quiet: Sequence[Position]) -> list[Seen]:
     difference: they may have been there before."""
     ours: defaultdict[str, Decimal] = defaultdict(Decimal)
     for row in quiet:
-        ours[_coin(row.symbol)] += row.quantity
+        ours[coin_of(row.symbol)] += row.quantity
     seen = []
     for row in quiet:
-        coin = _coin(row.symbol)
+        coin = coin_of(row.symbol)
         there = Decimal(account.balances.get(coin, {}).get("total", "0"))
         if row.quantity > 0 and there < ours[coin] * (1 - DUST):
             left = max(there - (ours[coin] - row.quantity), Decimal(0))

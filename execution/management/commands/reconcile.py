@@ -8,19 +8,23 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers.errors import BrokerError
 from brokers.models import Account
+from execution.comparison import busy_orders, coin_of
 from execution.reconcile import reconcile_account
 from risk.types import Refusal
 
 
 class Command(BaseCommand):
-    help = "Compare working orders and balances with the venues; exit status 0 if nothing differs."
+    help = (
+        "Compare working orders and balances with the venues; exit status 0 if all was compared and "
+        "nothing differs."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--account", metavar="NAME", help="only this account")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         accounts = Account.objects.filter(is_active=True)
-        if options["account"]:
+        if options["account"] is not None:
             accounts = Account.objects.filter(name=options["account"])
             if not accounts:
                 raise CommandError(f"there is no account {options['account']!r}")
@@ -36,6 +40,13 @@ class Command(BaseCommand):
             return False
         for difference in found:
             self.stdout.write(f"{account.name} {difference.symbol}: {difference.detail}")
-        if not found:
+        left_out = busy_orders(account).order_by("id")
+        for order in left_out:
+            where = f"{account.name} {coin_of(order.symbol)}"
+            self.stdout.write(
+                f"{where}: not compared, order {order.pk} is {order.get_state_display()}"
+            )
+        agrees = not found and not left_out
+        if agrees:
             self.stdout.write(f"{account.name}: agrees")
-        return not found
+        return agrees
