@@ -7,6 +7,7 @@ until nothing is left, and for ``manage.py halt`` here and now.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,7 +77,12 @@ class Left:
 
 
 def is_known(scope: TradingState.Scope, key: str) -> bool:
-    """Whether there is such an account, strategy, venue or symbol: a typo would halt nothing."""
+    """Whether there is such an account, strategy, venue or symbol: a typo would halt nothing.
+
+    A switch that stands is known, so that it can be released after what it was for is gone.
+    """
+    if switch.not_active().filter(scope=scope, key=key).exists():
+        return True
     if scope == Scope.ACCOUNT:
         return Account.objects.filter(name=key).exists()
     if scope == Scope.STRATEGY:
@@ -86,6 +92,12 @@ def is_known(scope: TradingState.Scope, key: str) -> bool:
     if scope == Scope.SYMBOL:
         return key in symbols()
     return key == ""
+
+
+def release_command(row: TradingState) -> str:
+    """What releases ``row`` in a shell, and nothing else."""
+    only = "" if row.scope == Scope.GLOBAL else f" --{row.scope} {shlex.quote(row.key)}"
+    return f"manage.py resume{only} --reason …"
 
 
 def venues() -> list[str]:

@@ -21,6 +21,11 @@ def release_payload(mode: Mode, scope: TradingState.Scope, key: str) -> Payload:
     return {"mode": mode.value, "scope": scope.value, "key": key}
 
 
+def _trading(payload: Payload) -> str:
+    row = TradingState(scope=payload["scope"], key=payload["key"])
+    return f"trading for {row.where}"
+
+
 def _before(payload: Payload) -> Shown:
     """With the generation: whoever halted again meanwhile has not been asked."""
     switch.hold()
@@ -43,7 +48,7 @@ RELEASE = register(
         name="release",
         label="Release the kill switch",
         right=switch.CHANGE,
-        subject=lambda payload: f"trading for {payload['key'] or 'everything'}",
+        subject=_trading,
         before=_before,
         after=lambda payload: {"state": Mode(payload["mode"]).state.value},
         loosens=_loosens,

@@ -77,4 +77,4 @@ def _at_the_account(strategy: Strategy, account: Account) -> Iterator[str]:
     )
     if row is not None:
         word = "halted" if row.state == TradingState.State.HALTED else "reduce only"
-        yield f"Trading is {word} for {row.key or 'everything'}: “{row.reason}”."
+        yield f"Trading is {word} for {row.where}: “{row.reason}”."

@@ -94,10 +94,9 @@ def hold() -> None:
 
 
 def _news(row: TradingState) -> notices.News:
-    where = f"{row.get_scope_display()} {row.key}".strip() if row.key else "everything"
     flat = ", close what is open" if row.flatten else ""
     return notices.News(
-        f"Trading is {row.get_state_display()} for {where}{flat}",
+        f"Trading is {row.get_state_display()} for {row.where}{flat}",
         f"{row.changed_by}: {row.reason}",
         account=row.key if row.scope == TradingState.Scope.ACCOUNT else "",
         strategy=row.key if row.scope == TradingState.Scope.STRATEGY else "",
@@ -141,14 +140,13 @@ def refuse_if_switched_off(
     if row is None:
         return
     numbers = {"scope": str(row.scope), "generation": str(row.generation)}
-    where = row.key or "everything"
     if row.state == TradingState.State.HALTED:
         raise Refusal(
-            ReasonCode.TRADING_HALTED, f"trading is halted for {where}: {row.reason}", numbers
+            ReasonCode.TRADING_HALTED, f"trading is halted for {row.where}: {row.reason}", numbers
         )
     if not is_exit:
         raise Refusal(
             ReasonCode.REDUCE_ONLY,
-            f"only orders that reduce a position pass for {where}: {row.reason}",
+            f"only orders that reduce a position pass for {row.where}: {row.reason}",
             numbers,
         )

@@ -11,12 +11,12 @@ from brokers import crypto
 from brokers.management.commands.check_account import MAX_SKEW_MS
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
-from execution import readiness
+from execution import halting, readiness
 from execution.models import Alarm, Order, Signal, Strategy
 from execution.states import UNRESOLVED, SignalState
 from fks_site.doctor.findings import Finding, Findings, ago
-from risk import scopes
-from risk.models import RiskLimit, TradingState
+from risk import scopes, switch
+from risk.models import RiskLimit
 from risk.rules import RULES, Start
 
 SHOWN = 20
@@ -122,8 +122,8 @@ def limited() -> Findings:
 
 
 def switches() -> Findings:
-    for row in TradingState.objects.exclude(state=TradingState.State.ACTIVE):
-        yield Finding(f"{row}: {row.reason}", "release it with `manage.py resume`")
+    for row in switch.not_active():
+        yield Finding(f"{row}: {row.reason}", f"release it with `{halting.release_command(row)}`")
 
 
 def alarms() -> Findings:

@@ -155,7 +155,7 @@ class TradingStateAdmin(ReadOnlyAdmin):
 
     @display(description="scope")
     def shown_scope(self, row: TradingState) -> str:
-        return f"{row.get_scope_display()} {row.key}".strip()
+        return row.where
 
     @display(description="state", label=TRADING_COLORS)
     def shown_state(self, row: TradingState) -> tuple[str, str]:

@@ -41,4 +41,9 @@ class TradingState(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.key or 'everything'}: {self.get_state_display()}"
+        return f"{self.where}: {self.get_state_display()}"
+
+    @property
+    def where(self) -> str:
+        """The scope in words: an account and a venue may share a name."""
+        return f"{self.get_scope_display()} {self.key}".strip()

@@ -123,7 +123,8 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path) -> None:
         assert complaints == []
         assert told[0] == "docs/runbook.md"
         assert told[1].startswith("doctor")
-        assert told[1].count("release it with `manage.py resume`") == 2
+        assert told[1].count("release it with `manage.py resume --reason …`") == 1
+        assert told[1].count("release it with `manage.py resume --account ") == 1
         assert "2 things to look at" in told[1]
 
 

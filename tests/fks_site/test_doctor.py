@@ -261,10 +261,18 @@ def test_orders_and_alerts_that_wait() -> None:
 
 def test_switches_that_are_on() -> None:
     switch.change(TradingState.State.HALTED, reason="a drill")
+    scope = TradingState.Scope.STRATEGY
+    switch.change(TradingState.State.REDUCING, scope=scope, key="trend", reason="it fires")
 
-    [finding] = trading.switches()
-    assert finding.what.endswith(": a drill")
-    assert "resume" in finding.then
+    everything, strategy = trading.switches()
+    assert (everything.what, everything.then) == (
+        "everything: halted: a drill",
+        "release it with `manage.py resume --reason …`",
+    )
+    assert (strategy.what, strategy.then) == (
+        "strategy trend: reduce only: it fires",
+        "release it with `manage.py resume --strategy trend --reason …`",
+    )
 
 
 def test_settings_that_are_served_to_others_are_looked_at_more_closely(settings: Any) -> None:

@@ -72,7 +72,7 @@ def test_the_strictest_scope_rules(db):
 
 def test_the_refusal_says_where_and_why(db):
     switch.change(State.HALTED, scope=Scope.ACCOUNT, key="desk", reason="key leaked")
-    with pytest.raises(Refusal, match="trading is halted for desk: key leaked") as refused:
+    with pytest.raises(Refusal, match="trading is halted for account desk: key leaked") as refused:
         switch.refuse_if_switched_off(
             account="desk", venue="kraken", symbol="BTC/USDT", strategy="demo", is_exit=True
         )

@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from execution import halting
 from execution.management.commands.halt import add_scope, scope_of
 from execution.proposable import press_or_propose
-from risk import audit
+from risk import audit, switch
+from risk.models import TradingState
 
 
 class Command(BaseCommand):
@@ -23,6 +24,13 @@ class Command(BaseCommand):
         with audit.acting(audit.Actor("command")):
             proposal = press_or_propose(halting.Mode.RESUME, scope, key, reason=options["reason"])
         if proposal is None:
-            self.stdout.write(f"{key or 'everything'} is active now.")
+            self._report(TradingState(scope=scope, key=key))
         else:
             self.stdout.write(f"Proposed: another person has to approve it ({proposal.pk}).")
+
+    def _report(self, released: TradingState) -> None:
+        """The strictest switch rules, so those that still stand are named with what releases them."""
+        self.stdout.write(f"The switch over {released.where} is released.")
+        for row in switch.not_active():
+            again = halting.release_command(row)
+            self.stdout.write(f"still {row.get_state_display()}: {row.where} ({again})")

@@ -67,7 +67,8 @@ class Command(BaseCommand):
             orders_in_doubt=held[0].orders,
             signals_expired=held[0].signals,
             accounts_to_compare=held[0].accounts,
-            next="start FKS, `manage.py reconcile`, resolve the differences, `manage.py resume`",
+            next="start FKS, `manage.py reconcile`, resolve the differences, `manage.py resume`, "
+            "which names the switches that still stand",
         )
 
     def _say(self, contents: Contents, **more: object) -> None:
