@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -19,7 +20,7 @@ from django.test import override_settings
 
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.models import Account
-from brokers.types import Health, Permissions, VenueStatus
+from brokers.types import Health, Permissions, PositionReport, VenueStatus
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState
 from fks_site import schema
@@ -159,12 +160,14 @@ def test_an_account_goes_live_in_the_shell_only_with_its_name_typed(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(sys, "stdin", Terminal(typed is not None))
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or typed)
-    error = io.StringIO()
-    call_command("add_account", "desk", *LIVE, *given, stdout=io.StringIO(), stderr=error)
+    output, error = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("builtins.input", lambda: asked.append(error.getvalue()) or typed)
+    call_command("add_account", "desk", *LIVE, *given, stdout=output, stderr=error)
     assert Account.objects.get().is_active is added
     assert ("Say --confirm with its name" in error.getvalue()) is not added
-    assert len(asked) == (typed is not None)
+    question = "This trades real money from now on: type desk to confirm it: "
+    assert asked == ([question] if typed else [])
+    assert json.loads(output.getvalue())["is_active"] is added
 
 
 @pytest.mark.parametrize("typed", ["", "Desk", "yes"])
@@ -174,7 +177,7 @@ def test_another_name_adds_nothing(
     with pytest.raises(CommandError, match="that is not desk: nothing was added"):
         run("add_account", "desk", *LIVE, "--confirm", typed)
     monkeypatch.setattr(sys, "stdin", Terminal(True))
-    monkeypatch.setattr("builtins.input", lambda _: typed)
+    monkeypatch.setattr("builtins.input", lambda: typed)
     with pytest.raises(CommandError, match="that is not desk: nothing was added"):
         run("add_account", "desk", *LIVE)
     assert not Account.objects.exists()
@@ -277,6 +280,8 @@ def test_a_checked_account_rehearses_but_never_a_live_one() -> None:
     assert [step["ok"] for step in steps] == [True] * 6
     with pytest.raises(CommandError, match="failed: place"):
         run("check_account", "desk", "--rehearse", "BTC/USDT")
+    with pytest.raises(CommandError, match="failed: prepare"):
+        run("check_account", "desk", "--rehearse", "")
     Account.objects.update(environment="live")
     with pytest.raises(CommandError, match="a live account does not rehearse"):
         run("check_account", "desk", "--rehearse", "BTC/USDT")
@@ -349,7 +354,9 @@ def test_a_strategy_is_added_and_its_secret_shown_once(auth: str, secret: str) -
         (("--accounts", "nobody"), "there is no account 'nobody'"),
         (("--accounts", "", "--options", "{"), "--options is not JSON"),
         (("--accounts", "", "--options", "[]"), "--options must be a JSON object"),
-        (("--accounts", "", "--options", '{"colour": 1}'), "there is no option 'colour'"),
+        (("--accounts", "desk", "--options", '{"colour": 1}'), "there is no option 'colour'"),
+        (("--accounts", ""), "--accounts names none"),
+        (("--accounts", ", ,"), "--accounts names none"),
     ],
 )
 def test_a_strategy_that_cannot_work_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
@@ -463,6 +470,9 @@ def test_a_limit_for_a_symbol_is_set_for_what_orders_carry(written: str) -> None
         (("trading_hours", "0", "--parameter", "zone"), "a parameter is written NAME=TEXT"),
         (("max_order_value", "1", "--account", "nobody"), "there is no account 'nobody'"),
         (("max_order_value", "1", "--strategy", "tpyo"), "there is no strategy 'tpyo'"),
+        (("max_order_value", "1", "--account", ""), "--account names none"),
+        (("max_order_value", "1", "--strategy", ""), "--strategy names none"),
+        (("max_order_value", "1", "--symbol", ""), "--symbol names none"),
         (("max_order_value", "1", "--symbol", "BTC*"), "'BTC\\*' is not a symbol FKS can place"),
         (("max_order_value", "1", "--symbol", "ES1!"), "'ES1!' changes its contract"),
     ],
@@ -481,7 +491,7 @@ def test_trading_is_halted_and_resumed(mode: str, state: str, said: str) -> None
     assert run("halt", "--mode", mode, "--reason", "outage") == f"everything is {said} now.\n"
     row = TradingState.objects.get()
     assert (row.state, row.reason, row.changed_by) == (state, "outage", "command")
-    assert run("resume", "--reason", "fixed") == "everything is active now.\n"
+    assert run("resume", "--reason", "fixed") == "The switch over everything is released.\n"
     row.refresh_from_db()
     assert (row.state, row.reason) == ("active", "fixed")
 
@@ -506,10 +516,46 @@ def test_a_halt_may_concern_one_account_or_strategy() -> None:
 
 @pytest.mark.parametrize("command", ["halt", "resume"])
 @pytest.mark.parametrize("scope", ["account", "strategy", "venue", "symbol"])
-def test_a_name_nobody_has_halts_nothing(command: str, scope: str) -> None:
-    with pytest.raises(CommandError, match=f"there is no {scope} 'typo'"):
-        run(command, f"--{scope}", "typo", "--reason", "test")
+@pytest.mark.parametrize("name", ["typo", ""])
+def test_a_name_nobody_has_halts_nothing(command: str, scope: str, name: str) -> None:
+    """Nor everything, where a script's variable is empty."""
+    with pytest.raises(CommandError, match=f"there is no {scope} '{name}'"):
+        run(command, f"--{scope}", name, "--reason", "test")
     assert not TradingState.objects.exists()
+
+
+def test_a_release_names_what_still_stands_and_how_it_is_released() -> None:
+    account = AccountFactory.create(name="paper")
+    strategy = StrategyFactory.create(slug="trend")
+    PositionFactory.create(account=account, symbol="BTC/USDT")
+    run("halt", "--reason", "a drill")
+    run("halt", "--account", account.name, "--reason", "test")
+    run("halt", "--mode", "reduce_only", "--strategy", strategy.slug, "--reason", "test")
+    run("halt", "--symbol", "BTC/USDT", "--reason", "test")
+    narrower = [
+        "still reduce only: strategy trend (manage.py resume --strategy trend --reason …)",
+        "still halted: symbol BTC/USDT (manage.py resume --symbol BTC/USDT --reason …)",
+    ]
+    assert run("resume", "--account", "paper", "--reason", "over").splitlines() == [
+        "The switch over account paper is released.",
+        "still halted: everything (manage.py resume --reason …)",
+        *narrower,
+    ]
+    assert run("resume", "--reason", "over").splitlines() == [
+        "The switch over everything is released.",
+        *narrower,
+    ]
+
+
+def test_a_switch_over_what_is_gone_can_be_released() -> None:
+    account = AccountFactory.create(name="desk")
+    run("halt", "--account", "desk", "--reason", "test")
+    account.delete()
+    assert run("resume", "--account", "desk", "--reason", "gone") == (
+        "The switch over account desk is released.\n"
+    )
+    with pytest.raises(CommandError, match="there is no account 'desk'"):
+        run("halt", "--account", "desk", "--reason", "test")
 
 
 def test_a_halt_may_cancel_what_works_and_names_what_is_left(scripted: Accounts) -> None:
@@ -537,7 +583,7 @@ def test_a_halt_may_close_what_is_held_by_itself(scripted: Accounts) -> None:
     PositionFactory.create(account=account)
     said = run("halt", "--symbol", "BTC/USDT", "--mode", "flatten", "--reason", "test")
     assert said.splitlines() == [
-        "BTC/USDT is halted now.",
+        "symbol BTC/USDT is halted now.",
         "All working orders are cancelled.",
         "All positions are closed.",
     ]
@@ -553,8 +599,35 @@ def test_the_books_are_compared(scripted: Accounts) -> None:
     assert run("reconcile", "--account", agreeing.name) == f"{agreeing.name}: agrees\n"
     with pytest.raises(CommandError, match="not everything agrees"):
         run("reconcile")
-    with pytest.raises(CommandError, match="there is no account 'nobody'"):
-        run("reconcile", "--account", "nobody")
+    for name in ("nobody", ""):
+        with pytest.raises(CommandError, match=f"there is no account '{name}'"):
+            run("reconcile", "--account", name)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (OrderState.SUBMITTING, "submitting"),
+        (OrderState.UNKNOWN, "unknown"),
+        (OrderState.NEEDS_OPERATOR, "needs operator"),
+        (OrderState.OPEN, "open"),
+    ],
+)
+def test_a_coin_that_was_not_compared_agrees_with_nothing(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch, state: OrderState, said: str
+) -> None:
+    account = scripted()
+    held = [PositionReport("BTC/USDT", Decimal(1), None)]
+    monkeypatch.setattr(ScriptedPlugin, "positions", lambda _: held)
+    order = OrderFactory.create(account=account, state=state, broker_order_id="V1")
+    monkeypatch.setattr("execution.reconcile.check_order", lambda _: None)
+
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="not everything agrees"):
+        call_command("reconcile", stdout=out)
+
+    sentence = f"{account.name} BTC: not compared, order {order.pk} is {said}\n"
+    assert out.getvalue() == sentence
 
 
 def test_a_venue_that_does_not_answer_is_no_agreement(scripted: Accounts) -> None:
@@ -597,6 +670,13 @@ def test_a_first_start_migrates_before_it_where_it_is_told_to() -> None:
         call_command("migrate", verbosity=0)
     assert (lacking, left) == (["risk.0002_audit_guard"], [])
     assert said.startswith("Admin ")
+
+
+def test_a_start_works_where_nobody_is_a_superuser_any_more() -> None:
+    run("first_start")
+    User.objects.update(is_superuser=False)
+    assert run("first_start").strip() == ""
+    assert User.objects.get().username == "admin"
 
 
 def test_a_first_start_without_a_demo() -> None:
@@ -656,11 +736,30 @@ def test_an_alert_from_a_file_is_judged_like_one_that_came(tmp_path: Path) -> No
     }
 
 
+def test_an_alert_from_a_file_is_tried_in_another_format(tmp_path: Path) -> None:
+    strategy, _ = webhook(format="mapping", format_options=MAPPED)
+    (tmp_path / "alert").write_text("s=BTCUSDT b=long")
+    arguments = ("--strategy", strategy.slug, "--file", str(tmp_path / "alert"))
+    found = printed("replay_signal", *arguments, "--format", "keyvalue")
+    assert found["alert"] == {"symbol": "BTCUSDT", "action": "buy"}
+
+    Strategy.objects.update(format="fks", format_options={})
+    with pytest.raises(CommandError, match='--format-options: "fields" is an object'):
+        run("replay_signal", *arguments, "--format", "mapping")
+    with pytest.raises(CommandError, match="--format-options is not JSON"):
+        run("replay_signal", *arguments, "--format", "mapping", "--format-options", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ((), "give a signal's id"),
         (("x",), "is no signal id"),
+        (("x", "--format", "3commas"), "--format goes with a file"),
+        (("x", "--format-options", "{}"), "--format-options goes with a file"),
+        (("x", "--strategy", "x"), "--strategy goes with a file"),
+        (("x", "--file", "x"), "--file goes with a file"),
+        (("--strategy", "x"), "give a signal's id, or --strategy and --file"),
         (("00000000-0000-7000-8000-000000000000",), "there is no signal"),
         (("--strategy", "x", "--file", "/nowhere"), "there is no strategy"),
     ],

@@ -328,6 +328,8 @@ def test_a_token_in_the_address_tells_nothing_so_the_alert_is_named(
         f'206960061,"BINANCE:BTCUSDT, 1m",Other,"{{{body}, ""price"": 60002}}",{now},\n'
     )
 
+    with pytest.raises(CommandError, match="--alert names none"):
+        call_command("import_alerts", strategy.slug, str(path), "--alert", "")
     for name in ("Trend", "206960060", "Nobody's"):
         call_command("import_alerts", strategy.slug, str(path), "--alert", name)
 

@@ -340,6 +340,17 @@ def test_a_file_that_holds_no_anchors_is_refused(
         call_command("verify_audit", "--anchors", str(tmp_path / "anchors"))
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [("--anchors", "--anchors cannot be read"), ("--export", "--export cannot be written")],
+)
+def test_a_file_without_a_name_is_no_file(
+    sealed: list[AuditEvent], option: str, sentence: str
+) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        call_command("verify_audit", option, "")
+
+
 def test_a_long_trail_is_read_page_by_page(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:

@@ -42,7 +42,8 @@ class Command(BaseCommand):
             raise CommandError(f"there is no account {options['name']!r}")
         is_live = account.environment == Environment.LIVE
         allowed = options["with_real_money"] and settings.FKS_LIVE_TRADING
-        if options["rehearse"] and is_live and not allowed:
+        rehearses = options["rehearse"] is not None
+        if rehearses and is_live and not allowed:
             raise CommandError(
                 "a live account does not rehearse: use one of environment sandbox; where the venue has "
                 "none, say --with-real-money, with FKS_LIVE_TRADING on"
@@ -74,7 +75,7 @@ class Command(BaseCommand):
             self.stderr.write(f"warning: {warning}")
         if problems:
             raise CommandError(problems[0])
-        if options["rehearse"]:
+        if rehearses:
             self._rehearse(plugin, options["rehearse"])
 
     def _rehearse(self, plugin: ExecutionPlugin, symbol: str) -> None:

@@ -48,6 +48,8 @@ class Command(BaseCommand):
             for name, value in given.items()
         }
         accounts = [name.strip() for name in options["accounts"].split(",") if name.strip()]
+        if not accounts:
+            raise CommandError("--accounts names none")
         try:
             with audit.acting(audit.Actor("command")):
                 created = create_strategy(

@@ -28,7 +28,7 @@ def scope_of(options: dict[str, Any]) -> tuple[TradingState.Scope, str]:
     """The scope and key the options name; one nobody has is refused, lest a typo halts nothing."""
     for scope in (Scope.ACCOUNT, Scope.STRATEGY, Scope.VENUE, Scope.SYMBOL):
         key = options.get(scope.value)
-        if key:
+        if key is not None:
             if not halting.is_known(scope, key):
                 raise CommandError(f"there is no {scope.value} {key!r}")
             return scope, key
@@ -65,7 +65,7 @@ class Command(BaseCommand):
                 self.stdout.write(waits)
                 return
             row = TradingState.objects.get(scope=scope, key=key)
-            self.stdout.write(f"{row.key or 'everything'} is {row.get_state_display()} now.")
+            self.stdout.write(f"{row.where} is {row.get_state_display()} now.")
             if mode in (Mode.CANCEL_ALL, Mode.FLATTEN):
                 self._report(winding_down.carry_out(row, options["seconds"]), mode)
 

@@ -40,7 +40,9 @@ class Command(BaseCommand):
             logged = read_log(options["file"])
         except BadLog as error:
             raise CommandError(str(error)) from error
-        if wanted := options["alert"]:
+        if (wanted := options["alert"]) is not None:
+            if not wanted:
+                raise CommandError("--alert names none")
             logged = [one for one in logged if wanted in one.names]
         report = import_alerts(strategy, logged, timezone.now())
         self.stdout.write(json.dumps({"strategy": strategy.slug, **asdict(report)}, indent=2))

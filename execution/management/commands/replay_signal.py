@@ -15,6 +15,8 @@ from execution.dry_run import dry_run, replay
 from execution.formats import FORMATS, option_problems
 from execution.models import Signal, Strategy
 
+OF_FILE = ("strategy", "file", "format", "format_options")
+
 
 class Command(BaseCommand):
     help = (
@@ -26,11 +28,16 @@ class Command(BaseCommand):
         parser.add_argument("signal_id", nargs="?", help="a stored signal's id")
         parser.add_argument("--strategy", metavar="SLUG", help="judge --file as an alert to it")
         parser.add_argument("--file", metavar="FILE", help="an alert's body; - reads it from stdin")
-        parser.add_argument("--format", choices=sorted(FORMATS), help="try another format")
-        parser.add_argument("--format-options", metavar="JSON", help="try another mapping")
+        parser.add_argument("--format", choices=sorted(FORMATS), help="read --file in this format")
+        parser.add_argument("--format-options", metavar="JSON", help="read --file by this mapping")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if bool(options["signal_id"]) == bool(options["strategy"] and options["file"]):
+        of_file = [name for name in OF_FILE if options[name] is not None]
+        if options["signal_id"] and of_file:
+            option = of_file[0].replace("_", "-")
+            own = "a stored signal is read by its strategy's settings"
+            raise CommandError(f"--{option} goes with a file; {own}")
+        if not options["signal_id"] and not (options["strategy"] and options["file"]):
             raise CommandError("give a signal's id, or --strategy and --file")
         result = self._stored(options) if options["signal_id"] else self._given(options)
         self.stdout.write(json.dumps(result, indent=2, ensure_ascii=False))
@@ -49,23 +56,23 @@ class Command(BaseCommand):
         strategy = Strategy.objects.filter(slug=options["strategy"]).first()
         if strategy is None:
             raise CommandError(f"there is no strategy {options['strategy']!r}")
-        strategy.format = options["format"] or strategy.format
-        if options["format_options"]:
-            strategy.format_options = _options(strategy.format, options["format_options"])
+        if options["format"] not in (None, strategy.format):
+            strategy.format, strategy.format_options = options["format"], {}
+        if options["format_options"] is not None:
+            strategy.format_options = _json(options["format_options"])
+        if found := option_problems(strategy.format, strategy.format_options):
+            raise CommandError(f"--format-options: {found[0]}")
         content = _content(options["file"])
         if len(content) > settings.MAX_BODY_BYTES:
             raise CommandError(f"an alert has at most {settings.MAX_BODY_BYTES} bytes")
         return dry_run(strategy, content)
 
 
-def _options(format: str, text: str) -> Any:
+def _json(text: str) -> Any:
     try:
-        options = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise CommandError(f"--format-options is not JSON: {error}") from error
-    if found := option_problems(format, options):
-        raise CommandError(found[0])
-    return options
 
 
 def _content(name: str) -> bytes:

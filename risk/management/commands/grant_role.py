@@ -32,7 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         role, password = options["role"], ""
-        if options["url_file"]:
+        if options["url_file"] is not None:
             role, password = _user_of(Path(options["url_file"]))
         try:
             with transaction.atomic():

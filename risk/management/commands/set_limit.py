@@ -14,6 +14,8 @@ from risk.proposable import limit_of, limit_payload
 from risk.rules import RULES
 from risk.types import LimitMode
 
+SCOPE = ("account", "strategy", "symbol")
+
 
 class Command(BaseCommand):
     help = "Set a risk limit for everything, an account, a strategy or a symbol."
@@ -22,8 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("rule", choices=sorted(RULES))
         parser.add_argument("value", help="in the unit of the rule, e.g. the account's currency")
         parser.add_argument("--account", metavar="NAME")
-        parser.add_argument("--strategy", default="", metavar="SLUG")
-        parser.add_argument("--symbol", default="")
+        parser.add_argument("--strategy", metavar="SLUG")
+        parser.add_argument("--symbol")
         parser.add_argument(
             "--mode", choices=[mode.value for mode in LimitMode], default=LimitMode.ENFORCE.value
         )
@@ -41,14 +43,15 @@ class Command(BaseCommand):
             value = Decimal(options["value"])
         except DecimalException as error:
             raise CommandError(f"{options['value']!r} is not a number") from error
+        for name in SCOPE:
+            if options[name] == "":
+                raise CommandError(f"--{name} names none")
         try:
             with audit.acting(audit.Actor("command")):
                 payload = limit_payload(
                     options["rule"],
                     value,
-                    account=options["account"] or "",
-                    strategy=options["strategy"],
-                    symbol=options["symbol"],
+                    **{name: options[name] or "" for name in SCOPE},
                     mode=LimitMode(options["mode"]),
                     parameters=_parameters(options["parameter"]),
                 )

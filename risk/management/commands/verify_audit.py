@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--anchors", metavar="FILE", help="compare with anchors kept earlier")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        anchors = _read(Path(options["anchors"])) if options["anchors"] else []
+        anchors = _read(Path(options["anchors"])) if options["anchors"] is not None else []
         sealing.seal()
         try:
             end = sealing.verify(anchors, _Progress(self.stderr.write))
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{end.position} events, unbroken; {waiting} wait to be sealed.")
         if anchors:
             self.stdout.write(f"They agree with {len(anchors)} anchors.")
-        if options["export"]:
+        if options["export"] is not None:
             _append(Path(options["export"]), end)
 
 
