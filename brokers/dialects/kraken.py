@@ -14,6 +14,7 @@ from brokers.decimals import plain
 from brokers.dialects import kraken_rows, kraken_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
 from brokers.dialects.base import UNTOLD, Dialect
+from brokers.dialects.kraken_rows import CLOCKS_DIFFER
 from brokers.errors import CredentialError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import KRAKEN_SPOT
 from brokers.outcome import VenueError
@@ -36,6 +37,8 @@ UNKNOWN_ORDER = VenueError(("EOrder:Unknown order",))
 NO_SUCH_ORDER = frozenset({"EOrder:Unknown order", "EOrder:Invalid order", "EQuery:Unknown order"})
 UNKNOWN_METHOD = frozenset({"EGeneral:Unknown method"})
 FEE_IN_QUOTE = "fciq"
+LOOK_BACK = timedelta(days=1)
+"""How far trades are listed where nobody says when their order began."""
 LISTS = (("privatePostOpenOrders", "open"), ("privatePostClosedOrders", "closed"))
 
 TYPES = {
@@ -117,7 +120,7 @@ class KrakenSpot(Dialect):
 
         return self._with_trades(
             kraken_rows.report(order_id, order, symbol),
-            lambda: self._fills_of(client, market, order_id, order),
+            lambda: self._fills_of(client, market, order_id, order, ref.submitted_at),
             again,
         )
 
@@ -239,9 +242,15 @@ class KrakenSpot(Dialect):
         return None
 
     def _fills_of(
-        self, client: VenueClient, market: Market, order_id: str, order: Row
+        self,
+        client: VenueClient,
+        market: Market,
+        order_id: str,
+        order: Row,
+        sent_at: datetime | None,
     ) -> Sequence[FillReport]:
-        opened = moment(order, "opentm")
+        began = sent_at or datetime.now(UTC) - LOOK_BACK
+        opened = moment(order, "opentm") if order.get("opentm") else began - CLOCKS_DIFFER
         closed = moment(order, "closetm") if order.get("closetm") else None
         trades = self._history(client, opened, closed)
         mine = {k: t for k, t in trades.items() if t.get("ordertxid") == order_id}

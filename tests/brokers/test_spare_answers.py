@@ -213,6 +213,20 @@ def test_krakens_trades_end_with_a_page_that_is_not_full(
     assert len(plugin.trades_since(SYMBOLS["kraken"], since)) == 51
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["sent at", "whenever"])
+def test_krakens_trades_are_found_though_it_does_not_tell_when_their_order_began(
+    venue: RunningVenue, answers: Answers, *, known: bool
+) -> None:
+    answers["/0/private/QueryOrders"] = without("opentm", "closetm")
+    plugin, request = ccxt_plugin("kraken", venue.base_url), order()
+    sent_at = datetime.now(UTC) if known else None
+    placed = plugin.execute_order(request)
+    named = replace(ref(request, placed.broker_order_id), submitted_at=sent_at)
+    report = plugin.fetch_order(named)
+    assert report is not None
+    assert (sum(fill.quantity for fill in report.fills), report.reason) == (request.quantity, "")
+
+
 # --- echoes and values ----------------------------------------------------------------------------
 
 
