@@ -28,11 +28,12 @@ def turns(queue: Queue) -> Iterator[tuple[Signal, set[int]]]:
     """What waits behind the first of ``queue``, in its order, with the accounts where its turn has
     come. What becomes of one counts for those behind it.
     """
-    waiting = undecided(*queue).order_by("id")
-    ids = list(waiting.values_list("pk", flat=True)[:LOOKED_AT])
-    free = accounts_settled(orders_from(ids[0])) if ids else set()
-    settled = _settled(ids) if free else {}
-    for signal_id in ids[1:]:
+    waiting = undecided(*queue).order_by("id").values_list("pk", flat=True)
+    first = waiting.first()
+    free = accounts_settled(orders_from(first)) if first else set()
+    ids = list(waiting[:LOOKED_AT]) if free else []
+    settled = _settled(ids)
+    for signal_id in ids:
         if not free:
             return
         if here := free - settled[signal_id]:
