@@ -105,7 +105,7 @@ def order(answer: Row, symbol: str) -> OrderReport:
     average = answer.get("filled_avg_price")
     return OrderReport(
         broker_order_id=text(answer, "id"),
-        client_order_id=text(answer, "client_order_id"),
+        client_order_id=str(answer.get("client_order_id") or ""),
         symbol=symbol,
         side=_side(answer),
         status=_status(text(answer, "status"), filled),

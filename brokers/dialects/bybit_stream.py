@@ -55,8 +55,9 @@ def streamed(event: Row, client: VenueClient, fees: Fees) -> OrderNews | None:
         return OrderNews(ours, report, moment(event, "updatedTime", per_second=1000), order_id)
     if text(event, "execType") not in bybit_rows.TRADES:
         return None
-    if "execFee" not in event or (not event.get("feeCurrency") and event.get("category") == "spot"):
-        # the fee of a spot trade is in either coin: only the answer tells which
+    in_either_coin = event.get("category") == "spot"
+    if event.get("execFee") is None or (in_either_coin and not event.get("feeCurrency")):
+        # what the event does not tell of the fee the answer may
         return OrderNews(ours, broker_order_id=order_id)
     at = moment(event, "execTime", per_second=1000)
     return OrderNews(ours, _traded(event, client, fees), at, order_id)

@@ -335,6 +335,8 @@ def test_orders_placed_by_hand_can_be_read() -> None:
     }  # fmt: skip
     report = alpaca_answers.order(by_money, APPLE)
     assert (report.quantity, report.status) == (D(0), VenueStatus.OPEN)
+    unnamed = {name: value for name, value in by_money.items() if name != "client_order_id"}
+    assert alpaca_answers.order(unnamed, APPLE).client_order_id == ""
     with pytest.raises(QueryFailedError, match="documentation has not"):
         alpaca_answers.order(by_money | {"status": "frozen"}, APPLE)
     replaced = alpaca_answers.order(by_money | {"status": "replaced", "replaced_by": "2"}, APPLE)

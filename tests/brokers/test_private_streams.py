@@ -141,10 +141,11 @@ def test_a_bybit_trade_is_exact_and_counts_what_is_left() -> None:
     assert fact(bybit(leavesQty="0")).status is VenueStatus.FILLED
 
 
-def test_a_bybit_spot_trade_without_the_currency_of_its_fee_is_a_hint() -> None:
+def test_a_bybit_trade_that_does_not_tell_its_fee_or_the_coin_of_it_is_a_hint() -> None:
     news = bybit("spot")
     assert news == OrderNews("ours", broker_order_id="f6e324ff-99c2-4e89-9739-3086e47f9381")
     assert fill_of(bybit("spot", feeCurrency="BTC")).fee_currency == "BTC"
+    assert bybit(execFee=None) == news
 
 
 def test_bybits_funding_is_no_trade_and_other_categories_are_not_ours() -> None:
