@@ -189,7 +189,8 @@ def fills(answer: Row) -> tuple[FillReport, ...]:
     """The executions of an order, oldest first.
 
     Schwab's documentation gives them no id: the order, and how much of it was left afterwards, name
-    one for good. Fees are told only on statements.
+    one for good. Fees are told only on statements. A cancellation is an execution there as well, of the
+    rest and at no price.
     """
     return distinct(_fills(answer))
 
@@ -197,7 +198,7 @@ def fills(answer: Row) -> tuple[FillReport, ...]:
 def _fills(answer: Row) -> Iterator[FillReport]:
     order_id = text(answer, "orderId")
     for activity in rows(answer.get("orderActivityCollection") or []):
-        if activity.get("activityType") != "EXECUTION":
+        if activity.get("activityType") != "EXECUTION" or activity.get("executionType") != "FILL":
             continue
         left = plain(number(activity, "orderRemainingQuantity"))
         for place, leg in enumerate(rows(member(activity, "executionLegs"))):

@@ -501,6 +501,43 @@ def test_fills_told_twice_are_booked_once(venue: RunningVenue) -> None:
     assert (report.filled_quantity, report.average_price) == (D(6), D(200))
 
 
+@pytest.mark.parametrize("filled", [0, 3])
+def test_a_cancellation_is_no_trade(venue: RunningVenue, filled: int) -> None:
+    """Schwab tells it as an execution of the rest at a price of zero."""
+    plugin, request = schwab_plugin(venue.base_url), resting()
+    placed = plugin.execute_order(request)
+    if filled:
+        venue.control.fill("schwab", placed.broker_order_id, D(filled))
+    plugin.cancel_order(ref(request, placed.broker_order_id))
+    report = plugin.fetch_order(ref(request, placed.broker_order_id))
+    assert report is not None
+    assert (report.status, report.filled_quantity) == (VenueStatus.CANCELED, D(filled))
+    traded = [(D(filled), D(200))] if filled else []
+    assert [(fill.quantity, fill.price) for fill in report.fills] == traded
+    since = plugin.trades_since(APPLE, datetime.now(UTC) - timedelta(minutes=1))
+    assert [(fill.quantity, fill.price) for fill in since] == traded
+
+
+def test_an_execution_of_no_kind_is_missing_from_what_has_filled() -> None:
+    """The order then shows that it has filled more than it told trades of: it is asked about again."""
+    execution = {
+        "activityType": "EXECUTION",
+        "orderRemainingQuantity": "0",
+        "executionLegs": [{"quantity": "2", "price": "200", "time": "2026-06-03T14:00:00+0000"}],
+    }
+    instrument = {"symbol": "AAPL", "assetType": "EQUITY"}
+    row = {
+        "orderId": "1",
+        "status": "FILLED",
+        "quantity": "2",
+        "filledQuantity": "2",
+        "orderLegCollection": [{"instruction": "BUY", "instrument": instrument}],
+        "orderActivityCollection": [execution],
+    }
+    report = schwab_answers.order(row)
+    assert (report.filled_quantity, report.fills, report.average_price) == (D(2), (), None)
+
+
 # --- configuration --------------------------------------------------------------------------------
 
 

@@ -66,22 +66,27 @@ def activities(order: Order) -> list[Row]:
     found, left = [], order.quantity
     for trade in order.trades:
         left -= trade.quantity
-        leg: Row = {
-            "legId": 1,
-            "quantity": float(trade.quantity),
-            "price": float(trade.price),
-            "time": stamp(trade.time),
-        }
-        found.append(
-            {
-                "activityType": "EXECUTION",
-                "executionType": "FILL",
-                "quantity": float(trade.quantity),
-                "orderRemainingQuantity": float(left),
-                "executionLegs": [leg],
-            }
-        )
+        found.append(_activity("FILL", trade.quantity, left, trade.price, trade.time))
+    if not order.live and left:
+        found.append(_activity("CANCELED", left, ZERO, ZERO, order.updated_at))
     return found
+
+
+def _activity(kind: str, quantity: Decimal, left: Decimal, price: Decimal, at: int) -> Row:
+    """Schwab calls a cancellation an execution as well, of the rest and at no price."""
+    leg: Row = {
+        "legId": 1,
+        "quantity": float(quantity),
+        "price": float(price),
+        "time": stamp(at),
+    }
+    return {
+        "activityType": "EXECUTION",
+        "executionType": kind,
+        "quantity": float(quantity),
+        "orderRemainingQuantity": float(left),
+        "executionLegs": [leg],
+    }
 
 
 def position_row(account: Account, market: Market) -> Row:
