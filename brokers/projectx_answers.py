@@ -14,8 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, iso_moment, member, number, row, text
-from brokers.errors import QueryFailedError
+from brokers.dialects.answers import Row, iso_moment, member, number, number_if_told, row, text
+from brokers.errors import NotShownError, QueryFailedError
 from brokers.outcome import DUPLICATE, Verdict, unknown
 from brokers.types import (
     BalanceReport,
@@ -45,8 +45,8 @@ _ENDED = {
     "4": VenueStatus.EXPIRED,
     "5": VenueStatus.REJECTED,
 }
-_WORKING = frozenset({"1", "6"})
-"""Open and pending."""
+_WORKING = frozenset({"1", "6", "7", "8"})
+"""Open, pending, about to be cancelled, suspended (OrderStatus of the API's description)."""
 REFUSALS = {
     "1": "account not found",
     "2": "order rejected",
@@ -99,7 +99,7 @@ def instrument(found: Contract) -> Instrument:
 
 def order(answer: Row, found: Contract) -> OrderReport:
     """An order as it is now, without its trades. Raises QueryFailedError."""
-    filled = plain(number(answer, "fillVolume") * found.multiplier)
+    filled = plain(_contracts_filled(answer) * found.multiplier)
     average = answer.get("filledPrice")
     return OrderReport(
         broker_order_id=text(answer, "id"),
@@ -111,6 +111,18 @@ def order(answer: Row, found: Contract) -> OrderReport:
         filled_quantity=filled,
         average_price=plain(number(answer, "filledPrice")) if filled and average else None,
     )
+
+
+def _contracts_filled(answer: Row) -> Decimal:
+    """Lists of working orders may leave it out; how one ended says it for most others."""
+    told, said = number_if_told(answer, "fillVolume"), text(answer, "status")
+    if told is not None:
+        return told
+    if _ENDED.get(said) is VenueStatus.FILLED:
+        return number(answer, "size")
+    if said in _ENDED and _ENDED[said] is not VenueStatus.REJECTED:
+        raise NotShownError("ProjectX: an order has ended and does not tell how much has filled")
+    return Decimal(0)
 
 
 def side(answer: Row) -> Side:

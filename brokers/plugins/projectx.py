@@ -168,7 +168,7 @@ class ProjectXPlugin(ExecutionPlugin):
         simulated = mine.get("simulated") is True
         if not simulated and self._environment is Environment.SANDBOX:
             raise ConfigurationError(
-                f"{self._name} is not simulated: its environment here must be live"
+                f"ProjectX does not say that {self._name} is simulated: it must be live here"
             )
         return mine
 
@@ -269,14 +269,18 @@ class ProjectXPlugin(ExecutionPlugin):
         return with_trades(answers.order(found, contract), trades)
 
     def _find(self, ref: OrderRef) -> Row | None:
-        """By our tag, or the venue's id where there is none, among the orders that work, then among all
-        since it was submitted."""
-        name = "customTag" if ref.identity else "id"
-        wanted = hex_digits(ref.identity) if ref.identity else ref.broker_order_id
+        """By the venue's id, or our tag where that is not known, among the orders that work, then among
+        all since it was submitted. A list may leave the tags out."""
+        ours = hex_digits(ref.identity) if ref.identity else ""
+        name = "id" if ref.broker_order_id else "customTag"
+        wanted = ref.broker_order_id or ours
         for listed in (self._resting(ref), lambda: self._since(ref)):
-            for one in listed():
-                if str(one.get(name)) == wanted:
-                    return one
+            found = next((one for one in listed() if str(one.get(name)) == wanted), None)
+            if found is None:
+                continue
+            if ours and found.get("customTag") not in (None, "", ours):
+                raise QueryFailedError("ProjectX answered with another order")
+            return found
         return None
 
     def _open(self) -> list[Row]:
@@ -337,7 +341,7 @@ class ProjectXPlugin(ExecutionPlugin):
         return answers.instrument(self._contract(symbol))
 
     def _contract(self, symbol: str) -> Contract:
-        """The contract month called ``ESZ26`` in ``ESZ26/USD``. Raises UnknownSymbolError."""
+        """The contract month called ``ESZ6`` in ``ESZ6/USD``. Raises UnknownSymbolError."""
         known = self._kept(symbol)
         if known is not None:
             return known
@@ -405,7 +409,9 @@ class ProjectXPlugin(ExecutionPlugin):
 
     def check_permissions(self) -> Permissions:
         account = self._account()
-        kind = "simulated" if account.get("simulated") is True else "real money"
+        simulated, kind = account.get("simulated"), "not said to be simulated"
+        if isinstance(simulated, bool):
+            kind = "simulated" if simulated else "real money"
         # no path of the Gateway API moves money
         detail = f"account {self._name}, {kind}"
         return Permissions(account.get("canTrade") is True, False, None, detail)

@@ -218,7 +218,57 @@ def test_voided_trades_did_not_happen(venue: RunningVenue, monkeypatch: pytest.M
     assert [one.quantity for one in plugin.trades_since(SPOO, since)] == [D(100)]
 
 
-@pytest.mark.parametrize("status", ["0", "7"])
+@pytest.mark.parametrize(
+    ("said", "status", "filled"),
+    [
+        ({"status": "1"}, VenueStatus.OPEN, 0),
+        ({"status": "1", "fillVolume": None}, VenueStatus.OPEN, 0),
+        ({"status": "7"}, VenueStatus.OPEN, 0),
+        ({"status": "8", "fillVolume": "1"}, VenueStatus.PARTIALLY_FILLED, 50),
+        ({"status": "2"}, VenueStatus.FILLED, 100),
+        ({"status": "5"}, VenueStatus.REJECTED, 0),
+    ],
+    ids=str,
+)
+def test_an_order_that_does_not_tell_how_much_has_filled(
+    said: dict[str, str], status: VenueStatus, filled: int
+) -> None:
+    """As in the vendor's own sample of Order/searchOpen."""
+    found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
+    report = answers.order({"id": "1", "side": "0", "size": "2", **said}, found)
+    assert (report.status, report.filled_quantity) == (status, D(filled))
+
+
+@pytest.mark.parametrize("status", ["3", "4"])
+def test_an_ended_order_must_tell_how_much_has_filled(status: str) -> None:
+    found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
+    with pytest.raises(QueryFailedError):
+        answers.order({"id": "1", "side": "0", "size": "2", "status": status}, found)
+
+
+def test_a_known_order_is_found_also_where_it_does_not_tell_its_tag(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, request = projectx_plugin(venue.base_url), resting()
+    order_id = plugin.execute_order(request).broker_order_id
+    ask, tags = plugin._ask, {"customTag": None}
+
+    def telling(path: str, body: dict[str, Any]) -> Any:
+        answer = dict(ask(path, body))
+        if path == "Order/searchOpen":
+            answer["orders"] = [{**one, **tags} for one in answer["orders"]]
+        return answer
+
+    monkeypatch.setattr(plugin, "_ask", telling)
+    found = plugin.fetch_order(ref(request, order_id))
+    assert found is not None
+    assert (found.broker_order_id, found.status) == (order_id, VenueStatus.OPEN)
+    tags["customTag"] = "another"
+    with pytest.raises(QueryFailedError, match="another order"):
+        plugin.fetch_order(ref(request, order_id))
+
+
+@pytest.mark.parametrize("status", ["0", "9"])
 def test_a_status_that_says_nothing_is_no_answer(status: str) -> None:
     found = answers.Contract("c", "EPZ26", D("0.25"), D(50))
     row = {"id": "1", "status": status, "side": "0", "size": "1", "fillVolume": "0"}
@@ -320,6 +370,20 @@ def test_a_sandbox_account_never_trades_real_money(venue: RunningVenue) -> None:
     assert (result.outcome, result.code) == (NOT_SENT, "ACCOUNT_MISCONFIGURED")
     live = projectx_plugin(venue.base_url, Environment.LIVE)
     assert live.execute_order(contracts()).outcome is ACCEPTED
+
+
+def test_an_account_that_does_not_tell_whether_it_is_simulated(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = projectx_plugin(venue.base_url, Environment.LIVE)
+    untold = [
+        {key: told for key, told in one.items() if key != "simulated"} for one in plugin._accounts()
+    ]
+    for one in (plugin, sandbox := projectx_plugin(venue.base_url)):
+        monkeypatch.setattr(one, "_accounts", lambda: untold)
+    assert plugin.check_permissions().detail == f"account {ACCOUNT}, not said to be simulated"
+    with pytest.raises(ConfigurationError, match=r"does not say that .* is simulated"):
+        sandbox.balances()
 
 
 def test_an_account_the_key_does_not_reach(venue: RunningVenue) -> None:
