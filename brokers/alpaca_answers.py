@@ -12,7 +12,16 @@ from decimal import ROUND_CEILING, Decimal
 
 from brokers import order_books
 from brokers.decimals import plain
-from brokers.dialects.answers import Row, iso_moment, member, number, row, rows, text
+from brokers.dialects.answers import (
+    Row,
+    iso_moment,
+    member,
+    number,
+    number_if_told,
+    row,
+    rows,
+    text,
+)
 from brokers.errors import QueryFailedError, QuoteUnavailableError, UnknownSymbolError
 from brokers.outcome import DUPLICATE, Verdict, unknown
 from brokers.types import (
@@ -35,6 +44,7 @@ _WORKING = frozenset(
     (
         "new", "accepted", "pending_new", "accepted_for_bidding", "partially_filled", "held",
         "pending_cancel", "pending_replace", "done_for_day", "stopped", "suspended", "calculated",
+        "pending_review",
     )
 )  # fmt: skip
 _ENDED = {
@@ -100,20 +110,27 @@ def order(answer: Row, symbol: str) -> OrderReport:
 
     One placed by hand for an amount of money has no quantity: what it has filled is told.
     """
-    filled = plain(number(answer, "filled_qty"))
-    by_money = answer.get("qty") is None
-    average = answer.get("filled_avg_price")
+    filled, quantity = plain(_filled(answer)), number_if_told(answer, "qty")
+    average = number_if_told(answer, "filled_avg_price")
     return OrderReport(
         broker_order_id=text(answer, "id"),
         client_order_id=str(answer.get("client_order_id") or ""),
         symbol=symbol,
         side=_side(answer),
         status=_status(text(answer, "status"), filled),
-        quantity=filled if by_money else plain(number(answer, "qty")),
+        quantity=filled if quantity is None else plain(quantity),
         filled_quantity=filled,
-        average_price=None if average is None else plain(number(answer, "filled_avg_price")),
+        average_price=None if average is None else plain(average),
         reason=_reason(answer),
     )
+
+
+def _filled(answer: Row) -> Decimal:
+    """Nothing, where an order that works or was rejected does not tell."""
+    told, said = number_if_told(answer, "filled_qty"), text(answer, "status")
+    if told is None and (said in _WORKING or said == "rejected"):
+        return Decimal(0)
+    return number(answer, "filled_qty")
 
 
 def _status(said: str, filled: Decimal) -> VenueStatus:
@@ -164,9 +181,13 @@ def fill(answer: Row, symbol: str, market: str, crypto_fee_bps: Decimal) -> Fill
 
 
 def quote(answer: Row, symbol: str) -> Quote:
-    """Bid and ask of a snapshot, at the time of the quote. Raises QuoteUnavailableError."""
-    best, trade = row(answer, "latestQuote"), row(answer, "latestTrade")
-    bid, ask, last = number(best, "bp"), number(best, "ap"), number(trade, "p")
+    """Bid and ask of a snapshot, at the time of the quote; what never traded is worth their middle.
+    Raises QuoteUnavailableError."""
+    if not answer.get("latestQuote"):
+        raise QuoteUnavailableError(f"Alpaca has no quote of {symbol}")
+    best, trade = row(answer, "latestQuote"), answer.get("latestTrade")
+    bid, ask = number(best, "bp"), number(best, "ap")
+    last = number(row(trade), "p") if trade else (bid + ask) / 2
     if min(bid, ask, last) <= 0:
         raise QuoteUnavailableError(f"Alpaca has no bid and ask of {symbol} now")
     return Quote(symbol, plain(bid), plain(ask), plain(last), iso_moment(best, "t"))
@@ -177,9 +198,8 @@ def best_prices(answer: Row, symbol: str) -> OrderBook:
     size); where a feed still counts in round lots more is offered than this. Raises
     QuoteUnavailableError.
     """
-    best = row(answer, "latestQuote")
-    sizes = (number(best, "bs"), number(best, "as"))
-    return order_books.best_prices(quote(answer, symbol), *sizes)
+    told, best = quote(answer, symbol), row(answer, "latestQuote")
+    return order_books.best_prices(told, number(best, "bs"), number(best, "as"))
 
 
 def order_book(answer: Row, symbol: str) -> OrderBook:

@@ -24,7 +24,7 @@ from brokers.base import ExecutionPlugin
 from brokers.capabilities import BookDepth, Capabilities, IdRule, VenueCard
 from brokers.client_ids import hex_digits
 from brokers.decimals import decimal_text
-from brokers.dialects.answers import Row, number, row, rows, text
+from brokers.dialects.answers import Row, number, number_if_told, row, rows, text
 from brokers.errors import (
     BrokerError,
     CredentialError,
@@ -68,6 +68,8 @@ LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
 """200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
 INSTRUMENT_AGE = 3600
 """Seconds the rules of an asset are kept."""
+UNTOLD = timedelta(minutes=1)
+"""How long the market counts as open where its hours are refused."""
 IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
@@ -247,9 +249,17 @@ class AlpacaPlugin(ExecutionPlugin):
         """Whether the stock market is open; asked once for each change. Raises QueryFailedError."""
         with self._clock_lock:
             if self._opening is None or datetime.now(UTC) >= self._opening[1]:
-                found = answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
-                self._opening = found[:2]
+                self._opening = self._hours()
             return self._opening[0]
+
+    def _hours(self) -> tuple[bool, datetime]:
+        """Where Alpaca answers without telling, the order goes and Alpaca judges it."""
+        try:
+            return answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))[:2]
+        except RefusedError as refused:
+            if not refused.is_answer:
+                raise
+            return True, datetime.now(UTC) + UNTOLD
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         if self._rehearses:
@@ -317,11 +327,16 @@ class AlpacaPlugin(ExecutionPlugin):
     def balances(self) -> Sequence[BalanceReport]:
         """Dollars, and each holding by its ticker; what is owed is negative."""
         account = row(self._http.ask(f"{self._trading}/v2/account"))
-        cash, power = number(account, "cash"), number(account, "non_marginable_buying_power")
-        found = [BalanceReport(text(account, "currency"), cash, max(Decimal(0), min(cash, power)))]
+        cash, power = (
+            number(account, "cash"),
+            number_if_told(account, "non_marginable_buying_power"),
+        )
+        free = max(Decimal(0), cash if power is None else min(cash, power))
+        found = [BalanceReport(text(account, "currency"), cash, free)]
         for one in self._holdings():
             held = answers.position(one, self._market)
-            free = number(one, "qty_available") if held.quantity > 0 else held.quantity
+            told = number_if_told(one, "qty_available") if held.quantity > 0 else None
+            free = held.quantity if told is None else told
             found.append(BalanceReport(held.symbol.partition("/")[0], held.quantity, free))
         return [one for one in found if one.total]
 
@@ -409,12 +424,23 @@ class AlpacaPlugin(ExecutionPlugin):
             asked, started = datetime.now(UTC), time.monotonic()
             is_open, _, at = answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
             taken = time.monotonic() - started
+        except RefusedError:
+            return self._health_without_hours()
         except BrokerError as error:
             return Health(False, str(error))
         hours = "open" if is_open else "closed"
         skew = round((at - asked).total_seconds() * 1000 - taken * 500)
         detail = f"Alpaca answers; the stock market is {hours}"
         return Health(True, detail, round(taken * 1000), skew)
+
+    def _health_without_hours(self) -> Health:
+        started = time.monotonic()
+        try:
+            self._http.ask(f"{self._trading}/v2/account")
+        except BrokerError as error:
+            return Health(False, str(error))
+        taken = round((time.monotonic() - started) * 1000)
+        return Health(True, "Alpaca answers, and does not tell the market's hours", taken)
 
     def check_permissions(self) -> Permissions:
         try:

@@ -215,7 +215,7 @@ class OandaPlugin(ExecutionPlugin):
         with self._lock:
             if not self._currency:
                 account = self._summary()
-                if account.get("hedgingEnabled") is not False:
+                if account.get("hedgingEnabled") is True:
                     raise ConfigurationError(
                         "this OANDA account holds long and short side by side; FKS needs one that nets"
                     )
@@ -383,7 +383,7 @@ class OandaPlugin(ExecutionPlugin):
             if error.code == CredentialError.code:
                 raise CredentialError(str(error)) from error
             raise
-        nets = account.get("hedgingEnabled") is False
+        nets = account.get("hedgingEnabled") is not True
         detail = "nets" if nets else "holds long and short side by side, which FKS cannot"
         # no path of the v20 interface moves money
         return Permissions(nets, False, None, f"account {text(account, 'id')} {detail}")

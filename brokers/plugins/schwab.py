@@ -69,6 +69,8 @@ LIMITS = Limits(address=Rate(110, 60), key=Rate(110, 60), orders=Rate(60, 60))
 """120 requests a minute are usual for an application; some are left to others."""
 INSTRUMENT_AGE = 3600
 """Seconds the rules of a share are kept."""
+UNTOLD = timedelta(minutes=1)
+"""How long the market counts as open where its hours are refused."""
 _CAPABILITIES = Capabilities(
     order_book=BookDepth.BEST,
     order_types=frozenset(OrderType),
@@ -259,11 +261,18 @@ class SchwabPlugin(ExecutionPlugin):
         with self._lock:
             now = datetime.now(UTC)
             if self._opening is None or now >= self._opening[1]:
-                asked = {"markets": "equity"}
-                self._opening = answers.opens(
-                    row(self._http.ask(f"{self._data}/markets", asked)), now
-                )
+                self._opening = self._hours(now)
             return self._opening[0]
+
+    def _hours(self, now: datetime) -> tuple[bool, datetime]:
+        """Where Schwab answers without telling, the order goes and Schwab judges it."""
+        try:
+            told = row(self._http.ask(f"{self._data}/markets", {"markets": "equity"}))
+        except RefusedError as refused:
+            if not refused.is_answer:
+                raise
+            return True, now + UNTOLD
+        return answers.opens(told, now)
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         if self._rehearses:

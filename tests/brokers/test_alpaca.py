@@ -34,6 +34,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
+from brokers.venue_http import RefusedError, Reply
 from tests.brokers.contract import alpaca_plugin, order, ref
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import ALPACA_KEY, ALPACA_SECRET
@@ -199,6 +200,101 @@ def test_the_clock_is_asked_once_and_a_market_order_needs_its_answer(venue: Runn
     assert [plugin.execute_order(shares()).outcome for _ in range(3)] == [ACCEPTED] * 3
     asked = [one.path for one in venue.control.requests() if one.path == "/v2/clock"]
     assert len(asked) == 1
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, plugin: AlpacaPlugin, path: str, status: int) -> None:
+    """Alpaca refuses one question."""
+    ask = plugin._http.ask
+
+    def answer(url: str, params: Any = None) -> Any:
+        if url.endswith(path):
+            raise RefusedError("Alpaca", Reply(True, status, '{"message": "no"}'), "no")
+        return ask(url, params)
+
+    monkeypatch.setattr(plugin._http, "ask", answer)
+
+
+def test_where_the_hours_are_refused_alpaca_judges_the_order(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    refusing(monkeypatch, plugin, "/v2/clock", 404)
+    assert plugin.execute_order(shares()).outcome is ACCEPTED
+    assert plugin._opening is not None
+    assert plugin._opening[1] - datetime.now(UTC) <= timedelta(minutes=1)
+    health = plugin.health_check()
+    assert (health.ok, health.detail) == (
+        True,
+        "Alpaca answers, and does not tell the market's hours",
+    )
+
+
+def test_a_refused_key_lets_a_market_order_wait(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    refusing(monkeypatch, plugin, "/v2/clock", 401)
+    result = plugin.execute_order(shares())
+    waits = (NOT_SENT, "CREDENTIALS_REFUSED", 1)
+    assert (result.outcome, result.code, result.retry_after, sent(venue)) == (*waits, [])
+
+
+def test_what_is_only_useful_may_be_missing(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = alpaca_plugin(venue.base_url)
+    plugin.execute_order(shares())
+    told, ask = plugin.balances(), plugin._http.ask
+    untold = {"non_marginable_buying_power", "qty_available"}
+
+    def answer(url: str, params: Any = None) -> Any:
+        found = ask(url, params)
+        if isinstance(found, dict):
+            return {name: one for name, one in found.items() if name not in untold}
+        return [{name: None if name in untold else one[name] for name in one} for one in found]
+
+    monkeypatch.setattr(plugin._http, "ask", answer)
+    assert plugin.balances() == told
+
+
+def test_a_share_that_never_traded_is_worth_the_middle_of_its_quote() -> None:
+    best = {"bp": "10", "ap": "10.02", "bs": "1", "as": "1", "t": "2026-06-03T14:00:00Z"}
+    assert alpaca_answers.quote({"latestQuote": best}, APPLE).last == D("10.01")
+    for question in (alpaca_answers.quote, alpaca_answers.best_prices):
+        with pytest.raises(QuoteUnavailableError):
+            question({"latestQuote": None, "latestTrade": {"p": "10"}}, APPLE)
+
+
+WORKS: dict[str, Any] = {
+    "id": "1", "client_order_id": "ours", "symbol": "AAPL", "qty": "3",
+    "filled_qty": "0", "filled_avg_price": None, "side": "buy", "status": "new",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filled_avg_price": ""},
+        {"filled_qty": None},
+        {"filled_qty": ""},
+        {"status": "pending_review"},
+    ],
+    ids=str,
+)
+def test_an_empty_field_of_a_working_order_ends_no_list(changes: dict[str, Any]) -> None:
+    report = alpaca_answers.order(WORKS | changes, APPLE)
+    assert (report.status, report.quantity, report.filled_quantity, report.average_price) == (
+        VenueStatus.OPEN,
+        D(3),
+        D(0),
+        None,
+    )
+
+
+@pytest.mark.parametrize("status", ["canceled", "expired", "filled"])
+def test_an_ended_order_must_tell_how_much_has_filled(status: str) -> None:
+    with pytest.raises(QueryFailedError):
+        alpaca_answers.order(WORKS | {"status": status, "filled_qty": None}, APPLE)
 
 
 def test_crypto_is_an_account_of_its_own(venue: RunningVenue) -> None:

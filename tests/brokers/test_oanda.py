@@ -218,6 +218,16 @@ def test_shorts_and_longs_net(venue: RunningVenue) -> None:
     assert [one.quantity for one in plugin.positions()] == [D(500)]
 
 
+def test_a_summary_that_says_nothing_of_hedging_stops_no_account(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = oanda_plugin(venue.base_url)
+    summary = {name: one for name, one in plugin._summary().items() if name != "hedgingEnabled"}
+    monkeypatch.setattr(plugin, "_summary", lambda: summary)
+    assert plugin.check_permissions().trade is True
+    assert plugin.execute_order(euros()).outcome is ACCEPTED
+
+
 def test_a_hedging_account_is_refused(venue: RunningVenue) -> None:
     venue.control.set_hedge_mode("oanda", hedged=True)
     plugin = oanda_plugin(venue.base_url)

@@ -35,7 +35,7 @@ from brokers.types import (
     TimeInForce,
     VenueStatus,
 )
-from brokers.venue_http import Reply
+from brokers.venue_http import RefusedError, Reply
 from tests.brokers.contract import GivenToken, limit, order, ref, schwab_plugin
 from tests.venues.client import RunningVenue
 from tests.venues.credentials import SCHWAB_KEY, SCHWAB_SECRET, SCHWAB_TOKEN
@@ -223,6 +223,32 @@ def test_a_closed_market_takes_no_market_order_unless_it_may_queue(venue: Runnin
     waiting = plugin.fetch_order(ref(request))
     assert waiting is not None
     assert waiting.status is VenueStatus.OPEN
+
+
+def test_where_the_hours_are_refused_schwab_judges_the_order(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, waits = schwab_plugin(venue.base_url), schwab_plugin(venue.base_url)
+    for one, status in ((plugin, 404), (waits, 401)):
+        refusing(monkeypatch, one, "/markets", status)
+    assert plugin.execute_order(shares()).outcome is ACCEPTED
+    assert plugin._opening is not None
+    assert plugin._opening[1] - datetime.now(UTC) <= timedelta(minutes=1)
+    result = waits.execute_order(shares())
+    assert (result.outcome, result.code, result.retry_after) == (NOT_SENT, "CREDENTIALS_REFUSED", 1)
+    assert len(sent(venue)) == 1
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, plugin: SchwabPlugin, path: str, status: int) -> None:
+    """Schwab refuses one question."""
+    ask = plugin._http.ask
+
+    def answer(url: str, params: Any = None) -> Any:
+        if url.endswith(path):
+            raise RefusedError("Schwab", Reply(True, status, '{"message": "no"}'), "no")
+        return ask(url, params)
+
+    monkeypatch.setattr(plugin._http, "ask", answer)
 
 
 # --- recognising ----------------------------------------------------------------------------------
