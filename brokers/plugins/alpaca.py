@@ -33,6 +33,7 @@ from brokers.errors import (
     QuoteUnavailableError,
     UnknownSymbolError,
 )
+from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.options import basis_points, choice, flag
 from brokers.order_form import check_form, check_grid
@@ -66,8 +67,6 @@ LIVE, PAPER = "https://api.alpaca.markets", "https://paper-api.alpaca.markets"
 DATA = "https://data.alpaca.markets"
 LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
 """200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
-INSTRUMENT_AGE = 3600
-"""Seconds the rules of an asset are kept."""
 UNTOLD = timedelta(minutes=1)
 """How long the market counts as open where its hours are refused."""
 IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
@@ -150,7 +149,7 @@ class AlpacaPlugin(ExecutionPlugin):
         self._lists = AlpacaLists(self._http, self._trading)
         self._clock_lock = threading.Lock()
         self._opening: tuple[bool, datetime] | None = None
-        self._instruments: dict[str, tuple[float, Instrument]] = {}
+        self._rules = KnownRules[Instrument]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
         names = self.credential_fields
@@ -209,7 +208,8 @@ class AlpacaPlugin(ExecutionPlugin):
         if self._rehearses:
             raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "Alpaca")
-        rules = self.instrument(request.symbol)
+        symbol = request.symbol
+        rules = self._rules.of_order(symbol, lambda: self._listed_rules(symbol))
         check_grid(request, rules)
         body = {
             "symbol": rules.venue_symbol,
@@ -342,16 +342,14 @@ class AlpacaPlugin(ExecutionPlugin):
 
     def instrument(self, symbol: str) -> Instrument:
         """The rules of ``symbol``, read again after an hour."""
+        return self._rules.get(symbol, lambda: self._listed_rules(symbol))
+
+    def _listed_rules(self, symbol: str) -> Instrument:
         venue_symbol = self._venue_symbol(symbol)
-        known = self._instruments.get(symbol)
-        if known is not None and time.monotonic() - known[0] < INSTRUMENT_AGE:
-            return known[1]
         url = f"{self._trading}/v2/assets/{escaped(venue_symbol, safe='')}"
         with _listed(symbol):
             asset = row(self._http.ask(url))
-        rules = answers.instrument(asset, symbol, self._market, fractional=self._fractional)
-        self._instruments[symbol] = (time.monotonic(), rules)
-        return rules
+        return answers.instrument(asset, symbol, self._market, fractional=self._fractional)
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         if self._market == STOCKS:

@@ -30,6 +30,7 @@ from brokers.errors import (
     QueryFailedError,
     UnknownSymbolError,
 )
+from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
@@ -62,8 +63,6 @@ from brokers.venue_http import RefusedError, VenueHttp, before_words
 LIVE, PRACTICE = "https://api-fxtrade.oanda.com", "https://api-fxpractice.oanda.com"
 LIMITS = Limits(address=Rate(100, 1), key=Rate(100, 1), orders=Rate(100, 1))
 """120 requests a second and address (developer.oanda.com, Best Practices); some are left to others."""
-INSTRUMENT_AGE = 3600
-"""Seconds the rules of an instrument are kept."""
 PAGE = 500
 MOST_PAGES = 20
 EARLIER = timedelta(minutes=1)
@@ -132,7 +131,7 @@ class OandaPlugin(ExecutionPlugin):
         self._http = self._connection(config)
         self._lock = threading.Lock()
         self._currency = ""
-        self._instruments: dict[str, tuple[float, Instrument]] = {}
+        self._rules = KnownRules[Instrument]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
         token = config.credentials.get("api_key", "")
@@ -185,7 +184,8 @@ class OandaPlugin(ExecutionPlugin):
         if self._rehearses:
             raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "OANDA")
-        rules = self.instrument(request.symbol)
+        symbol = request.symbol
+        rules = self._rules.of_order(symbol, lambda: self._listed_rules(symbol))
         check_grid(request, rules)
         self._home()
         sign = "" if request.side is Side.BUY else "-"
@@ -324,13 +324,11 @@ class OandaPlugin(ExecutionPlugin):
 
     def instrument(self, symbol: str) -> Instrument:
         """The rules of ``symbol``, read again after an hour."""
-        known = self._instruments.get(symbol)
-        if known is not None and time.monotonic() - known[0] < INSTRUMENT_AGE:
-            return known[1]
+        return self._rules.get(symbol, lambda: self._listed_rules(symbol))
+
+    def _listed_rules(self, symbol: str) -> Instrument:
         found = self._listed(f"{self._account}/instruments", symbol, "instruments", "name")
-        rules = answers.instrument(found, symbol)
-        self._instruments[symbol] = (time.monotonic(), rules)
-        return rules
+        return answers.instrument(found, symbol)
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         return answers.quote(self._pricing(symbol), symbol)

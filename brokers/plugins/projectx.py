@@ -29,6 +29,7 @@ from brokers.errors import (
     QuoteUnavailableError,
     UnknownSymbolError,
 )
+from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
@@ -61,8 +62,6 @@ from brokers.venue_http import VenueHttp, before_words
 TOPSTEPX = "https://api.topstepx.com"
 LIMITS = Limits(address=Rate(180, 60), key=Rate(180, 60), orders=Rate(180, 60))
 """200 requests a minute (Gateway API, Rate Limits); some are left to others."""
-CONTRACT_AGE = 3600
-"""Seconds the rules of a contract are kept."""
 EARLIER = timedelta(minutes=1)
 """How far the clocks may differ when orders are looked through."""
 LONGEST = timedelta(days=30)
@@ -123,8 +122,8 @@ class ProjectXPlugin(ExecutionPlugin):
         self._lock = threading.Lock()
         self._account_id = 0
         self._open_lock = threading.Lock()
-        self._listed: tuple[float, list[Row]] | None = None
-        self._contracts: dict[str, tuple[float, Contract]] = {}
+        self._working: tuple[float, list[Row]] | None = None
+        self._contracts = KnownRules[Contract]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
         names = self.credential_fields
@@ -168,7 +167,8 @@ class ProjectXPlugin(ExecutionPlugin):
         simulated = mine.get("simulated") is True
         if not simulated and self._environment is Environment.SANDBOX:
             raise ConfigurationError(
-                f"ProjectX does not say that {self._name} is simulated: it must be live here"
+                f"ProjectX does not say that {self._name} is simulated: "
+                "its environment here must be live"
             )
         return mine
 
@@ -186,7 +186,7 @@ class ProjectXPlugin(ExecutionPlugin):
             return ExecutionResult(
                 Outcome.NOT_SENT, code=error.code, detail=str(error), retry_after=again
             )
-        self._listed = None
+        self._working = None
         url = f"{self._host}/api/Order/place"
         reply = self._http.act("POST", url, body, Purpose.ORDER, request.send_before)
         evidence = self._http.evidence("POST", url, body, reply)
@@ -209,7 +209,8 @@ class ProjectXPlugin(ExecutionPlugin):
         if self._environment is Environment.DRY_RUN:
             raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "ProjectX")
-        found = self._contract(request.symbol)
+        symbol = request.symbol
+        found = self._contracts.of_order(symbol, lambda: self._listed(symbol))
         check_grid(request, answers.instrument(found))
         size = request.quantity / found.multiplier
         body: dict[str, Any] = {
@@ -240,7 +241,7 @@ class ProjectXPlugin(ExecutionPlugin):
             body = {"accountId": self._id(), "orderId": int(order_id)}
         except BrokerError as error:
             return CancelResult(Outcome.NOT_SENT, error.code, str(error))
-        self._listed = None
+        self._working = None
         url = f"{self._host}/api/Order/cancel"
         reply = self._http.act("POST", url, body, Purpose.CANCEL)
         evidence = self._http.evidence("POST", url, body, reply)
@@ -295,10 +296,10 @@ class ProjectXPlugin(ExecutionPlugin):
 
     def _open_lately(self) -> list[Row]:
         with self._open_lock:
-            if self._listed is None or time.monotonic() - self._listed[0] > LISTED_FOR:
+            if self._working is None or time.monotonic() - self._working[0] > LISTED_FOR:
                 asked = time.monotonic()
-                self._listed = (asked, self._open())
-            return self._listed[1]
+                self._working = (asked, self._open())
+            return self._working[1]
 
     def _since(self, ref: OrderRef) -> list[Row]:
         start = (ref.submitted_at or datetime.now(UTC) - LONGEST) - EARLIER
@@ -342,9 +343,9 @@ class ProjectXPlugin(ExecutionPlugin):
 
     def _contract(self, symbol: str) -> Contract:
         """The contract month called ``ESZ6`` in ``ESZ6/USD``. Raises UnknownSymbolError."""
-        known = self._kept(symbol)
-        if known is not None:
-            return known
+        return self._contracts.get(symbol, lambda: self._listed(symbol))
+
+    def _listed(self, symbol: str) -> Contract:
         name, _, quote = symbol.partition("/")
         if quote != "USD" or not (name.isascii() and name.isalnum()):
             raise UnknownSymbolError(f"{symbol} is not a contract of ProjectX")
@@ -353,24 +354,14 @@ class ProjectXPlugin(ExecutionPlugin):
         found = next((one for one in listed if one.get("name") == name), None)
         if found is None:
             raise UnknownSymbolError(f"ProjectX does not list {symbol}")
-        return self._keep(symbol, found)
+        return answers.contract(found)
 
     def _contract_with(self, contract_id: str) -> Contract:
-        known = self._kept(contract_id)
-        if known is not None:
-            return known
-        answer = self._ask("Contract/searchById", {"contractId": contract_id})
-        return self._keep(contract_id, row(answer, "contract"))
+        def told() -> Contract:
+            answer = self._ask("Contract/searchById", {"contractId": contract_id})
+            return answers.contract(row(answer, "contract"))
 
-    def _kept(self, key: str) -> Contract | None:
-        known = self._contracts.get(key)
-        fresh = known is not None and time.monotonic() - known[0] < CONTRACT_AGE
-        return known[1] if known is not None and fresh else None
-
-    def _keep(self, key: str, answer: Row) -> Contract:
-        found = answers.contract(answer)
-        self._contracts[key] = (time.monotonic(), found)
-        return found
+        return self._contracts.get(contract_id, told)
 
     def _bars(self, contract: Contract, unit: int, start: datetime, limit: int) -> list[Row]:
         """Newest first."""

@@ -32,6 +32,7 @@ from brokers.errors import (
     QueryFailedError,
     UnknownSymbolError,
 )
+from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
 from brokers.options import choice
 from brokers.order_form import check_form, check_grid
@@ -67,8 +68,6 @@ LOGIN_LASTS = timedelta(days=7)
 """A refresh token's life (developer.schwab.com, OAuth): then a person logs in again."""
 LIMITS = Limits(address=Rate(110, 60), key=Rate(110, 60), orders=Rate(60, 60))
 """120 requests a minute are usual for an application; some are left to others."""
-INSTRUMENT_AGE = 3600
-"""Seconds the rules of a share are kept."""
 UNTOLD = timedelta(minutes=1)
 """How long the market counts as open where its hours are refused."""
 _CAPABILITIES = Capabilities(
@@ -136,7 +135,7 @@ class SchwabPlugin(ExecutionPlugin):
         self._lock = threading.Lock()
         self._address = ""
         self._opening: tuple[bool, datetime] | None = None
-        self._instruments: dict[str, tuple[float, Instrument]] = {}
+        self._rules = KnownRules[Instrument]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
         names = self.credential_fields
@@ -230,7 +229,8 @@ class SchwabPlugin(ExecutionPlugin):
         if self._rehearses:
             raise NotSupportedError(DRY_RUN)
         check_form(request, self.capabilities, "Schwab")
-        rules = self.instrument(request.symbol)
+        symbol = request.symbol
+        rules = self._rules.of_order(symbol, lambda: self._listed_rules(symbol))
         check_grid(request, rules)
         leg = {
             "instruction": request.side.value.upper(),
@@ -335,16 +335,14 @@ class SchwabPlugin(ExecutionPlugin):
 
     def instrument(self, symbol: str) -> Instrument:
         """The rules of ``symbol``, read again after an hour."""
+        return self._rules.get(symbol, lambda: self._listed_rules(symbol))
+
+    def _listed_rules(self, symbol: str) -> Instrument:
         venue_symbol = self._venue_symbol(symbol)
-        known = self._instruments.get(symbol)
-        if known is not None and time.monotonic() - known[0] < INSTRUMENT_AGE:
-            return known[1]
         asked = {"symbol": venue_symbol, "projection": "symbol-search"}
         with _listed(symbol):
             answer = row(self._http.ask(f"{self._data}/instruments", asked))
-        rules = answers.instrument(rows(answer.get("instruments") or []), symbol, venue_symbol)
-        self._instruments[symbol] = (time.monotonic(), rules)
-        return rules
+        return answers.instrument(rows(answer.get("instruments") or []), symbol, venue_symbol)
 
     def fetch_data(self, symbol: str, hint: Decimal | None = None) -> Quote:
         return answers.quote(self._quotes(symbol), symbol, self._venue_symbol(symbol))
