@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from brokers.errors import BrokerError
+from brokers.base import ExecutionPlugin
+from brokers.capabilities import Balances
+from brokers.errors import BrokerError, QueryFailedError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from execution import facts
@@ -23,10 +25,19 @@ def probe(account_id: int) -> bool:
             return True
         try:
             with facts.venue_call(account):
-                plugin = plugin_for(account)
-                if not plugin.health_check().ok:
-                    # some venues take orders while they do not tell the time
-                    plugin.balances()
+                _ask(plugin_for(account))
         except (BrokerError, Refusal):
             return False
     return breakers.are_closed(account)
+
+
+def _ask(plugin: ExecutionPlugin) -> None:
+    """Raises BrokerError where the venue does not answer. Some take orders while they do not tell the
+    time: they are asked for balances, unless those are what an operator wrote down.
+    """
+    health = plugin.health_check()
+    if health.ok:
+        return
+    if plugin.capabilities.balances is Balances.STATED:
+        raise QueryFailedError(health.detail)
+    plugin.balances()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
+from brokers.capabilities import Balances
 from brokers.errors import LoginNeededError, QueryFailedError
 from brokers.models import Account
 from brokers.types import Health
@@ -61,6 +63,19 @@ def test_a_venue_that_only_does_not_tell_the_time_works(
     monkeypatch.setattr(ScriptedPlugin, "health_check", lambda _: Health(False, "HTTP 404"))
     assert probing.probe(account.pk)
     assert breakers.are_closed(account)
+
+
+def test_what_an_operator_wrote_down_is_no_answer_of_the_venue(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = script_of(account)
+    script.capabilities = replace(script.capabilities, balances=Balances.STATED)
+    away = Health(False, "NinjaTrader is not connected")
+    monkeypatch.setattr(ScriptedPlugin, "health_check", lambda _: away)
+    assert not probing.probe(account.pk)
+    breaker = breakers.of_account(account.pk)
+    assert breaker.state == "open"
+    assert away.detail in breaker.last_error
 
 
 def test_a_venues_breaker_is_probed_through_any_of_its_accounts(
