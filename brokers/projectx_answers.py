@@ -8,7 +8,8 @@ quantity times price is its value.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -111,6 +112,25 @@ def order(answer: Row, found: Contract) -> OrderReport:
         filled_quantity=filled,
         average_price=plain(number(answer, "filledPrice")) if filled and average else None,
     )
+
+
+def counted(listed: Sequence[Row], trades: Callable[[datetime], Sequence[Row]]) -> list[Row]:
+    """``listed`` orders; of working ones that do not tell how much has filled, ``trades`` since their
+    time do. Raises QueryFailedError.
+    """
+    silent = [one for one in listed if _is_silent(one)]
+    if not silent:
+        return list(listed)
+    filled: Counter[str] = Counter()
+    for trade in trades(min(at(one) for one in silent)):
+        filled[str(trade.get("orderId"))] += int(number(trade, "size"))
+    return [
+        {**one, "fillVolume": filled[text(one, "id")]} if _is_silent(one) else one for one in listed
+    ]
+
+
+def _is_silent(answer: Row) -> bool:
+    return text(answer, "status") in _WORKING and number_if_told(answer, "fillVolume") is None
 
 
 def _contracts_filled(answer: Row) -> Decimal:

@@ -32,14 +32,14 @@ def turns(queue: Queue) -> Iterator[tuple[Signal, set[int]]]:
     first = waiting.first()
     free = accounts_settled(orders_from(first)) if first else set()
     ids = list(waiting[:LOOKED_AT]) if free else []
-    settled = _settled(ids)
-    for signal_id in ids:
-        if not free:
-            return
-        if here := free - settled[signal_id]:
-            yield Signal.objects.select_related("strategy").get(pk=signal_id), here
-            settled[signal_id] = accounts_settled(orders_from(signal_id))
-        free &= settled[signal_id]
+    while free and ids:
+        settled = _settled(ids)
+        for signal_id in ids:
+            if here := free - settled[signal_id]:
+                yield Signal.objects.select_related("strategy").get(pk=signal_id), here
+                settled[signal_id] = accounts_settled(orders_from(signal_id))
+            free &= settled[signal_id]
+        ids = list(waiting.filter(pk__gt=ids[-1])[:LOOKED_AT])
 
 
 def _settled(signal_ids: Collection[UUID]) -> dict[UUID, set[int]]:

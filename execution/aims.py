@@ -178,7 +178,8 @@ def _by_change(
         return Aim(_as_asked(alert, side))
     if can_short or asked is None:
         return Aim(exit_of(alert, side), reverses=can_short)
-    if alert.quantity_type is not QuantityType.BASE:
+    if alert.quantity_type is not QuantityType.BASE or alert.stop_loss or alert.take_profit:
+        # What guards an entry is that of the position, in a template that serves both sides.
         return Aim(_as_asked(alert, side))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
     return Aim(entry_of(alert, side))

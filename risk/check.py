@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 
 from risk.arithmetic import ARITHMETIC
-from risk.prices import refuse_misplaced
+from risk.prices import opening_price, refuse_misplaced
 from risk.rules import RULES
 from risk.rules.strategy import confidence, price_drift, reward_risk
 from risk.types import (
@@ -45,7 +45,7 @@ def check(
         return (
             *(() if intent.is_exit else _missing(in_force)),
             *(_judged(limit, intent, size, facts) for limit in in_force),
-            *_misplaced(intent, size.reference_price),
+            *_misplaced(intent, opening_price(intent, size.reference_price, facts.quote)),
             price_drift(strategy_rules, intent, facts.quote),
             confidence(strategy_rules, intent),
             reward_risk(strategy_rules, intent, size.reference_price),

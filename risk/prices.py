@@ -37,6 +37,15 @@ def entry_price(intent: Intent, quote: Quote) -> Decimal:
     return market
 
 
+def opening_price(intent: Intent, judged: Decimal, quote: Quote) -> Decimal:
+    """Where the position of an entry ``judged`` at a price would open: a purchase at a limit above the
+    market meets the market.
+    """
+    market = quote.worst(intent.side)
+    meets = intent.type is OrderType.LIMIT and intent.side is Side.BUY and is_positive(market)
+    return min(judged, market) if meets else judged
+
+
 def stop_distance(side: Side, entry: Decimal, stop_loss: Decimal) -> Decimal:
     """What one unit loses between entry and stop, in the quote asset. Raises Refusal if nothing."""
     distance = (entry - stop_loss) * side.sign if is_positive(stop_loss) else Decimal(0)

@@ -263,7 +263,7 @@ class ProjectXPlugin(ExecutionPlugin):
         contract = self._contract(ref.symbol) if ref.identity else self._contract_with(named)
 
         def trades() -> Sequence[FillReport]:
-            listed = self._trades(answers.at(found) - EARLIER)
+            listed = self._trades_from(answers.at(found))
             mine = [one for one in listed if str(one.get("orderId")) == text(found, "id")]
             return [answers.fill(one, contract) for one in reversed(mine)]
 
@@ -285,7 +285,8 @@ class ProjectXPlugin(ExecutionPlugin):
         return None
 
     def _open(self) -> list[Row]:
-        return rows(member(self._ask("Order/searchOpen", {"accountId": self._id()}), "orders"))
+        found = self._ask("Order/searchOpen", {"accountId": self._id()})
+        return answers.counted(rows(member(found, "orders")), self._trades_from)
 
     def _resting(self, ref: OrderRef) -> Callable[[], list[Row]]:
         """The working orders; for one that has rested for a while from a list that all such questions
@@ -304,7 +305,11 @@ class ProjectXPlugin(ExecutionPlugin):
     def _since(self, ref: OrderRef) -> list[Row]:
         start = (ref.submitted_at or datetime.now(UTC) - LONGEST) - EARLIER
         asked = {"accountId": self._id(), "startTimestamp": _stamp(start)}
-        return rows(member(self._ask("Order/search", asked), "orders"))
+        found = rows(member(self._ask("Order/search", asked), "orders"))
+        return answers.counted(found, self._trades_from)
+
+    def _trades_from(self, start: datetime) -> list[Row]:
+        return self._trades(start - EARLIER)
 
     def _trades(self, since: datetime) -> list[Row]:
         """Trades that stand; newest first, as ProjectX lists them."""

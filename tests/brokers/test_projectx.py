@@ -239,6 +239,37 @@ def test_an_order_that_does_not_tell_how_much_has_filled(
     assert (report.status, report.filled_quantity) == (status, D(filled))
 
 
+def test_what_a_working_order_has_filled_is_read_off_its_trades(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the list of working orders leaves it out, as the vendor's own sample does."""
+    plugin, request = projectx_plugin(venue.base_url), resting()
+    order_id = plugin.execute_order(request).broker_order_id
+    ask = plugin._ask
+    trade = {
+        "id": 7, "orderId": int(order_id), "size": 1, "price": 4000, "fees": 1, "side": 0,
+        "creationTimestamp": datetime.now(UTC).isoformat(), "contractId": "CON.F.US.EP.Z26",
+    }  # fmt: skip
+
+    def telling(path: str, body: dict[str, Any]) -> Any:
+        answer = dict(ask(path, body))
+        if path == "Order/searchOpen":
+            rows = [{**one, "size": 2} for one in answer["orders"]]
+            answer["orders"] = [
+                {name: value for name, value in one.items() if name != "fillVolume"} for one in rows
+            ]
+        if path == "Trade/search":
+            answer["trades"] = [trade, {**trade, "id": 8, "orderId": 1}]
+        return answer
+
+    monkeypatch.setattr(plugin, "_ask", telling)
+    found = plugin.fetch_order(ref(request, order_id))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.PARTIALLY_FILLED, D(50))
+    assert [(one.trade_id, one.quantity) for one in found.fills] == [("7", D(50))]
+    assert [one.filled_quantity for one in plugin.open_orders()] == [D(50)]
+
+
 @pytest.mark.parametrize("status", ["3", "4"])
 def test_an_ended_order_must_tell_how_much_has_filled(status: str) -> None:
     found = answers.Contract("c", "EPZ26", D("0.25"), D(50))

@@ -246,6 +246,17 @@ def test_the_sweep_finds_what_no_message_woke(desk: Desk, other: Account) -> Non
     assert held(desk.account) == D("0.003")
 
 
+def test_it_goes_on_however_many_wait_elsewhere(
+    desk: Desk, other: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "LOOKED_AT", 2)
+    out(other)
+    lefts = ["0.008", "0.006", "0.004", "0.002"]
+    made = [leave(desk, "0.002", left) for left in lefts]
+    assert states(*made) == [S.RECEIVED] * 4
+    assert (held(desk.account), held(other)) == (D("0.002"), D("0.01"))
+
+
 def test_with_one_account_nothing_is_looked_for(
     desk: Desk, django_assert_num_queries: Callable[[int], Any]
 ) -> None:

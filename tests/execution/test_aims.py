@@ -237,3 +237,14 @@ def test_a_spot_sale_of_more_than_fks_bought_is_sent_as_asked() -> None:
     found = aim(alert(action="sell", quantity="3"), FIXED, q("2"), can_short=False)
 
     assert reached(found) == ("sell", False, q("3"), False)
+
+
+@pytest.mark.parametrize(
+    "guards", [{"stop_loss": "95"}, {"take_profit": [{"price": "120", "percent": "100"}]}]
+)
+def test_a_spot_sale_that_names_the_positions_guards_is_an_exit(guards: dict[str, Any]) -> None:
+    """One template for both sides; the position came out smaller than the sender thinks."""
+    found = aim(alert(action="sell", quantity="3", **guards), FIXED, q("2"), can_short=False)
+
+    assert reached(found) == ("sell", True, q("3"), False)
+    assert (found.intent.stop_loss, found.intent.targets) == (None, ())

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from brokers.types import Side
+from brokers.types import OrderType, Quote, Side
 from risk.check import check, denial
 from risk.types import LimitMode, ReasonCode, Size, StrategyRules
 from tests.risk.builders import FACTS, facts, intent, limit
@@ -51,6 +51,22 @@ def test_an_entry_within_its_limits_passes():
 )
 def test_stop_and_targets_lie_on_their_sides_of_an_entry_whatever_is_asked_for(order, code):
     denied = denial(judged(*REQUIRED, order=order))
+    assert (denied and denied.code) == code
+
+
+@pytest.mark.parametrize(
+    ("market", "order", "code"),
+    [
+        (97, intent(type=OrderType.LIMIT, price=100, stop_loss=98), ReasonCode.STOP_LOSS_INVALID),
+        (97, intent(type=OrderType.LIMIT, price=100, stop_loss=96, targets=[99]), None),
+        (120, intent(type=OrderType.LIMIT, price=100, stop_loss=98, targets=[110]), None),
+        (120, intent(type=OrderType.LIMIT, price=100, stop_loss=105), ReasonCode.STOP_LOSS_INVALID),
+    ],
+)
+def test_a_purchase_at_a_limit_above_the_market_opens_at_the_market(market, order, code):
+    price = Decimal(market)
+    known = facts(quote=Quote("BTC/USDT", price, price, price, FACTS.quote.at))
+    denied = denial(judged(*REQUIRED, order=order, known=known))
     assert (denied and denied.code) == code
 
 
