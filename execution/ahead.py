@@ -10,14 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from uuid import UUID
 
-from django.db import transaction
-
 from execution import arrivals
 from execution.alerts import Action, Alert
 from execution.legs import accounts_settled, lane_legs, legs_on, orders_from, routes_of
 from execution.models import Order, Signal
-from execution.pipeline import Decision, Step, decide_locked, refuse_alone
-from execution.precedence import announce_exit, let_exits_pass
+from execution.pipeline import Decision, Step, decide_announced, refuse_alone
 from execution.queues import LOOKED_AT, Queue, closes_everything, undecided
 from execution.timeliness import refuse_on_arrival
 from execution.under_way import LONG
@@ -64,13 +61,7 @@ def decide(signal: Signal, accounts: Collection[int]) -> Decision:
         return Decision(Step.WAIT)
     legs = legs_on([route for route in routes if route.account_id in accounts], signal, alert)
     others = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in accounts]
-    is_exit = any(leg.reduces for leg in legs)
-    if not is_exit:
-        let_exits_pass(accounts)
-    with transaction.atomic():
-        if is_exit:
-            announce_exit(accounts)
-        return decide_locked(signal, alert, [*legs, *others])
+    return decide_announced(signal, alert, legs, others)
 
 
 def _has_one_turn(signal: Signal, alert: Alert) -> bool:

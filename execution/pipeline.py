@@ -151,6 +151,16 @@ def _decide(signal: Signal) -> Decision:
     if legs and is_plain(alert) and all(leg.is_late for leg in legs):
         # Nothing could be decided nor cancelled under the locks; whoever ends a lane's order wakes it.
         return Decision(Step.WAIT)
+    decision = decide_announced(signal, alert, legs)
+    if decision.step is Step.DECIDED:
+        logger.info("alert decided: %d lanes to send", len(decision.lanes))
+    return decision
+
+
+def decide_announced(
+    signal: Signal, alert: Alert, legs: Sequence[Leg], elsewhere: Sequence[Leg] = ()
+) -> Decision:
+    """Decide ``legs`` under the locks, while ``elsewhere`` waits; an entry lets exits pass before."""
     accounts = {leg.account.pk for leg in legs}
     is_exit = any(leg.reduces for leg in legs)
     if not is_exit:
@@ -158,10 +168,7 @@ def _decide(signal: Signal) -> Decision:
     with transaction.atomic():
         if is_exit:
             announce_exit(accounts)
-        decision = decide_locked(signal, alert, legs)
-    if decision.step is Step.DECIDED:
-        logger.info("alert decided: %d lanes to send", len(decision.lanes))
-    return decision
+        return decide_locked(signal, alert, [*legs, *elsewhere])
 
 
 def refuse_alone(signal: Signal, refusal: Refusal) -> Decision:

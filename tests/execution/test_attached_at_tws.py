@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
-from brokers.accounts import create_account
 from brokers.models import Account
 from execution import attached, reconcile, tasks
 from execution.models import Difference, Order, Position, Strategy
 from execution.states import OrderState
 from tests.brokers.terminals import ib
 from tests.brokers.terminals.rigs import ib_agent
-from tests.factories import RouteFactory, SignalFactory, StrategyFactory, allow_trading
+from tests.execution.bridged import bridged
+from tests.factories import SignalFactory
 
 pytestmark = pytest.mark.django_db
 SYMBOL = "NYSE:BRK.A"
@@ -49,30 +48,12 @@ class TwsDesk:
 
 @pytest.fixture
 def desk(eager: None, tmp_path: Path) -> Iterator[TwsDesk]:
-    allow_trading()
     tws = ib.Tws()
-    with ib.running(tws) as port:
-        agent = ib_agent(tmp_path, tws, port)
-        agent.start()
-        account = create_account(
-            "tws",
-            broker="bridge",
-            environment=Account.Environment.SANDBOX,
-            options={
-                "url": f"http://127.0.0.1:{agent.port}",
-                "account": agent.account,
-                "shares": True,
-            },
-            credentials={"bridge_key": agent.key},
-            quote_currency="USD",
-        )
-        Account.objects.update(reconciled_at=timezone.now())
-        strategy = StrategyFactory.create()
-        RouteFactory.create(strategy=strategy, account=account)
-        try:
-            yield TwsDesk(tws, account, strategy)
-        finally:
-            agent.kill()
+    with (
+        ib.running(tws) as port,
+        bridged(ib_agent(tmp_path, tws, port), currency="USD", shares=True) as (account, strategy),
+    ):
+        yield TwsDesk(tws, account, strategy)
 
 
 def test_what_fills_while_fks_is_away_is_guarded_and_taken_over(desk: TwsDesk) -> None:

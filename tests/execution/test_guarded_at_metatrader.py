@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 from django.db.models import F
-from django.utils import timezone
 
-from brokers.accounts import create_account
 from brokers.models import Account
 from execution import reconcile, tasks
 from execution.models import Order, Protection, Strategy
 from execution.states import OrderState
 from tests.brokers.terminals import mt5
 from tests.brokers.terminals.rigs import mt5_agent
-from tests.factories import RouteFactory, SignalFactory, StrategyFactory, allow_trading
+from tests.execution.bridged import bridged
+from tests.factories import SignalFactory
 
 pytestmark = pytest.mark.django_db
 SYMBOL = "BTC/USDT"
@@ -50,26 +49,12 @@ class HedgingDesk:
 
 @pytest.fixture
 def desk(eager: None, tmp_path: Path) -> Iterator[HedgingDesk]:
-    allow_trading()
     terminal = mt5.Mt5Terminal(margin_mode=2)
-    with mt5.running(terminal) as address:
-        agent = mt5_agent(tmp_path, terminal, address)
-        agent.start()
-        account = create_account(
-            "hedging",
-            broker="bridge",
-            environment=Account.Environment.SANDBOX,
-            options={"url": f"http://127.0.0.1:{agent.port}", "account": agent.account},
-            credentials={"bridge_key": agent.key},
-            quote_currency="USDT",
-        )
-        Account.objects.update(reconciled_at=timezone.now())
-        strategy = StrategyFactory.create()
-        RouteFactory.create(strategy=strategy, account=account)
-        try:
-            yield HedgingDesk(terminal, account, strategy)
-        finally:
-            agent.kill()
+    with (
+        mt5.running(terminal) as address,
+        bridged(mt5_agent(tmp_path, terminal, address)) as (account, strategy),
+    ):
+        yield HedgingDesk(terminal, account, strategy)
 
 
 def test_a_stop_before_the_working_one_stays_ended_and_the_ticket_keeps_its_level(

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from brokers.accounts import create_account
 from brokers.models import Account
 from execution import alarms, tasks
 from execution.models import Alarm, Order, Position, Protection, Strategy
 from execution.states import OrderState
 from tests.brokers.terminals import nt8
 from tests.brokers.terminals.rigs import nt8_agent
-from tests.factories import RouteFactory, SignalFactory, StrategyFactory, allow_trading
+from tests.execution.bridged import bridged
+from tests.factories import SignalFactory
 
 pytestmark = pytest.mark.django_db
 SYMBOL = "BTC/USDT"
@@ -53,25 +53,11 @@ class NinjaTraderDesk:
 
 @pytest.fixture
 def desk(eager: None, tmp_path: Path) -> Iterator[NinjaTraderDesk]:
-    allow_trading()
-    with nt8.running(nt8.Nt8Simulator(tmp_path)) as simulator:
-        agent = nt8_agent(tmp_path, simulator)
-        agent.start()
-        account = create_account(
-            "ninja",
-            broker="bridge",
-            environment=Account.Environment.SANDBOX,
-            options={"url": f"http://127.0.0.1:{agent.port}", "account": agent.account},
-            credentials={"bridge_key": agent.key},
-            quote_currency="USDT",
-        )
-        Account.objects.update(reconciled_at=timezone.now())
-        strategy = StrategyFactory.create()
-        RouteFactory.create(strategy=strategy, account=account)
-        try:
-            yield NinjaTraderDesk(simulator, account, strategy)
-        finally:
-            agent.kill()
+    with (
+        nt8.running(nt8.Nt8Simulator(tmp_path)) as simulator,
+        bridged(nt8_agent(tmp_path, simulator)) as (account, strategy),
+    ):
+        yield NinjaTraderDesk(simulator, account, strategy)
 
 
 def test_the_stop_follows_the_fill_and_ends_with_the_position(desk: NinjaTraderDesk) -> None:
