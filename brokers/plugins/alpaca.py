@@ -6,7 +6,6 @@ of FKS trades one market, shares or crypto, because they differ in almost every 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from brokers.errors import (
 )
 from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
+from brokers.market_hours import MarketHours
 from brokers.options import basis_points, choice, flag
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
@@ -67,8 +67,6 @@ LIVE, PAPER = "https://api.alpaca.markets", "https://paper-api.alpaca.markets"
 DATA = "https://data.alpaca.markets"
 LIMITS = Limits(address=Rate(200, 60), key=Rate(200, 60), orders=Rate(200, 60))
 """200 requests a minute and account (alpaca.markets/support, usage limit of API calls)."""
-UNTOLD = timedelta(minutes=1)
-"""How long the market counts as open where its hours are refused."""
 IMMEDIATE = frozenset({OrderType.MARKET, OrderType.TRAILING_STOP})
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
@@ -147,8 +145,7 @@ class AlpacaPlugin(ExecutionPlugin):
         self._trading, self._data = _hosts(config)
         self._http = self._connection(config)
         self._lists = AlpacaLists(self._http, self._trading)
-        self._clock_lock = threading.Lock()
-        self._opening: tuple[bool, datetime] | None = None
+        self._hours = MarketHours()
         self._rules = KnownRules[Instrument]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
@@ -246,20 +243,11 @@ class AlpacaPlugin(ExecutionPlugin):
         return asked
 
     def _is_open(self) -> bool:
-        """Whether the stock market is open; asked once for each change. Raises QueryFailedError."""
-        with self._clock_lock:
-            if self._opening is None or datetime.now(UTC) >= self._opening[1]:
-                self._opening = self._hours()
-            return self._opening[0]
+        """Whether the stock market is open. Raises QueryFailedError."""
+        return self._hours.is_open(lambda _: self._clock()[:2])
 
-    def _hours(self) -> tuple[bool, datetime]:
-        """Where Alpaca answers without telling, the order goes and Alpaca judges it."""
-        try:
-            return answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))[:2]
-        except RefusedError as refused:
-            if not refused.is_answer:
-                raise
-            return True, datetime.now(UTC) + UNTOLD
+    def _clock(self) -> tuple[bool, datetime, datetime]:
+        return answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         if self._rehearses:
@@ -420,7 +408,7 @@ class AlpacaPlugin(ExecutionPlugin):
     def health_check(self) -> Health:
         try:
             asked, started = datetime.now(UTC), time.monotonic()
-            is_open, _, at = answers.clock(row(self._http.ask(f"{self._trading}/v2/clock")))
+            is_open, _, at = self._clock()
             taken = time.monotonic() - started
         except RefusedError:
             return self._health_without_hours()

@@ -381,8 +381,10 @@ class OandaPlugin(ExecutionPlugin):
             if error.code == CredentialError.code:
                 raise CredentialError(str(error)) from error
             raise
-        nets = account.get("hedgingEnabled") is not True
-        detail = "nets" if nets else "holds long and short side by side, which FKS cannot"
+        hedges = account.get("hedgingEnabled")
+        nets, detail = hedges is not True, "does not tell whether it nets"
+        if isinstance(hedges, bool):
+            detail = "nets" if nets else "holds long and short side by side, which FKS cannot"
         # no path of the v20 interface moves money
         return Permissions(nets, False, None, f"account {text(account, 'id')} {detail}")
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote as escaped
@@ -34,6 +34,7 @@ from brokers.errors import (
 )
 from brokers.known_rules import KnownRules
 from brokers.limiter import Limiter, Limits, Purpose, Rate
+from brokers.market_hours import MarketHours
 from brokers.options import choice
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
@@ -68,8 +69,6 @@ LOGIN_LASTS = timedelta(days=7)
 """A refresh token's life (developer.schwab.com, OAuth): then a person logs in again."""
 LIMITS = Limits(address=Rate(110, 60), key=Rate(110, 60), orders=Rate(60, 60))
 """120 requests a minute are usual for an application; some are left to others."""
-UNTOLD = timedelta(minutes=1)
-"""How long the market counts as open where its hours are refused."""
 _CAPABILITIES = Capabilities(
     order_book=BookDepth.BEST,
     order_types=frozenset(OrderType),
@@ -134,7 +133,7 @@ class SchwabPlugin(ExecutionPlugin):
         self._lists = SchwabLists(self._http, self._account, timedelta(seconds=patience))
         self._lock = threading.Lock()
         self._address = ""
-        self._opening: tuple[bool, datetime] | None = None
+        self._hours = MarketHours()
         self._rules = KnownRules[Instrument]()
 
     def _connection(self, config: AccountConfig) -> VenueHttp:
@@ -257,22 +256,13 @@ class SchwabPlugin(ExecutionPlugin):
         return order
 
     def _is_open(self) -> bool:
-        """Whether the stock market is open; asked once for each change. Raises QueryFailedError."""
-        with self._lock:
-            now = datetime.now(UTC)
-            if self._opening is None or now >= self._opening[1]:
-                self._opening = self._hours(now)
-            return self._opening[0]
+        """Whether the stock market is open. Raises QueryFailedError."""
+        return self._hours.is_open(self._told_hours)
 
-    def _hours(self, now: datetime) -> tuple[bool, datetime]:
-        """Where Schwab answers without telling, the order goes and Schwab judges it."""
-        try:
-            told = row(self._http.ask(f"{self._data}/markets", {"markets": "equity"}))
-        except RefusedError as refused:
-            if not refused.is_answer:
-                raise
-            return True, now + UNTOLD
-        return answers.opens(told, now)
+    def _told_hours(self, now: datetime) -> tuple[bool, datetime]:
+        return answers.opens(
+            row(self._http.ask(f"{self._data}/markets", {"markets": "equity"})), now
+        )
 
     def cancel_order(self, ref: OrderRef) -> CancelResult:
         if self._rehearses:

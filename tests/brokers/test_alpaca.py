@@ -220,8 +220,7 @@ def test_where_the_hours_are_refused_alpaca_judges_the_order(
     plugin = alpaca_plugin(venue.base_url)
     refusing(monkeypatch, plugin, "/v2/clock", 404)
     assert plugin.execute_order(shares()).outcome is ACCEPTED
-    assert plugin._opening is not None
-    assert plugin._opening[1] - datetime.now(UTC) <= timedelta(minutes=1)
+    assert timedelta(0) < plugin._hours.until - datetime.now(UTC) <= timedelta(minutes=1)
     health = plugin.health_check()
     assert (health.ok, health.detail) == (
         True,

@@ -232,8 +232,7 @@ def test_where_the_hours_are_refused_schwab_judges_the_order(
     for one, status in ((plugin, 404), (waits, 401)):
         refusing(monkeypatch, one, "/markets", status)
     assert plugin.execute_order(shares()).outcome is ACCEPTED
-    assert plugin._opening is not None
-    assert plugin._opening[1] - datetime.now(UTC) <= timedelta(minutes=1)
+    assert timedelta(0) < plugin._hours.until - datetime.now(UTC) <= timedelta(minutes=1)
     result = waits.execute_order(shares())
     assert (result.outcome, result.code, result.retry_after) == (NOT_SENT, "CREDENTIALS_REFUSED", 1)
     assert len(sent(venue)) == 1
