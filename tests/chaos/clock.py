@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 import threading
+import time
 from datetime import timedelta
 
 import time_machine
@@ -53,6 +54,7 @@ class SharedClock:
         if self._shown is None:
             self._travel = time_machine.travel(timedelta(seconds=ahead), tick=True)
             self._shown = self._travel.start()
+            time.time()  # the first question sets it going: until then it would stand still
         else:
             self._shown.shift(ahead - self._applied)
         self._applied = ahead

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 
-WANTED = {"worker": 3, "exits": 1, "beat": 1, "web": 1}
+WANTED = {"worker": 8, "exits": 1, "beat": 1, "web": 1}
 KILL_WEIGHTS = {"worker": 16, "exits": 5, "beat": 2, "web": 1}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from random import Random
@@ -30,7 +31,7 @@ CHANCES = 3
 """Orders that may meet the same planned kill: not each gets to its point."""
 ENCORES = 60
 """Further orders for a cell, for as long as nothing has met it."""
-PLANNED_BY = 0.85
+PLANNED_BY = 0.75
 """Share of the orders by which all planned kills are due."""
 CANCEL_AFTER = 6
 """Steps between an order and its cancel, in which it gets to the venue."""
@@ -100,6 +101,7 @@ def planned_strikes(kills: int) -> int:
 
 
 Cell = tuple[Point, str]
+Lane = tuple[str, str]
 
 
 @dataclass
@@ -113,8 +115,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.lanes = lanes()
-        self.quiet = [lane for lane in self.lanes if lane[0] in BINANCE]
+        self._lanes = self._taking_turns(lanes())
 
     def draw(self, orders: int, kills: int) -> list[Step]:
         """``orders`` steps that ask for an order, and the cancels between them.
@@ -149,13 +150,20 @@ class Planner:
             self._add(lane, {"action": "cancel"})
         return self.steps[first:]
 
+    def _taking_turns(self, lanes: list[Lane]) -> Iterator[Lane]:
+        """Lanes at random, none again before each has been: in the end a run waits for the longest
+        queue of a lane.
+        """
+        while True:
+            yield from self.random.sample(lanes, len(lanes))
+
     def _shuffled(self) -> list[Cell]:
         cells = list(CELLS)
         Random(self.seed).shuffle(cells)
         return cells
 
     def _cell(self, point: Point, fault: str) -> None:
-        lane = self.random.choice(self.quiet)
+        lane = next(lane for lane in self._lanes if lane[0] in BINANCE)
         resting = point.startswith("C10") and point is not Point.RESENDING
         self._add(lane, _limit(lane, self.random) if resting else _market(lane), fault, point)
         if point is Point.CANCELED:
@@ -166,7 +174,7 @@ class Planner:
             self._add(self._cancels.pop(0)[1], {"action": "cancel"})
 
     def _ordinary(self) -> None:
-        lane = self.random.choice(self.lanes)
+        lane = next(self._lanes)
         if self.random.random() < GUARDED_SHARE:
             lane = self.random.choice(list(GUARDED))
             self._add(lane, _market(lane) | GUARDED[lane])

@@ -32,14 +32,15 @@ from tests.chaos.trouble import EVERY, MarketMaker, Troubles
 from tests.chaos.verdict import Auditor
 from tests.venues.client import LedgerView, RunningVenue
 
-BACKLOG = 80
+BACKLOG = 200
 """Orders and alerts under way at which the senders pause."""
 TROUBLES = 12
 """At least so many in a run."""
 KILLED_BY = 0.9
-"""Share of the alerts by which all kills have struck, lest the last ones strike nothing."""
-ENCORES_FROM = 0.98
-"""Share of the alerts after which cells that nothing has met get further orders."""
+"""Share of the alerts by which all kills and troubles have been, lest the last ones strike nothing."""
+ENCORES_FROM = 0.8
+"""Share of the alerts, carried out, after which cells that nothing has met get further orders: what was
+planned for them is over, and the last alerts keep the machine busy meanwhile."""
 LOOK_EVERY_S = 2
 GUARD_LIMIT_S = 40
 """Without progress, in which every position has its stops again after that."""
@@ -128,7 +129,7 @@ class Run:
         """Until all alerts are acknowledged, every trouble has been and all kills have struck."""
         while self.senders.busy or self._is_wanting():
             self._go_on()
-            if len(self.senders.acknowledged) > len(self.steps) * ENCORES_FROM:
+            if self._done > ENCORES_FROM:
                 self._send_encores(self.place.fuses.cells())
             if time.monotonic() > self.deadline:
                 self.gate.closed_for_good.set()
@@ -143,11 +144,11 @@ class Run:
         are done; troubles strike in step with those that are acknowledged.
         """
         wanted, acknowledged = len(self.steps) or 1, len(self.senders.acknowledged)
-        share = (acknowledged - self.under_way) / (wanted * KILLED_BY) if self.senders.busy else 1
+        share = self._done / KILLED_BY if self.senders.busy else 1
         if self.struck < self.options.kills * min(share, 1):
             self.fleet.kill_one()
         number = self.troubles.counts.total()
-        every = min(EVERY, wanted // TROUBLES + 1)
+        every = min(EVERY, round(wanted * KILLED_BY) // TROUBLES + 1)
         if acknowledged > (number + 1) * every or (
             share == 1 and number < len(self.troubles.kinds())
         ):
@@ -155,6 +156,11 @@ class Run:
         if self.options.until_doubled:
             self._look_for_doubled()
         time.sleep(0.05)
+
+    @property
+    def _done(self) -> float:
+        """The share of the alerts that is carried out; negative while that is not known."""
+        return (len(self.senders.acknowledged) - self.under_way) / (len(self.steps) or 1)
 
     @property
     def struck(self) -> int:

@@ -73,10 +73,12 @@ class Troubles:
             "PostgreSQL immediate restart": self._crash_postgres,
             "kill switch killed half-way (C11)": lambda: self._aside(self._halt),
             "reconciliation killed half-way (C10)": lambda: self._aside(self._reconcile),
+            # Well before the end: a question that fails just then makes an order need an operator, and
+            # it is asked about again half a minute later.
+            "clock jumps ahead": self._jump,
             "Valkey stopped": self._stop_valkey,
             "rolling restart with migrate and kills (C12)": self._roll,
             "flatten killed half-way (C11)": lambda: self._aside(self._flatten),
-            "clock jumps ahead": self._jump,
         }
 
     def strike(self, number: int) -> None:
