@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+from contextlib import suppress
 from typing import Any, Self
 
 from celery import Celery, Task
@@ -46,6 +48,9 @@ URGENT = (
 """Not behind a flood of alerts: a person has just agreed or wants an end of something, or a position is
 to be guarded."""
 NEVER = 1 << 62
+M_ARENA_MAX = -8
+"""``mallopt(3)`` of the GNU C library."""
+ARENAS = 2
 
 
 def transport_url(redis_url: str) -> str:
@@ -137,6 +142,15 @@ def give_way(sender: Any, **_: Any) -> None:
     """On a busy machine alerts are accepted first, then exits decided, then everything else."""
     if EXITS not in sender.app.amqp.queues.consume_from:
         os.nice(5)
+
+
+@worker_init.connect
+def share_heaps(**_: Any) -> None:
+    """Each thread would get a heap of malloc's own, in which none of the others can use what it gave
+    back: a worker would grow for hours. Other C libraries do not know the setting.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 @worker_ready.connect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 import time_machine
 from kombu.exceptions import OperationalError
 
-from fks_site.celery import app, transport_url
+from fks_site.celery import ARENAS, app, transport_url
 from fks_site.clock import SteadyScheduler
+from tests.venues.client import ROOT
 
 
 def queue_of(task: str) -> str:
@@ -92,3 +95,31 @@ def test_what_is_done_every_second_goes_on_when_the_clock_is_set_back(
         assert [after(1).count("sweep") for _ in range(3)] == [1, 1, 1]
         assert after(60).count("reconcile") == 1
         scheduler.close()
+
+
+HEAPS = """
+import ctypes, sys, threading
+from fks_site.celery import share_heaps
+share_heaps() if "share" in sys.argv else None
+malloc, gate = ctypes.CDLL(None).malloc, threading.Barrier(9)
+def allocate():
+    malloc(1000)
+    gate.wait()
+    gate.wait()
+for _ in range(8):
+    threading.Thread(target=allocate).start()
+gate.wait()
+starts = [int(line.split("-")[0], 16) for line in open("/proc/self/maps") if " rw-p 00000000 " in line]
+print(sum(start % (64 << 20) == 0 for start in starts))
+gate.wait()
+"""
+"""Prints how many heaps there are for threads: each starts at a multiple of 64 MiB (glibc)."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_threads_of_a_worker_share_their_heaps() -> None:
+    def count(*arguments: str) -> int:
+        command = [sys.executable, "-c", HEAPS, *arguments]
+        return int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+
+    assert count("share") < ARENAS < count()
