@@ -7,13 +7,13 @@ before it is settled, and waits where something is not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 from execution import arrivals
 from execution.alerts import Action, Alert
-from execution.legs import accounts_settled, lane_legs, legs_on, orders_from, routes_of
-from execution.models import Order, Signal
+from execution.legs import accounts_settled, lane_legs, legs_on, no_route, orders_from, routes_of
+from execution.models import Order, Route, Signal
 from execution.pipeline import Decision, Step, decide_announced, refuse_alone
 from execution.queues import LOOKED_AT, Queue, closes_everything, undecided
 from execution.timeliness import refuse_on_arrival
@@ -48,8 +48,9 @@ def _settled(signal_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 
 def decide(signal: Signal, accounts: Collection[int]) -> Decision:
-    """Decide ``signal`` on ``accounts`` alone, if all it does is trade on each of them. Safe to call
-    twice and concurrently. Raises Crowded like any decision.
+    """Decide ``signal`` on ``accounts`` alone, if all it does is trade on each of them. A cancel ends
+    there what it is meant for, and keeps its turn. Safe to call twice and concurrently. Raises Crowded
+    like any decision.
     """
     alert = Alert.from_json(signal.alert)
     try:
@@ -57,14 +58,19 @@ def decide(signal: Signal, accounts: Collection[int]) -> Decision:
     except Refusal as refusal:
         return refuse_alone(signal, refusal)
     routes = routes_of(signal, alert)
-    if _has_one_turn(signal, alert) or any(route.group for route in routes):
+    if not routes and not orders_from(signal.pk):
+        return refuse_alone(signal, no_route())
+    if _has_one_turn(signal, alert, routes):
         return Decision(Step.WAIT)
     legs = legs_on([route for route in routes if route.account_id in accounts], signal, alert)
     others = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in accounts]
     return decide_announced(signal, alert, legs, others)
 
 
-def _has_one_turn(signal: Signal, alert: Alert) -> bool:
-    """Whether it does more than trade on each account, or may be refused on all of them at once."""
-    does_more = alert.action is Action.CANCEL or bool(alert.replaces) or closes_everything(alert)
-    return does_more or arrivals.over_limit(signal) is not None
+def _has_one_turn(signal: Signal, alert: Alert, routes: Sequence[Route]) -> bool:
+    """Whether it does more than trade or cancel on each account, or may be refused on all at once."""
+    if alert.action is Action.CANCEL:
+        return False
+    does_more = bool(alert.replaces) or closes_everything(alert)
+    is_shared = any(route.group for route in routes)
+    return does_more or is_shared or arrivals.over_limit(signal) is not None

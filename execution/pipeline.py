@@ -352,14 +352,16 @@ def _without_old(signal: Signal, alert: Alert) -> Decision | Alert:
 
 
 def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
-    """Cancel what works in the signal's lanes; an order just being sent must be known first.
+    """Cancel what works in the signal's lanes; an order just being sent must be known first, and what
+    came before the signal decided where its leg is late.
 
     The signal is done once every cancel is on its order's row: a worker may die before it gets there.
     """
+    here = [leg for leg in legs if not leg.is_late]
     working: list[UUID] = []
-    is_known = True
+    is_known = len(here) == len(legs)
     canceled = False
-    for leg in legs:
+    for leg in here:
         alive = [order for order in alive_in(leg) if _is_meant(signal, order)]
         want_gone(signal, alive)
         working += [order.pk for order in alive if order.state in CANCELABLE]

@@ -30,7 +30,7 @@ from brokers.prepared import Prepared, given
 from brokers.symbols import resolve
 from execution.aims import is_plain, is_sized
 from execution.alerts import Action, Alert, MarketPosition
-from execution.legs import lane_legs
+from execution.legs import accounts_settled, lane_legs, orders_from
 from execution.models import Position, Signal
 from execution.states import SignalState
 from execution.under_way import alive_in, is_covered, reduces
@@ -223,10 +223,11 @@ def _undecided_one() -> QuerySet[Signal]:
 
 
 def _is_covered(signal: Signal, alert: Alert) -> bool:
-    """Whether every account holds what the alert and the exits before it take, and nothing before it
-    asks for a position of a certain size.
+    """Whether every account where it is to be decided holds what the alert and the exits before it
+    take, and nothing before it asks for a position of a certain size.
     """
-    legs = lane_legs(signal, alert)
+    done = accounts_settled(orders_from(signal.pk))
+    legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in done]
     if not legs or not all(reduces(leg.account, leg.symbol, alert) for leg in legs):
         return False
     ahead = _alerts_before(**dict(zip(_OF_QUEUE, key_of(signal), strict=True)), signal=signal.pk)

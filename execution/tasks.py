@@ -127,18 +127,20 @@ def _decide_all(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
             _blocked.add(queue)
             behind = queues.exits_behind(found.signal) if found.has_more else ()
             calls += [(overtake, (str(signal_id),)) for signal_id in behind]
-            calls += _go_on_elsewhere(queue) if found.has_more else []
+            calls = _go_on_elsewhere(queue, calls) if found.has_more else calls
         goes_on = step in (Step.DECIDED, Step.GONE) and found.has_more
     return calls
 
 
-def _go_on_elsewhere(queue: queues.Queue) -> list[_Call]:
-    """Decide what is behind one that waits, on the accounts where that does not."""
-    calls: list[_Call] = []
+def _go_on_elsewhere(queue: queues.Queue, calls: list[_Call]) -> list[_Call]:
+    """Decide what is behind one that waits, on the accounts where that does not; ``calls`` as in
+    ``_decide_all``.
+    """
     for signal, accounts in ahead.turns(queue):
         if draining.has_begun():
             break
-        calls += _decide_one(signal, accounts)[0]
+        _hand_out(calls)
+        calls = _decide_one(signal, accounts)[0]
     return calls
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from execution import ahead, periodic_tasks, pipeline, queues, tasks
-from execution.models import Order, Route, Signal, Strategy
+from execution.models import Order, Protection, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers
 from tests.brokers.scripted import script_of
@@ -157,6 +157,99 @@ def test_one_that_waits_elsewhere_holds_up_what_is_behind_it_there(
     Order.objects.filter(pk=moving.pk).update(state=OrderState.NOT_PLACED)
     tasks.process_signal(str(third.pk))
     assert held(desk.account) == D("0.001")
+
+
+@pytest.mark.parametrize("group", ["", "pool"])
+def test_a_cancel_ends_what_has_gone_ahead_and_keeps_its_turn(
+    desk: Desk, other: Account, group: str
+) -> None:
+    out(other)
+    leaving = leave(desk, "0.004", "0.006")
+    limit = {"quantity": "0.001", "order_type": "limit", "price": "50000"}
+    entry = desk.send("buy", **limit, time_in_force="gtc")
+    (resting,) = Order.objects.filter(signal=entry)
+    assert (resting.account, resting.state) == (desk.account, OrderState.OPEN)
+
+    Route.objects.update(group=group)
+    cancel = desk.send("cancel")
+    behind = desk.send("buy", **limit, time_in_force="gtc")
+    resting.refresh_from_db()
+    assert (resting.state, resting.reason) == (OrderState.CANCELED, "CANCELED_BY_SIGNAL")
+    assert states(leaving, entry, cancel, behind) == [S.RECEIVED] * 4
+    assert not Order.objects.filter(signal=behind).exists()
+
+    Route.objects.update(group="")
+    back(other)
+    tasks.process_signal(str(leaving.pk))
+    done = [S.EXECUTED, S.IGNORED, S.EXECUTED, S.WORKING]
+    assert states(leaving, entry, cancel, behind) == done
+    ended = Order.objects.filter(signal=entry).values_list("account", "state")
+    assert set(ended) == {(one.pk, OrderState.CANCELED) for one in (desk.account, other)}
+
+
+def test_a_cancel_is_noted_on_an_order_of_unknown_fate_that_has_gone_ahead(
+    desk: Desk, other: Account
+) -> None:
+    out(other)
+    leave(desk, "0.004", "0.006")
+    entry = desk.send("buy", quantity="0.001", order_type="limit", price="50000")
+    Order.objects.filter(signal=entry).update(state=OrderState.UNKNOWN)
+    cancel = desk.send("cancel")
+    noted = Order.objects.get(signal=entry)
+    assert (noted.cancel_asked_by, noted.state) == (f"alert {cancel.pk}", OrderState.UNKNOWN)
+    assert states(cancel) == [S.RECEIVED]
+
+
+def test_what_goes_nowhere_any_more_is_refused(desk: Desk, other: Account) -> None:
+    """All routes are disabled between the decision of the first and that of the next."""
+    out(other)
+    leave(desk, "0.004", "0.006")
+    late = SignalFactory.create(strategy=desk.strategy, alert={"symbol": LANE, "action": "buy"})
+    Route.objects.update(is_enabled=False)
+    assert ahead.decide(late, {desk.account.pk}).step == pipeline.Step.DECIDED
+    assert (states(late), late.reason) == ([S.DENIED], "NO_ROUTE")
+
+
+def test_what_one_leads_to_is_handed_out_before_the_next_is_decided(
+    desk: Desk,
+    other: Account,
+    nudges: list[tuple[str, tuple[object, ...]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out(other)
+    Protection.objects.filter(account=desk.account).delete()
+    stops = Order.objects.filter(account=desk.account, role=Order.Role.STOP_LOSS)
+    stops.update(state=OrderState.CANCELED)
+    said = {"symbol": LANE, "action": "sell", "quantity": "0.001"}
+    made = [
+        SignalFactory.create(strategy=desk.strategy, action="sell", alert=said) for _ in range(3)
+    ]
+    decide = ahead.decide
+    handed_out: list[tuple[Any, int]] = []
+
+    def noted(signal: Signal, accounts: set[int]) -> pipeline.Decision:
+        handed_out.append((signal.pk, nudges.count(("run_lane", (desk.account.pk, LANE)))))
+        return decide(signal, accounts)
+
+    monkeypatch.setattr(ahead, "decide", noted)
+    tasks.process_signal(str(made[0].pk))
+    assert handed_out == [(made[1].pk, 1), (made[2].pk, 2)]
+
+
+def test_an_exit_carried_out_on_one_account_overtakes_where_the_others_cover_it(
+    desk: Desk, other: Account
+) -> None:
+    said = {"symbol": LANE, "quantity": "0.01"}
+    SignalFactory.create(strategy=desk.strategy, alert=said | {"action": "buy"})
+    leaving = SignalFactory.create(
+        strategy=desk.strategy, action="sell", alert=said | {"action": "sell"}
+    )
+    sent = OrderFactory.create(
+        account=desk.account, signal=leaving, role=Order.Role.EXIT, side="sell", quantity=D("0.01")
+    )
+    assert queues.overtaking(leaving.pk) == leaving
+    Order.objects.filter(pk=sent.pk).update(signal=None)
+    assert queues.overtaking(leaving.pk) is None
 
 
 @pytest.mark.parametrize(
