@@ -99,7 +99,8 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
         known = _delivered(strategy, alert, one.at, used)
         if known is not None:
             used.add(known)
-            came_at = max(came_at, min(moment_of(known), one.at + AT_ONCE))
+            if moment_of(known) - one.at <= AT_ONCE:
+                came_at = max(came_at, moment_of(known))
             report.received_already += 1
             continue
         if now - one.at < STILL_COMING:

@@ -179,20 +179,27 @@ def test_an_entry_that_followed_a_close_is_not_put_before_it(
     assert Signal.objects.get(pk=signal_id).state == "executed"
 
 
+FLAT = {"action": "close", "market_position": "flat"}
+
+
+@pytest.mark.parametrize(("before", "closed_after"), [(FLAT, 10), ({}, 3)], ids=["close", "entry"])
 def test_an_entry_opens_nothing_after_a_close_though_the_one_before_it_came_late(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+    before: dict[str, str],
+    closed_after: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    nudged: list[str],
 ) -> None:
-    """Two closes around the entry that is missing; the first came with its sender's fourth attempt."""
+    """What is before the entry that is missing came with its sender's fourth attempt."""
     strategy, secret = webhook()
     now = a_minute_ago().replace(microsecond=0)
-    flat = {"action": "close", "market_position": "flat"}
-    closes = [alert(secret, id=name, **flat) for name in ("first", "second")]
-    for body, delay in zip(reversed(closes), (10, 16), strict=True):
+    around = [alert(secret, id="first", **before), alert(secret, id="second", **FLAT)]
+    for body, delay in zip(reversed(around), (closed_after, 16), strict=True):
         with time_machine.travel(now + timedelta(seconds=delay), tick=False):
             assert post(strategy.slug, body.encode()).status_code == 202
             tasks.process_signal(str(Signal.objects.latest("id").pk))
-    rows = [(now, closes[0]), (now + timedelta(seconds=1), alert(secret))]
-    rows.append((now + timedelta(seconds=10), closes[1]))
+    rows = [(now, around[0]), (now + timedelta(seconds=1), alert(secret))]
+    rows.append((now + timedelta(seconds=closed_after), around[1]))
 
     (signal_id,) = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)["imported"]
     tasks.process_signal(signal_id)
