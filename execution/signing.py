@@ -46,7 +46,7 @@ class Signer:
             return body, proof
         return body, {"Authorization": f"Bearer {self.token}"}
 
-    def refuse_unwritable(self, alert: Mapping[str, str]) -> None:
+    def refuse_unwritable(self, alert: Mapping[str, Any]) -> None:
         """Raises CannotSign for a text the format has no way to write."""
         try:
             document = self.format.read(self.format.write(alert).encode())

@@ -415,6 +415,19 @@ def test_a_signal_is_written_in_its_strategys_format(auth: str, live_server: obj
         assert signal.sent_at is not None, f"{number}: {sender} has its time in another field"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_token_may_stand_in_its_field_and_targets_in_a_list(live_server: object) -> None:
+    strategy, secret = webhook()
+    targets = '[{"price": 110.50, "percent": 50}, {"price": "120", "percent": 50}]'
+    fields = (f"passphrase={secret}", "symbol=BTCUSDT", "action=buy", f"take_profit={targets}")
+    given = [word for one in fields for word in ("--field", one)]
+    address = str(live_server).removeprefix("http://")
+    answer = printed("send_signal", strategy.slug, *given, "--http", address)
+    signal = Signal.objects.get(pk=answer["signal_id"])
+    assert [target["price"] for target in signal.alert["take_profit"]] == ["110.50", "120"]
+    assert secret not in signal.body
+
+
 def test_what_a_format_cannot_say_is_not_sent() -> None:
     strategy, secret = webhook(format="octobot")
     with pytest.raises(CommandError, match="the format OctoBot cannot say tag=a;b=c"):
@@ -429,6 +442,8 @@ def test_a_signal_that_cannot_be_sent() -> None:
         run("send_signal", strategy.slug)
     with pytest.raises(CommandError, match="--field wants NAME=VALUE"):
         run("send_signal", strategy.slug, "--token", secret, "--field", "symbol")
+    with pytest.raises(CommandError, match="--field take_profit begins like JSON and is none"):
+        run("send_signal", strategy.slug, "--token", secret, "--field", "take_profit=[110")
     with pytest.raises(CommandError, match="nothing answers at"):
         run("send_signal", strategy.slug, "--token", secret, "--http", "127.0.0.1:9")
 

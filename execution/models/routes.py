@@ -84,8 +84,18 @@ class Route(models.Model):
         return f"{self.strategy.slug} → {self.account.name}"
 
     def clean(self) -> None:
+        self._refuse_percent()
         for column in ("execution", "exit_execution"):
             try:
                 self.strategy.refuse_impossible({getattr(self, column)})
             except ValidationError as error:
                 raise ValidationError({column: error.messages}) from error
+
+    def _refuse_percent(self) -> None:
+        """One lost whole at the stop is the most there is: ``2`` was meant as two percent."""
+        by_stop = self.sizing in (self.Sizing.RISK, self.Sizing.ATR)
+        if self.percent is not None and (self.percent <= 0 or (by_stop and self.percent > 1)):
+            most = ", at most 1" if by_stop else ""
+            raise ValidationError({"percent": f"A fraction above zero{most}: 0.02 is 2 %."})
+        if self.atr_multiple is not None and self.atr_multiple <= 0:
+            raise ValidationError({"atr_multiple": "Above zero."})
