@@ -7,7 +7,7 @@ quote asset; all ``Decimal``. Times are timezone-aware UTC.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -110,6 +110,9 @@ class AccountConfig:
     quotes: Callable[[str], Quote] | None = field(repr=False, default=None)
 
 
+DERIVATIVES = ("swap", "future")
+
+
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """A tradable symbol and the venue's rules for its numbers.
@@ -128,6 +131,13 @@ class Instrument:
     max_quantity: Decimal | None = None
     min_value: Decimal | None = None
     market_type: str = "spot"
+
+    @property
+    def of_exits(self) -> Instrument:
+        """The rules of an order that closes. Of derivatives it may be worth as little as is held (Binance
+        USD-M, error -4164; Bybit, "Instruments info", minNotionalValue).
+        """
+        return replace(self, min_value=None) if self.market_type in DERIVATIVES else self
 
 
 @dataclass(frozen=True, slots=True)

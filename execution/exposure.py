@@ -34,7 +34,7 @@ def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
     known, position = Instrument.objects.filter(**here).first(), Position.objects.get(**here)
     if known is None:
         return plan.naked_since
-    rules = known.rules()
+    rules = known.rules().of_exits
     kept = kept_by_exits(plan.account_id, plan.symbol) if offers.locks_balance else ZERO
     side = Side.SELL if position.quantity > 0 else Side.BUY
     stops = Order.objects.filter(

@@ -218,9 +218,10 @@ def instrument_of(
 ) -> Instrument:
     """The trading rules, from our table while they are fresh, else from the venue.
 
-    An exit makes do with older ones when the venue does not answer.
+    An exit makes do with older ones when the venue does not answer, and has fewer to keep.
     """
-    return _instrument_row(account, plugin, symbol, is_exit=is_exit).rules()
+    rules = _instrument_row(account, plugin, symbol, is_exit=is_exit).rules()
+    return rules.of_exits if is_exit else rules
 
 
 def _instrument_row(

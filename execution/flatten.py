@@ -96,7 +96,7 @@ def _is_meant(row: TradingState, position: Position, known: InstrumentRow | None
     share = abs(_share(row, position))
     if not share:
         return False
-    return known is None or not _is_too_small(share, position.average_price, known.rules())
+    return known is None or not _is_too_small(share, position.average_price, known.rules().of_exits)
 
 
 def _is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -> bool:

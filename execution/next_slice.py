@@ -230,12 +230,12 @@ def _made(case: _Case) -> Order:
 
 def _quantity(case: _Case, market: Market, price: Decimal) -> Decimal:
     plan, now = case.plan, timezone.now()
-    least = slicing.least_order(market.instrument, price)
-    step = market.instrument.quantity_step
+    rules = market.instrument.of_exits if case.parent.is_exit else market.instrument
+    least, step = slicing.least_order(rules, price), rules.quantity_step
     left = floor_to(case.left, step)
     quantity = slicing.next_quantity(plan, left, now, step=step, least=least)
-    if market.instrument.max_quantity is not None:
-        quantity = floor_to(min(quantity, market.instrument.max_quantity), step)
+    if rules.max_quantity is not None:
+        quantity = floor_to(min(quantity, rules.max_quantity), step)
     if quantity == 0:
         detail = f"the rest of {text(left)} is below the smallest order of {text(least)}"
         raise Refusal(ReasonCode.SIZE_TOO_SMALL, detail, {"left": left, "min_quantity": least})

@@ -279,7 +279,9 @@ def _fitted(case: _Case, wanted: Decimal) -> Size:
 
 
 def _refuse_unusable(case: _Case, wanted: Decimal, rounded: Decimal) -> None:
-    rules = case.facts.instrument
+    """Raises Refusal for what the venue takes no order for, and for an entry too small for its stop."""
+    intent, rules = case.intent, case.facts.instrument
+    rules = rules.of_exits if intent.is_exit else rules
     least = max(rules.min_quantity or Decimal(0), rules.quantity_step)
     numbers = {"wanted": shown(wanted), "quantity": rounded, "price": case.entry}
     if rounded < least:
@@ -295,4 +297,14 @@ def _refuse_unusable(case: _Case, wanted: Decimal, rounded: Decimal) -> None:
             f"an order of {text(worth)} {rules.quote} is below the smallest of "
             f"{text(rules.min_value)}",
             {**numbers, "value": shown(worth), "min_value": rules.min_value},
+        )
+    least_stop, stop = rules.of_exits.min_value, intent.stop_loss
+    if intent.is_exit or stop is None or least_stop is None:
+        return
+    if (left := rounded * stop) < least_stop:
+        raise Refusal(
+            ReasonCode.SIZE_TOO_SMALL,
+            f"its stop at {text(stop)} would be worth {text(left)} {rules.quote}: the venue takes none "
+            f"below {text(least_stop)}, and the position would stay unguarded",
+            {**numbers, "stop": stop, "value": shown(left), "min_value": least_stop},
         )

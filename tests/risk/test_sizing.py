@@ -240,6 +240,31 @@ def test_too_small_is_refused_with_the_numbers(asked, instrument, numbers):
     assert refused.value.numbers == {name: Decimal(value) for name, value in numbers.items()}
 
 
+def test_an_exit_of_derivatives_may_be_worth_less_than_an_entry():
+    small = facts(
+        instrument=replace(rules(min_value=100), market_type="swap"), position_quantity="0.9"
+    )
+    assert size(intent(Side.SELL, quantity="0.9", is_exit=True), FIXED, small).quantity == Decimal(
+        "0.9"
+    )
+    with pytest.raises(Refusal, match="below the smallest of 100"):
+        size(intent(quantity="0.9"), FIXED, small)
+
+
+def test_an_entry_whose_stop_would_be_too_small_is_refused():
+    spot = facts(instrument=rules(min_value=100))
+    with pytest.raises(Refusal) as refused:
+        size(intent(quantity="1.01", stop_loss=98), FIXED, spot)
+    assert refused.value.code is ReasonCode.SIZE_TOO_SMALL
+    assert refused.value.numbers["value"] == Decimal("98.98")
+    swap = facts(instrument=replace(rules(min_value=100), market_type="swap"))
+    for passes in (spot, swap):
+        stop = 98 if passes is swap else "99.5"
+        assert size(intent(quantity="1.01", stop_loss=stop), FIXED, passes).quantity == Decimal(
+            "1.01"
+        )
+
+
 @pytest.mark.parametrize("asked", ["0.01", "0.1"])
 def test_the_smallest_order_itself_passes(asked):
     smallest = facts(instrument=rules(min_quantity="0.01", min_value=1))
