@@ -134,8 +134,8 @@ class Instrument:
 
     @property
     def of_exits(self) -> Instrument:
-        """The rules of an order that closes. Of derivatives it may be worth as little as is held (Binance
-        USD-M, error -4164; Bybit, "Instruments info", minNotionalValue).
+        """The rules of an order that closes. Of derivatives it may be worth as little as is left:
+        Binance USD-M, error -4164; Bybit, "Instruments info", minNotionalValue.
         """
         return replace(self, min_value=None) if self.market_type in DERIVATIVES else self
 

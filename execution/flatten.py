@@ -174,7 +174,7 @@ def close(account: Account, symbol: str, *, share: Decimal, row: TradingState) -
     """
     plugin = ready_plugin(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
-    price = _price(account, plugin, symbol)
+    price = price_of(account, plugin, symbol)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         position = Position.objects.select_for_update(no_key=True).get(
@@ -224,13 +224,14 @@ def _may_stay_beside(plugin: ExecutionPlugin) -> bool:
     return plugin.capabilities.reduce_only and not plugin.capabilities.locks_balance
 
 
-def _price(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | None:
-    """What the symbol trades at, only to show a value: a close does not fail for want of it."""
+def price_of(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | None:
+    """What the symbol trades at, else what it was bought at: a close does not fail for want of it."""
     try:
         with venue_call(account):
             return plugin.fetch_data(symbol).last
     except (BrokerError, Refusal):
-        return Position.objects.get(account=account, symbol=symbol).average_price
+        held = Position.objects.filter(account=account, symbol=symbol).first()
+        return held.average_price if held else None
 
 
 def _closable_now(

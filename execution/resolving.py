@@ -64,6 +64,7 @@ def _flatten(row: Difference) -> str | None:
     plugin = plugin_for(account)
     rules = instrument_of(account, plugin, row.symbol, is_exit=True)
     held = _held_at(account, plugin, row.symbol)
+    price = flatten.price_of(account, plugin, row.symbol)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         position = Position.locked(account.pk, row.symbol)
@@ -79,7 +80,7 @@ def _flatten(row: Difference) -> str | None:
         position.save()
         for part in equal_parts(quantity, rules.max_quantity or quantity, rules.quantity_step):
             order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=part)
-            order.reference_price = position.average_price
+            order.reference_price = price
             flatten.save(order, f"difference {row.pk}")
         differences.close(row, State.FLATTENED, row.reason, by=row.resolved_by)
     return row.symbol

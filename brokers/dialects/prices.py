@@ -11,13 +11,16 @@ from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 
 SLIPPAGE = Decimal("0.01")
 """How far from the reference price a market order may reach where it is sent as a limit order."""
+SLIPPAGE_OF_EXITS = Decimal("0.05")
+"""The same for one that only reduces: its price may be of minutes ago, and what is held must leave."""
 
 
 def by_limit(request: OrderRequest, tick: Decimal, label: str) -> OrderRequest:
     """A market order as an immediate one with a limit. Raises NotSupportedError."""
     if request.reference_price is None:
         raise NotSupportedError(f"{label} needs a price to bound a market order")
-    reach = request.reference_price * (1 + SLIPPAGE * request.side.sign)
+    slippage = SLIPPAGE_OF_EXITS if request.reduce_only else SLIPPAGE
+    reach = request.reference_price * (1 + slippage * request.side.sign)
     kind, until = OrderType.LIMIT, TimeInForce.IOC
     price = _on(tick, reach, request.side)
     return replace(request, type=kind, time_in_force=until, price=price)

@@ -230,17 +230,13 @@ class AlpacaPlugin(ExecutionPlugin):
         return body
 
     def _time_in_force(self, request: OrderRequest) -> TimeInForce:
-        """Market orders in shares, and stops for parts of one, are good for the day: Alpaca takes
-        parts only so (docs.alpaca.markets, Fractional Trading). Raises NotSupportedError."""
+        """Market orders in shares, and all for parts of one, are good for the day: Alpaca takes parts
+        only so (docs.alpaca.markets, Fractional Trading)."""
         asked = request.time_in_force
         if self._market != STOCKS or asked is not TimeInForce.GTC:
             return asked
         in_parts = request.quantity % 1 != 0
-        if request.type is OrderType.MARKET or (in_parts and request.type in STOPS):
-            return TimeInForce.DAY
-        if in_parts:
-            raise NotSupportedError("orders for parts of a share are good for the day only")
-        return asked
+        return TimeInForce.DAY if in_parts or request.type is OrderType.MARKET else asked
 
     def _is_open(self) -> bool:
         """Whether the stock market is open. Raises QueryFailedError."""

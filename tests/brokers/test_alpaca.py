@@ -141,7 +141,7 @@ def test_secrets_are_nowhere_in_the_evidence(venue: RunningVenue) -> None:
         (
             {"fractional": True},
             {"type": OrderType.LIMIT, "price": D(200), "quantity": D("0.5")},
-            NOT_SENT,
+            "day",
         ),
         (
             {"fractional": True},

@@ -332,11 +332,15 @@ def test_a_price_beyond_a_power_of_ten_leaves_in_five_digits(
 
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
-    ("side", "sent"), [(Side.BUY, "60600"), (Side.SELL, "59401")], ids=["buy", "sell"]
+    ("side", "is_exit", "sent"),
+    [(Side.BUY, False, "60600"), (Side.SELL, False, "59401"), (Side.SELL, True, "57001")],
+    ids=["buy", "sell", "exit"],
 )
-def test_a_market_order_beyond_a_power_of_ten_leaves_too(side: Side, sent: str) -> None:
+def test_a_market_order_beyond_a_power_of_ten_leaves_too(
+    side: Side, *, is_exit: bool, sent: str
+) -> None:
     plain = intents(HYPERLIQUID)["market"]
-    request = replace(plain, side=side, reference_price=D("60000.7"))
+    request = replace(plain, side=side, reduce_only=is_exit, reference_price=D("60000.7"))
     result = plugin_of(HYPERLIQUID).execute_order(request)
     assert result.outcome is Outcome.UNKNOWN, result
     assert result.evidence["request"]["fields"]["action.orders.0.p"] == sent

@@ -351,6 +351,8 @@ def test_it_can_be_flattened(foreign: Desk) -> None:
         Decimal("0.5"),
         OrderState.FILLED,
     )
+    # Where a market order goes with a limit, it is bounded by this; FKS has paid nothing for it.
+    assert close.reference_price is not None
     assert Position.objects.get(symbol=ETHER).quantity == 0
     assert states() == [State.FLATTENED]
 
