@@ -424,7 +424,7 @@ def test_the_token_may_stand_in_its_field_and_targets_in_a_list(live_server: obj
     address = str(live_server).removeprefix("http://")
     answer = printed("send_signal", strategy.slug, *given, "--http", address)
     signal = Signal.objects.get(pk=answer["signal_id"])
-    assert [target["price"] for target in signal.alert["take_profit"]] == ["110.50", "120"]
+    assert [target["price"] for target in signal.alert["take_profit"]] == ["110.5", "120"]
     assert secret not in signal.body
 
 
