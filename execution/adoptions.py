@@ -76,7 +76,9 @@ def refuse_unless_unknown(order: Order) -> None:
 
 def refuse_if_taken(order: Order, broker_order_id: str) -> None:
     """Raises Refusal where another order of ours has that id on the same account."""
-    others = Order.objects.filter(account_id=order.account_id, broker_order_id=broker_order_id)
+    others = Order.objects.filter(
+        account_id=order.account_id, symbol=order.symbol, broker_order_id=broker_order_id
+    )
     if other := others.exclude(pk=order.pk).first():
         raise Refusal(
             ReasonCode.ALREADY_OURS,

@@ -67,9 +67,10 @@ def compare(
 def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Seen]:
     """Working orders at the venue that no order of ours explains."""
     ids = [report.broker_order_id for report in reports]
+    # Some venues count their ids per symbol.
     ours = set(
         Order.objects.filter(account=account, broker_order_id__in=ids).values_list(
-            "broker_order_id", flat=True
+            "symbol", "broker_order_id"
         )
     )
     names = [report.client_order_id for report in reports]
@@ -83,13 +84,14 @@ def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Se
         Seen(
             kind=Difference.Kind.FOREIGN_ORDER,
             symbol=report.symbol,
-            key=report.broker_order_id,
+            key=Difference.key_of_order(report.symbol, report.broker_order_id),
             ours="",
             theirs=f"{report.side} {decimal_text(report.quantity)}",
             detail=f"order {report.broker_order_id} is open at the venue but was not placed by FKS",
         )
         for report in reports
-        if report.broker_order_id not in ours and report.client_order_id not in named
+        if (report.symbol, report.broker_order_id) not in ours
+        and report.client_order_id not in named
     ]
 
 

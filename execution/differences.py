@@ -60,7 +60,8 @@ def note(
             Q(state__in=_STANDING) | Q(resolved_at__gt=asked_at), account=account
         )
         known = {(row.kind, row.key): row for row in rows.order_by("id")}
-        for one in seen:
+        # A venue may list one twice.
+        for one in {(one.kind, one.key): one for one in seen}.values():
             row = known.pop((one.kind, one.key), None)
             if row is not None and row.state not in _STANDING:
                 continue

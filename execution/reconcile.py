@@ -282,10 +282,11 @@ def _order_of(account: Account, report: OrderReport) -> Order | None:
 def _ask_about_others(account: Account, reports: Sequence[OrderReport]) -> set[tuple[str, str]]:
     """Ask about every order that the list does not show as it stands here. Returns the symbols and ids
     of those the list has under another id."""
-    working = {report.broker_order_id: report.filled_quantity for report in reports}
+    working = {(one.symbol, one.broker_order_id): one.filled_quantity for one in reports}
     renamed: set[tuple[str, str]] = set()
     for order in unfinished(account):
-        if order.state in UNRESOLVED or working.get(order.broker_order_id) != order.filled_quantity:
+        shown = working.get((order.symbol, order.broker_order_id))
+        if order.state in UNRESOLVED or shown != order.filled_quantity:
             report = check_order(order)
             if report is not None and report.listed_as:
                 renamed.add((report.symbol, report.listed_as))

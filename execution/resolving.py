@@ -34,7 +34,8 @@ def carry_out(difference_id: int) -> str | None:
     """
     row = Difference.objects.select_related("account").filter(pk=difference_id).first()
     if row is not None and row.state == State.CANCELING and _is_due(row):
-        plugin_for(row.account).cancel_order(OrderRef("", row.symbol, row.key, None))
+        ref = OrderRef("", row.symbol, row.broker_order_id, None)
+        plugin_for(row.account).cancel_order(ref)
     if row is not None and row.state == State.FLATTENING:
         return _flatten(row)
     return None

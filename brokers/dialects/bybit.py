@@ -305,7 +305,8 @@ class BybitLinear(BybitSpot):
             found = self._pages(client, "privateGetV5PositionList", settleCoin=coin, limit=200)
             for one in found:
                 listed.append(bybit_rows.position(one, client.symbol_of(text(one, "symbol"))))
-        return [position for position in listed if position.quantity]
+        # each once, as with open orders
+        return [position for position in dict.fromkeys(listed) if position.quantity]
 
     def open_orders(self, client: VenueClient, market: Market | None) -> Sequence[OrderReport]:
         if market is not None:
@@ -314,7 +315,9 @@ class BybitLinear(BybitSpot):
         for coin in ("USDT", "USDC"):
             more = {"limit": 50, "openOnly": 0, "settleCoin": coin}
             found += self._pages(client, "privateGetV5OrderRealtime", **more)
-        return [bybit_rows.report(one, client.symbol_of(text(one, "symbol"))) for one in found]
+        # a venue that looks at no coin lists all of them each time
+        each = {text(one, "orderId"): one for one in found}.values()
+        return [bybit_rows.report(one, client.symbol_of(text(one, "symbol"))) for one in each]
 
     def _kind(self, request: OrderRequest) -> dict[str, str | Decimal]:
         fields: dict[str, str | Decimal] = {}

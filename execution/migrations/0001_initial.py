@@ -273,7 +273,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('symbol', models.CharField(max_length=60)),
                 ('kind', models.CharField(choices=[('foreign_order', 'order at the venue that is not ours'), ('position', 'position')], max_length=20)),
-                ('key', models.CharField(help_text="The venue's order id, or the symbol.", max_length=100)),
+                ('key', models.CharField(help_text="The symbol, and of an order the venue's id behind it.", max_length=100)),
                 ('state', models.CharField(choices=[('open', 'open'), ('gone', 'gone by itself'), ('adopted', 'adopted'), ('ignored', 'ignored'), ('flattening', 'being flattened'), ('flattened', 'flattened'), ('canceling', 'being cancelled at the venue'), ('canceled', 'cancelled at the venue')], default='open', max_length=10)),
                 ('ours', models.CharField(blank=True, max_length=100)),
                 ('theirs', models.CharField(blank=True, max_length=100)),

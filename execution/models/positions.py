@@ -189,7 +189,9 @@ class Difference(models.Model):
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
     symbol = models.CharField(max_length=60)
     kind = models.CharField(max_length=20, choices=Kind.choices)
-    key = models.CharField(max_length=100, help_text="The venue's order id, or the symbol.")
+    key = models.CharField(
+        max_length=100, help_text="The symbol, and of an order the venue's id behind it."
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     ours = models.CharField(max_length=100, blank=True)
     theirs = models.CharField(max_length=100, blank=True)
@@ -215,3 +217,12 @@ class Difference(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.symbol} on {self.account.name}"
+
+    @staticmethod
+    def key_of_order(symbol: str, broker_order_id: str) -> str:
+        return f"{symbol} {broker_order_id}"
+
+    @property
+    def broker_order_id(self) -> str:
+        """The venue's id of an order that is not ours."""
+        return self.key.removeprefix(self.key_of_order(self.symbol, ""))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from brokers.errors import QueryFailedError
 from brokers.types import OrderRequest, OrderType, Outcome, PositionReport, Side, VenueStatus
-from tests.brokers.contract import PERPETUAL, ccxt_plugin, order, ref
+from brokers.venue_client import VenueClient
+from tests.brokers.contract import PERPETUAL, ccxt_plugin, limit, order, ref
 from tests.venues.client import RunningVenue
 
 D = Decimal
@@ -45,6 +47,24 @@ def test_a_pair_of_hedged_positions_is_no_trustworthy_answer(venue: RunningVenue
     venue.control.set_hedge_mode("bybit-linear", hedged=True)
     with pytest.raises(QueryFailedError, match="hedge mode"):
         plugin.positions()
+
+
+def test_a_venue_that_looks_at_no_coin_lists_everything_once(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = ccxt_plugin("bybit-linear", venue.base_url)
+    plugin.execute_order(swap())
+    placed = plugin.execute_order(limit(symbol=PERPETUAL))
+    whole = VenueClient.call
+
+    def call(self: VenueClient, method: str, **params: object) -> Any:
+        if "settleCoin" in params:
+            params["settleCoin"] = "USDT"
+        return whole(self, method, **params)
+
+    monkeypatch.setattr(VenueClient, "call", call)
+    assert [one.broker_order_id for one in plugin.open_orders()] == [placed.broker_order_id]
+    assert [one.symbol for one in plugin.positions()] == [PERPETUAL]
 
 
 @pytest.mark.parametrize("reduce_only", [True, False])

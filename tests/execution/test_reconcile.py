@@ -9,10 +9,12 @@ from decimal import Decimal
 
 import pytest
 import time_machine
+from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from brokers.errors import ConfigurationError, NotShownError, QueryFailedError
 from brokers.models import Account
-from brokers.types import CancelResult, ExecutionResult, Outcome, VenueStatus
+from brokers.types import CancelResult, ExecutionResult, OrderReport, Outcome, VenueStatus
 from execution import commands, decisions, dispatch, lanes, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
@@ -413,10 +415,66 @@ def test_a_foreign_order_is_a_difference_until_it_is_gone(account: Account, scri
     script.reports["foreign"] = foreign
     found = reconcile.reconcile_account(account)
     assert [(one.kind, one.key) for one in found] == [
-        (Difference.Kind.FOREIGN_ORDER, foreign.broker_order_id)
+        (Difference.Kind.FOREIGN_ORDER, f"BTC/USDT {foreign.broker_order_id}")
     ]
     script.reports.clear()
     assert reconcile.reconcile_account(account) == []
+
+
+def by_hand(account: Account, symbol: str, order_id: str) -> OrderReport:
+    there = report_of(OrderFactory.build(account=account), V.OPEN)
+    return replace(there, symbol=symbol, broker_order_id=order_id)
+
+
+def test_foreign_orders_with_one_id_in_two_symbols_are_two_differences(
+    account: Account, script: Script
+) -> None:
+    """Binance counts its order ids per symbol."""
+    script.reports["BTC"] = by_hand(account, "BTC/USDT", "1")
+    script.reports["ETH"] = by_hand(account, "ETH/USDT", "1")
+    found = reconcile.reconcile_account(account)
+    assert [(one.symbol, one.broker_order_id) for one in found] == [
+        ("BTC/USDT", "1"),
+        ("ETH/USDT", "1"),
+    ]
+    account.refresh_from_db()
+    assert account.reconciled_at is not None
+    assert reconcile.reconcile_account(account) == found
+
+
+def test_a_foreign_order_that_is_listed_twice_is_one_difference(
+    account: Account, script: Script
+) -> None:
+    for name in ("first", "again"):
+        script.reports[name] = by_hand(account, "BTC/USDT", "1")
+    (found,) = reconcile.reconcile_account(account)
+    assert (found.symbol, found.broker_order_id) == ("BTC/USDT", "1")
+
+
+def test_a_foreign_order_is_seen_though_one_of_ours_has_its_id_in_another_symbol(
+    account: Account, script: Script
+) -> None:
+    ours = OrderFactory.create(account=account, state=S.OPEN, broker_order_id="1")
+    script.reports["ETH"] = by_hand(account, "ETH/USDT", "1")
+    script.answers.append(replace(report_of(ours, V.CANCELED), broker_order_id="1"))
+    (found,) = reconcile.reconcile_account(account)
+    assert (found.symbol, found.broker_order_id) == ("ETH/USDT", "1")
+    # and is not taken for ours, which the venue no longer lists
+    ours.refresh_from_db()
+    assert ours.state == S.CANCELED
+
+
+def test_the_command_says_which_comparison_failed_and_goes_on(
+    account: Account, script: Script, scripted: Accounts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = scripted()
+    script.reports["endless"] = by_hand(account, "BTC/USDT", "1" * 200)
+    with pytest.raises(CommandError, match="not everything agrees"):
+        call_command("reconcile")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{account.name}: not known, what the venue says cannot be stored (DataError)",
+        f"{other.name}: agrees",
+    ]
 
 
 def test_our_own_working_orders_are_no_difference(account: Account, script: Script) -> None:
@@ -502,7 +560,7 @@ def test_what_a_stop_put_in_is_no_foreign_order_under_whatever_id_it_is_listed(
     shown = replace(report_of(order, V.OPEN), broker_order_id="stop-1")
     script.answers.extend([replace(shown, listed_as="2"), replace(shown, listed_as="3")])
     assert reconcile.reconcile_account(account) == []
-    assert [one.key for one in reconcile.reconcile_account(account)] == ["2"]
+    assert [one.broker_order_id for one in reconcile.reconcile_account(account)] == ["2"]
 
 
 def test_a_list_that_still_shows_what_has_just_ended_brings_nothing_back(

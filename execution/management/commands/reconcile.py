@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DataError, IntegrityError
 
 from brokers.errors import BrokerError
 from brokers.models import Account
 from execution.comparison import busy_orders, coin_of
 from execution.reconcile import reconcile_account
 from risk.types import Refusal
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -37,6 +41,11 @@ class Command(BaseCommand):
             found = reconcile_account(account)
         except (BrokerError, Refusal) as error:
             self.stdout.write(f"{account.name}: not known, the venue did not answer ({error})")
+            return False
+        except (DataError, IntegrityError) as error:
+            logger.exception("comparing an account raised")
+            why = f"what the venue says cannot be stored ({type(error).__name__})"
+            self.stdout.write(f"{account.name}: not known, {why}")
             return False
         for difference in found:
             self.stdout.write(f"{account.name} {difference.symbol}: {difference.detail}")
