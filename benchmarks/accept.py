@@ -3,8 +3,9 @@
 ``python -m benchmarks.accept`` (``make bench``) starts the product and, beside it, a FastAPI service
 that stores nothing and the plain Django way to the same row. 420 alerts a second are offered while
 the workers trade them on paper. Then wrk posts signed alerts at each service in turn, and pgbench asks
-PostgreSQL for the same statement alone; last, 420 a second with the workers idle. Every answered alert
-is counted in the database: a run that lost one is no result. Wants Debian's wrk.
+PostgreSQL for the same statement alone; last, 420 a second with the workers idle, and the same rate
+offered to FastAPI and to the statement alone, below which no answer of ours can be on this machine.
+Every answered alert is counted in the database: a run that lost one is no result. Wants Debian's wrk.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Bench:
             for _ in range(self.options.rounds):
                 for name, port in self.ports.items():
                     self._take_turn(name, port)
-                self.statement.append(self._pgbench())
+                self.statement.append(self._statement_alone())
 
     def _take_turn(self, name: str, port: int) -> None:
         before = self._stored(self.slug)
@@ -119,8 +120,25 @@ class Bench:
         )
         return int(count)
 
-    def _pgbench(self) -> float:
+    def _statement_alone(self) -> float:
         """Transactions a second of the accepting statement alone."""
+        told = self._pgbench("-T", str(self.options.seconds))
+        [line] = [line for line in told.splitlines() if line.startswith("tps = ")]
+        return float(line.split()[2])
+
+    def _offer_the_statement(self) -> None:
+        """The accepting statement alone at the offered rate, each from when it was due."""
+        seconds, rate = self.options.offered_seconds, self.options.rate
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = f"{folder}/taken"
+            self._pgbench("-T", str(seconds), "-R", str(rate), "-l", f"--log-prefix={prefix}")
+            lines = "".join(log.read_text() for log in Path(folder).iterdir()).splitlines()
+        tally = webhook.Tally([int(line.split()[2]) / 1e6 for line in lines])
+        name = "offered, the statement alone"
+        self.runs[name] = webhook.report(name, tally, seconds)
+
+    def _pgbench(self, *options: str) -> str:
+        """What pgbench says of the accepting statement, asked for as often as ``options`` say."""
         [(strategy,)] = self.product.rows(
             "SELECT id FROM execution_strategy WHERE slug = %s", self.slug
         )
@@ -138,16 +156,16 @@ class Bench:
             script.write("\\set number random(1, 9000000000000000000)\n")
             script.write(" ".join((statement % values).split()) + ";")
             script.flush()
-            command = [pgbench(), "-n", "-c", "20", "-j", "1", "-T", str(self.options.seconds)]
+            command = [pgbench(), "-n", "-c", str(self.options.connections), "-j", "1", *options]
             command += ["-f", script.name, addresses.urls(self.product.var).database]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        [line] = [line for line in done.stdout.splitlines() if line.startswith("tps = ")]
-        return float(line.split()[2])
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def while_idle(self) -> None:
         """At fixed times, however slow the answers, while the workers stand still."""
         with standing_still(self.product):
             self._offer("offered, workers idle", self.slug, self.key)
+            self._offer_the_statement()
+            self._offer_to_fastapi()
 
     def while_trading(self) -> None:
         """The same while the workers trade on paper what arrives. It comes first: afterwards tens of
@@ -158,14 +176,22 @@ class Bench:
 
     def _offer(self, name: str, slug: str, key: str) -> None:
         target = webhook.Target("127.0.0.1", self.product.port, f"/webhook/{slug}", key.encode())
-        options = self.options
-        asyncio.run(webhook.load(target, options.connections, 3, options.rate))
+        self._load(target, 3)
         before = self._stored(slug)
-        tally = asyncio.run(
-            webhook.load(target, options.connections, options.offered_seconds, options.rate)
-        )
+        tally = self._load(target, self.options.offered_seconds)
         self.lost += max(0, len(set(tally.accepted)) - (self._stored(slug) - before))
-        self.runs[name] = webhook.report(name, tally, options.offered_seconds)
+        self.runs[name] = webhook.report(name, tally, self.options.offered_seconds)
+
+    def _offer_to_fastapi(self) -> None:
+        port, name = self.ports["fastapi"], "offered, FastAPI storing nothing"
+        target = webhook.Target("127.0.0.1", port, f"/webhook/{self.slug}", self.key.encode())
+        self._load(target, 3)
+        tally = self._load(target, self.options.offered_seconds)
+        self.runs[name] = webhook.report(name, tally, self.options.offered_seconds)
+
+    def _load(self, target: webhook.Target, seconds: float) -> webhook.Tally:
+        options = self.options
+        return asyncio.run(webhook.load(target, options.connections, seconds, options.rate))
 
     def figures(self) -> dict[str, Any]:
         """Medians of the rounds, their spread, and the ratios that matter."""
