@@ -18,7 +18,15 @@ from execution.facts import Leg
 from execution.judging import quantity_of
 from execution.models import Order, Route, Signal
 from execution.states import HELD, OrderState
-from execution.under_way import held_in, lets_exits_leave, must_wait, reduces, side_of
+from execution.under_way import (
+    RESTING,
+    held_in,
+    lets_exits_leave,
+    must_wait,
+    reduces,
+    rests,
+    side_of,
+)
 from risk import switch
 from risk.models import TradingState
 from risk.types import QuantityType, ReasonCode
@@ -29,7 +37,6 @@ SENDABLE = (
     OrderState.OPEN,
     OrderState.PARTIALLY_FILLED,
 )
-RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 
 
 class InTheWay(NamedTuple):
@@ -94,10 +101,13 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
 
 def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
     """Whether the strategy still works ``order`` in slices, and the alert trades the other way, or says
-    anew what is to be closed.
+    anew what is to be closed; or its entry rests, and the alert is a target: beside the difference to
+    that, it would trade too much.
     """
-    if order.state != OrderState.SLICING or order.strategy_id != signal.strategy_id:
+    if order.strategy_id != signal.strategy_id:
         return False
+    if order.state != OrderState.SLICING:
+        return rests(order) and _is_target(leg, alert)
     if order.is_exit:
         return _says_anew(leg, alert, Side(order.side))
     other_side = alert.action is not Action.CLOSE and order.side != alert.action.value

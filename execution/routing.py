@@ -16,6 +16,7 @@ from django.utils import timezone
 from brokers.errors import UnknownSymbolError
 from brokers.types import Side
 from execution import allocation, legs, quotes
+from execution.aims import names_target
 from execution.alerts import Action, Alert
 from execution.facts import Leg
 from execution.legs import symbol_on
@@ -23,7 +24,7 @@ from execution.models import Order, Route, RoutingDecision, Signal
 from execution.queues import closes_everything
 from execution.quotes import Candidate
 from execution.states import OrderState
-from execution.under_way import alive_in, held_in, moving
+from execution.under_way import alive_in, held_in, moving, rests
 from risk.types import ReasonCode, Refusal
 
 Read = dict[int, Leg]
@@ -116,8 +117,9 @@ def _decide(
     signal: Signal, alert: Alert, group: str, routes: Sequence[Route]
 ) -> tuple[RoutingDecision, Read]:
     symbols = {route.account_id: _symbol(route, alert) for route in routes}
-    held = allocation.in_order(_expected(routes, symbols))
     by_target = all(route.sizing == Route.Sizing.FIXED_QUANTITY for route in routes)
+    is_target = by_target and names_target(alert)
+    held = allocation.in_order(_expected(routes, symbols, is_target=is_target))
     made = RoutingDecision(signal_id=signal.pk, group=group, at=timezone.now())
     if allocation.is_priced(alert, held, by_target=by_target):
         return _by_price(made, signal, alert, routes, held, by_target=by_target)
@@ -178,9 +180,12 @@ def _symbol(route: Route, alert: Alert) -> str | None:
         return None
 
 
-def _expected(routes: Sequence[Route], symbols: Mapping[int, str | None]) -> dict[int, Decimal]:
+def _expected(
+    routes: Sequence[Route], symbols: Mapping[int, str | None], *, is_target: bool
+) -> dict[int, Decimal]:
     """What each account holds once what is under way has traded: slices as the whole they are of, and
-    no stops, which are nobody's intention.
+    no stops, which are nobody's intention. Toward a target, the strategy's entries that rest as well:
+    they go on at an account that does not take the alert.
     """
     found: dict[int, Decimal] = {}
     for route in routes:
@@ -188,12 +193,13 @@ def _expected(routes: Sequence[Route], symbols: Mapping[int, str | None]) -> dic
         if symbol is None:
             continue
         held, lane = _held_and_alive(Leg(route, symbol))
-        under_way = moving(lane)
+        counted = moving(lane) + [one for one in lane if one.state == OrderState.SLICING]
+        if is_target:
+            counted += [one for one in lane if rests(one) and one.strategy_id == route.strategy_id]
         found[route.account_id] = held + sum(
             (
                 order.remaining * Side(order.side).sign
-                for order in lane
-                if order in under_way or order.state == OrderState.SLICING
+                for order in counted
                 if order.role != Order.Role.STOP_LOSS and order.parent_id is None
             ),
             Decimal(0),

@@ -20,6 +20,7 @@ from risk import breakers
 LONG = ("verdicts", "sizing")
 """Columns of an order that are long, and only for people."""
 IN_FLIGHT = (OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN, OrderState.CANCELING)
+RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 
 
 def alive_in(leg: Leg) -> list[Order]:
@@ -107,6 +108,11 @@ def moving(lane: Sequence[Order]) -> list[Order]:
         for order in lane
         if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
     ]
+
+
+def rests(order: Order) -> bool:
+    """Whether ``order`` is an entry that waits at the venue for its price, however long that takes."""
+    return order.role == Order.Role.ENTRY and order.state in RESTING and not order.is_immediate
 
 
 def side_of(alert: Alert) -> Side:

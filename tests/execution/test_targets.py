@@ -1,0 +1,130 @@
+"""A target is all the strategy is to hold: entries of earlier alerts that rest give way to it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers.types import CancelResult, Outcome
+from execution.models import Order, Route, Signal
+from execution.states import OrderState, SignalState
+from risk.types import ReasonCode
+from tests.brokers.scripted import rest
+from tests.execution.guarding import Desk, desk, part
+from tests.execution.slicing import stands
+from tests.execution.test_routing import Group, group, taken_by
+from tests.execution.trading import process, send
+from tests.factories import RouteFactory
+
+__all__ = ["desk", "group"]
+pytestmark = pytest.mark.django_db
+D = Decimal
+S = OrderState
+GAVE_WAY = (S.CANCELED, ReasonCode.CANCELED_BY_SIGNAL)
+LONG: dict[str, Any] = {"market_position": "long"}
+LIMIT: dict[str, Any] = {"order_type": "limit", "price": "59000"}
+
+
+def order_of(signal: Signal) -> Order:
+    return Order.objects.get(signal=signal, parent=None)
+
+
+@pytest.fixture
+def first(desk: Desk) -> Order:
+    """A limit order toward 0.02, of which 0.004 have filled."""
+    order = order_of(desk.send("buy", **LONG, **LIMIT, market_position_size="0.02"))
+    return desk.fills(order, part(1, "0.004", price="59000"))
+
+
+@pytest.mark.parametrize(
+    ("action", "size", "traded"),
+    [
+        ("buy", "0.03", ("buy", D("0.026"))),
+        ("buy", "0.02", ("buy", D("0.016"))),
+        ("sell", "0.01", ("buy", D("0.006"))),
+        ("sell", "0.001", ("sell", D("0.003"))),
+    ],
+    ids=["more", "the same again", "less than asked for", "less than held"],
+)
+def test_a_target_is_reached_whatever_still_rests(
+    desk: Desk, first: Order, action: str, size: str, traded: tuple[str, Decimal]
+) -> None:
+    signal = desk.send(action, **LONG, market_position_size=size)
+    order = order_of(signal)
+    assert stands(first) == GAVE_WAY
+    assert (order.side, order.quantity, order.state) == (*traded, S.FILLED)
+    assert desk.held() == D(size)
+
+
+def test_a_limit_order_toward_the_same_target_takes_the_place_of_the_first(
+    desk: Desk, first: Order
+) -> None:
+    fields = LONG | LIMIT | {"price": "59500", "market_position_size": "0.02"}
+    second = order_of(desk.send("buy", **fields))
+    assert stands(first) == GAVE_WAY
+    assert (second.state, second.quantity, second.price) == (S.OPEN, D("0.016"), D(59500))
+
+
+def test_nothing_is_decided_before_the_venue_has_cancelled_it(desk: Desk, first: Order) -> None:
+    desk.script.cancel_results.append(CancelResult(Outcome.UNKNOWN))
+    signal = desk.send("buy", **LONG, market_position_size="0.03")
+    assert signal.state == SignalState.RECEIVED
+    assert not Order.objects.filter(signal=signal).exists()
+    # It filled before the cancel got there: all of it counts.
+    desk.fills(first, part(1, "0.004", price="59000"), part(2, "0.016", price="59000"))
+    process(signal)
+    assert (order_of(signal).quantity, desk.held()) == (D("0.01"), D("0.03"))
+
+
+def test_what_rests_without_a_target_to_follow_it_goes_on(desk: Desk, first: Order) -> None:
+    desk.send("buy", quantity="0.01")
+    desk.send("buy", quantity="0.01", **LONG)
+    assert stands(first) == (S.PARTIALLY_FILLED, "")
+    assert desk.held() == D("0.024")
+
+
+def test_where_the_route_sizes_by_itself_there_is_no_target(desk: Desk, first: Order) -> None:
+    Route.objects.update(sizing=Route.Sizing.FIXED_PERCENT, percent=D("0.01"))
+    desk.send("buy", **LONG, market_position_size="0.03")
+    assert stands(first) == (S.PARTIALLY_FILLED, "")
+
+
+def test_another_strategys_order_goes_on(desk: Desk, first: Order) -> None:
+    other = RouteFactory.create(account=desk.account).strategy
+    process(send(other, "buy", **LONG, market_position_size="0.03"))
+    assert stands(first) == (S.PARTIALLY_FILLED, "")
+
+
+# --- a group of accounts ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resting(group: Group, eager: None) -> Order:
+    """A limit order of the group toward 0.02, at ``b``; by now ``a`` is the cheapest."""
+    group.script("b").outcomes.append(rest)
+    order = order_of(group.do("buy", **LONG, **LIMIT, market_position_size="0.02"))
+    assert (order.account.name, order.state) == ("b", S.OPEN)
+    group.script("a").price = D(58000)
+    return order
+
+
+def test_the_next_target_counts_what_rests_at_another_account(group: Group, resting: Order) -> None:
+    signal = group.do("buy", **LONG, market_position_size="0.03")
+    assert (taken_by(signal), group.holdings()) == (["a"], {"a": D("0.01")})
+    assert stands(resting) == (S.OPEN, "")
+
+
+def test_a_smaller_target_goes_where_the_order_rests(group: Group, resting: Order) -> None:
+    signal = group.do("sell", **LONG, market_position_size="0.01")
+    assert taken_by(signal) == ["b"]
+    assert stands(resting) == GAVE_WAY
+    assert group.holdings() == {"b": D("0.01")}
+
+
+def test_a_sale_without_a_target_is_of_what_is_held(group: Group, resting: Order) -> None:
+    group.hold("a", "0.01")
+    signal = group.do("sell", quantity="0.01")
+    assert (taken_by(signal), group.holdings()) == (["a"], {})
+    assert stands(resting) == (S.OPEN, "")
