@@ -95,17 +95,29 @@ def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
         return {held[0][0]: AS_IT_IS}
     if alert.quantity is None and (only_exits(alert) or only_reduces(alert)):
         return dict.fromkeys(_accounts(met), AS_IT_IS)
+    turns = turns_over(alert) and not only_exits(alert)
     if alert.quantity is None or alert.quantity_type is not QuantityType.BASE:
-        others = _accounts(met)[1:] if turns_over(alert) else []
+        others = _accounts(met)[1:] if turns else []
         return {met[0][0]: AS_IT_IS} | dict.fromkeys(others, CLOSE)
+    if turns:
+        return _turned_over(alert.quantity, met)
     left, shares = alert.quantity, dict[int, Decimal]()
     for account, quantity in met:
-        share = abs(quantity) if turns_over(alert) else min(left, abs(quantity))
+        share = min(left, abs(quantity))
         if share > 0:
             shares[account] = share
-        left = max(left - share, Decimal(0))
+        left -= share
     shares[met[0][0]] += left
-    return {account: {"quantity": decimal_text(share)} for account, share in shares.items()}
+    return {account: _quantity(share) for account, share in shares.items()}
+
+
+def _turned_over(quantity: Decimal, met: Held) -> dict[int, Part]:
+    """One account ends on the other side, and opens no more than is left of ``quantity`` once all of
+    them are closed.
+    """
+    largest, held = met[0]
+    left = max(quantity - _sum(met), Decimal(0))
+    return {largest: _quantity(abs(held) + left)} | dict.fromkeys(_accounts(met[1:]), CLOSE)
 
 
 def _to_target(alert: Alert, held: Held) -> dict[int, Part]:
@@ -127,6 +139,10 @@ def _to_target(alert: Alert, held: Held) -> dict[int, Part]:
             found[account] = CLOSE if off == abs(quantity) else _target(abs(quantity) - off)
         cut -= off
     return found
+
+
+def _quantity(share: Decimal) -> Part:
+    return {"quantity": decimal_text(share)}
 
 
 def _target(size: Decimal) -> Part:

@@ -16,11 +16,11 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget
 
 from brokers import access
-from brokers.admin.base import OwnChoices
 from brokers.admin.unfolded import TabularInline, action, display
 from brokers.display import moment_column
 from execution import readiness
 from execution.admin import lab
+from execution.admin.routes import RouteInline
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Route, Strategy, WebhookSecret
 from execution.proposable import (
@@ -46,21 +46,6 @@ PROPOSABLE = (
     (DEMANDS, DEMAND_COLUMNS, demands_payload),
 )
 """What may take another person, the columns it is about, and how it is put to them."""
-
-
-class RouteInline(OwnChoices, TabularInline):
-    model = Route
-    fields = (
-        "account", "is_enabled", "group", "sizing", "quantity", "percent", "atr_multiple", "execution",
-        "exit_execution",
-    )  # fmt: skip
-    extra = 0
-    hide_title = True
-    verbose_name_plural = "routes: where its orders go, and how large they are"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
-        rows: QuerySet[Route] = super().get_queryset(request)
-        return access.seen(request.user, rows)
 
 
 class SecretInline(TabularInline):

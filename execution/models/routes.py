@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -99,3 +99,19 @@ class Route(models.Model):
             raise ValidationError({"percent": f"A fraction above zero{most}: 0.02 is 2 %."})
         if self.atr_multiple is not None and self.atr_multiple <= 0:
             raise ValidationError({"atr_multiple": "Above zero."})
+
+
+def refuse_mixed(routes: Iterable[Route]) -> None:
+    """A group follows its sender's position sizes as a whole, or not at all: of one that does in part,
+    each account would take the size that is meant for all of them. Raises ValidationError.
+    """
+    sizings: dict[str, set[bool]] = {}
+    for route in routes:
+        if route.group and route.is_enabled:
+            fixed = route.sizing == Route.Sizing.FIXED_QUANTITY
+            sizings.setdefault(route.group, set()).add(fixed)
+    for group, found in sizings.items():
+        if len(found) > 1:
+            raise ValidationError(
+                f"all routes of the group {group} are sized by fixed quantity, or none of them is"
+            )

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from brokers.types import Side
@@ -16,17 +16,18 @@ from execution.alerts import Action, Alert, MarketPosition
 from risk.types import QuantityType, Refusal, SizingMethod, SizingPolicy
 
 D = Decimal
-POLICY = SizingPolicy(SizingMethod.FIXED_QUANTITY, quantity=D(1))
+FIXED = SizingPolicy(SizingMethod.FIXED_QUANTITY, quantity=D(1))
+PERCENT = SizingPolicy(SizingMethod.FIXED_PERCENT, percent=D("0.01"))
 
 
 def alert(action: Action = Action.BUY, **fields: Any) -> Alert:
     return Alert(symbol="BTC/USDT", action=action, **fields)
 
 
-def traded(order: Alert, held: Decimal) -> Decimal:
+def traded(order: Alert, held: Decimal, policy: SizingPolicy = FIXED) -> Decimal:
     """What an account holds once everything ``order`` asks for has filled, exits capped at it."""
     try:
-        goal = aim(order, POLICY, held, can_short=True)
+        goal = aim(order, policy, held, can_short=True)
     except Refusal:
         return held
     side, quantity = goal.intent.side, goal.intent.quantity
@@ -38,20 +39,22 @@ def traded(order: Alert, held: Decimal) -> Decimal:
     left = held + side.sign * off
     if not goal.reverses:
         return left
-    second = aim(order, POLICY, left, can_short=True, exited=off).intent
+    second = aim(order, policy, left, can_short=True, exited=off).intent
     return left + second.side.sign * (D(1) if second.quantity is None else second.quantity)
 
 
-def all_together(order: Alert, held: dict[int, Decimal], cheapest: int) -> dict[int, Decimal]:
+def all_together(
+    order: Alert, held: dict[int, Decimal], cheapest: int, policy: SizingPolicy = FIXED
+) -> dict[int, Decimal]:
     """What each account holds after the group has taken ``order``."""
-    ranked = allocation.in_order(held)
-    if allocation.is_priced(order, ranked, by_target=True):
-        part = allocation.part_of_addition(order, ranked, cheapest, by_target=True)
+    ranked, by_target = allocation.in_order(held), policy is FIXED
+    if allocation.is_priced(order, ranked, by_target=by_target):
+        part = allocation.part_of_addition(order, ranked, cheapest, by_target=by_target)
         parts = {cheapest: part}
     else:
-        parts = allocation.parts(order, ranked, by_target=True) if ranked else {}
+        parts = allocation.parts(order, ranked, by_target=by_target) if ranked else {}
     return {
-        account: traded(allocation.applied(order, parts[account]), quantity)
+        account: traded(allocation.applied(order, parts[account]), quantity, policy)
         if account in parts
         else quantity
         for account, quantity in held.items()
@@ -78,9 +81,12 @@ def orders(draw: st.DrawFn) -> Alert:
         case "close":
             return alert(Action.CLOSE, quantity=draw(st.none() | st.just(quantity)))
         case "reduce":
-            return alert(action, quantity=quantity, reduce_only=True)
+            side = draw(st.none() | st.just(ends))
+            return alert(action, quantity=quantity, reduce_only=True, market_position=side)
         case "target":
-            return alert(action, market_position=ends, market_position_size=quantity)
+            asked = draw(st.none() | quantities)
+            fields = {"market_position": ends, "market_position_size": quantity}
+            return alert(action, quantity=asked, **fields)
         case "turn":
             return alert(action, quantity=quantity, market_position=ends)
         case "flat":
@@ -98,11 +104,23 @@ def test_together_they_end_where_one_account_would(
     assert sum(after.values()) == traded(order, D(total))
 
 
-@given(holdings(), orders(), st.sampled_from([1, 2, 3]))
+@given(holdings(), orders(), st.sampled_from([1, 2, 3]), st.sampled_from([FIXED, PERCENT]))
+@example(
+    {1: D("0.2"), 2: D("0.1"), 3: D(0)},
+    Alert(
+        symbol="BTC/USDT",
+        action=Action.SELL,
+        quantity=D(3),
+        market_position=MarketPosition.SHORT,
+        market_position_size=D(1),
+    ),
+    1,
+    PERCENT,
+)
 def test_no_two_accounts_end_on_different_sides(
-    held: dict[int, Decimal], order: Alert, cheapest: int
+    held: dict[int, Decimal], order: Alert, cheapest: int, policy: SizingPolicy
 ) -> None:
-    after = all_together(order, held, cheapest).values()
+    after = all_together(order, held, cheapest, policy).values()
     assert min(after) >= 0 or max(after) <= 0
 
 
@@ -124,6 +142,24 @@ def test_a_sale_is_shared_out_the_largest_first() -> None:
         2: {"quantity": "3"},
         3: {"quantity": "1"},
     }
+
+
+def test_a_reversal_turns_the_largest_over_and_the_others_close() -> None:
+    held = allocation.in_order({1: D("0.2"), 2: D("0.1")})
+    fields = {"market_position": MarketPosition.SHORT, "market_position_size": D(1)}
+    turned = alert(Action.SELL, quantity=D(3), **fields)
+    assert allocation.parts(turned, held, by_target=False) == {
+        1: {"quantity": "2.9"},
+        2: allocation.CLOSE,
+    }
+
+
+def test_what_only_reduces_takes_off_no_more_than_it_says() -> None:
+    held = allocation.in_order({1: D("0.2"), 2: D("0.1")})
+    sale = alert(
+        Action.SELL, quantity=D("0.1"), reduce_only=True, market_position=MarketPosition.SHORT
+    )
+    assert allocation.parts(sale, held, by_target=False) == {1: {"quantity": "0.1"}}
 
 
 def test_a_share_of_the_position_is_taken_off_everywhere() -> None:
