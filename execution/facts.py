@@ -56,7 +56,9 @@ BALANCE_AGE = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The venue's side of the facts, read for one account and symbol."""
+    """The venue's side of the facts, read for one account and symbol. Of one that is not ``is_told`` a
+    price or a rate is what was last known: enough to close by, and to open nothing.
+    """
 
     account: Account
     plugin: ExecutionPlugin
@@ -66,6 +68,7 @@ class Market:
     to_account_currency: Decimal
     previous: Seen | None = None
     atr: Decimal | None = None
+    is_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
         rate, is_told = row.last_rate, False
     equity = _equity(account, plugin, instrument, quote, rate)
     previous = marks.note(row, quote, rate) if is_told else None
-    return Market(account, plugin, instrument, quote, equity, rate, previous)
+    return Market(account, plugin, instrument, quote, equity, rate, previous, is_told=is_told)
 
 
 def average_range(market: Market, alert: Alert) -> Decimal | None:

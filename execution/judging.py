@@ -16,7 +16,7 @@ from brokers.decimals import decimal_text
 from brokers.errors import NotSupportedError
 from brokers.types import OrderRequest, OrderType, Side, TimeInForce
 from execution import algorithms, allocation, attached, differences, expiry, facts, slicing
-from execution.aims import aim, entry_of, entry_side, is_convertible, reducing
+from execution.aims import Aim, aim, entry_of, entry_side, is_convertible, reducing
 from execution.alerts import Alert
 from execution.facts import Leg, Market
 from execution.models import Order, Route, Signal, Strategy
@@ -66,19 +66,10 @@ def fill_in(
         market, signal.strategy, limits, but=_not_counted(order, alert, approved)
     )
     policy = _policy(leg.route)
-    can_short = market.plugin.capabilities.short_selling
-    goal = aim(
-        alert,
-        policy,
-        known.position_quantity,
-        can_short=can_short,
-        exited=exited,
-        asked=_asked(alert, policy, known),
-    )
     # A reversal somebody approved closes as it was shown; its other half is refused by itself.
     is_shown_whole = approved is not None and (approved.reverses or not approved.is_exit)
-    if not is_shown_whole and (late := expiry.outdated(signal, alert)):
-        goal = reducing(goal, known.position_quantity, late)
+    late = None if is_shown_whole else expiry.outdated(signal, alert)
+    goal = _goal(alert, policy, known, market, exited=exited, late=late)
     intent, order.reverses = goal.intent, goal.reverses
     order.side, order.type = intent.side.value, intent.type.value
     order.role = Order.Role.EXIT if intent.is_exit else Order.Role.ENTRY
@@ -129,6 +120,27 @@ def fill_in(
         market.plugin.capabilities.refuse_unsupported(request_of(order), leg.account.venue)
     except NotSupportedError as error:
         raise Refusal(ReasonCode.NOT_SUPPORTED, str(error)) from error
+
+
+def _goal(
+    alert: Alert,
+    policy: SizingPolicy,
+    known: Facts,
+    market: Market,
+    *,
+    exited: Decimal | None,
+    late: Refusal | None,
+) -> Aim:
+    """What the alert aims at; of one that is ``late``, or whose market is not told, what reduces."""
+    held = known.position_quantity
+    can_short = market.plugin.capabilities.short_selling
+    asked = _asked(alert, policy, known)
+    goal = aim(alert, policy, held, can_short=can_short, exited=exited, asked=asked)
+    if late is not None:
+        goal = reducing(goal, held, late)
+    if not goal.intent.is_exit and (untold := refusal_of_untold(market)):
+        goal = reducing(goal, held, untold)
+    return goal
 
 
 def quantity_of(alert: Alert, route: Route, market: Market) -> Decimal | None:
@@ -261,6 +273,17 @@ def refuse_denied(*verdicts: Verdict) -> None:
     denied = denial(verdicts)
     if denied is not None and denied.code is not None:
         raise Refusal(denied.code, denied.detail, denied.numbers)
+
+
+def refusal_of_untold(market: Market) -> Refusal | None:
+    """Why nothing is opened by what is known of the market; ``None`` where its venue told all of it."""
+    if market.is_told:
+        return None
+    return Refusal(
+        ReasonCode.REFERENCE_UNAVAILABLE,
+        f"the venue tells no price of {market.instrument.symbol}, or no rate; the last ones known "
+        "serve to close, not to open",
+    )
 
 
 def refuse_while_in_doubt(intent: Intent, leg: Leg) -> None:

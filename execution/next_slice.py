@@ -28,6 +28,7 @@ from execution.judging import (
     hold_to_collar,
     note_hits,
     prices_of,
+    refusal_of_untold,
     refuse_denied,
     refuse_while_in_doubt,
     request_of,
@@ -162,6 +163,8 @@ class _Case:
             raise Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
         if self.leg.symbol != self.parent.symbol:
             raise Refusal(ReasonCode.UNKNOWN_SYMBOL, f"its symbol means {self.leg.symbol} by now")
+        if not self.parent.is_exit and (untold := refusal_of_untold(self.leg.market)):
+            raise untold
         return self.leg.market
 
 

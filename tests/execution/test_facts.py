@@ -184,7 +184,7 @@ def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, scri
     with pytest.raises(QueryFailedError):
         read(account)
     market = read(account, is_exit=True)
-    assert (market.quote.last, market.instrument.symbol) == (59000, LANE)
+    assert (market.quote.last, market.instrument.symbol, market.is_told) == (59000, LANE, False)
 
 
 def test_an_exit_goes_on_where_a_price_is_refused_as_of_an_unknown_symbol(
@@ -219,6 +219,7 @@ def test_an_exit_without_a_rate_makes_do_with_the_last(account: Account, script:
     script.price, script.unlisted = D(2), {"EUR/USDT", "USDT/EUR"}
     market = read(account, alert=euros, is_exit=True)
     assert (market.quote.last, market.to_account_currency) == (2, D("1.1"))
+    assert not market.is_told
     row = InstrumentRow.objects.get()
     assert (row.last_price, row.last_rate, row.last_price_at) == (D("1.1"), D("1.1"), long_ago)
 
