@@ -12,7 +12,8 @@ from decimal import Decimal, DecimalException
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Case as SqlCase
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.db.models.functions import Coalesce
 
 from brokers.models import Account
@@ -251,11 +252,14 @@ def _reached() -> QuerySet[Order, tuple[str, datetime]]:
 
 
 def _losses(case: Case) -> Streak:
+    """Of whole exits: slices count as the order they are of, the stops of one alert as one."""
+    left = Order.objects.filter(
+        strategy=case.strategy, account=case.account, filled_quantity__gt=Decimal(0)
+    ).exclude(role=Order.Role.ENTRY)
+    stop_of = When(role=Order.Role.STOP_LOSS, then=F("signal_id"))
     rows = (
-        Order.objects.filter(
-            strategy=case.strategy, account=case.account, filled_quantity__gt=Decimal(0)
-        )
-        .exclude(role=Order.Role.ENTRY)
+        left.annotate(whole=Coalesce(SqlCase(stop_of), F("parent_id"), F("pk")))
+        .values("whole")
         .annotate(result=Sum("fills__realised_pnl"), traded_at=Max("fills__recorded_at"))
         .filter(traded_at__isnull=False)
         .order_by("-traded_at")

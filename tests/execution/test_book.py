@@ -232,6 +232,25 @@ def test_losses_in_a_row_are_those_of_whole_exits(account: Account, strategy: St
     assert told(account, strategy, "loss_streak").losses == Streak(3, NOON + timedelta(minutes=5))
 
 
+def test_slices_and_the_parts_of_a_stop_are_one_exit(account: Account, strategy: Strategy) -> None:
+    """Five slices of one sale at a loss are one loss, and so are the stops that were one at a time."""
+    signal = SignalFactory.create(strategy=strategy)
+    exits = {"account": account, "strategy": strategy, "filled_quantity": "0.01", "role": "exit"}
+
+    def left(minutes: int, result: str, **columns: Any) -> None:
+        order = OrderFactory.create(**exits | columns)
+        moment = NOON + timedelta(minutes=minutes)
+        FillFactory.create(order=order, realised_pnl=result, recorded_at=moment)
+
+    parent = OrderFactory.create(**exits)
+    left(1, "-3", parent=parent, slice_number=1)
+    left(4, "2", parent=parent, slice_number=2)
+    left(2, "-1", role="stop_loss", signal=signal)
+    left(3, "-1", role="stop_loss", signal=signal)
+    left(5, "-1", signal=signal)
+    assert told(account, strategy, "loss_streak").losses == Streak(3, NOON + timedelta(minutes=5))
+
+
 def test_free_funds_are_what_the_venue_said_less_what_followed(
     account: Account, strategy: Strategy
 ) -> None:
