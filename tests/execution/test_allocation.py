@@ -117,11 +117,12 @@ def test_together_they_end_where_one_account_would(
     1,
     PERCENT,
 )
-def test_no_two_accounts_end_on_different_sides(
+def test_no_two_accounts_end_on_different_sides_nor_turn_over(
     held: dict[int, Decimal], order: Alert, cheapest: int, policy: SizingPolicy
 ) -> None:
-    after = all_together(order, held, cheapest, policy).values()
-    assert min(after) >= 0 or max(after) <= 0
+    after = all_together(order, held, cheapest, policy)
+    assert min(after.values()) >= 0 or max(after.values()) <= 0
+    assert sum(after[account] * quantity < 0 for account, quantity in held.items()) <= 1
 
 
 @given(holdings(), orders())
