@@ -25,7 +25,7 @@ class RouteFormSet(_Routes):
 
     def clean(self) -> None:
         super().clean()
-        shown = [form.instance for form in self.forms if not self._should_delete_form(form)]
+        shown = [form.instance for form in self.forms if form not in self.deleted_forms]
         own = Route.objects.filter(strategy=self.instance.pk)
         hidden = own.exclude(pk__in=[form.instance.pk for form in self.initial_forms])
         refuse_mixed([*shown, *hidden])
