@@ -1,17 +1,9 @@
-"""One ccxt client behind the gate, and the only place that knows how ccxt is configured.
-
-ccxt is untyped and imported late: it costs half a second and tens of MiB.
-"""
+"""One ccxt client behind the gate, and the only place that knows how ccxt is configured."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from decimal import Decimal
-from functools import cache
-from types import MethodType
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +15,7 @@ from brokers.errors import (
     UnknownSymbolError,
 )
 from brokers.exchanges import ExchangeProfile, Sandbox
-from brokers.key_turns import Turn
+from brokers.guarded_client import guarded_class
 from brokers.limiter import Limiter
 from brokers.outcome import THROTTLE_STATUSES, Seen, VenueError
 from brokers.timing import LOOPBACK, parts_of, timed
@@ -210,7 +202,7 @@ def connect(
         logger = logging.getLogger(name)
         if logger.level < logging.INFO:
             logger.setLevel(logging.INFO)
-    client = _guarded_class(profile.id, increasing=profile.rising_nonce)(
+    client = guarded_class(profile.id, increasing=profile.rising_nonce)(
         settings_of(profile, config, credentials)
     )
     client.session.max_redirects = 0
@@ -245,72 +237,6 @@ def check_place(profile: ExchangeProfile, config: AccountConfig) -> None:
         raise ConfigurationError(
             f"{profile.label} has no sandbox: use environment dry_run, or a base_url"
         )
-
-
-@cache
-def _guarded_class(exchange: str, *, increasing: bool) -> Any:
-    """The ccxt class of ``exchange``, with every request and answer passing the gate."""
-    import ccxt
-
-    base: Any = getattr(ccxt, exchange)
-
-    class Guarded(base):  # type: ignore[misc]
-        gate: Gate
-        turn: Callable[[], AbstractContextManager[Turn]] | None = None
-        last_nonce = 0
-        fields: frozenset[str] | None = None
-
-        def __dir__(self) -> Iterable[str]:
-            # for each new client ccxt goes through all names to offer them in camel case as well; what
-            # it does for methods it does to the class, and there the first client was enough
-            return super().__dir__() if self.fields is None else (*self.fields, *vars(self))
-
-        def nonce(self) -> Any:
-            if not increasing:
-                return super().nonce()
-            # the clients of one key share its nonces: milliseconds are too coarse to keep order
-            self.last_nonce = max(time.time_ns() // 1000, self.last_nonce + 1)
-            return self.last_nonce
-
-        def fetch2(
-            self, path: str, api: Any = "public", method: str = "GET", params: Any = None,
-            config: Any = None,
-        ) -> Any:  # fmt: skip
-            request = path, api, method, params or {}
-            if self.turn is None:
-                return super().fetch2(*request, config or {})
-            # the turn is held for the request alone, not while its room is waited for
-            with self.gate.room(self.sign(*request)["url"], method), self.turn() as turn:
-                self.last_nonce = max(self.last_nonce, turn.last)
-                try:
-                    return super().fetch2(*request, config or {})
-                finally:
-                    turn.last = self.last_nonce
-
-        def parse_order_book_bid_ask(
-            self, bidask: Any, priceKey: Any = 0, amountKey: Any = 1, *_: Any, **__: Any
-        ) -> list[Decimal]:
-            # ccxt reads these as floats, even where numbers are asked for as text
-            return [Decimal(self.safe_string(bidask, key)) for key in (priceKey, amountKey)]
-
-        def fetch(
-            self, url: str, method: str = "GET", headers: Any = None, body: Any = None
-        ) -> Any:
-            self.gate.inspect(url, method, body)
-            return super().fetch(url, method, headers, body)
-
-        def on_rest_response(
-            self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any
-        ) -> Any:
-            self.gate.answered(url, method, code, headers, body)
-            return super().on_rest_response(code, reason, url, method, headers, body, *rest)
-
-    first = Guarded()
-    names = set(dir(first)) - vars(first).keys()
-    Guarded.fields = frozenset(
-        name for name in names if not isinstance(getattr(first, name), MethodType)
-    )
-    return Guarded
 
 
 def settings_of(

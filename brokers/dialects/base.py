@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from brokers.dialects import book_rows
 from brokers.dialects.fees import Fees
@@ -37,6 +37,8 @@ from brokers.types import (
 )
 from brokers.venue_client import Market, VenueClient, VenueRefusedError
 
+T = TypeVar("T")
+
 BOOK_DEPTH = 100
 """Levels of an order book that are asked for where the exchange's row says nothing else."""
 UNSERVED = frozenset(
@@ -56,6 +58,8 @@ class Dialect(ABC):
     market_facts: frozenset[str] | None = None
     """The members of a market's raw answer that this dialect and ccxt read; ``None``: any."""
     terms: MarginTerms = MarginTerms()
+    placement: str = ""
+    """Where the raw answer to a placement carries what ``placed`` reads."""
 
     @cached_property
     def fees(self) -> Fees:
@@ -217,14 +221,15 @@ class Dialect(ABC):
     def _is_of_the_clock(self, error: QueryFailedError) -> bool:
         return isinstance(error, VenueRefusedError) and error.error.has(self.profile.clock)
 
-    def _if_served(self, client: VenueClient, ask: Callable[[], Permissions]) -> Permissions:
-        """What ``ask`` tells of the key; nothing where the venue does not have that question."""
-        try:
-            return ask()
-        except QueryFailedError as error:
-            if client.gate.status not in UNSERVED or error.code == CredentialError.code:
-                raise
-            return UNTOLD
+
+def if_served(client: VenueClient, ask: Callable[[], T], instead: T) -> T:
+    """What ``ask`` tells; ``instead`` where the venue does not have that question."""
+    try:
+        return ask()
+    except QueryFailedError as error:
+        if client.gate.status not in UNSERVED or error.code == CredentialError.code:
+            raise
+        return instead
 
 
 def rests(request: OrderRequest) -> bool:

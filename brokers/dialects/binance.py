@@ -22,7 +22,7 @@ from brokers.dialects.answers import (
     smallest,
     text,
 )
-from brokers.dialects.base import Dialect, rests
+from brokers.dialects.base import UNTOLD, Dialect, if_served, rests
 from brokers.errors import QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import BINANCE_SPOT
 from brokers.outcome import VenueError
@@ -155,22 +155,19 @@ class BinanceSpot(Dialect):
 
     def instrument(self, market: Market) -> Instrument:
         info = row(market, "info")
-        filters = {text(f, "filterType"): f for f in rows(member(info, "filters"))}
-        lot, price = row(filters, "LOT_SIZE"), row(filters, "PRICE_FILTER")
-        market_lot = filters.get("MARKET_LOT_SIZE")
-        value = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
+        told = {text(f, "filterType"): f for f in rows(info.get("filters") or [])}
+        lot, market_lot = told.get("LOT_SIZE", {}), told.get("MARKET_LOT_SIZE", {})
+        value = told.get("NOTIONAL") or told.get("MIN_NOTIONAL") or {}
         return Instrument(
             symbol=market["symbol"],
             venue_symbol=market["id"],
             base=market["base"],
             quote=market["quote"],
             quantity_step=_step(lot, "stepSize", info, "baseAssetPrecision"),
-            price_tick=_step(price, "tickSize", info, "quoteAssetPrecision"),
+            price_tick=_step(told.get("PRICE_FILTER", {}), "tickSize", info, "quoteAssetPrecision"),
             min_quantity=_limit(lot, "minQty"),
-            max_quantity=smallest(
-                _limit(lot, "maxQty"), _limit(market_lot, "maxQty") if market_lot else None
-            ),
-            min_value=_limit(value, "minNotional") if value else None,
+            max_quantity=smallest(_limit(lot, "maxQty"), _limit(market_lot, "maxQty")),
+            min_value=_limit(value, "minNotional"),
         )
 
     def quote(self, client: VenueClient, market: Market) -> Quote:
@@ -196,7 +193,7 @@ class BinanceSpot(Dialect):
         if not client.serves("sapi"):
             return Permissions(None, None, None, "the sandbox does not tell")
         question = "sapiGetAccountApiRestrictions"
-        return self._if_served(client, lambda: _permissions(row(client.call(question))))
+        return if_served(client, lambda: _permissions(row(client.call(question))), UNTOLD)
 
     def _find(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
         try:
@@ -269,14 +266,14 @@ def _balance(currency: str, held: Row) -> BalanceReport:
 
 
 def _step(found: Row, name: str, info: Row, precision: str) -> Decimal:
-    """A filter's step; zero switches the filter off and leaves the asset's precision."""
-    step = number(found, name)
-    return plain(step if step > 0 else Decimal(1).scaleb(-int(text(info, precision))))
+    """A filter's step; zero switches the filter off and leaves the asset's precision, as none does."""
+    step = number_if_told(found, name)
+    return plain(step if step and step > 0 else Decimal(1).scaleb(-int(text(info, precision))))
 
 
 def _limit(found: Row, name: str) -> Decimal | None:
-    limit = number(found, name)
-    return plain(limit) if limit > 0 else None
+    limit = number_if_told(found, name)
+    return plain(limit) if limit and limit > 0 else None
 
 
 def _permissions(found: Row) -> Permissions:

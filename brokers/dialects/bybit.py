@@ -20,7 +20,7 @@ from brokers.dialects.answers import (
     rows,
     text,
 )
-from brokers.dialects.base import Dialect
+from brokers.dialects.base import UNTOLD, Dialect, if_served
 from brokers.errors import ConfigurationError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import BYBIT_LINEAR, BYBIT_SPOT, Endpoint
 from brokers.outcome import VenueError
@@ -54,6 +54,7 @@ class BybitSpot(Dialect):
     """An id is taken once and for ever; orders are found by it while open and afterwards."""
 
     profile = BYBIT_SPOT
+    placement = "result"
     market_facts = frozenset({"lotSizeFilter", "priceFilter", "fundingInterval"})
     category = "spot"
     kinds: Sequence[Mapping[str, str]] = ({"orderFilter": "Order"}, {"orderFilter": STOP})
@@ -167,10 +168,11 @@ class BybitSpot(Dialect):
 
     def permissions(self, client: VenueClient) -> Permissions:
         def ask() -> Permissions:
-            found = row(row(client.call("privateGetV5UserQueryApi")), "result")
+            answer = row(client.call("privateGetV5UserQueryApi"))
+            found = row(answer.get("result") or {})
             return bybit_rows.permissions(found, self.profile.market_type)
 
-        return self._if_served(client, ask)
+        return if_served(client, ask, UNTOLD)
 
     async def subscribe(self, client: Any) -> bool:
         return await bybit_stream.subscribe(client)
@@ -263,14 +265,14 @@ class BybitLinear(BybitSpot):
                 f"the account is in {text(account, 'marginMode')}, not {wanted}: change it there"
             )
         leverage = self._leverage(client, market)
-        if self.terms.leverage is None or leverage == self.terms.leverage:
+        if self.terms.leverage is None or leverage == {self.terms.leverage}:
             return
         said = str(self.terms.leverage)
         fields = {"category": self.category, "symbol": market["id"]}
         fields |= {"buyLeverage": said, "sellLeverage": said}
         with margin_setting.announced(client, market, SET_LEVERAGE, fields):
             client.call("privatePostV5PositionSetLeverage", **fields)
-        if self._leverage(client, market) != self.terms.leverage:
+        if self._leverage(client, market) != {self.terms.leverage}:
             raise ConfigurationError(f"{self.profile.label} kept another leverage than {said}")
 
     @property
@@ -293,11 +295,14 @@ class BybitLinear(BybitSpot):
         told = [bybit_rows.funding(one, client.symbol_of(text(one, "symbol"))) for one in paid]
         return once([one for one in told if one.at >= since])
 
-    def _leverage(self, client: VenueClient, market: Market) -> Decimal:
+    def _leverage(self, client: VenueClient, market: Market) -> set[Decimal]:
+        """Read only where the account's terms name one. Raises ConfigurationError in hedge mode."""
         found = self._pages(client, "privateGetV5PositionList", symbol=market["id"])
-        if len(found) != 1 or str(found[0].get("positionIdx")) != "0":
+        if any(bybit_rows.is_hedged(one) for one in found):
             raise ConfigurationError(f"{market['symbol']} is in hedge mode: FKS needs one-way mode")
-        return bybit_rows.amount(found[0], "leverage")
+        if self.terms.leverage is None:
+            return set()
+        return {bybit_rows.amount(one, "leverage") for one in found}
 
     def positions(self, client: VenueClient) -> Sequence[PositionReport]:
         listed: list[PositionReport] = []

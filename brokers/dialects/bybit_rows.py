@@ -15,6 +15,7 @@ from brokers.dialects.answers import (
     smallest,
     text,
 )
+from brokers.dialects.base import UNTOLD
 from brokers.dialects.fees import Fees
 from brokers.errors import QueryFailedError
 from brokers.types import (
@@ -93,9 +94,14 @@ def fill(trade: Row, market: Market, fees: Fees) -> FillReport:
     )
 
 
+def is_hedged(position: Row) -> bool:
+    """Whether it is one side of a hedged pair."""
+    return str(position.get("positionIdx") or 0) != "0"
+
+
 def position(found: Row, symbol: str) -> PositionReport:
     """Raises QueryFailedError for one side of a hedged pair: FKS keeps one net position."""
-    if str(found.get("positionIdx", "0")) != "0":
+    if is_hedged(found):
         raise QueryFailedError(f"{symbol} is in hedge mode; switch the account to one-way mode")
     side, size = found.get("side"), amount(found, "size")
     if size and side not in ("Buy", "Sell"):
@@ -144,13 +150,17 @@ def instrument(market: Market, market_type: str) -> Instrument:
 
 
 def permissions(found: Row, market_type: str) -> Permissions:
+    if not found.get("permissions"):
+        return UNTOLD
     granted = row(found, "permissions")
     group, needed = ("Spot", "SpotTrade") if market_type == "spot" else ("ContractTrade", "Order")
-    may_write = str(member(found, "readOnly")) == "0"
+    read_only = found.get("readOnly")
     addresses = found.get("ips")
     known = isinstance(addresses, list) and bool(addresses)
     return Permissions(
-        trade=may_write and needed in (granted.get(group) or ()),
+        trade=None
+        if read_only is None
+        else str(read_only) == "0" and needed in (granted.get(group) or ()),
         withdraw="Withdraw" in (granted.get("Wallet") or ()),
         ip_restricted=ANY_ADDRESS not in addresses if known and addresses else None,
     )

@@ -13,7 +13,7 @@ from typing import Any
 from brokers.decimals import plain
 from brokers.dialects import kraken_rows, kraken_stream
 from brokers.dialects.answers import Row, distinct, member, moment, number, row, text
-from brokers.dialects.base import UNTOLD, Dialect
+from brokers.dialects.base import UNTOLD, Dialect, if_served
 from brokers.dialects.kraken_rows import CLOCKS_DIFFER
 from brokers.errors import CredentialError, QueryFailedError, QuoteUnavailableError
 from brokers.exchanges import KRAKEN_SPOT
@@ -53,6 +53,7 @@ class KrakenSpot(Dialect):
     """A placement answers with nothing but the id; a client id is looked up in two lists."""
 
     profile = KRAKEN_SPOT
+    placement = "result"
     market_facts = frozenset(
         {"altname", "wsname", "tick_size", "pair_decimals", "lot_decimals", "ordermin", "costmin"}
     )
@@ -191,10 +192,10 @@ class KrakenSpot(Dialect):
     def permissions(self, client: VenueClient) -> Permissions:
         def ask() -> Permissions:
             answer = row(client.call("privatePostGetApiKeyInfo"))
-            return kraken_rows.permissions(row(answer, "result"))
+            return kraken_rows.permissions(row(answer.get("result") or {}))
 
         try:
-            return self._if_served(client, ask)
+            return if_served(client, ask, UNTOLD)
         except VenueRefusedError as refusal:
             if refusal.error.has(UNKNOWN_METHOD):
                 return UNTOLD

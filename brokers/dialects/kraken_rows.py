@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from brokers.decimals import plain
 from brokers.dialects.answers import Row, member, moment, number, number_if_told, row, text
+from brokers.dialects.base import UNTOLD
 from brokers.dialects.fees import Fees
 from brokers.errors import NotShownError, QueryFailedError
 from brokers.types import (
@@ -105,9 +106,11 @@ def balance(currency: str, held: Row) -> BalanceReport:
 
 
 def permissions(found: Row) -> Permissions:
-    granted = member(found, "permissions")
+    granted = found.get("permissions") or []
     if not isinstance(granted, list):
         raise QueryFailedError("unreadable answer: permissions are no list")
+    if not granted:
+        return UNTOLD
     names = {str(name).lower() for name in granted}
     allowed = found.get("ipAllowlist")
     return Permissions(

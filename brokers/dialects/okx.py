@@ -15,18 +15,8 @@ from typing import Any
 
 from brokers.decimals import plain
 from brokers.dialects import margin_setting, okx_rows, okx_stream
-from brokers.dialects.answers import (
-    Row,
-    distinct,
-    member,
-    moment,
-    number,
-    once,
-    row,
-    rows,
-    text,
-)
-from brokers.dialects.base import Dialect
+from brokers.dialects.answers import Row, distinct, member, moment, number, once, row, rows, text
+from brokers.dialects.base import UNTOLD, Dialect, if_served
 from brokers.dialects.okx_rows import ALGO
 from brokers.errors import (
     ConfigurationError,
@@ -67,6 +57,7 @@ class OkxSpot(Dialect):
     """Paid from the account's coins."""
 
     profile = OKX_SPOT
+    placement = "data.0"
     market_facts = frozenset(
         {"ctVal", "lotSz", "tickSz", "minSz", "maxMktSz", "instFamily", "ruleType", "uly"}
     )
@@ -171,10 +162,7 @@ class OkxSpot(Dialect):
         reports = []
         for found in self._pages(client, "privateGetTradeOrdersPending", "ordId", **only):
             reports.append(okx_rows.report(found, self._shown(client, found)))
-        stops = self._pages(
-            client, "privateGetTradeOrdersAlgoPending", "algoId", ordType=STOP, **only
-        )
-        for algo in stops:
+        for algo in self._stops(client, **only):
             reports.append(okx_rows.waiting(algo, self._shown(client, algo)))
         return reports
 
@@ -213,12 +201,12 @@ class OkxSpot(Dialect):
 
     def permissions(self, client: VenueClient) -> Permissions:
         def ask() -> Permissions:
-            listed = rows(member(row(client.call("privateGetAccountConfig")), "data"))
-            if len(listed) != 1:
+            listed = rows(row(client.call("privateGetAccountConfig")).get("data") or [])
+            if len(listed) > 1:
                 raise QueryFailedError("unreadable answer: not one account")
-            return okx_rows.permissions(listed[0])
+            return okx_rows.permissions(listed[0]) if listed else UNTOLD
 
-        return self._if_served(client, ask)
+        return if_served(client, ask, UNTOLD)
 
     async def subscribe(self, client: Any) -> bool:
         return await okx_stream.subscribe(client, self.kind)
@@ -322,6 +310,11 @@ class OkxSpot(Dialect):
             if len(page) < PAGE:
                 return found
             which["after"] = text(page[-1], key)
+
+    def _stops(self, client: VenueClient, **only: object) -> list[Row]:
+        """Those that wait; none where the venue does not have their list."""
+        question, which = "privateGetTradeOrdersAlgoPending", {"ordType": STOP, **only}
+        return if_served(client, lambda: self._pages(client, question, "algoId", **which), [])
 
     def _market(self, client: VenueClient, found: Row) -> Market:
         return client.market(client.symbol_of(text(found, "instId")))

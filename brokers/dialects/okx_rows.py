@@ -15,6 +15,7 @@ from brokers.dialects.answers import (
     smallest,
     text,
 )
+from brokers.dialects.base import UNTOLD
 from brokers.dialects.fees import Fees
 from brokers.errors import NotShownError, QueryFailedError
 from brokers.outcome import VenueError
@@ -171,6 +172,8 @@ def instrument(market: Market, market_type: str) -> Instrument:
 
 
 def permissions(found: Row) -> Permissions:
+    if not found.get("perm"):
+        return UNTOLD
     granted = text(found, "perm").split(",")
     return Permissions(
         trade="trade" in granted,

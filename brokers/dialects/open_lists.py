@@ -9,6 +9,7 @@ from typing import Any
 from brokers.dialects import answers
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import at
+from brokers.dialects.base import if_served
 from brokers.errors import NotShownError, QueryFailedError, UnknownSymbolError
 from brokers.exchanges import ExchangeProfile
 from brokers.types import OrderReport
@@ -30,15 +31,20 @@ def orders(
 def stops(
     profile: ExchangeProfile, client: VenueClient, market: Market | None
 ) -> Sequence[OrderReport]:
-    """Those that wait in a list of their own; one that woke is among the orders. Raises
-    QueryFailedError.
+    """Those that wait in a list of their own, none where the venue does not have it; one that woke is
+    among the orders. Raises QueryFailedError.
     """
     if profile.stop_endpoint is None:
         return ()
     symbol = None if market is None else market["symbol"]
     listed = STOPS | profile.open_symbols.get("stops", {})
-    found = filter(rows.works, _whole(profile, client, symbol, "stops", listed))
-    return [rows.waiting(one, market or _market_of(client, one)) for one in found]
+
+    def ask() -> Sequence[Mapping[str, Any]]:
+        return _whole(profile, client, symbol, "stops", listed)
+
+    found: Sequence[Mapping[str, Any]] = if_served(client, ask, ())
+    working = filter(rows.works, found)
+    return [rows.waiting(one, market or _market_of(client, one)) for one in working]
 
 
 def _market_of(client: VenueClient, found: Mapping[str, Any]) -> Market:

@@ -7,6 +7,7 @@ nothing leaves that the gate in `brokers.transport` was not told about.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from brokers import margin, timing
 from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities, VenueCard
 from brokers.client_pool import ClientPool
+from brokers.dialects.answers import at
 from brokers.dialects.base import Dialect
 from brokers.dialects.binance import BinanceSpot
 from brokers.dialects.bybit import BybitLinear, BybitSpot
@@ -61,9 +63,11 @@ from brokers.types import (
     Quote,
     TradingFees,
 )
-from brokers.venue_client import Market, VenueClient, VenueRefusedError, check_place
+from brokers.venue_client import OK, Market, VenueClient, VenueRefusedError, check_place
 
 T = TypeVar("T")
+Placed = tuple[str, OrderReport | None]
+"""The venue's order id and what else the answer to a placement tells."""
 
 DIALECTS: dict[ExchangeProfile, type[Dialect]] = {
     dialect.profile: dialect
@@ -308,6 +312,7 @@ class CcxtPlugin(ExecutionPlugin):
         dialect = self._dialect
         wire, params = dialect.wire(request, market), dialect.arguments(request, market)
         endpoint, deadline = self._dialect.endpoint(request), request.send_before
+        placed: Placed | None
         with client.gate.announce(endpoint, wire=wire, send_before=deadline) as attempt:
             try:
                 answer = client.ccxt.create_order(
@@ -318,12 +323,13 @@ class CcxtPlugin(ExecutionPlugin):
                     None if request.price is None else f"{request.price:f}",
                     params,
                 )
-                order_id, report = dialect.placed(answer, request, market)
+                placed = dialect.placed(answer, request, market)
             except Exception as error:
                 verdict = self._judge(client, attempt, error)
-            else:
-                evidence = client.gate.evidence(attempt)
-                return ExecutionResult(Outcome.ACCEPTED, order_id, report, evidence=evidence)
+                placed = self._read_here(client, attempt, error, request, market)
+        if placed is not None:
+            evidence = client.gate.evidence(attempt)
+            return ExecutionResult(Outcome.ACCEPTED, *placed, evidence=evidence)
         self._heal(client, attempt)
         return ExecutionResult(
             verdict.outcome,
@@ -333,6 +339,26 @@ class CcxtPlugin(ExecutionPlugin):
             retry_after=verdict.retry_after,
             held_back=verdict.held_back,
         )
+
+    def _read_here(
+        self,
+        client: VenueClient,
+        attempt: Attempt,
+        error: Exception,
+        request: OrderRequest,
+        market: Market,
+    ) -> Placed | None:
+        """What the venue says of an order it took, where ccxt alone could not read the answer."""
+        is_ours = self._profile in DIALECTS and not isinstance(error, BrokerError)
+        if not is_ours or attempt.status != OK or client.seen(attempt).error is not None:
+            return None
+        try:
+            answer = json.loads(attempt.body, parse_float=str)
+            told = at(answer, self._dialect.placement) if self._dialect.placement else answer
+            return self._dialect.placed({"info": told}, request, market)
+        except Exception:
+            # nothing that proves it: the order may exist
+            return None
 
     def _judge(self, client: VenueClient, attempt: Attempt, error: Exception) -> Verdict:
         if not isinstance(error, BrokerError):

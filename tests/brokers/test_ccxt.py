@@ -10,7 +10,7 @@ from decimal import Decimal
 import ccxt
 import pytest
 
-from brokers import venue_client
+from brokers import guarded_client
 from brokers.errors import ConfigurationError, CredentialError, QueryFailedError
 from brokers.exchanges import PROFILES, ExchangeProfile, Sandbox
 from brokers.plugins.ccxt import DIALECTS, CcxtPlugin
@@ -141,14 +141,14 @@ def test_the_matrix_promises_a_sandbox_where_an_account_can_enter_one(
 
 @pytest.mark.parametrize("exchange", sorted({profile.id for profile in PROFILES.values()}))
 def test_a_later_client_knows_every_name_the_first_one_does(exchange: str) -> None:
-    guarded = venue_client._guarded_class(exchange, increasing=False)
+    guarded = guarded_client.guarded_class(exchange, increasing=False)
     plain, later = getattr(ccxt, exchange)(), guarded()
     assert vars(plain).keys() <= vars(later).keys()
     assert {name for name in object.__dir__(plain) if not hasattr(later, name)} == set()
 
 
 def test_a_sandbox_that_does_not_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    stays = venue_client._guarded_class("binance", increasing=False)
+    stays = guarded_client.guarded_class("binance", increasing=False)
     monkeypatch.setattr(stays, "set_sandbox_mode", lambda self, enabled: None)
     with pytest.raises(ConfigurationError, match="stayed on its real host"):
         made(exchange="binance")
@@ -158,7 +158,7 @@ def test_a_sandbox_switch_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch)
     def fails(self: object, enabled: bool) -> None:
         raise TypeError("'NoneType' object is not subscriptable")
 
-    broken = venue_client._guarded_class("binance", increasing=False)
+    broken = guarded_client.guarded_class("binance", increasing=False)
     monkeypatch.setattr(broken, "set_sandbox_mode", fails)
     with pytest.raises(ConfigurationError, match="refused sandbox mode"):
         made(exchange="binance")

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from brokers import venue_client
+from brokers import guarded_client
 from brokers.errors import ConfigurationError, QueryFailedError
 from brokers.plugins.ccxt import CcxtPlugin
 from brokers.types import (
@@ -160,7 +160,7 @@ def test_the_sandbox_is_a_header_and_asserted(monkeypatch: pytest.MonkeyPatch) -
     plugin.init(config)
     client = plugin._pool._connect(private=True)
     assert client.ccxt.headers == {"x-simulated-trading": "1"}
-    stays = venue_client._guarded_class("okx", increasing=False)
+    stays = guarded_client.guarded_class("okx", increasing=False)
     monkeypatch.setattr(stays, "set_sandbox_mode", lambda self, enabled: None)
     with pytest.raises(ConfigurationError, match="set no header"):
         CcxtPlugin().init(config)
