@@ -128,8 +128,8 @@ def _goal(
     known: Facts,
     market: Market,
     *,
-    exited: Decimal | None,
-    late: Refusal | None,
+    exited: Decimal | None = None,
+    late: Refusal | None = None,
 ) -> Aim:
     """What the alert aims at; of one that is ``late``, or whose market is not told, what reduces."""
     held = known.position_quantity
@@ -218,10 +218,8 @@ def estimate(signal: Signal, alert: Alert, leg: Leg) -> Estimate:
         raise leg.refusal or Refusal(ReasonCode.REFERENCE_UNAVAILABLE, "no market data")
     limits = limits_for(leg.account.pk, signal.strategy.slug, leg.symbol)
     known = facts.complete(market, signal.strategy, limits)
-    policy, can_short = _policy(leg.route), market.plugin.capabilities.short_selling
-    alert = allocation.applied(alert, leg.route.part)
-    asked, held = _asked(alert, policy, known), known.position_quantity
-    intent = aim(alert, policy, held, can_short=can_short, asked=asked).intent
+    policy, alert = _policy(leg.route), allocation.applied(alert, leg.route.part)
+    intent = _goal(alert, policy, known, market).intent
     algorithm = algorithms.of_entry(alert, leg.route).algorithm
     judged = slicing.judged_as(intent, algorithm, signal.strategy)
     sized = size(judged, policy, known, limits)
