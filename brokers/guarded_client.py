@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import cache, partial
@@ -21,12 +21,25 @@ from brokers.transport import Gate
 READ_HERE = frozenset(profile.id for profile in PROFILES.values() if profile.tier == VERIFIED)
 """The exchanges whose answers are read by dialects of ours, and not by ccxt."""
 
+ORDER_TYPES = {
+    "binance": ("LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT"),
+    "binanceusdm": ("LIMIT", "MARKET", "STOP", "STOP_MARKET"),
+}
+"""What is taken for a market's kinds of orders: the venue refuses what it does not take. ccxt sends
+none it does not find listed, and a list may be short or not there at all."""
+
 
 class _Exact:
-    """Numbers as they are, where ccxt would round them or could not."""
+    """Numbers and markets as they are, where ccxt would round or refuse them."""
 
     market: Callable[[str], Mapping[str, Any]]
     safe_string: Callable[..., str]
+    _order_types: Sequence[str] = ()
+
+    def parse_market(self, market: Any) -> Any:
+        if self._order_types:
+            market = {**market, "orderTypes": list(self._order_types)}
+        return super().parse_market(market)  # type: ignore[misc]
 
     def amount_to_precision(self, symbol: str, amount: Any) -> Any:
         return self._in_steps("amount", symbol, amount)
@@ -102,6 +115,7 @@ def guarded_class(exchange: str, *, increasing: bool) -> Any:
     if exchange in READ_HERE:
         # no number in an answer goes through a binary fraction
         Guarded.on_json_response = staticmethod(partial(json.loads, parse_float=str))
+    Guarded._order_types = ORDER_TYPES.get(exchange, ())
     first = Guarded()
     names = set(dir(first)) - vars(first).keys()
     Guarded.fields = frozenset(

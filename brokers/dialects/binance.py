@@ -46,6 +46,8 @@ from brokers.venue_client import Market, VenueClient, VenueRefusedError
 NO_SUCH_ORDER = frozenset({"-2013"})
 NOTHING_TO_CANCEL = frozenset({"-2011"})
 PAGE = 1000
+ASSET_PRECISION = 8
+"""Decimals of an asset where the symbol list does not tell them."""
 
 STATUSES = {
     "NEW": VenueStatus.OPEN,
@@ -267,8 +269,10 @@ def _balance(currency: str, held: Row) -> BalanceReport:
 
 def _step(found: Row, name: str, info: Row, precision: str) -> Decimal:
     """A filter's step; zero switches the filter off and leaves the asset's precision, as none does."""
-    step = number_if_told(found, name)
-    return plain(step if step and step > 0 else Decimal(1).scaleb(-int(text(info, precision))))
+    step, digits = number_if_told(found, name), number_if_told(info, precision)
+    if step and step > 0:
+        return plain(step)
+    return plain(Decimal(1).scaleb(-int(ASSET_PRECISION if digits is None else digits)))
 
 
 def _limit(found: Row, name: str) -> Decimal | None:

@@ -18,7 +18,7 @@ from brokers.errors import QueryFailedError
 from brokers.exchanges import PROFILES
 from brokers.markets import MarketCache
 from brokers.plugins.ccxt import CcxtPlugin
-from brokers.types import Outcome, Side
+from brokers.types import OrderType, Outcome, Side
 from tests.brokers.contract import (
     CCXT_VENUES,
     PERPETUAL,
@@ -169,6 +169,30 @@ def test_binances_markets_are_traded_by_what_is_told_of_them(
         assert placed.outcome is Outcome.ACCEPTED, placed
         (row,) = venue.control.ledger("binance").by_client_id(request.identity)
         assert (row.quantity, row.price) == (request.quantity, request.price)
+
+
+BARE = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
+SELL_STOP = {"side": Side.SELL, "stop_price": D(50000)}
+
+
+@pytest.mark.parametrize("more", [{}, {"orderTypes": []}, {"orderTypes": ["LIMIT", "MARKET"]}])
+def test_binance_judges_the_kind_of_an_order_and_not_its_list(
+    venue: RunningVenue, bodies: Bodies, more: dict[str, object]
+) -> None:
+    bodies["/api/v3/exchangeInfo"] = lambda _: json.dumps({"symbols": [BARE | more]})
+    plugin = ccxt_plugin("binance", venue.base_url)
+    stop = order(type=OrderType.STOP, **SELL_STOP)
+    stop_limit = order(type=OrderType.STOP_LIMIT, price=D(49000), **SELL_STOP)
+    for request in (order(), order(), limit(), limit(post_only=True), stop, stop_limit):
+        placed = plugin.execute_order(request)
+        assert placed.outcome is Outcome.ACCEPTED, placed
+        (row,) = venue.control.ledger("binance").by_client_id(request.identity)
+        assert (row.quantity, row.price, row.trigger_price) == (
+            request.quantity,
+            request.price,
+            request.stop_price,
+        )
+    assert plugin.instrument(SYMBOL).quantity_step == FINEST
 
 
 # --- the list of stops ----------------------------------------------------------------------------
