@@ -142,9 +142,9 @@ def instrument(market: Market, market_type: str) -> Instrument:
         quote=market["quote"],
         quantity_step=plain(number(lot, "basePrecision" if spot else "qtyStep")),
         price_tick=plain(number(price, "tickSize")),
-        min_quantity=plain(number(lot, "minOrderQty")),
+        min_quantity=smallest(number_if_told(lot, "minOrderQty")),
         max_quantity=smallest(*(amount(lot, name) for name in LARGEST if name in lot)),
-        min_value=plain(number(lot, value)) if value in lot else None,
+        min_value=smallest(number_if_told(lot, value)),
         market_type=market_type,
     )
 

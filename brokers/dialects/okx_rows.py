@@ -156,6 +156,7 @@ def balance(currency: str, held: Row) -> BalanceReport:
 
 def instrument(market: Market, market_type: str) -> Instrument:
     info, size = row(market, "info"), unit(market)
+    least = number_if_told(info, "minSz")
     # on spot the market's largest is told in USDT
     largest = ("maxLmtSz", "maxMktSz") if market.get("contract") else ("maxLmtSz",)
     return Instrument(
@@ -165,7 +166,7 @@ def instrument(market: Market, market_type: str) -> Instrument:
         quote=market["quote"],
         quantity_step=plain(number(info, "lotSz") * size),
         price_tick=plain(number(info, "tickSz")),
-        min_quantity=plain(number(info, "minSz") * size),
+        min_quantity=None if least is None else plain(least * size),
         max_quantity=smallest(*(amount(info, name) * size for name in largest if name in info)),
         market_type=market_type,
     )

@@ -195,6 +195,26 @@ def test_binance_judges_the_kind_of_an_order_and_not_its_list(
     assert plugin.instrument(SYMBOL).quantity_step == FINEST
 
 
+@pytest.mark.parametrize(
+    ("exchange", "path", "limits"),
+    [
+        ("kraken", "/0/public/AssetPairs", ["ordermin", "costmin"]),
+        ("bybit", "/v5/market/instruments-info", ["minOrderQty", "minOrderAmt"]),
+        ("bybit-linear", "/v5/market/instruments-info", ["minOrderQty", "minNotionalValue"]),
+        ("okx", "/api/v5/public/instruments", ["minSz"]),
+        ("okx-swap", "/api/v5/public/instruments", ["minSz"]),
+    ],
+)
+def test_a_market_need_not_name_its_smallest_order(
+    venue: RunningVenue, bodies: Bodies, exchange: str, path: str, limits: list[str]
+) -> None:
+    bodies[path] = parsed(without(*limits))
+    plugin, symbol = ccxt_plugin(exchange, venue.base_url), SYMBOLS[exchange]
+    rules = plugin.instrument(symbol)
+    assert (rules.min_quantity, rules.min_value) == (None, None)
+    assert plugin.execute_order(order(symbol=symbol)).outcome is Outcome.ACCEPTED
+
+
 # --- the list of stops ----------------------------------------------------------------------------
 
 OKX_ORDERS, OKX_STOPS = "/api/v5/trade/orders-pending", "/api/v5/trade/orders-algo-pending"
