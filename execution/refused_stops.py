@@ -1,4 +1,4 @@
-"""Stops the venue refused: whether another try is due."""
+"""Stops the venue refused, or was never asked for: whether another try is due."""
 
 from __future__ import annotations
 
@@ -9,31 +9,38 @@ from django.utils import timezone
 
 from execution.models import Order, Protection, Strategy
 from execution.states import OrderState
+from risk.types import ReasonCode
 
 MAX_REFUSALS = 5
+LONGEST_PAUSE = 60  # seconds
+NO_LOG_IN = (ReasonCode.LOGIN_NEEDED, ReasonCode.CREDENTIALS_REFUSED)
 DAYTIME = timedelta(minutes=10)
 """A stop that has rested so long before it expired was taken, not refused."""
 
 
 def may_place(plan: Protection, stop: Decimal | None) -> bool:
     """Whether a try at the price ``stop`` is due: refusals in a row are counted, with growing pauses.
-    Those of another price lengthen the pause, and say nothing of this one.
+    Those of another price, and tries that could not leave for want of a log-in, lengthen the pause and
+    say nothing of this one.
     """
     if not plan.account.is_active:
         return False
-    refused = _in_a_row(plan)
-    if not refused:
+    tries = _in_a_row(plan)
+    if not tries:
         return True
     policy = plan.entry.strategy.on_naked if plan.entry.strategy else Strategy.OnNaked.REPLACE
     most = 1 if policy == Strategy.OnNaked.ALARM else MAX_REFUSALS
-    if sum(one.stop_price == stop for one in refused) >= most:
+    if sum(one.stop_price == stop and not _never_left(one) for one in tries) >= most:
         return False
-    last = refused[0].finished_at
-    return last is None or timezone.now() - last > timedelta(seconds=2 ** len(refused))
+    last = tries[0].finished_at
+    pause = min(2 ** len(tries), LONGEST_PAUSE)
+    return last is None or timezone.now() - last > timedelta(seconds=pause)
 
 
 def _in_a_row(plan: Protection) -> list[Order]:
-    """The latest stops of the plan's entry, newest first, as far back as the venue took none."""
+    """The latest stops of the plan's entry, newest first, as far back as the venue took none and
+    refused no more than count.
+    """
     stops = Order.objects.filter(
         role=Order.Role.STOP_LOSS,
         account=plan.account,
@@ -42,12 +49,19 @@ def _in_a_row(plan: Protection) -> list[Order]:
     )
     if plan.guard_again_at is not None:
         stops = stops.filter(created_at__gt=plan.guard_again_at)
-    refused: list[Order] = []
-    for stop in stops.order_by("-id")[:MAX_REFUSALS]:
-        if not _was_refused(stop):
+    tries: list[Order] = []
+    refusals = 0
+    for stop in stops.order_by("-id")[: 2 * MAX_REFUSALS]:
+        if refusals == MAX_REFUSALS or not _was_refused(stop):
             break
-        refused.append(stop)
-    return refused
+        refusals += not _never_left(stop)
+        tries.append(stop)
+    return tries
+
+
+def _never_left(stop: Order) -> bool:
+    """Whether there was no log-in to send the stop with: it leaves once there is one."""
+    return stop.state == OrderState.NOT_PLACED and stop.reason in NO_LOG_IN
 
 
 def _was_refused(stop: Order) -> bool:

@@ -39,6 +39,8 @@ __all__ = ["clock", "desk"]
 
 pytestmark = pytest.mark.django_db
 REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
+LOGGED_OUT = ExecutionResult(Outcome.NOT_SENT, code="LOGIN_NEEDED", detail="log in again")
+KEY_REFUSED = ExecutionResult(Outcome.NOT_SENT, code="CREDENTIALS_REFUSED", detail="refused")
 
 
 def test_a_filled_entry_has_a_live_stop_of_its_size(desk: Desk) -> None:
@@ -704,6 +706,48 @@ def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
     desk.guard()
     assert refused.count() == 5
     assert desk.plan().naked_since is not None
+
+
+@pytest.mark.parametrize("nothing_leaves", [LOGGED_OUT, KEY_REFUSED])
+@pytest.mark.parametrize("policy", [Strategy.OnNaked.REPLACE, Strategy.OnNaked.ALARM])
+def test_a_stop_waits_for_a_log_in_however_long_it_takes(
+    desk: Desk,
+    clock: time_machine.Coordinates,
+    nothing_leaves: ExecutionResult,
+    policy: Strategy.OnNaked,
+) -> None:
+    """The venue was never asked: nothing says that it would refuse the stop."""
+    Strategy.objects.update(on_naked=policy)
+    desk.script.outcomes.extend([fill_whole, *[nothing_leaves] * 12])
+    desk.buy()
+    tries = Order.objects.filter(role=Order.Role.STOP_LOSS, state=OrderState.NOT_PLACED)
+    for pause in (2, 4, 8, 16, 32, *[60] * 6):
+        count = tries.count()
+        clock.shift(pause - 1.5)
+        desk.guard()
+        assert tries.count() == count
+        clock.shift(2)
+        desk.guard()
+        assert tries.count() == count + 1
+    assert desk.plan().naked_since is not None
+
+    clock.shift(61)
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
+
+
+def test_what_the_venue_refuses_still_counts_between_tries_without_a_log_in(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    turns = [REFUSED, LOGGED_OUT] * 5
+    desk.script.outcomes.extend([fill_whole, *turns])
+    desk.buy()
+    for _ in turns:
+        clock.shift(61)
+        desk.guard()
+    stops = Order.objects.filter(role=Order.Role.STOP_LOSS)
+    assert stops.filter(state=OrderState.REJECTED).count() == 5
+    assert stops.count() == 9, "the fifth refusal ended it"
 
 
 def test_refusals_of_long_ago_do_not_count_once_a_stop_was_placed(
