@@ -15,6 +15,8 @@ LASTS = 23 * 3600
 PATIENCE, CONNECTING = 10, 3  # seconds
 REFUSED_FOR = 60.0
 """Seconds in which a refused key is not tried again."""
+FINAL = (*range(1, 8), 9, 10)
+"""Codes that speak of the user, the key or the subscription (``LoginErrorCode``); 8 is unknown error."""
 
 
 class KeyLogin:
@@ -62,9 +64,11 @@ class KeyLogin:
         except (httpx.HTTPError, ValueError) as error:
             name = type(error).__name__
             raise QueryFailedError(f"ProjectX: no answer about the log-in ({name})") from error
-        token = told.get("token") if isinstance(told, dict) else None
-        if answer.status_code == httpx.codes.OK and isinstance(token, str) and token.isascii():
-            return token
-        if isinstance(told, dict) and told.get("success") is False:
-            raise CredentialError(f"ProjectX refuses the key: code {told.get('errorCode')}")
-        raise QueryFailedError(f"ProjectX: no token, HTTP {answer.status_code}")
+        fields = told if isinstance(told, dict) else {}
+        token, code = fields.get("token"), fields.get("errorCode")
+        if answer.status_code == httpx.codes.OK:
+            if isinstance(token, str) and token.isascii():
+                return token
+            if fields.get("success") is False and code in FINAL:
+                raise CredentialError(f"ProjectX refuses the key: code {code}")
+        raise QueryFailedError(f"ProjectX: no token, HTTP {answer.status_code}, code {code}")

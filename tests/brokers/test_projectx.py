@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from brokers import projectx_answers as answers
@@ -326,6 +327,54 @@ def test_a_refused_key_is_tried_once_a_minute(venue: RunningVenue) -> None:
     result = plugin.execute_order(contracts())
     assert (result.outcome, result.code) == (NOT_SENT, "CREDENTIALS_REFUSED")
     assert asked(venue, LOG_IN) == 1
+
+
+@pytest.mark.parametrize("code", [*range(1, 8), 9, 10])
+def test_a_log_in_is_refused_by_what_speaks_of_the_key(venue: RunningVenue, code: int) -> None:
+    venue.control.queue_faults(
+        Fault(Action.CODE, When.BEFORE, Endpoint.PUBLIC, code=f"{code} no", count=2)
+    )
+    plugin = projectx_plugin(venue.base_url)
+    for _ in range(2):
+        result = plugin.execute_order(contracts())
+        waits = (result.outcome, result.code, result.retry_after)
+        assert waits == (NOT_SENT, "CREDENTIALS_REFUSED", None)
+    assert asked(venue, LOG_IN) == 1
+
+
+@pytest.mark.parametrize("code", [0, 8, 11, 99])
+def test_any_other_word_about_the_log_in_lets_the_order_wait(
+    venue: RunningVenue, code: int
+) -> None:
+    """8 is ProjectX's "unknown error": it says nothing of the key."""
+    fault = Fault(Action.CODE, When.BEFORE, Endpoint.PUBLIC, code=f"{code} sorry", count=ASK_TRIES)
+    venue.control.queue_faults(fault)
+    plugin, request = projectx_plugin(venue.base_url), contracts()
+    result = plugin.execute_order(request)
+    assert (result.outcome, result.code, result.retry_after) == (NOT_SENT, "VENUE_UNREACHABLE", 1)
+    assert plugin.execute_order(request).outcome is ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, {"success": False, "errorCode": 3}),
+        (503, {"success": False, "errorCode": 3}),
+        (429, {"success": False, "errorCode": 3}),
+        (200, {"success": False}),
+        (200, {"success": False, "errorCode": [3]}),
+        (200, [3]),
+        (200, None),
+    ],
+)
+def test_what_says_nothing_of_the_key_refuses_none(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: object
+) -> None:
+    answer = httpx.Response(status, json=body)
+    monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: answer)
+    login = KeyLogin("http://127.0.0.1:1/api/Auth/loginKey", "user", "key")
+    with pytest.raises(QueryFailedError, match=f"HTTP {status}"):
+        login.token()
 
 
 def grown_stale(plugin: ProjectXPlugin) -> KeyLogin:
