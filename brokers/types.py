@@ -87,7 +87,7 @@ class TokenSource(Protocol):
     """The access token of an account that a person has logged in."""
 
     def token(self) -> str:
-        """One that lives for minutes yet. Raises LoginNeededError while somebody must log in,
+        """One that outlives the request. Raises LoginNeededError while somebody must log in,
         QueryFailedError when the venue could not be asked for a new one."""
 
     def refused(self, token: str) -> None:

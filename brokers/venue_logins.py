@@ -19,16 +19,19 @@ from django.db.models import F
 from django.utils import timezone
 
 from brokers.crypto import DecryptionError
-from brokers.errors import ConfigurationError, LoginNeededError, QueryFailedError
+from brokers.errors import BrokerError, ConfigurationError, LoginNeededError, QueryFailedError
 from brokers.models import Account, AccountLogin, ExchangeCredential
 from brokers.refused_tokens import RefusedTokens
 from brokers.timing import LOOPBACK
 from brokers.types import LoginTerms
 
 SPARE = timedelta(minutes=2)
-"""A token with less than this left is renewed first: no request may outlive it."""
+"""A token with less than this left is renewed first."""
+LEAST = timedelta(seconds=15)
+"""One that cannot be renewed is used until so much is left: no request may outlive it."""
 REFUSED_FOR = timedelta(minutes=1)
-"""A refused renewal is not tried again sooner; a venue may refuse in a bad moment."""
+"""A refused renewal is not tried again sooner; a venue may refuse in a bad moment. Nor is any that
+failed, while the old token is good."""
 PATIENCE, CONNECTING = 10, 3  # seconds
 WORD = re.compile(r"[A-Za-z0-9_ .-]{1,60}")
 LOG_IN = "log in again on the account's page"
@@ -130,9 +133,9 @@ class StoredTokens:
 
     def token(self) -> str:
         """Renewed when little is left of it. Raises LoginNeededError while somebody must log in,
-        QueryFailedError when the venue could not be asked."""
+        QueryFailedError when the venue could not be asked; neither while the old one is good."""
         with self._lock:
-            if self._known is None or self._known[1] - SPARE <= timezone.now():
+            if self._known is None or self._known[1] <= timezone.now():
                 self._refusals.rest()
                 self._known = self._current()
             return self._known[0]
@@ -155,34 +158,48 @@ class StoredTokens:
         return rows.filter(account_id=self._account_id).first()
 
     def _current(self) -> tuple[str, datetime]:
-        """What another worker renewed meanwhile, or what the venue gives now."""
-        refusal: LoginNeededError | None = None
+        """A token, and when to look again: what another worker renewed meanwhile, or what the venue
+        gives now, or the old one while that is good and there is no other."""
+        trouble: BrokerError | None = None
         # Renewed tokens must be kept whatever becomes of the work around: never inside its transaction.
         with transaction.atomic(durable=True):
             row = self._row()
             if row is None:
                 raise LoginNeededError(f"nobody has logged in at the venue: {LOG_IN}")
-            if row.access_until - SPARE > timezone.now():
-                return _access(row), row.access_until
-            _refuse_ended(row)
-            try:
-                _renew(row)
-            except LoginNeededError as error:
-                row.refused_at, row.refusal = timezone.now(), str(error)[:200]
-                refusal = error
-            row.save()
-        if refusal is not None:
-            raise refusal
-        return _access(row), row.access_until
+            if row.access_until - SPARE <= timezone.now():
+                trouble = _trouble_with_renewing(row)
+        if trouble is None:
+            return _access(row), row.access_until - SPARE
+        now, last = timezone.now(), row.access_until - LEAST
+        if last <= now:
+            raise trouble
+        return _access(row), min(now + REFUSED_FOR, last)
 
 
-def _refuse_ended(row: AccountLogin) -> None:
-    """Raise LoginNeededError for a log-in that is over, or was refused a moment ago."""
+def _trouble_with_renewing(row: AccountLogin) -> BrokerError | None:
+    """Renew the tokens of ``row`` and save it; a refusal is kept there, for pages and alarms."""
+    refusal = _refused_already(row)
+    if refusal is not None:
+        return refusal
+    try:
+        _renew(row)
+    except QueryFailedError as error:
+        return error
+    except LoginNeededError as error:
+        row.refused_at, row.refusal = timezone.now(), str(error)[:200]
+        refusal = error
+    row.save()
+    return refusal
+
+
+def _refused_already(row: AccountLogin) -> LoginNeededError | None:
+    """Why the venue is not asked: the log-in is over, or was refused a moment ago."""
     now = timezone.now()
     if row.ends_at <= now:
-        raise LoginNeededError(f"the log-in ended at {row.ends_at:%Y-%m-%d %H:%M} UTC: {LOG_IN}")
+        return LoginNeededError(f"the log-in ended at {row.ends_at:%Y-%m-%d %H:%M} UTC: {LOG_IN}")
     if row.refused_at is not None and row.refused_at + REFUSED_FOR > now:
-        raise LoginNeededError(row.refusal)
+        return LoginNeededError(row.refusal)
+    return None
 
 
 def _renew(row: AccountLogin) -> None:

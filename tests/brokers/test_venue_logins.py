@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -26,6 +27,9 @@ from tests.venues.schwab.rules import ACCOUNT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TOKEN_PATH = "/v1/oauth/token"
+USED_UP = 14
+"""Seconds: too few for a request."""
+REFUSAL = Fault(Action.CODE, When.BEFORE, Endpoint.QUERY, code="unsupported_token_type")
 
 
 @pytest.fixture
@@ -60,9 +64,9 @@ def asked_for_tokens(venue: RunningVenue) -> int:
     return sum(one.path == TOKEN_PATH for one in venue.control.requests())
 
 
-def grown_old(login: AccountLogin) -> None:
+def grown_old(login: AccountLogin, left: int = 90) -> None:
     """Its access token is about to end."""
-    login.access_until = datetime.now(UTC) + timedelta(seconds=90)
+    login.access_until = datetime.now(UTC) + timedelta(seconds=left)
     login.save()
 
 
@@ -163,7 +167,7 @@ def test_a_new_log_in_reaches_every_worker(account: Account) -> None:
 def test_a_lost_answer_about_tokens_is_asked_for_again_later(
     account: Account, venue: RunningVenue
 ) -> None:
-    grown_old(log_in(account))
+    grown_old(log_in(account), USED_UP)
     venue.control.queue_faults(Fault(Action.DROP, When.BEFORE, Endpoint.QUERY))
     tokens = StoredTokens(account.pk)
     with pytest.raises(QueryFailedError, match="RemoteProtocolError"):
@@ -173,7 +177,7 @@ def test_a_lost_answer_about_tokens_is_asked_for_again_later(
 
 
 def test_an_answer_without_tokens_is_none(account: Account, venue: RunningVenue) -> None:
-    grown_old(log_in(account))
+    grown_old(log_in(account), USED_UP)
     venue.control.queue_faults(Fault(Action.HTML, endpoint=Endpoint.QUERY))
     with pytest.raises(QueryFailedError, match="no tokens"):
         StoredTokens(account.pk).token()
@@ -182,9 +186,8 @@ def test_an_answer_without_tokens_is_none(account: Account, venue: RunningVenue)
 def test_a_refused_renewal_needs_a_person_and_is_tried_once_a_minute(
     account: Account, venue: RunningVenue
 ) -> None:
-    grown_old(log_in(account))
-    refusal = Fault(Action.CODE, When.BEFORE, Endpoint.QUERY, code="unsupported_token_type")
-    venue.control.queue_faults(refusal)
+    grown_old(log_in(account), USED_UP)
+    venue.control.queue_faults(REFUSAL)
     tokens = StoredTokens(account.pk)
     for _ in range(3):
         with pytest.raises(LoginNeededError, match="unsupported_token_type"):
@@ -197,6 +200,67 @@ def test_a_refused_renewal_needs_a_person_and_is_tried_once_a_minute(
     with time_machine.travel(later):
         assert tokens.token() == "loopback-access-2", "it was a bad moment of the venue's"
     assert AccountLogin.objects.get().refused_at is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state"),
+    [
+        (REFUSAL, "needs_login"),
+        (Fault(Action.STATUS, When.BEFORE, Endpoint.QUERY, status=503), "logged_in"),
+        (Fault(Action.DROP, When.BEFORE, Endpoint.QUERY), "logged_in"),
+    ],
+    ids=["refused", "503", "dropped"],
+)
+def test_a_token_that_cannot_be_renewed_serves_while_it_is_good(
+    account: Account, venue: RunningVenue, trouble: Fault, state: str
+) -> None:
+    grown_old(log_in(account))
+    venue.control.queue_faults(trouble)
+    tokens = StoredTokens(account.pk)
+    assert [tokens.token() for _ in range(3)] == ["loopback-access-1"] * 3
+    assert asked_for_tokens(venue) == 2, "not every request tries"
+    found = Account.objects.get().venue_login
+    assert found is not None
+    assert found.state == state
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=62)):
+        assert tokens.token() == "loopback-access-2"
+    assert asked_for_tokens(venue) == 3
+
+
+def test_a_refused_renewal_costs_no_worker_its_token(account: Account, venue: RunningVenue) -> None:
+    grown_old(log_in(account))
+    venue.control.queue_faults(REFUSAL)
+    workers = [StoredTokens(account.pk) for _ in range(4)]
+    assert together(*[worker.token for worker in workers]) == ["loopback-access-1"] * 4
+    assert asked_for_tokens(venue) == 2
+
+
+def test_a_token_that_cannot_be_renewed_is_not_used_to_its_last_second(
+    account: Account, venue: RunningVenue
+) -> None:
+    grown_old(log_in(account))
+    venue.control.queue_faults(replace(REFUSAL, count=2))
+    tokens = StoredTokens(account.pk)
+    assert tokens.token() == "loopback-access-1"
+    start = datetime.now(UTC)
+    with time_machine.travel(start + timedelta(seconds=62)):
+        assert tokens.token() == "loopback-access-1"
+    with (
+        time_machine.travel(start + timedelta(seconds=76)),
+        pytest.raises(LoginNeededError, match="unsupported_token_type"),
+    ):
+        tokens.token()
+    assert asked_for_tokens(venue) == 3
+
+
+def test_the_last_token_serves_beyond_the_log_ins_end(
+    account: Account, venue: RunningVenue
+) -> None:
+    login = log_in(account)
+    login.ends_at = datetime.now(UTC)
+    grown_old(login)
+    assert StoredTokens(account.pk).token() == "loopback-access-1"
+    assert asked_for_tokens(venue) == 1
 
 
 def test_after_seven_days_nothing_is_asked(account: Account, venue: RunningVenue) -> None:
