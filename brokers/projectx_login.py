@@ -16,7 +16,7 @@ PATIENCE, CONNECTING = 10, 3  # seconds
 REFUSED_FOR = 60.0
 """Seconds in which a refused key is not tried again."""
 FINAL = (*range(1, 8), 9, 10)
-"""Codes that speak of the user, the key or the subscription (``LoginErrorCode``); 8 is unknown error."""
+"""Codes that speak of the user, the key or the subscription (``LoginErrorCode``); 8 is "unknown"."""
 
 
 class KeyLogin:

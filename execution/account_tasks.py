@@ -17,6 +17,7 @@ from execution import (
     reconcile,
     resolving,
     sweeping,
+    venue_logins,
     watched_stops,
     watching,
     winding_down,
@@ -83,7 +84,8 @@ def reconcile_account(account_id: int) -> None:
         _cannot_compare(account, error)
         return
     alarms.clear(Kind.NOT_RECONCILED, account.name)
-    alarms.clear(Kind.LOGIN_NEEDED, account.name)
+    if not venue_logins.is_needed(account_id):
+        alarms.clear(Kind.LOGIN_NEEDED, account.name)
     for lane_account, symbol in sweeping.lanes_of(account_id):
         run_lane.apply_async((lane_account, symbol), retry=False)
 

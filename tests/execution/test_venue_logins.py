@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from brokers.models import Account, AccountLogin
-from execution import alarms, venue_logins
+from execution import account_tasks, alarms, venue_logins
 from execution.models import Alarm
 from risk.channels import Notice
 from tests.execution.test_notify import channel_to
@@ -93,3 +93,23 @@ def test_a_refusal_seen_by_the_comparison_stays_while_somebody_must_log_in(
     alarms.clear(Alarm.Kind.LOGIN_NEEDED, "shares")
     venue_logins.look()
     assert raised() == [("login_needed", "shares")]
+
+
+def test_a_comparison_with_the_last_token_ends_no_alarm(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The venue refuses to renew the token, and answers while it is good."""
+    channel_to("json://127.0.0.1:1/x")
+    monkeypatch.setattr("execution.reconcile.reconcile_account", lambda _: None)
+    login = logged_in(account, LEFT["plenty"])
+    login.refused_at, login.refusal = timezone.now(), "the venue refuses the log-in (x)"
+    login.save()
+    for _ in range(3):
+        venue_logins.look()
+        account_tasks.reconcile_account(account.pk)
+    assert raised() == [("login_needed", "shares")]
+    assert [one.event for one in Notice.objects.all()] == ["login_needed"]
+
+    AccountLogin.objects.update(refused_at=None, refusal="")
+    account_tasks.reconcile_account(account.pk)
+    assert raised() == []
