@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from brokers.crypto import DecryptionError
@@ -88,6 +88,21 @@ def authorise_address(account: Account, state: str) -> str:
         "state": state,
     }
     return f"{terms.authorise_url}?{urlencode(asked)}"
+
+
+def ended_by(account: Account, others: QuerySet[Account]) -> list[str]:
+    """The active accounts among ``others`` with the application of ``account``: where one person logs
+    both in, venues such as Schwab keep the newest log-in only.
+
+    Raises ConfigurationError for an account without credentials.
+    """
+    key = _credentials(account)["api_key"]
+    names = []
+    for other in others.filter(broker=account.broker, is_active=True).exclude(pk=account.pk):
+        with suppress(ConfigurationError):
+            if _credentials(other).get("api_key") == key:
+                names.append(other.name)
+    return names
 
 
 def answer_in(address: str) -> tuple[str, str]:

@@ -81,6 +81,7 @@ def _own(request: HttpRequest) -> QuerySet[Account]:
 def _shown(request: HttpRequest, account: Account, form: AddressForm) -> HttpResponse:
     try:
         address = venue_logins.authorise_address(account, _state_for(request, account))
+        ends = venue_logins.ended_by(account, _own(request))
     except BrokerError as error:
         messages.error(request, f"Not possible yet: {error}.")
         return HttpResponseRedirect(_page_of(account))
@@ -90,6 +91,7 @@ def _shown(request: HttpRequest, account: Account, form: AddressForm) -> HttpRes
         "title": f"Log {account} in at its venue",
         "account": account,
         "address": address,
+        "ends": ends,
         "terms": account.login_terms(),
         "here": request.build_absolute_uri(reverse("admin:venue_login_returned")),
         "back": _page_of(account),

@@ -292,6 +292,24 @@ def test_how_it_stands(account: Account, days: float, state: str, text: str) -> 
     assert (found.state, text in found.text) == (state, True)
 
 
+def test_of_two_log_ins_with_one_application_the_newest_holds(
+    account: Account, venue: RunningVenue
+) -> None:
+    other = create_account(
+        "more-shares",
+        broker="schwab",
+        environment="sandbox",
+        options={"account": "87654321", "base_url": venue.base_url},
+        credentials={"api_key": SCHWAB_KEY, "api_secret": SCHWAB_SECRET},
+    )
+    first = log_in(account)
+    grown_old(log_in(other), USED_UP)
+    grown_old(first, USED_UP)
+    with pytest.raises(LoginNeededError, match="unsupported_token_type"):
+        StoredTokens(account.pk).token()
+    assert StoredTokens(other.pk).token() == "loopback-access-3"
+
+
 def test_nobody_has_logged_in(account: Account) -> None:
     with pytest.raises(LoginNeededError, match="nobody has logged in"):
         StoredTokens(account.pk).token()

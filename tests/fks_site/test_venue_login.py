@@ -95,6 +95,25 @@ def test_the_page_leads_to_the_venue(client: Client, account: Account) -> None:
     assert begin(client, account)["state"] == asked["state"], "a second look begins nothing anew"
 
 
+@pytest.mark.parametrize(
+    ("key", "is_active", "is_named"),
+    [("app-key", True, True), ("app-key", False, False), ("another-key", True, False)],
+)
+def test_the_page_names_accounts_whose_log_in_would_end(
+    client: Client, account: Account, key: str, is_active: bool, is_named: bool
+) -> None:
+    other = create_account(
+        "more-shares",
+        broker="schwab",
+        environment="live",
+        options={"account": "87654321"},
+        credentials={"api_key": key, "api_secret": "canary-secret"},
+    )
+    Account.objects.filter(pk=other.pk).update(is_active=is_active)
+    page = client.get(login_page(account)).text
+    assert ("The same application's key: more-shares." in page) is is_named
+
+
 def test_the_way_back_completes_it_and_is_audited(
     client: Client, account: Account, codes: list[str]
 ) -> None:

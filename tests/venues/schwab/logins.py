@@ -13,7 +13,7 @@ SECONDS = 1800
 
 
 class Logins:
-    """Who may ask; the page itself lets everybody in."""
+    """Who may ask; the page itself lets everybody in, as one person; the newest log-in alone holds."""
 
     def __init__(self) -> None:
         self.access = {SCHWAB_TOKEN}
@@ -42,7 +42,7 @@ class Logins:
         if asked.get("grant_type") == "authorization_code" and asked.get("code") in self._codes:
             self._codes.remove(asked["code"])
             refresh = f"loopback-refresh-{self.given}"
-            self.refresh.add(refresh)
+            self.refresh = {refresh}
         elif asked.get("grant_type") == "refresh_token" and asked["refresh_token"] in self.refresh:
             refresh = asked["refresh_token"]
         else:
