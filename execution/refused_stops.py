@@ -1,4 +1,4 @@
-"""Stops the venue refused, or was never asked for: whether another try is due."""
+"""Stops the venue refused: whether another try is due."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from risk.types import ReasonCode
 
 MAX_REFUSALS = 5
 LONGEST_PAUSE = 60  # seconds
-NO_LOG_IN = (ReasonCode.LOGIN_NEEDED, ReasonCode.CREDENTIALS_REFUSED)
+OF_THE_KEY = (ReasonCode.LOGIN_NEEDED, ReasonCode.CREDENTIALS_REFUSED)
 DAYTIME = timedelta(minutes=10)
 """A stop that has rested so long before it expired was taken, not refused."""
 
 
 def may_place(plan: Protection, stop: Decimal | None) -> bool:
     """Whether a try at the price ``stop`` is due: refusals in a row are counted, with growing pauses.
-    Those of another price, and tries that could not leave for want of a log-in, lengthen the pause and
-    say nothing of this one.
+    Those of another price, or of the log-in, lengthen the pause, and say nothing of this one.
     """
     if not plan.account.is_active:
         return False
@@ -30,7 +29,7 @@ def may_place(plan: Protection, stop: Decimal | None) -> bool:
         return True
     policy = plan.entry.strategy.on_naked if plan.entry.strategy else Strategy.OnNaked.REPLACE
     most = 1 if policy == Strategy.OnNaked.ALARM else MAX_REFUSALS
-    if sum(one.stop_price == stop and not _never_left(one) for one in tries) >= most:
+    if sum(one.stop_price == stop and not _is_of_the_key(one) for one in tries) >= most:
         return False
     last = tries[0].finished_at
     pause = min(2 ** len(tries), LONGEST_PAUSE)
@@ -54,14 +53,14 @@ def _in_a_row(plan: Protection) -> list[Order]:
     for stop in stops.order_by("-id")[: 2 * MAX_REFUSALS]:
         if refusals == MAX_REFUSALS or not _was_refused(stop):
             break
-        refusals += not _never_left(stop)
+        refusals += not _is_of_the_key(stop)
         tries.append(stop)
     return tries
 
 
-def _never_left(stop: Order) -> bool:
-    """Whether there was no log-in to send the stop with: it leaves once there is one."""
-    return stop.state == OrderState.NOT_PLACED and stop.reason in NO_LOG_IN
+def _is_of_the_key(stop: Order) -> bool:
+    """Whether the log-in or the key was refused, not the stop: it may be taken once that is mended."""
+    return stop.reason in OF_THE_KEY
 
 
 def _was_refused(stop: Order) -> bool:

@@ -40,7 +40,8 @@ __all__ = ["clock", "desk"]
 pytestmark = pytest.mark.django_db
 REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
 LOGGED_OUT = ExecutionResult(Outcome.NOT_SENT, code="LOGIN_NEEDED", detail="log in again")
-KEY_REFUSED = ExecutionResult(Outcome.NOT_SENT, code="CREDENTIALS_REFUSED", detail="refused")
+NO_KEY = ExecutionResult(Outcome.NOT_SENT, code="CREDENTIALS_REFUSED", detail="refused")
+KEY_REFUSED = ExecutionResult(Outcome.REJECTED, code="CREDENTIALS_REFUSED", detail="refused")
 
 
 def test_a_filled_entry_has_a_live_stop_of_its_size(desk: Desk) -> None:
@@ -708,19 +709,19 @@ def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
     assert desk.plan().naked_since is not None
 
 
-@pytest.mark.parametrize("nothing_leaves", [LOGGED_OUT, KEY_REFUSED])
+@pytest.mark.parametrize("refused", [LOGGED_OUT, NO_KEY, KEY_REFUSED])
 @pytest.mark.parametrize("policy", [Strategy.OnNaked.REPLACE, Strategy.OnNaked.ALARM])
 def test_a_stop_waits_for_a_log_in_however_long_it_takes(
     desk: Desk,
     clock: time_machine.Coordinates,
-    nothing_leaves: ExecutionResult,
+    refused: ExecutionResult,
     policy: Strategy.OnNaked,
 ) -> None:
-    """The venue was never asked: nothing says that it would refuse the stop."""
+    """Nothing says that the venue would refuse the stop."""
     Strategy.objects.update(on_naked=policy)
-    desk.script.outcomes.extend([fill_whole, *[nothing_leaves] * 12])
+    desk.script.outcomes.extend([fill_whole, *[refused] * 12])
     desk.buy()
-    tries = Order.objects.filter(role=Order.Role.STOP_LOSS, state=OrderState.NOT_PLACED)
+    tries = Order.objects.filter(role=Order.Role.STOP_LOSS)
     for pause in (2, 4, 8, 16, 32, *[60] * 6):
         count = tries.count()
         clock.shift(pause - 1.5)
