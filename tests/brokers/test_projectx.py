@@ -364,7 +364,7 @@ def test_any_other_word_about_the_log_in_lets_the_order_wait(
         (200, {"success": False}),
         (200, {"success": False, "errorCode": [3]}),
         (200, [3]),
-        (200, None),
+        (200, "no"),
     ],
 )
 def test_what_says_nothing_of_the_key_refuses_none(
