@@ -101,13 +101,14 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
 
 def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
     """Whether the strategy still works ``order`` in slices, and the alert trades the other way, or says
-    anew what is to be closed; or its entry rests, and the alert is a target: beside the difference to
-    that, it would trade too much.
+    anew what is to be closed; or it rests, and the alert is a target: beside the difference to that, an
+    entry would trade too much, and so would an exit to the same side.
     """
     if order.strategy_id != signal.strategy_id:
         return False
     if order.state != OrderState.SLICING:
-        return rests(order) and _is_target(leg, alert)
+        is_beside = order.role == Order.Role.ENTRY or order.side == alert.action.value
+        return is_beside and rests(order) and _is_target(leg, alert)
     if order.is_exit:
         return _says_anew(leg, alert, Side(order.side))
     other_side = alert.action is not Action.CLOSE and order.side != alert.action.value

@@ -195,7 +195,8 @@ def _expected(
         held, lane = _held_and_alive(Leg(route, symbol))
         counted = moving(lane) + [one for one in lane if one.state == OrderState.SLICING]
         if is_target:
-            counted += [one for one in lane if rests(one) and one.strategy_id == route.strategy_id]
+            mine = [one for one in lane if one.strategy_id == route.strategy_id]
+            counted += [one for one in mine if one.role == Order.Role.ENTRY and rests(one)]
         found[route.account_id] = held + sum(
             (
                 order.remaining * Side(order.side).sign

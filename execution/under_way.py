@@ -111,8 +111,11 @@ def moving(lane: Sequence[Order]) -> list[Order]:
 
 
 def rests(order: Order) -> bool:
-    """Whether ``order`` is an entry that waits at the venue for its price, however long that takes."""
-    return order.role == Order.Role.ENTRY and order.state in RESTING and not order.is_immediate
+    """Whether ``order`` waits at the venue for its price, however long that takes; a stop is no order
+    somebody asked for.
+    """
+    was_asked_for = order.role in (Order.Role.ENTRY, Order.Role.EXIT)
+    return was_asked_for and order.state in RESTING and not order.is_immediate
 
 
 def side_of(alert: Alert) -> Side:

@@ -1,4 +1,4 @@
-"""A target is all the strategy is to hold: entries of earlier alerts that rest give way to it."""
+"""A target is all the strategy is to hold: what earlier alerts left at the venue gives way to it."""
 
 from __future__ import annotations
 
@@ -95,6 +95,24 @@ def test_another_strategys_order_goes_on(desk: Desk, first: Order) -> None:
     other = RouteFactory.create(account=desk.account).strategy
     process(send(other, "buy", **LONG, market_position_size="0.03"))
     assert stands(first) == (S.PARTIALLY_FILLED, "")
+
+
+@pytest.mark.parametrize(
+    ("action", "size", "stays", "traded"),
+    [("sell", "0.005", False, D("0.025")), ("buy", "0.04", True, D("0.01"))],
+    ids=["to its side", "to the other"],
+)
+def test_an_exit_that_rests_gives_way_to_one_that_says_anew_what_to_sell(
+    desk: Desk, action: str, size: str, stays: bool, traded: Decimal
+) -> None:
+    """It would keep the coins the other needs, or sell them once more."""
+    desk.buy("0.03", stop=None)
+    exits = LONG | LIMIT | {"price": "61000", "market_position_size": "0.01"}
+    first = order_of(desk.send("sell", **exits))
+    assert (first.role, first.state, first.quantity) == ("exit", S.OPEN, D("0.02"))
+    second = order_of(desk.send(action, **LONG, market_position_size=size))
+    assert stands(first) == ((S.OPEN, "") if stays else GAVE_WAY)
+    assert (second.quantity, second.state, desk.held()) == (traded, S.FILLED, D(size))
 
 
 # --- a group of accounts ----------------------------------------------------------------------------
