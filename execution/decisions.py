@@ -18,6 +18,8 @@ from execution.transitions import Event, reported_state, target
 LOOKS_NEEDED = 2
 """Answers "no such order", a settle window apart, that prove it."""
 GIVE_UP_AFTER = timedelta(minutes=5)
+STANDSTILL = timedelta(minutes=1)
+"""A question overdue for longer had nobody to put it; on a busy machine it may well be late."""
 MAX_ATTEMPTS = 3
 LINGERS = timedelta(seconds=30)
 """A venue shows an order that has ended no longer than this as one that works."""
@@ -46,6 +48,8 @@ class Case(Protocol):
     def unknown_since(self) -> datetime | None: ...
     @property
     def unanswered_since(self) -> datetime | None: ...
+    @property
+    def next_check_at(self) -> datetime | None: ...
     @property
     def is_immediate(self) -> bool: ...
     @property
@@ -152,12 +156,25 @@ def of_silence(case: Case, now: datetime, compared_at: datetime | None = None) -
     has answered everything else since, at ``compared_at``, a person has to find out about an order
     that should have ended long ago; one that rests is left to rest.
     """
+    since = silent_since(case, now)
+    if not _lasts(since, now):
+        return None
     if case.state == OrderState.UNKNOWN:
-        return Event.GIVE_UP if _lasts(case.unknown_since, now) else None
+        return Event.GIVE_UP
     ends = case.state == OrderState.CANCELING or (case.state in AT_VENUE and case.is_immediate)
-    since = case.unanswered_since
-    is_alone = since is not None and compared_at is not None and compared_at > since
-    return Event.GIVE_UP if ends and is_alone and _lasts(since, now) else None
+    is_alone = compared_at is not None and compared_at > since
+    return Event.GIVE_UP if ends and is_alone else None
+
+
+def silent_since(case: Case, now: datetime) -> datetime:
+    """Since when the venue has not answered about an order, if it does not ``now``. Time in which
+    nobody asked, because the machine slept or FKS was down, is no silence.
+    """
+    since, due_at = case.unanswered_since, case.next_check_at
+    if since is None:
+        return now
+    missed = now - (due_at or now)
+    return since + missed if missed > STANDSTILL else since
 
 
 def _lasts(since: datetime | None, now: datetime) -> bool:

@@ -133,15 +133,13 @@ def _not_known(order: Order, error: Exception) -> None:
     now = timezone.now()
     if decisions.of_silence(order, now, order.account.reconciled_at) is Event.GIVE_UP:
         _give_up(order, f"the venue has not answered for {_MINUTES} minutes: {error}")
-    elif order.state in AT_VENUE:
-        _ask_again(order, ASK_AGAIN, unanswered_since=order.unanswered_since or now)
     elif order.state == OrderState.NEEDS_OPERATOR:
         _ask_again(order, OPERATOR_PAUSE)
     else:
-        _ask_again(order, ASK_AGAIN)
+        _ask_again(order, ASK_AGAIN, unanswered_since=decisions.silent_since(order, now))
 
 
-def _ask_again(order: Order, delay: timedelta, **columns: datetime) -> None:
+def _ask_again(order: Order, delay: timedelta, **columns: datetime | None) -> None:
     Order.objects.filter(pk=order.pk, state=order.state).update(
         next_check_at=timezone.now() + delay, **columns
     )
@@ -165,14 +163,19 @@ def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> 
     worth = decisions.look(order, asked_at)
     if worth is decisions.Look.TOO_EARLY:
         left = (order.settle_at or now) - now
-        _ask_again(order, min(max(left, timedelta(0)), ASK_AGAIN))
+        _ask_again(order, min(max(left, timedelta(0)), ASK_AGAIN), unanswered_since=None)
         return
     window = timedelta(seconds=capabilities.settle_window)
     looks = order.looks + 1
     with transaction.atomic():
         counted = Order.objects.filter(
             pk=order.pk, state=order.state, attempt=order.attempt, looks=order.looks
-        ).update(looks=looks, settle_at=now + window, next_check_at=now + window)
+        ).update(
+            looks=looks,
+            settle_at=now + window,
+            next_check_at=now + window,
+            unanswered_since=None,
+        )
         if not counted:
             return
         order.journal.create(

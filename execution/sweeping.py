@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from brokers.prepared import Prepared, given
 from execution import cancels, flatten, halting
+from execution.decisions import STANDSTILL
 from execution.legs import own_orders
 from execution.models import Order, Signal
 from execution.states import TERMINAL, UNSENT, OrderState, SignalState
@@ -31,18 +32,24 @@ def due_orders() -> list[UUID] | None:
 
 
 def _due_orders() -> list[UUID]:
-    """Working orders whose next question is due; the next one is put off so that nobody asks twice."""
+    """Working orders whose next question is due; the next one is put off so that nobody asks twice.
+    While they were overdue nobody asked, and no venue was silent: see ``decisions.silent_since``.
+    """
     now = timezone.now()
     due = (
         Order.objects.select_for_update(skip_locked=True, no_key=True)
         .filter(next_check_at__lte=now)
         .exclude(state__in=(*UNSENT, OrderState.SUBMITTING, *TERMINAL))
         .order_by("next_check_at")
-        .values_list("pk", flat=True)[:BATCH]
+        .values_list("pk", "next_check_at")[:BATCH]
     )
-    ids = list(due)
-    Order.objects.filter(pk__in=ids).update(next_check_at=now + timedelta(seconds=15))
-    return ids
+    due_at = dict(due)
+    overdue = [order for order, at in due_at.items() if at is not None and now - at > STANDSTILL]
+    if overdue:
+        missed = now - F("next_check_at")
+        Order.objects.filter(pk__in=overdue).update(unanswered_since=F("unanswered_since") + missed)
+    Order.objects.filter(pk__in=due_at).update(next_check_at=now + timedelta(seconds=15))
+    return list(due_at)
 
 
 def waiting_lanes() -> list[tuple[int, str]]:

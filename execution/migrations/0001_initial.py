@@ -181,7 +181,7 @@ class Migration(migrations.Migration):
                 ('acknowledged_at', models.DateTimeField(null=True)),
                 ('settle_at', models.DateTimeField(null=True)),
                 ('unknown_since', models.DateTimeField(help_text='Since when nobody knows its fate, or the venue hides fills of it.', null=True)),
-                ('unanswered_since', models.DateTimeField(help_text='Since when the venue has not answered about it, acknowledged as it is.', null=True)),
+                ('unanswered_since', models.DateTimeField(help_text='Since when the venue, asked, has not answered about it.', null=True)),
                 ('looks', models.PositiveSmallIntegerField(default=0, help_text='Times it was provably not found.')),
                 ('polls', models.PositiveIntegerField(default=0)),
                 ('next_check_at', models.DateTimeField(null=True)),

@@ -140,8 +140,7 @@ class Order(models.Model):
         null=True, help_text="Since when nobody knows its fate, or the venue hides fills of it."
     )
     unanswered_since = models.DateTimeField(
-        null=True,
-        help_text="Since when the venue has not answered about it, acknowledged as it is.",
+        null=True, help_text="Since when the venue, asked, has not answered about it."
     )
     looks = models.PositiveSmallIntegerField(
         default=0, help_text="Times it was provably not found."

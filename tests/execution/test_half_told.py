@@ -11,7 +11,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account
 from brokers.types import ExecutionResult, OrderRequest, PositionReport, VenueStatus
-from execution import alarms, periodic_tasks, reconcile, tasks
+from execution import alarms, periodic_tasks, reconcile, sweeping, tasks
 from execution.models import Alarm, Order
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import ScriptedPlugin, accepted, report_of, trade
@@ -39,6 +39,14 @@ def entry_without_its_fills(desk: Desk) -> Order:
 def look(order: Order) -> Order:
     tasks.check_order(str(order.pk))
     order.refresh_from_db()
+    return order
+
+
+def ask_for(order: Order, clock: time_machine.Coordinates, seconds: int) -> Order:
+    """Ask every ten seconds for so long."""
+    for _ in range(seconds // 10):
+        clock.shift(10)
+        look(order)
     return order
 
 
@@ -175,9 +183,8 @@ def test_five_minutes_of_silence_about_an_acknowledged_order_are_an_alarm(
     desk.script.failure = SILENCE
     for one in (order, other):
         look(one)
-    clock.shift(240)
-    assert (look(order).state, raised()) == (state, [])
-    clock.shift(61)
+    assert (ask_for(order, clock, 300).state, raised()) == (state, [])
+    clock.shift(1)
     assert (look(order).state, raised()) == (state, ["unanswered"])
     alarm = Alarm.objects.get()
     assert (alarm.account, alarm.key) == (desk.account, desk.account.name)
@@ -205,15 +212,31 @@ def test_silence_about_one_order_alone_needs_an_operator_unless_it_rests(
 ) -> None:
     """The account was compared meanwhile: the venue is there."""
     order = OrderFactory.create(account=desk.account, state=state, type=type_)
-    desk.script.answers.extend([SILENCE] * 3)
+    desk.script.answers.extend([SILENCE] * 32)
     look(order)
-    clock.shift(240)
+    ask_for(order, clock, 240)
     Account.objects.update(reconciled_at=timezone.now())
-    assert look(order).state == state
-    clock.shift(61)
+    assert ask_for(order, clock, 60).state == state
+    clock.shift(1)
     assert look(order).state == then
     desk.script.reports[order.identity] = report_of(order, V.OPEN)
     assert (look(order).state, order.unanswered_since) == (S.OPEN, None)
+
+
+def test_a_standstill_is_no_silence(desk: Desk, clock: time_machine.Coordinates) -> None:
+    """The machine slept for an hour, and at first the network is not there: nobody hears an alarm, and
+    no stop that is being cancelled is left to an operator."""
+    desk.script.failure = SILENCE
+    stop = {"account": desk.account, "state": S.CANCELING, "type": "stop"}
+    order = look(OrderFactory.create(**stop, next_check_at=timezone.now()))
+    clock.shift(3600)
+    assert sweeping.due_orders() == [order.pk]
+    Account.objects.update(reconciled_at=timezone.now())
+    assert raised() == []
+    assert (look(order).state, raised()) == (S.CANCELING, [])
+    assert (ask_for(order, clock, 290).state, raised()) == (S.CANCELING, [])
+    clock.shift(10)
+    assert look(order).state == S.NEEDS_OPERATOR
 
 
 def test_a_close_waits_for_the_fills_no_longer_than_five_minutes(

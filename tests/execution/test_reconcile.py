@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from brokers.errors import ConfigurationError, NotShownError, QueryFailedError
 from brokers.models import Account
 from brokers.types import CancelResult, ExecutionResult, OrderReport, Outcome, VenueStatus
-from execution import commands, decisions, dispatch, lanes, reconcile
+from execution import commands, decisions, dispatch, lanes, reconcile, sweeping
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
 from risk import breakers
@@ -276,13 +276,21 @@ def test_a_question_without_an_answer_is_no_look(
     assert order.next_check_at == AT + timedelta(seconds=2 * WINDOW) + reconcile.ASK_AGAIN
 
 
+def ask_for(order: Order, clock: time_machine.Coordinates, seconds: int) -> Order:
+    """Ask now, and every ten seconds for so long."""
+    look(order)
+    for _ in range(seconds // 10):
+        clock.shift(10)
+        look(order)
+    return order
+
+
 def test_five_minutes_of_silence_call_an_operator(
     account: Account, script: Script, clock: time_machine.Coordinates
 ) -> None:
     order = lost_order(account)
     script.failure = QueryFailedError("timeout")
-    clock.shift(300)
-    assert look(order).state == S.UNKNOWN
+    assert ask_for(order, clock, 300).state == S.UNKNOWN
     clock.shift(1)
     assert look(order).state == S.NEEDS_OPERATOR
     assert order.detail == "the venue has not answered for 5 minutes: timeout"
@@ -294,8 +302,7 @@ def test_a_venue_that_answers_after_all_still_counts(
 ) -> None:
     order = lost_order(account)
     script.failure = QueryFailedError("timeout")
-    clock.shift(301)
-    look(order)
+    assert ask_for(order, clock, 310).state == S.NEEDS_OPERATOR
     script.failure = None
     script.answers.append(report_of(order, V.FILLED, trade("1")))
     assert look(order).state == S.FILLED
@@ -306,11 +313,93 @@ def test_an_order_left_to_an_operator_is_not_sent_again_by_itself(
 ) -> None:
     order = lost_order(account)
     script.failure = QueryFailedError("timeout")
-    clock.shift(301)
-    look(order)
+    assert ask_for(order, clock, 310).state == S.NEEDS_OPERATOR
     script.failure = None
     absent(order, clock)
     assert (order.state, len(script.sent)) == (S.NOT_PLACED, 1)
+
+
+def lost_exit(account: Account) -> Order:
+    """An exit whose answer never came, and about which the venue does not answer."""
+    PositionFactory.create(account=account, symbol=LANE, quantity="0.01")
+    order = lost_order(account, role="exit", side="sell", quantity="0.01", expires_at=None)
+    script_of(account).failure = QueryFailedError("timeout")
+    return order
+
+
+def sweep(order: Order) -> Order:
+    """What the sweep finds due is asked about."""
+    return look(order) if order.pk in (sweeping.due_orders() or ()) else order
+
+
+@pytest.mark.parametrize("silent", [0, 200])
+@pytest.mark.parametrize("ask", [sweep, look])
+def test_an_exit_of_unknown_fate_is_sent_again_after_a_standstill(
+    account: Account,
+    script: Script,
+    clock: time_machine.Coordinates,
+    ask: Callable[[Order], Order],
+    silent: int,
+) -> None:
+    """The machine slept, and at first the network is not there: nobody had asked for an hour."""
+    order = lost_exit(account)
+    ask_for(order, clock, silent)
+    clock.shift(3600)
+    assert ask(order).state == S.UNKNOWN
+    script.failure = None
+    assert absent(order, clock).state == S.PENDING
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, len(script.sent)) == (S.FILLED, 2)
+    assert Position.objects.get().quantity == 0
+
+
+def test_a_machine_that_sleeps_while_it_asks_has_heard_no_silence(
+    account: Account, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = ask_for(lost_exit(account), clock, 60)
+
+    def sleep(_script: Script, _ref: object) -> None:
+        clock.shift(3600)
+        raise QueryFailedError("timeout")
+
+    monkeypatch.setattr(Script, "find", sleep)
+    assert look(order).state == S.UNKNOWN
+
+
+def test_the_silence_before_and_after_a_standstill_are_one(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = ask_for(lost_exit(account), clock, 200)
+    clock.shift(3600)
+    assert ask_for(sweep(order), clock, 90).state == S.UNKNOWN
+    assert ask_for(order, clock, 20).state == S.NEEDS_OPERATOR
+
+
+@pytest.mark.parametrize(("late", "questions"), [(18, 17), (58, 7), (88, 152)])
+def test_a_sweep_that_is_always_late_gives_up_a_silent_venue_all_the_same(
+    account: Account, clock: time_machine.Coordinates, late: int, questions: int
+) -> None:
+    """A busy machine, as late as that with every question."""
+    order = lost_exit(account)
+    asked = 0
+    while order.state == S.UNKNOWN:
+        clock.shift(2 + late)
+        sweep(order)
+        asked += 1
+    assert (order.state, asked) == (S.NEEDS_OPERATOR, questions)
+
+
+def test_each_answer_ends_a_silence(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = ask_for(lost_exit(account), clock, 290)
+    script.failure = None
+    assert (look(order).looks, order.unanswered_since) == (1, None)
+    script.failure = QueryFailedError("timeout")
+    assert ask_for(order, clock, 290).state == S.UNKNOWN
+    script.failure = None
+    assert look(order).state == S.PENDING
 
 
 def test_silence_opens_the_breaker_and_an_answer_counts_for_it(
@@ -334,7 +423,8 @@ def test_an_answer_that_does_not_tell_opens_no_breaker_and_goes_to_an_operator(
     breaker = breakers.of_account(account.pk)
     assert (breaker.state, breaker.failures) == (CircuitBreaker.State.CLOSED, 0)
     assert (order.state, order.looks) == (S.UNKNOWN, 0)
-    clock.shift(301)
+    ask_for(order, clock, 300)
+    clock.shift(1)
     assert look(order).state == S.NEEDS_OPERATOR
     clock.shift(30)
     look(order)

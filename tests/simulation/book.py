@@ -83,6 +83,7 @@ class Book:
         news = decisions.news(row, event, len(new), is_half=is_half)
         hidden = decisions.hides_fills(report, row.filled)
         since = decisions.hidden_since(row, now, len(new)) if hidden else None
+        row.unanswered_since = None
         if news is None:
             row.looks, row.unknown_since = 0, since
             return
@@ -96,12 +97,21 @@ class Book:
             next_check_at=now,
         )
 
+    def note_silence(self, seen: Row, now: datetime, **changes: Any) -> None:
+        """Note that the venue has not answered, unless the row was moved since ``seen`` was read."""
+        row = self.rows[seen.number]
+        if row.state == seen.state:
+            changes |= {"unanswered_since": decisions.silent_since(seen, now)}
+            for name, value in changes.items():
+                setattr(row, name, value)
+
     def count_look(self, seen: Row, **changes: Any) -> bool:
         """Note a look unless another has been noted since ``seen`` was read."""
         row = self.rows[seen.number]
         if (row.state, row.attempt, row.looks) != (seen.state, seen.attempt, seen.looks):
             return False
         row.looks += 1
+        row.unanswered_since = None
         for name, value in changes.items():
             setattr(row, name, value)
         return True

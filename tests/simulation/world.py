@@ -124,6 +124,8 @@ class World:
             event = decisions.of_silence(order, self.now)
             if event is not None:
                 self.book.move(order, event, self.now)
+            else:
+                self.book.note_silence(order, self.now, next_check_at=self.now + ASK_AGAIN)
             return
         yield
         if report is not None:
