@@ -72,9 +72,9 @@ class SimulatedOrders(RuleBasedStateMachine):
     def somebody_dies(self, data: DataObject) -> None:
         self.world.kill(data.draw(st.integers(0, len(self.world.workers) - 1)))
 
-    @rule(seconds=st.sampled_from(WAITS))
-    def time_passes(self, seconds: int) -> None:
-        self.world.wait(seconds)
+    @rule(seconds=st.sampled_from(WAITS), stands_still=st.booleans())
+    def time_passes(self, seconds: int, *, stands_still: bool) -> None:
+        self.world.wait(seconds, stands_still=stands_still)
 
     @rule()
     def everything_due_is_started(self) -> None:

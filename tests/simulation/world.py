@@ -59,8 +59,13 @@ class World:
     def kill(self, which: int) -> str:
         return self.workers.pop(which)[0]
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, *, stands_still: bool = False) -> None:
+        """Time passes. A silent venue was asked all the while, unless the product ``stands_still``."""
         self.now += timedelta(seconds=seconds)
+        for row in self.book.rows:
+            is_due = row.next_check_at is not None and row.next_check_at < self.now
+            if row.unanswered_since is not None and is_due and not stands_still:
+                row.next_check_at = self.now
 
     def sweep(self) -> None:
         """Start what is due, whether or not somebody is at it."""
