@@ -130,6 +130,8 @@ def _cancel_was_sent_lately(order: Order) -> bool:
 
 def _not_known(order: Order, error: Exception) -> None:
     """No answer: ask again later, and call an operator when that has lasted too long."""
+    # Others may have asked since it was read: a comparison asks about many, one after the other.
+    order.refresh_from_db(fields=["next_check_at", "unanswered_since"])
     now = timezone.now()
     if decisions.of_silence(order, now, order.account.reconciled_at) is Event.GIVE_UP:
         _give_up(order, f"the venue has not answered for {_MINUTES} minutes: {error}")

@@ -367,6 +367,19 @@ def test_a_machine_that_sleeps_while_it_asks_has_heard_no_silence(
     assert look(order).state == S.UNKNOWN
 
 
+def test_whoever_read_the_order_long_ago_counts_the_silence_others_heard(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    """A comparison asks about many orders, one after the other, while the sweep asks as well."""
+    order = lost_exit(account)
+    read_before = Order.objects.select_related("account").get(pk=order.pk)
+    ask_for(order, clock, 300)
+    clock.shift(1)
+    reconcile.check_order(read_before)
+    order.refresh_from_db()
+    assert order.state == S.NEEDS_OPERATOR
+
+
 def test_the_silence_before_and_after_a_standstill_are_one(
     account: Account, clock: time_machine.Coordinates
 ) -> None:
