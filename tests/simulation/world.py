@@ -126,6 +126,8 @@ class World:
             report = self.venue.ask(number, self.now)
         except Silence:
             yield
+            row = self.book.rows[number]
+            order.next_check_at, order.unanswered_since = row.next_check_at, row.unanswered_since
             event = decisions.of_silence(order, self.now)
             if event is not None:
                 self.book.move(order, event, self.now)
