@@ -212,7 +212,7 @@ def test_silence_about_one_order_alone_needs_an_operator_unless_it_rests(
 ) -> None:
     """The account was compared meanwhile: the venue is there."""
     order = OrderFactory.create(account=desk.account, state=state, type=type_)
-    desk.script.answers.extend([SILENCE] * 32)
+    desk.script.answers.extend([SILENCE] * 31)
     look(order)
     ask_for(order, clock, 240)
     Account.objects.update(reconciled_at=timezone.now())

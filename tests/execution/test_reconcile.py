@@ -348,7 +348,8 @@ def test_an_exit_of_unknown_fate_is_sent_again_after_a_standstill(
     assert ask(order).state == S.UNKNOWN
     script.failure = None
     assert absent(order, clock).state == S.PENDING
-    breakers.reset(breakers.of_account(account.pk), "it answers")
+    for breaker in CircuitBreaker.objects.all():
+        breakers.reset(breaker, "it answers")
     dispatch.run_lane(account.pk, LANE)
     order.refresh_from_db()
     assert (order.state, len(script.sent)) == (S.FILLED, 2)
