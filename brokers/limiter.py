@@ -46,7 +46,8 @@ local now = time[1] + time[2] / 1000000
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local capacity, rate, weight, floor = ARGV[1] + 0, ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0
 local tokens = capacity
-if held[1] then tokens = math.min(capacity, held[1] + (now - held[2]) * rate) end
+-- a clock that was set back takes nothing away
+if held[1] then tokens = math.min(capacity, held[1] + math.max(0, now - held[2]) * rate) end
 local wait = 0
 if tokens - weight >= floor then tokens = tokens - weight
 else wait = math.ceil((weight + floor - tokens) / rate * 1000) end

@@ -73,6 +73,17 @@ def test_a_bucket_fills_up_with_time(shared: redis.Redis) -> None:
     assert 0 <= wait <= 0.03
 
 
+def test_a_clock_that_is_set_back_takes_nothing_from_a_bucket(shared: redis.Redis) -> None:
+    buckets, name = Buckets(lambda: shared), uuid.uuid4().hex
+    assert taken(buckets, name, TEN) == 8
+    key = f"fks:limit:{name}"
+    an_hour_ahead = float(shared.hget(key, "at") or 0) + 3600
+    shared.hset(key, "at", str(an_hour_ahead))
+    assert 90 < buckets.take(name, TEN, 1, reserved=False) <= 100
+    assert taken(buckets, name, TEN, reserved=True) == 2
+    assert float(shared.hget(key, "at") or 0) < an_hour_ahead - 3500
+
+
 def test_without_valkey_a_process_counts_alone_in_less_room() -> None:
     clock = Clock()
     buckets, rate = Buckets(gone, clock), Rate(40, 40)
