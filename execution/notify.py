@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 
+from django.db.models import Q
 from django.utils import timezone
 
 from brokers import crypto
@@ -33,7 +34,8 @@ BATCH = 500
 ALARM_GAP = timedelta(seconds=3)
 """Between two messages with alarms in them: whatever else is alarming goes into the next one."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
-GIVE_UP_AFTER = timedelta(hours=24)
+GIVE_UP_AFTER, TRIES_AT_LEAST = timedelta(hours=24), 20
+"""Both: what grew old while the machine slept has hardly been tried."""
 DOWN_AFTER = 3
 """Tries after which an alarm says that nothing arrives there."""
 _TYPES = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.ALARM: "failure"}
@@ -47,7 +49,9 @@ class NotDeliveredError(Exception):
 
 def due_channels() -> list[int]:
     """Channels with something to send now."""
-    due = Notice.objects.filter(state=State.WAITING, due_at__lte=timezone.now())
+    now = timezone.now()
+    is_due = Q(due_at__lte=now) | Q(due_at__gt=now + LONGEST_PAUSE)
+    due = Notice.objects.filter(is_due, state=State.WAITING)
     return sorted(set(due.order_by().values_list("channel_id", flat=True).distinct()))
 
 
@@ -68,7 +72,7 @@ def _deliver(channel_id: int) -> int:
         waiting.exclude(event=Event.TEST).update(state=State.DROPPED)
         channel = Channel.objects.filter(pk=channel_id).first()
     rows = list(waiting.order_by("-severity", "id")[:BATCH])
-    if channel is None or not any(row.due_at <= now for row in rows):
+    if channel is None or not any(_is_due(row, now) for row in rows):
         return 0
     if _must_wait(channel, rows, now):
         return 0
@@ -86,7 +90,8 @@ def _deliver(channel_id: int) -> int:
 
 def _must_wait(channel: Channel, rows: Sequence[Notice], now: datetime) -> bool:
     """Whether the channel has had its messages of this minute; alarms only keep a short distance."""
-    recent = Notice.objects.filter(channel=channel, sent_at__gt=now - timedelta(minutes=1))
+    minute = now - timedelta(minutes=1), now
+    recent = Notice.objects.filter(channel=channel, sent_at__range=minute)
     rows_sent = recent.order_by("-sent_at").values_list("sent_at", flat=True).distinct()
     times = [at for at in rows_sent if at is not None]
     if any(row.event == Event.TEST for row in rows):
@@ -102,12 +107,21 @@ def _still_pauses(rows: Sequence[Notice], now: datetime) -> bool:
     """Whether the channel failed so lately that it is left alone, whatever came since; an alarm waits
     no longer than after a first failure, or its own pause.
     """
-    failed = [row for row in rows if row.tries]
+    failed = [row for row in rows if row.tries and _failed_at(row) <= now]
     if not failed:
         return False
-    if any(row.severity >= Severity.ALARM and row.due_at <= now for row in rows):
-        return now < max(row.due_at - _pause(row.tries) for row in failed) + FIRST_PAUSE
+    if any(row.severity >= Severity.ALARM and _is_due(row, now) for row in rows):
+        return now < max(map(_failed_at, failed)) + FIRST_PAUSE
     return now < max(row.due_at for row in failed)
+
+
+def _is_due(row: Notice, now: datetime) -> bool:
+    """What is due later than any pause lasts was put down before the clock was set back."""
+    return not now < row.due_at <= now + LONGEST_PAUSE
+
+
+def _failed_at(row: Notice) -> datetime:
+    return row.due_at - _pause(row.tries)
 
 
 def _pause(tries: int) -> timedelta:
@@ -186,8 +200,9 @@ def _note_failure(channel: Channel, rows: Sequence[Notice], error: str) -> None:
     now = timezone.now()
     logger.warning("nothing arrives at the channel %s: %s", channel, error)
     for row in rows:
-        gives_up = row.event == Event.TEST or now - row.at > GIVE_UP_AFTER
         row.tries += 1
+        is_hopeless = row.tries >= TRIES_AT_LEAST and now - row.at > GIVE_UP_AFTER
+        gives_up = row.event == Event.TEST or is_hopeless
         row.state = State.FAILED if gives_up else State.WAITING
         row.due_at, row.error = now + _pause(row.tries), error
     Notice.objects.bulk_update(rows, ["tries", "state", "due_at", "error"])

@@ -406,13 +406,61 @@ def test_a_mail_takes_hostile_text_for_text(mailbox: Mailbox) -> None:
     assert "<!channel> <img src=3Dx>" in body
 
 
-def test_after_a_day_it_is_given_up(receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("tries", "age", "state"),
+    [(19, 24 * 3600 + 1, "failed"), (18, 72 * 3600, "waiting"), (200, 23 * 3600, "waiting")],
+)
+def test_after_a_day_and_twenty_tries_it_is_given_up(
+    receiver: Receiver, tries: int, age: int, state: str
+) -> None:
     channel = channel_to(receiver.address)
     receiver.status = 500
     notices.tell(Event.DRIFT, lambda: notices.News("drift"))
-    with later(24 * 3600 + 1):
+    Notice.objects.update(tries=tries)
+    with later(age):
         notify.deliver(channel.pk)
-    assert Notice.objects.get(event=Event.DRIFT).state == Notice.State.FAILED
+    notice = Notice.objects.get(event=Event.DRIFT)
+    assert (notice.tries, notice.state) == (tries + 1, state)
+
+
+def test_what_grew_old_while_the_machine_slept_is_tried_again(receiver: Receiver) -> None:
+    channel = channel_to(receiver.address)
+    receiver.status = 500
+    notices.tell(Event.DRIFT, lambda: notices.News("drift"))
+    monday = timezone.now() + timedelta(days=3)
+    with time_machine.travel(monday, tick=True):
+        assert notify.deliver(channel.pk) == 0
+    receiver.status = 200
+    with time_machine.travel(monday + timedelta(seconds=6), tick=True):
+        assert notify.deliver(channel.pk) == 1
+
+
+@pytest.mark.parametrize("seconds", [100, 3600])
+def test_a_clock_that_is_set_back_holds_no_alarm_back(receiver: Receiver, seconds: int) -> None:
+    channel = channel_to(receiver.address)
+    with later(seconds):
+        notices.tell(Event.DRIFT, lambda: notices.News("drift"))
+        assert notify.deliver(channel.pk) == 1
+        receiver.status = 500
+        notices.tell(Event.NOT_FLAT, lambda: notices.News("not flat"))
+    with later(seconds + 10):
+        assert notify.deliver(channel.pk) == 0
+    assert Notice.objects.get(event=Event.NOT_FLAT).tries == 1
+    receiver.status = 200
+    notices.tell(Event.NAKED_POSITION, lambda: notices.News("no stop"))
+    assert notify.deliver(channel.pk) == 2
+
+
+def test_what_waited_when_the_clock_was_set_back_is_sent(receiver: Receiver) -> None:
+    channel = channel_to(receiver.address, per_minute=1)
+    with later(3600):
+        notices.tell(Event.ORDER_FILLED, lambda: notices.News("filled"))
+    with later(3604):
+        assert notify.deliver(channel.pk) == 1
+        notices.tell(Event.ORDER_FILLED, lambda: notices.News("filled, too"))
+    assert notify.due_channels() == [channel.pk]
+    assert notify.deliver(channel.pk) == 1
+    assert [body["title"] for body in receiver.bodies] == ["FKS: filled", "FKS: filled, too"]
 
 
 def test_a_channel_switched_off_drops_what_waited(receiver: Receiver) -> None:
