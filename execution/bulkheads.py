@@ -11,6 +11,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+
+from django.utils import timezone
 
 PLACES = 8
 PLACES_FOR_EXITS = 4
@@ -36,7 +39,7 @@ class Bulkheads:
         self._for_exits = for_exits
         self._lock = threading.Lock()
         self._taken: Counter[int] = Counter()
-        self._parked: dict[tuple[int, bool], dict[str, Wake]] = {}
+        self._parked: dict[tuple[int, bool], dict[str, tuple[Wake, datetime | None]]] = {}
 
     @contextmanager
     def place(self, account_ids: Collection[int], *, is_exit: bool = False) -> Iterator[None]:
@@ -53,14 +56,16 @@ class Bulkheads:
             for wake in self._leave(wanted):
                 wake()
 
-    def park(self, crowded: Crowded, name: str, wake: Wake) -> None:
-        """Call ``wake`` once the account has a place; the same ``name`` is parked once."""
+    def park(self, crowded: Crowded, name: str, wake: Wake, until: datetime | None = None) -> None:
+        """Call ``wake`` once the account has a place, if that is before ``until``; the same ``name`` is
+        parked once.
+        """
         key = crowded.account_id, crowded.is_exit
         with self._lock:
             if not self._has_room(crowded.account_id, is_exit=crowded.is_exit):
                 parked = self._parked.setdefault(key, {})
                 if len(parked) < MAX_PARKED:
-                    parked[name] = wake
+                    parked[name] = wake, until
                 return
         wake()
 
@@ -78,12 +83,13 @@ class Bulkheads:
     def _next(self, account_id: int) -> Wake | None:
         """What has waited longest for the account, exits first; nothing if there is still no room."""
         for is_exit in (True, False):
-            parked = self._parked.get((account_id, is_exit))
-            if parked and self._has_room(account_id, is_exit=is_exit):
-                wake = parked.pop(next(iter(parked)))
+            key = account_id, is_exit
+            while (parked := self._parked.get(key)) and self._has_room(account_id, is_exit=is_exit):
+                wake, until = parked.pop(next(iter(parked)))
                 if not parked:
-                    del self._parked[account_id, is_exit]
-                return wake
+                    del self._parked[key]
+                if until is None or timezone.now() < until:
+                    return wake
         return None
 
 

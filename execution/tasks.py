@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from celery import Task, shared_task
@@ -197,14 +199,19 @@ def _decided(signal: Signal, accounts: Collection[int]) -> pipeline.Decision | N
             return None
 
 
-def _later(crowded: Crowded, task: Task[..., None], *arguments: object) -> None:
-    """Do it once the account's venue holds fewer threads; a lost message is the sweep's to find."""
+def _later(
+    crowded: Crowded, task: Task[..., None], *arguments: object, until: datetime | None = None
+) -> None:
+    """Do it once the account's venue holds fewer threads, if that is before ``until``; a lost message
+    is the sweep's to find.
+    """
+    way: dict[str, Any] = {"queue": EXITS if crowded.is_exit else ORDERS, "expires": until}
 
     def wake() -> None:
         with suppress(OperationalError):
-            task.apply_async(arguments, retry=False, queue=EXITS if crowded.is_exit else ORDERS)
+            task.apply_async(arguments, retry=False, **way)
 
-    bulkheads.park(crowded, f"{task.name} {arguments}", wake)
+    bulkheads.park(crowded, f"{task.name} {arguments}", wake, until)
 
 
 def _do(calls: Sequence[_Call]) -> None:
@@ -364,11 +371,19 @@ def cancel_order(order_id: str, reason: str = ReasonCode.CANCELED_BY_OPERATOR.va
             asked_by = order.cancel_asked_by or _ASKED_BY.get(code, "an operator")
             reconcile.cancel(order, code, asked_by)
     except Crowded as crowded:
-        _later(crowded, cancel_order, order_id, reason)
+        _later(crowded, cancel_order, order_id, reason, until=_good_until())
         return
     # Waking those who wait for a cancel that changed nothing would make them ask for it again.
     if order.state != before:
         after([order])
+
+
+def _good_until() -> datetime:
+    """Of the cancel under way: what is parked grows no younger by it."""
+    told = cancel_order.request.expires
+    if told is None:
+        return timezone.now() + timedelta(seconds=CANCEL_WITHIN)
+    return datetime.fromisoformat(str(told))
 
 
 @contextmanager

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
 import pytest
+import time_machine
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from execution import bulkheads, legs, tasks
 from execution.bulkheads import Bulkheads, Crowded
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
+from fks_site.celery import app
 from tests.brokers.scripted import ScriptedPlugin
 from tests.factories import OrderFactory, RouteFactory, SignalFactory, allow_trading
 from tests.threads import beside, together
@@ -81,6 +85,22 @@ def test_a_place_that_came_free_before_parking_wakes_at_once() -> None:
         crowded = turned_away(heads, 1)
     heads.park(crowded, "a", lambda: woken.append("a"))
     assert woken == ["a"]
+
+
+def test_what_grew_too_old_is_not_woken_and_the_next_is() -> None:
+    heads, woken = Bulkheads(places=1), list[str]()
+    now = timezone.now()
+    with time_machine.travel(now, tick=False) as clock:
+        with heads.place([1]):
+            crowded = turned_away(heads, 1)
+            for name, seconds in (("a", 3), ("b", 8), ("c", 4), ("d", 30)):
+                until = now + timedelta(seconds=seconds)
+                heads.park(crowded, name, lambda name=name: woken.append(name), until)
+            clock.shift(5)
+        assert woken == ["b"]
+        with heads.place([1]):
+            pass
+    assert woken == ["b", "d"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=40))
@@ -196,6 +216,37 @@ def test_questions_about_orders_at_a_venue_that_hangs_hold_two_threads(
     for one in held:
         one.result(20)
     assert {("check_order", (str(one.pk),)) for one in orders[2:]} <= set(nudges)
+
+
+@pytest.mark.django_db
+def test_a_parked_cancel_is_as_old_as_its_message(
+    scripted: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is old, its stop may be wanted again: whoever still wants it gone has asked anew."""
+    heads, sent = Bulkheads(places=1, for_exits=0), list[datetime]()
+    monkeypatch.setattr(bulkheads, "place", heads.place)
+    monkeypatch.setattr(bulkheads, "park", heads.park)
+    stop = OrderFactory.create(account=scripted(), state=OrderState.OPEN, role=Order.Role.STOP_LOSS)
+    cancel = tasks.cancel_order
+    monkeypatch.setattr(cancel, "apply_async", lambda _, **way: sent.append(way["expires"]))
+    start = timezone.now().replace(microsecond=0)
+
+    def second(number: float) -> datetime:
+        return start + timedelta(seconds=number)
+
+    with time_machine.travel(start, tick=False) as clock:
+        message = app.amqp.as_task_v2("1", cancel.name, expires=tasks.CANCEL_WITHIN)
+        clock.move_to(second(7))
+        for wakes_at in (9, 10):
+            with heads.place([stop.account_id]):
+                cancel.push_request(**message.headers)
+                cancel.run(str(stop.pk))
+                cancel.pop_request()
+                clock.move_to(second(wakes_at))
+        assert sent == [second(10)]
+        with heads.place([stop.account_id]):
+            cancel(str(stop.pk))
+        assert sent == [second(10), second(20)]
 
 
 # --- one alert for several accounts ---------------------------------------------------------------
