@@ -19,4 +19,5 @@ def is_pausing(failed: Sequence[Order]) -> bool:
     if not failed or failed[0].finished_at is None:
         return False
     pause = min(timedelta(seconds=2 ** min(len(failed), MANY)), LONGEST)
-    return timezone.now() - failed[0].finished_at < pause
+    # Far ahead counts as long ago: the clock was set back.
+    return abs(timezone.now() - failed[0].finished_at) < pause

@@ -48,6 +48,8 @@ from risk.limits import limits_of
 from risk.types import ReasonCode, Refusal
 
 LEASE_SLACK = timedelta(seconds=3)
+LONGEST_WAIT = timedelta(minutes=2)
+"""Nothing is put off in a lane for longer: what seems to be was so before the clock was set back."""
 MAX_UNDER_WAY = 8
 EXITS_FIRST = Case(
     When(role__in=(Order.Role.FLATTEN, Order.Role.EXIT), then=Value(0)),
@@ -127,8 +129,9 @@ def _next(account: Account, symbol: str) -> _Waiting | None:
         return None
     if order.unresolved and order.role == Order.Role.ENTRY:
         return None
-    is_due = order.next_check_at is None or order.next_check_at <= timezone.now()
-    return order if is_due else None
+    now = timezone.now()
+    waits = order.next_check_at is not None and now < order.next_check_at <= now + LONGEST_WAIT
+    return None if waits else order
 
 
 @Prepared

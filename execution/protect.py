@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -36,7 +36,6 @@ from risk import audit
 from risk.arithmetic import floor_to, text
 from risk.prices import round_price
 
-SUSPENSION = timedelta(seconds=20)
 MAX_STOPS = 4
 """Stops of one position at a time. Binance takes five conditional orders per symbol
 (developers.binance.com, filters, MAX_NUM_ALGO_ORDERS); one is left for the strategy's own."""
@@ -147,7 +146,7 @@ def _aligned(case: _Case) -> NextStep:
         return _watched(case, stop)
     watched_stops.end(plan)
     _note_coverage(case, stop)
-    if _is_suspended(plan) or _is_doubted(plan):
+    if plan.is_suspended or _is_doubted(plan):
         return NextStep()
     return _with_stop_at(case, stop)
 
@@ -213,7 +212,7 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
     resting = tuple(one.pk for one in case.live if one.stop_price is not None)
     if resting:  # from a time when the venue took them
         return NextStep(cancels=resting)
-    if plan.passed_at is None or _is_suspended(plan) or _is_doubted(plan):
+    if plan.passed_at is None or plan.is_suspended or _is_doubted(plan):
         return NextStep()
     missing = _free(case) - _sum(case.live)
     if missing <= 0 or case.is_too_small(missing, price):
@@ -238,10 +237,6 @@ def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
     offers = case.plugin.capabilities
     same_side = all(one.side == case.side for one in outdated)
     return same_side and offers.reduce_only and not offers.locks_balance
-
-
-def _is_suspended(plan: Protection) -> bool:
-    return plan.suspended_until is not None and plan.suspended_until > timezone.now()
 
 
 def _at_venue(case: _Case) -> list[Order]:
@@ -347,7 +342,7 @@ def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
     They come back when the exit has ended, or 20 s after it last asked, whatever happened to it.
     """
     Protection.objects.filter(account=account, symbol=symbol, is_active=True).update(
-        suspended_until=timezone.now() + SUSPENSION
+        suspended_until=timezone.now() + Protection.SUSPENSION
     )
     return tuple(order.pk for order in live_stops(account.pk, symbol))
 
@@ -386,13 +381,13 @@ def due(before: datetime) -> list[tuple[int, str]]:
     stops = Order.objects.filter(
         _STOPS, account=OuterRef("account"), symbol=OuterRef("symbol")
     ).exclude(state__in=TERMINAL)
-    plans = Protection.objects.filter(Q(is_active=True) | Exists(stops)).filter(
-        Q(aligned_at__isnull=True) | Q(aligned_at__lt=before)
-    )
+    now = timezone.now()  # looked at later than now: before the clock was set back
+    is_due = Q(aligned_at__isnull=True) | Q(aligned_at__lt=before) | Q(aligned_at__gt=now)
+    plans = Protection.objects.filter(Q(is_active=True) | Exists(stops)).filter(is_due)
     rows = list(
         plans.order_by(F("aligned_at").asc(nulls_first=True)).values_list(
             "pk", "account_id", "symbol"
         )[:200]
     )
-    Protection.objects.filter(pk__in=[pk for pk, _, _ in rows]).update(aligned_at=timezone.now())
+    Protection.objects.filter(pk__in=[pk for pk, _, _ in rows]).update(aligned_at=now)
     return [(account_id, symbol) for _, account_id, symbol in rows]

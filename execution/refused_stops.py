@@ -32,8 +32,9 @@ def may_place(plan: Protection, stop: Decimal | None) -> bool:
     if sum(one.stop_price == stop and not _is_of_the_key(one) for one in tries) >= most:
         return False
     last = tries[0].finished_at
-    pause = min(2 ** len(tries), LONGEST_PAUSE)
-    return last is None or timezone.now() - last > timedelta(seconds=pause)
+    pause = timedelta(seconds=min(2 ** len(tries), LONGEST_PAUSE))
+    # Far ahead counts as long ago: the clock was set back.
+    return last is None or abs(timezone.now() - last) > pause
 
 
 def _in_a_row(plan: Protection) -> list[Order]:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from brokers.prepared import Prepared, given
 from execution import cancels, flatten, halting
 from execution.decisions import STANDSTILL
+from execution.lanes import LONGEST_WAIT
 from execution.legs import own_orders
 from execution.models import Order, Signal
 from execution.states import TERMINAL, UNSENT, OrderState, SignalState
@@ -57,7 +58,8 @@ def waiting_lanes() -> list[tuple[int, str]]:
     sweep takes, some at random, so that those that cannot go on hide no others for long.
     """
     now = timezone.now()
-    found = _lanes(now).filter(updated_at__lt=now - LEFT_BEHIND).order_by("?")
+    lanes_left = _lanes(now, now + LONGEST_WAIT).exclude(updated_at__range=(now - LEFT_BEHIND, now))
+    found = lanes_left.order_by("?")
     exits = [(account, symbol) for account, symbol, has_exit in found if has_exit]
     entries = [(account, symbol) for account, symbol, has_exit in found if not has_exit]
     return exits[:BATCH] + entries[:BATCH]
@@ -65,27 +67,32 @@ def waiting_lanes() -> list[tuple[int, str]]:
 
 def lanes_of(account_id: int) -> list[tuple[int, str]]:
     """Lanes of an account with something to send, those with exits first."""
-    rows = _lanes_of(account=account_id, now=timezone.now())
+    now = timezone.now()
+    rows = _lanes_of(account=account_id, now=now, longest=now + LONGEST_WAIT)
     return [(account, symbol) for account, symbol, _ in rows]
 
 
 @Prepared
 def _lanes_of() -> QuerySet[Order, tuple[int, str, bool]]:
-    of_account = _lanes(given("now")).filter(account=given("account"))
+    of_account = _lanes(given("now"), given("longest")).filter(account=given("account"))
     return of_account.order_by(F("has_exit").desc(), "?")[:BATCH]
 
 
-def _lanes(now: datetime | Value) -> QuerySet[Order, tuple[int, str, bool]]:
-    pending = Order.objects.filter(state=OrderState.PENDING).exclude(next_check_at__gt=now)
+def _lanes(
+    now: datetime | Value, longest: datetime | Value
+) -> QuerySet[Order, tuple[int, str, bool]]:
+    waits = Q(next_check_at__gt=now, next_check_at__lte=longest)
+    pending = Order.objects.filter(~waits, state=OrderState.PENDING)
     lanes = pending.order_by().values_list("account_id", "symbol")
     return lanes.annotate(has_exit=BoolOr(~Q(role=Order.Role.ENTRY)))
 
 
 def undecided_signals() -> list[UUID]:
     """The oldest undecided signal of each queue; of more than one sweep takes, some at random."""
-    old = timezone.now() - LEFT_BEHIND
+    now = timezone.now()
     oldest = (
-        Signal.objects.filter(state=SignalState.RECEIVED, received_at__lt=old)
+        Signal.objects.filter(state=SignalState.RECEIVED)
+        .exclude(received_at__range=(now - LEFT_BEHIND, now))
         .order_by("strategy_id", "symbol", "alert__account", "id")
         .distinct("strategy_id", "symbol", "alert__account")
     )

@@ -51,24 +51,27 @@ def lets_through(order: Order) -> bool:
 
 def _has_room(limit: Limit, order: Order, now: datetime) -> bool:
     settings = RULES[RULE].settings(limit.parameters)
-    since = now - timedelta(seconds=settings["window"])
-    sent = sent_since(order.account_id, since)
+    window = timedelta(seconds=settings["window"])
+    sent = sent_within(order.account_id, window, now)
     return may_send(limit.value, settings["kept"], sent, is_exit=order.is_exit)
 
 
-def sent_since(account_id: int, since: datetime) -> int:
-    """Orders and cancels that were sent for the account."""
-    [(orders, cancels)] = _sent(account=account_id, since=since)
+def sent_within(account_id: int, window: timedelta, now: datetime) -> int:
+    """Orders and cancels that were sent for the account so lately. What is further ahead of the clock
+    was sent before it was set back.
+    """
+    [(orders, cancels)] = _sent(account=account_id, since=now - window, until=now + window)
     return (orders or 0) + (cancels or 0)
 
 
 @Prepared
 def _sent() -> QuerySet[Account, tuple[int | None, int | None]]:
-    orders = Order.objects.filter(account=given("account"), submitted_at__gt=given("since"))
+    account, since, until = given("account"), given("since"), given("until")
+    orders = Order.objects.filter(account=account, submitted_at__gt=since, submitted_at__lt=until)
     cancels = OrderEvent.objects.filter(
-        event="cancel_sent", at__gt=given("since"), order__account=given("account")
+        event="cancel_sent", at__gt=since, at__lt=until, order__account=account
     )
-    mine = Account.objects.filter(pk=given("account")).order_by()
+    mine = Account.objects.filter(pk=account).order_by()
     return mine.values_list(_counted(orders, "account"), _counted(cancels, "order__account"))
 
 

@@ -229,9 +229,7 @@ def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
 
     Not while an exit is under way that had the stop taken off.
     """
-    now = timezone.now()
-    is_suspended = plan.suspended_until is not None and plan.suspended_until > now
-    if plan.stop_price is None or plan.naked_since is None or is_suspended:
+    if plan.stop_price is None or plan.naked_since is None or plan.is_suspended:
         return False
     if plan.watched_at is not None:
         return watched_stops.is_stuck(plan, ALARM_AFTER)

@@ -29,6 +29,7 @@ from risk.models import BreakerEvent, CircuitBreaker
 
 OPERATE = "risk.operate_circuitbreaker"
 PROBE_SECONDS = 30
+"""A probe that seems to hold the breaker for twice as long began before the clock was set back."""
 LONGEST_VENUE = 60
 _State = CircuitBreaker.State
 
@@ -204,22 +205,24 @@ _both = Prepared(lambda: _on_the_way(given("account"), given("venue")))
 
 def _is_due(breaker: CircuitBreaker, now: datetime) -> bool:
     if breaker.state == _State.HALF_OPEN:
-        return breaker.probe_until is None or breaker.probe_until < now
+        until = breaker.probe_until
+        return until is None or not now <= until <= now + 2 * timedelta(seconds=PROBE_SECONDS)
     opened_at = breaker.opened_at or now
-    return opened_at + timedelta(seconds=breaker.open_seconds) <= now
+    return abs(now - opened_at) >= timedelta(seconds=breaker.open_seconds)
 
 
 @transaction.atomic
 def _win_probe(breaker: CircuitBreaker) -> bool:
     now = timezone.now()
     row = CircuitBreaker.objects.filter(pk=breaker.pk)
-    probe_until = now + timedelta(seconds=PROBE_SECONDS)
-    waited_since = now - timedelta(seconds=breaker.open_seconds)
-    waited = row.filter(state=_State.OPEN, opened_at__lte=waited_since)
+    probe, pause = timedelta(seconds=PROBE_SECONDS), timedelta(seconds=breaker.open_seconds)
+    probe_until = now + probe
+    has_waited = Q(opened_at__lte=now - pause) | Q(opened_at__gte=now + pause)
+    waited = row.filter(has_waited, state=_State.OPEN)
     if waited.update(state=_State.HALF_OPEN, probe_until=probe_until, successes=0):
         _remember(breaker, _State.HALF_OPEN, "the first probe")
         return True
-    free = Q(probe_until__isnull=True) | Q(probe_until__lt=now)
+    free = Q(probe_until__isnull=True) | ~Q(probe_until__range=(now, now + 2 * probe))
     return row.filter(free, state=_State.HALF_OPEN).update(probe_until=probe_until) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import ClassVar
 
@@ -95,6 +96,8 @@ class EquitySample(models.Model):
 class Protection(models.Model):
     """What is to guard one position: its stop at the venue, and the targets FKS watches."""
 
+    SUSPENSION: ClassVar = timedelta(seconds=20)
+
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="protections")
     symbol = models.CharField(max_length=60)
     entry = models.ForeignKey(
@@ -152,6 +155,13 @@ class Protection(models.Model):
 
     def __str__(self) -> str:
         return f"protection of {self.symbol} on {self.account.name}"
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether an exit has had the stop taken off; no clock set back keeps it off for longer."""
+        if self.suspended_until is None:
+            return False
+        return timedelta(0) < self.suspended_until - timezone.now() < 2 * self.SUSPENSION
 
     @property
     def guard(self) -> str:

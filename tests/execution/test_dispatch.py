@@ -235,17 +235,25 @@ def test_five_waits_of_our_own_tell_nothing_about_the_venue(
 
 
 def test_an_exit_overtakes_a_pausing_entry(account: Account, script: Script) -> None:
-    entry = pending(account, next_check_at=timezone.now() + timedelta(hours=1))
+    entry = pending(account, next_check_at=timezone.now() + timedelta(minutes=1))
     leaving = exit_order(account)
     run(account)
     assert (state_of(entry), state_of(leaving)) == (S.PENDING, S.FILLED)
 
 
 def test_an_entry_never_overtakes_a_pausing_exit(account: Account, script: Script) -> None:
-    exit_order(account, next_check_at=timezone.now() + timedelta(hours=1))
+    exit_order(account, next_check_at=timezone.now() + timedelta(minutes=1))
     pending(account)
     assert run(account) == []
     assert script.sent == []
+
+
+def test_what_was_put_off_before_the_clock_was_set_back_is_sent(
+    account: Account, script: Script
+) -> None:
+    leaving = exit_order(account, next_check_at=timezone.now() + timedelta(hours=1))
+    run(account)
+    assert state_of(leaving) == S.FILLED
 
 
 # --- what is not sent any more --------------------------------------------------------------------

@@ -249,6 +249,26 @@ def test_a_plan_just_looked_at_is_not_due(desk: Desk, clock: time_machine.Coordi
     assert protect.due(before) == []
 
 
+def test_a_clock_that_is_set_back_leaves_no_position_unseen(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy()
+    clock.shift(-3600)
+    before = timezone.now() - timedelta(seconds=3)
+    assert protect.due(before) == [(desk.account.pk, SYMBOL)]
+    assert protect.due(before) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_off"), [(None, False), (-1, False), (19, True), (45, False), (3600, False)]
+)
+def test_no_stop_stays_off_longer_than_an_exit_may_need(
+    clock: time_machine.Coordinates, seconds: int | None, is_off: bool
+) -> None:
+    until = None if seconds is None else timezone.now() + timedelta(seconds=seconds)
+    assert Protection(suspended_until=until).is_suspended is is_off
+
+
 # --- the position gets smaller ---------------------------------------------------------------------
 
 
@@ -749,6 +769,17 @@ def test_what_the_venue_refuses_still_counts_between_tries_without_a_log_in(
     stops = Order.objects.filter(role=Order.Role.STOP_LOSS)
     assert stops.filter(state=OrderState.REJECTED).count() == 5
     assert stops.count() == 9, "the fifth refusal ended it"
+
+
+def test_a_refused_stop_is_tried_again_after_the_clock_was_set_back(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.script.outcomes.extend([fill_whole, REFUSED])
+    desk.buy()
+    assert desk.guarded() == []
+    clock.shift(-3600)
+    desk.guard()
+    assert desk.guarded() == [("0.01", "58000")]
 
 
 def test_refusals_of_long_ago_do_not_count_once_a_stop_was_placed(

@@ -72,6 +72,36 @@ def test_of_each_queue_the_oldest_alert_is_found() -> None:
     assert set(sweeping.undecided_signals()) == {first.pk, other.pk}
 
 
+def test_what_was_left_behind_before_the_clock_was_set_back_is_found() -> None:
+    ahead = timezone.now() + timedelta(hours=1)
+    order = OrderFactory.create(role="exit", updated_at=ahead, next_check_at=ahead)
+    signal = SignalFactory.create(received_at=ahead)
+    lane = order.account_id, order.symbol
+    assert sweeping.waiting_lanes() == sweeping.lanes_of(order.account_id) == [lane]
+    assert sweeping.undecided_signals() == [signal.pk]
+
+
+def test_what_is_put_off_is_not_found() -> None:
+    soon = timezone.now() + timedelta(seconds=60)
+    order = OrderFactory.create(role="exit", updated_at=timezone.now() - AGO, next_check_at=soon)
+    assert sweeping.waiting_lanes() == sweeping.lanes_of(order.account_id) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "compares"), [(-16, True), (-14, False), (14, False), (3600, True)]
+)
+def test_after_a_standstill_accounts_are_compared_before_they_trade(
+    seconds: int, compares: bool
+) -> None:
+    """A sign of life from far ahead is one from before the clock was set back."""
+    account = AccountFactory.create(reconciled_at=timezone.now())
+    at = timezone.now() + timedelta(seconds=seconds)
+    Heartbeat.objects.create(name="worker", at=at)
+    liveness.require_reconciliation()
+    account.refresh_from_db()
+    assert (account.reconciled_at is None) is compares
+
+
 def test_without_a_halt_nobody_looks_at_positions(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:

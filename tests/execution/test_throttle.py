@@ -63,9 +63,23 @@ def test_a_cancel_counts_and_is_never_held_back(scripted: Callable[..., Account]
     resting = OrderFactory.create(account=account, state="open", broker_order_id="1")
     for _ in range(3):
         dispatch.cancel(resting, reason=ReasonCode.CANCELED_BY_OPERATOR, detail="test")
-    assert throttle.sent_since(account.pk, timezone.now() - timedelta(seconds=60)) == 3
+    assert throttle.sent_within(account.pk, timedelta(seconds=60), timezone.now()) == 3
     (order,) = waiting(account, 1)
     assert dispatch.run_lane(account.pk, order.symbol) == []
+
+
+@pytest.mark.django_db
+def test_what_was_sent_before_the_clock_was_set_back_does_not_count(
+    scripted: Callable[..., Account],
+) -> None:
+    put("2", kept="0")
+    account = scripted()
+    ahead = timezone.now() + timedelta(hours=1)
+    for _ in range(2):
+        sent = OrderFactory.create(account=account, state="filled", submitted_at=ahead)
+        sent.journal.create(at=ahead, event="cancel_sent", attempt=1, actor="system")
+    (order,) = waiting(account, 1)
+    assert dispatch.run_lane(account.pk, order.symbol)
 
 
 @pytest.mark.django_db

@@ -113,6 +113,22 @@ def test_a_probe_that_never_reported_frees_its_place(desk):
     assert breakers.admits(desk)
 
 
+def test_a_clock_that_is_set_back_keeps_no_breaker_open(desk):
+    open_it(desk)
+    rewind(desk, seconds=-59)
+    assert breakers.due(timezone.now()) == set()
+    assert not breakers.admits(desk)
+    rewind(desk, hours=-1)
+    assert breakers.due(timezone.now()) == {desk.pk}
+    assert breakers.admits(desk)
+    assert breakers.due(timezone.now()) == set()
+    assert not breakers.admits(desk)
+    rewind(desk, hours=-1)
+    assert breakers.due(timezone.now()) == {desk.pk}
+    assert breakers.admits(desk)
+    assert not breakers.admits(desk)
+
+
 def test_an_operator_trips_and_resets_it(desk):
     breakers.trip(breakers.of_account(desk.pk), "maintenance")
     assert not breakers.admits(desk)
