@@ -20,10 +20,12 @@ from execution.ids import uuid7
 from execution.models import QuarantinedBody, Strategy
 from execution.states import SignalState
 
-# One round trip: the idempotency key decides, and only its winner inserts the signal. An expired
-# key is taken over; ON CONFLICT waits for a concurrent twin to commit and then sees its row. All take
-# keys in the same order: two statements that wait for each other would be a deadlock. A second try may
-# have to win a key of no window back, and finds its signal there.
+# One round trip: the idempotency key decides, and only its winner inserts the signal. An expired key is
+# taken over, and so is one that ends minutes after a new one would: it was given before the clock was
+# set back, and would swallow alerts of the same words for as long. ON CONFLICT waits for a concurrent
+# twin to commit and then sees its row. All take keys in the same order: two statements that wait for
+# each other would be a deadlock. A second try may have to win a key of no window back, and finds its
+# signal there.
 _ACCEPT = """
 WITH given AS (
     SELECT * FROM json_to_recordset(%(deliveries)s::json) AS one(
@@ -35,7 +37,8 @@ WITH given AS (
     SELECT strategy, key, id, key_expires_at FROM given ORDER BY strategy, key
     ON CONFLICT (strategy_id, key) DO UPDATE
         SET signal_id = EXCLUDED.signal_id, expires_at = EXCLUDED.expires_at
-        WHERE held.expires_at <= %(now)s AND held.signal_id <> EXCLUDED.signal_id
+        WHERE (held.expires_at <= %(now)s OR held.expires_at > EXCLUDED.expires_at + interval '5 min')
+            AND held.signal_id <> EXCLUDED.signal_id
     RETURNING signal_id
 )
 INSERT INTO execution_signal

@@ -94,6 +94,19 @@ class TestAccept:
         assert Signal.objects.count() == (1 if is_duplicate else 2)
         assert IdempotencyKey.objects.get().signal_id == second.signal_id
 
+    @pytest.mark.parametrize(("minutes", "is_duplicate"), [(5, True), (6, False), (60, False)])
+    def test_after_the_clock_was_set_back_the_same_bytes_are_a_new_alert(
+        self, minutes: int, is_duplicate: bool
+    ) -> None:
+        """Nobody knows how long ago the first came: by a little it may be a twin that overtook."""
+        delivery = received()
+
+        with time_machine.travel(START + timedelta(minutes=minutes), tick=False):
+            accept(delivery)
+        with time_machine.travel(START, tick=False):
+            assert accept(delivery).is_duplicate is is_duplicate
+            assert accept(delivery).is_duplicate is True
+
     @pytest.mark.parametrize("later", [timedelta(seconds=61), timedelta(days=3650)])
     @pytest.mark.parametrize(
         "delivery",
