@@ -38,12 +38,19 @@ ALONE = 0.25
 RETRY_VALKEY = 5.0
 VALKEY_TIMEOUT = 0.2
 
-_TAKE = """
-local left = redis.call('PTTL', KEYS[2])
-if left > 0 then return left end
+_HELD = """
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then
+    local told = redis.call('GET', KEYS[1]) + 0
+    -- a clock that was set back holds nobody for longer
+    if left > told then redis.call('PEXPIRE', KEYS[1], told) end
+    return math.min(left, told)
+end
+"""
+_TAKE = f"""{_HELD}
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local held = redis.call('HMGET', KEYS[2], 'tokens', 'at')
 local capacity, rate, weight, floor = ARGV[1] + 0, ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0
 local tokens = capacity
 -- a clock that was set back takes nothing away
@@ -51,13 +58,13 @@ if held[1] then tokens = math.min(capacity, held[1] + math.max(0, now - held[2])
 local wait = 0
 if tokens - weight >= floor then tokens = tokens - weight
 else wait = math.ceil((weight + floor - tokens) / rate * 1000) end
-redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(capacity / rate * 1000) + 1000)
+redis.call('HSET', KEYS[2], 'tokens', tostring(tokens), 'at', tostring(now))
+redis.call('PEXPIRE', KEYS[2], math.ceil(capacity / rate * 1000) + 1000)
 return wait
 """
 _HOLD = """
 if redis.call('PTTL', KEYS[1]) < ARGV[1] + 0 then
-    redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1])
 end
 """
 
@@ -161,8 +168,8 @@ class Buckets:
         return 0.0
 
     def _held(self, name: str) -> float:
-        left = int(str(self._connect().pttl(_hold_key(name))))
-        return max(left, 0) / 1000
+        left = self._connect().eval(f"{_HELD} return 0", 1, _hold_key(name))
+        return int(str(left)) / 1000
 
     def _is_away(self, error: redis.RedisError) -> None:
         self._away_until = self._clock() + RETRY_VALKEY
@@ -175,8 +182,8 @@ class Buckets:
         wait = self._connect().eval(
             _TAKE,
             2,
-            f"fks:limit:{name}",
             _hold_key(name),
+            f"fks:limit:{name}",
             str(rate.capacity),
             str(per_second),
             str(asked),

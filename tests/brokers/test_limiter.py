@@ -184,6 +184,21 @@ def test_whoever_is_told_to_wait_waits_with_all_others_of_the_address(shared: re
     assert naps == []
 
 
+@pytest.mark.parametrize("limits", [SLOW, None], ids=["counted", "not counted"])
+def test_a_clock_that_is_set_back_makes_no_rest_longer(
+    shared: redis.Redis, limits: Limits | None
+) -> None:
+    exchange = uuid.uuid4().hex
+    told, other = (
+        Limiter(exchange, limits, "k", Buckets(lambda: shared), [].append) for _ in range(2)
+    )
+    told.told_to_wait(429, 30)
+    [held] = shared.keys(f"fks:hold:{exchange}:*")
+    shared.pexpire(held, 3_600_000)
+    assert 29 <= other.wait(Purpose.CANCEL, "DELETE", "/x") <= 30
+    assert shared.pttl(held) <= 30_000
+
+
 def test_a_limit_of_one_key_lets_the_other_keys_of_the_address_work(shared: redis.Redis) -> None:
     exchange = uuid.uuid4().hex
     mine, other, public = (
