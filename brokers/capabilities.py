@@ -51,6 +51,8 @@ class Capabilities:
     ``attached_stop``: an entry can carry its stop loss, which rests there as an order of its own, with
     an id of ours, and does not outlive an entry that ends without a trade. ``watched_stop``: where
     the venue takes no stop-market orders, the account's operator lets FKS watch the price instead.
+    ``whole_stop``: a stop guards the whole position, whatever size it was placed with, and takes the
+    place of the one before it.
     Nothing here is said of changing a working order: FKS never does
     (docs/adr/0039-no-order-is-changed-in-place.md).
     """
@@ -69,6 +71,7 @@ class Capabilities:
     keeps_our_id: bool = True
     attached_stop: bool = False
     watched_stop: bool = False
+    whole_stop: bool = False
     balances: Balances = Balances.MONEY
 
     @property

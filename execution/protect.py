@@ -2,8 +2,8 @@
 
 ``align`` compares what should guard a position with what does, and returns what to do about it; it
 may run at any time and any number of times. A position that grew gets a further stop for the
-difference, so that it is never without one while a stop is replaced. Plans are made by ``arming``;
-``watching`` looks after their targets, and after positions whose stop is not at the venue.
+difference, or another of its size where one guards the whole: it is never without one meanwhile. Plans
+are made by ``arming``; ``watching`` looks after targets and positions whose stop is not at the venue.
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ class _Case:
     @property
     def wanted(self) -> Decimal:
         return floor_to(abs(self.held), self.rules.quantity_step)
+
+    def is_guarded_by(self, order: Order, stop: Decimal) -> bool:
+        """Whether ``order`` is what should rest; of stops that guard the whole, one of its size."""
+        has_size = not self.plugin.capabilities.whole_stop or order.remaining == self.wanted
+        return has_size and (order.stop_price, order.side) == (stop, self.side)
 
     def at_most(self, quantity: Decimal) -> Decimal:
         """As much of ``quantity`` as the venue takes in one order."""
@@ -153,7 +158,7 @@ def _aligned(case: _Case) -> NextStep:
 
 def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
-    outdated = [one for one in case.live if one.stop_price != stop or one.side != case.side]
+    outdated = [one for one in case.live if not case.is_guarded_by(one, stop)]
     if outdated and not _may_overlap(case, outdated):
         return _making_room(case, stop, outdated[0])
     current = [one for one in case.live if one not in outdated]
@@ -164,7 +169,7 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
         rest = all(one.state in AT_VENUE for one in current)
         return NextStep(cancels=(outdated[0].pk,)) if outdated and rest else NextStep()
     if not refused_stops.may_place(case.plan, stop):
-        if outdated:
+        if any(one.stop_price != stop for one in outdated):
             case.plan.detail += f"; not moved to {text(stop)} yet"
         return NextStep()
     if len(case.live) >= MAX_STOPS:
@@ -239,10 +244,6 @@ def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
     return same_side and offers.reduce_only and not offers.locks_balance
 
 
-def _at_venue(case: _Case) -> list[Order]:
-    return [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
-
-
 def _sum(orders: Iterable[Order]) -> Decimal:
     return sum((order.remaining for order in orders), ZERO)
 
@@ -250,9 +251,9 @@ def _sum(orders: Iterable[Order]) -> Decimal:
 def _note_coverage(case: _Case, stop: Decimal) -> None:
     """Remember since when the venue has not held a stop for the whole position."""
     plan = case.plan
-    at_venue = _at_venue(case)
+    at_venue = [one for one in case.live if one.state in AT_VENUE and one.side == case.side]
     missing = case.wanted - _sum(at_venue)
-    if missing <= 0:
+    if missing <= 0 or (at_venue and case.plugin.capabilities.whole_stop):
         plan.naked_since = None
         prices = {text(one.stop_price) for one in at_venue if one.stop_price is not None}
         plan.detail = f"{text(case.wanted)} guarded at {' and '.join(sorted(prices))}"

@@ -116,7 +116,7 @@ class Mt5Driver(Driver):
         return Standing(
             account=str(account.login),
             is_live=account.trade_mode not in NOT_REAL,
-            capabilities=replace(CAPABILITIES, reduce_only=hedging),
+            capabilities=replace(CAPABILITIES, reduce_only=hedging, whole_stop=hedging),
         )
 
     def check(self, request: OrderRequest, *, thorough: bool) -> None:
@@ -149,6 +149,9 @@ class Mt5Driver(Driver):
                         return ExecutionResult(outcome, code=code, detail=f"order_check: {said}")
                 else:
                     self._guard.remember(request, fields)
+                    # the level is there: nothing is asked of a server that may refuse it now
+                    if (shown := self._guard.shown(request, {})) is not None:
+                        return shown
                 before = request.send_before
                 answer, last_error = self._terminal.request("order_send", fields, before)
             if answer is None and last_error[0] in terms.NO_PIPE:

@@ -103,16 +103,23 @@ class Guard:
         evidence: Mapping[str, Any],
     ) -> ExecutionResult:
         """The end of attaching a level; it is proven by reading the ticket back."""
-        entry = self._memory.find(request.identity)
         took = answer is not None and answer.retcode in terms.ACCEPTED
-        if entry is not None and (took or outcome is Outcome.UNKNOWN) and self._is_set(entry):
-            return ExecutionResult(
-                Outcome.ACCEPTED, _id(entry), detail="the ticket shows it", evidence=evidence
-            )
-        if took:
+        if took or outcome is Outcome.UNKNOWN:
+            if (shown := self.shown(request, evidence)) is not None:
+                return shown
             outcome = Outcome.UNKNOWN
         code = "VENUE_REJECTED" if outcome is Outcome.REJECTED else "VENUE_UNREACHABLE"
         return ExecutionResult(outcome, code=code, detail=said, evidence=evidence)
+
+    def shown(self, request: OrderRequest, evidence: Mapping[str, Any]) -> ExecutionResult | None:
+        """That a remembered level is attached, where its ticket shows it: also one that was there for
+        the order before it, which guards whatever the ticket has become.
+        """
+        entry = self._memory.find(request.identity)
+        if entry is None or not self._is_set(entry):
+            return None
+        said = "the ticket shows it"
+        return ExecutionResult(Outcome.ACCEPTED, _id(entry), detail=said, evidence=evidence)
 
     def cancel(self, entry: Entry) -> CancelResult:
         # the request names both levels: nobody may change the other one meanwhile
@@ -152,9 +159,11 @@ class Guard:
             return self._as(entry, VenueStatus.CANCELED) if _was_set(entry) else None
         fills = tuple(reports.fill(d, units, currency, self._terminal.clock) for d in own)
         filled = sum((one.quantity for one in fills), Decimal(0))
-        whole = filled >= entry.request.quantity
-        status = VenueStatus.FILLED if whole else VenueStatus.PARTIALLY_FILLED
-        return self._as(entry, status, fills)
+        if filled >= entry.request.quantity:
+            return self._as(entry, VenueStatus.FILLED, fills)
+        # a ticket that was smaller than its level leaves nothing to trade
+        ended = VenueStatus.CANCELED if ticket is None else VenueStatus.PARTIALLY_FILLED
+        return self._as(entry, ended, fills)
 
     def working(self, symbol: str | None) -> Sequence[OrderReport]:
         """Attached levels the tickets still show."""

@@ -203,6 +203,39 @@ def test_a_stop_takes_the_place_of_the_one_before_it_at_once(hedging: Mt5Rig) ->
     ]
 
 
+def test_a_stop_of_the_size_the_ticket_has_grown_to_is_there_already(hedging: Mt5Rig) -> None:
+    """Nothing is asked of the server: it may refuse any change this close to the market."""
+    assert hedging.plugin.capabilities.whole_stop
+    ticket = int(hedging.plugin.execute_order(limit()).broker_order_id)
+    hedging.terminal.fill(ticket, 0.001)
+    part, whole = stop(quantity=Decimal("0.001")), stop()
+    assert hedging.plugin.execute_order(part).outcome is Outcome.ACCEPTED
+    hedging.terminal.fill(ticket, 0.001)
+    asked = len(hedging.terminal.sent)
+    result = hedging.plugin.execute_order(whole)
+    assert (result.outcome, len(hedging.terminal.sent)) == (Outcome.ACCEPTED, asked)
+    assert [one.broker_order_id for one in hedging.plugin.open_orders()] == [result.broker_order_id]
+    assert hedging.plugin.cancel_order(ref(part)).outcome is Outcome.REJECTED
+    assert hedging.terminal.held[ticket]["sl"] == 55000.0
+    hedging.terminal.stop_out(ticket)
+    reports = [hedging.plugin.fetch_order(ref(one)) for one in (part, whole)]
+    assert [one and (one.status, one.filled_quantity) for one in reports] == [
+        (VenueStatus.CANCELED, Decimal(0)),
+        (VenueStatus.FILLED, Decimal("0.002")),
+    ]
+
+
+def test_a_stop_larger_than_what_was_left_of_its_ticket_has_ended_with_it(hedging: Mt5Rig) -> None:
+    ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
+    guard = stop()
+    hedging.plugin.execute_order(guard)
+    hedging.plugin.execute_order(close("0.001"))
+    hedging.terminal.stop_out(ticket)
+    found = hedging.plugin.fetch_order(ref(guard))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.CANCELED, Decimal("0.001"))
+
+
 def test_a_stop_whose_answer_was_lost_and_that_was_never_set_takes_no_fill(hedging: Mt5Rig) -> None:
     ticket = int(hedging.plugin.execute_order(order()).broker_order_id)
     set_one, lost = stop(55000), stop(56000)

@@ -292,7 +292,10 @@ class Mt5Terminal:
             held = self.held.get(request["position"])
             if held is None:
                 return self._answer(request, C["TRADE_RETCODE_POSITION_CLOSED"])
-            held["sl"], held["tp"] = request.get("sl", 0.0), request.get("tp", 0.0)
+            levels = request.get("sl", 0.0), request.get("tp", 0.0)
+            if levels == (held["sl"], held["tp"]):
+                return self._answer(request, C["TRADE_RETCODE_NO_CHANGES"])
+            held["sl"], held["tp"] = levels
             return self._answer(request, C["TRADE_RETCODE_DONE"])
         code = self._verdict(request)
         if code:
@@ -347,7 +350,7 @@ class Mt5Terminal:
 
     def _trade(self, order: Row, volume: float, price: float) -> None:
         buys = order["type"] in BUYS
-        held = None
+        held = self.held.get(order["ticket"])
         if self.margin_mode != 2:
             rows = (row for row in self.held.values() if row["symbol"] == order["symbol"])
             held = next(rows, None)
