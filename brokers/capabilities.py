@@ -79,6 +79,17 @@ class Capabilities:
         """Whether a stop loss can rest at the venue."""
         return OrderType.STOP in self.order_types
 
+    @property
+    def stops_stay(self) -> bool:
+        """Whether a stop may rest beside any exit: it keeps nothing the exit needs, and both together
+        cannot turn the position over."""
+        return self.reduce_only and not self.locks_balance
+
+    def stops_go_first(self, *, is_immediate: bool) -> bool:
+        """Whether stops are taken off before an exit leaves: it needs what they hold, or it is one
+        that fills at once (``is_immediate``), and the stop could fill as well."""
+        return self.locks_balance or (is_immediate and not self.stops_stay)
+
     def refuse_unsupported(self, request: OrderRequest, venue: str) -> None:
         """Raise NotSupportedError naming what ``venue`` lacks for ``request``."""
         if request.type not in self.order_types:

@@ -118,6 +118,12 @@ class Alert:
         return replace(self, time_in_force=TimeInForce.GTC, post_only=False)
 
     @property
+    def is_immediate(self) -> bool:
+        """Whether what it asks for never rests."""
+        at_once = (TimeInForce.IOC, TimeInForce.FOK)
+        return self.order_type is OrderType.MARKET or self.time_in_force in at_once
+
+    @property
     def wants_flat(self) -> bool:
         """Whether it asks for no position at all, whatever its size was."""
         return self.action is Action.CLOSE or self.market_position is MarketPosition.FLAT

@@ -41,7 +41,7 @@ SENDABLE = (
 
 class InTheWay(NamedTuple):
     """``orders`` to cancel before an alert can be decided; ``keeps_stop`` where the exit could not
-    leave now: then the stop that holds its coins stays, and it is decided once it can.
+    leave now: then the stop in its way stays, and it is decided once it can.
     """
 
     orders: tuple[UUID, ...] = ()
@@ -55,7 +55,8 @@ def in_the_way(
     signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, clears: bool = True
 ) -> InTheWay:
     """What has to be gone before an exit can be decided: entries that could open again what is being
-    closed, resting exits that would sell it twice, and stops that hold the coins it needs.
+    closed, resting exits that would sell it twice, and stops that hold the coins it needs or would
+    sell them as well.
 
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
     """
@@ -80,7 +81,7 @@ def in_the_way(
     others = [order for order in lane if order.role != Order.Role.STOP_LOSS]
     waits = bool(found) or must_wait(leg, alert, others)
     offers = leg.market.plugin.capabilities if leg.market else None
-    if waits or offers is None or not offers.locks_balance:
+    if waits or offers is None or not offers.stops_go_first(is_immediate=alert.is_immediate):
         return InTheWay(tuple(found))
     if len(others) < len(lane) and not lets_exits_leave(
         leg.account, leg.symbol, reduce_only=offers.reduce_only

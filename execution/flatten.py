@@ -211,17 +211,10 @@ def take_off_stops(account: Account) -> None:
             rules = instrument_of(account, plugin, position.symbol, is_exit=True)
         except (BrokerError, Refusal):
             continue
-        if _may_stay_beside(plugin) or not _closable_now(position, share, plugin, rules):
+        if plugin.capabilities.stops_stay or not _closable_now(position, share, plugin, rules):
             continue
         stops = protect.suspend(account, position.symbol)
         cancels.want(Order.objects.filter(pk__in=stops), ReasonCode.REPLACED, halting.WHO)
-
-
-def _may_stay_beside(plugin: ExecutionPlugin) -> bool:
-    """Whether an order that rests beside a close can neither keep its coins nor turn the position
-    over.
-    """
-    return plugin.capabilities.reduce_only and not plugin.capabilities.locks_balance
 
 
 def price_of(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | None:
@@ -256,7 +249,7 @@ def _is_being_reduced(position: Position, share: Decimal, plugin: ExecutionPlugi
     a strategy's ``share`` could take off what belongs to others.
     """
     stops = Q(role=Order.Role.STOP_LOSS)
-    if not _may_stay_beside(plugin):
+    if not plugin.capabilities.stops_stay:
         stops &= ~Q(state__in=UNRESOLVED)
     others = Q(role=Order.Role.ENTRY) | stops | _RESTING_EXITS
     if plugin.capabilities.reduce_only and share == position.quantity:
@@ -266,12 +259,12 @@ def _is_being_reduced(position: Position, share: Decimal, plugin: ExecutionPlugi
 
 def _waits_for_stops(position: Position, plugin: ExecutionPlugin) -> bool:
     stops = _alive(position).filter(role=Order.Role.STOP_LOSS)
-    return not _may_stay_beside(plugin) and stops.exists()
+    return not plugin.capabilities.stops_stay and stops.exists()
 
 
 def _kept_by_exits(position: Position, plugin: ExecutionPlugin) -> Decimal:
     """What exits of other strategies rest for: beside a close of one strategy they stay."""
-    if _may_stay_beside(plugin):
+    if plugin.capabilities.stops_stay:
         return ZERO
     side = Side.SELL if position.quantity > 0 else Side.BUY
     exits = _alive(position).filter(_RESTING_EXITS, side=side.value)

@@ -47,7 +47,7 @@ from risk.prices import entry_price
 from risk.types import Facts, Intent, Limit, ReasonCode, Refusal, Size, Verdict
 
 TRY_AGAIN = timedelta(seconds=5)
-WAITS_FOR_STOP = "the stop still holds the coins; it is taken off once a slice could leave"
+WAITS_FOR_STOP = "the stop is still in the way; it is taken off once a slice could leave"
 PASSING = frozenset(
     {
         ReasonCode.VENUE_UNREACHABLE,
@@ -85,8 +85,8 @@ def look(parent_id: UUID) -> Order | None:
 
 
 def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
-    """Stops to cancel before the next slice of an exit, where they hold the coins it needs. They come
-    back, of the size of what is left, as soon as the slice is at the venue.
+    """Stops to cancel before the next slice of an exit, where they hold the coins it needs or could
+    fill beside it. They come back, of the size of what is left, as soon as the slice is at the venue.
     """
     parent = Order.objects.select_related("account", "strategy", "signal").get(pk=parent_id)
     if not parent.is_exit or parent.state != OrderState.SLICING:
@@ -94,28 +94,29 @@ def stops_in_the_way(parent_id: UUID) -> tuple[UUID, ...]:
     plan = SlicePlan.objects.get(pk=parent_id)
     if not parents.is_due(parent, plan) or parents.demand(parent, plan):
         return ()
-    if not _locks(parent) or _keeps_its_stop(parent):
+    if not _stops_go_first(parent) or _keeps_its_stop(parent):
         return ()
     return protect.suspend(parent.account, parent.symbol)
 
 
 def _keeps_its_stop(parent: Order) -> bool:
-    """Whether a stop holds the coins, and a slice could not leave now."""
+    """Whether a stop is in the way, and a slice could not leave now."""
     account, symbol, reduce_only = parent.account, parent.symbol, parent.reduce_only
     return _is_in_the_way(parent) and not lets_exits_leave(account, symbol, reduce_only=reduce_only)
 
 
 def _is_in_the_way(parent: Order) -> bool:
-    """Whether a stop still holds the coins the next slice of an exit needs."""
-    if not parent.is_exit or not _locks(parent):
+    """Whether a stop still has to go before the next slice of an exit."""
+    if not parent.is_exit or not _stops_go_first(parent):
         return False
     return bool(protect.live_stops(parent.account_id, parent.symbol))
 
 
-def _locks(parent: Order) -> bool:
-    """Whether a stop keeps the coins it would sell; not known of a venue without a plugin now."""
+def _stops_go_first(parent: Order) -> bool:
+    """Whether a slice leaves after the stops; not known of a venue without a plugin now."""
     try:
-        return plugin_for(parent.account).capabilities.locks_balance
+        offers = plugin_for(parent.account).capabilities
+        return offers.stops_go_first(is_immediate=parent.is_immediate)
     except BrokerError:
         return False
 

@@ -229,9 +229,8 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
 
 
 def _free(case: _Case) -> Decimal:
-    """What a stop may be placed for: not what the venue keeps for an exit under way."""
-    account, symbol, offers = case.plan.account_id, case.plan.symbol, case.plugin.capabilities
-    kept = kept_by_exits(account, symbol) if offers.locks_balance else ZERO
+    """What a stop may be placed for: not what is left to an exit under way."""
+    kept = kept_by_exits(case.plan.account_id, case.plan.symbol, case.plugin.capabilities)
     return floor_to(max(case.wanted - kept, ZERO), case.rules.quantity_step)
 
 
@@ -239,9 +238,8 @@ def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
     """Whether the new stop may rest beside the one it replaces: both only reduce, and neither needs
     the coins the other holds. Else the old one is cancelled first.
     """
-    offers = case.plugin.capabilities
     same_side = all(one.side == case.side for one in outdated)
-    return same_side and offers.reduce_only and not offers.locks_balance
+    return same_side and case.plugin.capabilities.stops_stay
 
 
 def _sum(orders: Iterable[Order]) -> Decimal:
@@ -338,7 +336,7 @@ def _why_placed(plan: Protection, quantity: Decimal, stop: Decimal, market: Deci
 
 
 def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
-    """Take the stops off for an exit that needs what they hold; returns the orders to cancel.
+    """Take the stops off for an exit they stand in the way of; returns the orders to cancel.
 
     They come back when the exit has ended, or 20 s after it last asked, whatever happened to it.
     """
@@ -349,8 +347,8 @@ def suspend(account: Account, symbol: str) -> tuple[UUID, ...]:
 
 
 def resume_after(orders: Iterable[Order]) -> None:
-    """Guard again what the exits and closes among ``orders`` left. One that rests at the venue holds
-    the coins it needs already.
+    """Guard again what the exits and closes among ``orders`` left. Of one at the venue that is what it
+    does not close: no stop is placed for the rest (``exposure.kept_by_exits``).
     """
     for order in orders:
         if order.role in CLOSING and order.state in TERMINAL | AT_VENUE:

@@ -451,19 +451,27 @@ def test_reduce_only_trading_opens_no_short_by_two_sells(
     assert held(account) == 0
 
 
+@pytest.mark.parametrize(
+    ("alert", "waits_as"),
+    [({}, None), ({"order_type": "limit", "price": "59000"}, S.PENDING)],
+    ids=["undecided", "in its lane"],
+)
 def test_an_exit_that_waited_behind_a_breaker_is_not_sent_once_the_stop_has_filled(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, alert: dict[str, str], waits_as: S | None
 ) -> None:
     shorting(desk.account)
     desk.buy()
     (stop,) = desk.live()
     breakers.trip(breakers.of_account(desk.account.pk), "test")
-    close = desk.send("close")
-    assert close.orders.exclude(role="stop_loss").get().state == S.PENDING
+    close = desk.send("close", **alert)
+    made = close.orders.exclude(role="stop_loss")
+    assert made.values_list("state", flat=True).first() == waits_as
     desk.fills(stop, trade("stop", "0.01", 58000))
     breakers.reset(breakers.of_account(desk.account.pk), "test")
     tasks.run_lane(desk.account.pk, LANE)
+    assert process(close).state not in (SignalState.RECEIVED, SignalState.EXECUTED)
     assert desk.held() == 0
+    assert [one.type.value for one in desk.script.sent] == ["market", "stop"]
 
 
 # --- database failures -----------------------------------------------------------------------------

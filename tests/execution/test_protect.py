@@ -288,10 +288,10 @@ def test_closing_takes_the_stop_off_first_and_ends_the_plan(desk: Desk) -> None:
     assert [request.type.value for request in desk.script.sent] == ["market", "stop", "market"]
 
 
-def test_a_venue_that_locks_nothing_keeps_the_stop_until_the_position_is_closed(
+def test_a_stop_that_locks_nothing_and_only_reduces_stays_until_the_position_is_closed(
     desk: Desk,
 ) -> None:
-    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False)
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
     desk.buy()
     (stop,) = desk.live()
 
@@ -347,7 +347,7 @@ def test_dust_that_no_order_could_sell_ends_the_plan(desk: Desk) -> None:
 def test_a_stop_left_over_by_a_killed_worker_is_taken_off_by_the_sweep(
     desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False)
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
     desk.buy()
     with monkeypatch.context() as killed:
         killed.setattr(tasks.cancel_order, "apply_async", lambda *_, **__: None)
