@@ -15,7 +15,7 @@ from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
-from execution import decisions, draining, fills, lanes, metrics, tracing
+from execution import decisions, draining, fills, lanes, metrics, standstill, tracing
 from execution.judging import request_of
 from execution.models import Order
 from execution.states import UNSENT, OrderState
@@ -38,10 +38,14 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
 
     Stops when nothing may be sent now: the lane is empty, taken by another worker, pausing, blocked
     by an order whose outcome is unknown, its breaker is open, the account has not been reconciled
-    since the start, or this process was told to stop.
+    since the last standstill, or this process was told to stop.
     """
     handled: list[Order] = []
-    while not draining.has_begun() and (unsent := lanes.unsent(account_id, symbol)):
+    while not draining.has_begun():
+        standstill.noticed()
+        unsent = lanes.unsent(account_id, symbol)
+        if unsent is None:
+            break
         if unsent.is_late:
             handled += lanes.end_expired(account_id, symbol)
             continue

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.signals import task_prerun, worker_init, worker_ready, worker_shutting_down
 from django.db import Error, connection
 from django.utils import timezone
 
-from brokers.models import Account
-from execution import draining
+from execution import draining, standstill
 from execution.models import Heartbeat
+from execution.standstill import STANDSTILL
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 
-STANDSTILL = timedelta(seconds=15)
 HEARTBEAT_SECONDS = 3
 
 
@@ -32,7 +30,19 @@ def require_reconciliation(**_: object) -> None:
     # Far ahead counts as long ago: the clock was set back.
     lately = now - STANDSTILL, now + STANDSTILL
     if not Heartbeat.objects.filter(name="worker", at__range=lately).exists():
-        Account.objects.update(reconciled_at=None)
+        standstill.hold_every_account()
+
+
+@worker_ready.connect
+def watch_for_standstills(**_: object) -> None:
+    """A machine that sleeps, or is paused, starts no process afterwards."""
+    standstill.watch()
+
+
+@task_prerun.connect
+def notice_a_standstill(**_: object) -> None:
+    """Before a task decides anything by what was known before."""
+    standstill.noticed()
 
 
 @worker_ready.connect

@@ -29,6 +29,7 @@ from execution import (
     fills,
     funding,
     parents,
+    standstill,
     tracing,
 )
 from execution.dispatch import ref_of, send_cancel
@@ -236,9 +237,9 @@ def reconcile_account(account: Account) -> list[Difference]:
 
     Returns the open differences, which are stored. Raises BrokerError or Refusal when the venue does
     not answer: then nothing is known, and nothing is changed. Until this has succeeded once after a
-    start, the account does not trade.
+    standstill, the account does not trade.
     """
-    started = timezone.now()
+    started, standstills = timezone.now(), standstill.noticed()
     plugin = plugin_for(account)
     # What is held is asked first: what fills after that shows among the orders, or in neither.
     facts.refresh_balances(account, plugin)
@@ -255,9 +256,10 @@ def reconcile_account(account: Account) -> list[Difference]:
         since=started,
         keeps_our_id=plugin.capabilities.keeps_our_id,
     )
-    # An account changed meanwhile may be another one at the venue: it is compared again.
+    # An account changed meanwhile may be another one at the venue, and what was told before a
+    # standstill is old: it is compared again.
     same = Account.objects.filter(pk=account.pk, version=account.version)
-    if not same.update(reconciled_at=timezone.now()):
+    if standstill.noticed() != standstills or not same.update(reconciled_at=timezone.now()):
         return found
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
