@@ -168,10 +168,11 @@ def of_silence(case: Case, now: datetime, compared_at: datetime | None = None) -
 
 def silent_since(case: Case, now: datetime) -> datetime:
     """Since when the venue has not answered about an order, if it does not ``now``. Time in which
-    nobody asked, because the machine slept or FKS was down, is no silence.
+    nobody asked, because the machine slept or FKS was down, is no silence; one that began in the
+    future, before the clock was set back, begins now.
     """
     since, due_at = case.unanswered_since, case.next_check_at
-    if since is None:
+    if since is None or since > now:
         return now
     missed = now - (due_at or now)
     return since + missed if missed > STANDSTILL else since

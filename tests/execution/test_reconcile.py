@@ -405,6 +405,16 @@ def test_a_sweep_that_is_always_late_gives_up_a_silent_venue_all_the_same(
     assert (order.state, asked) == (S.NEEDS_OPERATOR, questions)
 
 
+def test_a_clock_that_is_set_back_makes_nobody_wait_longer_for_an_operator(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = ask_for(lost_exit(account), clock, 60)
+    clock.shift(-3600)
+    assert ask_for(order, clock, 300).state == S.UNKNOWN
+    clock.shift(1)
+    assert look(order).state == S.NEEDS_OPERATOR
+
+
 def test_each_answer_ends_a_silence(
     account: Account, script: Script, clock: time_machine.Coordinates
 ) -> None:
