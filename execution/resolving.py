@@ -45,7 +45,7 @@ def _is_due(row: Difference) -> bool:
     """A cancel is repeated every 10 s until the venue no longer shows the order."""
     now = timezone.now()
     due = Difference.objects.filter(pk=row.pk).filter(
-        Q(resolved_at=None) | Q(resolved_at__lt=now - CANCEL_AGAIN)
+        Q(resolved_at=None) | ~Q(resolved_at__range=(now - CANCEL_AGAIN, now + CANCEL_AGAIN))
     )
     return bool(due.update(resolved_at=now))
 

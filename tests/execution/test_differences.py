@@ -637,6 +637,9 @@ def test_a_foreign_order_is_canceled_at_the_venue_until_it_is_gone(
     clock.shift(11)
     periodic_tasks.sweep()
     assert len(desk.script.canceled) == 2
+    clock.shift(-3600)
+    periodic_tasks.sweep()
+    assert len(desk.script.canceled) == 3
     desk.script.reports.clear()
     assert compare(desk) == []
     assert states() == [State.CANCELED]

@@ -522,6 +522,19 @@ def test_a_cancel_the_venue_does_not_obey_is_repeated_with_patience(
     assert (order.state, len(script.canceled)) == (S.CANCELING, 4)
 
 
+def test_a_cancel_is_repeated_after_the_clock_was_set_back(
+    account: Account, script: Script, clock: time_machine.Coordinates
+) -> None:
+    order = OrderFactory.create(account=account, state=S.CANCELING, broker_order_id="V1")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    script.cancel_results.append(CancelResult(Outcome.UNKNOWN))
+    look(order)
+    assert len(script.canceled) == 1
+    clock.shift(-3600)
+    look(order)
+    assert len(script.canceled) == 2
+
+
 # --- whole accounts -------------------------------------------------------------------------------
 
 
