@@ -24,6 +24,7 @@ from execution import (
     silence,
     spreads,
     sweeping,
+    venue_holds,
     venue_logins,
     watching,
     weekly,
@@ -87,9 +88,8 @@ def sweep() -> None:
 
 def _sweep_accounts() -> None:
     """What is to be done for whole accounts and positions; dropped if it waits until the next sweep."""
-    for account_id in Account.objects.filter(
-        is_active=True, reconciled_at__isnull=True
-    ).values_list("pk", flat=True):
+    accounts = Account.objects.filter(is_active=True, reconciled_at__isnull=True)
+    for account_id in {*accounts.values_list("pk", flat=True), *venue_holds.accounts_to_compare()}:
         reconcile_account.apply_async((account_id,), retry=False, expires=5)
     for account_id, symbol in protect.due(timezone.now() - GUARD_EVERY):
         guard.apply_async((account_id, symbol), retry=False, expires=10)

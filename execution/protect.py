@@ -23,7 +23,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import ready_plugin
 from brokers.types import Instrument, OrderType, Side
-from execution import refused_stops, watched_stops
+from execution import refused_stops, venue_holds, watched_stops
 from execution.closable import CLOSING
 from execution.differences import blocks_entries
 from execution.exposure import kept_by_exits
@@ -53,12 +53,14 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One alignment under way. ``held`` is signed; ``wanted`` is what stops should add up to."""
+    """One alignment under way. ``held`` is signed; so is ``known``, what the venue holds of it as
+    far as is known. ``wanted`` is what stops should add up to."""
 
     plan: Protection
     plugin: ExecutionPlugin
     rules: Instrument
     held: Decimal
+    known: Decimal
     live: list[Order]
 
     @property
@@ -100,7 +102,9 @@ def align(account: Account, symbol: str) -> NextStep:
         # Fills change the position before the plan; the same sequence here avoids a deadlock.
         held = _held(account.pk, symbol, lock=True)
         plan = _locked_plan(account.pk, symbol)
-        step = _aligned(_Case(plan, plugin, rules, held, live_stops(account.pk, symbol)))
+        known = venue_holds.known_of(plan, held, plugin.capabilities)
+        live = live_stops(account.pk, symbol)
+        step = _aligned(_Case(plan, plugin, rules, held, known, live))
         plan.aligned_at = timezone.now()
         plan.save()
         return step
@@ -147,11 +151,12 @@ def _aligned(case: _Case) -> NextStep:
     if plan.stop_price is None:
         return every_stop
     stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
-    if not case.plugin.capabilities.holds_stops:
+    offers = case.plugin.capabilities
+    if not offers.holds_stops:
         return _watched(case, stop)
     watched_stops.end(plan)
     _note_coverage(case, stop)
-    if plan.is_suspended or _is_doubted(plan):
+    if plan.is_suspended or _is_doubted(plan) or venue_holds.is_unsure(plan, offers):
         return NextStep()
     return _with_stop_at(case, stop)
 
@@ -229,9 +234,9 @@ def _watched(case: _Case, stop: Decimal) -> NextStep:
 
 
 def _free(case: _Case) -> Decimal:
-    """What a stop may be placed for: not what is left to an exit under way."""
+    """What a stop may be placed for: what the venue holds too, and is not left to an exit under way."""
     kept = kept_by_exits(case.plan.account_id, case.plan.symbol, case.plugin.capabilities)
-    return floor_to(max(case.wanted - kept, ZERO), case.rules.quantity_step)
+    return floor_to(max(abs(case.known) - kept, ZERO), case.rules.quantity_step)
 
 
 def _may_overlap(case: _Case, outdated: Sequence[Order]) -> bool:
@@ -261,6 +266,8 @@ def _note_coverage(case: _Case, stop: Decimal) -> None:
     else:
         plan.naked_since = plan.naked_since or timezone.now()
         plan.detail = f"{text(missing)} of {text(case.wanted)} has no stop at the venue"
+        if case.known != case.held:
+            plan.detail += f", which is known to hold {text(abs(case.known))}"
 
 
 def _too_small(quantity: Decimal) -> str:

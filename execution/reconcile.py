@@ -261,7 +261,7 @@ def reconcile_account(account: Account) -> list[Difference]:
     # An account changed meanwhile may be another one at the venue, and what was told before a
     # standstill is old: it is compared again.
     same = Account.objects.filter(pk=account.pk, version=account.version)
-    if standstill.noticed() != standstills or not same.update(reconciled_at=timezone.now()):
+    if standstill.noticed() != standstills or not same.update(reconciled_at=started):
         return found
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)

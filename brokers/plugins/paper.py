@@ -75,7 +75,11 @@ _CARDS = (
 
 
 class PaperPlugin(ExecutionPlugin):
-    """A margin account at the paper venue: deep books, shorts allowed, no order lacks money."""
+    """A margin account at the paper venue: deep books, shorts allowed, no order lacks money.
+
+    None is told to only reduce, as at the terminals: so a rehearsal goes the longest way, with every
+    exit at the market leaving after its stop.
+    """
 
     name: ClassVar[str] = "paper"
     label: ClassVar[str] = "Paper (rehearsal)"
