@@ -128,7 +128,7 @@ def an_hour_apart(
         plugin.instrument("BTC/USDT")
     ahead.balances()
     now = time.time_ns()
-    monkeypatch.setattr("brokers.venue_client.time.time_ns", lambda: now - 3_600_000_000_000)
+    monkeypatch.setattr("brokers.guarded_client.time.time_ns", lambda: now - 3_600_000_000_000)
     return ahead, behind
 
 

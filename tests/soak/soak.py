@@ -46,7 +46,7 @@ class Pace:
     def __init__(self, per_minute: float, minutes: float) -> None:
         self.late = 0
         self._every = 60 / per_minute
-        self._seconds = minutes * 60
+        self._steps_left = round(per_minute * minutes) + 1  # both ends are sent
         self._is_over = threading.Event()
         self._steps = stream()
         self._lock = threading.Lock()
@@ -65,10 +65,13 @@ class Pace:
     def __iter__(self) -> Iterator[Step]:
         while True:
             with self._lock:
+                if not self._steps_left:
+                    return
+                self._steps_left -= 1
                 due, self._next = self._next, self._next + self._every
                 step = next(self._steps)
             wait = due - time.monotonic()
-            if due > self._started + self._seconds or self._is_over.wait(max(wait, 0)):
+            if self._is_over.wait(max(wait, 0)):
                 return
             if -wait > TOO_LATE_S:
                 self.late += 1
