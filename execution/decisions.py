@@ -18,7 +18,7 @@ from execution.transitions import Event, reported_state, target
 LOOKS_NEEDED = 2
 """Answers "no such order", a settle window apart, that prove it."""
 GIVE_UP_AFTER = timedelta(minutes=5)
-STANDSTILL = timedelta(minutes=1)
+NOBODY_ASKED = timedelta(minutes=1)
 """A question overdue for longer had nobody to put it; on a busy machine it may well be late."""
 MAX_ATTEMPTS = 3
 LINGERS = timedelta(seconds=30)
@@ -175,7 +175,7 @@ def silent_since(case: Case, now: datetime) -> datetime:
     if since is None or since > now:
         return now
     missed = now - (due_at or now)
-    return since + missed if missed > STANDSTILL else since
+    return since + missed if missed > NOBODY_ASKED else since
 
 
 def _lasts(since: datetime | None, now: datetime) -> bool:

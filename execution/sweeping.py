@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brokers.prepared import Prepared, given
 from execution import cancels, flatten, halting
-from execution.decisions import STANDSTILL
+from execution.decisions import NOBODY_ASKED
 from execution.lanes import LONGEST_WAIT
 from execution.legs import own_orders
 from execution.models import Order, Signal
@@ -45,7 +45,7 @@ def _due_orders() -> list[UUID]:
         .values_list("pk", "next_check_at")[:BATCH]
     )
     due_at = dict(due)
-    overdue = [order for order, at in due_at.items() if at is not None and now - at > STANDSTILL]
+    overdue = [order for order, at in due_at.items() if at is not None and now - at > NOBODY_ASKED]
     if overdue:
         missed = now - F("next_check_at")
         Order.objects.filter(pk__in=overdue).update(unanswered_since=F("unanswered_since") + missed)
