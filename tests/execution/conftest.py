@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brokers.models import Account
 from fks_site.celery import app
-from tests.brokers.scripted import registered
+from tests.brokers.scripted import AT, Script, registered, script_of
 from tests.execution import posting
 
 
@@ -19,6 +19,19 @@ def scripted() -> Iterator[Callable[..., Account]]:
     """Makes accounts whose venue follows ``script_of(account)``."""
     with registered() as account:
         yield account
+
+
+@pytest.fixture
+def script(account: Account) -> Script:
+    """What the venue of the test's own ``account`` does."""
+    return script_of(account)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    """Time stands still at ``AT``; ``shift`` moves it."""
+    with time_machine.travel(AT, tick=False) as coordinates:
+        yield coordinates
 
 
 @pytest.fixture

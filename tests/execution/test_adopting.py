@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -36,19 +36,8 @@ WHY = "open orders at the venue, placed at 12:00"
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(AT, tick=False) as coordinates:
-        yield coordinates
-
-
-@pytest.fixture
 def account(clock: time_machine.Coordinates, scripted: Callable[..., Account]) -> Account:
     return scripted()
-
-
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
 
 
 @pytest.fixture

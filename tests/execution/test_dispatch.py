@@ -50,11 +50,6 @@ def account(scripted: Accounts) -> Account:
     return scripted()
 
 
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
-
-
 def pending(account: Account, **columns: object) -> Order:
     return OrderFactory.create(account=account, **columns)
 

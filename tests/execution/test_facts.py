@@ -39,11 +39,6 @@ def account(scripted: Accounts) -> Account:
     return scripted()
 
 
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
-
-
 def read(account: Account, *, is_exit: bool = False, alert: Alert = BUY) -> facts.Market:
     return facts.read_market(account, alert.symbol, alert, is_exit=is_exit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -51,12 +51,6 @@ class Teller:
 
     def pay(self, amount: str, at: datetime = AT, symbol: str = PERPETUAL) -> None:
         self.told.append(FundingReport(f"p{len(self.told)}", symbol, D(amount), "USDT", at))
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(AT, tick=False) as coordinates:
-        yield coordinates
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -33,19 +33,8 @@ Accounts = Callable[..., Account]
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(AT, tick=False) as coordinates:
-        yield coordinates
-
-
-@pytest.fixture
 def account(clock: time_machine.Coordinates, scripted: Accounts) -> Account:
     return scripted()
-
-
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
 
 
 def lost_order(account: Account, **columns: object) -> Order:

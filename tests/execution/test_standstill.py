@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -16,7 +16,7 @@ from brokers.types import PositionReport
 from execution import dispatch, liveness, reconcile, standstill
 from execution.models import Heartbeat, Order
 from execution.states import OrderState
-from tests.brokers.scripted import AT, Script, ScriptedPlugin, script_of
+from tests.brokers.scripted import Script, ScriptedPlugin
 from tests.factories import OrderFactory
 
 pytestmark = pytest.mark.django_db
@@ -27,19 +27,8 @@ Accounts = Callable[..., Account]
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(AT, tick=False) as coordinates:
-        yield coordinates
-
-
-@pytest.fixture
 def account(clock: time_machine.Coordinates, scripted: Accounts) -> Account:
     return scripted()
-
-
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -26,12 +26,6 @@ WINDOW = CAPABILITIES.settle_window
 Accounts = Callable[..., Account]
 
 
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(AT, tick=False) as coordinates:
-        yield coordinates
-
-
 def unmarked(account: Account) -> Account:
     script_of(account).capabilities = replace(CAPABILITIES, keeps_our_id=False)
     return account
@@ -40,11 +34,6 @@ def unmarked(account: Account) -> Account:
 @pytest.fixture
 def account(clock: time_machine.Coordinates, scripted: Accounts) -> Account:
     return unmarked(scripted())
-
-
-@pytest.fixture
-def script(account: Account) -> Script:
-    return script_of(account)
 
 
 def lost_order(account: Account, **columns: object) -> Order:
