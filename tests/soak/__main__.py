@@ -21,7 +21,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--rate", type=float, default=1000, help="orders a minute")
-    parser.add_argument("--warm-up", type=float, default=10, help="minutes (%(default)s)")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=30,
+        help="minutes in which memory may grow: a worker's pages fill up (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
     return parser.parse_args()
