@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from uuid import UUID
 
+from django.db.models import Sum
 from django.utils import timezone
 
 from brokers.prepared_writes import insert
@@ -14,14 +15,14 @@ from execution.alerts import Action, Alert, Algorithm
 from execution.facts import Leg
 from execution.ids import uuid7
 from execution.judging import fill_in, verdict_json
-from execution.models import Order, OrderEvent, Signal, SlicePlan
+from execution.models import SIGNED, Fill, Order, OrderEvent, Signal, SlicePlan
 from execution.states import OrderState
 from risk.types import Refusal, Verdict
 
 
 def create_order(signal: Signal, alert: Alert, leg: Leg, *, exited: Decimal | None = None) -> Order:
     """One row for one leg, PENDING, AWAITING_APPROVAL or DENIED, with its arithmetic and verdicts,
-    journalled. ``exited`` is what the first half of a reversal has traded: this is its second half.
+    journalled. ``exited`` is what was closed for a reversal: this is its second half.
     """
     order = blank(signal, alert, leg)
     plan = None
@@ -104,6 +105,16 @@ def blank(signal: Signal, alert: Alert, leg: Leg, *, identity: UUID | None = Non
     )
     order.client_order_id = order.identity
     return order
+
+
+def closed_since(first: Order) -> Decimal:
+    """What was closed since the first half of a reversal was made, by it or by what was faster: its
+    position's stop fills for it, and its own quantity is cut down by that.
+    """
+    lane = Fill.objects.filter(account=first.account_id, symbol=first.symbol)
+    new = lane.filter(recorded_at__gte=first.created_at).order_by()
+    traded = new.aggregate(total=Sum(SIGNED))["total"] or Decimal(0)
+    return max(first.filled_quantity, traded * Side(first.side).sign)
 
 
 def _refused(refusal: Refusal) -> Verdict:

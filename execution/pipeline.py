@@ -26,7 +26,7 @@ from execution.dispositions import disposition
 from execution.facts import Leg
 from execution.legs import accounts_settled, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
-from execution.orders import create_order
+from execution.orders import closed_since, create_order
 from execution.precedence import announce_exit, let_exits_pass
 from execution.queues import CLOSES_EVERYTHING, closes_everything, ended_by, key_of, undecided
 from execution.routing import open_legs
@@ -328,7 +328,7 @@ def _next_order(signal: Signal, alert: Alert, leg: Leg, mine: Sequence[Order]) -
         return create_order(signal, alert, leg)
     if first.state not in TERMINAL:
         return None
-    return create_order(signal, alert, leg, exited=first.filled_quantity)
+    return create_order(signal, alert, leg, exited=closed_since(first))
 
 
 def _has_other_half(first: Order, orders: Sequence[Order]) -> bool:

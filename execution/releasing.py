@@ -89,11 +89,12 @@ def _refuse_outdated(order: Order, signal: Signal, alert: Alert) -> None:
 
 
 def _exited(order: Order, signal: Signal) -> Decimal | None:
-    """What the first half of a reversal has traded, if ``order`` is its second half."""
+    """What was closed for a reversal, if ``order`` is its second half."""
     if order.is_exit:
         return None
     halves = legs.own_orders(signal.pk).filter(account_id=order.account_id, reverses=True)
-    return halves.exclude(pk=order.pk).values_list("filled_quantity", flat=True).first()
+    first = halves.exclude(pk=order.pk).first()
+    return None if first is None else orders.closed_since(first)
 
 
 def _let_go(order: Order, draft: Order, signal: Signal, plan: SlicePlan | None) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
-from execution import dispatch, dispositions, pipeline
+from brokers.types import VenueStatus
+from execution import dispatch, dispositions, fills, pipeline
 from execution.models import Order, Position, Signal
 from execution.pipeline import Decision, Step
 from execution.states import OrderState, SignalState
+from tests.brokers.scripted import report_of, trade
 from tests.factories import (
     OrderFactory,
     PositionFactory,
@@ -53,6 +56,26 @@ def test_it_closes_then_opens(sell_three: Signal) -> None:
     ]
     assert Position.objects.get().quantity == Decimal(-2)
     assert dispositions.settle(sell_three.pk) == SignalState.EXECUTED
+
+
+@pytest.mark.parametrize("by_stop", [Decimal(1), Decimal("0.6")])
+def test_what_the_stop_closed_before_the_first_half_was_sent_is_not_opened_again(
+    sell_three: Signal, by_stop: Decimal
+) -> None:
+    account = Position.objects.get().account
+    first = pipeline.decide(sell_three)
+    stop = OrderFactory.create(
+        account=account, side="sell", type="stop", role="stop_loss", quantity=1, state="open"
+    )
+    fill = trade("by the stop", by_stop, at=timezone.now())
+    fills.apply_report(stop, report_of(stop, VenueStatus.CANCELED, fill), source="test")
+
+    dispatch.run_lane(*first.lanes[0])
+    decide_and_send(sell_three)
+
+    assert Order.objects.get(role="exit").filled_quantity == 1 - by_stop
+    assert Order.objects.get(role="entry").quantity == 2
+    assert Position.objects.get().quantity == -2
 
 
 def test_nothing_is_decided_while_the_first_half_is_under_way(sell_three: Signal) -> None:
