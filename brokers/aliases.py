@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import date
 from difflib import get_close_matches
 
@@ -11,34 +12,57 @@ from brokers.errors import UnknownSymbolError
 from brokers.models import Account, Instrument, SymbolAlias
 from brokers.prepared import Prepared, given
 from brokers.registry import registry
-from brokers.symbols import resolve, squashed
+from brokers.symbols import is_named, resolve, squashed
 
 MOST_SUGGESTIONS = 3
 LIKENESS = 0.75
 
 
-def aliases_on(today: date, account_id: int) -> list[tuple[str, str]]:
-    """(alias, symbol) in force today: the account's own before those of all accounts."""
-    return [(row.alias, row.symbol) for row in _rows(account_id) if row.is_valid_on(today)]
+def aliases_of(account_id: int) -> list[SymbolAlias]:
+    """Every row that counts for the account, whatever its days: its own before those of all, the
+    newest first.
+    """
+    return _aliases(account=account_id)
 
 
-def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool = False) -> str:
+def in_force(rows: Iterable[SymbolAlias], today: date) -> list[tuple[str, str]]:
+    """(alias, symbol) of the rows that hold today."""
+    return [(row.alias, row.symbol) for row in rows if row.is_valid_on(today)]
+
+
+def of_other_days(text: str, rows: Iterable[SymbolAlias], today: date) -> list[str]:
+    """What ``text`` has been an alias of, or will be: a position stays under the symbol it was opened
+    in, however its alias moves on.
+    """
+    named = (row for row in rows if is_named(text, row.alias) and not row.is_valid_on(today))
+    return [row.symbol for row in named]
+
+
+def symbol_for(
+    account: Account,
+    text: str,
+    today: date,
+    *,
+    allows_delayed: bool = False,
+    rows: Sequence[SymbolAlias] | None = None,
+) -> str:
     """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError.
 
     What only an alias led to (``ES 12-26``, ``BRK.B/USD``) is known by its own name from then on: a
-    position in it is closed by that name.
+    position in it is closed by that name. ``rows`` are those of ``aliases_of``, where they are known.
     """
+    rows = aliases_of(account.pk) if rows is None else rows
     try:
         return resolve(
             text,
-            aliases_on(today, account.pk),
+            in_force(rows, today),
             allows_delayed=allows_delayed,
             shares=trades_shares(account),
         )
     except UnknownSymbolError as error:
         if Instrument.objects.filter(account=account, symbol=text).exists():
             return text
-        same = [row for row in _rows(account.pk) if row.alias.upper() == text.strip().upper()]
+        same = [row for row in rows if row.alias.upper() == text.strip().upper()]
         if same:
             raise UnknownSymbolError(f"{error}: {same[0]} is not valid on {today}") from error
         raise
@@ -47,10 +71,6 @@ def symbol_for(account: Account, text: str, today: date, *, allows_delayed: bool
 def trades_shares(account: Account) -> bool:
     """Whether a lone ticker is a share on ``account``."""
     return registry().get(account.broker).trades_shares(account.options)
-
-
-def _rows(account_id: int) -> list[SymbolAlias]:
-    return _aliases(account=account_id)
 
 
 @Prepared

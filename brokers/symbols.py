@@ -80,6 +80,12 @@ def resolve(
     return found
 
 
+def is_named(text: str, alias: str) -> bool:
+    """Whether ``alias`` stands for ``text``: for the whole of it, or for its ticker."""
+    wanted = _folded(text)
+    return _folded(alias) in (wanted, _split(wanted)[1])
+
+
 def _folded(text: str) -> str:
     """``text`` as it is compared. Only ASCII letters have a case here: ``upper`` makes an I of a ``ı``
     and an S of a ``ſ``, which would be another symbol; what holds other characters is its alias only

@@ -19,19 +19,27 @@ from django.db import connection
 from django.db.models import OuterRef, QuerySet, Value
 from django.utils import timezone
 
-from brokers.aliases import suggestions, symbol_for
+from brokers.aliases import aliases_of, of_other_days, suggestions, symbol_for
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
+from execution.aims import only_exits
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
 from execution.states import HELD
-from execution.under_way import LONG, has_to_wait, reduces
+from execution.under_way import (
+    LONG,
+    alive_in,
+    has_to_wait,
+    held_in,
+    reduces,
+    trades_against,
+)
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -188,9 +196,40 @@ def _late(route: Route, alert: Alert) -> Leg:
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
-    """The alert's symbol as the route's account knows it. Raises UnknownSymbolError."""
-    today, delayed = timezone.now().date(), route.strategy.allows_delayed
-    return symbol_for(route.account, alert.symbol, today, allows_delayed=delayed)
+    """The alert's symbol as the route's account knows it: what its alias means today, or for what takes
+    off what it meant on another day, while only that is in use. Raises UnknownSymbolError.
+    """
+    account, rows, today = route.account, aliases_of(route.account_id), timezone.now().date()
+    others = of_other_days(alert.symbol, rows, today)
+    delayed = route.strategy.allows_delayed
+    try:
+        symbol = symbol_for(account, alert.symbol, today, allows_delayed=delayed, rows=rows)
+    except UnknownSymbolError:
+        if (left := _left_in(others, route, alert)) is None:
+            raise
+        return left
+    if not others or _is_in_use(symbol, route, alert):
+        return symbol
+    return _left_in(others, route, alert) or symbol
+
+
+def _left_in(symbols: Iterable[str], route: Route, alert: Alert) -> str | None:
+    """The first of ``symbols`` in which there is something the alert takes off."""
+    takes_off = only_exits(alert) or alert.action is Action.CANCEL
+    for symbol in symbols:
+        if takes_off and _is_in_use(symbol, route, alert):
+            return symbol
+        if trades_against(held_in(route.account, symbol), alert.action):
+            return symbol
+    return None
+
+
+def _is_in_use(symbol: str, route: Route, alert: Alert) -> bool:
+    """Whether something is held in ``symbol``, or comes; of that a cancel only means the orders."""
+    lane = alive_in(Leg(route, symbol))
+    if any(order.role != Order.Role.STOP_LOSS for order in lane):
+        return True
+    return alert.action is not Action.CANCEL and held_in(route.account, symbol) != 0
 
 
 def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:

@@ -18,7 +18,7 @@ from django.utils import timezone
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.prepared_writes import change
-from execution import amending, approvals, arrivals, metrics, protect
+from execution import amending, approvals, arrivals, cancels, metrics, protect
 from execution.aims import is_plain
 from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
@@ -367,7 +367,8 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
         working += [order.pk for order in alive if order.state in CANCELABLE]
         canceled |= any(order.state == OrderState.NEEDS_OPERATOR for order in alive)
         is_known &= not any(order.state in NOWHERE_YET for order in alive)
-        lane = Order.objects.filter(account=leg.account, symbol=leg.symbol)
+        mine = Q(symbol=leg.symbol) | Q(cancel_asked_by=cancels.by_alert(signal))
+        lane = Order.objects.filter(mine, account=leg.account)
         lane = lane.exclude(role=Order.Role.STOP_LOSS)
         canceled |= lane.filter(
             reason=ReasonCode.CANCELED_BY_SIGNAL.value, updated_at__gte=signal.received_at

@@ -23,9 +23,9 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from brokers.aliases import aliases_on, trades_shares
+from brokers.aliases import aliases_of, in_force, of_other_days, trades_shares
 from brokers.errors import UnknownSymbolError
-from brokers.models import Account
+from brokers.models import Account, SymbolAlias
 from brokers.prepared import Prepared, given
 from brokers.symbols import resolve
 from execution.aims import is_plain, is_sized
@@ -292,12 +292,12 @@ def waiting_for(account: Account, symbol: str) -> list[Last]:
     found = _newest(account=account.pk, name=account.name)
     if not found:
         return []
-    aliases = aliases_on(timezone.now().date(), account.pk)
+    rows = aliases_of(account.pk)
     shares = trades_shares(account)
     return [
         Last(pk, (strategy, named, of_account), action, bool(closes))
         for pk, strategy, named, of_account, action, closes in found
-        if _means(named, aliases, symbol, shares=shares)
+        if _means(named, rows, symbol, shares=shares)
     ]
 
 
@@ -317,8 +317,11 @@ def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None]]:
     )
 
 
-def _means(named: str, aliases: Sequence[tuple[str, str]], symbol: str, *, shares: bool) -> bool:
+def _means(named: str, rows: Sequence[SymbolAlias], symbol: str, *, shares: bool) -> bool:
+    today = timezone.now().date()
+    if symbol in of_other_days(named, rows, today):
+        return True
     try:
-        return resolve(named, aliases, allows_delayed=True, shares=shares) == symbol
+        return resolve(named, in_force(rows, today), allows_delayed=True, shares=shares) == symbol
     except UnknownSymbolError:
         return named == symbol

@@ -19,6 +19,7 @@ CHECKS: Mapping[str, Check] = {
     "credentials": trading.credentials,
     "accounts": trading.accounts,
     "strategies": trading.strategies,
+    "aliases": trading.aliases,
     "limits": trading.limits,
     "what limits name": trading.limited,
     "switches": trading.switches,

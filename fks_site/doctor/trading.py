@@ -8,12 +8,13 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from brokers import crypto
+from brokers.aliases import aliases_of
 from brokers.management.commands.check_account import MAX_SKEW_MS
 from brokers.models import Account, ExchangeCredential
 from brokers.registry import registry
 from execution import halting, readiness
-from execution.models import Alarm, Order, Signal, Strategy
-from execution.states import UNRESOLVED, SignalState
+from execution.models import Alarm, Order, Position, Signal, Strategy
+from execution.states import TERMINAL, UNRESOLVED, SignalState
 from fks_site.doctor.findings import Finding, Findings, ago
 from risk import scopes, switch
 from risk.models import RiskLimit
@@ -85,6 +86,23 @@ def strategies() -> Findings:
         if strategy.allowlist and not strategy.allowlist.networks.exists():
             what = f"strategy {strategy.slug} uses the empty allowlist {strategy.allowlist}"
             yield Finding(what, f"add the sender's networks, or choose another {on_its_page}")
+
+
+def aliases() -> Findings:
+    """What is held, or works, in a symbol that the rows of its alias no longer name."""
+    lane = ("account__name", "symbol", "account")
+    held = Position.objects.exclude(quantity=0).values_list(*lane)
+    working = Order.objects.exclude(state__in=TERMINAL).values_list(*lane)
+    today = timezone.now().date()
+    for name, symbol, account_id in sorted({*held, *working}):
+        rows = [row for row in aliases_of(account_id) if row.symbol == symbol]
+        if rows and all(row.valid_until and row.valid_until < today for row in rows):
+            yield Finding(
+                f"account {name} still has {symbol}, and its alias has ended: {rows[0]}",
+                f"an alert by {rows[0].alias} that closes or cancels still reaches it; "
+                "what opens does not",
+                is_warning=True,
+            )
 
 
 def limits() -> Findings:

@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from brokers.errors import QueryFailedError
-from brokers.models import Account, ExchangeCredential
+from brokers.models import Account, ExchangeCredential, SymbolAlias
 from brokers.types import Health
 from execution.authentication import new_secret
 from execution.models import Alarm, Heartbeat, Strategy
@@ -33,6 +33,7 @@ from tests.brokers.scripted import ScriptedPlugin, registered, script_of
 from tests.factories import (
     AccountFactory,
     OrderFactory,
+    PositionFactory,
     SignalFactory,
     StrategyFactory,
     allow_trading,
@@ -366,3 +367,17 @@ def test_trading_with_few_limits_is_a_warning(scripted: Accounts) -> None:
     [finding] = trading.limits()
     assert finding.is_warning
     assert "max_order_value" not in finding.what
+
+
+def test_what_is_left_under_an_alias_that_has_ended(scripted: Accounts) -> None:
+    account, today = scripted(), timezone.now().date()
+    for symbol, until in (("ES 12-26", today - timedelta(days=1)), ("ES 03-27", today)):
+        PositionFactory.create(account=account, symbol=symbol, quantity=1)
+        days = {"valid_from": until - timedelta(days=90), "valid_until": until}
+        SymbolAlias.objects.create(alias="ES1!", symbol=symbol, **days)
+
+    [finding] = trading.aliases()
+
+    assert f"{account.name} still has ES 12-26, and its alias has ended: ES1! → " in finding.what
+    assert "by ES1! that closes" in finding.then
+    assert finding.is_warning
