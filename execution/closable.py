@@ -44,7 +44,7 @@ def held_by_both(account_id: int, symbol: str, quantity: Decimal) -> Decimal:
     differs = _differs.first(account=account_id, symbol=symbol)
     if differs is None:
         return quantity
-    theirs = Decimal(differs.theirs) + _traded_since(differs)
+    theirs = held_there(differs)
     return min(quantity, theirs, key=abs) if quantity * theirs > 0 else ZERO
 
 
@@ -54,15 +54,15 @@ def _differs() -> QuerySet[Difference]:
     return here.filter(kind=Difference.Kind.POSITION, state__in=Difference.BLOCKING)[:1]
 
 
-def _traded_since(differs: Difference) -> Decimal:
-    """What has traded at the venue since it was asked what it holds; negative for sales. Its clock may
-    be slow, but what was sent since then has traded since then.
+def held_there(differs: Difference) -> Decimal:
+    """What the venue holds by now: what it said, and what has traded there since; its clock may be
+    slow, but what was sent since then has traded since then.
     """
     since = differs.last_seen_at
     fills = Fill.objects.filter(account=differs.account_id, symbol=differs.symbol)
     is_new = Q(at__gt=since) | Q(order__submitted_at__gt=since)
     new = fills.filter(is_new, recorded_at__gt=since).order_by()
-    return new.aggregate(total=Sum(SIGNED))["total"] or ZERO
+    return Decimal(differs.theirs) + (new.aggregate(total=Sum(SIGNED))["total"] or ZERO)
 
 
 @Prepared

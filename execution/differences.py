@@ -69,15 +69,11 @@ def note(
                 row = Difference(
                     account=account, kind=one.kind, key=one.key, first_seen_at=asked_at
                 )
-            row.symbol, row.detail, row.average_price = one.symbol, one.detail, one.average_price
-            row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, asked_at
-            if row._state.adding:
-                audit.record("difference.found", f"{one.symbol} on {account}", reason=one.detail)
-                logger.warning("difference: %s, %s", row, one.detail)
-                notices.tell(Event.DRIFT, partial(_news, account, one))
-            row.save()
+            _store(row, one, asked_at)
         for row in known.values():
             if row.state not in _STANDING or (row.kind, row.symbol) in left_out:
+                continue
+            if row.is_being_closed:
                 continue
             if row.state == State.CANCELING:
                 close(row, State.CANCELED, row.reason, by=row.resolved_by)
@@ -85,6 +81,17 @@ def note(
                 close(row, State.GONE, "the venue and the book agree again")
     blocking = Difference.objects.filter(account=account, state__in=Difference.BLOCKING)
     return list(blocking.order_by("id"))
+
+
+def _store(row: Difference, one: Seen, seen_at: datetime) -> None:
+    """``row`` as it is seen now; a new one is told of."""
+    row.symbol, row.detail, row.average_price = one.symbol, one.detail, one.average_price
+    row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, seen_at
+    if row._state.adding:
+        audit.record("difference.found", f"{one.symbol} on {row.account}", reason=one.detail)
+        logger.warning("difference: %s, %s", row, one.detail)
+        notices.tell(Event.DRIFT, partial(_news, row.account, one))
+    row.save()
 
 
 def _news(account: Account, one: Seen) -> notices.News:
@@ -224,8 +231,25 @@ def lock(difference: Difference, *states: Difference.State) -> None:
         raise ValueError(f"this difference is {difference.get_state_display()} already")
 
 
-def close(row: Difference, state: Difference.State, reason: str, by: str = "") -> None:
-    """End a difference as resolved by ``by``, or by whoever acts now."""
+def close(
+    row: Difference,
+    state: Difference.State,
+    reason: str,
+    by: str = "",
+    at: datetime | None = None,
+) -> None:
+    """End a difference as resolved by ``by``, or by whoever acts now, ``at`` or now."""
     row.state, row.reason = state, reason
-    row.resolved_at, row.resolved_by = timezone.now(), by or audit.current_actor().name
+    row.resolved_at = at or timezone.now()
+    row.resolved_by = by or audit.current_actor().name
     row.save()
+
+
+def find_again(row: Difference, why: str, *, ours: Decimal, theirs: Decimal) -> None:
+    """What is left of ``row``, which has ended: a new difference to be decided about, and ``why``."""
+    now = timezone.now()
+    rest = Difference(
+        account=row.account, kind=row.kind, key=row.key, first_seen_at=now, reason=why
+    )
+    both = decimal_text(ours), decimal_text(theirs)
+    _store(rest, Seen(Kind(row.kind), row.symbol, row.key, *both, why, row.average_price), now)

@@ -96,10 +96,11 @@ def _is_meant(row: TradingState, position: Position, known: InstrumentRow | None
     share = abs(_share(row, position))
     if not share:
         return False
-    return known is None or not _is_too_small(share, position.average_price, known.rules().of_exits)
+    return known is None or not is_too_small(share, position.average_price, known.rules().of_exits)
 
 
-def _is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -> bool:
+def is_too_small(quantity: Decimal, price: Decimal | None, rules: Instrument) -> bool:
+    """Whether the venue takes no order of ``quantity``."""
     quantity = floor_to(quantity, rules.quantity_step)
     if quantity == 0 or (rules.min_quantity is not None and quantity < rules.min_quantity):
         return True
@@ -238,7 +239,7 @@ def _closable_now(
         held = held_by_both(position.account_id, position.symbol, held)
     free = abs(held) - _kept_by_exits(position, plugin)
     wanted = min(abs(share), free) if share * held > 0 else ZERO
-    if _is_too_small(wanted, position.average_price, rules):
+    if is_too_small(wanted, position.average_price, rules):
         return ZERO
     return floor_to(min(wanted, rules.max_quantity or wanted), rules.quantity_step)
 
@@ -310,7 +311,7 @@ def new_close(
     return order
 
 
-def save(order: Order, actor: str) -> None:
+def save(order: Order, actor: str, **evidence: str) -> None:
     """Store a new close with the beginning of its journal; call it under the account's lock."""
     order.save(force_insert=True)
     OrderEvent.objects.create(
@@ -320,6 +321,7 @@ def save(order: Order, actor: str) -> None:
         to_state=order.state,
         actor=actor,
         detail=f"closes {text(order.quantity)} {order.symbol}",
+        evidence=evidence,
     )
 
 

@@ -5,21 +5,26 @@ For workers, which alone load broker SDKs; ``differences`` holds what was asked 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokers.base import ExecutionPlugin
+from brokers.decimals import decimal_text
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import OrderRef
-from execution import differences, flatten
+from brokers.types import OrderRef, Side
+from execution import differences, flatten, positions
+from execution.closable import held_there
 from execution.facts import instrument_of, venue_call
-from execution.models import Difference, Position
+from execution.lanes import switched_off
+from execution.models import Difference, Order, OrderEvent, Position
 from execution.slicing import equal_parts
+from execution.states import TERMINAL
 from risk.arithmetic import floor_to
 
 ZERO = Decimal(0)
@@ -28,7 +33,7 @@ State = Difference.State
 
 
 def carry_out(difference_id: int) -> str | None:
-    """Do at the venue what was asked for; returns the symbol whose lane has a close to be sent.
+    """Do at the venue what was asked for; returns the symbol whose lane has a close in it.
 
     Raises BrokerError or Refusal while the venue cannot be asked; may be repeated.
     """
@@ -37,7 +42,7 @@ def carry_out(difference_id: int) -> str | None:
         ref = OrderRef("", row.symbol, row.broker_order_id, None)
         plugin_for(row.account).cancel_order(ref)
     if row is not None and row.state == State.FLATTENING:
-        return _flatten(row)
+        return _follow_closes(row) if row.is_being_closed else _make_closes(row)
     return None
 
 
@@ -56,32 +61,132 @@ def _held_at(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal:
         return sum((one.quantity for one in plugin.positions() if one.symbol == symbol), ZERO)
 
 
-def _flatten(row: Difference) -> str | None:
-    """Take the venue's position into our book, and make the order that closes what came with it.
+def _make_closes(row: Difference) -> str | None:
+    """Take the venue's position into our book, and make the orders that close what came with it.
 
-    Nothing where the venue holds something else by now: the next comparison says what.
+    Nothing where the venue holds something else by now: the next comparison says what. Where no close
+    would be sent it stays out of our book, and the difference is open again.
     """
     account = row.account
+    if (off := switched_off(account)) is not None:
+        _leave(row, off.detail)
+        return None
     plugin = plugin_for(account)
     rules = instrument_of(account, plugin, row.symbol, is_exit=True)
     held = _held_at(account, plugin, row.symbol)
     price = flatten.price_of(account, plugin, row.symbol)
     with transaction.atomic():
-        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-        position = Position.locked(account.pk, row.symbol)
-        differences.lock(row, State.FLATTENING)
+        position = _lock(row)
         ours, theirs = Decimal(row.ours), Decimal(row.theirs)
-        quantity = floor_to(abs(theirs - ours), rules.quantity_step)
+        foreign = theirs - ours
+        quantity = floor_to(abs(foreign), rules.quantity_step)
         if theirs != held:
             return None
-        if differences.forbids(row, "flatten") or position.quantity != ours or quantity == 0:
+        if differences.forbids(row, "flatten") or position.quantity != ours:
             differences.close(row, State.GONE, "the position has moved since", by=row.resolved_by)
             return None
+        if flatten.is_too_small(quantity, price, rules):
+            _leave(row, f"the venue takes no order as small as {decimal_text(abs(foreign))}")
+            return None
+        cost = _cost_of_foreign(row, position.average_price, price)
+        position.average_price = _mean((ours, position.average_price), (foreign, cost))
         position.quantity, position.updated_at = theirs, timezone.now()
         position.save()
+        row.resolved_at = position.updated_at
+        row.save()
+        known = {} if cost is None else {"cost": decimal_text(cost)}
         for part in equal_parts(quantity, rules.max_quantity or quantity, rules.quantity_step):
             order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=part)
             order.reference_price = price
-            flatten.save(order, f"difference {row.pk}")
-        differences.close(row, State.FLATTENED, row.reason, by=row.resolved_by)
+            flatten.save(order, _maker(row), quantity=decimal_text(part), **known)
     return row.symbol
+
+
+def _leave(row: Difference, why: str) -> None:
+    """End what was asked for, which cannot be done; the difference is there again."""
+    with transaction.atomic():
+        _lock(row)
+        differences.close(row, State.GONE, f"{row.reason}: {why}", by=row.resolved_by)
+        differences.find_again(row, why, ours=Decimal(row.ours), theirs=Decimal(row.theirs))
+
+
+def _follow_closes(row: Difference) -> str | None:
+    """Once its closes have ended it is flattened; what they left goes out of our book again, and is
+    a difference again.
+    """
+    with transaction.atomic():
+        position = _lock(row)
+        lane = Order.objects.filter(account=row.account_id, symbol=row.symbol)
+        if lane.filter(role=Order.Role.FLATTEN).exclude(state__in=TERMINAL).exists():
+            return row.symbol
+        made = list(_journal_of(row))
+        orders = [one.order for one in made]
+        sign = -Side(orders[0].side).sign
+        asked = sum((Decimal(one.evidence["quantity"]) for one in made), ZERO)
+        left = asked - sum((order.filled_quantity for order in orders), ZERO)
+        # Another exit may have sold it with the rest.
+        left = min(left, max(position.quantity * sign, ZERO))
+        closed, theirs = asked - left, held_there(row)
+        if left:
+            cost = made[0].evidence.get("cost")
+            rest = -left * sign, None if cost is None else Decimal(cost)
+            position.average_price = _mean((position.quantity, position.average_price), rest)
+            position.quantity, position.updated_at = position.quantity - left * sign, timezone.now()
+            position.save()
+        ours, why = position.quantity, _why_short(orders, closed, asked)
+        state = State.GONE
+        if closed:
+            state = State.FLATTENED
+            row.ours, row.theirs = decimal_text(ours), decimal_text(ours + closed * sign)
+        said = f"{row.reason}: {why}" if left else row.reason
+        differences.close(row, state, said, by=row.resolved_by, at=row.resolved_at)
+        if left and theirs != ours:
+            differences.find_again(row, why, ours=ours, theirs=theirs)
+    return None
+
+
+def _lock(row: Difference) -> Position:
+    """Hold account, position and difference; raises ValueError when nobody wants it flattened."""
+    Account.objects.select_for_update(no_key=True).get(pk=row.account_id)
+    position = Position.locked(row.account_id, row.symbol)
+    differences.lock(row, State.FLATTENING)
+    return position
+
+
+def _maker(row: Difference) -> str:
+    """Who has made its closes, in their journals."""
+    return f"difference {row.pk}"
+
+
+def _journal_of(row: Difference) -> QuerySet[OrderEvent]:
+    """How its closes began, oldest first."""
+    born = OrderEvent.objects.filter(event="create", actor=_maker(row)).select_related("order")
+    lane = born.filter(order__account=row.account_id, order__symbol=row.symbol)
+    return lane.filter(order__role=Order.Role.FLATTEN).order_by("id")
+
+
+def _why_short(orders: Sequence[Order], closed: Decimal, asked: Decimal) -> str:
+    short = next((one for one in orders if one.remaining), orders[0])
+    told = short.detail or short.reason
+    ended = f"a close ended {short.get_state_display()}" + (f": {told}" if told else "")
+    return f"{decimal_text(closed)} of {decimal_text(asked)} closed; {ended}"
+
+
+def _cost_of_foreign(
+    row: Difference, ours_cost: Decimal | None, price: Decimal | None
+) -> Decimal | None:
+    """What a unit of somebody else's cost, by the venue's word on the whole; where it has none, what it
+    trades at: then closing it realises nothing.
+    """
+    ours, theirs = Decimal(row.ours), Decimal(row.theirs)
+    if row.average_price is None or (ours and ours_cost is None):
+        return row.average_price or price
+    return _mean((theirs, row.average_price), (-ours, ours_cost))
+
+
+def _mean(*parts: tuple[Decimal, Decimal | None]) -> Decimal | None:
+    """The price of (quantity, price) pairs together; ``None`` for nothing, or where one is unknown."""
+    told = [(quantity, price) for quantity, price in parts if quantity and price is not None]
+    if len(told) < sum(bool(quantity) for quantity, _ in parts):
+        return None
+    return positions.totals(told)[1]

@@ -225,7 +225,7 @@ def _accounts(now: datetime) -> QuerySet[Account]:
         working=_orders_in(WORKING),
         unresolved=_orders_in(UNRESOLVED),
         awaiting=_orders_in(frozenset({OrderState.AWAITING_APPROVAL})),
-        open_differences=_count(Difference.objects.filter(state=Difference.State.OPEN)),
+        open_differences=_count(Difference.objects.filter(state__in=Difference.BLOCKING)),
         unguarded_positions=_count(
             Protection.objects.filter(is_active=True, naked_since__isnull=False)
         ),

@@ -111,7 +111,7 @@ class DifferenceAdmin(ReadOnlyAdmin):
     def flatten(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = (
             "A market order closes at the venue what our book does not know of; what our book "
-            "holds stays."
+            "holds stays. Entries wait until it is filled."
         )
         return self._resolve(request, object_id, differences.ask_flatten, "Flatten", text)
 

@@ -228,6 +228,11 @@ class Difference(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.symbol} on {self.account.name}"
 
+    @property
+    def is_being_closed(self) -> bool:
+        """Whether our book holds it by now, and the orders that close it are made."""
+        return self.state == self.State.FLATTENING and self.resolved_at is not None
+
     @staticmethod
     def key_of_order(symbol: str, broker_order_id: str) -> str:
         return f"{symbol} {broker_order_id}"

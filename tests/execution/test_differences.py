@@ -15,14 +15,22 @@ from django.db.models import F
 from django.utils import timezone
 
 from brokers.errors import QueryFailedError
-from brokers.models import Instrument
-from brokers.types import PositionReport, VenueStatus
+from brokers.models import Account, Instrument
+from brokers.types import ExecutionResult, OrderRequest, Outcome, PositionReport, VenueStatus
 from execution import account_tasks, comparison, days, differences, periodic_tasks, reconcile
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
+from fks_site import dashboard
 from risk import audit
 from risk.models import AuditEvent
-from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, report_of, swallow
+from tests.brokers.scripted import (
+    CAPABILITIES,
+    ScriptedPlugin,
+    accepted,
+    report_of,
+    rest,
+    swallow,
+)
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, part
 from tests.factories import AccountFactory, OrderFactory, PositionFactory
 from tests.threads import beside, wait_for_a_blocked_backend
@@ -344,6 +352,8 @@ def test_it_can_be_flattened(foreign: Desk) -> None:
     (found,) = compare(foreign)
     differences.ask_flatten(found, reason="not ours")
     assert account_tasks.resolve_difference(found.pk) is None
+    assert states() == [State.FLATTENING]
+    assert account_tasks.resolve_difference(found.pk) is None
     close = Order.objects.get(role=Order.Role.FLATTEN)
     assert (close.symbol, close.side, close.quantity, close.state) == (
         ETHER,
@@ -570,6 +580,150 @@ def test_what_somebody_changed_at_the_venue_since_is_not_sold(
     found.refresh_from_db()
     assert found.state == state
     assert long.held() == Decimal("0.01")
+
+
+def flattening(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, theirs: str, **venue: Any
+) -> Difference:
+    """The operator has asked for it, and no worker has begun."""
+    margin(desk, theirs, monkeypatch, **venue)
+    (found,) = compare(desk)
+    with audit.acting(audit.Actor("olivia")):
+        differences.ask_flatten(found, reason="a fat finger")
+    return found
+
+
+def rows() -> list[tuple[str, str, str]]:
+    return list(Difference.objects.order_by("id").values_list("state", "ours", "theirs"))
+
+
+@pytest.mark.parametrize("why", ["FKS_LIVE_TRADING is off", "is switched off"])
+def test_where_nothing_would_be_sent_it_is_a_difference_again(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, settings: Any, why: str
+) -> None:
+    found = flattening(long, monkeypatch, "0.03")
+    settings.FKS_LIVE_TRADING = False
+    is_live = why.startswith("FKS")
+    Account.objects.update(**({"environment": "live"} if is_live else {"is_active": False}))
+    for _ in range(3):
+        account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.GONE, "0.01", "0.03"), (State.OPEN, "0.01", "0.03")]
+    again = Difference.objects.get(state=State.OPEN)
+    found.refresh_from_db()
+    assert again.reason.endswith(why)
+    assert (found.reason, found.resolved_by) == (f"a fat finger: {again.reason}", "olivia")
+    assert differences.blocks_entries(long.account.pk, SYMBOL) == again
+    assert not Order.objects.filter(role=Order.Role.FLATTEN).exists()
+    assert long.held() == Decimal("0.01")
+
+
+def test_what_is_too_small_for_an_order_is_a_difference_again(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flattening(long, monkeypatch, "0.01004")
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.GONE, "0.01", "0.01004"), (State.OPEN, "0.01", "0.01004")]
+    assert Difference.objects.get(state=State.OPEN).reason == (
+        "the venue takes no order as small as 0.00004"
+    )
+    assert not Order.objects.filter(role=Order.Role.FLATTEN).exists()
+    assert long.held() == Decimal("0.01")
+
+
+@pytest.mark.parametrize("cost", [None, "69000"])
+def test_what_a_close_did_not_sell_is_a_difference_again(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates, cost: str | None
+) -> None:
+    """The position is what it was before, with what it cost."""
+    found = flattening(long, monkeypatch, "0.03", cost=cost)
+    closed = ExecutionResult(Outcome.REJECTED, code="CLOSED", detail="the market is closed")
+    long.script.outcomes.append(closed)
+    told = AuditEvent.objects.filter(kind="difference.found").count()
+    for _ in range(3):
+        account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.GONE, "0.01", "0.03"), (State.OPEN, "0.01", "0.03")]
+    again = Difference.objects.get(state=State.OPEN)
+    assert again.reason == "0 of 0.02 closed; a close ended rejected: the market is closed"
+    assert AuditEvent.objects.filter(kind="difference.found").count() == told + 1
+    assert differences.blocks_entries(long.account.pk, SYMBOL) == again
+    position = Position.objects.get()
+    assert (position.quantity, position.average_price) == (Decimal("0.01"), Decimal(60000))
+    clock.shift(10)
+    assert compare(long) == [again]
+    differences.ask_flatten(again, reason="it is open now")
+    for _ in range(2):
+        account_tasks.resolve_difference(again.pk)
+    assert rows()[1:] == [(State.FLATTENED, "0.01", "0.03")]
+    assert long.held() == Decimal("0.01")
+
+
+def test_the_rest_of_a_close_that_filled_in_part_is_a_difference_again(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flattening(long, monkeypatch, "0.03")
+
+    def thin(request: OrderRequest) -> ExecutionResult:
+        sold = part(3, "0.005", at=timezone.now())
+        return accepted(report_of(request, VenueStatus.CANCELED, sold))
+
+    long.script.outcomes.append(thin)
+    for _ in range(3):
+        account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0.01", "0.015"), (State.OPEN, "0.01", "0.025")]
+    position = Position.objects.get()
+    assert (position.quantity, position.average_price) == (Decimal("0.01"), Decimal(60000))
+
+
+def test_it_is_being_flattened_until_its_close_is_filled(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """Book and venue agree meanwhile: our book holds what is to be closed."""
+    found = flattening(long, monkeypatch, "0.03")
+    long.script.outcomes.append(rest)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+        clock.shift(120)
+        assert compare(long) == [found]
+    assert differences.blocks_entries(long.account.pk, SYMBOL) == found
+    (home,) = dashboard.gather(timezone.now()).accounts
+    assert home.open_differences == 1
+
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    long.fills(close, part(3, "0.02", at=timezone.now()))
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0.01", "0.03")]
+    assert long.held() == Decimal("0.01")
+
+
+def test_what_an_exit_sold_with_the_rest_is_not_taken_out_twice(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flattening(long, monkeypatch, "0.03")
+    long.script.outcomes.append(ExecutionResult(Outcome.REJECTED, code="BUSY", detail="busy"))
+    account_tasks.resolve_difference(found.pk)
+    assert long.send("close").state == SignalState.EXECUTED
+    assert long.held() == 0
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0", "0.02")]
+    assert long.held() == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "average", "realised"), [("65000", "65000", "51"), (None, "65050", "50.5")]
+)
+def test_what_somebody_elses_coins_cost_is_no_gain_of_ours(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, told: str | None, average: str, realised: str
+) -> None:
+    """Ours cost 60,000, theirs 70,000, or nobody knows, and they go at 70,100: 101 is ours."""
+    long.script.price = Decimal(70100)
+    found = flattening(long, monkeypatch, "0.02", cost=told)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    position = Position.objects.get()
+    assert position.quantity == Decimal("0.01")
+    assert (position.average_price, position.realised_pnl) == (Decimal(average), Decimal(realised))
+    gained = position.realised_pnl + position.quantity * (70100 - Decimal(average))
+    assert gained == (101 if told is None else 102)
 
 
 @pytest.mark.parametrize("theirs", ["0.004", "0", "-0.01"])

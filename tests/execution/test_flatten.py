@@ -385,6 +385,17 @@ def test_after_a_restore_nothing_asked_for_before_it_is_done(
     assert (closes(desk), desk.held()) == ([], D("0.5"))
 
 
+def test_after_a_restore_what_the_book_took_in_to_close_it_waits_for_those_orders(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """Else it would stay in our book, which then agrees with the venue."""
+    desk.buy("0.5", stop=None)
+    venue_holds(desk, clock, "0.2")
+    Difference.objects.update(state=Difference.State.FLATTENING, resolved_at=timezone.now())
+    restored.hold_everything("2026-01-01")
+    assert Difference.objects.get().is_being_closed
+
+
 def test_after_a_restore_no_order_is_cancelled_that_was_to_be_before_it(desk: Desk) -> None:
     """The venue may hold the stop that was to replace it, or not: the books are compared first."""
     columns = {"cancel_reason": "REPLACED", "cancel_asked_by": "its protection"}
