@@ -52,16 +52,19 @@ def lets_through(order: Order) -> bool:
 def _has_room(limit: Limit, order: Order, now: datetime) -> bool:
     settings = RULES[RULE].settings(limit.parameters)
     window = timedelta(seconds=settings["window"])
-    sent = sent_within(order.account_id, window, now)
+    # A cancel is repeated for as long as the venue does not comply: no exit waits for that.
+    sent = sent_within(order.account_id, window, now, with_cancels=not order.is_exit)
     return may_send(limit.value, settings["kept"], sent, is_exit=order.is_exit)
 
 
-def sent_within(account_id: int, window: timedelta, now: datetime) -> int:
+def sent_within(
+    account_id: int, window: timedelta, now: datetime, *, with_cancels: bool = True
+) -> int:
     """Orders and cancels that were sent for the account so lately. What is further ahead of the clock
     was sent before it was set back.
     """
     [(orders, cancels)] = _sent(account=account_id, since=now - window, until=now + window)
-    return (orders or 0) + (cancels or 0)
+    return (orders or 0) + ((cancels or 0) if with_cancels else 0)
 
 
 @Prepared

@@ -10,11 +10,13 @@ import pytest
 from django.utils import timezone
 
 from brokers.models import Account
+from brokers.types import CancelResult, Outcome
 from execution import dispatch, lanes, throttle
 from execution.models import Order
 from execution.states import OrderState
 from risk.limits import set_limit
 from risk.types import LimitMode, ReasonCode
+from tests.brokers.scripted import script_of
 from tests.factories import AccountFactory, OrderFactory, PositionFactory
 from tests.threads import together
 
@@ -66,6 +68,26 @@ def test_a_cancel_counts_and_is_never_held_back(scripted: Callable[..., Account]
     assert throttle.sent_within(account.pk, timedelta(seconds=60), timezone.now()) == 3
     (order,) = waiting(account, 1)
     assert dispatch.run_lane(account.pk, order.symbol) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", ["exit", "stop_loss", "flatten"])
+def test_no_exit_waits_for_cancels_that_are_repeated(
+    scripted: Callable[..., Account], role: str
+) -> None:
+    put("2")
+    account = scripted()
+    stuck = OrderFactory.create(account=account, state="canceling", broker_order_id="1")
+    script_of(account).cancel_results.extend(
+        [CancelResult(Outcome.ACCEPTED)] * 2 + [CancelResult(Outcome.NOT_SENT)] * 2
+    )
+    for _ in range(4):
+        dispatch.send_cancel(stuck)
+    PositionFactory.create(account=account, symbol="C0/USDT")
+    (order,) = waiting(account, 1, side="sell", role=role)
+    assert dispatch.run_lane(account.pk, order.symbol)
+    order.refresh_from_db()
+    assert (order.state, order.reason) == (OrderState.FILLED, "")
 
 
 @pytest.mark.django_db
