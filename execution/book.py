@@ -224,16 +224,21 @@ def _entries_within(case: Case) -> dict[int, int]:
     for limit in case.limits:
         if limit.rule == "repeated_execution":
             window = RULES[limit.rule].settings(limit.parameters)["window"]
-            since = max(case.now - timedelta(seconds=window), released)
-            (found[window],) = _entries_since(
-                strategy=case.strategy.pk, since=since, but=list(case.but)
+            span = timedelta(seconds=window)
+            (found[window],) = _entries_within_span(
+                strategy=case.strategy.pk,
+                since=max(case.now - span, released),
+                until=case.now + span,
+                but=list(case.but),
             )
     return found
 
 
 @Prepared
-def _entries_since() -> QuerySet[Strategy, int]:
-    whole = _entries().filter(parent__isnull=True).exclude(state=OrderState.DENIED)
+def _entries_within_span() -> QuerySet[Strategy, int]:
+    """What is further ahead of the clock was decided before it was set back."""
+    whole = _entries().filter(parent__isnull=True, created_at__lte=given("until"))
+    whole = whole.exclude(state=OrderState.DENIED)
     counted = whole.order_by().values("strategy").annotate(count=Count("pk")).values("count")
     mine = Strategy.objects.filter(pk=given("strategy")).order_by()
     return mine.values_list(Coalesce(Subquery(counted), 0), flat=True)

@@ -119,7 +119,8 @@ def _opening() -> Subquery | Coalesce:
 def _unpriced(now: datetime) -> Exists:
     """A position is held whose price is not known or old."""
     priced = _marks().filter(
-        Q(account__environment=Environment.DRY_RUN) | Q(last_price_at__gte=now - TOO_OLD)
+        Q(account__environment=Environment.DRY_RUN)
+        | Q(last_price_at__range=(now - TOO_OLD, now + TOO_OLD))
     )
     return Exists(_held().filter(Q(average_price=None) | ~Exists(priced)))
 

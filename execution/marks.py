@@ -21,6 +21,7 @@ KEPT_APART = timedelta(seconds=5)
 """A price is noted no more often: one that jumped is compared with the one before it until then."""
 
 TOO_OLD = timedelta(minutes=5)
+"""A price further ahead of the clock was seen before it was set back, and says nothing of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,20 @@ def note(row: Instrument, quote: Quote, rate: Decimal) -> Seen | None:
     if not is_positive(quote.mid):
         return None
     now, before = timezone.now(), None
-    if row.last_price is not None and row.last_price_at is not None:
+    earliest, latest = now - KEPT_APART, now + KEPT_APART
+    if row.last_price is not None and row.last_price_at is not None and row.last_price_at < latest:
         before = Seen(row.last_price, row.last_price_at)
-    if before is None or before.at <= now - KEPT_APART:
-        due = Q(last_price_at=None) | Q(last_price_at__lte=now - KEPT_APART)
+    if before is None or before.at <= earliest:
+        due = Q(last_price_at=None) | Q(last_price_at__lte=earliest) | Q(last_price_at__gte=latest)
         Instrument.objects.filter(due, pk=row.pk).update(
             last_price=quote.mid, last_rate=rate, last_price_at=now
         )
     return before
+
+
+def is_recent(at: datetime, now: datetime) -> bool:
+    """Whether a price seen ``at`` says what something is worth ``now``."""
+    return abs(now - at) <= TOO_OLD
 
 
 def marks_of(places: Iterable[tuple[int, str]], now: datetime) -> dict[tuple[int, str], Mark]:
@@ -68,7 +75,7 @@ def marks_of(places: Iterable[tuple[int, str]], now: datetime) -> dict[tuple[int
             rate=row.last_rate,
             at=row.last_price_at or now,
             is_fresh=row.account.environment == Environment.DRY_RUN
-            or (row.last_price_at or now) >= now - TOO_OLD,
+            or is_recent(row.last_price_at or now, now),
         )
         for row in rows
         if (row.account_id, row.symbol) in wanted

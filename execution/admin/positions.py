@@ -22,7 +22,7 @@ from brokers.fields import MoneyField
 from brokers.models import Instrument
 from brokers.types import Environment
 from execution.fee_values import Fee, assets, in_words, not_counted
-from execution.marks import TOO_OLD
+from execution.marks import is_recent
 from execution.models import Fill, FundingPayment, Position
 
 NOT_KNOWN = "not known"
@@ -98,7 +98,7 @@ class PositionAdmin(ReadOnlyAdmin):
         if price is None or at is None or position.average_price is None:
             return NOT_KNOWN
         rehearses = position.account.environment == Environment.DRY_RUN
-        if not rehearses and at < timezone.now() - TOO_OLD:
+        if not rehearses and not is_recent(at, timezone.now()):
             return NOT_KNOWN
         return money(position.quantity * (price - position.average_price))
 

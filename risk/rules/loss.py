@@ -105,7 +105,7 @@ def loss_streak(
         return failed(limit, ReasonCode.LOSS_STREAK, "earlier results are not known")
     if losses.last_at is None or losses.count < limit.value:
         return passed(limit, f"{losses.count} losses in a row", used=losses.count / limit.value)
-    left = settings["cool_down"] - int((facts.at - losses.last_at).total_seconds())
+    left = settings["cool_down"] - int(abs((facts.at - losses.last_at).total_seconds()))
     if left <= 0:
         return passed(limit, "the pause after the losses is over")
     detail = f"{losses.count} losses in a row; the pause ends in {left} s ({limit.scope})"

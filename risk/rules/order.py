@@ -125,7 +125,7 @@ def duplicate_order(
         return failed(limit, ReasonCode.DUPLICATE_ORDER, "earlier orders are not known")
     price = intent.price if intent.type in WITH_LIMIT else intent.stop_price
     ages = [
-        (facts.at - one.at).total_seconds()
+        abs((facts.at - one.at).total_seconds())
         for one in facts.book.recent
         if (one.side, one.quantity, one.price) == (intent.side, size.quantity, price)
     ]

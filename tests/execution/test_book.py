@@ -185,6 +185,16 @@ def test_entries_are_counted_over_the_window_of_the_limit(
     assert read.entries_within == {30: 2}
 
 
+@pytest.mark.usefixtures("standing_clock")
+def test_entries_of_before_the_clock_was_set_back_are_not_within_the_window(
+    account: Account, strategy: Strategy
+) -> None:
+    now = timezone.now()
+    for seconds in (59, 61, 3600):
+        OrderFactory.create(strategy=strategy, created_at=now + timedelta(seconds=seconds))
+    assert told(account, strategy, "repeated_execution").entries_within == {60: 1}
+
+
 def test_what_was_before_an_operators_release_does_not_count(
     account: Account, strategy: Strategy
 ) -> None:
@@ -339,6 +349,28 @@ def test_a_read_notes_the_price_every_few_seconds(scripted: Callable[..., Accoun
             before = facts.read_market(account, LANE, alert, is_exit=False).previous
             seen.append(before and before.price)
     assert seen == [None, 100, 100, 200]
+
+
+def test_a_price_of_before_the_clock_was_set_back_says_nothing_of_now(
+    scripted: Callable[..., Account],
+) -> None:
+    from execution import facts
+    from execution.alerts import Action, Alert
+    from tests.brokers.scripted import script_of
+
+    account = scripted(environment="sandbox")
+    script, alert = script_of(account), Alert(symbol=LANE, action=Action.BUY)
+    PositionFactory.create(account=account, quantity="1", average_price="90")
+    script.price = D(100)
+    later = timezone.now()
+    with time_machine.travel(later, tick=False):
+        facts.read_market(account, LANE, alert, is_exit=False)
+    script.price = D(70)
+    now = later - timedelta(hours=1)
+    with time_machine.travel(now, tick=False):
+        assert days.unrealised(account, now) is None
+        assert facts.read_market(account, LANE, alert, is_exit=False).previous is None
+        assert days.unrealised(account, now) == -20
 
 
 def test_a_reconciliation_looks_at_what_positions_are_worth(

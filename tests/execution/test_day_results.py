@@ -111,6 +111,7 @@ def test_what_cannot_be_priced_is_not_known() -> None:
     priced(account, "ETH/USDT", last_price_at=NOON)
     assert shown(account) == (-7, 0)
     assert shown(account, NOON + timedelta(minutes=6)) == (-7, None)
+    assert shown(account, NOON - timedelta(minutes=6))[1] is None
     held.average_price = None
     held.save()
     assert shown(account) == (-7, None)

@@ -249,6 +249,7 @@ def test_a_position_shows_its_own(admin_client: Client) -> None:
         ("dry_run", 60, "+5.00"),
         ("sandbox", 4, "+5.00"),
         ("sandbox", 6, "not known"),
+        ("sandbox", -6, "not known"),
         ("sandbox", None, "not known"),
     ],
 )

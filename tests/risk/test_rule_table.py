@@ -295,6 +295,17 @@ def test_a_streak_warns_before_it_stops_a_strategy(
     assert RULES[rule].judge(limit(rule, 10), BUY, sized(), known).warns is warns
 
 
+@pytest.mark.parametrize(
+    ("rule", "known"),
+    [
+        ("duplicate_order", book(recent=(Recent(Side.BUY, D(1), None, ago(seconds=-3600)),))),
+        ("loss_streak", book(losses=Streak(60, ago(seconds=-7200)))),
+    ],
+)
+def test_what_was_before_the_clock_was_set_back_is_long_ago(rule: str, known: Facts) -> None:
+    assert RULES[rule].judge(limit(rule, 60), BUY, sized(), known).passed
+
+
 def test_an_unreadable_parameter_denies() -> None:
     broken = Limit("repeated_execution", D(10), LimitMode.ENFORCE, "everything", {"window": "soon"})
     assert RULES["repeated_execution"].judge(broken, BUY, sized(), FACTS).denies
