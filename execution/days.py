@@ -37,19 +37,21 @@ def day_by(zone_name: str, starts: time, now: datetime) -> tuple[date, datetime]
 def today(account: Account, now: datetime) -> Day:
     """The day so far, in the account's currency; its best result is kept on the day's row.
 
-    What was unrealised when the day was first looked at does not count as its result.
+    What was unrealised when the day was first looked at does not count as its result: at the last
+    known prices, however old. Those of a closed market are the ones a gap begins at.
     """
     day, began = day_of(account, now)
     booked, held = _realised_since(account.pk, began), _held([account.pk])
     marks = _marks(booked, held, now)
-    realised, open_result = _realised(booked, marks), _gain(held, marks)
+    realised = _realised(booked, marks)
+    last_known, open_result = _gain(held, marks), _gain(held, _fresh(marks))
     row = _days.first(account=account.pk, day=day)
-    if open_result is None:
-        return Day(realised, None, row.best if row else Decimal(0))
-    if row is None:
+    if row is None and last_known is not None:
         row, _ = AccountDay.objects.get_or_create(
-            account=account, day=day, defaults={"opening_unrealised": open_result}
+            account=account, day=day, defaults={"opening_unrealised": last_known}
         )
+    if row is None or open_result is None:
+        return Day(realised, None, row.best if row else Decimal(0))
     change = open_result - row.opening_unrealised
     result = realised + change
     if result > row.best:
@@ -67,7 +69,7 @@ def all_unrealised(accounts: Collection[Account], now: datetime) -> dict[int, De
     """``unrealised`` of many accounts, by account id; two queries, however many."""
     ids = [account.pk for account in accounts]
     held = _held(ids)
-    marks = _marks({}, held, now)
+    marks = _fresh(_marks({}, held, now))
     return {pk: _gain([one for one in held if one.account_id == pk], marks) for pk in ids}
 
 
@@ -97,6 +99,10 @@ def _marks(booked: Mapping[_Place, Decimal], held: Iterable[_Holding], now: date
     return marks_of([*booked, *((one.account_id, one.symbol) for one in held)], now)
 
 
+def _fresh(marks: _Marks) -> _Marks:
+    return {place: mark for place, mark in marks.items() if mark.is_fresh}
+
+
 def _realised(booked: Mapping[_Place, Decimal], marks: _Marks) -> Decimal:
     rates = {place: mark.rate for place, mark in marks.items()}
     return sum((result * rates.get(place, 1) for place, result in booked.items()), Decimal(0))
@@ -106,7 +112,7 @@ def _gain(held: Iterable[_Holding], marks: _Marks) -> Decimal | None:
     total = Decimal(0)
     for one in held:
         mark = marks.get((one.account_id, one.symbol))
-        if mark is None or not mark.is_fresh or one.average_price is None:
+        if mark is None or one.average_price is None:
             return None
         total += one.quantity * (mark.price - one.average_price) * mark.rate
     return total

@@ -329,8 +329,10 @@ def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
     """See anew what open positions are worth, and how the account's day goes.
 
     A price the venue does not tell stays as it was, and grows too old to be counted. An adopted
-    position that nobody knows the cost of counts from the price of now.
+    position that nobody knows the cost of counts from the price of now. A day begins with the prices
+    known before it: what happened while a market was closed belongs to it.
     """
+    days.today(account, timezone.now())
     held = Position.objects.filter(account=account).exclude(quantity=0)
     for symbol, cost in held.values_list("symbol", "average_price"):
         try:

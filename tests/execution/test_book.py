@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from brokers.errors import QuoteUnavailableError
 from brokers.models import Account, Instrument
 from brokers.types import Side
 from execution import book, days
@@ -349,6 +350,32 @@ def test_a_read_notes_the_price_every_few_seconds(scripted: Callable[..., Accoun
             before = facts.read_market(account, LANE, alert, is_exit=False).previous
             seen.append(before and before.price)
     assert seen == [None, 100, 100, 200]
+
+
+def test_a_gap_over_the_weekend_belongs_to_the_day_it_opens_on(
+    scripted: Callable[..., Account],
+) -> None:
+    from execution.reconcile import reconcile_account
+    from tests.brokers.scripted import script_of
+
+    account = scripted(environment="sandbox")
+    script = script_of(account)
+    script.price = D(100)
+    PositionFactory.create(account=account, quantity="2", average_price="90")
+    friday = datetime(2026, 7, 3, 20, tzinfo=UTC)
+    with time_machine.travel(friday, tick=False):
+        reconcile_account(account)
+    script.quote_failure = QuoteUnavailableError("the market is closed")
+    sunday = friday + timedelta(days=2)
+    with time_machine.travel(sunday, tick=False):
+        reconcile_account(account)
+        assert days.today(account, sunday) == Day(D(0), None, D(0))
+    script.quote_failure, script.price = None, D(80)
+    for opening in (sunday + timedelta(hours=2), sunday + timedelta(days=14)):
+        with time_machine.travel(opening, tick=False):
+            reconcile_account(account)
+            assert days.today(account, opening) == Day(D(0), D(-40), D(0))
+        script.price = D(60)
 
 
 def test_a_price_of_before_the_clock_was_set_back_says_nothing_of_now(
