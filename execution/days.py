@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.db.models import QuerySet, Sum
+from django.db.models import F, QuerySet, Sum
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
@@ -57,6 +57,21 @@ def today(account: Account, now: datetime) -> Day:
     if result > row.best:
         AccountDay.objects.filter(pk=row.pk, best__lt=result).update(best=result)
     return Day(realised, change, max(row.best, result))
+
+
+def book_gone(position: Position, gone: Decimal, now: datetime) -> None:
+    """Have the day keep what ``gone`` of ``position`` has gained, at the last price: it was traded by
+    nobody FKS knows. Call it while the position's row still holds that.
+    """
+    account, place = position.account, (position.account_id, position.symbol)
+    today(account, now)
+    mark = marks_of([place], now).get(place)
+    if mark is None or position.average_price is None:
+        return
+    gained = gone * (mark.price - position.average_price) * mark.rate
+    day, _ = day_of(account, now)
+    row = AccountDay.objects.filter(account=account, day=day)
+    row.update(opening_unrealised=F("opening_unrealised") - gained)
 
 
 def unrealised(account: Account, now: datetime) -> Decimal | None:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.models import Account
 from brokers.prepared import Prepared, given
+from execution import days
 from execution.models import Difference, Position
 from risk import audit, notices
 from risk.channels import Event
@@ -157,8 +158,9 @@ def ignore(difference: Difference, *, reason: str) -> None:
 def adopt(difference: Difference, *, reason: str) -> None:
     """Take the venue's word into our book; only for positions.
 
-    A position is what its fills and adoptions add up to; the audit row holds the numbers. Raises
-    ValueError: an order, resolved already, or a position that has moved since it was compared.
+    A position is what its fills and adoptions add up to; the audit row holds the numbers. What it no
+    longer holds was closed by hand: its loss stays in the day. Raises ValueError: an order, resolved
+    already, or a position that has moved since it was compared.
     """
     _refuse_forbidden(difference, "adopt")
     with transaction.atomic():
@@ -166,18 +168,25 @@ def adopt(difference: Difference, *, reason: str) -> None:
         lock(difference, State.OPEN, State.IGNORED)
         if row.quantity != Decimal(difference.ours):
             raise ValueError("the position has moved since; wait for the next reconciliation")
-        row.average_price = _cost(row, difference)
-        before, row.quantity = row.quantity, Decimal(difference.theirs)
-        row.updated_at = timezone.now()
+        now, before, after = timezone.now(), row.quantity, Decimal(difference.theirs)
+        days.book_gone(row, _gone(before, after), now)
+        row.average_price, row.quantity, row.updated_at = _cost(row, difference), after, now
         row.save()
         close(difference, State.ADOPTED, reason)
         audit.record(
             "difference.adopted",
             str(difference),
             before={"quantity": decimal_text(before)},
-            after={"quantity": decimal_text(row.quantity)},
+            after={"quantity": decimal_text(after)},
             reason=reason,
         )
+
+
+def _gone(before: Decimal, after: Decimal) -> Decimal:
+    """How much of a position is held no more; all of it where the other side is held now."""
+    if before * after <= 0:
+        return before
+    return before - after if abs(after) < abs(before) else Decimal(0)
 
 
 def _cost(position: Position, difference: Difference) -> Decimal | None:

@@ -348,6 +348,28 @@ def test_what_a_position_cost_after_an_adoption(
     assert position.average_price == (None if cost is None else Decimal(cost))
 
 
+@pytest.mark.parametrize("theirs", ["0.004", "0", "-0.02"])
+def test_what_was_closed_by_hand_at_a_loss_stays_in_the_day(
+    long: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Else the limit on the day's loss would let entries go on that it had stopped."""
+    long.script.price = Decimal(50000)
+    clock.shift(10)
+    margin(long, theirs, monkeypatch, cost="50000")
+    (found,) = compare(long)
+    before = days.today(long.account, timezone.now())
+    assert before.result == -100
+
+    differences.adopt(found, reason="sold by hand")
+
+    assert days.today(long.account, timezone.now()) == before
+    long.script.price = Decimal(49000)
+    clock.shift(10)
+    compare(long)
+    moved = Decimal(theirs) * -1000
+    assert days.today(long.account, timezone.now()).result == -100 + moved
+
+
 def test_it_can_be_flattened(foreign: Desk) -> None:
     (found,) = compare(foreign)
     differences.ask_flatten(found, reason="not ours")
