@@ -31,6 +31,10 @@ LOOKED_BACK = 100
 DOLLARS = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "PYUSD"})
 """Currencies counted as equal when limits are compared (see docs/limits.md)."""
 
+_NEVER_THERE = (OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED)
+_NOT_YET_THERE = UNSENT | {OrderState.SUBMITTING, OrderState.UNKNOWN}
+"""States in which a venue that tells its balance may not have had the order yet."""
+
 _REACHED_THE_VENUE = (
     OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.CANCELING, OrderState.FILLED,
     OrderState.CANCELED, OrderState.REJECTED,
@@ -314,19 +318,27 @@ def _free_funds(case: Case) -> Decimal | None:
         ),
         Decimal(0),
     )
-    entries = case.orders().filter(COUNTED, account=account, role=Order.Role.ENTRY)
-    gone = (OrderState.DENIED, OrderState.REJECTED, OrderState.NOT_PLACED)
-    since = entries.filter(created_at__gte=account.balances_at).exclude(state__in=gone)
-    unseen = since | entries.filter(state__in=UNSENT)
-    reserved = unseen.filter(plan__isnull=True).aggregate(total=Sum("reserved_value"))["total"]
-    return free - ((reserved or Decimal(0)) + _in_slices(entries)) / _leverage(account)
+    entries = case.orders().filter(account=account, role=Order.Role.ENTRY)
+    entries = entries.exclude(state__in=_NEVER_THERE)
+    at = account.balances_at
+    later = Q(created_at__gte=at) | Q(acknowledged_at__gte=at) | Q(state__in=_NOT_YET_THERE)
+    whole = entries.filter(COUNTED, later, plan__isnull=True)
+    reserved = whole.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)
+    return free - (reserved + _in_slices(entries, later)) / _leverage(account)
 
 
-def _in_slices(entries: QuerySet[Order]) -> Decimal:
-    """What orders in slices have yet to fill: the venue knows of no more than their latest slices."""
-    rows = entries.filter(state=OrderState.SLICING)
-    sums = _working(rows).values()
-    return sum((buying + selling for buying, selling in sums), Decimal(0))
+def _in_slices(entries: QuerySet[Order], later: Q) -> Decimal:
+    """What orders in slices have yet to fill: the venue knows of no more than their latest slices; and
+    what those have filled since.
+    """
+    total = Decimal(0)
+    rows = entries.filter(Q(state=OrderState.SLICING) | later & Q(parent__state=OrderState.SLICING))
+    for state, value, quantity, filled in rows.values_list(
+        "state", "reserved_value", "quantity", "filled_quantity"
+    ):
+        counted = quantity - filled if state == OrderState.SLICING else filled
+        total += value * counted / quantity
+    return total
 
 
 def _leverage(account: Account) -> Decimal:

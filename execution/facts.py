@@ -317,11 +317,14 @@ def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]
 
 
 def refresh_balances(account: Account, plugin: ExecutionPlugin) -> None:
-    """Read the balances from the venue and keep them on the account."""
+    """Read the balances from the venue and keep them on the account, as of when they were asked for:
+    what is sent while it answers is not in them.
+    """
+    asked_at = timezone.now()
     with venue_call(account):
         reports = plugin.balances()
     account.balances = {one.currency: _stored(one) for one in reports}
-    account.balances_at = timezone.now()
+    account.balances_at = asked_at
     account.save(update_fields=["balances", "balances_at"])
 
 

@@ -282,6 +282,52 @@ def test_free_funds_are_what_the_venue_said_less_what_followed(
     assert told(account, strategy, "max_margin_share").free_funds is None
 
 
+@pytest.mark.parametrize(
+    ("state", "acknowledged", "free"),
+    [
+        ("submitting", None, 60),
+        ("unknown", None, 60),
+        ("open", 1, 60),
+        ("filled", 1, 60),
+        ("filled", -1, 100),
+        ("not_placed", None, 100),
+    ],
+)
+@pytest.mark.usefixtures("standing_clock")
+def test_an_earlier_entry_ties_up_funds_until_the_venue_can_have_counted_it(
+    account: Account, strategy: Strategy, state: str, acknowledged: int | None, free: int
+) -> None:
+    now = timezone.now()
+    account.balances = {"USDT": {"total": "100", "free": "100"}}
+    account.balances_at = now
+    OrderFactory.create(
+        account=account,
+        reserved_value="40",
+        state=state,
+        created_at=now - timedelta(minutes=5),
+        acknowledged_at=acknowledged and now + timedelta(seconds=acknowledged),
+    )
+    assert told(account, strategy, "max_margin_share").free_funds == free
+
+
+@pytest.mark.usefixtures("standing_clock")
+def test_what_slices_have_filled_since_ties_up_funds(account: Account, strategy: Strategy) -> None:
+    now = timezone.now()
+    account.balances = {"USDT": {"total": "100", "free": "100"}}
+    account.balances_at = now
+    made = {"account": account, "created_at": now - timedelta(minutes=5)}
+    parent = OrderFactory.create(
+        state="slicing", reserved_value="40", quantity="4", filled_quantity="2", **made
+    )
+    for number, seconds in ((1, -60), (2, 1)):
+        OrderFactory.create(
+            parent=parent, slice_number=number, state="filled", reserved_value="10",
+            quantity="1", filled_quantity="1",
+            acknowledged_at=now + timedelta(seconds=seconds), **made,
+        )  # fmt: skip
+    assert told(account, strategy, "max_margin_share").free_funds == 70
+
+
 # --- the account's day ----------------------------------------------------------------------------
 
 

@@ -17,14 +17,14 @@ from brokers.models import Account
 from brokers.models import Instrument as InstrumentRow
 from brokers.recent_quotes import RECENT
 from brokers.sessions import plugin_for
-from brokers.types import OrderType
+from brokers.types import BalanceReport, OrderType
 from execution import facts
 from execution.alerts import Action, Alert
 from execution.states import TERMINAL, WORKING, OrderState
 from risk import breakers
 from risk.book import Book
 from risk.types import Facts, ReasonCode, Refusal
-from tests.brokers.scripted import Script, script_of
+from tests.brokers.scripted import Script, ScriptedPlugin, script_of
 from tests.factories import OrderFactory, PositionFactory, StrategyFactory
 
 pytestmark = pytest.mark.django_db
@@ -169,6 +169,22 @@ def test_a_failed_question_is_its_accounts_failure_alone(
         read(first)
     assert read(second).quote.last == prices[1]
     assert [breakers.of_account(one.pk).failures for one in (first, second)] == [1, 0]
+
+
+def test_balances_are_as_of_when_they_were_asked_for(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        asked_at = timezone.now()
+
+        def slow(_plugin: object) -> list[BalanceReport]:
+            clock.shift(5)
+            return [BalanceReport("USDT", D(100), D(100))]
+
+        monkeypatch.setattr(ScriptedPlugin, "balances", slow)
+        facts.refresh_balances(account, plugin_for(account))
+        account.refresh_from_db()
+        assert account.balances_at == asked_at
 
 
 def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, script: Script) -> None:
