@@ -91,7 +91,14 @@ class Seen:
 
 def look() -> list[Alarm]:
     """Raise alarms for what is wrong by our rows, clear those that are over; returns the new ones."""
-    seen = [*_needs_operator(), *_unanswered(), *_naked(), *_perhaps_naked(), *_not_flat()]
+    seen = [
+        *_needs_operator(),
+        *_unanswered(),
+        *_untold(),
+        *_naked(),
+        *_perhaps_naked(),
+        *_not_flat(),
+    ]
     keys = {(one.kind, one.key) for one in seen}
     looked_at = (*SEEN_ON_ROWS, *OF_WHAT_IS_ACTIVE)
     for alarm in Alarm.objects.filter(cleared_at=None, kind__in=looked_at):
@@ -176,21 +183,24 @@ def _needs_operator() -> Iterable[Seen]:
 
 
 def _unanswered() -> Iterable[Seen]:
-    """Orders at a venue that does not say how they stand, or not by which trades. One alarm an
-    account: a venue that is away hides all of them."""
-    now = timezone.now()
-    silent = Q(unanswered_since__lt=now - decisions.GIVE_UP_AFTER)
-    doubted = silent | Q(unknown_since__lt=now - HIDDEN_FOR)
-    orders = Order.objects.filter(doubted, state__in=AT_VENUE).select_related("account")
+    """Orders at a venue that does not say how they stand. One alarm an account: a venue that is away is
+    silent about all of them."""
+    silent = Q(unanswered_since__lt=timezone.now() - decisions.GIVE_UP_AFTER)
+    orders = Order.objects.filter(silent, state__in=AT_VENUE).select_related("account")
     of_account: dict[Account, list[Order]] = {}
     for order in orders.order_by("id"):
         of_account.setdefault(order.account, []).append(order)
     for account, ones in of_account.items():
-        detail = (
-            f"nothing for five minutes, or not the trades: "
-            f"{_listed([f'order {one.pk}' for one in ones])}"
-        )
+        detail = f"nothing for five minutes: {_listed([f'order {one.pk}' for one in ones])}"
         yield Seen(Kind.UNANSWERED, account.name, detail, account)
+
+
+def _untold() -> Iterable[Seen]:
+    """Orders that have traded more than their venue shows: each may have opened a position."""
+    hidden = Order.objects.filter(unknown_since__lt=timezone.now() - HIDDEN_FOR, state__in=AT_VENUE)
+    for order in hidden.select_related("account").order_by("id"):
+        detail = f"it has traded, and its trades are not shown: order {order.pk}"
+        yield Seen(Kind.UNANSWERED, str(order.pk), detail, order.account, order.symbol)
 
 
 def _naked() -> Iterable[Seen]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -65,7 +66,8 @@ def test_an_end_whose_fills_never_come_needs_an_operator_after_five_minutes(
     clock.shift(2)
     assert (look(order).state, raised()) == (S.OPEN, ["unanswered"])
     alarm = Alarm.objects.get()
-    assert alarm.detail == f"nothing for five minutes, or not the trades: order {order.pk}"
+    assert (alarm.account, alarm.key, alarm.symbol) == (desk.account, str(order.pk), SYMBOL)
+    assert alarm.detail == f"it has traded, and its trades are not shown: order {order.pk}"
     clock.shift(229)
     assert (look(order).state, raised()) == (S.OPEN, ["unanswered"])
     clock.shift(61)
@@ -188,9 +190,7 @@ def test_five_minutes_of_silence_about_an_acknowledged_order_are_an_alarm(
     assert (look(order).state, raised()) == (state, ["unanswered"])
     alarm = Alarm.objects.get()
     assert (alarm.account, alarm.key) == (desk.account, desk.account.name)
-    assert alarm.detail == (
-        f"nothing for five minutes, or not the trades: order {order.pk}, order {other.pk}"
-    )
+    assert alarm.detail == f"nothing for five minutes: order {order.pk}, order {other.pk}"
     desk.script.failure = None
     for one in (order, other):
         desk.script.reports[one.identity] = report_of(one, V.OPEN)
@@ -221,6 +221,28 @@ def test_silence_about_one_order_alone_needs_an_operator_unless_it_rests(
     assert look(order).state == then
     desk.script.reports[order.identity] = report_of(order, V.OPEN)
     assert (look(order).state, order.unanswered_since) == (S.OPEN, None)
+
+
+def test_each_order_whose_trades_are_hidden_is_told(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """Also while the venue is silent about another one of the account."""
+    silent = OrderFactory.create(
+        account=desk.account, state=S.OPEN, type="limit", symbol="ETH/USDT"
+    )
+    Order.objects.filter(pk=silent.pk).update(
+        unanswered_since=timezone.now() - timedelta(minutes=6)
+    )
+    assert raised() == ["unanswered"]
+    first = entry_without_its_fills(desk)
+    clock.shift(11)
+    assert (look(first).state, raised()) == (S.OPEN, ["unanswered"] * 2)
+    desk.script.outcomes.append(half_told)
+    second = desk.buy("0.5", symbol="SOL/USDT")
+    clock.shift(11)
+    assert (look(second).state, raised()) == (S.OPEN, ["unanswered"] * 3)
+    keys = Alarm.objects.order_by("id").values_list("key", flat=True)
+    assert list(keys) == [desk.account.name, str(first.pk), str(second.pk)]
 
 
 def test_a_standstill_is_no_silence(desk: Desk, clock: time_machine.Coordinates) -> None:
