@@ -11,6 +11,7 @@ from django.db.models.functions import Concat
 
 from brokers.access import HIDDEN, RULES, SHARED, Reach, Rule, of_account
 from brokers.models import Account, Instrument, SymbolAlias
+from execution import book
 from execution.models import (
     Adoption,
     Alarm,
@@ -28,6 +29,7 @@ from execution.models import (
     SpreadWatch,
     Strategy,
 )
+from execution.states import TERMINAL
 from risk import breakers
 from risk.models import (
     AuditEvent,
@@ -132,8 +134,17 @@ def _own_switch(reach: Reach) -> Q:
 def may_switch(reach: Reach, scope: TradingState.Scope, key: str) -> bool:
     """Whether the kill switch of ``scope`` touches no other account: used for the first time, too."""
     if scope == Scope.STRATEGY:
-        return own_strategies(reach).filter(slug=key).exists()
+        is_own = own_strategies(reach).filter(slug=key).exists()
+        return is_own and not _has_something_left(reach, key)
     return scope == Scope.ACCOUNT and key in reach.names
+
+
+def _has_something_left(reach: Reach, slug: str) -> bool:
+    """Whether orders of the strategy, or what they bought, are left on another account: it may have had
+    a route there."""
+    orders = Order.objects.exclude(account__in=reach.ids).filter(strategy__slug=slug)
+    fills = Fill.objects.exclude(account__in=reach.ids).filter(order__strategy__slug=slug)
+    return orders.exclude(state__in=TERMINAL).exists() or fills.filter(book.since_flat()).exists()
 
 
 # --- what was changed, and what is proposed -------------------------------------------------------

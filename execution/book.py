@@ -102,7 +102,7 @@ def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
             "account_id", "symbol", "quantity"
         )
     }
-    fills = Fill.objects.filter(_since_flat(), order__strategy=case.strategy).order_by()
+    fills = Fill.objects.filter(since_flat(), order__strategy=case.strategy).order_by()
     traded: dict[tuple[int, str], Decimal] = {}
     for account, symbol, side, quantity in fills.values_list(
         "account_id", "symbol", "side"
@@ -113,7 +113,7 @@ def _strategy_exposures(case: Case) -> tuple[Exposure, ...]:
     return _valued(case, working, own)
 
 
-def _since_flat() -> Exists:
+def since_flat() -> Exists:
     """Of a fill: whether a position is open here and was not flat since."""
     begun = Q(first_fill_id=None) | Q(first_fill_id__lte=OuterRef("pk"))
     here = Position.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from brokers import access
 from brokers.models import Account, AccountRestriction, Instrument, SymbolAlias
-from execution import bearer
+from execution import bearer, halting
 from execution.halting import Mode
 from execution.models import (
     Alarm,
@@ -429,6 +429,28 @@ def press_both(user: User, headers: dict[str, str], role: str, target: str, mode
     )
     assert answer.status_code == (200 if may else 403), case
     assert stands() == may, case
+
+
+def test_a_strategy_is_not_ones_own_while_something_of_it_is_left_elsewhere(
+    mine: Desk, theirs: Desk, shared: Strategy
+) -> None:
+    """Its route there is gone; a flatten would close what it holds all the same."""
+    user = member(OPERATOR, mine.account)
+
+    def may() -> bool:
+        return halting.may_press(user, Mode.FLATTEN, Scope.STRATEGY, "shared")
+
+    Route.objects.filter(strategy=shared, account=theirs.account).delete()
+    assert may()
+    order = OrderFactory.create(account=theirs.account, strategy=shared, state=OrderState.UNKNOWN)
+    assert not may()
+    Order.objects.filter(pk=order.pk).update(state=OrderState.FILLED)
+    assert may()
+    FillFactory.create(order=order)
+    assert not may()
+    theirs.position.quantity = 0
+    theirs.position.save()
+    assert may()
 
 
 def test_a_release_is_for_what_is_ones_own(mine: Desk, theirs: Desk) -> None:
