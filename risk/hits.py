@@ -23,7 +23,6 @@ from risk.types import LimitMode, ReasonCode, Verdict
 logger = logging.getLogger(__name__)
 
 GUARD = audit.Actor("risk rule")
-TELL_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,19 @@ def note(place: Place, verdicts: Sequence[Verdict]) -> None:
 
 
 def _tell(place: Place, verdict: Verdict, now: datetime) -> None:
-    """A limit four fifths used, once an hour: every further order would say it again."""
-    earlier = LimitHit.objects.filter(
-        kind=LimitHit.Kind.WARNED, rule=verdict.rule, scope=verdict.scope, at__gt=now - TELL_EVERY
+    """A limit four fifths used by an account, once in each hour of the clock: every further order would
+    say it again.
+    """
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    told = LimitHit.objects.filter(
+        kind=LimitHit.Kind.WARNED,
+        rule=verdict.rule,
+        scope=verdict.scope,
+        account=place.account_id,
+        at__gte=hour,
+        at__lt=hour + timedelta(hours=1),
     )
-    if not earlier.exists():
+    if not told.exists():
         title = f"{verdict.rule} is 80 % used ({verdict.scope})"
         notices.tell(
             Event.LIMIT_NEAR,

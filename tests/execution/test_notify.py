@@ -170,9 +170,9 @@ def test_a_breaker_that_opens_and_closes_is_told() -> None:
     assert (closed.event, closed.severity) == ("breaker_closed", 10)
 
 
-def test_a_limit_four_fifths_used_is_told_once_an_hour() -> None:
+def test_a_limit_four_fifths_used_is_told_once_an_hour_of_each_account() -> None:
+    """However often it warns: every warning would put the next telling off."""
     channel_to("json://127.0.0.1:1/x")
-    order = OrderFactory.create()
     verdict = Verdict(
         rule="max_order_value",
         passed=True,
@@ -180,14 +180,19 @@ def test_a_limit_four_fifths_used_is_told_once_an_hour() -> None:
         scope="everything",
         used=Decimal("0.85"),
     )
-    place = hits.Place(order.account_id, "trend", "BTC/USDT", order.pk)
-    hits.note(place, [verdict])
-    hits.note(place, [verdict])
-    assert told() == [Event.LIMIT_NEAR]
-    assert Notice.objects.get().title == "max_order_value is 80 % used (everything)"
-    with later(3601):
-        hits.note(place, [verdict])
-    assert told() == [Event.LIMIT_NEAR] * 2
+    places = [
+        hits.Place(order.account_id, "trend", "BTC/USDT", order.pk)
+        for order in OrderFactory.create_batch(2)
+    ]
+    noon = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0)
+    for minutes, count in ((0, 1), (0, 1), (20, 1), (40, 1), (59, 1), (60, 2), (100, 2), (125, 3)):
+        with time_machine.travel(noon + timedelta(minutes=minutes), tick=False):
+            hits.note(places[0], [verdict])
+        assert told() == [Event.LIMIT_NEAR] * count
+    assert Notice.objects.earliest("pk").title == "max_order_value is 80 % used (everything)"
+    with time_machine.travel(noon + timedelta(minutes=126), tick=False):
+        hits.note(places[1], [verdict])
+    assert told() == [Event.LIMIT_NEAR] * 4
 
 
 def test_drift_is_told_once() -> None:
