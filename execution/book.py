@@ -22,12 +22,11 @@ from brokers.types import OrderType, Side
 from execution import days, marks
 from execution.models import COUNTED, Fill, Order, Position, Strategy
 from execution.states import UNSENT, WORKING, OrderState
-from risk.book import Book, Exposure, Recent, Resting, Seen, Streak
+from risk.book import LOOKED_BACK, Book, Exposure, Recent, Resting, Seen, Streak
 from risk.models import TradingState
 from risk.rules import RULES
 from risk.types import Limit, LimitMode
 
-LOOKED_BACK = 100
 DOLLARS = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "PYUSD"})
 """Currencies counted as equal when limits are compared (see docs/limits.md)."""
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from brokers.types import Side
 
 
+LOOKED_BACK = 100
+"""A streak is counted over no more orders."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """What is at stake in one symbol of one account: the position (negative for a short) at the last

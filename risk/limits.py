@@ -13,6 +13,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from risk import audit, scopes
 from risk.arithmetic import text
+from risk.book import LOOKED_BACK
 from risk.models import RiskLimit, RiskPolicy
 from risk.rules import RULES, Start, Unit
 from risk.types import Limit, LimitMode
@@ -164,6 +165,10 @@ def _refuse_unit(rule: str, value: Decimal) -> None:
         raise ValueError(f"{rule} counts {unit.value}: {value} is not a whole number")
     if unit.is_time and value > LONGEST:
         raise ValueError(f"{rule} is at most {LONGEST} {unit.value}, not {value}")
+    if unit is Unit.TIMES and value > LOOKED_BACK:
+        raise ValueError(
+            f"{rule} looks back at {LOOKED_BACK} orders: {value} would never be reached"
+        )
     if value < least:
         raise ValueError(f"{rule} is at least {least}, not {value}; mode off switches it off")
     if unit is Unit.SWITCH and value != 1:

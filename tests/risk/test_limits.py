@@ -76,6 +76,8 @@ def test_a_change_leaves_one_row_and_an_audit_trail(account):
         ("max_quote_age", "0.5", "why", "counts seconds: 0.5 is not a whole number"),
         ("duplicate_order", "2678401", "why", "is at most 2678400 seconds, not 2678401"),
         ("trading_hours", "1E+15", "why", "is at most 2678400 minutes"),
+        ("reject_streak", "101", "why", "looks back at 100 orders: 101 would never be reached"),
+        ("loss_streak", "101", "why", "looks back at 100 orders: 101 would never be reached"),
     ],
 )
 def test_what_cannot_be_a_limit_is_refused_in_a_sentence(db, rule, value, reason, sentence):
