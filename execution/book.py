@@ -307,7 +307,8 @@ def _let_go() -> QuerySet[TradingState, datetime]:
 def _free_funds(case: Case) -> Decimal | None:
     """Free cash as the venue said, less the entries it could not know of when it said so."""
     account = case.account
-    if account.balances_at is None or case.now - account.balances_at > timedelta(seconds=90):
+    at = account.balances_at
+    if at is None or abs(case.now - at) > timedelta(seconds=90):
         return None
     free = sum(
         (
@@ -319,7 +320,6 @@ def _free_funds(case: Case) -> Decimal | None:
     )
     entries = case.orders().filter(account=account, role=Order.Role.ENTRY)
     entries = entries.exclude(state__in=_NEVER_THERE)
-    at = account.balances_at
     later = Q(created_at__gte=at) | Q(acknowledged_at__gte=at) | Q(state__in=_NOT_YET_THERE)
     whole = entries.filter(COUNTED, later, plan__isnull=True)
     reserved = whole.aggregate(total=Sum("reserved_value"))["total"] or Decimal(0)

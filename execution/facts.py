@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 INSTRUMENT_AGE = timedelta(hours=1)
 ATR_PERIOD = 14
 BALANCE_AGE = timedelta(seconds=90)
+"""What is further ahead of the clock was read before it was set back, and is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ def _instrument_row(
 ) -> InstrumentRow:
     row = _known_rules.first(account=account.pk, symbol=symbol)
     now = timezone.now()
-    if row is not None and now - row.refreshed_at < INSTRUMENT_AGE:
+    if row is not None and abs(now - row.refreshed_at) < INSTRUMENT_AGE:
         return row
     try:
         with venue_call(account):
@@ -310,8 +311,8 @@ def _equity(
 
 def balances_of(account: Account, plugin: ExecutionPlugin) -> dict[str, Decimal]:
     """Total balances by currency, at most 90 s old. Raises BrokerError or Refusal."""
-    fresh_enough = account.balances_at and timezone.now() - account.balances_at < BALANCE_AGE
-    if not fresh_enough:
+    at = account.balances_at
+    if at is None or abs(timezone.now() - at) >= BALANCE_AGE:
         refresh_balances(account, plugin)
     return book.totals(account)
 

@@ -187,6 +187,16 @@ def test_balances_are_as_of_when_they_were_asked_for(
         assert account.balances_at == asked_at
 
 
+def test_what_was_read_before_the_clock_was_set_back_is_read_again(
+    account: Account, script: Script
+) -> None:
+    read(account)
+    script.balances = {"USDT": D(5)}
+    with time_machine.travel(timezone.now() - timedelta(hours=2), tick=False):
+        assert read(account).equity == 5
+        assert InstrumentRow.objects.get().refreshed_at == timezone.now()
+
+
 def test_an_exit_makes_do_with_old_rules_and_an_old_price(account: Account, script: Script) -> None:
     read(account)
     PositionFactory.create(account=account, average_price="59000")
