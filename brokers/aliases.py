@@ -12,7 +12,7 @@ from brokers.errors import UnknownSymbolError
 from brokers.models import Account, Instrument, SymbolAlias
 from brokers.prepared import Prepared, given
 from brokers.registry import registry
-from brokers.symbols import is_named, resolve, squashed
+from brokers.symbols import Shares, is_named, resolve, squashed
 
 MOST_SUGGESTIONS = 3
 LIKENESS = 0.75
@@ -68,8 +68,8 @@ def symbol_for(
         raise
 
 
-def trades_shares(account: Account) -> bool:
-    """Whether a lone ticker is a share on ``account``."""
+def trades_shares(account: Account) -> Shares:
+    """What a lone ticker is on ``account``."""
     return registry().get(account.broker).trades_shares(account.options)
 
 

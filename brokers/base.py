@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from brokers.capabilities import Capabilities, VenueCard
 from brokers.errors import NotSupportedError
 from brokers.streams import OrderStream
+from brokers.symbols import Shares
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -147,9 +148,11 @@ class ExecutionPlugin(ABC):
         return ()
 
     @classmethod
-    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
-        """Whether a lone ticker (``NASDAQ:AAPL``) is a share for dollars on such an account."""
-        return False
+    def trades_shares(cls, options: Mapping[str, Any]) -> Shares:
+        """Whether a lone ticker (``NASDAQ:AAPL``) is a share for dollars on such an account, and
+        whether other things trade beside.
+        """
+        return Shares.NONE
 
     @classmethod
     def login_terms(cls, options: Mapping[str, Any]) -> LoginTerms | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 
 from brokers.errors import DelayedDataError, UnknownSymbolError
 
@@ -34,10 +35,21 @@ _JOINED = re.compile(r"^[A-Z0-9]{4,30}$")
 _CONTRACT = re.compile(r"^[A-Z0-9]{1,20}/[A-Z0-9]{2,10}:[A-Z0-9]{2,10}(?:-[0-9]{6})?$")
 _SWAP = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})-SWAP$")
 _SHARE = re.compile(r"^[A-Z]{1,5}([.\-][A-Z]{1,2})?$")
+_WRITTEN_OUT = re.compile(r"^[A-Z0-9.]{1,20}/[A-Z0-9]{2,10}$")
 SHARE_EXCHANGES = frozenset({"", "NASDAQ", "NYSE", "AMEX", "NYSEARCA", "BATS", "CBOE", "OTC"})
 """How TradingView names where US shares are listed."""
 _FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:[._\-](?!(?:P|PERP|SWAP)$)[A-Z]{1,6}|[#+])?$")
 """With the suffix a broker of MetaTrader hangs on it, where a sign tells it from the pair."""
+
+
+class Shares(StrEnum):
+    """What a lone ticker is on an account: nothing, a share beside other things, or a share and there
+    is nothing else.
+    """
+
+    NONE = ""
+    ALSO = "also"
+    ONLY = "only"
 
 
 def resolve(
@@ -45,16 +57,16 @@ def resolve(
     aliases: Iterable[tuple[str, str]] = (),
     *,
     allows_delayed: bool = False,
-    shares: bool = False,
+    shares: Shares = Shares.NONE,
 ) -> str:
     """The unified symbol (``BTC/USDT``) for ``text``; ``aliases`` (alias, symbol) come first, those
     of the whole text before those of the ticker alone.
 
     Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT``, Kraken's ``XBT``,
     linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
-    broker's suffix (``EURUSD.m``, ``EURUSD-ECN``, ``EURUSD#``); with ``shares`` a US ticker
-    (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars. Continuous futures
-    (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
+    broker's suffix (``EURUSD.m``, ``EURUSD-ECN``, ``EURUSD#``). With ``shares`` a US ticker
+    (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars, and the ticker of a coin nothing: the base
+    of ``COINBASE:ETHUSD`` is a share of its own. Continuous futures (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
     for exchanges whose data come late.
     """
     wanted = _folded(text)
@@ -72,9 +84,10 @@ def resolve(
         raise UnknownSymbolError(
             f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
-    if shares and _is_share(exchange, ticker):
-        return f"{ticker.replace('-', '.')}/USD"
-    found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
+    if shares:
+        found = _share(exchange, ticker) or (_currencies(ticker) if shares is Shares.ALSO else "")
+    else:
+        found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
     if not found:
         raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
     return found
@@ -105,9 +118,13 @@ def _split(wanted: str) -> tuple[str, str]:
     return ("", wanted) if not ticker or "/" in exchange else (exchange, ticker)
 
 
-def _is_share(exchange: str, ticker: str) -> bool:
-    listed = exchange.removesuffix("_DLY").removesuffix("_DL") in SHARE_EXCHANGES
-    return listed and _SHARE.match(ticker) is not None
+def _share(exchange: str, ticker: str) -> str:
+    """A US ticker as that share, and what is written out as FKS itself writes it."""
+    if exchange.removesuffix("_DLY").removesuffix("_DL") not in SHARE_EXCHANGES:
+        return ""
+    if _SHARE.match(ticker):
+        return f"{ticker.replace('-', '.')}/USD"
+    return ticker if _WRITTEN_OUT.match(ticker) or _CONTRACT.match(ticker) else ""
 
 
 def _perpetual(ticker: str) -> str:
@@ -122,10 +139,16 @@ def _perpetual(ticker: str) -> str:
     return f"{pair}:{quote}" if quote in LINEAR else ""
 
 
-def _spot(ticker: str) -> str:
+def _currencies(ticker: str) -> str:
     forex = _FOREX.match(ticker)
     if forex and forex[1] != forex[2] and {forex[1], forex[2]} <= CURRENCIES:
         return f"{forex[1]}/{forex[2]}"
+    return ""
+
+
+def _spot(ticker: str) -> str:
+    if currencies := _currencies(ticker):
+        return currencies
     match = _PAIR.match(ticker)
     if match:
         return _pair(match[1], match[2])

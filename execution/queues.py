@@ -27,7 +27,7 @@ from brokers.aliases import aliases_of, in_force, of_other_days, trades_shares
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account, SymbolAlias
 from brokers.prepared import Prepared, given
-from brokers.symbols import resolve
+from brokers.symbols import Shares, resolve
 from execution.aims import is_plain, is_sized
 from execution.alerts import Action, Alert, MarketPosition
 from execution.legs import accounts_settled, lane_legs, orders_from
@@ -317,7 +317,7 @@ def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None]]:
     )
 
 
-def _means(named: str, rows: Sequence[SymbolAlias], symbol: str, *, shares: bool) -> bool:
+def _means(named: str, rows: Sequence[SymbolAlias], symbol: str, *, shares: Shares) -> bool:
     today = timezone.now().date()
     if symbol in of_other_days(named, rows, today):
         return True

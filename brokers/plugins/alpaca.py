@@ -39,6 +39,7 @@ from brokers.options import basis_points, choice, flag
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
 from brokers.report_trades import with_trades
+from brokers.symbols import Shares
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -162,8 +163,8 @@ class AlpacaPlugin(ExecutionPlugin):
         return VenueHttp("Alpaca", headers, (key, secret), patience, limiter)
 
     @classmethod
-    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
-        return str(options.get("market", STOCKS)) == STOCKS
+    def trades_shares(cls, options: Mapping[str, Any]) -> Shares:
+        return Shares.ONLY if str(options.get("market", STOCKS)) == STOCKS else Shares.NONE
 
     @classmethod
     def cards(cls) -> Sequence[VenueCard]:

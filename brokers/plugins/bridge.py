@@ -35,6 +35,7 @@ from brokers.errors import (
     UnknownSymbolError,
 )
 from brokers.order_form import check_form
+from brokers.symbols import Shares
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -89,8 +90,8 @@ class BridgePlugin(ExecutionPlugin):
     }
 
     @classmethod
-    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
-        return options.get("shares", False) is True
+    def trades_shares(cls, options: Mapping[str, Any]) -> Shares:
+        return Shares.ALSO if options.get("shares", False) is True else Shares.NONE
 
     def init(self, config: AccountConfig) -> None:
         """Check the configuration without any request."""

@@ -39,6 +39,7 @@ from brokers.options import choice
 from brokers.order_form import check_form, check_grid
 from brokers.outcome import unknown
 from brokers.schwab_lists import SchwabLists
+from brokers.symbols import Shares
 from brokers.types import (
     AccountConfig,
     BalanceReport,
@@ -168,8 +169,8 @@ class SchwabPlugin(ExecutionPlugin):
         )
 
     @classmethod
-    def trades_shares(cls, options: Mapping[str, Any]) -> bool:
-        return True
+    def trades_shares(cls, options: Mapping[str, Any]) -> Shares:
+        return Shares.ONLY
 
     @classmethod
     def cards(cls) -> Sequence[VenueCard]:

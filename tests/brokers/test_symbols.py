@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brokers.errors import DelayedDataError, UnknownSymbolError
-from brokers.symbols import QUOTES, resolve
+from brokers.symbols import QUOTES, Shares, resolve
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_no_quote_asset_hides_behind_another(quote: str) -> None:
     assert resolve(f"XYZW{quote}") == f"XYZW/{quote}"
 
 
+@pytest.mark.parametrize("shares", [Shares.ALSO, Shares.ONLY])
 @pytest.mark.parametrize(
     ("text", "symbol"),
     [
@@ -135,12 +136,45 @@ def test_no_quote_asset_hides_behind_another(quote: str) -> None:
         ("NYSE:BRK.B", "BRK.B/USD"),
         ("brk-b", "BRK.B/USD"),
         ("AMEX:SPY", "SPY/USD"),
-        ("BINANCE:BTCUSDT", "BTC/USDT"),
         ("AAPL/USD", "AAPL/USD"),
+        ("BRK.B/USD", "BRK.B/USD"),
+        ("XBT/USD", "XBT/USD"),
     ],
 )
-def test_a_lone_ticker_is_a_share_where_shares_trade(text: str, symbol: str) -> None:
-    assert resolve(text, shares=True) == symbol
+def test_a_lone_ticker_is_a_share_where_shares_trade(
+    text: str, symbol: str, shares: Shares
+) -> None:
+    assert resolve(text, shares=shares) == symbol
+
+
+@pytest.mark.parametrize("shares", [Shares.ALSO, Shares.ONLY])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "COINBASE:ETHUSD",
+        "ETHUSD",
+        "SOL-USD",
+        "LINK_USD",
+        "COINBASE:ETH/USD",
+        "BINANCE:BTCUSDT",
+        "BINANCE:BTCUSDT.P",
+        "BTC-USDT-SWAP",
+        "OKX:BTC/USDT:USDT",
+    ],
+)
+def test_the_ticker_of_a_coin_is_not_the_share_of_the_same_letters(
+    text: str, shares: Shares
+) -> None:
+    with pytest.raises(UnknownSymbolError):
+        resolve(text, shares=shares)
+    assert resolve(text, [(text, "ETHE/USD")], shares=shares) == "ETHE/USD"
+
+
+def test_currencies_trade_beside_shares_but_not_where_there_is_nothing_else() -> None:
+    for text in ("FX_IDC:NOKUSD", "NOKUSD", "NOKUSD.m"):
+        assert resolve(text, shares=Shares.ALSO) == "NOK/USD"
+        with pytest.raises(UnknownSymbolError):
+            resolve(text, shares=Shares.ONLY)
 
 
 @pytest.mark.parametrize("text", ["AAPL", "NASDAQ:AAPL"])
@@ -151,7 +185,7 @@ def test_elsewhere_a_lone_ticker_is_nothing(text: str) -> None:
 
 def test_shares_of_another_exchange_and_delayed_ones_are_refused() -> None:
     with pytest.raises(UnknownSymbolError):
-        resolve("TSX:SHOP", shares=True)
+        resolve("TSX:SHOP", shares=Shares.ONLY)
     with pytest.raises(DelayedDataError):
-        resolve("NASDAQ_DLY:AAPL", shares=True)
-    assert resolve("NASDAQ_DLY:AAPL", shares=True, allows_delayed=True) == "AAPL/USD"
+        resolve("NASDAQ_DLY:AAPL", shares=Shares.ONLY)
+    assert resolve("NASDAQ_DLY:AAPL", shares=Shares.ONLY, allows_delayed=True) == "AAPL/USD"
