@@ -66,8 +66,8 @@ def resolve(
     linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
     broker's suffix (``EURUSD.m``, ``EURUSD-ECN``, ``EURUSD#``). With ``shares`` a US ticker
     (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars, and the ticker of a coin nothing: the base
-    of ``COINBASE:ETHUSD`` is a share of its own. Continuous futures (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
-    for exchanges whose data come late.
+    of ``COINBASE:ETHUSD`` is a share of its own. Continuous futures (``ES1!``) need an alias that says
+    which contract. Raises UnknownSymbolError, and DelayedDataError for exchanges whose data come late.
     """
     wanted = _folded(text)
     known = [(_folded(alias), symbol) for alias, symbol in aliases]

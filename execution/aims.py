@@ -33,9 +33,11 @@ def only_exits(alert: Alert) -> bool:
 
 
 def names_target(alert: Alert) -> bool:
-    """Whether the alert says which position to end up with, rather than what to trade."""
+    """Whether the alert says which position to end up with, rather than what to trade; what only exits
+    takes off what it says, whatever the sender holds then.
+    """
     has_side = alert.market_position in (MarketPosition.LONG, MarketPosition.SHORT)
-    return has_side and alert.market_position_size is not None
+    return has_side and alert.market_position_size is not None and not only_exits(alert)
 
 
 def only_reduces(alert: Alert) -> bool:

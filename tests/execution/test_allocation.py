@@ -77,12 +77,15 @@ def orders(draw: st.DrawFn) -> Alert:
     quantity = draw(quantities)
     action = draw(st.sampled_from([Action.BUY, Action.SELL]))
     ends = MarketPosition.LONG if action is Action.BUY else MarketPosition.SHORT
+    told = {
+        "market_position": draw(st.sampled_from([None, MarketPosition.LONG, MarketPosition.SHORT])),
+        "market_position_size": draw(st.none() | quantities),
+    }
     match kind:
         case "close":
-            return alert(Action.CLOSE, quantity=draw(st.none() | st.just(quantity)))
+            return alert(Action.CLOSE, quantity=draw(st.none() | st.just(quantity)), **told)
         case "reduce":
-            side = draw(st.none() | st.just(ends))
-            return alert(action, quantity=quantity, reduce_only=True, market_position=side)
+            return alert(action, quantity=quantity, reduce_only=True, **told)
         case "target":
             asked = draw(st.none() | quantities)
             fields = {"market_position": ends, "market_position_size": quantity}
@@ -161,6 +164,16 @@ def test_what_only_reduces_takes_off_no_more_than_it_says() -> None:
         Action.SELL, quantity=D("0.1"), reduce_only=True, market_position=MarketPosition.SHORT
     )
     assert allocation.parts(sale, held, by_target=False) == {1: {"quantity": "0.1"}}
+
+
+def test_what_only_reduces_is_no_target_whatever_the_sender_holds_then() -> None:
+    held = allocation.in_order({1: D(1), 2: D("0.5")})
+    after = {"market_position": MarketPosition.LONG, "market_position_size": D("0.3")}
+    sale = alert(Action.SELL, quantity=D("1.2"), reduce_only=True, **after)
+    assert allocation.parts(sale, held, by_target=True) == {
+        1: {"quantity": "1"},
+        2: {"quantity": "0.2"},
+    }
 
 
 def test_a_share_of_the_position_is_taken_off_everywhere() -> None:
