@@ -50,15 +50,24 @@ FROM given JOIN claim ON claim.signal_id = given.id
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """
-_HOLDER = "SELECT signal_id FROM execution_idempotencykey WHERE strategy_id = %s AND key = %s"
+_HOLDER = """
+SELECT held.signal_id, first.action, first.symbol
+FROM execution_idempotencykey AS held JOIN execution_signal AS first ON first.id = held.signal_id
+WHERE held.strategy_id = %s AND held.key = %s
+"""
+KEY_REUSED = "KEY_REUSED"
+"""The code of a delivery whose key has been another alert's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A stored delivery; ``is_duplicate`` when ``signal_id`` belongs to an earlier one."""
+    """A stored delivery; ``is_duplicate`` when ``signal_id`` belongs to an earlier one. ``other`` says
+    what that one asked for where it is another alert, which only has the same key.
+    """
 
     signal_id: UUID
     is_duplicate: bool
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +138,13 @@ def _insert(rows: Sequence[dict[str, Any]], accepted: dict[UUID, Accepted]) -> N
         cursor.execute(_ACCEPT, values)
         inserted = {signal_id for (signal_id,) in cursor.fetchall()}
         for row in rows:
-            holder = row["id"]
-            if holder not in inserted:
-                cursor.execute(_HOLDER, [row["strategy"], row["key"]])
-                (holder,) = cursor.fetchone()
-            accepted[row["id"]] = Accepted(holder, is_duplicate=holder != row["id"])
+            if row["id"] in inserted:
+                accepted[row["id"]] = Accepted(row["id"], is_duplicate=False)
+                continue
+            cursor.execute(_HOLDER, [row["strategy"], row["key"]])
+            holder, *first = cursor.fetchone()
+            other = "" if first == [row["action"], row["symbol"]] else " ".join(first)
+            accepted[row["id"]] = Accepted(holder, holder != row["id"], other)
 
 
 def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | None]:
@@ -157,7 +168,7 @@ def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | 
 def quarantine(
     strategy_id: int, body: str, address: str | None, code: str, detail: str
 ) -> QuarantinedBody:
-    """Keep an authenticated body nobody could read. ``body`` is masked already."""
+    """Keep an authenticated body that became no signal. ``body`` is masked already."""
     return QuarantinedBody.objects.create(
         strategy_id=strategy_id,
         received_at=timezone.now(),

@@ -191,6 +191,7 @@ def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) 
     """The signal this alert came as; each signal answers for one line of the log only."""
     if alert.idempotency_key:
         keys = IdempotencyKey.objects.filter(strategy=strategy, key=f"id:{alert.idempotency_key}")
+        keys = keys.filter(signal__symbol=alert.symbol, signal__action=alert.action.value)
         return keys.values_list("signal_id", flat=True).first()
     near = Signal.objects.filter(
         strategy=strategy,
@@ -206,19 +207,21 @@ def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) 
 def _store(
     strategy: Strategy, alert: Alert, body: str, *, auth: str, key: str, came_at: datetime
 ) -> intake.Accepted:
-    accepted = intake.accept(
-        intake.Received(
-            strategy_id=strategy.pk,
-            dedupe_window=0,
-            raw=b"",
-            body=body,
-            alert=alert,
-            header_key=key,
-            address=None,
-            auth=auth,
-        ),
-        uuid7_at(came_at),
+    received = intake.Received(
+        strategy_id=strategy.pk,
+        dedupe_window=0,
+        raw=b"",
+        body=body,
+        alert=alert,
+        header_key=key,
+        address=None,
+        auth=auth,
     )
+    accepted = intake.accept(received, uuid7_at(came_at))
+    if accepted.other:
+        # Its id is another alert's, which must not swallow this one here as well.
+        unnamed = replace(received, alert=replace(alert, idempotency_key=""))
+        accepted = intake.accept(unnamed, uuid7_at(came_at))
     if not accepted.is_duplicate:
         signal_id = str(accepted.signal_id)
         transaction.on_commit(lambda: nudge.nudge_signal(signal_id))

@@ -166,7 +166,7 @@ def _stored(alerts: Sequence[_Valid]) -> list[Answer]:
             return [_failed(error)]
         return [answer for alert in alerts for answer in _stored([alert])]
     answers = [
-        _settled(one.received.alert, accepted, began)
+        _settled(one.received, accepted, began)
         for one, accepted in zip(alerts, results, strict=True)
     ]
     for one in alerts:
@@ -315,12 +315,18 @@ def _alert(document: dict[str, Any], delivery: Delivery, profile: str) -> Alert:
     return alert
 
 
-def _settled(alert: Alert, accepted: intake.Accepted, began: int) -> Answer:
+def _settled(received: intake.Received, accepted: intake.Accepted, began: int) -> Answer:
     """Tell the workers, and the sender, of an alert that has been committed."""
+    alert = received.alert
     answered = str(accepted.signal_id)
     what = "repeated" if accepted.is_duplicate else "stored"
     about = {"signal_id": answered, "symbol": alert.symbol}
     logger.info("alert %s: %s", what, alert.action.value, extra=about)
+    if accepted.other:
+        try:
+            _keep_reused(received, accepted)
+        except Error as error:
+            return _failed(error)
     if accepted.is_duplicate:
         return Answer("duplicate", 200, {"status": "duplicate", "signal_id": answered})
     tracing.note_arrival(answered, began, symbol=alert.symbol)
@@ -328,6 +334,15 @@ def _settled(alert: Alert, accepted: intake.Accepted, began: int) -> Answer:
     send = nudge.nudge_exit if closes else nudge.nudge_signal
     send(answered)
     return Answer("accepted", 202, {"status": "accepted", "signal_id": answered})
+
+
+def _keep_reused(received: intake.Received, accepted: intake.Accepted) -> None:
+    """Another alert has had its key: a duplicate to the sender, and somebody has to hear of it."""
+    asked = f"{received.alert.action.value} {received.alert.symbol}"
+    detail = f"its id or key is that of another alert: {accepted.other}, and this is {asked}"
+    intake.quarantine(
+        received.strategy_id, received.body, received.address, intake.KEY_REUSED, detail
+    )
 
 
 def _header_key(request: HttpRequest, delivery: Delivery, profile: str) -> str:

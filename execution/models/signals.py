@@ -98,7 +98,9 @@ class IdempotencyKey(models.Model):
 
 
 class QuarantinedBody(models.Model):
-    """An authenticated delivery that could not be read. Nothing was traded on it."""
+    """An authenticated delivery that could not be read, or had the id of another alert. Nothing was
+    traded on it.
+    """
 
     strategy = models.ForeignKey(Strategy, on_delete=models.CASCADE, related_name="quarantine")
     received_at = models.DateTimeField()

@@ -14,7 +14,7 @@ import time_machine
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
-from execution import intake
+from execution import intake, silence
 from execution.alerts import Action, Alert
 from execution.ids import uuid7
 from execution.intake import Accepted, Received, accept
@@ -224,6 +224,39 @@ class TestByHttp:
         assert second.status_code == 200
         assert second.json() == first | {"status": "duplicate"}
         assert Signal.objects.get().alert["quantity"] == "0.01"
+
+    @pytest.mark.parametrize(
+        "other", [{"action": "close"}, {"symbol": "ETH/USDT"}], ids=["action", "symbol"]
+    )
+    def test_another_alert_under_the_same_id_is_kept_and_told(
+        self, nudged: list[str], other: dict[str, str]
+    ) -> None:
+        strategy, token = webhook()
+        first = post(strategy.slug, body_of(secret=token, id="a")).json()
+
+        second = post(strategy.slug, body_of(secret=token, id="a", **other))
+
+        assert second.status_code == 200
+        assert second.json() == first | {"status": "duplicate"}
+        row = QuarantinedBody.objects.get()
+        assert (row.strategy, row.code, token in row.body) == (strategy, "KEY_REUSED", False)
+        assert "another alert: buy BTC/USDT, and this is " in row.detail
+        [alarm] = silence.look()
+        assert (alarm.kind, alarm.key) == ("unread", f"{strategy.slug} KEY_REUSED")
+
+    def test_a_reused_id_that_cannot_be_kept_is_sent_again(
+        self, nudged: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        strategy, token = webhook()
+        post(strategy.slug, body_of(secret=token, id="a"))
+
+        def broken(*_: object) -> None:
+            raise DatabaseError("no space left")
+
+        monkeypatch.setattr(intake, "quarantine", broken)
+        answer = post(strategy.slug, body_of(secret=token, id="a", action="close"))
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "NOT_STORED")
 
     def test_the_header_idempotency_key(self, nudged: list[str]) -> None:
         strategy, token = webhook()

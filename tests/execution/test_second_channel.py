@@ -231,6 +231,23 @@ def test_two_alerts_alike_of_which_one_came(
     assert (report["received_already"], len(report["imported"])) == (1, 1)
 
 
+def test_an_alert_whose_id_was_anothers_was_not_delivered(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy, secret = webhook()
+    bought, closed = alert(secret, id="a"), alert(secret, id="a", action="close")
+    assert post(strategy.slug, bought.encode()).status_code == 202
+    assert post(strategy.slug, closed.encode()).status_code == 200
+    now = a_minute_ago()
+    path = as_csv(tmp_path / "log.csv", [(now, bought), (now, closed)])
+
+    report, again = (imported(strategy.slug, path, capsys) for _ in range(2))
+
+    assert (report["received_already"], again["received_already"]) == (1, 2)
+    assert Signal.objects.get(pk=report["imported"][0]).action == "close"
+    assert again["imported"] == []
+
+
 def test_what_cannot_be_read_is_told_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
@@ -423,6 +440,18 @@ class TestTakingOutOfQuarantine:
         event = AuditEvent.objects.filter(kind="quarantine.accepted").first()
         assert event is not None
         assert event.reason == "the mapping is mended"
+
+    def test_an_alert_whose_id_was_anothers_is_let_in_without_it(self, nudged: list[str]) -> None:
+        strategy, secret = webhook()
+        for action in ("buy", "close"):
+            post(strategy.slug, alert(secret, id="a", action=action).encode())
+        row = QuarantinedBody.objects.get()
+
+        first, second = (take_out(row, reason="it was an exit") for _ in range(2))
+
+        assert (first.is_duplicate, second.is_duplicate) == (False, True)
+        assert first.signal_id == second.signal_id
+        assert Signal.objects.get(pk=first.signal_id).action == "close"
 
     def test_its_age_counts_from_its_arrival(self, nudged: list[str]) -> None:
         row = self.quarantined()
