@@ -194,9 +194,10 @@ class Fields:
             return False
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-            return value.strip().lower() == "true"
-        self.complain(name, "must be true or false")
+        word = str(value).strip().lower()
+        if word in ("true", "false", "1", "0"):
+            return word in ("true", "1")
+        self.complain(name, "must be true or false, or 1 or 0")
         return False
 
     def translated(

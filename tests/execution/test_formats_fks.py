@@ -416,7 +416,18 @@ def test_order_types_need_their_prices(order_type: str, missing: list[str]) -> N
 
 @pytest.mark.parametrize(
     ("value", "flag"),
-    [(True, True), (False, False), ("true", True), (" FALSE ", False), (None, False), ("", False)],
+    [
+        (True, True),
+        (False, False),
+        ("true", True),
+        (" FALSE ", False),
+        (Decimal(1), True),
+        (Decimal(0), False),
+        (" 1 ", True),
+        ("0", False),
+        (None, False),
+        ("", False),
+    ],
 )
 def test_flags(value: Any, flag: bool) -> None:
     alert = alert_with(post_only=value, reduce_only=value)
@@ -424,7 +435,7 @@ def test_flags(value: Any, flag: bool) -> None:
     assert (alert.post_only, alert.reduce_only) == (flag, flag)
 
 
-@pytest.mark.parametrize("value", [Decimal(1), "1", "yes", []])
+@pytest.mark.parametrize("value", [Decimal(2), "2", "yes", []])
 def test_what_is_no_flag(value: Any) -> None:
     assert complaints_with(reduce_only=value) == [("reduce_only", "INVALID")]
 

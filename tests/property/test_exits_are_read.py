@@ -31,7 +31,18 @@ KEYVALUE = (
 PRICES = ("p", "fp", "price")
 OWN_ORDERS = ("sl", "fsl", "tp", "ftp", "ts")
 """What Autoview's words make of an exit: an order at a price, or one that waits for it."""
-PINE = ("risk", "vol_lots", "vol_pct_bal", "sl", "tp", "price", "sl_pct", "tp_price", "betrigger")
+PINE = (
+    "risk",
+    "vol_lots",
+    "quantity",
+    "vol_pct_bal",
+    "sl",
+    "tp",
+    "price",
+    "sl_pct",
+    "tp_price",
+    "betrigger",
+)
 OCTOBOT = ("leverage", "stop_price", "take_profit_price", "take_profit_price_1", "price", "tag")
 OPENALGO = ("quantity", "price", "trigger_price", "pricetype", "disclosed_quantity", "strategy")
 EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
@@ -43,6 +54,8 @@ EXITS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("fks", {"action": "sell", "quantity": "50", "quantity_type": "percent_of_position"}, FKS),
     ("fks", {"action": "sell", "quantity": "0.5", "market_position": "long"}, FKS),
     ("mapping", {"action": "sell", "quantity": "0.5", "reduce_only": "true"}, FKS),
+    ("mapping", {"action": "sell", "quantity": "0.5", "reduce_only": "1"}, FKS),
+    ("fks", {"action": "sell", "quantity": "0.5", "reduce_only": "1"}, FKS),
     ("traderspost", {"action": "exit"}, (*TRADERSPOST, "orderType", "quantityType")),
     ("traderspost", {"action": "exit", "quantity": "5"}, (*TRADERSPOST, "orderType")),
     ("traderspost", {"action": "sell", "sentiment": "flat"}, (*TRADERSPOST, "quantity")),
