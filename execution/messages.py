@@ -134,9 +134,9 @@ TEXT_MESSAGES: Mapping[str, Mapping[tuple[str, str, str], str]] = {
         CLOSE: f's={{{{ticker}}}} c=position timestamp={TIME} id="{ID}-close" secret={SECRET}',
     },
     "pineconnector": {
-        STRATEGY: f"1,{ACTION},{{{{ticker}}}},vol_lots={CONTRACTS},timestamp={TIME},"
+        STRATEGY: f"1,{ACTION},{{{{ticker}}}},quantity={CONTRACTS},timestamp={TIME},"
         f'id="{ORDER_ID}",secret={SECRET}',
-        PLAIN: f'1,buy,{{{{ticker}}}},vol_lots=1,timestamp={TIME},id="{ID}-buy",secret={SECRET}',
+        PLAIN: f'1,buy,{{{{ticker}}}},timestamp={TIME},id="{ID}-buy",secret={SECRET}',
         CLOSE: f'1,closelong,{{{{ticker}}}},timestamp={TIME},id="{ID}-close",secret={SECRET}',
     },
 }  # fmt: skip

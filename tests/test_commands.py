@@ -385,7 +385,7 @@ FIELDS = {
     "traderspost": ("ticker=BTCUSDT", "action=buy"),
     "3commas": ("tv_instrument=BTCUSDT", "action=enter_long"),
     "okx": ("instrument=BTCUSDT", "action=ENTER_LONG"),
-    "pineconnector": ("command=buy", "symbol=BTCUSDT", "vol_lots=1", "comment=one, two"),
+    "pineconnector": ("command=buy", "symbol=BTCUSDT", "quantity=1", "comment=one, two"),
     "octobot": ("SYMBOL=BTCUSDT", "SIGNAL=BUY", "VOLUME=1"),
     "openalgo": ("symbol=BTCUSDT", "action=BUY", "quantity=1"),
     "keyvalue": ("s=BTCUSDT", "b=long", "comment=two words"),

@@ -1,13 +1,14 @@
 """PineConnector's alerts: ``LicenseID,command,symbol,name=value,…`` (docs.pineconnector.com/syntax).
 
 What ``risk=``, ``sl=``, ``tp=`` and ``price=`` mean is a setting of its expert advisor, not of the
-alert. Here it is the strategy's ``format_options``; without them these fields are refused.
+alert, and how many units a lot has is the terminal's. Here it is the strategy's ``format_options``;
+without them these fields are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from brokers.types import OrderType
@@ -16,6 +17,7 @@ from execution.formats.brackets import HUNDRED, away, side_of
 from execution.formats.fks import require_prices
 from execution.schema import Fields
 from execution.textual import TextDocument, read_commas, write_commas
+from risk.arithmetic import ARITHMETIC, shown
 from risk.types import QuantityType
 
 LICENSE = "license"
@@ -61,20 +63,34 @@ NOT_DONE = {
 }
 READ = frozenset({"vol_lots", "sl_price", "tp_price", "sl_pct", "tp_pct"})
 VOLUMES = {one.value: one for one in QuantityType}
-TARGETS = ("price", "percent")
+TARGETS = ("price",)
 CHOICES = {"volume": tuple(VOLUMES), "targets": TARGETS}
 """What ``risk=`` counts; and what ``sl=``, ``tp=`` and ``price=`` are."""
+LOT = "lot"
+"""The option that says how many units a lot has: FKS counts units."""
+MOST_UNITS = Decimal(10) ** 9
 
 
 def problems(options: Any) -> list[str]:
     """What is wrong with a strategy's ``format_options``, as sentences."""
     if not isinstance(options, Mapping):
         return ['the options are a JSON object: {"volume": "base", "targets": "price"}']
-    found = [f"there is no option {name!r}" for name in sorted(set(options) - set(CHOICES))]
+    known = {*CHOICES, LOT}
+    found = [f"there is no option {name!r}" for name in sorted(set(options) - known)]
     for name, choices in CHOICES.items():
         if name in options and options[name] not in choices:
             found.append(f"{name} is one of {', '.join(choices)}")
+    if LOT in options and _units_per_lot(options) is None:
+        found.append('lot is how many units a lot has, as text: "100000", "0.5"')
     return found
+
+
+def _units_per_lot(options: Mapping[str, Any]) -> Decimal | None:
+    try:
+        units = Decimal(str(options[LOT]))
+    except (KeyError, InvalidOperation):
+        return None
+    return units if units.is_finite() and 0 < units <= MOST_UNITS else None
 
 
 def read(body: bytes) -> TextDocument:
@@ -97,10 +113,10 @@ def parse(document: Mapping[str, Any], options: Mapping[str, Any]) -> Alert:
     price = _price(entry, "price", options)
     quantity, unit = (None, QuantityType.BASE) if is_exit else _volume(fields, options)
     stop_loss = _target(entry, "sl", options) or away(
-        entry, "sl", side, price, percent=_percent(entry, "sl", options), gain=False
+        entry, "sl", side, price, percent=entry.number("sl_pct"), gain=False
     )
     target = _target(entry, "tp", options) or away(
-        entry, "tp", side, price, percent=_percent(entry, "tp", options), gain=True
+        entry, "tp", side, price, percent=entry.number("tp_pct"), gain=True
     )
     if not is_exit:
         _refuse_unknown(fields, document)
@@ -143,17 +159,32 @@ def _command(fields: Fields) -> tuple[Action, OrderType, bool]:
 
 
 def _volume(fields: Fields, options: Mapping[str, Any]) -> tuple[Decimal | None, QuantityType]:
-    """``vol_lots`` says itself that it counts lots; what ``risk`` counts, the options say."""
-    lots = fields.number("vol_lots")
-    risk = fields.number("risk")
-    if risk is None:
-        return lots, QuantityType.BASE
-    if lots is not None:
-        fields.complain("vol_lots", "the volume is given as risk already", "DUPLICATE_KEY")
+    """``quantity``, a field of ours, counts units and ``vol_lots`` lots; what ``risk`` counts, the
+    options say.
+    """
+    given = {name: fields.number(name) for name in ("risk", "vol_lots", "quantity")}
+    first, *others = [name for name, value in given.items() if value is not None] or ["quantity"]
+    for name in others:
+        fields.complain(name, f"the volume is given as {first} already", "DUPLICATE_KEY")
+    asked = given[first]
+    if first == "vol_lots":
+        return _units(fields, asked or Decimal(0), options), QuantityType.BASE
+    if first == "quantity":
+        return asked, QuantityType.BASE
     unit = VOLUMES.get(str(options.get("volume", "")))
     if unit is None:
         _unset(fields, "risk", "volume")
-    return risk, unit or QuantityType.BASE
+    return asked, unit or QuantityType.BASE
+
+
+def _units(fields: Fields, lots: Decimal, options: Mapping[str, Any]) -> Decimal | None:
+    units = _units_per_lot(options)
+    if units is None:
+        detail = "FKS counts units, and the strategy's option 'lot' does not say how many a lot has"
+        fields.complain("vol_lots", detail, "UNSUPPORTED")
+        return None
+    with localcontext(ARITHMETIC):
+        return shown(lots * units)
 
 
 def _price(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
@@ -165,16 +196,9 @@ def _price(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | N
 
 def _target(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
     """A stop or target that is a price: by its own name, or because the options say so."""
-    plain = fields.number(name)
-    if plain is not None and options.get("targets") not in TARGETS:
-        _unset(fields, name, "targets")
+    plain = _price(fields, name, options)
     is_price = options.get("targets") == "price"
     return fields.number(f"{name}_price") or (plain if is_price else None)
-
-
-def _percent(fields: Fields, name: str, options: Mapping[str, Any]) -> Decimal | None:
-    plain = fields.number(name) if options.get("targets") == "percent" else None
-    return fields.number(f"{name}_pct") or plain
 
 
 def _unset(fields: Fields, name: str, option: str) -> None:

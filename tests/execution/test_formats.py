@@ -148,10 +148,15 @@ def pine(fields: str, command: str = "buy") -> Alert:
     return format.parse(format.read(f"60123456789,{command},EURUSD,{fields}".encode()))
 
 
-@pytest.mark.parametrize("options", [PERCENTS, {}], ids=["with options", "without"])
-def test_lots_are_lots_whatever_risk_counts(options: dict[str, str]) -> None:
-    format = format_of("pineconnector", options)
-    alert = format.parse(format.read(b"60123456789,buy,EURUSD,vol_lots=50"))
+@pytest.mark.parametrize("lot", [100, "100", 100.0])
+def test_lots_are_counted_in_units_whatever_risk_counts(lot: object) -> None:
+    format = format_of("pineconnector", PERCENTS | {"lot": lot})
+    alert = format.parse(format.read(b"60123456789,buy,XAUUSD,vol_lots=0.05"))
+    assert (alert.quantity, alert.quantity_type) == (Decimal(5), QuantityType.BASE)
+
+
+def test_a_quantity_counts_units_whatever_risk_counts() -> None:
+    alert = pine("quantity=50")
     assert (alert.quantity, alert.quantity_type) == (Decimal(50), QuantityType.BASE)
 
 
@@ -164,6 +169,12 @@ def test_what_risk_counts_is_still_the_options() -> None:
     ("fields", "command", "wrong"),
     [
         ("vol_lots=1,risk=2", "buy", [("vol_lots", "DUPLICATE_KEY")]),
+        (
+            "vol_lots=1,quantity=2",
+            "buy",
+            [("quantity", "DUPLICATE_KEY"), ("vol_lots", "UNSUPPORTED")],
+        ),
+        ("vol_lots=1", "buy", [("vol_lots", "UNSUPPORTED")]),
         ("vol_pct_bal_loss=1", "buy", [("vol_pct_bal_loss", "UNSUPPORTED")]),
         ("risk=1,sl_atr=2", "sell", [("sl_atr", "UNSUPPORTED")]),
         ("tp_rr=2,sl_atr=2", "buy", [("sl_atr", "UNSUPPORTED"), ("tp_rr", "UNSUPPORTED")]),

@@ -13,7 +13,6 @@ from execution.masking import mask_document
 from execution.messages import SECRET, curl, lacks_confidence, messages_for
 from execution.models import Strategy
 
-OPTIONS = {"pineconnector": {"volume": "base", "targets": "price"}}
 NOW = "2026-03-02T14:05:07Z"
 RENDERED = {
     "{{exchange}}": "BINANCE",
@@ -33,8 +32,7 @@ WITH_MESSAGES = sorted(set(FORMATS) - {"mapping"})
 
 
 def strategy_of(format: str, auth: str = Strategy.Auth.TOKEN) -> Strategy:
-    options = OPTIONS.get(format, {})
-    return Strategy(slug="demo", auth=auth, format=format, format_options=options)
+    return Strategy(slug="demo", auth=auth, format=format, format_options={})
 
 
 def read(strategy: Strategy, text: str) -> Alert:

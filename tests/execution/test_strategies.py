@@ -237,6 +237,11 @@ def test_a_mapping_comes_with_the_strategy() -> None:
         ("mapping", {}, '"fields" is an object'),
         ("mapping", {"fields": {"symbol": {"path": "a"}}}, "action must be mapped"),
         ("pineconnector", {"volume": "lots"}, "volume is one of base"),
+        ("pineconnector", {"targets": "percent"}, "targets is one of price"),
+        ("pineconnector", {"lot": "none"}, "lot is how many units a lot has"),
+        ("pineconnector", {"lot": 0}, "lot is how many units a lot has"),
+        ("pineconnector", {"lot": True}, "lot is how many units a lot has"),
+        ("pineconnector", {"lot": ["100"]}, "lot is how many units a lot has"),
         ("fks", {"volume": "base"}, "the format fks has no options"),
     ],
 )
