@@ -77,10 +77,9 @@ class _Case:
         return has_size and (order.stop_price, order.side) == (stop, self.side)
 
     def at_most(self, quantity: Decimal) -> Decimal:
-        """As much of ``quantity`` as the venue takes in one order."""
-        return floor_to(
-            min(quantity, self.rules.max_quantity or quantity), self.rules.quantity_step
-        )
+        """As much of ``quantity`` as the venue takes in one order; a stop of the whole is no order."""
+        most = None if self.plugin.capabilities.whole_stop else self.rules.max_quantity
+        return floor_to(min(quantity, most or quantity), self.rules.quantity_step)
 
     def is_too_small(self, quantity: Decimal, price: Decimal) -> bool:
         least, value = self.rules.min_quantity, self.rules.min_value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -30,9 +31,11 @@ from brokers.types import (
     CancelResult,
     ExecutionResult,
     Health,
+    Instrument,
     OrderRef,
     OrderReport,
     OrderRequest,
+    OrderType,
     Outcome,
 )
 
@@ -60,7 +63,7 @@ class Service:
             ),
             "positions": lambda driver, account, _: self._on(driver, account).positions(),
             "balances": lambda driver, account, _: self._on(driver, account).balances(),
-            "instrument": lambda driver, _, told: driver.instrument(self._symbol(told)),
+            "instrument": lambda driver, _, told: self._instrument(driver, self._symbol(told)),
             "quote": lambda driver, _, told: driver.quote(
                 self._symbol(told), load(Decimal | None, told["hint"])
             ),
@@ -107,6 +110,12 @@ class Service:
         if symbol not in self._settings.instruments:
             raise UnknownSymbolError(f"the agent's file does not list {symbol!r}")
         return symbol
+
+    def _instrument(self, driver: Driver, symbol: str) -> Instrument:
+        """The terminal's rules, and the agent's own: FKS divides what is more than one order takes."""
+        rules, listed = driver.instrument(symbol), self._settings.instruments[symbol]
+        most = min(listed.max_quantity, rules.max_quantity or listed.max_quantity)
+        return replace(rules, max_quantity=most)
 
     def _standing(self, driver: Driver, account: str) -> Standing:
         """What the terminal is on at this moment: someone may have logged in elsewhere."""
@@ -174,7 +183,7 @@ class Service:
         check_form(request, standing.capabilities, driver.label)
         check_grid(request, driver.instrument(request.symbol))
         most = self._settings.instruments[request.symbol].max_quantity
-        if request.quantity > most:
+        if request.quantity > most and not _is_level(request, standing):
             raise NotSupportedError(f"the agent's file allows {most:f} of {request.symbol} at most")
         driver.check(request, thorough=self._settings.dry_run)
         if self._settings.dry_run:
@@ -226,6 +235,12 @@ class Service:
         if entry is not None and outcome is Outcome.NOT_SENT and not driver.turned_up(entry):
             return None
         return driver.fetch_order(ref, entry)
+
+
+def _is_level(request: OrderRequest, standing: Standing) -> bool:
+    """Whether it would only set the stop or target of a position, which is of the position's size."""
+    guards = request.reduce_only and request.type is not OrderType.MARKET
+    return guards and standing.capabilities.whole_stop
 
 
 def _send(driver: Driver, request: OrderRequest, client_id: str) -> ExecutionResult:

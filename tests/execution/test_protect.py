@@ -129,6 +129,15 @@ def test_no_stop_is_larger_than_the_venues_largest_order(
     assert (desk.plan().naked_since is None) is (guarded == desk.held())
 
 
+def test_a_stop_of_the_whole_position_is_never_divided(desk: Desk) -> None:
+    """It is a level of the position there, and no order."""
+    desk.script.capabilities = replace(CAPABILITIES, reduce_only=True, whole_stop=True)
+    entry = desk.buy("0.03", order_type="limit", price="60000")
+    Instrument.objects.update(max_quantity=Decimal("0.01"))
+    desk.fills(entry, part(1, "0.03"))
+    assert desk.guarded() == [("0.03", "58000")]
+
+
 def test_a_part_too_small_for_the_venue_is_said_and_guarded_once_it_is_large_enough(
     desk: Desk,
 ) -> None:

@@ -153,6 +153,16 @@ def test_the_agents_own_lists_rule(mt5_rig: Mt5Rig, changes: dict[str, object], 
     assert mt5_rig.terminal.sent == []
 
 
+@pytest.mark.parametrize(("allowed", "most"), [("20", 20), ("5000", 1000)])
+def test_the_largest_order_is_the_terminals_or_the_smaller_one_of_the_agents_file(
+    tmp_path: Path, terminal: tuple[mt5.Mt5Terminal, str], allowed: str, most: int
+) -> None:
+    listed = f'[instruments."BTC/USDT"]\nsymbol = "BTCUSDT"\nmax_quantity = "{allowed}"\n'
+    agent = agent_with(tmp_path, terminal, instruments=listed)
+    assert agent.plugin().instrument("BTC/USDT").max_quantity == most
+    agent.kill()
+
+
 def test_another_account_is_refused(mt5_rig: Mt5Rig) -> None:
     result = mt5_rig.agent.plugin(account="999").execute_order(limit())
     assert (result.outcome, result.code) == (Outcome.NOT_SENT, "ACCOUNT_MISCONFIGURED")

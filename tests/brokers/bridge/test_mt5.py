@@ -71,6 +71,22 @@ def test_units_become_lots_and_come_back_as_units(hedging: Mt5Rig) -> None:
     assert [p.quantity for p in hedging.plugin.positions()] == [Decimal(3000)]
 
 
+def test_a_ticket_larger_than_the_agents_largest_order_has_a_stop_of_its_size(
+    hedging: Mt5Rig,
+) -> None:
+    """A level is no order: only what leaves is bounded."""
+    hedging.plugin.execute_order(order(quantity=Decimal("0.004")))
+    hedging.agent.kill()
+    hedging.agent.instruments = BTC.replace('"1000"', '"0.002"')
+    hedging.agent.write()
+    hedging.agent.start()
+    assert hedging.plugin.execute_order(stop(quantity="0.004")).outcome is Outcome.ACCEPTED
+    assert [ticket["sl"] for ticket in hedging.terminal.held.values()] == [55000.0]
+    refused = hedging.plugin.execute_order(close("0.004"))
+    assert (refused.outcome, refused.code) == (Outcome.NOT_SENT, "NOT_SUPPORTED")
+    assert hedging.plugin.execute_order(close("0.002")).outcome is Outcome.ACCEPTED
+
+
 def test_a_hedging_account_keeps_one_ticket_per_symbol(hedging: Mt5Rig) -> None:
     assert hedging.plugin.capabilities.reduce_only
     assert hedging.plugin.execute_order(order()).outcome is Outcome.ACCEPTED
