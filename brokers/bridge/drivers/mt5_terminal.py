@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from brokers.bridge.driver import Listed
+from brokers.bridge.drivers import mt5_terms as terms
 from brokers.bridge.drivers.mt5_clock import ServerClock
 from brokers.errors import (
     BrokerError,
@@ -127,12 +128,18 @@ class Terminal:
             return answer, package.last_error()
 
     def symbol(self, listed: Listed) -> Any:
-        """The terminal's row of an instrument, selected. Raises UnknownSymbolError."""
+        """The terminal's row of an instrument, selected. Raises UnknownSymbolError for one it does not
+        list: an answer that was lost, or a row that cannot be selected now, says nothing of that.
+        """
         with self.package() as package:
             found = package.symbol_info(listed.venue_symbol)
-            if found is None or not (found.visible or package.symbol_select(found.name, True)):
-                raise UnknownSymbolError(f"the terminal does not list {listed.venue_symbol!r}")
-            return found
+            if found is not None and (found.visible or package.symbol_select(found.name, True)):
+                return found
+            code, text = package.last_error()
+            _refuse_when_cut_off(package)
+            if found is not None or code in terms.CUT_OFF:
+                raise QueryFailedError(f"MetaTrader's {listed.venue_symbol}: {text} ({code})")
+            raise UnknownSymbolError(f"the terminal does not list {listed.venue_symbol!r}")
 
     def depth(self, venue_symbol: str) -> Sequence[Any]:
         """The rows of the depth of market; none where the broker shows none, or not yet."""

@@ -26,7 +26,7 @@ NO_PIPE = frozenset({-10003, -10004})
 """There is no connection to the terminal: it may come back."""
 NOT_SENT = frozenset({-2, -6, -7, -8}) | NO_PIPE
 """Errors of the package itself that come before the terminal hears of the request."""
-CUT_OFF = frozenset(range(-10005, -10000))
+CUT_OFF = frozenset(range(-10005, -9999))
 """Errors of the pipe to the terminal: it is not there, or does not answer."""
 PASSED = 0
 """order_check's word for a request it would take."""

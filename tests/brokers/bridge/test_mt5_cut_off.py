@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from brokers.bridge.drivers.mt5_terminal import Terminal
-from brokers.errors import QueryFailedError
+from brokers.errors import QueryFailedError, UnknownSymbolError
 from brokers.plugins import bridge
 from brokers.types import Outcome, Side, VenueStatus
 from tests.brokers.contract import limit, order, ref
@@ -20,7 +20,9 @@ from tests.brokers.terminals import mt5
 from tests.brokers.terminals.rigs import Mt5Rig
 
 
-@pytest.mark.parametrize("question", ["account_info", "order_check", "connected"])
+@pytest.mark.parametrize(
+    "question", ["account_info", "symbol_info", "symbol_select", "order_check", "connected"]
+)
 def test_an_order_waits_for_a_terminal_that_comes_back(
     mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
@@ -30,6 +32,7 @@ def test_an_order_waits_for_a_terminal_that_comes_back(
         raise mt5._IpcError((-10004, "No IPC"))
 
     request = limit()
+    mt5_rig.terminal.symbols["BTCUSDT"].selected = question != "symbol_select"
     with monkeypatch.context() as cut:
         if question == "connected":
             cut.setattr(mt5_rig.terminal, "flags", {"connected": False})
@@ -42,6 +45,33 @@ def test_an_order_waits_for_a_terminal_that_comes_back(
     later = monotonic() + result.retry_after
     monkeypatch.setattr(bridge, "monotonic", lambda: later)
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("code", range(-10005, -9999))
+def test_a_symbol_nobody_could_ask_for_is_not_unknown(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def lost(*_: object) -> Any:
+        raise mt5._IpcError((code, "IPC"))
+
+    monkeypatch.setattr(mt5_rig.terminal, "symbol_info", lost)
+    with pytest.raises(QueryFailedError, match=str(code)):
+        mt5_rig.plugin.instrument("BTC/USDT")
+
+
+@pytest.mark.parametrize("said", [None, (-4, "Terminal: Not found"), (-1, "Terminal: Call failed")])
+def test_a_symbol_the_terminal_does_not_list_is_unknown(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch, said: tuple[int, str] | None
+) -> None:
+    def unlisted(*_: object) -> Any:
+        if said is not None:
+            raise mt5._IpcError(said)
+
+    monkeypatch.setattr(mt5_rig.terminal, "symbol_info", unlisted)
+    with pytest.raises(UnknownSymbolError):
+        mt5_rig.plugin.instrument("BTC/USDT")
+    result = mt5_rig.plugin.execute_order(limit())
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "UNKNOWN_SYMBOL")
 
 
 @pytest.mark.parametrize("code", [10011, 10012, 10028, 10031])
