@@ -100,11 +100,10 @@ class Mt5Driver(Driver):
         deviation = options.get("deviation", DEVIATION)
         if foreign or type(deviation) is not int or deviation < 0:
             raise ConfigurationError("[mt5] takes path (a text) and deviation (whole points)")
-        self._account = account
         self._listed = dict(instruments)
         self._by_name = {one.venue_symbol: one for one in instruments.values()}
         self._deviation: int = deviation
-        self._terminal = Terminal(options.get("path"))
+        self._terminal = Terminal(options.get("path"), account)
         self._guard = Guard(self._terminal, memory)
 
     def stop(self) -> None:

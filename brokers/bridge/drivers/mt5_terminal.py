@@ -42,9 +42,10 @@ class ExpiredError(BrokerError):
 class Terminal:
     """Raises QueryFailedError wherever the terminal gives no answer."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, account: str) -> None:
+        """``account`` is the login requests are for, whatever the terminal is on."""
         self.clock = ServerClock()
-        self._path = path
+        self._path, self._account = path, account
         self._lock = threading.RLock()
         self._package: Any = None
         self._looks: dict[str, tuple[float, int]] = {}
@@ -119,9 +120,13 @@ class Terminal:
         """The answer to a trade request, or ``None``, and the package's error beside it.
 
         Raises ExpiredError when it would leave at or after ``before``: other threads' calls, and a
-        terminal that had to be connected, may have taken long.
+        terminal that had to be connected, may have taken long. Raises ConfigurationError when somebody
+        has logged the terminal in to another account meanwhile.
         """
         with self.package() as package:
+            on = str(self.account().login)
+            if on != self._account:
+                raise ConfigurationError(f"the terminal is on account {on}, not on {self._account}")
             if before is not None and datetime.now(UTC) >= before:
                 raise ExpiredError("the claim on this order ended while it waited for the terminal")
             answer = getattr(package, function)(dict(fields))

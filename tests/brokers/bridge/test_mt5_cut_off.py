@@ -1,20 +1,30 @@
-"""A MetaTrader 5 terminal that is away, cut off from its server, or has nothing to tell."""
+"""A MetaTrader 5 terminal that is away, cut off, on another account, or has nothing to tell."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from brokers.base import ExecutionPlugin
 from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.errors import QueryFailedError, UnknownSymbolError
 from brokers.plugins import bridge
-from brokers.types import Outcome, Side, VenueStatus
+from brokers.types import (
+    CancelResult,
+    ExecutionResult,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Side,
+    VenueStatus,
+)
 from tests.brokers.contract import limit, order, ref
 from tests.brokers.terminals import mt5
 from tests.brokers.terminals.rigs import Mt5Rig
@@ -99,6 +109,44 @@ def test_an_order_waits_for_a_terminal_that_was_gone_as_it_left(mt5_rig: Mt5Rig,
     assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
 
 
+LEVEL = order(side=Side.SELL, reduce_only=True, type=OrderType.STOP, stop_price=Decimal(55000))
+
+
+@pytest.mark.parametrize(
+    ("before", "at", "act"),
+    [
+        ([], "order_check", lambda plugin, _: plugin.execute_order(order())),
+        ([limit()], "orders_get", lambda plugin, known: plugin.cancel_order(ref(known))),
+        ([order()], "positions_get", lambda plugin, _: plugin.execute_order(LEVEL)),
+        ([order(), LEVEL], "positions_get", lambda plugin, known: plugin.cancel_order(ref(known))),
+    ],
+    ids=["order", "cancel", "level", "cancel of a level"],
+)
+def test_a_terminal_that_is_on_another_account_by_now_gets_nothing(
+    mt5_rig: Mt5Rig,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[OrderRequest],
+    at: str,
+    act: Callable[[ExecutionPlugin, OrderRequest | None], ExecutionResult | CancelResult],
+) -> None:
+    """Somebody logs it in elsewhere while an order has its turn: that account may be real money."""
+    terminal, ask = mt5_rig.terminal, getattr(mt5_rig.terminal, at)
+    terminal.margin_mode = mt5.C["ACCOUNT_MARGIN_MODE_RETAIL_HEDGING"]
+    for request in before:
+        assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+    sent = list(terminal.sent)
+
+    def logs_in(*arguments: Any, **named: Any) -> Any:
+        terminal.login = 1
+        return ask(*arguments, **named)
+
+    monkeypatch.setattr(terminal, at, logs_in)
+    result = act(mt5_rig.plugin, before[-1] if before else None)
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "ACCOUNT_MISCONFIGURED")
+    assert "on account 1, not on 5012345" in result.detail
+    assert terminal.sent == sent
+
+
 def test_a_terminal_cut_off_from_its_server_proves_nothing(mt5_rig: Mt5Rig) -> None:
     """What it shows then is its own copy, which knows nothing of what happened since."""
     request, plugin, began = order(), mt5_rig.plugin, datetime.now(UTC)
@@ -138,7 +186,7 @@ def test_an_answer_counts_between_two_looks_at_the_connection(
         terminal_info=lambda: connection, orders_get=answer, account_info=answer
     )
     monkeypatch.setitem(sys.modules, "MetaTrader5", package)
-    terminal = Terminal(None)
+    terminal = Terminal(None, "5012345")
     questions = {"rows": lambda: terminal.rows("orders_get"), "account": terminal.account}
     with pytest.raises(QueryFailedError, match="not connected"):
         questions[asked]()
