@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from brokers import schwab_answers
+from brokers import schwab_answers, schwab_lists
 from brokers.errors import (
     AmbiguousOrderError,
     ConfigurationError,
     CredentialError,
     LoginNeededError,
+    NotShownError,
     QueryFailedError,
     QuoteUnavailableError,
     UnknownSymbolError,
@@ -352,6 +353,52 @@ def test_a_list_reaches_back_to_the_oldest_resting_order_and_no_further(
     first, second, third = asked_since(venue)
     assert first > second
     assert second[:15] == third[:15]
+
+
+def test_more_orders_than_a_list_holds_are_listed_in_parts(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some seventy a day for 59 days are more than Schwab shows at once."""
+    monkeypatch.setattr(schwab_lists, "MOST_ORDERS", 3)
+    plugin, placed = schwab_plugin(venue.base_url), []
+    for days in (50, 49, 30, 20, 10, 1, 0):
+        venue.control.set_clock_offset(-days * 86_400_000)
+        placed.append(plugin.execute_order(resting(str(190 + days))).broker_order_id)
+    venue.control.set_clock_offset(0)
+    assert sorted(one.broker_order_id for one in plugin.open_orders()) == placed
+    venue.control.fill("schwab", placed[0], D(10))
+    since = plugin.trades_since(APPLE, datetime.now(UTC) - timedelta(minutes=1))
+    assert [(fill.quantity, fill.price) for fill in since] == [(D(10), D(240))]
+
+
+def test_an_order_of_the_second_in_which_a_list_ends_is_listed_once(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = schwab_plugin(venue.base_url)
+    venue.control.set_clock_offset(-60_000)
+    first = plugin.execute_order(resting("200")).broker_order_id
+    venue.control.set_clock_offset(0)
+    second = plugin.execute_order(resting("201")).broker_order_id
+    entered = [schwab_answers.entered(one) for one in plugin._lists.all()]
+    monkeypatch.setattr(schwab_lists, "MOST_ORDERS", 2)
+    middle = max(entered) + timedelta(seconds=0.5)
+    found = plugin._lists.since(middle - timedelta(minutes=5), middle + timedelta(minutes=5))
+    assert [str(one["orderId"]) for one in found] == [first, second]
+
+
+def test_a_resting_order_no_list_shows_is_asked_for_by_its_id(
+    venue: RunningVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, request = schwab_plugin(venue.base_url), resting()
+    placed = plugin.execute_order(request)
+    monkeypatch.setattr(schwab_lists, "MOST_ORDERS", 1)
+    with pytest.raises(NotShownError):
+        plugin.open_orders()
+    earlier = datetime.now(UTC) - timedelta(minutes=5)
+    known = OrderRef(request.identity, APPLE, placed.broker_order_id, earlier, request)
+    found = plugin.fetch_order(known)
+    assert found is not None
+    assert found.status is VenueStatus.OPEN
 
 
 # --- the log-in -----------------------------------------------------------------------------------
