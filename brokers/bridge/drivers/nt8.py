@@ -26,7 +26,6 @@ from brokers.capabilities import Balances, Capabilities, IdRule, VenueCard
 from brokers.decimals import plain
 from brokers.errors import (
     BrokerError,
-    ConfigurationError,
     NotShownError,
     NotSupportedError,
     QueryFailedError,
@@ -65,7 +64,8 @@ CAPABILITIES = Capabilities(
 AGAIN = 5
 """Seconds until an order that was taken back may be tried again."""
 SLEEPY = 10
-"""Seconds an instruction may wait before the platform's reader counts as asleep."""
+"""Seconds an instruction may wait before the platform's reader counts as asleep; as many as it is given
+to be taken, where those are more."""
 GRACE = 2
 """Seconds a submitted order is given to be refused."""
 
@@ -115,11 +115,7 @@ class Nt8Driver(Driver):
 
     def check(self, request: OrderRequest, *, thorough: bool) -> None:
         self._refuse_when_cut_off()
-        waiting = self._folders.oldest_waiting()
-        if waiting > SLEEPY:
-            raise ConfigurationError(
-                f"NinjaTrader has not read an instruction for {waiting:.0f} s: restart it"
-            )
+        self._refuse_when_asleep()
         self._line(request, "fks")
 
     def execute_order(self, request: OrderRequest, client_id: str) -> ExecutionResult:
@@ -255,10 +251,8 @@ class Nt8Driver(Driver):
     def health(self) -> Health:
         if trouble := self._states.trouble:
             return Health(False, f"the states of orders are not copied: {trouble}")
-        waiting = self._folders.oldest_waiting()
-        if waiting > SLEEPY:
-            return Health(False, f"an instruction has been waiting for {waiting:.0f} s")
         try:
+            self._refuse_when_asleep()
             self._refuse_when_cut_off()
         except BrokerError as error:
             return Health(False, str(error))
@@ -324,6 +318,13 @@ class Nt8Driver(Driver):
             average_price=plain(state.average) if state.filled else None,
             fills=tuple(self._fills(request.identity)),
         )
+
+    def _refuse_when_asleep(self) -> None:
+        waiting = self._folders.oldest_waiting()
+        if waiting > max(SLEEPY, self._terms.take_seconds):
+            raise QueryFailedError(
+                f"NinjaTrader has not read an instruction for {waiting:.0f} s: restart it"
+            )
 
     def _refuse_when_cut_off(self) -> None:
         name = self._terms.connection

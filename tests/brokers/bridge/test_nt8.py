@@ -333,9 +333,26 @@ def test_a_cut_connection_and_a_sleeping_reader_stop_orders(nt8_rig: Nt8Rig) -> 
     stale = nt8_rig.simulator.incoming / "oifsomeone-elses.txt"
     stale.write_text("x\n")
     os.utime(stale, (time.time() - 60, time.time() - 60))
-    result = nt8_rig.plugin.execute_order(order())
+    request = order()
+    result = nt8_rig.plugin.execute_order(request)
     assert (result.outcome, "restart it" in result.detail) == (Outcome.NOT_SENT, True)
+    assert (result.code, result.retry_after) == ("VENUE_UNREACHABLE", 2), "an exit waits for it"
     assert not nt8_rig.plugin.health_check().ok
+    stale.unlink()
+    nt8_rig.simulator.asleep = False
+    assert nt8_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
+def test_a_reader_that_may_take_its_time_is_not_asleep(tmp_path: Path) -> None:
+    with nt8.running(nt8.Nt8Simulator(tmp_path)) as simulator:
+        table = 'demo_accounts = ["Sim101"]\nbalance = "1"\ncurrency = "USDT"\ntake_seconds = 30\n'
+        agent = nt8_agent(tmp_path, simulator, table=table)
+        agent.start()
+        slow = simulator.incoming / "oifanother-order.txt"
+        slow.write_text("x")  # half a file: not read yet
+        os.utime(slow, (time.time() - 20, time.time() - 20))
+        assert agent.plugin().execute_order(order()).outcome is Outcome.ACCEPTED
+        agent.kill()
 
 
 def test_a_cancel_nobody_takes_is_not_sent(nt8_rig: Nt8Rig) -> None:
