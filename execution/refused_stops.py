@@ -13,14 +13,18 @@ from risk.types import ReasonCode
 
 MAX_REFUSALS = 5
 LONGEST_PAUSE = 60  # seconds
-OF_THE_KEY = (ReasonCode.LOGIN_NEEDED, ReasonCode.CREDENTIALS_REFUSED)
+OF_THE_ACCOUNT = (
+    ReasonCode.LOGIN_NEEDED,
+    ReasonCode.CREDENTIALS_REFUSED,
+    ReasonCode.ACCOUNT_MISCONFIGURED,
+)
 DAYTIME = timedelta(minutes=10)
 """A stop that has rested so long before it expired was taken, not refused."""
 
 
 def may_place(plan: Protection, stop: Decimal | None) -> bool:
     """Whether a try at the price ``stop`` is due: refusals in a row are counted, with growing pauses.
-    Those of another price, or of the log-in, lengthen the pause, and say nothing of this one.
+    Those of another price, or of the account, lengthen the pause, and say nothing of this one.
     """
     if not plan.account.is_active:
         return False
@@ -29,7 +33,7 @@ def may_place(plan: Protection, stop: Decimal | None) -> bool:
         return True
     policy = plan.entry.strategy.on_naked if plan.entry.strategy else Strategy.OnNaked.REPLACE
     most = 1 if policy == Strategy.OnNaked.ALARM else MAX_REFUSALS
-    if sum(one.stop_price == stop and not _is_of_the_key(one) for one in tries) >= most:
+    if sum(one.stop_price == stop and not _is_of_the_account(one) for one in tries) >= most:
         return False
     last = tries[0].finished_at
     pause = timedelta(seconds=min(2 ** len(tries), LONGEST_PAUSE))
@@ -54,14 +58,15 @@ def _in_a_row(plan: Protection) -> list[Order]:
     for stop in stops.order_by("-id")[: 2 * MAX_REFUSALS]:
         if refusals == MAX_REFUSALS or not _was_refused(stop):
             break
-        refusals += not _is_of_the_key(stop)
+        refusals += not _is_of_the_account(stop)
         tries.append(stop)
     return tries
 
 
-def _is_of_the_key(stop: Order) -> bool:
-    """Whether the log-in or the key was refused, not the stop: it may be taken once that is mended."""
-    return stop.reason in OF_THE_KEY
+def _is_of_the_account(stop: Order) -> bool:
+    """Whether nothing could leave by the account, its log-in or its key, whatever it was: the stop may
+    be taken once that is mended."""
+    return stop.reason in OF_THE_ACCOUNT
 
 
 def _was_refused(stop: Order) -> bool:

@@ -41,6 +41,9 @@ pytestmark = pytest.mark.django_db
 REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
 LOGGED_OUT = ExecutionResult(Outcome.NOT_SENT, code="LOGIN_NEEDED", detail="log in again")
 NO_KEY = ExecutionResult(Outcome.NOT_SENT, code="CREDENTIALS_REFUSED", detail="refused")
+SWITCHED_OFF = ExecutionResult(
+    Outcome.NOT_SENT, code="ACCOUNT_MISCONFIGURED", detail="Algo Trading is off"
+)
 KEY_REFUSED = ExecutionResult(Outcome.REJECTED, code="CREDENTIALS_REFUSED", detail="refused")
 
 
@@ -738,9 +741,9 @@ def test_a_refused_stop_is_tried_again_with_growing_pauses_five_times_in_all(
     assert desk.plan().naked_since is not None
 
 
-@pytest.mark.parametrize("refused", [LOGGED_OUT, NO_KEY, KEY_REFUSED])
+@pytest.mark.parametrize("refused", [LOGGED_OUT, NO_KEY, KEY_REFUSED, SWITCHED_OFF])
 @pytest.mark.parametrize("policy", [Strategy.OnNaked.REPLACE, Strategy.OnNaked.ALARM])
-def test_a_stop_waits_for_a_log_in_however_long_it_takes(
+def test_a_stop_waits_for_an_account_that_can_trade_however_long_it_takes(
     desk: Desk,
     clock: time_machine.Coordinates,
     refused: ExecutionResult,
