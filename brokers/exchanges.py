@@ -116,7 +116,9 @@ class ExchangeProfile:
     `open_pages`: the field and number by which the most open `orders`, and `stops`, are asked for that
     the venue shows at once (`each_market`: of each market), empty where it shows all; `remembers`: for
     how many seconds after its submission an order is surely found by our id, also once it has ended,
-    `None` where that has no end; `open_symbols`: the question which markets
+    `None` where that has no end; `forgets`: after how many seconds from its submission an order that
+    ended `unfilled`, and one that ended in any way (`all`), is no longer found, whatever it is asked
+    for by; `open_symbols`: the question which markets
     have open orders, where these are told market by market, and how ccxt is asked for all `stops`
     nevertheless. Stops that live in a list of their own have
     `stop_endpoint` and `stop_cancel_endpoint`, those that only a cancel of their own finds the second;
@@ -169,6 +171,7 @@ class ExchangeProfile:
     open_symbols: Mapping[str, Any] = field(default_factory=dict)
     open_pages: Mapping[str, Any] = field(default_factory=dict)
     remembers: int | None = None
+    forgets: Mapping[str, int] = field(default_factory=dict)
     stop_becomes: str = ""
     price_digits: int | None = None
     dispensable: Mapping[str, Any] = field(default_factory=dict)
@@ -214,6 +217,7 @@ _OPTIONAL = (
     "open_symbols",
     "open_pages",
     "remembers",
+    "forgets",
     "stop_becomes",
     "price_digits",
     "dispensable",

@@ -236,8 +236,8 @@ class OrderRef:
     ``identity`` is empty for an order that carries no id of ours: the venue's id alone names it, and
     what is reported says which symbol it is really in.
 
-    For a venue that keeps no id of ours: ``request`` is what was sent, and ``taken`` are the ids there
-    that belong to other orders of ours.
+    ``request`` is what was sent, ``None`` where FKS did not send it. For a venue that keeps no id of
+    ours ``taken`` are the ids there that belong to other orders of ours.
     """
 
     identity: str

@@ -165,19 +165,25 @@ def _evidence(result: ExecutionResult | CancelResult) -> Mapping[str, Any]:
 
 
 def ref_of(order: Order, plugin: ExecutionPlugin) -> OrderRef:
-    """How ``plugin`` finds ``order``; by what it asked for where the venue keeps no id of ours, and by
+    """How ``plugin`` finds ``order``; among others of ours where the venue keeps no id of ours, and by
     the venue's id alone where an operator found it there.
     """
     if order.is_adopted:
         return OrderRef("", order.symbol, order.broker_order_id, order.submitted_at)
-    ref = OrderRef(order.identity, order.symbol, order.broker_order_id, order.submitted_at)
+    ref = OrderRef(
+        order.identity,
+        order.symbol,
+        order.broker_order_id,
+        order.submitted_at,
+        request_of(order),
+    )
     if plugin.capabilities.keeps_our_id:
         return ref
     others = Order.objects.filter(account_id=order.account_id).exclude(pk=order.pk)
     if order.submitted_at is not None:
         others = others.filter(submitted_at__gt=order.submitted_at - ENTERED_BEFORE)
     taken = others.exclude(broker_order_id="").values_list("broker_order_id", flat=True)
-    return replace(ref, request=request_of(order), taken=frozenset(taken))
+    return replace(ref, taken=frozenset(taken))
 
 
 def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:

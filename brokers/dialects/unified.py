@@ -16,7 +16,15 @@ from typing import Any
 
 from brokers import wire
 from brokers.decimals import plain
-from brokers.dialects import answers, margin_setting, open_lists, prices, secret_forms, trade_pages
+from brokers.dialects import (
+    answers,
+    forgotten,
+    margin_setting,
+    open_lists,
+    prices,
+    secret_forms,
+    trade_pages,
+)
 from brokers.dialects import unified_rows as rows
 from brokers.dialects.answers import at, once
 from brokers.dialects.base import Dialect
@@ -142,7 +150,7 @@ class Unified(Dialect):
     def order(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
         found, stop = self._find(client, ref)
         if found is None:
-            return None
+            return self._forgotten(client, ref, market)
         if not ref.identity:
             market = client.market(str(found["symbol"]))
         became = self._became(client, ref, found) if stop else found
@@ -156,6 +164,15 @@ class Unified(Dialect):
         ours = self._client_id(ref.identity) if ref.identity else report.client_order_id
         listed_as = "" if became is None else report.broker_order_id
         return replace(report, broker_order_id=known, client_order_id=ours, listed_as=listed_as)
+
+    def _forgotten(self, client: VenueClient, ref: OrderRef, market: Market) -> OrderReport | None:
+        if ref.submitted_at is None or not forgotten.only_if_unfilled(self.profile, ref):
+            return None
+        trades: Sequence[Mapping[str, Any]] = ()
+        if not ref.broker_order_id.startswith(STOP):
+            trades = trade_pages.since(client, ref.symbol, ref.submitted_at)
+        report = forgotten.ended_unfilled(ref, self.open_orders(client, market), trades)
+        return replace(report, client_order_id=self._client_id(ref.identity))
 
     def _reported(
         self, client: VenueClient, ref: OrderRef, market: Market, found: Mapping[str, Any]
@@ -277,7 +294,7 @@ class Unified(Dialect):
         both = [("", False), ("", True)]
         found = self._first(client, ref, both if self.profile.stop_endpoint else both[:1])
         if found[0] is None:
-            self._refuse_forgotten(ref)
+            forgotten.refuse_forgotten_id(self.profile, ref)
         return found
 
     def _find_stop(
@@ -291,7 +308,7 @@ class Unified(Dialect):
         if ref.identity:
             places.append(("", False))
         found = self._first(client, ref, places)
-        if found[0] is None:
+        if found[0] is None and not forgotten.only_if_unfilled(self.profile, ref):
             raise NotShownError("a stop has left its list; what it became is not known")
         return found
 
@@ -334,16 +351,6 @@ class Unified(Dialect):
         if unproven is not None:
             raise unproven
         return None, False
-
-    def _refuse_forgotten(self, ref: OrderRef) -> None:
-        """Raise NotShownError for an order so old that the venue may no longer know our id."""
-        remembers, sent_at = self.profile.remembers, ref.submitted_at
-        if remembers is None:
-            return
-        if sent_at is None or datetime.now(UTC) - sent_at > timedelta(seconds=remembers):
-            raise NotShownError(
-                f"{self.profile.label} forgets client ids: it cannot prove that the order is absent"
-            )
 
     def _asked(
         self, client: VenueClient, ref: OrderRef, order_id: str, *, stop: bool = False

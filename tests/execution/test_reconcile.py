@@ -81,6 +81,9 @@ def test_a_fill_that_was_found_is_booked(account: Account, script: Script) -> No
     assert Position.objects.get().quantity == order.quantity
     assert script.asked[0].identity == order.identity
     assert script.asked[0].submitted_at == AT
+    sent = script.asked[0].request
+    assert sent is not None
+    assert (sent.side, sent.quantity) == (order.side, order.quantity)
 
 
 def test_a_lost_lease_is_found_again(account: Account, script: Script) -> None:
