@@ -8,7 +8,7 @@ quantities are always in the base asset.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -381,7 +381,7 @@ class Unified(Dialect):
     def _working(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
         return rows.mappings(client.ask("fetch_open_orders", ref.symbol))
 
-    def _recent(self, client: VenueClient, ref: OrderRef) -> Sequence[Mapping[str, Any]]:
+    def _recent(self, client: VenueClient, ref: OrderRef) -> Iterable[Mapping[str, Any]]:
         """Orders that may have ended lately, as ccxt reads them."""
         has = client.ccxt.has
         question = next((one for one, of in RECENT.items() if has.get(of)), LAST_RESORT)

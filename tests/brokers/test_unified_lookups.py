@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -73,7 +73,12 @@ FILLED = event("OrderUpdated", "newOrder", reason="full_fill")
 REST = {"quantity": "0.0015", "filled": "0.0005"}
 
 
-def futures(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> CcxtPlugin:
+def futures(
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[dict[str, Any]],
+    triggers: Sequence[dict[str, Any]] = (),
+    shown: Sequence[dict[str, Any]] = (),
+) -> CcxtPlugin:
     fill = {
         "fill_id": "f1",
         "order_id": ORDER_ID,
@@ -88,9 +93,10 @@ def futures(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> Cc
         monkeypatch,
         FUTURES,
         {
-            "/derivatives/api/v3/orders/status": {"result": "success", "orders": []},
+            "/derivatives/api/v3/orders/status": {"result": "success", "orders": [*shown]},
             "/derivatives/api/v3/openorders": NONE_OPEN,
             "/api/history/v2/orders": {"elements": events},
+            "/api/history/v2/triggers": {"elements": [*triggers]},
             "/derivatives/api/v3/fills": {"result": "success", "fills": [fill]},
         },
     )
@@ -137,6 +143,91 @@ def test_a_futures_order_without_an_end_is_neither_cancelled_nor_absent(
     plugin = futures(monkeypatch, events)
     with pytest.raises(NotShownError, match="cannot prove"):
         plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), known, None))
+
+
+def trigger(name: str, **changes: Any) -> dict[str, Any]:
+    """As "Get trigger events" documents it: a trigger has a quantity and fills nothing itself."""
+    told = event(name, "order", quantity="0.002", orderType="Stop", **changes)
+    del told["event"][name]["order"]["filled"]
+    return told
+
+
+def status(said: str, **changes: Any) -> dict[str, Any]:
+    order = {
+        "type": "TRIGGER_ORDER",
+        "orderId": ORDER_ID,
+        "cliOrdId": IDENTITY,
+        "symbol": "PF_XBTUSD",
+        "side": "sell",
+        "quantity": "0.002",
+        "filled": "0",
+        "reduceOnly": True,
+        "timestamp": "2026-02-13T12:09:03.738Z",
+        "lastUpdateTimestamp": "2026-02-13T12:09:03.738Z",
+    }
+    return {"order": order | changes, "status": said, "updateReason": None, "error": None}
+
+
+@pytest.mark.parametrize("known", [ORDER_ID, ""], ids=["by its id", "by ours"])
+def test_a_futures_stop_that_was_cancelled_while_it_waited_has_ended(
+    monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    told = [
+        trigger("OrderTriggerCancelled", reason="cancelled_by_user"),
+        trigger("OrderTriggerPlaced"),
+    ]
+    plugin = futures(monkeypatch, [], told)
+    found = plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), known, None))
+    assert found is not None
+    assert (found.status, found.side, found.broker_order_id) == (
+        VenueStatus.CANCELED,
+        Side.SELL,
+        ORDER_ID,
+    )
+    assert (found.quantity, found.filled_quantity) == (D("0.002"), D(0))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["OrderTriggerPlaced"],
+        ["OrderTriggerActivated", "OrderTriggerPlaced"],
+        ["OrderTriggerCancelled", "OrderTriggerActivated"],
+    ],
+    ids=["waits", "woke", "woke and was cancelled"],
+)
+def test_a_futures_stop_that_waits_or_woke_is_not_cancelled(
+    monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    plugin = futures(monkeypatch, [], [trigger(name) for name in names])
+    with pytest.raises(NotShownError, match="cannot prove"):
+        plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), ORDER_ID, None))
+
+
+def test_a_futures_stop_that_woke_ended_as_its_order_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [trigger("OrderTriggerActivated"), trigger("OrderTriggerPlaced")]
+    plugin = futures(monkeypatch, [FILLED], told)
+    found = plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), ORDER_ID, None))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (VenueStatus.FILLED, D("0.002"))
+
+
+@pytest.mark.parametrize("filled", ["0", None], ids=["told", "null"])
+@pytest.mark.parametrize(
+    ("said", "reported"),
+    [
+        ("TRIGGER_PLACED", VenueStatus.OPEN),
+        ("CANCELLED", VenueStatus.CANCELED),
+        ("TRIGGER_ACTIVATION_FAILURE", VenueStatus.REJECTED),
+    ],
+)
+def test_a_futures_stop_is_what_the_exchange_says(
+    monkeypatch: pytest.MonkeyPatch, said: str, reported: VenueStatus, filled: str | None
+) -> None:
+    plugin = futures(monkeypatch, [], shown=[status(said, filled=filled)])
+    found = plugin.fetch_order(OrderRef(IDENTITY, symbol_of(FUTURES), ORDER_ID, None))
+    assert found is not None
+    assert (found.status, found.filled_quantity) == (reported, D(0))
 
 
 # --- ids that are forgotten -----------------------------------------------------------------------
