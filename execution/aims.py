@@ -128,12 +128,23 @@ def reducing(goal: Aim, held: Decimal, otherwise: Refusal) -> Aim:
     return Aim(replace(everything, is_exit=True, stop_loss=None, targets=()))
 
 
-def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
+def target_of(alert: Alert, *, can_short: bool = True) -> Decimal:
+    """The signed quantity an alert that ``names_target`` is to end up with."""
     size = alert.market_position_size or Decimal(0)
     is_long = alert.market_position is MarketPosition.LONG
-    target = size if is_long else -size if can_short else Decimal(0)
+    return size if is_long else -size if can_short else Decimal(0)
+
+
+def change_toward(target: Decimal, held: Decimal) -> Decimal:
+    """What is traded to hold ``target``, signed; zero where that is nearly held."""
     change = target - held
-    if abs(change) <= abs(target) * NEARLY:
+    return Decimal(0) if abs(change) <= abs(target) * NEARLY else change
+
+
+def _toward_target(alert: Alert, held: Decimal, *, can_short: bool) -> Aim:
+    target = target_of(alert, can_short=can_short)
+    change = change_toward(target, held)
+    if not change:
         raise Refusal(
             ReasonCode.ALREADY_AT_TARGET,
             "the position is already what the alert asks for",

@@ -8,11 +8,7 @@ from uuid import UUID
 
 from brokers.types import Side
 from execution import cancels, protect
-from execution.aims import (
-    names_target,
-    only_exits,
-    turns_over,
-)
+from execution.aims import only_exits, turns_over
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Leg
 from execution.judging import quantity_of
@@ -20,7 +16,9 @@ from execution.models import Order, Route, Signal
 from execution.states import HELD, OrderState
 from execution.under_way import (
     RESTING,
+    heading,
     held_in,
+    is_target,
     lets_exits_leave,
     must_wait,
     reduces,
@@ -61,7 +59,7 @@ def in_the_way(
     Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
     """
     opposed = [order for order in lane if clears and _is_opposed(order, signal, leg, alert)]
-    is_exit = reduces(leg.account, leg.symbol, alert)
+    is_exit = reduces(leg, alert)
     if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
         return InTheWay()
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
@@ -108,21 +106,23 @@ def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
     if order.strategy_id != signal.strategy_id:
         return False
     if order.state != OrderState.SLICING:
-        is_beside = order.role == Order.Role.ENTRY or order.side == alert.action.value
-        return is_beside and rests(order) and _is_target(leg, alert)
+        if not (rests(order) and is_target(leg, alert)):
+            return False
+        return order.role == Order.Role.ENTRY or _goes_with(order, leg, alert)
     if order.is_exit:
         return _says_anew(leg, alert, Side(order.side))
     other_side = alert.action is not Action.CLOSE and order.side != alert.action.value
-    return other_side or _is_target(leg, alert)
+    return other_side or is_target(leg, alert)
+
+
+def _goes_with(order: Order, leg: Leg, alert: Alert) -> bool:
+    """Whether the alert trades to the side of ``order``; a sized close goes beside it."""
+    way = heading(leg, alert, held_in(leg.account, leg.symbol))
+    return not alert.wants_flat and way * Side(order.side).sign > 0
 
 
 def _leaves_in_slices(order: Order) -> bool:
     return order.role == Order.Role.EXIT and order.state == OrderState.SLICING
-
-
-def _is_target(leg: Leg, alert: Alert) -> bool:
-    """Whether what the leg trades is the difference between what is held and a target."""
-    return names_target(alert) and leg.route.sizing == Route.Sizing.FIXED_QUANTITY
 
 
 def _says_anew(leg: Leg, alert: Alert, side: Side) -> bool:
@@ -131,7 +131,7 @@ def _says_anew(leg: Leg, alert: Alert, side: Side) -> bool:
     everything takes it over whoever asked for it (``in_the_way``); a sized one goes beside it, and
     what has no market is refused.
     """
-    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or _is_target(leg, alert):
+    if alert.quantity_type is QuantityType.PERCENT_OF_POSITION or is_target(leg, alert):
         return True
     if only_exits(alert) or side_of(alert) is not side or leg.market is None:
         return False

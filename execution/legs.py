@@ -242,10 +242,10 @@ def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
         _refuse_account(account)
         if alert.action is Action.CANCEL:
             return Leg(route, symbol)
-        is_exit = reduces(account, symbol, alert)
+        late = Leg(route, symbol, is_late=True)
+        is_exit = reduces(late, alert)
         if not is_exit:
             facts.refuse_key(account)
-        late = Leg(route, symbol, is_late=True)
         if (may_wait and has_to_wait(late, alert)) or (is_exit and _is_away(account)):
             return late
         market = facts.read_market(account, symbol, alert, is_exit=is_exit)

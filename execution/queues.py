@@ -228,7 +228,7 @@ def _is_covered(signal: Signal, alert: Alert) -> bool:
     """
     done = accounts_settled(orders_from(signal.pk))
     legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in done]
-    if not legs or not all(reduces(leg.account, leg.symbol, alert) for leg in legs):
+    if not legs or not all(reduces(leg, alert) for leg in legs):
         return False
     ahead = _alerts_before(**dict(zip(_OF_QUEUE, key_of(signal), strict=True)), signal=signal.pk)
     others = [Alert.from_json(stored) for stored in ahead]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from execution.facts import Leg
 from execution.legs import lane_legs, orders_from
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState
-from execution.under_way import alive_in, held_in, moving, reduces, side_of
+from execution.under_way import alive_in, held_in, is_target, moving, reduces, side_of
 from execution.watching import OWN_ALERT
 from risk.types import ReasonCode, Refusal
 
@@ -76,10 +77,13 @@ def may_reduce(leg: Leg, alert: Alert) -> bool:
     """
     lane = alive_in(leg)
     mine = [one for one in lane if one.strategy_id == leg.route.strategy_id]
-    entries = moving(lane) + [one for one in mine if one.state == OrderState.SLICING]
+    working = moving(lane) + [one for one in mine if one.state == OrderState.SLICING]
+    entries = [one for one in working if one.role == Order.Role.ENTRY]
+    if is_target(leg, alert):
+        coming = sum((one.remaining * Side(one.side).sign for one in entries), Decimal(0))
+        return reduces(leg, alert) or reduces(leg, alert, coming=coming)
     other_side = side_of(alert).opposite.value
-    is_met = any(one.role == Order.Role.ENTRY and one.side == other_side for one in entries)
-    return is_met or reduces(leg.account, leg.symbol, alert)
+    return any(one.side == other_side for one in entries) or reduces(leg, alert)
 
 
 def refuse_overtaken(signal: Signal, alert: Alert, leg: Leg) -> None:

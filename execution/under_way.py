@@ -10,10 +10,19 @@ from django.db.models import QuerySet
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.types import Side
-from execution.aims import depends_on_position, is_plain, is_sized, only_exits
+from execution.aims import (
+    change_toward,
+    depends_on_position,
+    is_plain,
+    is_sized,
+    names_target,
+    only_exits,
+    target_of,
+)
 from execution.alerts import Action, Alert
+from execution.allocation import applied
 from execution.facts import Leg
-from execution.models import Order, Position
+from execution.models import Order, Position, Route
 from execution.states import AT_VENUE, HELD, TERMINAL, UNRESOLVED, OrderState
 from risk import breakers
 
@@ -35,9 +44,29 @@ def _alive() -> QuerySet[Order]:
     return lane.exclude(state__in=TERMINAL).order_by("id")
 
 
-def reduces(account: Account, symbol: str, alert: Alert) -> bool:
-    """Whether the alert makes the account's position smaller."""
-    return only_exits(alert) or trades_against(held_in(account, symbol), alert.action)
+def reduces(leg: Leg, alert: Alert, *, coming: Decimal = Decimal(0)) -> bool:
+    """Whether the alert makes the leg's position smaller, with what is ``coming`` (signed) in it."""
+    if only_exits(alert):
+        return True
+    held = held_in(leg.account, leg.symbol) + coming
+    return held * heading(leg, alert, held) < 0
+
+
+def heading(leg: Leg, alert: Alert, held: Decimal) -> Decimal:
+    """Which way the leg trades where ``held`` is held: above zero it buys. To a target goes the
+    difference, which after a lost alert is another way than the sender's last trade; zero once there.
+    """
+    alert = applied(alert, leg.route.part)
+    if alert.wants_flat:
+        return -held
+    if is_target(leg, alert) and not only_exits(alert):
+        return change_toward(target_of(alert), held)
+    return Decimal(side_of(alert).sign)
+
+
+def is_target(leg: Leg, alert: Alert) -> bool:
+    """Whether what the leg trades is the difference between what is held and a target."""
+    return names_target(alert) and leg.route.sizing == Route.Sizing.FIXED_QUANTITY
 
 
 def trades_against(held: Decimal, action: str) -> bool:

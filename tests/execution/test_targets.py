@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from brokers.errors import QueryFailedError
+from brokers.models import Account
 from brokers.types import CancelResult, Outcome
-from execution.models import Order, Route, Signal
+from execution.alerts import Alert
+from execution.legs import lane_legs
+from execution.models import Order, Position, Route, Signal
 from execution.states import OrderState, SignalState
+from execution.timeliness import may_reduce
 from risk.types import ReasonCode
-from tests.brokers.scripted import rest
+from tests.brokers.scripted import CAPABILITIES, rest, swallow
 from tests.execution.guarding import Desk, desk, part
 from tests.execution.slicing import stands
 from tests.execution.test_routing import Group, group, taken_by
@@ -115,6 +121,121 @@ def test_an_exit_that_rests_gives_way_to_one_that_says_anew_what_to_sell(
     assert (second.quantity, second.state, desk.held()) == (traded, S.FILLED, D(size))
 
 
+# --- after an alert was lost: the other way than the sender's last trade -----------------------------
+
+SPOT = CAPABILITIES
+ONLY_REDUCES = replace(CAPABILITIES, reduce_only=True, locks_balance=False)
+TERMINAL = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+
+
+@pytest.mark.parametrize(
+    "offers", [SPOT, TERMINAL], ids=["it holds the coins", "it could sell too"]
+)
+def test_a_purchase_that_has_to_sell_takes_the_stop_off_first(desk: Desk, offers: Any) -> None:
+    desk.script.capabilities = offers
+    desk.send("buy", **LONG, market_position_size="0.02", stop_loss="58000")
+    (stop,) = desk.live()
+    order = order_of(
+        desk.send("buy", **LONG, market_position_size="0.015")
+    )  # a sale to 0.01 was lost
+    assert (order.side, order.role, order.quantity) == ("sell", Order.Role.EXIT, D("0.005"))
+    stop.refresh_from_db()
+    assert (stop.state, order.state) == (S.CANCELED, S.FILLED)
+    assert stop.finished_at is not None
+    assert order.submitted_at is not None
+    assert stop.finished_at <= order.submitted_at
+    assert desk.guarded() == [("0.015", "58000")]
+    assert desk.plan().suspended_until is None
+
+
+def test_where_stops_only_reduce_such_a_sale_goes_beside_the_stop(desk: Desk) -> None:
+    desk.script.capabilities = ONLY_REDUCES
+    desk.send("buy", **LONG, market_position_size="0.02", stop_loss="58000")
+    (stop,) = desk.live()
+    order = order_of(desk.send("buy", **LONG, market_position_size="0.015"))
+    stop.refresh_from_db()
+    assert (order.state, order.reduce_only, desk.held()) == (S.FILLED, True, D("0.015"))
+    assert stop.finished_at is not None
+    assert order.submitted_at is not None
+    assert stop.finished_at > order.submitted_at
+    assert desk.guarded() == [("0.015", "58000")]
+
+
+@pytest.mark.parametrize("offers", [SPOT, ONLY_REDUCES, TERMINAL])
+def test_a_sale_that_has_to_buy_leaves_the_stop_alone(desk: Desk, offers: Any) -> None:
+    desk.script.capabilities = offers
+    desk.send("buy", **LONG, market_position_size="0.01", stop_loss="58000")
+    order = order_of(desk.send("sell", **LONG, market_position_size="0.02"))  # to 0.03 was lost
+    assert (order.side, order.role, desk.held()) == ("buy", Order.Role.ENTRY, D("0.02"))
+    assert desk.script.canceled == []
+    assert desk.guarded() == [("0.01", "58000"), ("0.01", "58000")]
+    assert desk.plan().suspended_until is None
+
+
+def test_a_target_that_is_held_takes_no_stop_off(desk: Desk) -> None:
+    desk.send("buy", **LONG, market_position_size="0.02", stop_loss="58000")
+    signal = desk.send("sell", **LONG, market_position_size="0.02")
+    assert order_of(signal).reason == ReasonCode.ALREADY_AT_TARGET
+    assert desk.script.canceled == []
+
+
+def test_a_short_is_made_smaller_by_a_sale_and_larger_by_a_purchase(desk: Desk) -> None:
+    desk.script.capabilities = TERMINAL
+    short: dict[str, Any] = {"market_position": "short"}
+    desk.send("sell", **short, market_position_size="0.02", stop_loss="62000")
+    (stop,) = desk.live()
+    order = order_of(desk.send("sell", **short, market_position_size="0.015"))
+    assert (order.side, order.role, desk.held()) == ("buy", Order.Role.EXIT, D("-0.015"))
+    stop.refresh_from_db()
+    assert stop.state == S.CANCELED
+    (stop,) = desk.live()
+    order = order_of(desk.send("buy", **short, market_position_size="0.02"))
+    assert (order.side, order.role, desk.held()) == ("sell", Order.Role.ENTRY, D("-0.02"))
+    stop.refresh_from_db()
+    assert stop.state == S.OPEN
+
+
+def test_a_purchase_that_has_to_sell_needs_no_price(desk: Desk) -> None:
+    desk.send("buy", **LONG, market_position_size="0.02")
+    desk.script.quote_failure = QueryFailedError("no price")
+    desk.send("buy", **LONG, market_position_size="0.015")
+    assert desk.held() == D("0.015")
+
+
+def test_with_a_key_that_may_not_open_it_sells_and_does_not_buy(desk: Desk) -> None:
+    desk.send("buy", **LONG, market_position_size="0.02")
+    Account.objects.update(is_key_refused=True)
+    bought = desk.send("sell", **LONG, market_position_size="0.03")
+    assert order_of(bought).reason == ReasonCode.KEY_MAY_WITHDRAW
+    desk.send("buy", **LONG, market_position_size="0.015")
+    assert desk.held() == D("0.015")
+
+
+@pytest.mark.parametrize(
+    ("action", "size", "may"),
+    [("buy", "0.015", True), ("sell", "0.02", False), ("sell", "0.03", False)],
+    ids=["less", "the same", "more"],
+)
+def test_what_is_under_way_counts_for_what_a_target_may_take_off(
+    desk: Desk, action: str, size: str, may: bool
+) -> None:
+    """An alert that may take something off is neither throttled nor too old."""
+    desk.script.outcomes.append(swallow)
+    desk.send("buy", **LONG, market_position_size="0.02")
+    assert not Position.objects.exclude(quantity=0).exists()
+    signal = send(desk.strategy, action, **LONG, market_position_size=size)
+    (leg,) = lane_legs(signal, Alert.from_json(signal.alert))
+    assert may_reduce(leg, Alert.from_json(signal.alert)) is may
+
+
+def test_an_exit_that_rests_gives_way_to_a_purchase_that_has_to_sell(desk: Desk) -> None:
+    desk.buy("0.03", stop=None)
+    resting = order_of(desk.send("sell", **LONG | LIMIT, market_position_size="0.01"))
+    order = order_of(desk.send("buy", **LONG, market_position_size="0.02"))
+    assert (resting.role, stands(resting)) == (Order.Role.EXIT, GAVE_WAY)
+    assert (order.side, order.quantity, desk.held()) == ("sell", D("0.01"), D("0.02"))
+
+
 # --- a group of accounts ----------------------------------------------------------------------------
 
 
@@ -139,6 +260,15 @@ def test_a_smaller_target_goes_where_the_order_rests(group: Group, resting: Orde
     assert taken_by(signal) == ["b"]
     assert stands(resting) == GAVE_WAY
     assert group.holdings() == {"b": D("0.01")}
+
+
+def test_each_account_of_a_group_comes_down_to_its_own_part(group: Group, eager: None) -> None:
+    group.hold("a", "0.02")
+    group.hold("b", "0.01")
+    Account.objects.update(is_key_refused=True)  # it opens nothing
+    signal = group.do("buy", **LONG, market_position_size="0.025")
+    assert taken_by(signal) == ["a"]
+    assert group.holdings() == {"a": D("0.015"), "b": D("0.01")}
 
 
 def test_a_sale_without_a_target_is_of_what_is_held(group: Group, resting: Order) -> None:

@@ -9,7 +9,11 @@ import pytest
 import time_machine
 
 from brokers.errors import QueryFailedError
-from execution.models import Order, Signal, Strategy
+from execution import pipeline
+from execution.alerts import Alert
+from execution.facts import Leg
+from execution.models import Order, Position, Signal, Strategy
+from execution.routing import open_legs
 from execution.states import OrderState, SignalState
 from risk.types import ReasonCode
 from tests.execution.guarding import Desk, clock, desk
@@ -30,10 +34,28 @@ def fall_silent(desk: Desk) -> None:
     desk.script.quote_failure = QueryFailedError("no answer")
 
 
-def test_a_target_that_turns_out_to_be_an_entry_needs_a_price(desk: Desk) -> None:
-    """The alert says sell, and less is held than its sender thinks."""
+def test_a_target_that_is_an_entry_needs_a_price_though_its_sender_sold(desk: Desk) -> None:
+    """Less is held than the sender thinks."""
     desk.buy("0.01", stop=None)
     fall_silent(desk)
+    signal = desk.send("sell", price="60000", **LONG, market_position_size="0.03")
+    assert (signal.state, signal.reason) == (SignalState.DENIED, ReasonCode.VENUE_UNREACHABLE)
+    assert desk.held() == D("0.01")
+
+
+def test_a_target_that_turns_out_to_be_an_entry_needs_a_price(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was an exit when the market was read, and a stop has filled since."""
+    desk.buy("0.04", stop=None)
+    fall_silent(desk)
+
+    def read_before_it_filled(signal: Signal, alert: Alert) -> list[Leg]:
+        legs = open_legs(signal, alert)
+        Position.objects.update(quantity=D("0.01"))
+        return legs
+
+    monkeypatch.setattr(pipeline, "open_legs", read_before_it_filled)
     signal = desk.send("sell", price="60000", **LONG, market_position_size="0.03")
     assert (signal.state, signal.reason) == (SignalState.DENIED, ReasonCode.REFERENCE_UNAVAILABLE)
     assert desk.held() == D("0.01")
