@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from brokers.admin.base import CarefulAdmin
 from risk import audit
+from risk.admin import seen
 from risk.models import Proposal
 
 REASON = "reason"
@@ -42,6 +43,7 @@ class AuditedAdmin(CarefulAdmin):
     memberships: tuple[str, ...] = ()
     membership_event = ""
     inline_audit_names: ClassVar[Mapping[type[models.Model], str]] = {}
+    change_form_template = "fks/change_form.html"
     delete_confirmation_template = "fks/delete_confirmation.html"
 
     def get_form(
@@ -59,6 +61,34 @@ class AuditedAdmin(CarefulAdmin):
         if obj is None or self.has_change_permission(request, obj):
             sets.append((None, {"fields": [REASON]}))
         return sets
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page; shown anew, and nothing saved, where it is older than somebody else's change."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except seen.Stale as stale:
+            messages.error(request, str(stale))
+            return HttpResponseRedirect(request.get_full_path())
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if context["original"] is not None:
+            formsets = [inline.formset for inline in context["inline_admin_formsets"]]
+            now = seen.shown(context["adminform"].form, formsets)
+            context["seen"] = request.POST.get(seen.SEEN, now)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        if change:
+            seen.refuse_stale(request.POST.get(seen.SEEN, ""), form)
+        return super().save_form(request, form, change)
 
     def note_proposal(self, request: HttpRequest, proposal: Proposal | None) -> None:
         """Remember for the answer that a part of the form waits for another person."""
@@ -89,6 +119,8 @@ class AuditedAdmin(CarefulAdmin):
             self._record("changed" if change else "created", self.audit_name, obj, form, before)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        if change:
+            seen.refuse_stale(request.POST.get(seen.SEEN, ""), form, formsets)
         before = self._members(form.instance)
         super().save_related(request, form, formsets, change)
         after = self._members(form.instance)
