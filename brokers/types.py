@@ -250,7 +250,7 @@ class OrderRef:
 
 @dataclass(frozen=True, slots=True)
 class FillReport:
-    """One trade. ``trade_id`` is unique within the account; ``fee`` is positive when paid."""
+    """One trade. ``trade_id`` is unique within account and symbol; ``fee`` is positive when paid."""
 
     trade_id: str
     quantity: Decimal

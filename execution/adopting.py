@@ -145,7 +145,9 @@ def _refuse_trades_of_others(order: Order, report: OrderReport) -> None:
         detail = f"it traded at {early[0].at:%Y-%m-%d %H:%M:%S}, before our order was made"
         raise _Mismatch(ReasonCode.OTHER_ORDER, detail, report)
     trades = [one.trade_id for one in report.fills]
-    booked = Fill.objects.filter(account_id=order.account_id, trade_id__in=trades)
+    booked = Fill.objects.filter(
+        account_id=order.account_id, symbol=order.symbol, trade_id__in=trades
+    )
     if other := booked.exclude(order=order.pk).first():
         detail = f"its trade {other.trade_id} is booked on our order {other.order_id}"
         raise _Mismatch(ReasonCode.ALREADY_OURS, detail, report)

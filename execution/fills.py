@@ -1,7 +1,7 @@
 """What a venue reports about an order becomes fills, a position and a state, in one transaction.
 
-Reports may come twice, late and out of order: fills are unique by (account, trade id), the filled
-quantity is the sum of the fills and never falls, and the state follows the venue's word.
+Reports may come twice, late and out of order: fills are unique by (account, symbol, trade id), the
+filled quantity is the sum of the fills and never falls, and the state follows the venue's word.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _record_fills(
 ) -> tuple[int, list[tuple[Decimal, Decimal]]]:
     """How many were new, and what the order has traded so far: quantities and their prices."""
     told = {report.trade_id: report for report in reports}
-    rows = _booked(account=order.account_id, trades=list(told), order=order.pk)
+    rows = _booked(account=order.account_id, symbol=order.symbol, trades=list(told), order=order.pk)
     booked = {row[0] for row in rows}
     traded = [(quantity, price) for _, owner, quantity, price in rows if owner == order.pk]
     for trade_id, owner, quantity, price in rows:
@@ -227,7 +227,7 @@ def _note_correction(order: Order, quantity: Decimal, price: Decimal, report: Fi
 
 @Prepared
 def _booked() -> QuerySet[Fill, tuple[str, UUID, Decimal, Decimal]]:
-    told = Q(account=given("account"), trade_id__any=given("trades"))
+    told = Q(account=given("account"), symbol=given("symbol"), trade_id__any=given("trades"))
     known = Fill.objects.filter(told | Q(order=given("order"))).order_by()
     return known.values_list("trade_id", "order_id", "quantity", "price")
 

@@ -274,7 +274,7 @@ class OrderEvent(models.Model):
 
 
 class Fill(models.Model):
-    """One trade, once: (account, trade id) is unique."""
+    """One trade, once: (account, symbol, trade id) is unique; some venues count per symbol."""
 
     account = models.ForeignKey(
         Account, on_delete=models.PROTECT, related_name="fills", db_index=False
@@ -300,7 +300,9 @@ class Fill(models.Model):
     class Meta:
         ordering: ClassVar[list[str]] = ["-id"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["trade_id", "account"], name="trade_once_per_account"),
+            models.UniqueConstraint(
+                fields=["trade_id", "account", "symbol"], name="trade_once_per_symbol"
+            ),
             models.CheckConstraint(
                 condition=Q(quantity__gt=Decimal(0), price__gt=Decimal(0)),
                 name="fill_numbers_positive",

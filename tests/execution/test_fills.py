@@ -232,6 +232,21 @@ def test_a_trade_the_venue_corrects_stays_as_booked_and_is_logged(
     assert f"{told}, and the venue now says 0.01 at 59000" in caplog.text
 
 
+def test_the_same_trade_id_in_two_symbols_of_an_account_is_two_trades() -> None:
+    """Binance counts its trades per symbol."""
+    first = sent_order()
+    second = sent_order(account=first.account, symbol="ETH/USDT")
+    for order in (first, second):
+        assert apply(order, report_of(order, V.FILLED, trade("1")))[0].new_fills == 1
+        assert order.state == S.FILLED
+    booked = Fill.objects.order_by("id").values_list("symbol", "trade_id", "order")
+    assert [*booked] == [(first.symbol, "1", first.pk), ("ETH/USDT", "1", second.pk)]
+    assert {row.symbol: row.quantity for row in Position.objects.all()} == {
+        first.symbol: D("0.01"),
+        "ETH/USDT": D("0.01"),
+    }
+
+
 def test_the_same_trade_id_on_two_accounts_is_two_trades() -> None:
     for _ in range(2):
         order = sent_order()
