@@ -162,8 +162,21 @@ def funding(payment: Mapping[str, Any]) -> FundingReport:
     )
 
 
+def _fee(trade: Mapping[str, Any], market: Market) -> Mapping[str, Any]:
+    """What a trade cost. Where that was taken from several coins, ccxt names them in ``fees`` alone,
+    those that paid nothing too; the coins that were traded count first, for the position has lost them.
+    """
+    told = mapping(trade.get("fee") or {})
+    if told.get("cost") is not None:
+        return told
+    paid = [one for one in mappings(trade.get("fees") or []) if one.get("cost") is not None]
+    paid = [one for one in paid if number(one, "cost")] or paid
+    paid.sort(key=lambda one: one.get("currency") != market["base"])
+    return paid[0] if paid else told
+
+
 def _fill(trade: Mapping[str, Any], market: Market, fees: Fees) -> FillReport:
-    told = trade.get("fee") or {}
+    told = _fee(trade, market)
     fee, currency = fees.paid(told.get("cost"), told.get("currency"), market)
     return FillReport(
         trade_id=text(trade, "id"),

@@ -149,6 +149,37 @@ def test_a_trade_that_ccxt_reads_counts_without_its_fee(fee: object) -> None:
     assert (fill.quantity, fill.fee, fill.fee_currency) == (D(2), D(0), "USDT")
 
 
+@pytest.mark.parametrize(
+    ("told", "fee", "coin"),
+    [
+        ({"fee": "0", "gt_fee": "0.0022", "point_fee": "0"}, "0.0022", "GT"),
+        ({"fee": "0", "gt_fee": "0", "point_fee": "1.1"}, "1.1", "GATEPOINT"),
+        ({"fee": "0.00001", "gt_fee": "0", "point_fee": "1.1"}, "0.00001", "BTC"),
+        ({"fee": "0.00002", "gt_fee": "0", "point_fee": "0"}, "0.00002", "BTC"),
+        ({"fee": "0", "gt_fee": "0", "point_fee": "0"}, "0", "BTC"),
+    ],
+    ids=["in GT", "in points", "in coins and points", "in coins", "none"],
+)
+def test_a_fee_gate_takes_from_another_coin_is_told(
+    told: dict[str, str], fee: str, coin: str
+) -> None:
+    row = {
+        "id": "2876130500",
+        "create_time_ms": "1645464610777.399200",
+        "currency_pair": "BTC_USDT",
+        "side": "buy",
+        "amount": "0.02",
+        "price": "60000",
+        "order_id": "125924049993",
+        "fee_currency": "BTC",
+    }
+    gate = ccxt.gate()
+    gate.number = str
+    market = {"symbol": "BTC/USDT", "base": "BTC", "quote": "USDT"}
+    (fill,) = unified_rows.fills([gate.parse_trade(row | told)], market, Fees("Gate"))
+    assert (fill.fee, fill.fee_currency) == (D(fee), coin)
+
+
 @pytest.mark.parametrize("exchange", ["bybit", "bybit-linear"])
 def test_an_execution_that_does_not_tell_its_kind_is_a_trade(
     venue: RunningVenue, answers: Answers, exchange: str
