@@ -68,13 +68,15 @@ class Seen:
     """What was observed of one order request.
 
     `sent` is true from the moment the request was handed to the network; `status`, `error` and
-    `retry_after` (seconds) come from the answer, if one arrived.
+    `retry_after` (seconds) come from the answer, if one arrived. `asked`: a question that the library
+    put before it was answered.
     """
 
     sent: bool
     status: int | None = None
     error: VenueError | None = None
     retry_after: int | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ def judge(seen: Seen, raised: BaseException, profile: ExchangeProfile) -> Verdic
     name = type(raised).__name__
     if not seen.sent:
         names = _class_names(raised)
-        code = "NOT_SUPPORTED" if REFUSALS & names else "VENUE_UNREACHABLE"
-        again = SOON if UNREACHED in names else None
+        refused = bool(REFUSALS & names)
+        code = "NOT_SUPPORTED" if refused else "VENUE_UNREACHABLE"
+        # an answer that could not be read now may be whole the next time
+        again = SOON if UNREACHED in names or (seen.asked and not refused) else None
         return Verdict(Outcome.NOT_SENT, code, f"stopped before sending: {name}", again)
     if never_connected(raised):
         return Verdict(Outcome.NOT_SENT, "VENUE_UNREACHABLE", f"no connection: {name}", SOON)

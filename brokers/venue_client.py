@@ -156,7 +156,8 @@ class VenueClient:
     def seen(self, attempt: Attempt) -> Seen:
         """What was observed of ``attempt``, the venue's error read from its own words."""
         error = None if attempt.status is None else self._read_error(attempt.body)
-        return Seen(attempt.sent, attempt.status, error, attempt.retry_after)
+        asked = self.gate.status is not None
+        return Seen(attempt.sent, attempt.status, error, attempt.retry_after, asked)
 
     def close(self) -> None:
         self.ccxt.session.close()

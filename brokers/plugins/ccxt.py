@@ -313,6 +313,7 @@ class CcxtPlugin(ExecutionPlugin):
         wire, params = dialect.wire(request, market), dialect.arguments(request, market)
         endpoint, deadline = self._dialect.endpoint(request), request.send_before
         placed: Placed | None
+        client.gate.forget()
         with client.gate.announce(endpoint, wire=wire, send_before=deadline) as attempt:
             try:
                 answer = client.ccxt.create_order(

@@ -186,6 +186,25 @@ def test_what_never_left_was_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "code", "again"),
+    [
+        (KeyError("data"), "VENUE_UNREACHABLE", 1),
+        (ccxt.ExchangeError("odd"), "VENUE_UNREACHABLE", 1),
+        (ccxt.BadResponse("cut off"), "VENUE_UNREACHABLE", 1),
+        (ccxt.AuthenticationError("key"), "NOT_SUPPORTED", None),
+        (ccxt.PermissionDenied("right"), "NOT_SUPPORTED", None),
+        (ccxt.BadSymbol("symbol"), "NOT_SUPPORTED", None),
+        (ccxt.ArgumentsRequired("price"), "NOT_SUPPORTED", None),
+    ],
+)
+def test_an_odd_answer_to_what_the_library_asks_first_ends_no_order(
+    error: Exception, code: str, again: int | None
+) -> None:
+    verdict = judge(Seen(False, asked=True), error, BINANCE_SPOT)
+    assert (verdict.outcome, verdict.code, verdict.retry_after) == (NOT_SENT, code, again)
+
+
+@pytest.mark.parametrize(
     ("error", "never"),
     [
         (connection_error(NewConnectionError(None, "refused")), True),  # type: ignore[arg-type]

@@ -304,6 +304,28 @@ def test_an_unverified_exchange_is_held_to_the_id_and_the_numbers(
     assert "without its number 0.002" in refused.detail
 
 
+def test_an_order_waits_for_an_answer_the_library_needs_first(
+    monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, str]]
+) -> None:
+    """HTX is asked for the id of the account before the first order of a client."""
+    profile = profile_for("htx")
+    plugin, request = plugin_of(profile), intents(profile)["sell market"]
+    with plugin._pool.private() as client:
+        client.ccxt.accounts = None
+    answers: list[object] = [ccxt.ExchangeError("odd"), ccxt.AuthenticationError("key")]
+
+    def fetch(self: Any, url: str, *_args: object) -> object:
+        asked.append(("GET", urlsplit(url).path))
+        self.gate.status, self.gate.body = 200, ""
+        raise answers.pop(0)  # type: ignore[misc]
+
+    monkeypatch.setattr(ccxt.Exchange, "fetch", fetch)
+    odd, refused = plugin.execute_order(request), plugin.execute_order(request)
+    assert asked == [("GET", "/v1/account/accounts")] * 2
+    assert (odd.outcome, odd.code, odd.retry_after) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE", 1)
+    assert (refused.outcome, refused.retry_after) == (Outcome.NOT_SENT, None)
+
+
 HYPERLIQUID = PROFILES["hyperliquid", "swap"]
 
 
