@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db.models import F, QuerySet, Sum
+from django.utils import timezone
 
 from brokers.models import Account
 from brokers.prepared import Prepared, given
@@ -57,6 +58,16 @@ def today(account: Account, now: datetime) -> Day:
     if result > row.best:
         AccountDay.objects.filter(pk=row.pk, best__lt=result).update(best=result)
     return Day(realised, change, max(row.best, result))
+
+
+def begin(account: Account, priced_at: datetime | None) -> None:
+    """Have the day begin with the prices known before it; call it before the price of ``priced_at`` is
+    written over.
+    """
+    now = timezone.now()
+    _, began = day_of(account, now)
+    if priced_at is not None and priced_at < began:
+        today(account, now)
 
 
 def book_gone(position: Position, gone: Decimal, now: datetime) -> None:

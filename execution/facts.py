@@ -167,6 +167,8 @@ def read_market(account: Account, symbol: str, alert: Alert, *, is_exit: bool) -
             raise
         rate, is_told = row.last_rate, False
     equity = _equity(account, plugin, instrument, quote, rate)
+    if not is_exit:
+        days.begin(account, row.last_price_at)
     previous = marks.note(row, quote, rate) if is_told else None
     return Market(account, plugin, instrument, quote, equity, rate, previous, is_told=is_told)
 
@@ -336,14 +338,15 @@ def refresh_marks(account: Account, plugin: ExecutionPlugin) -> None:
     position that nobody knows the cost of counts from the price of now. A day begins with the prices
     known before it: what happened while a market was closed belongs to it.
     """
-    days.today(account, timezone.now())
     held = Position.objects.filter(account=account).exclude(quantity=0)
     for symbol, cost in held.values_list("symbol", "average_price"):
         try:
             row = _instrument_row(account, plugin, symbol)
             with venue_call(account):
                 quote = plugin.fetch_data(symbol)
-            marks.note(row, quote, _rate(account, plugin, row.quote))
+            rate = _rate(account, plugin, row.quote)
+            days.begin(account, row.last_price_at)
+            marks.note(row, quote, rate)
             if cost is None and is_positive(quote.mid):
                 held.filter(symbol=symbol, average_price=None).update(average_price=quote.mid)
         except (BrokerError, Refusal):

@@ -425,6 +425,25 @@ def test_a_gap_over_the_weekend_belongs_to_the_day_it_opens_on(
         script.price = D(60)
 
 
+def test_a_day_that_begins_as_the_market_opens_begins_with_the_prices_before_it(
+    scripted: Callable[..., Account],
+) -> None:
+    """Also where an alert is decided before anybody compares the account."""
+    from execution import facts
+    from execution.alerts import Action, Alert
+    from tests.brokers.scripted import script_of
+
+    account = scripted(environment="sandbox", day_zone="America/New_York", day_starts=time(hour=17))
+    script, alert = script_of(account), Alert(symbol=LANE, action=Action.BUY)
+    PositionFactory.create(account=account, quantity="2", average_price="90")
+    opens = datetime(2026, 7, 5, 21, tzinfo=UTC)
+    for moment, price in ((opens - timedelta(days=2), 100), (opens, 80)):
+        script.price = D(price)
+        with time_machine.travel(moment, tick=False):
+            facts.read_market(account, LANE, alert, is_exit=False)
+    assert days.today(account, opens) == Day(D(0), D(-40), D(0))
+
+
 def test_a_price_of_before_the_clock_was_set_back_says_nothing_of_now(
     scripted: Callable[..., Account],
 ) -> None:
