@@ -26,7 +26,6 @@ from brokers.prepared import Prepared, given
 from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
-from execution.aims import only_exits
 from execution.alerts import Action, Alert
 from execution.bulkheads import Crowded
 from execution.facts import Leg
@@ -37,8 +36,8 @@ from execution.under_way import (
     alive_in,
     has_to_wait,
     held_in,
+    is_target,
     reduces,
-    trades_against,
 )
 from risk.types import ReasonCode, Refusal
 
@@ -196,8 +195,9 @@ def _late(route: Route, alert: Alert) -> Leg:
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
-    """The alert's symbol as the route's account knows it: what its alias means today, or for what takes
-    off what it meant on another day, while only that is in use. Raises UnknownSymbolError.
+    """The alert's symbol as the route's account knows it: what its alias means today, or for a target
+    and what takes off what it meant on another day, while only that is in use. Raises
+    UnknownSymbolError.
     """
     account, rows, today = route.account, aliases_of(route.account_id), timezone.now().date()
     others = of_other_days(alert.symbol, rows, today)
@@ -214,12 +214,11 @@ def symbol_on(route: Route, alert: Alert) -> str:
 
 
 def _left_in(symbols: Iterable[str], route: Route, alert: Alert) -> str | None:
-    """The first of ``symbols`` in which there is something the alert takes off."""
-    takes_off = only_exits(alert) or alert.action is Action.CANCEL
+    """The first of ``symbols`` in which there is something the alert takes off, or a target counts."""
     for symbol in symbols:
-        if takes_off and _is_in_use(symbol, route, alert):
-            return symbol
-        if trades_against(held_in(route.account, symbol), alert.action):
+        leg = Leg(route, symbol)
+        is_meant = alert.action is Action.CANCEL or is_target(leg, alert) or reduces(leg, alert)
+        if is_meant and _is_in_use(symbol, route, alert):
             return symbol
     return None
 

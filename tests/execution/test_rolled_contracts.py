@@ -100,6 +100,28 @@ def test_what_opens_or_adds_goes_into_todays_contract(account: Account, strategy
     assert held() == {OLD: 1, NEW: 1}
 
 
+@pytest.mark.parametrize(("action", "size"), [("buy", 3), ("sell", 1), ("buy", 1), ("buy", 2)])
+def test_a_target_counts_what_is_held_in_the_old_contract(
+    account: Account, strategy: Strategy, action: str, size: int
+) -> None:
+    hold(account, OLD, "2")
+
+    send(strategy, action, quantity="1", market_position="long", market_position_size=str(size))
+
+    assert held() == {OLD: size}
+
+
+def test_a_target_on_the_other_side_is_opened_in_todays_contract(
+    account: Account, strategy: Strategy
+) -> None:
+    script_of(account).capabilities = replace(CAPABILITIES, short_selling=True)
+    hold(account, OLD, "2")
+
+    send(strategy, "sell", market_position="short", market_position_size="1")
+
+    assert held() == {NEW: -1}
+
+
 def test_todays_contract_comes_first_where_something_is_held_in_it(
     account: Account, strategy: Strategy
 ) -> None:
