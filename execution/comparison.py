@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -28,6 +29,13 @@ DUST = Decimal("0.001")
 ZERO = Decimal(0)
 
 
+class Compared(NamedTuple):
+    """An account's open ``differences``, and the coins that moved: they were ``left_out``."""
+
+    differences: list[Difference]
+    left_out: set[str]
+
+
 def compare(
     account: Account,
     orders: Sequence[OrderReport],
@@ -35,8 +43,8 @@ def compare(
     *,
     since: datetime,
     keeps_our_id: bool,
-) -> list[Difference]:
-    """Store what differs and close what no longer does; returns the account's open differences.
+) -> Compared:
+    """Store what differs and close what no longer does.
 
     ``orders`` work at the venue, ``positions`` are held there: ``None`` where it keeps balances only,
     which are read from the account. ``since`` is when the venue was first asked. Where the venue does
@@ -56,12 +64,13 @@ def compare(
     if not keeps_our_id:
         orders = [one for one in orders if coin_of(one.symbol) not in moving]
         left_out[Difference.Kind.FOREIGN_ORDER] = moving
-    return differences.note(
+    found = differences.note(
         account,
         _foreign_orders(account, orders) + held,
         left_out=_differing_in(account, left_out),
         since=since,
     )
+    return Compared(found, moving)
 
 
 def _foreign_orders(account: Account, reports: Sequence[OrderReport]) -> list[Seen]:

@@ -53,13 +53,14 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One alignment under way. ``held`` is signed; so is ``known``, what the venue holds of it as
-    far as is known. ``wanted`` is what stops should add up to."""
+    """One alignment under way. Signed are ``held``, ``told`` (by the venue, if it was asked) and
+    ``known``, what it holds of that as far as is known. Stops should add up to ``wanted``."""
 
     plan: Protection
     plugin: ExecutionPlugin
     rules: Instrument
     held: Decimal
+    told: Decimal | None
     known: Decimal
     live: list[Order]
 
@@ -96,14 +97,15 @@ def align(account: Account, symbol: str) -> NextStep:
         return NextStep()
     plugin = ready_plugin(account)
     rules = instrument_of(account, plugin, symbol, is_exit=True)
+    told = venue_holds.told_of(plan, plugin)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         # Fills change the position before the plan; the same sequence here avoids a deadlock.
         held = _held(account.pk, symbol, lock=True)
         plan = _locked_plan(account.pk, symbol)
-        known = venue_holds.known_of(plan, held, plugin.capabilities)
+        known = venue_holds.known_of(plan, held, plugin.capabilities, told)
         live = live_stops(account.pk, symbol)
-        step = _aligned(_Case(plan, plugin, rules, held, known, live))
+        step = _aligned(_Case(plan, plugin, rules, held, told, known, live))
         plan.aligned_at = timezone.now()
         plan.save()
         return step
@@ -155,7 +157,7 @@ def _aligned(case: _Case) -> NextStep:
         return _watched(case, stop)
     watched_stops.end(plan)
     _note_coverage(case, stop)
-    if plan.is_suspended or _is_doubted(plan) or venue_holds.is_unsure(plan, offers):
+    if plan.is_suspended or _is_doubted(plan) or venue_holds.is_unsure(plan, offers, case.told):
         return NextStep()
     return _with_stop_at(case, stop)
 

@@ -31,6 +31,7 @@ from execution import (
     parents,
     standstill,
     tracing,
+    venue_holds,
 )
 from execution.dispatch import ref_of, send_cancel
 from execution.models import Difference, Order
@@ -251,7 +252,7 @@ def reconcile_account(account: Account) -> list[Difference]:
     _correct_ends(account, open_at_venue, started)
     renamed = _ask_about_others(account, open_at_venue)
     keeps_positions = plugin.capabilities.short_selling or bool(held_at_venue)
-    found = comparison.compare(
+    found, left_out = comparison.compare(
         account,
         [one for one in open_at_venue if (one.symbol, one.broker_order_id) not in renamed],
         held_at_venue if keeps_positions else None,
@@ -263,6 +264,7 @@ def reconcile_account(account: Account) -> list[Difference]:
     same = Account.objects.filter(pk=account.pk, version=account.version)
     if standstill.noticed() != standstills or not same.update(reconciled_at=started):
         return found
+    venue_holds.note_compared(account, left_out=left_out, since=started)
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
     equity.note(account, plugin, timezone.now())

@@ -6,29 +6,59 @@ one placed anew would wait there for a position that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities
+from brokers.models import Account
 from execution.closable import held_by_both
-from execution.models import Order, Protection
+from execution.comparison import coin_of
+from execution.facts import venue_call
+from execution.models import Order, OrderEvent, Protection
 from execution.states import OrderState
 
+LOOK = "look"
+_NOT_SINCE = Q(finished_at__gte=F("account__reconciled_at")) | Q(account__reconciled_at=None)
+"""Stops that have ended since their account was last compared."""
 
-def known_of(plan: Protection, held: Decimal, offers: Capabilities) -> Decimal:
-    """``held`` of our book, or less of it while the venue is known to hold less; signed."""
+
+def known_of(
+    plan: Protection, held: Decimal, offers: Capabilities, told: Decimal | None = None
+) -> Decimal:
+    """``held`` of our book, or less of it while the venue is known to hold less, or has just ``told``
+    so; signed."""
     if not _may_open(offers):
         return held
-    return held_by_both(plan.account_id, plan.symbol, held)
+    known = held_by_both(plan.account_id, plan.symbol, held)
+    if told is None:
+        return known
+    return min(known, told, key=abs) if known * told > 0 else Decimal(0)
 
 
-def is_unsure(plan: Protection, offers: Capabilities) -> bool:
-    """Whether a ``plan`` without its stop waits for a comparison: one has ended there without a wish of
-    ours since the last. The plan says so."""
-    here = {"account": plan.account_id, "symbol": plan.symbol}
-    if plan.naked_since is None or not _may_open(offers) or not _lost().filter(**here).exists():
+def told_of(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
+    """What the venue says it holds. It is asked where the account has been compared since a stop ended
+    and the coin was left out: an order may keep it moving until an operator comes. Raises BrokerError
+    or Refusal.
+    """
+    if not _is_bare(plan, plugin.capabilities) or not _lost_of(plan).exclude(_NOT_SINCE).exists():
+        return None
+    with venue_call(plan.account):
+        held = plugin.positions()
+    return sum((one.quantity for one in held if one.symbol == plan.symbol), Decimal(0))
+
+
+def is_unsure(plan: Protection, offers: Capabilities, told: Decimal | None) -> bool:
+    """Whether a ``plan`` without its stop waits for a comparison, or for the venue's word where that
+    left the coin out: one has ended there without a wish of ours since. The plan says so."""
+    if not _is_bare(plan, offers):
+        return False
+    lost = _lost_of(plan) if told is None else _lost_of(plan).filter(_NOT_SINCE)
+    if not lost.exists():
         return False
     plan.detail += "; a stop ended there unasked, and what the venue holds is looked up first"
     return True
@@ -37,9 +67,33 @@ def is_unsure(plan: Protection, offers: Capabilities) -> bool:
 def accounts_to_compare() -> list[int]:
     """Accounts with a position that may wait for a comparison before it gets its stop again."""
     plans = Protection.objects.filter(is_active=True, naked_since__isnull=False)
-    lost = _lost().filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+    lost = _lost().filter(_NOT_SINCE, account=OuterRef("account"), symbol=OuterRef("symbol"))
     here = plans.filter(Exists(lost), account__is_active=True)
     return list(here.order_by().values_list("account_id", flat=True).distinct())
+
+
+def note_compared(account: Account, *, left_out: Collection[str], since: datetime) -> None:
+    """Note on stops that ended before ``since`` that what the venue holds has been compared after that;
+    not on those whose coins were ``left_out``.
+    """
+    bare = Protection.objects.filter(account=account, is_active=True, naked_since__isnull=False)
+    ended = _lost().filter(account=account, finished_at__lt=since)
+    for stop in ended.filter(symbol__in=bare.values("symbol")):
+        if coin_of(stop.symbol) not in left_out:
+            stop.journal.create(
+                at=timezone.now(),
+                event=LOOK,
+                from_state=stop.state,
+                to_state=stop.state,
+                attempt=stop.attempt,
+                actor="system",
+                detail="ended unasked: what the venue holds has been compared since",
+            )
+
+
+def _is_bare(plan: Protection, offers: Capabilities) -> bool:
+    """Whether a stop of ``plan`` is missing that could open a position."""
+    return plan.naked_since is not None and _may_open(offers)
 
 
 def _may_open(offers: Capabilities) -> bool:
@@ -47,10 +101,17 @@ def _may_open(offers: Capabilities) -> bool:
     return not (offers.reduce_only or offers.locks_balance)
 
 
+def _lost_of(plan: Protection) -> QuerySet[Order]:
+    return _lost().filter(account=plan.account_id, symbol=plan.symbol)
+
+
 def _lost() -> QuerySet[Order]:
-    """Those ended before the clock was set back, seemingly later than now, hold nothing up."""
+    """Stops that ended at the venue without a wish of ours, and what it holds was not compared since.
+    Those ended before the clock was set back, seemingly later than now, hold nothing up.
+    """
     ended = Order.objects.filter(
         role=Order.Role.STOP_LOSS, state__in=(OrderState.CANCELED, OrderState.EXPIRED), reason=""
     )
-    not_since = Q(finished_at__gte=F("account__reconciled_at")) | Q(account__reconciled_at=None)
-    return ended.filter(not_since, finished_at__lte=timezone.now())
+    looks = OrderEvent.objects.filter(order=OuterRef("pk"), event=LOOK)
+    compared = Exists(looks.filter(at__gte=OuterRef("finished_at")))
+    return ended.filter(~compared, finished_at__lte=timezone.now())

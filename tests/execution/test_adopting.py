@@ -139,7 +139,7 @@ def test_the_one_we_sent_is_a_stranger_should_it_turn_up_as_well(
 ) -> None:
     commands.take_over(asked(lost, foreign(lost), foreign(lost)))
     sent = report_of(lost, VenueStatus.OPEN)
-    found = comparison.compare(account, [sent, foreign(lost)], None, since=AT, keeps_our_id=True)
+    found, _ = comparison.compare(account, [sent, foreign(lost)], None, since=AT, keeps_our_id=True)
     assert [one.broker_order_id for one in found] == [sent.broker_order_id]
     Order.objects.filter(pk=lost.pk).update(state=S.CANCELED, finished_at=AT)
     reconcile._correct_ends(account, [sent], AT + timedelta(minutes=1))

@@ -8,10 +8,12 @@ from decimal import Decimal
 import pytest
 import time_machine
 
+from brokers.errors import QueryFailedError
 from brokers.types import PositionReport, VenueStatus
-from execution import periodic_tasks, reconcile
-from execution.models import Difference
-from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin
+from execution import commands, periodic_tasks, reconcile
+from execution.models import Difference, Order
+from execution.states import OrderState
+from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk
 
 __all__ = ["clock", "desk"]
@@ -124,3 +126,103 @@ def test_where_stops_only_reduce_it_is_placed_again_without_asking(
     clock.shift(4)
     long.guard()
     assert long.guarded() == [("0.01", "58000")]
+
+
+# --- a coin that comparisons leave out ---------------------------------------------------------------
+
+
+def lose(desk: Desk) -> Order:
+    """A further entry of which nobody knows what became."""
+    desk.script.outcomes.append(swallow)
+    desk.send("buy", quantity="0.01", stop_loss="58000")
+    lost = Order.objects.get(state=OrderState.UNKNOWN)
+    Order.objects.filter(pk=lost.pk).update(state=OrderState.NEEDS_OPERATOR, next_check_at=None)
+    return lost
+
+
+@pytest.mark.parametrize(
+    ("there", "guarded"),
+    [("0", []), ("0.004", ["0.004"]), ("0.01", ["0.01"]), ("0.02", ["0.01"]), ("-0.01", [])],
+)
+def test_beside_an_order_that_needs_an_operator_the_venue_is_asked_about_the_position(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue, there: str, guarded: list[str]
+) -> None:
+    """Compared it is not: what became of the order would look like a difference."""
+    lose(long)
+    venue.quantity = Decimal(there)
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    sweeps(long, clock)
+    assert [quantity for quantity, _ in long.guarded()] == guarded
+    assert not Difference.objects.exists()
+    assert long.plan().is_active
+
+
+def test_where_the_venue_does_not_say_what_it_holds_no_stop_is_placed(
+    long: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(long)
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    reconcile.reconcile_account(long.account)
+
+    def fails(_: ScriptedPlugin) -> list[PositionReport]:
+        raise QueryFailedError("no answer")
+
+    monkeypatch.setattr(ScriptedPlugin, "positions", fails)
+    long.guard()
+    assert (long.live(), long.plan().detail) == (
+        [],
+        "the position cannot be guarded: no answer",
+    )
+
+
+def test_once_the_operator_has_ended_that_order_the_coin_is_compared_before_a_stop_rests(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    lost = lose(long)
+    venue.quantity = Decimal(0)
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    sweeps(long, clock)
+    commands.mark_ended(lost, "it is not there")
+    sweeps(long, clock)
+    assert long.live() == []
+    reconcile.reconcile_account(long.account)
+    assert [(one.kind, one.theirs) for one in Difference.objects.all()] == [(FOUND, "0")]
+    sweeps(long, clock)
+    assert long.live() == []
+
+
+def test_a_fill_of_the_last_seconds_keeps_no_stop_on_a_position_that_is_gone(
+    desk: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """The comparison leaves such a coin out, and says nothing of it."""
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+    desk.buy()
+    venue.quantity = Decimal(0)
+    desk.ends(desk.live()[0], VenueStatus.CANCELED)
+    for _ in range(4):
+        clock.shift(1)
+        periodic_tasks.sweep()
+        desk.guard()
+    assert desk.live() == []
+    assert not Difference.objects.exists()
+    reconcile_later(desk, clock)
+    assert [(one.kind, one.theirs) for one in Difference.objects.all()] == [(FOUND, "0")]
+    assert desk.live() == []
+
+
+def reconcile_later(desk: Desk, clock: time_machine.Coordinates) -> None:
+    clock.shift(60)
+    reconcile.reconcile_account(desk.account)
+    desk.guard()
+
+
+def test_a_stop_that_was_looked_up_once_holds_up_no_later_one(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    sweeps(long, clock)
+    assert long.guarded() == [("0.01", "58000")]
+    stop = Order.objects.get(role=Order.Role.STOP_LOSS, state=OrderState.CANCELED)
+    assert [line.event for line in stop.journal.all()][-1] == "look"
+    long.buy()
+    assert long.guarded() == [("0.01", "58000"), ("0.01", "58000")]
