@@ -19,7 +19,7 @@ from brokers.models import Account
 from execution.closable import held_by_both
 from execution.comparison import coin_of
 from execution.facts import venue_call
-from execution.models import Order, OrderEvent, Protection
+from execution.models import Order, OrderEvent, Position, Protection
 from execution.states import OrderState
 
 LOOK = "look"
@@ -55,13 +55,21 @@ def told_of(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
 def is_unsure(plan: Protection, offers: Capabilities, told: Decimal | None) -> bool:
     """Whether a ``plan`` without its stop waits for a comparison, or for the venue's word where that
     left the coin out: one has ended there without a wish of ours since. The plan says so."""
-    if not _is_bare(plan, offers):
-        return False
-    lost = _lost_of(plan) if told is None else _lost_of(plan).filter(_NOT_SINCE)
-    if not lost.exists():
+    if not (_is_bare(plan, offers) and _waits_for_word(plan, told)):
         return False
     plan.detail += "; a stop ended there unasked, and what the venue holds is looked up first"
     return True
+
+
+def may_be_gone(plan: Protection, plugin: ExecutionPlugin) -> bool:
+    """Whether a ``plan`` misses its stop and the venue holds nothing of the position, or is still to be
+    asked since the stop has ended. Raises like ``told_of``."""
+    offers = plugin.capabilities
+    if not _is_bare(plan, offers):
+        return False
+    told = told_of(plan, plugin)
+    held = Position.objects.get(account=plan.account_id, symbol=plan.symbol).quantity
+    return known_of(plan, held, offers, told) == 0 or _waits_for_word(plan, told)
 
 
 def accounts_to_compare() -> list[int]:
@@ -99,6 +107,11 @@ def _is_bare(plan: Protection, offers: Capabilities) -> bool:
 def _may_open(offers: Capabilities) -> bool:
     """Whether a stop could open a position; where it needs coins the venue refuses it without them."""
     return not (offers.reduce_only or offers.locks_balance)
+
+
+def _waits_for_word(plan: Protection, told: Decimal | None) -> bool:
+    lost = _lost_of(plan) if told is None else _lost_of(plan).filter(_NOT_SINCE)
+    return lost.exists()
 
 
 def _lost_of(plan: Protection) -> QuerySet[Order]:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import exposure, intake, trailing, watched_stops
+from execution import exposure, intake, trailing, venue_holds, watched_stops
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import venue_call
 from execution.fee_values import FEE_COLUMNS, Fee
@@ -104,7 +104,8 @@ def _in_turn(account_id: int) -> list[int]:
 
 def look(plan_id: int) -> list[UUID]:
     """Compare the market with the plan's next target, and with a stop that is not at the venue; have
-    a stop that follows the market follow it, also while trading is halted.
+    a stop that follows the market follow it, also while trading is halted. What may be gone at the
+    venue is not closed.
 
     Returns the signals FKS sent itself. Raises BrokerError when there is no quote, Refusal while the
     account's breaker is open.
@@ -115,8 +116,10 @@ def look(plan_id: int) -> list[UUID]:
     may_close = not _may_not_close(plan, plan.entry.strategy)
     if not (may_close or plan.watched_at or _rules_of(plan.entry.strategy)):
         return []
+    plugin = plugin_for(plan.account)
     with venue_call(plan.account):
-        quote = plugin_for(plan.account).fetch_data(plan.symbol)
+        quote = plugin.fetch_data(plan.symbol)
+    may_close = may_close and not venue_holds.may_be_gone(plan, plugin)
     with transaction.atomic():
         now = Protection.objects.select_for_update(of=("self",)).select_related(
             "account", "entry__strategy"

@@ -9,9 +9,9 @@ import pytest
 import time_machine
 
 from brokers.errors import QueryFailedError
-from brokers.types import PositionReport, VenueStatus
-from execution import commands, periodic_tasks, reconcile
-from execution.models import Difference, Order
+from brokers.types import ExecutionResult, Outcome, PositionReport, VenueStatus
+from execution import commands, periodic_tasks, reconcile, watching
+from execution.models import Difference, Order, Signal, Strategy
 from execution.states import OrderState
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk
@@ -20,6 +20,7 @@ __all__ = ["clock", "desk"]
 
 pytestmark = pytest.mark.django_db
 FOUND = Difference.Kind.POSITION
+REFUSED = ExecutionResult(Outcome.REJECTED, code="VENUE_REJECTED", detail="no")
 
 
 class Venue:
@@ -82,6 +83,52 @@ def test_where_the_venue_holds_nothing_the_stop_goes(
     sweeps(long, clock)
     assert long.live() == []
     assert long.plan().is_active
+
+
+@pytest.mark.parametrize(
+    ("there", "price"),
+    [("0.004", "60000"), ("0", "60000"), ("0", "57000")],
+    ids=["a part that has its stop", "nothing", "nothing, past the stop"],
+)
+def test_what_the_venue_does_not_hold_is_not_closed_for_want_of_a_stop(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue, there: str, price: str
+) -> None:
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    venue.quantity = Decimal(there)
+    reconcile.reconcile_account(long.account)
+    sweeps(long, clock)
+    long.script.price = Decimal(price)
+    sweeps(long, clock)
+    sweeps(long, clock)
+    assert long.plan().naked_since is not None
+    assert not Signal.objects.filter(auth=watching.OWN_ALERT).exists()
+    assert [quantity for quantity, _ in long.guarded()] == [there] * (there != "0")
+
+
+def test_a_part_the_venue_holds_without_a_stop_is_closed(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    venue.quantity = Decimal("0.004")
+    reconcile.reconcile_account(long.account)
+    long.script.outcomes.extend([REFUSED] * 9)
+    sweeps(long, clock)
+    own = Signal.objects.filter(auth=watching.OWN_ALERT).order_by("pk")
+    assert [one.action for one in own][:1] == ["close"]
+
+
+def test_a_stop_that_ended_unasked_has_nothing_closed_before_the_comparison(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """Its position may have gone with it: a sale would open a short one."""
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    lose(long)
+    venue.quantity = Decimal(0)
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    long.script.price = Decimal(57000)
+    sweeps(long, clock)
+    sweeps(long, clock)
+    assert not Signal.objects.filter(auth=watching.OWN_ALERT).exists()
 
 
 def test_a_stop_that_went_with_its_position_is_not_placed_again(
