@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from brokers.types import Side
-from execution import cancels, protect
+from execution import approvals, cancels, protect
 from execution.aims import only_exits, turns_over
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Leg
@@ -50,22 +50,29 @@ class InTheWay(NamedTuple):
 
 
 def in_the_way(
-    signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, clears: bool = True
+    signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order], *, is_agreed: bool = False
 ) -> InTheWay:
     """What has to be gone before an exit can be decided: entries that could open again what is being
     closed, resting exits that would sell it twice, and stops that hold the coins it needs or would
     sell them as well.
 
-    Of an exit that waits for a person (not ``clears``), only the entries that wait for one as well.
+    Of an exit that waits for a person (not ``is_agreed`` yet), only the entries that wait for one as
+    well.
     """
-    opposed = [order for order in lane if clears and _is_opposed(order, signal, leg, alert)]
     is_exit = reduces(leg, alert)
+    opposed = [
+        order
+        for order in lane
+        if (is_agreed or _may_go(order, signal, alert, is_exit=is_exit))
+        and _is_opposed(order, signal, leg, alert)
+    ]
     if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
         return InTheWay()
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
     want_gone(signal, overtaken + opposed)
     found = [order.pk for order in overtaken + opposed]
-    if not clears or not is_exit:
+    waits_for_person = not is_agreed and approvals.is_wanted(signal, is_exit=True)
+    if waits_for_person or not is_exit:
         return InTheWay(tuple(found))
     if alert.wants_flat:
         closes_all = alert.quantity is None or alert.market_position is MarketPosition.FLAT
@@ -86,6 +93,14 @@ def in_the_way(
     ):
         return InTheWay(keeps_stop=True)
     return InTheWay(protect.suspend(leg.account, leg.symbol))
+
+
+def _may_go(order: Order, signal: Signal, alert: Alert, *, is_exit: bool) -> bool:
+    """Whether ``order`` may give way before a person has agreed to what comes in its place: to an exit
+    that needs nobody, or as an entry the alert trades against, which goes as an exit does.
+    """
+    takes_back = order.role == Order.Role.ENTRY and order.side != alert.action.value
+    return not approvals.is_wanted(signal, is_exit=is_exit or takes_back)
 
 
 def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:

@@ -253,8 +253,7 @@ def _place(signal: Signal, alert: Alert, legs: Sequence[Leg]) -> Decision:
     mine = orders_from(signal.pk)
     done = accounts_settled(mine)
     legs = [leg for leg in legs if leg.account.pk not in done]
-    waits = approvals.is_wanted(signal, is_exit=True)
-    ready, to_cancel = _sorted_out(signal, legs, alert, clears=not waits)
+    ready, to_cancel = _sorted_out(signal, legs, alert)
     if ready and not mine:
         _note_gap(signal, alert, ready)
     made = [_next_order(signal, alert, leg, mine) for leg in ready]
@@ -279,17 +278,14 @@ def _conclude(signal: Signal, orders: Sequence[Order]) -> None:
 
 
 def _sorted_out(
-    signal: Signal, legs: Sequence[Leg], alert: Alert, *, clears: bool
+    signal: Signal, legs: Sequence[Leg], alert: Alert
 ) -> tuple[list[Leg], tuple[UUID, ...]]:
-    """The legs that can be decided now, and the orders to cancel before others can: none while it
-    takes a person to agree to the exit they are in the way of (not ``clears``), but entries that wait
-    for one themselves.
-    """
+    """The legs that can be decided now, and the orders to cancel before others can."""
     ready: list[Leg] = []
     to_cancel: list[UUID] = []
     for leg in legs:
         lane = alive_in(leg)
-        first = in_the_way(signal, leg, alert, lane, clears=clears)
+        first = in_the_way(signal, leg, alert, lane)
         to_cancel += first.orders
         if not first and not leg.is_late and not must_wait(leg, alert, lane):
             ready.append(leg)

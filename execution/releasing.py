@@ -69,7 +69,7 @@ def release(order: Order) -> tuple[UUID, ...]:
                     return old
                 alert = amending.rest_of(alert)
             lane = [other for other in under_way.alive_in(leg) if other.pk != order.pk]
-            first = clearing.in_the_way(signal, leg, alert, lane)
+            first = clearing.in_the_way(signal, leg, alert, lane, is_agreed=True)
             if first or under_way.must_wait(leg, alert, lane):
                 return first.orders
             judging.fill_in(draft, signal, alert, leg, _exited(order, signal), approved=order)

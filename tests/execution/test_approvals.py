@@ -59,6 +59,7 @@ pytestmark = pytest.mark.django_db
 S = OrderState
 D = Decimal
 LANE = "BTC/USDT"
+GOAL: dict[str, Any] = {"market_position": "long", "quantity": None}
 REDUCING, HALTED = TradingState.State.REDUCING, TradingState.State.HALTED
 
 
@@ -803,14 +804,55 @@ def test_a_reversal_whose_exit_waits_too_holds_up_nothing(
 def test_two_targets_approved_one_after_the_other_do_not_add_up(
     route: Route, maria: User, eager: None
 ) -> None:
-    goal = {"market_position": "long", "quantity": None}
-    first = waiting(route, market_position_size="0.01", **goal)
-    second = waiting(route, market_position_size="0.02", **goal)
+    first = waiting(route, market_position_size="0.01", **GOAL)
+    second = waiting(route, market_position_size="0.02", **GOAL)
     assert (first.quantity, second.quantity) == (D("0.01"), D("0.02"))
     approve(first, maria)
     approve(second, maria)
     assert second.filled_quantity == D("0.01")
     assert Position.objects.get().quantity == D("0.02")
+
+
+@pytest.fixture
+def agreed(route: Route, maria: User, script: Script, eager: None) -> Order:
+    """A limit order toward 0.02 that a person has agreed to, and that rests."""
+    script.outcomes.append(rest)
+    order = waiting(route, **GOAL, market_position_size="0.02", order_type="limit", price="59000")
+    return approve(order, maria)
+
+
+def test_a_target_takes_the_place_of_what_somebody_agreed_to_once_it_is_approved_itself(
+    route: Route, maria: User, agreed: Order
+) -> None:
+    larger = waiting(route, **GOAL, market_position_size="0.03")
+    assert ended(agreed) == (S.OPEN, "")
+    assert agreed.cancel_reason == ""
+    approve(larger, maria)
+    periodic_tasks.sweep()
+    assert ended(agreed) == (S.CANCELED, ReasonCode.CANCELED_BY_SIGNAL)
+    assert ended(larger) == (S.FILLED, "")
+    assert Position.objects.get().quantity == D("0.03")
+
+
+def test_a_target_nobody_agrees_to_changes_nothing(
+    route: Route, maria: User, agreed: Order
+) -> None:
+    larger = waiting(route, **GOAL, market_position_size="0.03")
+    with audit.acting(audit.Actor("maria")):
+        commands.decide_on_order(larger, maria, approve=False, note="no")
+    periodic_tasks.sweep()
+    assert ended(agreed) == (S.OPEN, "")
+
+
+def test_a_sale_to_a_smaller_target_takes_back_the_purchase_at_once(
+    route: Route, agreed: Order
+) -> None:
+    """Exits go out at once: what rests would buy more than the sender holds."""
+    signal = send(route, "sell", **GOAL, market_position_size="0.01")
+    assert ended(agreed) == (S.CANCELED, ReasonCode.CANCELED_BY_SIGNAL)
+    tasks.process_signal(str(signal.pk))
+    order = Order.objects.get(signal=signal)
+    assert (order.state, order.side, order.quantity) == (S.AWAITING_APPROVAL, "buy", D("0.01"))
 
 
 def test_a_target_waits_for_what_is_under_way(
