@@ -190,6 +190,8 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
 
 def _shrinking(case: _Case, stop: Decimal, current: Sequence[Order]) -> NextStep:
     """Cancel the newest of too many; one that only reduces guards until a smaller one could leave."""
+    if case.known != case.held and venue_holds.is_told_once(case.plan):
+        return NextStep()
     *others, newest = current
     is_enough = _sum(one for one in others if one.state in AT_VENUE) >= _free(case)
     if is_enough or not case.plugin.capabilities.reduce_only:

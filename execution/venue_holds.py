@@ -17,9 +17,9 @@ from brokers.base import ExecutionPlugin
 from brokers.capabilities import Capabilities
 from brokers.models import Account
 from execution.closable import held_by_both
-from execution.comparison import coin_of
+from execution.comparison import LINGERS, coin_of
 from execution.facts import venue_call
-from execution.models import Order, OrderEvent, Position, Protection
+from execution.models import Difference, Order, OrderEvent, Position, Protection
 from execution.states import OrderState
 
 LOOK = "look"
@@ -72,11 +72,20 @@ def may_be_gone(plan: Protection, plugin: ExecutionPlugin) -> bool:
     return known_of(plan, held, offers, told) == 0 or _waits_for_word(plan, told)
 
 
+def is_told_once(plan: Protection) -> bool:
+    """Whether one comparison alone has found that the venue holds something else, and the next is due:
+    one answer may be wrong or late, and no stop goes for it.
+    """
+    return _told_once().filter(account=plan.account_id, symbol=plan.symbol).exists()
+
+
 def accounts_to_compare() -> list[int]:
-    """Accounts with a position that may wait for a comparison before it gets its stop again."""
-    plans = Protection.objects.filter(is_active=True, naked_since__isnull=False)
-    lost = _lost().filter(_NOT_SINCE, account=OuterRef("account"), symbol=OuterRef("symbol"))
-    here = plans.filter(Exists(lost), account__is_active=True)
+    """Accounts with a position that waits for a comparison before it gets its stop again, or for a
+    second one before its stop goes."""
+    lane = {"account": OuterRef("account"), "symbol": OuterRef("symbol")}
+    is_bare = Q(Exists(_lost().filter(_NOT_SINCE, **lane)), naked_since__isnull=False)
+    waits = is_bare | Q(Exists(_told_once().filter(**lane)))
+    here = Protection.objects.filter(waits, is_active=True, account__is_active=True)
     return list(here.order_by().values_list("account_id", flat=True).distinct())
 
 
@@ -107,6 +116,13 @@ def _is_bare(plan: Protection, offers: Capabilities) -> bool:
 def _may_open(offers: Capabilities) -> bool:
     """Whether a stop could open a position; where it needs coins the venue refuses it without them."""
     return not (offers.reduce_only or offers.locks_balance)
+
+
+def _told_once() -> QuerySet[Difference]:
+    """Not for longer than comparisons come anyway: a coin may be left out of them."""
+    found = Difference.objects.filter(kind=Difference.Kind.POSITION, state__in=Difference.BLOCKING)
+    lately = timezone.now() - LINGERS
+    return found.filter(last_seen_at=F("first_seen_at"), first_seen_at__gt=lately)
 
 
 def _waits_for_word(plan: Protection, told: Decimal | None) -> bool:

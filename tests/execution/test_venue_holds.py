@@ -15,6 +15,7 @@ from execution.models import Difference, Order, Signal, Strategy
 from execution.states import OrderState
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk
+from tests.factories import OrderFactory
 
 __all__ = ["clock", "desk"]
 
@@ -83,6 +84,49 @@ def test_where_the_venue_holds_nothing_the_stop_goes(
     sweeps(long, clock)
     assert long.live() == []
     assert long.plan().is_active
+
+
+def test_one_wrong_answer_takes_no_stop_off(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    (stop,) = long.live()
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    venue.quantity = Decimal("0.01")
+    long.guard()
+    assert Difference.objects.get().theirs == "0"
+    clock.shift(1)
+    periodic_tasks.sweep()
+    assert Difference.objects.get().state == Difference.State.GONE
+    sweeps(long, clock)
+    assert [one.pk for one in long.live()] == [stop.pk]
+    assert long.script.canceled == []
+
+
+def test_a_second_answer_that_agrees_takes_it_off_within_a_sweep(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    long.guard()
+    assert long.guarded() == [("0.01", "58000")]
+    clock.shift(1)
+    periodic_tasks.sweep()
+    long.guard()
+    assert long.live() == []
+
+
+def test_a_coin_that_is_not_compared_again_keeps_its_stop_no_longer_than_a_minute(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    OrderFactory.create(account=long.account, state=OrderState.NEEDS_OPERATOR)
+    sweeps(long, clock)
+    assert long.guarded() == [("0.01", "58000")]
+    clock.shift(60)
+    long.guard()
+    assert long.live() == []
 
 
 @pytest.mark.parametrize(
@@ -184,6 +228,7 @@ def lose(desk: Desk) -> Order:
     desk.send("buy", quantity="0.01", stop_loss="58000")
     lost = Order.objects.get(state=OrderState.UNKNOWN)
     Order.objects.filter(pk=lost.pk).update(state=OrderState.NEEDS_OPERATOR, next_check_at=None)
+    lost.refresh_from_db()
     return lost
 
 
