@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import User
-from django.db import models, transaction
+from django.db import models
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -215,9 +215,7 @@ class UserAdmin(TickedAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
                 text += " Until then their password alone opens the door."
             question = Question(f"Reset the second factor of {user}?", text, "Reset", back)
             return ask(request, self.admin_site, form, question)
-        with transaction.atomic():
-            second_factor.reset(user, form.cleaned_data["reason"])
-            sign_out.everywhere(user, form.cleaned_data["reason"])
+        second_factor.reset(user, form.cleaned_data["reason"])
         messages.success(request, second_factor.after_reset(user))
         return HttpResponseRedirect(back)
 

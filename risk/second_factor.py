@@ -133,11 +133,12 @@ def verify(user: User, code: str) -> bool:
 
 
 def reset(user: User, reason: str) -> None:
-    """Forget the person's second factor; they set up another one."""
+    """Forget the person's second factor, and end what it has opened; they set up another one."""
     with transaction.atomic():
         SecondFactor.objects.filter(user=user).delete()
         RecoveryCode.objects.filter(user=user).delete()
         audit.record("second_factor.reset", f"user {user}", reason=reason)
+        sign_out.everywhere(user, reason)
 
 
 def binding_of(user: User) -> str:

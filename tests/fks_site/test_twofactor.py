@@ -16,11 +16,19 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django_otp.oath import totp
 
 from fks_site import roles, twofactor
 from risk import second_factor, switch
-from risk.models import AuditEvent, RecoveryCode, Safeguards, SecondFactor, TradingState
+from risk.models import (
+    AuditEvent,
+    RecoveryCode,
+    Safeguards,
+    SecondFactor,
+    SignOut,
+    TradingState,
+)
 from tests.factories import PASSWORD, UserFactory
 from tests.threads import together
 
@@ -280,6 +288,9 @@ def test_cookies_stay_on_this_site(olivia: User, client: Client) -> None:
 
 def test_the_shell_halts_and_helps_whoever_is_locked_out(olivia: User, clock: Any) -> None:
     enrol(olivia, clock)
+    elsewhere = Client()
+    elsewhere.force_login(olivia)
+    assert elsewhere.get(reverse("admin:index"))["Location"].startswith(PAGE)
     call_command("halt", "--reason", "locked out")
     assert TradingState.objects.get().state == "halted"
     with pytest.raises(CommandError, match="there is no user 'nobody'"):
@@ -289,6 +300,9 @@ def test_the_shell_halts_and_helps_whoever_is_locked_out(olivia: User, clock: An
     assert not RecoveryCode.objects.exists()
     event = AuditEvent.objects.get(kind="second_factor.reset")
     assert (event.actor, event.reason) == ("command", "lost her telephone")
+    ended = elsewhere.get(reverse("admin:index"))["Location"]
+    assert ended.startswith(reverse("admin:login")), "whoever holds the telephone is out"
+    assert SignOut.objects.get(user=olivia).at == timezone.now(), "and renews no token"
 
 
 def test_a_security_admin_resets_anothers_second_factor(olivia: User, clock: Any) -> None:

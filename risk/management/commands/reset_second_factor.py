@@ -11,7 +11,7 @@ from risk import audit, second_factor
 
 
 class Command(BaseCommand):
-    help = "Forget a user's second factor; they set up another one."
+    help = "Forget a user's second factor and sign them out everywhere; they set up another one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
