@@ -99,6 +99,20 @@ def all_unrealised(accounts: Collection[Account], now: datetime) -> dict[int, De
     return {pk: _gain([one for one in held if one.account_id == pk], marks) for pk in ids}
 
 
+def known_gain(account: Account, now: datetime) -> Decimal:
+    """What open positions have gained, each as far as its price is known: by one that has grown old a
+    loss counts, and no gain.
+    """
+    held, total = _held([account.pk]), Decimal(0)
+    marks = _marks({}, held, now)
+    for one in held:
+        mark = marks.get((one.account_id, one.symbol))
+        if mark is not None and one.average_price is not None:
+            gain = one.quantity * (mark.price - one.average_price) * mark.rate
+            total += gain if mark.is_fresh else min(gain, Decimal(0))
+    return total
+
+
 class _Holding(NamedTuple):
     account_id: int
     symbol: str

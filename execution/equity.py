@@ -63,8 +63,8 @@ def note(account: Account, plugin: ExecutionPlugin, now: datetime) -> None:
 
 
 def worth(account: Account, told: Balances, now: datetime) -> Decimal | None:
-    """Money and positions at the latest prices, or at what they cost where a price is not known, in
-    the account's currency. What the venue has counted in is not added again.
+    """Money and positions in the account's currency, each at its latest price, or at what it cost
+    where none is known, or a gain by an old one. What the venue has counted in is not added again.
     """
     if told is Balances.STATED:
         return None
@@ -72,7 +72,7 @@ def worth(account: Account, told: Balances, now: datetime) -> Decimal | None:
     cash = book.cash(account, totals)
     if told is Balances.WORTH:
         return cash
-    return cash + _paid(account, totals) + (days.unrealised(account, now) or Decimal(0))
+    return cash + _paid(account, totals) + days.known_gain(account, now)
 
 
 def curves(

@@ -131,6 +131,26 @@ def test_what_has_no_price_counts_at_what_it_cost() -> None:
     assert sampled(account) == 1000
 
 
+@pytest.mark.parametrize(
+    ("price", "age", "expected"),
+    [("100", 0, 1040), ("100", 6, 1020), ("70", 0, 980), ("70", 6, 980), (None, 0, 1020)],
+)
+def test_what_one_position_has_no_price_for_takes_nothing_from_the_others(
+    price: str | None, age: int, expected: int
+) -> None:
+    """Two of each bought at 90, the other is at 100; of an old price a loss counts: it sizes orders."""
+    account = holding({"USDT": "1000"})
+    for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT"):
+        PositionFactory.create(account=account, symbol=symbol, quantity=2, average_price=D(90))
+    priced(account, "BTC/USDT:USDT", price="100", last_price_at=NOON)
+    if price is not None:
+        told_at = NOON - timedelta(minutes=age)
+        priced(account, "ETH/USDT:USDT", price=price, last_price_at=told_at)
+    Account.objects.update(environment="live")
+    account.refresh_from_db()
+    assert equity.worth(account, Balances.MONEY, NOON) == expected
+
+
 def test_samples_are_ten_minutes_apart() -> None:
     account = holding({"USDT": "1000"})
     for minutes in (0, 1, 9, 10, 11, 20):
