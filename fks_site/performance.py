@@ -6,7 +6,7 @@ import csv
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -34,7 +34,8 @@ from execution import fee_values, performance
 from execution.fee_values import Fee
 from execution.models import SIGNED, Fill, FundingPayment, Position
 from execution.performance import Figures, Lane, Traded, Trip
-from fks_site import carried_out, charts, equity_curves, holdings, open_results
+from fks_site import carried_out, charts, equity_curves, holdings, open_results, taken_over
+from fks_site.taken_over import TakenOver
 from fks_site.trade_filter import PERIODS, TradeFilter
 
 PERMISSIONS = ("execution.view_fill", "execution.view_order")
@@ -45,6 +46,7 @@ MOST_FILLS = 20_000
 COUNTED = (
     "id", "symbol", "side", "quantity", "price", "fee", "fee_currency", "fee_value",
     "realised_pnl", "at", "account__name", "order__strategy__slug", "account__environment",
+    "recorded_at",
 )  # fmt: skip
 """The columns a report reads, in the order of ``Booked``."""
 PLACES = ("account__name", "strategy__slug", "symbol", "account__environment", "currency")
@@ -80,10 +82,15 @@ class Booked(NamedTuple):
     account: str
     strategy: str | None
     environment: str
+    recorded_at: datetime
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.account, self.symbol
 
     @property
     def lane(self) -> Lane:
-        return self.account, self.symbol, self.strategy or carried_out.BY_HAND
+        return *self.place, self.strategy or carried_out.BY_HAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,8 @@ def page(request: HttpRequest) -> HttpResponseBase:
         return _csv(form)
     reports, is_cut = _reports(form)
     now = timezone.now()
-    worths = equity_curves.worths(form.accounts(), form.since(), now)
+    accounts = list(form.accounts())
+    worths = equity_curves.worths(accounts, form.since(), now)
     context = {
         **admin.site.each_context(request),
         "title": "Performance",
@@ -158,7 +166,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         "are_many": len(worths) > equity_curves.MOST_CURVES,
         "period": PERIODS[form.cleaned_data["days"]],
         "open_results": open_results.of_positions(form, now),
-        "holdings": holdings.of_accounts(form.accounts(), now),
+        "holdings": holdings.of_accounts(accounts, now),
         "quality": carried_out.quality(form.orders()),
         "refused": carried_out.refused(form.orders()),
         "query": request.GET.urlencode(),
@@ -175,13 +183,15 @@ def _reports(form: TradeFilter) -> tuple[list[Report], bool]:
     paid = _funding(form)
     strategy = form.cleaned_data["strategy"]
     only = strategy.slug if strategy else None
-    held = _held_before(form, fills[0].id) if fills else {}
-    quotes = fee_values.quotes_of((fill.account, fill.symbol) for fill in fills)
+    taken = taken_over.of_places(form, (fill.place for fill in fills)) if fills else []
+    held = _held_before(form, fills[0], taken) if fills else {}
+    since = [one for one in taken if one.at >= fills[0].recorded_at]
+    quotes = fee_values.quotes_of(fill.place for fill in fills)
     booked: defaultdict[Money, list[Booked]] = defaultdict(list)
     for fill in fills:
-        booked[fill.environment, quotes[fill.account, fill.symbol]].append(fill)
+        booked[fill.environment, quotes[fill.place]].append(fill)
     kinds = sorted({*booked, *(one.money for one in paid)})
-    reports = [_report(kind, booked[kind], paid, held, only) for kind in kinds]
+    reports = [_report(kind, booked[kind], since, paid, held, only) for kind in kinds]
     return reports, len(newest) > MOST_FILLS
 
 
@@ -193,13 +203,16 @@ def _funding(form: TradeFilter) -> list[Paid]:
 def _report(
     money: Money,
     fills: Sequence[Booked],
+    taken: Sequence[TakenOver],
     funding: Sequence[Paid],
     held: Mapping[Lane, Decimal],
     only: str | None,
 ) -> Report:
     """``held`` by lane; ``only`` is the strategy it is of, beside which others may have traded."""
-    parts = performance.trips_of_parts([_traded(fill, fill.lane) for fill in fills], held)
-    whole = _trips_of_positions(fills, held)
+    places = {fill.place for fill in fills}
+    moves = _moves(fills, [one for one in taken if (one.account, one.symbol) in places])
+    parts = performance.trips_of_parts(moves, held)
+    whole = _trips_of_positions(moves, held)
     if only is not None:
         fills = [fill for fill in fills if fill.strategy == only]
         whole = parts = [trip for trip in parts if trip.lane[OF_STRATEGY] == only]
@@ -221,12 +234,19 @@ def _report(
     )
 
 
-def _trips_of_positions(fills: Sequence[Booked], held: Mapping[Lane, Decimal]) -> list[Trip]:
+def _moves(fills: Sequence[Booked], taken: Sequence[TakenOver]) -> list[Traded]:
+    """Whatever changed positions, in the order it did."""
+    traded = ((fill.recorded_at, _traded(fill, fill.lane)) for fill in fills)
+    beside = ((one.at, Traded(one.lane, one.at, one.quantity, Decimal(0))) for one in taken)
+    return [move for _, move in heapq.merge(beside, traded, key=lambda one: one[0])]
+
+
+def _trips_of_positions(moves: Sequence[Traded], held: Mapping[Lane, Decimal]) -> list[Trip]:
     """The round trips of whole positions, whichever strategies traded them."""
     lanes: defaultdict[Lane, Decimal] = defaultdict(Decimal)
     for (account, symbol, _), quantity in held.items():
         lanes[account, symbol] += quantity
-    return performance.trips([_traded(one, (one.account, one.symbol)) for one in fills], lanes)
+    return performance.trips([replace(one, lane=one.lane[:OF_STRATEGY]) for one in moves], lanes)
 
 
 def _rows(
@@ -266,13 +286,15 @@ def _not_counted(fills: Sequence[Booked]) -> str:
     return fee_values.in_words(fee_values.not_counted(map(_fee, fills)))
 
 
-def _held_before(form: TradeFilter, first: int) -> dict[Lane, Decimal]:
-    """What the fills before ``first`` left, by lane: of a position that has not been flat since, only
-    those since it began.
+def _held_before(
+    form: TradeFilter, first: Booked, taken: Sequence[TakenOver]
+) -> dict[Lane, Decimal]:
+    """What was held before ``first``, by lane: what fills and what was ``taken`` over left, of a
+    position that has not been flat since only what is younger than it.
     """
     here = Position.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
-    begun_later = here.filter(first_fill_id__gt=OuterRef("pk"), first_fill_id__lt=first)
-    fills = form.chosen(Fill.objects.filter(~Exists(begun_later), id__lt=first))
+    begun_later = here.filter(first_fill_id__gt=OuterRef("pk"), first_fill_id__lt=first.id)
+    fills = form.chosen(Fill.objects.filter(~Exists(begun_later), id__lt=first.id))
     none = Value(Decimal(0), output_field=MoneyField())
     fee = Case(When(fee_values.OF_THE_COINS, then=F("fee")), default=none)
     rows = (
@@ -280,10 +302,13 @@ def _held_before(form: TradeFilter, first: int) -> dict[Lane, Decimal]:
         .values_list("account__name", "symbol", "order__strategy__slug")
         .annotate(held=Coalesce(Sum(SIGNED) - Sum(fee), Decimal(0), output_field=MoneyField()))
     )
-    return {
-        (account, symbol, strategy or carried_out.BY_HAND): held
-        for account, symbol, strategy, held in rows
-    }
+    left: defaultdict[Lane, Decimal] = defaultdict(Decimal)
+    for account, symbol, strategy, held in rows:
+        left[account, symbol, strategy or carried_out.BY_HAND] = held
+    for one in taken:
+        if one.at < first.recorded_at and one.is_held_before(first.id):
+            left[one.lane] += one.quantity
+    return left
 
 
 class _Echo:

@@ -16,7 +16,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from brokers.models import Account, Instrument
 from brokers.types import VenueStatus
 from execution import fills
-from execution.models import Fill, FundingPayment, Order, Strategy
+from execution.models import Difference, Fill, FundingPayment, Order, Strategy
 from execution.states import OrderState
 from fks_site import holdings
 from tests.brokers.scripted import report_of, trade
@@ -120,6 +120,56 @@ def test_a_strategys_part_ends_with_the_position_whoever_closed_it(
         assert (found["trend"].trips, found["trend"].result) == (trips, result)
         assert found["trend"].wins == 10
     assert shown.figures == found["trend"]
+
+
+def took_over(
+    account: Account, ours: str, theirs: str, *, state: str = "adopted", **fields: object
+) -> Difference:
+    return Difference.objects.create(
+        account=account, symbol="BTC/USDT", kind=Difference.Kind.POSITION, key="BTC/USDT",
+        state=state, ours=ours, theirs=theirs, detail="sold by hand",
+        **{name: timezone.now() for name in ("first_seen_at", "last_seen_at", "resolved_at")} | fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("days_ago", [1, 40])
+@pytest.mark.parametrize("is_begun", [False, True], ids=["no position", "a position since"])
+def test_what_was_sold_by_hand_and_adopted_ends_its_trip(
+    admin_client: Client, account: Account, days_ago: int, is_begun: bool
+) -> None:
+    """Without it the position would seem to be held for good, and no later trip to end."""
+    then = timezone.now() - timedelta(days=days_ago)
+    fill(account, "buy", "-1", quantity=Decimal(1), recorded_at=then)
+    took_over(account, "1", "0", resolved_at=then + timedelta(minutes=1))
+    opened = fill(account, "buy", "-1", quantity=Decimal(5))
+    if is_begun:
+        PositionFactory.create(account=account, quantity=0, first_fill_id=opened.pk)
+    fill(account, "sell", "20", quantity=Decimal(3))
+    fill(account, "sell", "-5", quantity=Decimal(2))
+    (shown,) = admin_client.get(reverse("admin:performance")).context["reports"]
+    assert (shown.figures.trips, shown.figures.wins) == ((2, 1) if days_ago < 30 else (1, 1))
+    assert shown.realised == (13 if days_ago < 30 else 14)
+
+
+def test_what_was_taken_in_to_be_flattened_begins_no_trip_of_the_other_side(
+    admin_client: Client, account: Account
+) -> None:
+    fill(account, "buy", "-1", quantity=Decimal(1))
+    took_over(account, "1", "3", state="flattened")
+    fill(account, "sell", "4", quantity=Decimal(2))
+    assert report(admin_client)[:2] == ["3", "0"]
+    fill(account, "sell", "10", quantity=Decimal(1))
+    assert report(admin_client)[:3] == ["13", "1", "1"]
+
+
+def test_what_was_adopted_elsewhere_or_undone_is_no_trip(
+    admin_client: Client, account: Account
+) -> None:
+    took_over(AccountFactory.create(), "1", "0")
+    took_over(account, "1", "0", state="gone")
+    fill(account, "buy", "-1")
+    fill(account, "sell", "4")
+    assert report(admin_client)[:2] == ["3", "1"]
 
 
 def test_paper_is_not_added_to_money(admin_client: Client, account: Account) -> None:
