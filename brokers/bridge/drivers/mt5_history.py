@@ -14,7 +14,7 @@ from typing import Any
 
 from brokers.bridge.drivers.mt5_terminal import Terminal
 from brokers.bridge.drivers.mt5_terms import decimal
-from brokers.errors import QueryFailedError
+from brokers.errors import BrokerError
 
 
 def orders_of(
@@ -41,7 +41,7 @@ def learn_clock(terminal: Terminal, ticket: int) -> None:
     now = datetime.now(UTC)
     try:
         found = orders_of(terminal, str(ticket), now, lambda row: row.ticket == ticket)
-    except QueryFailedError:
+    except BrokerError:
         return
     for order in found:
         terminal.clock.learn(order.time_setup_msc, now)

@@ -43,7 +43,7 @@ class Terminal:
     """Raises QueryFailedError wherever the terminal gives no answer."""
 
     def __init__(self, path: str | None, account: str) -> None:
-        """``account`` is the login requests are for, whatever the terminal is on."""
+        """``account`` is the login everything is for, whatever the terminal is on."""
         self.clock = ServerClock()
         self._path, self._account = path, account
         self._lock = threading.RLock()
@@ -79,15 +79,22 @@ class Terminal:
     @contextmanager
     def _at_server(self) -> Iterator[Any]:
         """The package, for a question about the account: cut off from the trade server, the terminal
-        goes on telling what it last knew.
+        goes on telling what it last knew, and logged in elsewhere it tells of another account.
         """
         with self.package() as package:
-            _refuse_when_cut_off(package)
+            self._refuse_elsewhere(package)
             yield package
-            _refuse_when_cut_off(package)
+            self._refuse_elsewhere(package)
+
+    def _refuse_elsewhere(self, package: Any) -> None:
+        """Raise ConfigurationError where somebody has logged the terminal in to another account."""
+        _refuse_when_cut_off(package)
+        on = str(self.ask("account_info").login)
+        if on != self._account:
+            raise ConfigurationError(f"the terminal is on account {on}, not on {self._account}")
 
     def account(self) -> Any:
-        """The account the terminal is on."""
+        """The account, as the terminal shows it now."""
         with self._at_server():
             return self.ask("account_info")
 
@@ -120,13 +127,11 @@ class Terminal:
         """The answer to a trade request, or ``None``, and the package's error beside it.
 
         Raises ExpiredError when it would leave at or after ``before``: other threads' calls, and a
-        terminal that had to be connected, may have taken long. Raises ConfigurationError when somebody
-        has logged the terminal in to another account meanwhile.
+        terminal that had to be connected, may have taken long. Raises ConfigurationError on another
+        account.
         """
         with self.package() as package:
-            on = str(self.account().login)
-            if on != self._account:
-                raise ConfigurationError(f"the terminal is on account {on}, not on {self._account}")
+            self._refuse_elsewhere(package)
             if before is not None and datetime.now(UTC) >= before:
                 raise ExpiredError("the claim on this order ended while it waited for the terminal")
             answer = getattr(package, function)(dict(fields))

@@ -147,6 +147,48 @@ def test_a_terminal_that_is_on_another_account_by_now_gets_nothing(
     assert terminal.sent == sent
 
 
+@pytest.mark.parametrize(
+    ("at", "ask"),
+    [
+        ("positions_get", lambda plugin: plugin.positions()),
+        ("orders_get", lambda plugin: plugin.open_orders()),
+        ("orders_get", lambda plugin: plugin.fetch_order(ref(order()))),
+        ("history_deals_get", lambda plugin: plugin.trades_since("BTC/USDT", datetime.now(UTC))),
+    ],
+    ids=["positions", "open orders", "order", "trades"],
+)
+def test_what_a_terminal_tells_of_another_account_is_no_answer(
+    mt5_rig: Mt5Rig,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    ask: Callable[[ExecutionPlugin], object],
+) -> None:
+    """It is logged in elsewhere while the question has its turn: nothing is flat, nothing absent."""
+    terminal, tell = mt5_rig.terminal, getattr(mt5_rig.terminal, at)
+
+    def logged_in(*arguments: Any, **named: Any) -> Any:
+        terminal.login = 1
+        return tell(*arguments, **named)
+
+    monkeypatch.setattr(terminal, at, logged_in)
+    with pytest.raises(QueryFailedError, match="on account 1, not on 5012345"):
+        ask(mt5_rig.plugin)
+
+
+def test_an_order_that_was_taken_is_accepted_whatever_becomes_of_the_login(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, send = mt5_rig.terminal, mt5_rig.terminal.order_send
+
+    def taken(request: dict[str, Any]) -> Any:
+        answer = send(request)
+        terminal.login = 1
+        return answer
+
+    monkeypatch.setattr(terminal, "order_send", taken)
+    assert mt5_rig.plugin.execute_order(limit()).outcome is Outcome.ACCEPTED
+
+
 def test_a_terminal_cut_off_from_its_server_proves_nothing(mt5_rig: Mt5Rig) -> None:
     """What it shows then is its own copy, which knows nothing of what happened since."""
     request, plugin, began = order(), mt5_rig.plugin, datetime.now(UTC)
@@ -183,7 +225,9 @@ def test_an_answer_counts_between_two_looks_at_the_connection(
         return ()
 
     package = SimpleNamespace(
-        terminal_info=lambda: connection, orders_get=answer, account_info=answer
+        terminal_info=lambda: connection,
+        orders_get=answer,
+        account_info=lambda: answer() or SimpleNamespace(login=5012345),
     )
     monkeypatch.setitem(sys.modules, "MetaTrader5", package)
     terminal = Terminal(None, "5012345")
