@@ -174,8 +174,9 @@ def _by_change(
         asked = policy.quantity
     if held == 0 or (held > 0) == (side is Side.BUY):
         entry = entry_of(alert, side)
-        if exited and alert.quantity is not None and asked is not None:
-            left = _left(alert, asked, exited, sizes_itself)
+        closed = exited or _closed_by_sender(alert)
+        if closed and alert.quantity is not None and asked is not None:
+            left = _left(alert, asked, closed, sizes_itself)
             entry = replace(entry, quantity=left, quantity_type=QuantityType.BASE)
         return Aim(entry)
     is_covered = asked is not None and asked <= abs(held) * (1 + NEARLY)
@@ -196,6 +197,15 @@ def _by_change(
         return Aim(_as_asked(alert, side))
     # More than FKS bought: coins that were there before; an entry in the eyes of every limit.
     return Aim(entry_of(alert, side))
+
+
+def _closed_by_sender(alert: Alert) -> Decimal:
+    """How much of the quantity closes the sender's own position, and opens nothing where FKS has none
+    of it to close.
+    """
+    other = MarketPosition.SHORT if alert.action is Action.BUY else MarketPosition.LONG
+    turns = turns_over(alert) and alert.prev_market_position is other
+    return (alert.prev_market_position_size if turns else None) or Decimal(0)
 
 
 def _left(alert: Alert, asked: Decimal, exited: Decimal, sizes_itself: bool) -> Decimal:

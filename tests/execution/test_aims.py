@@ -51,6 +51,22 @@ def test_an_alert_that_names_a_change(
 
 
 @pytest.mark.parametrize(
+    ("fields", "opened"),
+    [
+        ({"prev_market_position": "long", "prev_market_position_size": "2"}, "1"),
+        ({"prev_market_position": "long"}, "3"),
+        ({"prev_market_position": "flat", "prev_market_position_size": "0"}, "3"),
+        ({"prev_market_position": "short", "prev_market_position_size": "2"}, "3"),
+    ],
+)
+def test_what_the_sender_closes_itself_opens_nothing_where_there_is_nothing_to_close(
+    fields: dict[str, Any], opened: str
+) -> None:
+    turned = alert(action="sell", quantity="3", market_position="short", **fields)
+    assert reached(aim(turned, FIXED, q("0"), can_short=True)) == ("sell", False, q(opened), False)
+
+
+@pytest.mark.parametrize(
     ("side", "size", "held", "can_short", "expected"),
     [
         ("long", "3", "0", True, ("buy", False, q("3"), False)),
