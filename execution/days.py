@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
@@ -22,8 +22,13 @@ _Marks = Mapping[_Place, Mark]
 
 
 def day_of(account: Account, now: datetime) -> tuple[date, datetime]:
-    """The account's day at ``now`` and the moment it began, by its own zone and starting hour."""
-    return day_by(account.day_zone, account.day_starts, now)
+    """The account's day at ``now`` and the moment it began, by its own zone and starting hour. While
+    nobody knows the zone it is UTC: the account's exits are judged and leave.
+    """
+    try:
+        return day_by(account.day_zone, account.day_starts, now)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return day_by("UTC", account.day_starts, now)
 
 
 def day_by(zone_name: str, starts: time, now: datetime) -> tuple[date, datetime]:

@@ -21,6 +21,7 @@ from execution import account_tasks, commands, legs, periodic_tasks, pipeline, q
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
 from risk import breakers, switch
+from risk.limits import set_limit
 from risk.models import TradingState
 from tests.brokers.scripted import (
     CAPABILITIES,
@@ -526,3 +527,17 @@ def test_a_sale_of_more_money_than_is_held_turns_the_position_over(desk: Desk) -
     for _ in range(3):
         periodic_tasks.sweep()
     assert desk.held() == Decimal("-0.005")
+
+
+def test_an_exit_leaves_where_nobody_knows_the_accounts_time_zone(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    """The machine's list of zones may lose a name, and the day's loss is counted by it."""
+    set_limit("daily_loss", Decimal(500), reason="test")
+    desk.buy(stop=None)
+    desk.script.balances["BTC"] = Decimal("0.01")
+    clock.shift(10)
+    Account.objects.update(day_zone="Mars/Olympus", reconciled_at=None)
+    account_tasks.reconcile_account(desk.account.pk)
+    assert desk.send("close").state == SignalState.EXECUTED
+    assert desk.held() == 0
