@@ -18,7 +18,7 @@ from brokers.decimals import decimal_text
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderRef, Side
-from execution import differences, flatten, positions
+from execution import cancels, differences, flatten, positions
 from execution.closable import held_there
 from execution.facts import instrument_of, venue_call
 from execution.lanes import switched_off
@@ -26,6 +26,7 @@ from execution.models import Difference, Order, OrderEvent, Position
 from execution.slicing import equal_parts
 from execution.states import TERMINAL
 from risk.arithmetic import floor_to
+from risk.types import ReasonCode
 
 ZERO = Decimal(0)
 CANCEL_AGAIN = timedelta(seconds=10)
@@ -118,6 +119,7 @@ def _follow_closes(row: Difference) -> str | None:
         position = _lock(row)
         lane = Order.objects.filter(account=row.account_id, symbol=row.symbol)
         if lane.filter(role=Order.Role.FLATTEN).exclude(state__in=TERMINAL).exists():
+            _call_off_if_moved(row, lane)
             return row.symbol
         made = list(_journal_of(row))
         orders = [one.order for one in made]
@@ -151,6 +153,13 @@ def _lock(row: Difference) -> Position:
     position = Position.locked(row.account_id, row.symbol)
     differences.lock(row, State.FLATTENING)
     return position
+
+
+def _call_off_if_moved(row: Difference, lane: QuerySet[Order]) -> None:
+    """Cancel its closes where the venue holds something else by now: they could sell what is ours."""
+    if row.resolved_at is not None and row.last_seen_at > row.resolved_at:
+        mine = lane.filter(journal__event="create", journal__actor=_maker(row), cancel_reason="")
+        cancels.want(mine, ReasonCode.CANCELED_BY_OPERATOR, _maker(row))
 
 
 def _maker(row: Difference) -> str:

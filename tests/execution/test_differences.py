@@ -17,7 +17,15 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.models import Account, Instrument
 from brokers.types import ExecutionResult, OrderRequest, Outcome, PositionReport, VenueStatus
-from execution import account_tasks, comparison, days, differences, periodic_tasks, reconcile
+from execution import (
+    account_tasks,
+    comparison,
+    days,
+    differences,
+    periodic_tasks,
+    reconcile,
+    resolving,
+)
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
 from fks_site import dashboard
@@ -715,6 +723,25 @@ def test_it_is_being_flattened_until_its_close_is_filled(
     account_tasks.resolve_difference(found.pk)
     assert rows() == [(State.FLATTENED, "0.01", "0.03")]
     assert long.held() == Decimal("0.01")
+
+
+def test_what_somebody_closed_by_hand_meanwhile_is_not_closed_again(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """The close waited, for a breaker perhaps: sent now, it would sell what is ours."""
+    found = flattening(long, monkeypatch, "0.03")
+    assert resolving.carry_out(found.pk) == SYMBOL
+    clock.shift(10)
+    margin(long, "0.01", monkeypatch)
+    assert compare(long) == [found]
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    assert (close.state, len(long.script.sent)) == (OrderState.CANCELED, 1)
+    assert states() == [State.GONE]
+    assert long.held() == Decimal("0.01")
+    clock.shift(10)
+    assert compare(long) == []
 
 
 def test_what_an_exit_sold_with_the_rest_is_not_taken_out_twice(

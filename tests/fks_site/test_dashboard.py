@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,7 @@ from brokers.models import Account, AccountRestriction, Instrument
 from execution import alarms, differences, halting
 from execution.days import day_of, today
 from execution.ids import first_id_at, uuid7
-from execution.models import Alarm, FundingPayment, Protection
+from execution.models import Alarm, Difference, FundingPayment, Protection
 from execution.states import OrderState, SignalState
 from fks_site import account_figures, dashboard, menu
 from risk import audit, breakers, switch
@@ -201,6 +202,10 @@ def test_what_blocks_or_endangers_is_said_at_the_top(admin_client: Client) -> No
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "1 position without its stop at the venue" in page
     assert "1 difference between the venue and our book: entries in that symbol" in page
+    (listed,) = re.findall(r'id="note-differences" href="([^"]+)"', page)
+    differences.ask_flatten(Difference.objects.get(), reason="not ours")
+    answer = admin_client.get(listed.replace("&amp;", "&"))
+    assert answer.context["cl"].result_list[0].state == Difference.State.FLATTENING
 
 
 def test_the_gravest_alarms_are_shown_and_the_others_counted(admin_client: Client) -> None:
