@@ -112,10 +112,13 @@ class Service:
         return symbol
 
     def _instrument(self, driver: Driver, symbol: str) -> Instrument:
-        """The terminal's rules, and the agent's own: FKS divides what is more than one order takes."""
+        """The terminal's rules, and the agent's own: FKS divides what is more than one order takes.
+
+        Where not even one step may leave there is nothing to divide: that order is refused.
+        """
         rules, listed = driver.instrument(symbol), self._settings.instruments[symbol]
         most = min(listed.max_quantity, rules.max_quantity or listed.max_quantity)
-        return replace(rules, max_quantity=most)
+        return replace(rules, max_quantity=max(most, rules.quantity_step))
 
     def _standing(self, driver: Driver, account: str) -> Standing:
         """What the terminal is on at this moment: someone may have logged in elsewhere."""

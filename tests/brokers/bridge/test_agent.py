@@ -153,13 +153,13 @@ def test_the_agents_own_lists_rule(mt5_rig: Mt5Rig, changes: dict[str, object], 
     assert mt5_rig.terminal.sent == []
 
 
-@pytest.mark.parametrize(("allowed", "most"), [("20", 20), ("5000", 1000)])
+@pytest.mark.parametrize(("allowed", "most"), [("20", "20"), ("5000", "1000"), ("0.0001", "0.001")])
 def test_the_largest_order_is_the_terminals_or_the_smaller_one_of_the_agents_file(
-    tmp_path: Path, terminal: tuple[mt5.Mt5Terminal, str], allowed: str, most: int
+    tmp_path: Path, terminal: tuple[mt5.Mt5Terminal, str], allowed: str, most: str
 ) -> None:
     listed = f'[instruments."BTC/USDT"]\nsymbol = "BTCUSDT"\nmax_quantity = "{allowed}"\n'
     agent = agent_with(tmp_path, terminal, instruments=listed)
-    assert agent.plugin().instrument("BTC/USDT").max_quantity == most
+    assert agent.plugin().instrument("BTC/USDT").max_quantity == Decimal(most)
     agent.kill()
 
 
