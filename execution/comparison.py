@@ -127,6 +127,14 @@ def busy_orders(account: Account) -> QuerySet[Order]:
     )
 
 
+def may_have_left_out(account: Account, symbol: str) -> bool:
+    """Whether the account's last comparison may have left out the symbol's coin: an order of it may be
+    trading, or has ended since."""
+    changed = Order.objects.filter(account=account, updated_at__gte=account.reconciled_at)
+    symbols = changed.values_list("symbol", flat=True).order_by().distinct()
+    return coin_of(symbol) in _busy_coins(account) | {coin_of(one) for one in symbols}
+
+
 def _busy_coins(account: Account) -> set[str]:
     symbols = busy_orders(account).values_list("symbol", flat=True).distinct()
     return {coin_of(symbol) for symbol in symbols}

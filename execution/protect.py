@@ -25,6 +25,7 @@ from brokers.sessions import ready_plugin
 from brokers.types import Instrument, OrderType, Side
 from execution import refused_stops, venue_holds, watched_stops
 from execution.closable import CLOSING
+from execution.comparison import may_have_left_out
 from execution.differences import blocks_entries
 from execution.exposure import kept_by_exits
 from execution.facts import instrument_of
@@ -296,8 +297,8 @@ def _is_doubted(plan: Protection) -> bool:
     may rest there, and a second one would sell twice.
     """
     if plan.is_doubted:
-        compared = plan.account.reconciled_at is not None
-        plan.is_doubted = not compared or bool(blocks_entries(plan.account_id, plan.symbol))
+        waits = plan.account.reconciled_at is None or may_have_left_out(plan.account, plan.symbol)
+        plan.is_doubted = waits or bool(blocks_entries(plan.account_id, plan.symbol))
     if plan.is_doubted and plan.naked_since is not None:
         plan.detail += "; after a restore none is placed before the books agree"
     return plan.is_doubted

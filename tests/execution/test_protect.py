@@ -18,6 +18,7 @@ from brokers.types import CancelResult, ExecutionResult, OrderRequest, Outcome, 
 from execution import (
     alarms,
     arming,
+    commands,
     fills,
     halting,
     periodic_tasks,
@@ -621,6 +622,27 @@ class TestAfterARestore:
         unguarded.guard()
         assert unguarded.guarded() == [("0.01", "58000")]
         assert not unguarded.plan().is_doubted
+
+    @pytest.mark.parametrize("symbol", [SYMBOL, "BTC/EUR"])
+    def test_none_while_an_order_keeps_the_coin_out_of_the_comparison(
+        self, unguarded: Desk, clock: time_machine.Coordinates, symbol: str
+    ) -> None:
+        lost = OrderFactory.create(
+            account=unguarded.account, symbol=symbol, state=OrderState.NEEDS_OPERATOR
+        )
+        clock.shift(3)
+        self.agree(unguarded)
+        unguarded.guard()
+        assert unguarded.guarded() == []
+
+        commands.mark_ended(lost, "it is not there")
+        unguarded.guard()
+        assert unguarded.guarded() == []
+
+        clock.shift(3)
+        self.agree(unguarded)
+        unguarded.guard()
+        assert unguarded.guarded() == [("0.01", "58000")]
 
     def test_where_they_agree_the_position_is_guarded_at_once(self, unguarded: Desk) -> None:
         self.agree(unguarded)
