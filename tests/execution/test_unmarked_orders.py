@@ -13,6 +13,7 @@ from brokers.errors import AmbiguousOrderError
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import commands, dispatch, lanes, reconcile
+from execution.judging import request_of
 from execution.models import Difference, Order
 from execution.states import OrderState
 from tests.brokers.scripted import AT, CAPABILITIES, Script, report_of, script_of, swallow
@@ -65,13 +66,14 @@ def test_it_is_looked_for_by_what_it_asked_for(account: Account, script: Script)
     assert ref.taken == {known.broker_order_id}
 
 
-def test_a_venue_that_keeps_our_id_is_told_nothing_more(
+def test_a_venue_that_keeps_our_id_is_told_of_no_other_orders(
     clock: time_machine.Coordinates, scripted: Accounts
 ) -> None:
     account: Account = scripted()
-    look(lost_order(account))
+    order = lost_order(account)
+    look(order)
     (ref,) = script_of(account).asked
-    assert (ref.request, ref.taken) == (None, frozenset())
+    assert (ref.request, ref.taken) == (request_of(order), frozenset())
 
 
 def test_what_is_not_found_is_never_sent_again(
