@@ -43,8 +43,8 @@ _FOREX = re.compile(r"^([A-Z]{3})/?([A-Z]{3})(?:[._\-](?!(?:P|PERP|SWAP)$)[A-Z]{
 
 
 class Shares(StrEnum):
-    """What a lone ticker is on an account: nothing, a share beside other things, or a share and there
-    is nothing else.
+    """What a lone ticker is on an account: nothing; a share beside other things, which somebody has
+    listed one by one; or a share, and there is nothing else.
     """
 
     NONE = ""
@@ -65,9 +65,10 @@ def resolve(
     Understands ``BTC/USDT``, ``BTC-USDT``, ``BTCUSDT``, ``BINANCE:BTCUSDT``, Kraken's ``XBT``,
     linear perpetuals (``BTCUSDT.P``, ``BTC-USDT-SWAP``, ``BTC/USDT:USDT``) and currency pairs with a
     broker's suffix (``EURUSD.m``, ``EURUSD-ECN``, ``EURUSD#``). With ``shares`` a US ticker
-    (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars, and the ticker of a coin nothing: the base
-    of ``COINBASE:ETHUSD`` is a share of its own. Continuous futures (``ES1!``) need an alias that says
-    which contract. Raises UnknownSymbolError, and DelayedDataError for exchanges whose data come late.
+    (``NASDAQ:AAPL``, ``BRK.B``) is that share for dollars, and where there is nothing else the ticker
+    of a coin is nothing: the base of ``COINBASE:ETHUSD`` is a share of its own. Continuous futures
+    (``ES1!``) need an alias that says which contract. Raises UnknownSymbolError, and DelayedDataError
+    for exchanges whose data come late.
     """
     wanted = _folded(text)
     known = [(_folded(alias), symbol) for alias, symbol in aliases]
@@ -84,9 +85,8 @@ def resolve(
         raise UnknownSymbolError(
             f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
-    if shares:
-        found = _share(exchange, ticker) or (_currencies(ticker) if shares is Shares.ALSO else "")
-    else:
+    found = _share(exchange, ticker) if shares else ""
+    if not found and shares is not Shares.ONLY:
         found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
     if not found:
         raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
@@ -139,16 +139,10 @@ def _perpetual(ticker: str) -> str:
     return f"{pair}:{quote}" if quote in LINEAR else ""
 
 
-def _currencies(ticker: str) -> str:
+def _spot(ticker: str) -> str:
     forex = _FOREX.match(ticker)
     if forex and forex[1] != forex[2] and {forex[1], forex[2]} <= CURRENCIES:
         return f"{forex[1]}/{forex[2]}"
-    return ""
-
-
-def _spot(ticker: str) -> str:
-    if currencies := _currencies(ticker):
-        return currencies
     match = _PAIR.match(ticker)
     if match:
         return _pair(match[1], match[2])

@@ -147,7 +147,6 @@ def test_a_lone_ticker_is_a_share_where_shares_trade(
     assert resolve(text, shares=shares) == symbol
 
 
-@pytest.mark.parametrize("shares", [Shares.ALSO, Shares.ONLY])
 @pytest.mark.parametrize(
     "text",
     [
@@ -162,19 +161,37 @@ def test_a_lone_ticker_is_a_share_where_shares_trade(
         "OKX:BTC/USDT:USDT",
     ],
 )
-def test_the_ticker_of_a_coin_is_not_the_share_of_the_same_letters(
-    text: str, shares: Shares
-) -> None:
+def test_the_ticker_of_a_coin_is_not_the_share_of_the_same_letters(text: str) -> None:
     with pytest.raises(UnknownSymbolError):
-        resolve(text, shares=shares)
-    assert resolve(text, [(text, "ETHE/USD")], shares=shares) == "ETHE/USD"
+        resolve(text, shares=Shares.ONLY)
+    assert resolve(text, [(text, "ETHE/USD")], shares=Shares.ONLY) == "ETHE/USD"
 
 
-def test_currencies_trade_beside_shares_but_not_where_there_is_nothing_else() -> None:
-    for text in ("FX_IDC:NOKUSD", "NOKUSD", "NOKUSD.m"):
-        assert resolve(text, shares=Shares.ALSO) == "NOK/USD"
-        with pytest.raises(UnknownSymbolError):
-            resolve(text, shares=Shares.ONLY)
+@pytest.mark.parametrize(
+    ("text", "symbol"),
+    [
+        ("FX_IDC:NOKUSD", "NOK/USD"),
+        ("NOKUSD.m", "NOK/USD"),
+        ("EUR-USD", "EUR/USD"),
+        ("XAU_USD", "XAU/USD"),
+        ("OANDA:NAS100USD", "NAS100/USD"),
+        ("DE40EUR", "DE40/EUR"),
+        ("OANDA:US500/USD", "US500/USD"),
+        ("CME:ES/USD:USD-261218", "ES/USD:USD-261218"),
+        ("COINBASE:BTCUSD", "BTC/USD"),
+        ("BINANCE:BTC/USDT", "BTC/USDT"),
+    ],
+)
+def test_other_things_trade_beside_shares_where_somebody_listed_them(
+    text: str, symbol: str
+) -> None:
+    assert resolve(text, shares=Shares.ALSO) == symbol
+
+
+@pytest.mark.parametrize("text", ["FX_IDC:NOKUSD", "NOKUSD", "NOKUSD.m", "NAS100USD", "EUR-USD"])
+def test_nothing_trades_beside_shares_where_there_is_nothing_else(text: str) -> None:
+    with pytest.raises(UnknownSymbolError):
+        resolve(text, shares=Shares.ONLY)
 
 
 @pytest.mark.parametrize("text", ["AAPL", "NASDAQ:AAPL"])

@@ -188,3 +188,21 @@ def test_in_the_admin_a_limit_without_a_scope_is_only_switched_off(admin_client:
     assert admin_client.post(page, form("off", initial=1, **its_own)).status_code == 302
     assert (policy.limits.get().mode, policy.limits.get().value) == ("off", 10)
     assert RiskPolicy.objects.count() == 1
+
+
+def test_a_limit_that_is_refused_today_is_not_in_the_way_of_the_others(
+    admin_client: Client,
+) -> None:
+    policy = put().policy
+    old = RiskLimit.objects.create(policy=policy, rule="loss_streak", value=150, mode="enforce")
+    page = reverse("admin:risk_riskpolicy_change", args=[policy.pk])
+    row = {"id": old.pk, "policy": policy.pk, "rule": "loss_streak", "mode": "enforce"}
+    more = {f"limits-1-{name}": value for name, value in (row | {"parameters": ""}).items()}
+    mine = policy.limits.get(rule="max_order_value")
+    more |= {"limits-0-id": mine.pk, "limits-0-policy": policy.pk, "limits-0-value": "5"}
+    both = form(initial=2, **more) | {"limits-TOTAL_FORMS": 2}
+    assert admin_client.post(page, both | {"limits-1-value": "150"}).status_code == 302
+    mine.refresh_from_db()
+    assert mine.value == 5
+    refused = admin_client.post(page, both | {"limits-1-value": "151"}).content.decode()
+    assert "looks back at 100 orders: 151 would never be reached" in refused
