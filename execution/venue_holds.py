@@ -19,7 +19,7 @@ from brokers.models import Account
 from execution.closable import held_by_both
 from execution.comparison import LINGERS, coin_of
 from execution.facts import venue_call
-from execution.models import Difference, Order, OrderEvent, Position, Protection
+from execution.models import Difference, Fill, Order, OrderEvent, Position, Protection
 from execution.states import OrderState
 
 LOOK = "look"
@@ -93,9 +93,9 @@ def note_compared(account: Account, *, left_out: Collection[str], since: datetim
     """Note on stops that ended before ``since`` that what the venue holds has been compared after that;
     not on those whose coins were ``left_out``.
     """
-    bare = Protection.objects.filter(account=account, is_active=True, naked_since__isnull=False)
+    guarded = Protection.objects.filter(account=account, is_active=True)
     ended = _lost().filter(account=account, finished_at__lt=since)
-    for stop in ended.filter(symbol__in=bare.values("symbol")):
+    for stop in ended.filter(symbol__in=guarded.values("symbol")):
         if coin_of(stop.symbol) not in left_out:
             stop.journal.create(
                 at=timezone.now(),
@@ -131,7 +131,12 @@ def _waits_for_word(plan: Protection, told: Decimal | None) -> bool:
 
 
 def _lost_of(plan: Protection) -> QuerySet[Order]:
-    return _lost().filter(account=plan.account_id, symbol=plan.symbol)
+    """Not those of an earlier position. One of its own entry may end before that one's fill is told."""
+    here = Position.objects.filter(account=plan.account_id, symbol=plan.symbol)
+    opened = Fill.objects.filter(pk__in=here.values("first_fill_id"))
+    earlier = Exists(opened.filter(recorded_at__gt=OuterRef("finished_at")))
+    is_its_own = ~earlier | Q(signal=plan.entry.signal_id)
+    return _lost().filter(is_its_own, account=plan.account_id, symbol=plan.symbol)
 
 
 def _lost() -> QuerySet[Order]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 import time_machine
+from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.types import ExecutionResult, Outcome, PositionReport, VenueStatus
 from execution import commands, periodic_tasks, reconcile, watching
-from execution.models import Difference, Order, Signal, Strategy
+from execution.models import Difference, Fill, Order, Signal, Strategy
 from execution.states import OrderState
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk
@@ -318,3 +320,49 @@ def test_a_stop_that_was_looked_up_once_holds_up_no_later_one(
     assert [line.event for line in stop.journal.all()][-1] == "look"
     long.buy()
     assert long.guarded() == [("0.01", "58000"), ("0.01", "58000")]
+
+
+# --- stops that ended unasked before ------------------------------------------------------------------
+
+
+def test_a_stop_of_an_earlier_position_holds_up_no_later_one(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """It was closed before a comparison of it came."""
+    long.ends(long.live()[0], VenueStatus.EXPIRED)
+    long.send("close")
+    assert long.held() == 0
+    venue.quantity = Decimal(0)
+    clock.shift(30)
+    long.guard()
+    reconcile.reconcile_account(long.account)
+    clock.shift(30)
+
+    long.buy()
+    assert long.guarded() == [("0.01", "58000")]
+
+
+def test_a_stop_placed_again_on_the_venues_word_holds_up_no_later_one(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    lost = lose(long)
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    sweeps(long, clock)
+    assert long.guarded() == [("0.01", "58000")]
+    commands.mark_ended(lost, "it is not there")
+    clock.shift(60)
+    reconcile.reconcile_account(long.account)
+
+    long.buy()
+    assert long.guarded() == [("0.01", "58000"), ("0.01", "58000")]
+
+
+def test_a_stop_that_ended_before_the_fill_of_its_entry_was_told_is_looked_up(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    long.ends(long.live()[0], VenueStatus.CANCELED)
+    fill = Fill.objects.order_by("-pk")[0]
+    Fill.objects.filter(pk=fill.pk).update(recorded_at=timezone.now() + timedelta(seconds=1))
+    clock.shift(2)
+    long.guard()
+    assert long.live() == []
