@@ -192,8 +192,8 @@ class Fields:
         value = self.raw(name)
         if value is None:
             return False
-        if isinstance(value, bool):
-            return value
+        if isinstance(value, int | Decimal) and value in (0, 1):
+            return bool(value)
         word = str(value).strip().lower()
         if word in ("true", "false", "1", "0"):
             return word in ("true", "1")

@@ -92,6 +92,13 @@ def _answer(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 _ID = {"type": "string", "format": "uuid"}
 _TEXT = {"type": "string"}
 _NUMBER = {"anyOf": [{"type": ["number", "null"]}, {"type": "string"}]}
+_FLAG = {
+    "anyOf": [
+        {"type": ["boolean", "null"]},
+        {"type": "integer", "minimum": 0, "maximum": 1},
+        {"enum": ["true", "false", "1", "0"]},
+    ]
+}
 _WORDS = {
     "order_type": ("market", "limit", "stop", "stop_limit", "trailing_stop"),
     "quantity_type": ("base", "quote", "percent_of_equity", "risk_percent"),
@@ -112,7 +119,7 @@ _ALERT = {
         **{name: {"enum": [*words, None]} for name, words in _WORDS.items()},
         **dict.fromkeys(_NUMBERS, _NUMBER),
         "take_profit": {"description": "A price, or a list of `{price, percent}`."},
-        **{name: {"type": ["boolean", "null"]} for name in ("post_only", "reduce_only")},
+        **dict.fromkeys(("post_only", "reduce_only"), _FLAG),
         "timestamp": {"description": "Seconds, milliseconds or ISO 8601."},
         "id": {"description": "What names this alert for ever; text of at most 150 characters."},
         "prev_market_position": {"description": "What the sender held before: long, short, flat."},

@@ -77,9 +77,10 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         rule, value = cleaned.get("rule", ""), cleaned.get("value")
-        is_read = rule in RULES and value is not None and "parameters" in cleaned
-        # What an older version took must not be in the way of the page's other limits.
-        if is_read and self.has_changed():
+        if not self.has_changed():
+            # What an older version took must not be in the way of the page's other limits.
+            value = None
+        if rule in RULES and value is not None and "parameters" in cleaned:
             try:
                 limits.refuse_invalid(rule, value, cleaned["parameters"])
                 cleaned["parameters"] = scopes.group_of(rule, cleaned["parameters"])
