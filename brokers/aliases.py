@@ -30,12 +30,12 @@ def in_force(rows: Iterable[SymbolAlias], today: date) -> list[tuple[str, str]]:
     return [(row.alias, row.symbol) for row in rows if row.is_valid_on(today)]
 
 
-def of_other_days(text: str, rows: Iterable[SymbolAlias], today: date) -> list[str]:
-    """What ``text`` has been an alias of, or will be: a position stays under the symbol it was opened
-    in, however its alias moves on.
+def of_earlier_days(text: str, rows: Iterable[SymbolAlias], today: date) -> list[str]:
+    """What ``text`` has been an alias of, the latest first: a position stays under the symbol it was
+    opened in, however its alias moves on.
     """
-    named = (row for row in rows if is_named(text, row.alias) and not row.is_valid_on(today))
-    return [row.symbol for row in named]
+    named = (row for row in rows if is_named(text, row.alias))
+    return [row.symbol for row in named if row.valid_until and row.valid_until < today]
 
 
 def symbol_for(

@@ -20,7 +20,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.types import OrderType, Side
 from execution import days, marks
-from execution.models import COUNTED, Fill, Order, Position, Strategy
+from execution.models import COUNTED, SIGNED, Fill, Order, Position, Strategy
 from execution.states import UNSENT, WORKING, OrderState
 from risk.book import LOOKED_BACK, Book, Exposure, Recent, Resting, Seen, Streak
 from risk.models import TradingState
@@ -117,6 +117,14 @@ def since_flat() -> Exists:
     begun = Q(first_fill_id=None) | Q(first_fill_id__lte=OuterRef("pk"))
     here = Position.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
     return Exists(here.filter(begun).exclude(quantity=0))
+
+
+def is_of_others(strategy: Strategy, account: Account, symbol: str, held: Decimal) -> bool:
+    """Whether other strategies traded what is ``held``, and ``strategy`` nothing of it."""
+    fills = Fill.objects.filter(since_flat(), account=account, symbol=symbol).order_by()
+    sums = fills.values_list("order__strategy").annotate(traded=Sum(SIGNED))
+    owners = {owner for owner, traded in sums if owner and _within(traded, held)}
+    return bool(owners) and strategy.pk not in owners
 
 
 def _within(own: Decimal, position: Decimal) -> Decimal:

@@ -76,7 +76,7 @@ class Market:
 class Leg:
     """One route of a signal, with everything read before the transaction. ``refusal`` ends it
     early; one that is late has not been read yet. ``reduces``: whether the alert made the position
-    smaller when it was read.
+    smaller when it was read; ``has_rolled``: whether its alias meant another symbol before.
     """
 
     route: Route
@@ -85,6 +85,7 @@ class Leg:
     refusal: Refusal | None = None
     is_late: bool = False
     reduces: bool = False
+    has_rolled: bool = False
 
     @property
     def account(self) -> Account:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import replace
+from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from django.db import connection
 from django.db.models import OuterRef, QuerySet, Value
 from django.utils import timezone
 
-from brokers.aliases import aliases_of, of_other_days, suggestions, symbol_for
+from brokers.aliases import aliases_of, of_earlier_days, suggestions, symbol_for
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
@@ -27,6 +28,7 @@ from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
 from execution.alerts import Action, Alert
+from execution.book import is_of_others
 from execution.bulkheads import Crowded
 from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
@@ -189,28 +191,40 @@ def _read(route: Route, alert: Alert) -> Leg:
 
 def _late(route: Route, alert: Alert) -> Leg:
     try:
-        return Leg(route, symbol_on(route, alert), is_late=True)
+        return replace(_lane_of(route, alert), is_late=True)
     except UnknownSymbolError:
         return Leg(route, alert.symbol, is_late=True)
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
     """The alert's symbol as the route's account knows it: what its alias means today, or for a target
-    and what takes off what it meant on another day, while only that is in use. Raises
+    and what takes off what it meant before, while the strategy has only that in use. Raises
     UnknownSymbolError.
     """
+    return _lane_of(route, alert).symbol
+
+
+def has_moved(leg: Leg, alert: Alert) -> bool:
+    """Whether the alert goes into another contract by now than when its leg was read."""
+    try:
+        return leg.has_rolled and symbol_on(leg.route, alert) != leg.symbol
+    except UnknownSymbolError:
+        return True
+
+
+def _lane_of(route: Route, alert: Alert) -> Leg:
     account, rows, today = route.account, aliases_of(route.account_id), timezone.now().date()
-    others = of_other_days(alert.symbol, rows, today)
+    earlier = of_earlier_days(alert.symbol, rows, today)
     delayed = route.strategy.allows_delayed
     try:
         symbol = symbol_for(account, alert.symbol, today, allows_delayed=delayed, rows=rows)
     except UnknownSymbolError:
-        if (left := _left_in(others, route, alert)) is None:
+        if (left := _left_in(earlier, route, alert)) is None:
             raise
-        return left
-    if not others or _is_in_use(symbol, route, alert):
-        return symbol
-    return _left_in(others, route, alert) or symbol
+        return Leg(route, left, has_rolled=True)
+    if earlier and not _is_in_use(symbol, route, alert):
+        symbol = _left_in(earlier, route, alert) or symbol
+    return Leg(route, symbol, has_rolled=bool(earlier))
 
 
 def _left_in(symbols: Iterable[str], route: Route, alert: Alert) -> str | None:
@@ -224,46 +238,49 @@ def _left_in(symbols: Iterable[str], route: Route, alert: Alert) -> str | None:
 
 
 def _is_in_use(symbol: str, route: Route, alert: Alert) -> bool:
-    """Whether something is held in ``symbol``, or comes; of that a cancel only means the orders."""
-    lane = alive_in(Leg(route, symbol))
-    if any(order.role != Order.Role.STOP_LOSS for order in lane):
+    """Whether something is held in ``symbol``, or comes, and not of other strategies alone; of that a
+    cancel only means the orders.
+    """
+    lane = [one for one in alive_in(Leg(route, symbol)) if one.role != Order.Role.STOP_LOSS]
+    if any(order.strategy_id in (route.strategy_id, None) for order in lane):
         return True
-    return alert.action is not Action.CANCEL and held_in(route.account, symbol) != 0
+    held = Decimal(0) if alert.action is Action.CANCEL else held_in(route.account, symbol)
+    return held != 0 and not is_of_others(route.strategy, route.account, symbol, held)
 
 
 def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
     """The leg of one route, with what its venue says now. One that ``may_wait`` for orders under way in
     its lane, and has to, is late instead, and so is an exit while nobody says what the venue can do.
     """
-    account, symbol = route.account, alert.symbol
+    account, leg = route.account, Leg(route, alert.symbol)
     try:
-        symbol = symbol_on(route, alert)
+        leg = _lane_of(route, alert)
         _refuse_account(account)
         if alert.action is Action.CANCEL:
-            return Leg(route, symbol)
-        late = Leg(route, symbol, is_late=True)
+            return leg
+        late = replace(leg, is_late=True)
         is_exit = reduces(late, alert)
         if not is_exit:
             facts.refuse_key(account)
         if (may_wait and has_to_wait(late, alert)) or (is_exit and _is_away(account)):
             return late
-        market = facts.read_market(account, symbol, alert, is_exit=is_exit)
+        market = facts.read_market(account, leg.symbol, alert, is_exit=is_exit)
         if route.sizing == Route.Sizing.ATR:
             market = replace(market, atr=facts.average_range(market, alert))
-        return Leg(route, symbol, market, reduces=is_exit)
+        return replace(leg, market=market, reduces=is_exit)
     except Refusal as refusal:
-        return Leg(route, symbol, refusal=refusal)
+        return replace(leg, refusal=refusal)
     except UnknownSymbolError as error:
-        return Leg(route, symbol, refusal=_unknown(account, alert.symbol, error))
+        return replace(leg, refusal=_unknown(account, alert.symbol, error))
     except BrokerError as error:
-        return Leg(route, symbol, refusal=facts.refusal_of(error))
+        return replace(leg, refusal=facts.refusal_of(error))
     except DatabaseFailure:
         raise
     except Exception as error:
         # The boundary to foreign code: a defect of one plugin must not stop the other accounts.
         logger.exception("reading the market of %s failed", account.name)
         broken = f"the plugin of {account.name} failed: {type(error).__name__}"
-        return Leg(route, symbol, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
+        return replace(leg, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
 
 
 def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:

@@ -24,7 +24,7 @@ from execution.alerts import Action, Alert
 from execution.clearing import SENDABLE, in_the_way, want_gone
 from execution.dispositions import disposition
 from execution.facts import Leg
-from execution.legs import accounts_settled, lane_legs, no_route, orders_from
+from execution.legs import accounts_settled, has_moved, lane_legs, no_route, orders_from
 from execution.models import Order, Route, Signal
 from execution.orders import closed_since, create_order
 from execution.precedence import announce_exit, let_exits_pass
@@ -284,6 +284,8 @@ def _sorted_out(
     ready: list[Leg] = []
     to_cancel: list[UUID] = []
     for leg in legs:
+        if has_moved(leg, alert):
+            continue
         lane = alive_in(leg)
         first = in_the_way(signal, leg, alert, lane)
         to_cancel += first.orders

@@ -23,7 +23,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from brokers.aliases import aliases_of, in_force, of_other_days, trades_shares
+from brokers.aliases import aliases_of, in_force, of_earlier_days, trades_shares
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account, SymbolAlias
 from brokers.prepared import Prepared, given
@@ -319,7 +319,7 @@ def _newest() -> QuerySet[Signal, tuple[UUID, int, str, str, str, bool | None]]:
 
 def _means(named: str, rows: Sequence[SymbolAlias], symbol: str, *, shares: Shares) -> bool:
     today = timezone.now().date()
-    if symbol in of_other_days(named, rows, today):
+    if symbol in of_earlier_days(named, rows, today):
         return True
     try:
         return resolve(named, in_force(rows, today), allows_delayed=True, shares=shares) == symbol

@@ -13,11 +13,15 @@ from django.utils import timezone
 
 from brokers.models import Account, SymbolAlias
 from execution import tasks
+from execution.alerts import Alert
 from execution.models import Order, Position, Signal, Strategy
+from execution.pipeline import Step, decide_announced
 from execution.queues import waiting_for
+from execution.routing import open_legs
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, script_of
 from tests.factories import (
+    FillFactory,
     OrderFactory,
     PositionFactory,
     RouteFactory,
@@ -48,6 +52,13 @@ def strategy(account: Account) -> Strategy:
 
 def hold(account: Account, symbol: str, quantity: str) -> None:
     PositionFactory.create(account=account, symbol=symbol, quantity=Decimal(quantity))
+
+
+def bought_by(strategy: Strategy, account: Account, symbol: str, quantity: str = "1") -> None:
+    """The strategy's position there is its own."""
+    whole = {"account": account, "symbol": symbol, "quantity": Decimal(quantity)}
+    order = OrderFactory.create(strategy=strategy, state=OrderState.FILLED, **whole)
+    FillFactory.create(order=order, quantity=order.quantity)
 
 
 def send(strategy: Strategy, action: str, **alert: Any) -> Signal:
@@ -167,3 +178,151 @@ def test_a_cancel_reaches_what_works_in_the_old_contract(
 
     assert Order.objects.get(pk=resting.pk).state == OrderState.CANCELED
     assert signal.state == SignalState.EXECUTED
+
+
+class TestTwoStrategiesOfOneAccount:
+    """ES2! is the later contract of the two: what is tomorrow's of one is today's of the other."""
+
+    @pytest.fixture
+    def other(self, account: Account, strategy: Strategy) -> Strategy:
+        return RouteFactory.create(account=account).strategy
+
+    @pytest.fixture(params=["the next contract", "the one before"])
+    def theirs(
+        self, request: pytest.FixtureRequest, account: Account, strategy: Strategy, other: Strategy
+    ) -> str:
+        """A contract that ES1! means on another day, in which the other strategy holds 1."""
+        script_of(account).capabilities = replace(CAPABILITIES, short_selling=True)
+        if request.param == "the next contract":
+            rolls = timezone.now().date() + timedelta(days=5)
+            SymbolAlias.objects.filter(symbol=OLD).update(valid_until=rolls - timedelta(days=1))
+            SymbolAlias.objects.filter(symbol=NEW).update(valid_from=rolls)
+        symbol = NEW if request.param == "the next contract" else OLD
+        hold(account, symbol, "1")
+        bought_by(other, account, symbol)
+        return symbol
+
+    @pytest.fixture
+    def ours(self, theirs: str) -> str:
+        return OLD if theirs == NEW else NEW
+
+    @pytest.mark.parametrize("size", [1, 2])
+    def test_a_target_does_not_count_what_the_other_holds(
+        self, strategy: Strategy, theirs: str, ours: str, size: int
+    ) -> None:
+        send(strategy, "buy", market_position="long", market_position_size=str(size))
+
+        assert held() == {theirs: 1, ours: size}
+
+    def test_a_plain_sale_sells_nothing_of_the_other(
+        self, strategy: Strategy, theirs: str, ours: str
+    ) -> None:
+        send(strategy, "sell", quantity="1")
+
+        assert held() == {theirs: 1, ours: -1}
+
+    @pytest.mark.parametrize(
+        "alert",
+        [
+            {"action": "close"},
+            {"action": "sell", "quantity": "1", "reduce_only": True},
+            {"action": "sell", "quantity": "1", "market_position": "flat"},
+        ],
+    )
+    def test_an_exit_leaves_what_the_other_holds(
+        self, strategy: Strategy, theirs: str, alert: dict[str, Any]
+    ) -> None:
+        signal = send(strategy, **alert)
+
+        assert (signal.reason, held()) == ("NOTHING_TO_CLOSE", {theirs: 1})
+
+    def test_what_it_sold_again_is_the_others_alone(
+        self, account: Account, strategy: Strategy, theirs: str
+    ) -> None:
+        bought_by(strategy, account, theirs)
+        sold = OrderFactory.create(
+            account=account, strategy=strategy, symbol=theirs, side="sell", quantity=Decimal(1),
+            role=Order.Role.EXIT, state=OrderState.FILLED,
+        )  # fmt: skip
+        FillFactory.create(order=sold, quantity=Decimal(1))
+
+        assert send(strategy, "close").reason == "NOTHING_TO_CLOSE"
+        assert held() == {theirs: 1}
+
+    def test_a_cancel_leaves_the_others_order(
+        self, account: Account, strategy: Strategy, other: Strategy, theirs: str
+    ) -> None:
+        resting = OrderFactory.create(
+            account=account, strategy=other, symbol=theirs, state=OrderState.PENDING, type="limit",
+            price=Decimal(50000),
+        )  # fmt: skip
+
+        assert send(strategy, "cancel").reason == "NOTHING_TO_CANCEL"
+        assert Order.objects.get(pk=resting.pk).state == OrderState.PENDING
+
+    def test_an_exit_reaches_its_own_beside_what_the_other_holds_in_todays(
+        self, account: Account, strategy: Strategy, other: Strategy
+    ) -> None:
+        for who, symbol in ((strategy, OLD), (other, NEW)):
+            hold(account, symbol, "1")
+            bought_by(who, account, symbol)
+
+        send(strategy, "close")
+
+        assert held() == {NEW: 1}
+
+
+class TestTheOldContractIsClosedWhileTheAlertIsRead:
+    def read_and_close(self, account: Account, signal: Signal) -> Step:
+        """Decide with what was read before the position in the old contract was closed."""
+        alert = Alert.from_json(signal.alert)
+        legs = open_legs(signal, alert)
+        assert [leg.symbol for leg in legs] == [OLD]
+        Position.objects.filter(account=account, symbol=OLD).update(quantity=Decimal(0))
+        return decide_announced(signal, alert, legs).step
+
+    def test_a_target_is_opened_in_todays(self, account: Account, strategy: Strategy) -> None:
+        hold(account, OLD, "1")
+        fields = {"symbol": "ES1!", "action": "buy", "market_position": "long"}
+        fields["market_position_size"] = "2"
+        signal = SignalFactory.create(strategy=strategy, symbol="ES1!", alert=fields)
+
+        assert self.read_and_close(account, signal) is Step.WAIT
+        tasks.process_signal(str(signal.pk))
+
+        assert held() == {NEW: 2}
+
+    def test_the_other_side_of_a_reversal_is_opened_in_todays(
+        self, account: Account, strategy: Strategy
+    ) -> None:
+        script_of(account).capabilities = replace(CAPABILITIES, short_selling=True)
+        hold(account, OLD, "1")
+        fields = {"symbol": "ES1!", "action": "sell", "quantity": "3", "market_position": "short"}
+        signal = SignalFactory.create(strategy=strategy, symbol="ES1!", action="sell", alert=fields)
+        exit_ = OrderFactory.create(
+            signal=signal, account=account, strategy=strategy, symbol=OLD, side="sell",
+            role=Order.Role.EXIT, reverses=True, quantity=Decimal(1), filled_quantity=Decimal(1),
+            state=OrderState.FILLED,
+        )  # fmt: skip
+
+        assert self.read_and_close(account, signal) is Step.WAIT
+        assert list(Order.objects.values_list("pk", flat=True)) == [exit_.pk]
+        tasks.process_signal(str(signal.pk))
+
+        assert held() == {NEW: -2}
+
+    def test_also_where_the_alias_means_nothing_by_now(
+        self, account: Account, strategy: Strategy
+    ) -> None:
+        SymbolAlias.objects.filter(symbol=NEW).delete()
+        hold(account, OLD, "1")
+        fields = {"symbol": "ES1!", "action": "close"}
+        signal = SignalFactory.create(
+            strategy=strategy, symbol="ES1!", action="close", alert=fields
+        )
+
+        assert self.read_and_close(account, signal) is Step.WAIT
+        tasks.process_signal(str(signal.pk))
+
+        signal.refresh_from_db()
+        assert signal.reason == "UNKNOWN_SYMBOL"
