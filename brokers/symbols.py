@@ -95,8 +95,12 @@ def resolve(
 
 def is_named(text: str, alias: str) -> bool:
     """Whether ``alias`` stands for ``text``: for the whole of it, or for its ticker."""
-    wanted = _folded(text)
-    return _folded(alias) in (wanted, _split(wanted)[1])
+    return _folded(alias) in (_folded(text), ticker_of(text))
+
+
+def ticker_of(text: str) -> str:
+    """What ``text`` names, however it is written and whatever exchange it comes from."""
+    return _split(_folded(text))[1]
 
 
 def _folded(text: str) -> str:

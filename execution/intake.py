@@ -14,10 +14,11 @@ from django.db import connection
 from django.utils import timezone
 
 from brokers.prepared import planned_once
+from brokers.symbols import ticker_of
 from execution.alerts import Alert
 from execution.authentication import digest_of
 from execution.ids import uuid7
-from execution.models import QuarantinedBody, Strategy
+from execution.models import IdempotencyKey, QuarantinedBody, Strategy
 from execution.states import SignalState
 
 # One round trip: the idempotency key decides, and only its winner inserts the signal. An expired key is
@@ -51,7 +52,7 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 """
 _HOLDER = """
-SELECT held.signal_id, first.action, first.symbol
+SELECT held.signal_id, first.body, first.action, first.symbol
 FROM execution_idempotencykey AS held JOIN execution_signal AS first ON first.id = held.signal_id
 WHERE held.strategy_id = %s AND held.key = %s
 """
@@ -142,8 +143,11 @@ def _insert(rows: Sequence[dict[str, Any]], accepted: dict[UUID, Accepted]) -> N
                 accepted[row["id"]] = Accepted(row["id"], is_duplicate=False)
                 continue
             cursor.execute(_HOLDER, [row["strategy"], row["key"]])
-            holder, *first = cursor.fetchone()
-            other = "" if first == [row["action"], row["symbol"]] else " ".join(first)
+            holder, body, action, symbol = cursor.fetchone()
+            # The same body may be read otherwise by now, and is no other alert for that.
+            asked = _asked(row["action"], row["symbol"])
+            is_same = body == row["body"] or _asked(action, symbol) == asked
+            other = "" if is_same else f"{action} {symbol}"
             accepted[row["id"]] = Accepted(holder, holder != row["id"], other)
 
 
@@ -161,8 +165,32 @@ def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | 
     if received.auth == Strategy.Auth.HMAC:
         return key, None
     if received.header_key:
-        return f"header:{digest_of(received.header_key).hex()}", None
+        return _header_name(received.header_key), None
     return key, now + timedelta(seconds=received.dedupe_window)
+
+
+def key_apart(alert: Alert) -> str:
+    """What stands for an alert whose id is another alert's: the same on every way it is let in."""
+    return f"reused {alert.idempotency_key} {_asked(alert.action.value, alert.symbol)}"
+
+
+def stored_as(strategy_id: int, alert: Alert) -> UUID | None:
+    """The signal of an alert with an id, be it kept under that id or apart from it."""
+    names = (f"id:{alert.idempotency_key}", _header_name(key_apart(alert)))
+    keys = IdempotencyKey.objects.filter(strategy_id=strategy_id, key__in=names)
+    asked = _asked(alert.action.value, alert.symbol)
+    found = keys.values_list("signal_id", "signal__action", "signal__symbol")
+    same = (pk for pk, action, symbol in found if _asked(action, symbol) == asked)
+    return next(same, None)
+
+
+def _asked(action: str, symbol: str) -> str:
+    """What one alert is told from another by where both have the same id."""
+    return f"{action} {ticker_of(symbol)}"
+
+
+def _header_name(key: str) -> str:
+    return f"header:{digest_of(key).hex()}"
 
 
 def quarantine(

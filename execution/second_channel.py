@@ -20,7 +20,7 @@ from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
 from execution.ids import moment_of, uuid7_at
 from execution.locating import located
-from execution.models import IdempotencyKey, QuarantinedBody, Signal, Strategy
+from execution.models import QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.schema import Invalid
 from execution.webhook_config import config_of
@@ -190,9 +190,7 @@ class _Reader:
 def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) -> UUID | None:
     """The signal this alert came as; each signal answers for one line of the log only."""
     if alert.idempotency_key:
-        keys = IdempotencyKey.objects.filter(strategy=strategy, key=f"id:{alert.idempotency_key}")
-        keys = keys.filter(signal__symbol=alert.symbol, signal__action=alert.action.value)
-        return keys.values_list("signal_id", flat=True).first()
+        return intake.stored_as(strategy.pk, alert)
     near = Signal.objects.filter(
         strategy=strategy,
         symbol=alert.symbol,
@@ -218,10 +216,11 @@ def _store(
         auth=auth,
     )
     accepted = intake.accept(received, uuid7_at(came_at))
-    if accepted.other:
+    if accepted.other and alert.idempotency_key:
         # Its id is another alert's, which must not swallow this one here as well.
-        unnamed = replace(received, alert=replace(alert, idempotency_key=""))
-        accepted = intake.accept(unnamed, uuid7_at(came_at))
+        unnamed = replace(alert, idempotency_key="")
+        apart = replace(received, alert=unnamed, header_key=intake.key_apart(alert))
+        accepted = intake.accept(apart, uuid7_at(came_at))
     if not accepted.is_duplicate:
         signal_id = str(accepted.signal_id)
         transaction.on_commit(lambda: nudge.nudge_signal(signal_id))

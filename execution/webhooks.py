@@ -337,7 +337,11 @@ def _settled(received: intake.Received, accepted: intake.Accepted, began: int) -
 
 
 def _keep_reused(received: intake.Received, accepted: intake.Accepted) -> None:
-    """Another alert has had its key: a duplicate to the sender, and somebody has to hear of it."""
+    """Another alert has had its key: a duplicate to the sender, and somebody has to hear of it, unless
+    it has been let in since.
+    """
+    if received.alert.idempotency_key and intake.stored_as(received.strategy_id, received.alert):
+        return
     asked = f"{received.alert.action.value} {received.alert.symbol}"
     detail = f"its id or key is that of another alert: {accepted.other}, and this is {asked}"
     intake.quarantine(

@@ -244,6 +244,26 @@ class TestByHttp:
         [alarm] = silence.look()
         assert (alarm.kind, alarm.key) == ("unread", f"{strategy.slug} KEY_REUSED")
 
+    @pytest.mark.parametrize("symbol", ["btc/usdt", "BINANCE:BTC/USDT"])
+    def test_the_same_symbol_written_otherwise_is_the_same_alert(
+        self, nudged: list[str], symbol: str
+    ) -> None:
+        strategy, token = webhook()
+        first = post(strategy.slug, body_of(secret=token, id="a")).json()
+
+        second = post(strategy.slug, body_of(secret=token, id="a", symbol=symbol))
+
+        assert second.json() == first | {"status": "duplicate"}
+        assert stored() == (1, 1, 0)
+
+    @pytest.mark.parametrize("symbol", ["BTC/USDT:USDT", "BTC/USDT.P"])
+    def test_a_perpetual_is_another_symbol(self, nudged: list[str], symbol: str) -> None:
+        strategy, token = webhook()
+        for one in ("BTC/USDT", symbol):
+            post(strategy.slug, body_of(secret=token, id="a", symbol=one))
+
+        assert stored() == (1, 1, 1)
+
     def test_a_reused_id_that_cannot_be_kept_is_sent_again(
         self, nudged: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -17,7 +17,7 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from execution import tasks
+from execution import intake, tasks
 from execution.alert_log import BadLog, read_log
 from execution.models import Order, QuarantinedBody, Signal
 from execution.parsing import Unreadable
@@ -248,6 +248,36 @@ def test_an_alert_whose_id_was_anothers_was_not_delivered(
     assert again["imported"] == []
 
 
+@pytest.mark.parametrize("symbol", ["btc/usdt", "BINANCE:BTC/USDT"])
+def test_an_alert_is_known_by_its_id_however_its_symbol_is_written(
+    symbol: str, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy, secret = webhook()
+    assert post(strategy.slug, alert(secret, id="a").encode()).status_code == 202
+    rows = [(a_minute_ago(), alert(secret, id="a", symbol=symbol))]
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", rows), capsys)
+
+    assert (report["received_already"], report["imported"]) == (1, [])
+
+
+def test_a_mended_mapping_makes_no_other_alerts_of_those_that_came(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = {"path": "action", "words": {"up": "sell"}}
+    fields: dict[str, Any] = {"symbol": {"path": "symbol"}, "action": rule, "id": {"path": "id"}}
+    strategy, secret = webhook(format="mapping", format_options={"fields": fields})
+    body = alert(secret, id="a", action="up")
+    assert post(strategy.slug, body.encode()).status_code == 202
+    rule["words"] = {"up": "buy"}
+    strategy.save()
+
+    report = imported(strategy.slug, as_csv(tmp_path / "log.csv", [(a_minute_ago(), body)]), capsys)
+
+    assert (report["received_already"], report["imported"]) == (1, [])
+    assert Signal.objects.get().action == "sell"
+
+
 def test_what_cannot_be_read_is_told_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
@@ -452,6 +482,61 @@ class TestTakingOutOfQuarantine:
         assert (first.is_duplicate, second.is_duplicate) == (False, True)
         assert first.signal_id == second.signal_id
         assert Signal.objects.get(pk=first.signal_id).action == "close"
+
+    @pytest.mark.parametrize("is_imported_first", [False, True], ids=["accepted", "imported"])
+    def test_an_alert_whose_id_was_anothers_is_traded_once_on_whatever_way(
+        self,
+        is_imported_first: bool,
+        tmp_path: Path,
+        nudged: list[str],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        strategy, secret = webhook()
+        bought, other, resent = (
+            alert(secret, id="1700", symbol=symbol)
+            for symbol in ("BTCUSDT", "ETHUSDT", "BINANCE:ethusdt")
+        )
+        for body in (bought, other, resent):
+            post(strategy.slug, body.encode())
+        now = a_minute_ago()
+        log = as_csv(tmp_path / "log.csv", [(now, bought), (now, other), (now, resent)])
+        rows = list(QuarantinedBody.objects.order_by("pk"))
+        assert len(rows) == 2
+
+        if is_imported_first:
+            assert len(imported(strategy.slug, log, capsys)["imported"]) == 1
+        accepted = [take_out(row, reason="it is another alert") for row in rows]
+        report = imported(strategy.slug, log, capsys)
+
+        first, second = Signal.objects.order_by("received_at")
+        assert (first.symbol, second.symbol) == ("BTCUSDT", "ETHUSDT")
+        assert [one.signal_id for one in accepted] == [second.pk] * 2
+        assert [one.is_duplicate for one in accepted] == [is_imported_first, True]
+        assert (report["received_already"], report["imported"]) == (3, [])
+        assert nudged == [str(first.pk), str(second.pk)]
+
+    def test_an_alert_whose_id_was_anothers_is_told_of_no_more_once_it_is_let_in(
+        self, nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook()
+        bodies = [alert(secret, id="a", action=action).encode() for action in ("buy", "close")]
+        for body in bodies:
+            post(strategy.slug, body)
+        take_out(QuarantinedBody.objects.get(), reason="it was an exit")
+
+        assert post(strategy.slug, bodies[1]).status_code == 200
+        assert QuarantinedBody.objects.count() == 1
+        assert post(strategy.slug, alert(secret, id="a", action="sell").encode()).status_code == 200
+        assert QuarantinedBody.objects.count() == 2
+
+    def test_one_read_otherwise_by_then_is_the_same_body(self, nudged: list[str]) -> None:
+        row = self.quarantined()
+        self.mend(row)
+        first = take_out(row, reason="the mapping is mended")
+        row.strategy.format_options["fields"]["action"]["words"] = {"up": "sell"}
+        row.strategy.save()
+
+        assert take_out(row, reason="again") == intake.Accepted(first.signal_id, is_duplicate=True)
 
     def test_its_age_counts_from_its_arrival(self, nudged: list[str]) -> None:
         row = self.quarantined()
