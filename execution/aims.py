@@ -174,7 +174,7 @@ def _by_change(
         asked = policy.quantity
     if held == 0 or (held > 0) == (side is Side.BUY):
         entry = entry_of(alert, side)
-        closed = exited or _closed_by_sender(alert)
+        closed = max(exited, closed_by_sender(alert))
         if closed and alert.quantity is not None and asked is not None:
             left = _left(alert, asked, closed, sizes_itself)
             entry = replace(entry, quantity=left, quantity_type=QuantityType.BASE)
@@ -199,8 +199,8 @@ def _by_change(
     return Aim(entry_of(alert, side))
 
 
-def _closed_by_sender(alert: Alert) -> Decimal:
-    """How much of the quantity closes the sender's own position, and opens nothing where FKS has none
+def closed_by_sender(alert: Alert) -> Decimal:
+    """How much of the quantity closes the sender's own position, and opens nothing where FKS has less
     of it to close.
     """
     other = MarketPosition.SHORT if alert.action is Action.BUY else MarketPosition.LONG

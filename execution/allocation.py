@@ -14,6 +14,7 @@ from typing import Any
 from brokers.decimals import decimal_text
 from execution.aims import (
     NEARLY,
+    closed_by_sender,
     names_target,
     only_exits,
     only_reduces,
@@ -100,7 +101,8 @@ def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
         others = _accounts(met)[1:] if turns else []
         return {met[0][0]: AS_IT_IS} | dict.fromkeys(others, CLOSE)
     if turns:
-        return _turned_over(alert.quantity, met)
+        closed = max(_sum(met), closed_by_sender(alert))
+        return _turned_over(met, max(alert.quantity - closed, Decimal(0)))
     left, shares = alert.quantity, dict[int, Decimal]()
     for account, quantity in met:
         share = min(left, abs(quantity))
@@ -111,13 +113,13 @@ def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
     return {account: _quantity(share) for account, share in shares.items()}
 
 
-def _turned_over(quantity: Decimal, met: Held) -> dict[int, Part]:
-    """One account ends on the other side, and opens no more than is left of ``quantity`` once all of
-    them are closed.
+def _turned_over(met: Held, left: Decimal) -> dict[int, Part]:
+    """One account ends on the other side, and opens no more than is ``left`` once all of them are
+    closed; what the sender closed is taken off of that already.
     """
     largest, held = met[0]
-    left = max(quantity - _sum(met), Decimal(0))
-    return {largest: _quantity(abs(held) + left)} | dict.fromkeys(_accounts(met[1:]), CLOSE)
+    turned = {"quantity": decimal_text(abs(held) + left), "prev_market_position_size": None}
+    return {largest: turned} | dict.fromkeys(_accounts(met[1:]), CLOSE)
 
 
 def _to_target(alert: Alert, held: Held) -> dict[int, Part]:

@@ -66,6 +66,14 @@ def test_what_the_sender_closes_itself_opens_nothing_where_there_is_nothing_to_c
     assert reached(aim(turned, FIXED, q("0"), can_short=True)) == ("sell", False, q(opened), False)
 
 
+@pytest.mark.parametrize(("closed", "opened"), [("0", "2"), ("1", "2"), ("2", "2"), ("3", "1")])
+def test_what_is_closed_for_the_sender_or_here_counts_once(closed: str, opened: str) -> None:
+    before = {"prev_market_position": "short", "prev_market_position_size": "2"}
+    turned = alert(action="buy", quantity="4", market_position="long", **before)
+    second = aim(turned, FIXED, q("0"), can_short=True, exited=q(closed))
+    assert reached(second) == ("buy", False, q(opened), False)
+
+
 @pytest.mark.parametrize(
     ("side", "size", "held", "can_short", "expected"),
     [

@@ -91,10 +91,32 @@ def orders(draw: st.DrawFn) -> Alert:
             fields = {"market_position": ends, "market_position_size": quantity}
             return alert(action, quantity=asked, **fields)
         case "turn":
-            return alert(action, quantity=quantity, market_position=ends)
+            before = MarketPosition.SHORT if ends is MarketPosition.LONG else MarketPosition.LONG
+            closes = draw(st.none() | quantities.filter(lambda size: size < quantity))
+            sizes = {"prev_market_position": before, "prev_market_position_size": closes}
+            return alert(action, quantity=quantity, market_position=ends, **sizes)
         case "flat":
             return alert(action, market_position=MarketPosition.FLAT)
     return alert(action, quantity=quantity)
+
+
+@pytest.mark.parametrize(
+    ("held", "before", "ends"),
+    [
+        ({1: D("1.5"), 2: D("1.5")}, "2", "-1"),
+        ({1: D("0.5"), 2: D("0.5")}, "2", "-2"),
+        ({1: D("0.5"), 2: D("0.5")}, None, "-3"),
+    ],
+)
+def test_what_the_sender_closes_is_closed_once_in_a_group(
+    held: dict[int, Decimal], before: str | None, ends: str
+) -> None:
+    size = None if before is None else D(before)
+    was = {"prev_market_position": MarketPosition.LONG, "prev_market_position_size": size}
+    turned = alert(Action.SELL, quantity=D(4), market_position=MarketPosition.SHORT, **was)
+
+    assert traded(turned, D(sum(held.values()))) == D(ends)
+    assert all_together(turned, held, 1) == {1: D(ends), 2: 0}
 
 
 @given(holdings(), orders(), st.sampled_from([1, 2, 3]))
@@ -153,7 +175,7 @@ def test_a_reversal_turns_the_largest_over_and_the_others_close() -> None:
     fields = {"market_position": MarketPosition.SHORT, "market_position_size": D(1)}
     turned = alert(Action.SELL, quantity=D(3), **fields)
     assert allocation.parts(turned, held, by_target=False) == {
-        1: {"quantity": "2.9"},
+        1: {"quantity": "2.9", "prev_market_position_size": None},
         2: allocation.CLOSE,
     }
 
