@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
@@ -60,6 +60,42 @@ def totals(fills: Sequence[tuple[Decimal, Decimal]]) -> tuple[Decimal, Decimal |
             return quantity, None
         cost = sum((quantity * price for quantity, price in fills), ZERO)
         return quantity, _exact(cost / quantity)
+
+
+def told_apart(
+    ours: Book, theirs: Book, trades: Iterable[tuple[bool, Decimal, Decimal]]
+) -> tuple[Book, list[Decimal]]:
+    """Two parts of one position after ``trades``, which say whether they are of ``theirs``, how much
+    (+ bought) and the price: ``ours`` by now, and what each trade realised beyond what it did at the
+    mean of both. Fees are left out.
+    """
+    parts = ((part.quantity, part.average_price or ZERO) for part in (ours, theirs))
+    both, before, beyond = Book(*totals(list(parts))), ZERO, []
+    with localcontext() as context:
+        context.prec = PRECISION
+        for is_theirs, quantity, price in trades:
+            both = _moved(both, quantity, price)
+            if is_theirs:
+                theirs = _moved(theirs, quantity, price)
+            else:
+                ours = _moved(ours, quantity, price)
+            ours, theirs = _settled(ours, theirs)
+            so_far = ours.realised_pnl + theirs.realised_pnl - both.realised_pnl
+            beyond.append(_exact(so_far - before))
+            before = so_far
+    return ours, beyond
+
+
+def _settled(ours: Book, theirs: Book) -> tuple[Book, Book]:
+    """Where one part has sold of the other's as well, it takes that over at its cost."""
+    price = theirs.average_price
+    if price is None or ours.quantity * theirs.quantity >= 0:
+        return ours, theirs
+    taken = min(abs(ours.quantity), abs(theirs.quantity))
+    return (
+        _moved(ours, taken.copy_sign(theirs.quantity), price),
+        _moved(theirs, taken.copy_sign(ours.quantity), price),
+    )
 
 
 def _moved(book: Book, quantity: Decimal, price: Decimal) -> Book:

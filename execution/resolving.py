@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -22,10 +22,10 @@ from execution import cancels, differences, flatten, positions
 from execution.closable import held_there
 from execution.facts import instrument_of, venue_call
 from execution.lanes import switched_off
-from execution.models import Difference, Order, OrderEvent, Position
+from execution.models import Difference, Fill, Order, OrderEvent, Position
 from execution.slicing import equal_parts
 from execution.states import TERMINAL
-from risk.arithmetic import floor_to
+from risk.arithmetic import ARITHMETIC, floor_to
 from risk.types import ReasonCode
 
 ZERO = Decimal(0)
@@ -90,12 +90,15 @@ def _make_closes(row: Difference) -> str | None:
             _leave(row, f"the venue takes no order as small as {decimal_text(abs(foreign))}")
             return None
         cost = _cost_of_foreign(row, position.average_price, price)
-        position.average_price = _mean((ours, position.average_price), (foreign, cost))
+        closing = quantity.copy_sign(foreign)
+        # What no order can close stays, with what it cost.
+        kept = _mean((ours, position.average_price), (foreign - closing, cost))
+        position.average_price = _mean((theirs - closing, kept), (closing, cost))
         position.quantity, position.updated_at = theirs, timezone.now()
         position.save()
         row.resolved_at = position.updated_at
         row.save()
-        known = {} if cost is None else {"cost": decimal_text(cost)}
+        known = _evidence(position, cost, kept)
         for part in equal_parts(quantity, rules.max_quantity or quantity, rules.quantity_step):
             order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=part)
             order.reference_price = price
@@ -129,12 +132,10 @@ def _follow_closes(row: Difference) -> str | None:
         # Another exit may have sold it with the rest.
         left = min(left, max(position.quantity * sign, ZERO))
         closed, theirs = asked - left, held_there(row)
-        if left:
-            cost = made[0].evidence.get("cost")
-            rest = -left * sign, None if cost is None else Decimal(cost)
-            position.average_price = _mean((position.quantity, position.average_price), rest)
-            position.quantity, position.updated_at = position.quantity - left * sign, timezone.now()
-            position.save()
+        position.quantity -= left * sign
+        _tell_apart(position, made, asked * sign)
+        position.updated_at = timezone.now()
+        position.save()
         ours, why = position.quantity, _why_short(orders, closed, asked)
         state = State.GONE
         if closed:
@@ -145,6 +146,49 @@ def _follow_closes(row: Difference) -> str | None:
         if left and theirs != ours:
             differences.find_again(row, why, ours=ours, theirs=theirs)
     return None
+
+
+def _evidence(position: Position, cost: Decimal | None, kept: Decimal | None) -> dict[str, str]:
+    """What ``_tell_apart`` has to know: what a unit cost that is closed, and one that stays; and since
+    when our book holds both.
+    """
+    last = _fills_of(position).order_by("-pk").values_list("pk", flat=True).first()
+    costs = {"cost": cost, "kept_cost": kept}
+    told = {name: decimal_text(price) for name, price in costs.items() if price is not None}
+    return told | {"held": decimal_text(position.quantity), "after_fill": str(last or 0)}
+
+
+def _fills_of(position: Position) -> QuerySet[Fill]:
+    return Fill.objects.filter(account=position.account_id, symbol=position.symbol)
+
+
+def _tell_apart(position: Position, made: Sequence[OrderEvent], closing: Decimal) -> None:
+    """Count what the closes have traded by its own cost, and all else by ours: until now both were
+    booked at the mean of the two. What stays has cost what ours did.
+    """
+    known = made[0].evidence
+    cost, kept = _price(known.get("cost")), _price(known.get("kept_cost"))
+    ours = positions.Book(Decimal(known["held"]) - closing, kept)
+    if cost is None or (ours.quantity and kept is None):
+        position.average_price = kept
+        return
+    closes = {one.order_id for one in made}
+    fills = list(_fills_of(position).filter(pk__gt=int(known["after_fill"])).order_by("pk"))
+    trades = [
+        (fill.order_id in closes, fill.quantity * Side(fill.side).sign, fill.price)
+        for fill in fills
+    ]
+    ours, beyond = positions.told_apart(ours, positions.Book(closing, cost), trades)
+    position.average_price = ours.average_price
+    with localcontext(ARITHMETIC):
+        for fill, more in zip(fills, beyond, strict=True):
+            fill.realised_pnl += more
+            position.realised_pnl += more
+            fill.save(update_fields=["realised_pnl"])
+
+
+def _price(told: str | None) -> Decimal | None:
+    return None if told is None else Decimal(told)
 
 
 def _lock(row: Difference) -> Position:

@@ -25,6 +25,7 @@ from execution import (
     periodic_tasks,
     reconcile,
     resolving,
+    tasks,
 )
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState, SignalState
@@ -757,22 +758,172 @@ def test_what_an_exit_sold_with_the_rest_is_not_taken_out_twice(
     assert long.held() == 0
 
 
-@pytest.mark.parametrize(
-    ("told", "average", "realised"), [("65000", "65000", "51"), (None, "65050", "50.5")]
-)
+def figures() -> tuple[Decimal | None, Decimal]:
+    """What our position cost, and what it has realised, which its fills add up to."""
+    position = Position.objects.get()
+    booked = sum(Fill.objects.values_list("realised_pnl", flat=True), Decimal(0))
+    assert position.realised_pnl == booked
+    return position.average_price, position.realised_pnl
+
+
+@pytest.mark.parametrize(("told", "realised"), [("65000", "1"), (None, "0")])
 def test_what_somebody_elses_coins_cost_is_no_gain_of_ours(
-    long: Desk, monkeypatch: pytest.MonkeyPatch, told: str | None, average: str, realised: str
+    long: Desk, monkeypatch: pytest.MonkeyPatch, told: str | None, realised: str
 ) -> None:
-    """Ours cost 60,000, theirs 70,000, or nobody knows, and they go at 70,100: 101 is ours."""
+    """Ours cost 60,000, theirs 70,000, or nobody knows, and they go at 70,100."""
     long.script.price = Decimal(70100)
     found = flattening(long, monkeypatch, "0.02", cost=told)
     for _ in range(2):
         account_tasks.resolve_difference(found.pk)
-    position = Position.objects.get()
-    assert position.quantity == Decimal("0.01")
-    assert (position.average_price, position.realised_pnl) == (Decimal(average), Decimal(realised))
-    gained = position.realised_pnl + position.quantity * (70100 - Decimal(average))
-    assert gained == (101 if told is None else 102)
+    assert long.held() == Decimal("0.01")
+    assert figures() == (Decimal(60000), Decimal(realised))
+
+
+def closing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> tuple[Difference, Order]:
+    """Ours 0.01 cost 60,000, theirs 0.01 cost 70,000, and their close rests."""
+    desk.script.price = Decimal(70100)
+    found = flattening(desk, monkeypatch, "0.02", cost="65000")
+    desk.script.outcomes.append(rest)
+    account_tasks.resolve_difference(found.pk)
+    return found, Order.objects.get(role=Order.Role.FLATTEN)
+
+
+def sells(desk: Desk, quantity: str, price: str) -> Order:
+    """An exit of ours sells beside the close."""
+    order = OrderFactory.create(
+        account=desk.account,
+        symbol=SYMBOL,
+        side="sell",
+        role=Order.Role.EXIT,
+        quantity=Decimal(quantity),
+        state=OrderState.OPEN,
+    )
+    return desk.fills(order, part(9, quantity, price=price, at=timezone.now()))
+
+
+def result_of(order: Order) -> Decimal:
+    return sum(order.fills.values_list("realised_pnl", flat=True), Decimal(0))
+
+
+def test_what_a_close_sold_in_parts_counts_by_what_it_cost(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, close = closing(long, monkeypatch)
+    first = part(3, "0.004", price="70100", at=timezone.now())
+    long.fills(close, first)
+    second = part(4, "0.004", price="69900", at=timezone.now())
+    done = report_of(close, VenueStatus.CANCELED, first, second)
+    long.script.reports[close.identity] = done
+    tasks.check_order(str(close.pk))
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0.01", "0.018"), (State.OPEN, "0.01", "0.012")]
+    assert figures() == (Decimal(60000), Decimal(0))
+    booked = Fill.objects.filter(order=close).order_by("id").values_list("realised_pnl", flat=True)
+    assert list(booked) == [Decimal("0.4"), Decimal("-0.4")]
+
+
+@pytest.mark.parametrize(
+    ("sold", "exited", "closed", "average"),
+    [
+        ("0.004", "8", "1", "60000"),
+        ("0.01", "20", "1", None),
+        ("0.015", "-20", "0.5", None),
+        ("0.02", "-60", "0", None),
+    ],
+)
+def test_an_exit_beside_a_close_sells_ours_first(
+    long: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    sold: str,
+    exited: str,
+    closed: str,
+    average: str | None,
+) -> None:
+    """Ours cost 60,000 and goes at 62,000; what the exit takes of theirs cost 70,000."""
+    found, close = closing(long, monkeypatch)
+    exit_order = sells(long, sold, "62000")
+    left = min(Decimal("0.02") - Decimal(sold), Decimal("0.01"))
+    if left:
+        fill = part(3, str(left), price="70100", at=timezone.now())
+        long.script.reports[close.identity] = report_of(close, VenueStatus.CANCELED, fill)
+        tasks.check_order(str(close.pk))
+    else:
+        long.ends(close, VenueStatus.CANCELED)
+    account_tasks.resolve_difference(found.pk)
+    assert states() == [State.FLATTENED]
+    assert long.held() == max(Decimal("0.01") - Decimal(sold), Decimal(0))
+    assert figures()[0] == (None if average is None else Decimal(average))
+    assert (result_of(exit_order), result_of(close)) == (Decimal(exited), Decimal(closed))
+    figures()
+
+
+def test_an_exit_beside_a_close_that_was_refused_sells_ours(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, close = closing(long, monkeypatch)
+    exit_order = sells(long, "0.004", "62000")
+    long.ends(close, VenueStatus.CANCELED)
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.GONE, "0.01", "0.02"), (State.OPEN, "0.006", "0.016")]
+    assert figures() == (Decimal(60000), Decimal(8))
+    assert result_of(exit_order) == 8
+
+
+def test_what_an_entry_bought_beside_a_close_is_ours(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = long.buy(stop=None, order_type="limit", price="54000")
+    found, close = closing(long, monkeypatch)
+    long.fills(limit, part(8, "0.01", price="54000", at=timezone.now()))
+    long.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+    account_tasks.resolve_difference(found.pk)
+    assert long.held() == Decimal("0.02")
+    assert figures() == (Decimal(57000), Decimal(1))
+
+
+def test_a_position_all_of_somebody_elses_counts_by_what_it_cost(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.script.price = Decimal(70100)
+    found = flattening(desk, monkeypatch, "-0.01", cost="70000")
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert desk.held() == 0
+    assert figures() == (None, Decimal(-1))
+
+
+def test_a_rest_below_the_venues_step_stays_with_what_it_cost(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours 0.01 at 60,000, theirs 0.01004 at 60,100, of which 0.00004 no order can close."""
+    Instrument.objects.update(quantity_step=Decimal("0.0001"))
+    long.script.price = Decimal(60100)
+    found = flattening(long, monkeypatch, "0.02004")
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert long.held() == Decimal("0.01004")
+    average, realised = figures()
+    assert realised == 0
+    assert average is not None
+    cost = average * Decimal("0.01004")
+    assert cost.quantize(Decimal("1E-15")) == Decimal("602.404")
+
+
+def test_a_worker_that_dies_at_the_end_has_changed_nothing(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, close = closing(long, monkeypatch)
+    long.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+    before = figures()
+    with monkeypatch.context() as dying:
+        dying.setattr(differences, "close", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            resolving.carry_out(found.pk)
+    assert figures() == before
+    assert states() == [State.FLATTENING]
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert figures() == (Decimal(60000), Decimal(1))
 
 
 @pytest.mark.parametrize("theirs", ["0.004", "0", "-0.01"])

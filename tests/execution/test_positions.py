@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from execution.positions import Book, Trade, apply, totals
+from execution.positions import Book, Trade, apply, told_apart, totals
 
 D = Decimal
 
@@ -102,3 +102,23 @@ def test_totals_keep_every_digit() -> None:
     many = D("12345678901234567890.123456789012345678")
     one_more = D("12345678901234567890.123456789012345679")
     assert totals([(many, D(1)), (D("1E-18"), D(1))]) == (one_more, 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_two_parts_of_a_position_told_apart_each_realise_at_their_own_cost(sign: int) -> None:
+    """1 of ours at 60 and 9 of theirs at 70 were booked at 69."""
+    trades = [(False, D("-0.5") * sign, D(62)), (True, D(-9) * sign, D(71))]
+    ours, beyond = told_apart(Book(D(1) * sign, D(60)), Book(D(9) * sign, D(70)), trades)
+    assert ours == Book(D("0.5") * sign, D(60), sign * D(1))
+    assert beyond == [sign * D("4.5"), sign * D(-9)]
+
+
+@pytest.mark.parametrize(("is_theirs", "cost"), [(True, 60), (False, 70)])
+def test_a_part_that_sells_more_than_it_has_sells_of_the_other(is_theirs: bool, cost: int) -> None:
+    """1 at each cost, at 65 together, of which one sells 1.5 at 80."""
+    sold = (is_theirs, D("-1.5"), D(80))
+    ours, beyond = told_apart(Book(D(1), D(60)), Book(D(1), D(70)), [sold])
+    own = 130 - cost
+    true = (80 - own) + (80 - cost) * D("0.5")
+    assert beyond == [true - D("22.5")]
+    assert (ours.quantity, ours.average_price) == ((D("0.5"), 60) if is_theirs else (0, None))
