@@ -14,7 +14,6 @@ from execution.closable import CLOSING
 from execution.models import IMMEDIATE, Order, Position, Protection
 from execution.slicing import least_order
 from execution.states import AT_VENUE, HELD, TERMINAL, OrderState
-from execution.venue_holds import known_of
 from risk.arithmetic import floor_to
 
 ZERO = Decimal(0)
@@ -35,10 +34,10 @@ def _keeping(account_id: int, symbol: str, offers: Capabilities) -> QuerySet[Ord
     return exits if offers.stops_go_first(is_immediate=False) else exits.filter(IMMEDIATE)
 
 
-def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
-    """Since when more of the position, as far as the venue is known to hold it, has had no stop than
-    exits keep; ``None`` while it has. What an exit kept until it ended has had none only since then,
-    nor has what came while one rests. Where stops stay beside exits none is an excuse.
+def exposed_since(plan: Protection, offers: Capabilities, most: Decimal | None) -> datetime | None:
+    """Since when more of the position, ``most`` of it where the venue is known to hold less, has had no
+    stop than exits keep; ``None`` while it has. What an exit kept until it ended has had none only
+    since then, nor has what came while one rests. Where stops stay beside exits none is an excuse.
     """
     here = {"account": plan.account_id, "symbol": plan.symbol}
     known, position = Instrument.objects.filter(**here).first(), Position.objects.get(**here)
@@ -50,7 +49,7 @@ def exposed_since(plan: Protection, offers: Capabilities) -> datetime | None:
     stops = Order.objects.filter(
         **here, role=Order.Role.STOP_LOSS, side=side.value, state__in=AT_VENUE
     )
-    held = floor_to(abs(known_of(plan, position.quantity, offers)), rules.quantity_step)
+    held = floor_to(abs(position.quantity) if most is None else most, rules.quantity_step)
     if held - _left_of(stops) - kept < least_order(rules, plan.stop_price or ZERO):
         return None
     rested = _keeping(plan.account_id, plan.symbol, offers).filter(acknowledged_at__isnull=False)

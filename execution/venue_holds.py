@@ -23,6 +23,7 @@ from execution.models import Difference, Fill, Order, OrderEvent, Position, Prot
 from execution.states import OrderState
 
 LOOK = "look"
+ZERO = Decimal(0)
 _NOT_SINCE = Q(finished_at__gte=F("account__reconciled_at")) | Q(account__reconciled_at=None)
 """Stops that have ended since their account was last compared."""
 
@@ -37,7 +38,7 @@ def known_of(
     known = held_by_both(plan.account_id, plan.symbol, held)
     if told is None:
         return known
-    return min(known, told, key=abs) if known * told > 0 else Decimal(0)
+    return min(known, told, key=abs) if known * told > 0 else ZERO
 
 
 def told_of(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
@@ -49,7 +50,7 @@ def told_of(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
         return None
     with venue_call(plan.account):
         held = plugin.positions()
-    return sum((one.quantity for one in held if one.symbol == plan.symbol), Decimal(0))
+    return sum((one.quantity for one in held if one.symbol == plan.symbol), ZERO)
 
 
 def is_unsure(plan: Protection, offers: Capabilities, told: Decimal | None) -> bool:
@@ -61,15 +62,19 @@ def is_unsure(plan: Protection, offers: Capabilities, told: Decimal | None) -> b
     return True
 
 
-def may_be_gone(plan: Protection, plugin: ExecutionPlugin) -> bool:
-    """Whether a ``plan`` misses its stop and the venue holds nothing of the position, or is still to be
-    asked since the stop has ended. Raises like ``told_of``."""
+def most_to_close(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
+    """No more of a position is closed by FKS itself while a ``plan`` misses its stop: what the venue is
+    known to hold, and nothing while it is still to be asked since the stop has ended. ``None`` where
+    that is all our book holds. Raises like ``told_of``."""
     offers = plugin.capabilities
     if not _is_bare(plan, offers):
-        return False
+        return None
     told = told_of(plan, plugin)
+    if _waits_for_word(plan, told):
+        return ZERO
     held = Position.objects.get(account=plan.account_id, symbol=plan.symbol).quantity
-    return known_of(plan, held, offers, told) == 0 or _waits_for_word(plan, told)
+    known = known_of(plan, held, offers, told)
+    return None if held and known == held else abs(known)
 
 
 def is_told_once(plan: Protection) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -119,7 +119,7 @@ def look(plan_id: int) -> list[UUID]:
     plugin = plugin_for(plan.account)
     with venue_call(plan.account):
         quote = plugin.fetch_data(plan.symbol)
-    may_close = may_close and not venue_holds.may_be_gone(plan, plugin)
+    most = venue_holds.most_to_close(plan, plugin) if may_close else Decimal(0)
     with transaction.atomic():
         now = Protection.objects.select_for_update(of=("self",)).select_related(
             "account", "entry__strategy"
@@ -130,7 +130,7 @@ def look(plan_id: int) -> list[UUID]:
         watched_stops.compare(plan, quote)
         if _is_current(quote):
             _move_stop(plan, plan.entry.strategy, quote)
-        return _react(plan, plan.entry.strategy, quote) if may_close else []
+        return [] if most == 0 else _react(plan, plan.entry.strategy, quote, most)
 
 
 def _is_current(quote: Quote) -> bool:
@@ -186,16 +186,19 @@ def _paid(entry: Order) -> list[trailing.Paid]:
     ]
 
 
-def _react(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
-    sent = _reached_target(plan, strategy, quote) if _is_current(quote) else []
-    if _must_close(plan, strategy, quote):
+def _react(plan: Protection, strategy: Strategy, quote: Quote, most: Decimal | None) -> list[UUID]:
+    """Close what is to be closed: ``most`` of it where the venue is known to hold less than we do."""
+    sent = _reached_target(plan, strategy, quote, most) if _is_current(quote) else []
+    if _must_close(plan, strategy, quote, most):
         waited = timezone.now() - (plan.naked_since or timezone.now())
         event = f"naked since {plan.naked_since} {waited // CLOSE_AGAIN}"
-        sent += _send(plan, strategy, event, None, "its stop is not at the venue")
+        sent += _send(plan, strategy, event, most, "its stop is not at the venue")
     return sent
 
 
-def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[UUID]:
+def _reached_target(
+    plan: Protection, strategy: Strategy, quote: Quote, most: Decimal | None
+) -> list[UUID]:
     position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
     if not plan.targets or position is None:
         return []
@@ -206,7 +209,10 @@ def _reached_target(plan: Protection, strategy: Strategy, quote: Quote) -> list[
     percent, left = Decimal(target["percent"]), Decimal(target["of"])
     if percent < left and _is_closing(plan):
         return []
-    share = None if percent >= left else shown(abs(position.quantity) * percent / left)
+    share = most
+    if percent < left:
+        part = shown(abs(position.quantity) * percent / left)
+        share = part if most is None else min(part, most)
     event = f"target {len(plan.targets)} {price}"
     sent = _send(plan, strategy, event, share, f"take profit at {text(price)}")
     plan.targets = plan.targets[1:]
@@ -227,10 +233,11 @@ def _is_closing(plan: Protection) -> bool:
     return own.filter(waits).exists()
 
 
-def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
+def _must_close(plan: Protection, strategy: Strategy, quote: Quote, most: Decimal | None) -> bool:
     """An unguarded position is closed if the policy says so, or if the stop's price has passed.
 
-    Not while an exit is under way that had the stop taken off.
+    Not while an exit is under way that had the stop taken off, nor while what the venue is known to
+    hold has its stop there.
     """
     if plan.stop_price is None or plan.naked_since is None or plan.is_suspended:
         return False
@@ -238,16 +245,22 @@ def _must_close(plan: Protection, strategy: Strategy, quote: Quote) -> bool:
         return watched_stops.is_stuck(plan, ALARM_AFTER)
     is_long = plan.entry.side == Side.BUY
     passed = quote.bid <= plan.stop_price if is_long else quote.ask >= plan.stop_price
-    return passed or (strategy.on_naked == Strategy.OnNaked.CLOSE and _is_exposed(plan))
+    if passed and (most is None or _exposed_since(plan, most) is not None):
+        return True
+    return strategy.on_naked == Strategy.OnNaked.CLOSE and _is_exposed(plan, most)
 
 
-def _is_exposed(plan: Protection) -> bool:
+def _is_exposed(plan: Protection, most: Decimal | None) -> bool:
     """Whether something that no resting exit keeps has been without its stop too long."""
     long_ago = timezone.now() - ALARM_AFTER
     if plan.naked_since is None or plan.naked_since >= long_ago:
         return False
-    since = exposure.exposed_since(plan, plugin_for(plan.account).capabilities)
+    since = _exposed_since(plan, most)
     return since is not None and since < long_ago
+
+
+def _exposed_since(plan: Protection, most: Decimal | None) -> datetime | None:
+    return exposure.exposed_since(plan, plugin_for(plan.account).capabilities, most)
 
 
 def _send(

@@ -13,7 +13,7 @@ from django.utils import timezone
 from brokers.errors import QueryFailedError
 from brokers.types import ExecutionResult, Outcome, PositionReport, VenueStatus
 from execution import commands, periodic_tasks, reconcile, watching
-from execution.models import Difference, Fill, Order, Signal, Strategy
+from execution.models import Difference, Fill, Order, Protection, Signal, Strategy
 from execution.states import OrderState
 from tests.brokers.scripted import CAPABILITIES, ScriptedPlugin, swallow
 from tests.execution.guarding import SYMBOL, Desk, clock, desk
@@ -320,6 +320,55 @@ def test_a_stop_that_was_looked_up_once_holds_up_no_later_one(
     assert [line.event for line in stop.journal.all()][-1] == "look"
     long.buy()
     assert long.guarded() == [("0.01", "58000"), ("0.01", "58000")]
+
+
+def told_less(desk: Desk, venue: Venue) -> None:
+    """By hand 0.006 of 0.01 was sold; the coin is not compared, and the stop has ended."""
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    lose(desk)
+    venue.quantity = Decimal("0.004")
+    desk.ends(desk.live()[0], VenueStatus.CANCELED)
+    reconcile.reconcile_account(desk.account)
+
+
+@pytest.mark.parametrize("price", ["60000", "57000"], ids=["by the policy", "past the stop"])
+def test_a_part_of_which_the_venue_has_told_and_that_has_its_stop_is_not_closed(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue, price: str
+) -> None:
+    told_less(long, venue)
+    sweeps(long, clock)
+    assert long.guarded() == [("0.004", "58000")]
+    long.script.price = Decimal(price)
+    sweeps(long, clock)
+    sweeps(long, clock)
+    assert not Signal.objects.filter(auth=watching.OWN_ALERT).exists()
+    assert long.guarded() == [("0.004", "58000")]
+
+
+@pytest.mark.parametrize("price", ["60000", "57000"], ids=["by the policy", "past the stop"])
+def test_no_more_is_closed_than_the_venue_has_told_of(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue, price: str
+) -> None:
+    told_less(long, venue)
+    long.script.outcomes.extend([REFUSED] * 2)
+    long.script.price = Decimal(price)
+    sweeps(long, clock)
+    own = Signal.objects.filter(auth=watching.OWN_ALERT).order_by("pk")
+    assert [one.alert["quantity"] for one in own][:1] == ["0.004"]
+    exits = Order.objects.filter(role=Order.Role.EXIT)
+    assert [f"{one.quantity:f}" for one in exits] == ["0.004"]
+
+
+def test_a_target_sells_no_more_than_the_venue_has_told_of(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    Protection.objects.update(targets=[{"price": "61000", "percent": "100", "of": "100"}])
+    told_less(long, venue)
+    sweeps(long, clock)
+    long.script.price = Decimal(62000)
+    sweeps(long, clock)
+    exits = Order.objects.filter(role=Order.Role.EXIT)
+    assert [f"{one.quantity:f}" for one in exits] == ["0.004"]
 
 
 # --- stops that ended unasked before ------------------------------------------------------------------
