@@ -18,7 +18,7 @@ from execution.alerts import Alert
 from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
-from execution.ids import moment_of, uuid7_at
+from execution.ids import first_id_at, moment_of, uuid7_at
 from execution.locating import located
 from execution.models import QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
@@ -96,7 +96,7 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
         if not alert.idempotency_key and _is_repeated(strategy, told_at, key, one.at):
             report.received_already += 1
             continue
-        known = _delivered(strategy, alert, one.at, used)
+        known = _delivered(strategy, alert, body, one.at, used)
         if known is not None:
             used.add(known)
             if moment_of(known) - one.at <= AT_ONCE:
@@ -187,19 +187,24 @@ class _Reader:
         return masking.mask_body(delivery, document, credentials), alert
 
 
-def _delivered(strategy: Strategy, alert: Alert, at: datetime, used: set[UUID]) -> UUID | None:
-    """The signal this alert came as; each signal answers for one line of the log only."""
+def _delivered(
+    strategy: Strategy, alert: Alert, body: str, at: datetime, used: set[UUID]
+) -> UUID | None:
+    """The signal this alert came as, or was let in as; each answers for one line of the log only."""
     if alert.idempotency_key:
         return intake.stored_as(strategy.pk, alert)
     near = Signal.objects.filter(
         strategy=strategy,
         symbol=alert.symbol,
         action=alert.action.value,
-        received_at__range=(at - EARLY, at + LATE),
-    ).exclude(auth__in=(IMPORTED, REQUEUED))
+        pk__range=(first_id_at(at - EARLY), first_id_at(at + LATE)),
+    ).exclude(auth=IMPORTED)
     told = alert.to_json()
-    same = (row.pk for row in near.order_by("id") if row.alert == told and row.pk not in used)
-    return next(same, None)
+    for row in near.order_by("id"):
+        # What was let in has been given the time of its arrival, if it told none itself.
+        if row.pk not in used and (row.alert == told or row.body == body):
+            return row.pk
+    return None
 
 
 def _store(

@@ -515,6 +515,25 @@ class TestTakingOutOfQuarantine:
         assert (report["received_already"], report["imported"]) == (3, [])
         assert nudged == [str(first.pk), str(second.pk)]
 
+    def test_what_was_let_in_is_not_imported_as_well(
+        self, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Two alike came within the second and could not be read; one of them was let in."""
+        strategy, secret = webhook(dedupe_window=0)
+        body, now = alert(secret, action="up"), a_minute_ago()
+        with time_machine.travel(now + timedelta(seconds=1), tick=False):
+            assert post(strategy.slug, body.encode()).status_code == 400
+        row = QuarantinedBody.objects.get()
+        self.mend(row)
+        accepted = take_out(row, reason="the mapping is mended")
+        log = as_csv(tmp_path / "log.csv", [(now, body), (now + timedelta(seconds=1), body)])
+
+        report, again = (imported(strategy.slug, log, capsys) for _ in range(2))
+
+        assert (report["received_already"], len(report["imported"])) == (1, 1)
+        assert (again["received_already"], again["imported"]) == (2, [])
+        assert nudged == [str(accepted.signal_id), *report["imported"]]
+
     def test_an_alert_whose_id_was_anothers_is_told_of_no_more_once_it_is_let_in(
         self, nudged: list[str]
     ) -> None:
