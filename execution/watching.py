@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -25,7 +26,7 @@ from execution import exposure, intake, trailing, venue_holds, watched_stops
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import venue_call
 from execution.fee_values import FEE_COLUMNS, Fee
-from execution.models import Fill, Order, Position, Protection, Signal, Strategy
+from execution.models import Difference, Fill, Order, Position, Protection, Signal, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
 from risk import switch
 from risk.arithmetic import shown, text
@@ -168,6 +169,8 @@ def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
     side = Side.BUY if position.quantity > 0 else Side.SELL
     if plan.entry.side != side:
         return
+    if rules.break_even_percent is not None and _holds_foreign(plan):
+        rules = replace(rules, break_even_percent=None)
     market = quote.bid if side is Side.BUY else quote.ask
     rate = trailing.fee_rate(_paid(plan.entry))
     held = trailing.Held(side, position.average_price, plan.stop_price, market, rate)
@@ -175,6 +178,12 @@ def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
         plan.stop_price, plan.moved_why = move.stop, move.why
         plan.moved_at, plan.aligned_at = timezone.now(), None
         plan.save(update_fields=["stop_price", "moved_why", "moved_at", "aligned_at"])
+
+
+def _holds_foreign(plan: Protection) -> bool:
+    """Whether the average price is not ours alone: somebody else's part is in our book to be closed."""
+    differs = Difference.objects.filter(account=plan.account_id, symbol=plan.symbol)
+    return differs.filter(state=Difference.State.FLATTENING, resolved_at__isnull=False).exists()
 
 
 def _paid(entry: Order) -> list[trailing.Paid]:

@@ -27,7 +27,7 @@ from execution import (
     resolving,
     tasks,
 )
-from execution.models import Difference, Fill, Order, Position
+from execution.models import Difference, Fill, Order, Position, Strategy
 from execution.states import OrderState, SignalState
 from fks_site import dashboard
 from risk import audit
@@ -907,6 +907,24 @@ def test_a_rest_below_the_venues_step_stays_with_what_it_cost(
     assert average is not None
     cost = average * Decimal("0.01004")
     assert cost.quantize(Decimal("1E-15")) == Decimal("602.404")
+
+
+def test_a_stop_waits_with_break_even_until_the_average_is_ours_again(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never moves back."""
+    Strategy.objects.update(break_even_percent=1)
+    desk.buy()
+    clock.shift(10)
+    found, close = closing(desk, monkeypatch)
+    account_tasks.watch(desk.account.pk)
+    assert desk.plan().stop_price == 58000
+    desk.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+    account_tasks.watch(desk.account.pk)
+    assert desk.plan().stop_price == 58000
+    account_tasks.resolve_difference(found.pk)
+    account_tasks.watch(desk.account.pk)
+    assert desk.plan().stop_price == 60000
 
 
 def test_a_worker_that_dies_at_the_end_has_changed_nothing(
