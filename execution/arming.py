@@ -47,6 +47,7 @@ def arm(order: Order, held: Decimal) -> None:
             entry=entry,
             stop_price=alert.stop_loss,
             targets=_targets(alert.take_profit),
+            is_doubted=plan is not None and plan.is_doubted,
         )
     elif not is_other_side and _asked_as(entry) > _asked_as(plan.entry):
         plan.entry = entry

@@ -129,10 +129,15 @@ def busy_orders(account: Account) -> QuerySet[Order]:
 
 def may_have_left_out(account: Account, symbol: str) -> bool:
     """Whether the account's last comparison may have left out the symbol's coin: an order of it may be
-    trading, or has ended since."""
-    changed = Order.objects.filter(account=account, updated_at__gte=account.reconciled_at)
-    symbols = changed.values_list("symbol", flat=True).order_by().distinct()
-    return coin_of(symbol) in _busy_coins(account) | {coin_of(one) for one in symbols}
+    trading, or has ended since, or one had filled seconds before. So it is where none has been made.
+    """
+    compared_at = account.reconciled_at
+    if compared_at is None:
+        return True
+    changed = Order.objects.filter(account=account, updated_at__gte=compared_at).order_by()
+    moved = Position.objects.filter(account=account, updated_at__gte=compared_at - QUIET).order_by()
+    symbols = changed.values_list("symbol").union(moved.values_list("symbol"))
+    return coin_of(symbol) in _busy_coins(account) | {coin_of(one) for (one,) in symbols}
 
 
 def _busy_coins(account: Account) -> set[str]:

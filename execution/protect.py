@@ -297,7 +297,7 @@ def _is_doubted(plan: Protection) -> bool:
     may rest there, and a second one would sell twice.
     """
     if plan.is_doubted:
-        waits = plan.account.reconciled_at is None or may_have_left_out(plan.account, plan.symbol)
+        waits = may_have_left_out(plan.account, plan.symbol)
         plan.is_doubted = waits or bool(blocks_entries(plan.account_id, plan.symbol))
     if plan.is_doubted and plan.naked_since is not None:
         plan.detail += "; after a restore none is placed before the books agree"

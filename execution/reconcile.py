@@ -29,6 +29,7 @@ from execution import (
     fills,
     funding,
     parents,
+    restored,
     standstill,
     tracing,
     venue_holds,
@@ -265,6 +266,7 @@ def reconcile_account(account: Account) -> list[Difference]:
     if standstill.noticed() != standstills or not same.update(reconciled_at=started):
         return found
     venue_holds.note_compared(account, left_out=left_out, since=started)
+    restored.note_compared(account, left_out=left_out)
     funding.read(account, plugin)
     facts.refresh_marks(account, plugin)
     equity.note(account, plugin, timezone.now())

@@ -6,6 +6,7 @@ may have been sent meanwhile, so it counts as unknown and is looked for by its i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,10 @@ from django.utils import timezone
 
 from brokers.models import Account
 from execution import cancels
+from execution.comparison import coin_of
+from execution.differences import blocks_entries
 from execution.models import Difference, Heartbeat, Order, Protection, Signal
-from execution.states import AT_VENUE, HELD, UNSENT, OrderState, SignalState
+from execution.states import AT_VENUE, HELD, TERMINAL, UNSENT, OrderState, SignalState
 from execution.transitions import Event, move
 from risk import audit, switch
 from risk.models import TradingState
@@ -37,8 +40,7 @@ def hold_everything(made_at: str) -> Held:
     reason = f"restored from a backup of {made_at}: compare the books before trading resumes"
     Heartbeat.objects.all().delete()
     accounts = Account.objects.update(reconciled_at=None)
-    # The venue may hold a stop that was placed since, or the position no more.
-    Protection.objects.filter(is_active=True).update(is_doubted=True)
+    _doubt_protections()
     orders = _doubt_orders()
     signals = Signal.objects.filter(state=SignalState.RECEIVED).update(
         state=SignalState.EXPIRED,
@@ -51,6 +53,42 @@ def hold_everything(made_at: str) -> Held:
     switch.change(TradingState.State.HALTED, reason=reason)
     audit.record("backup.restored", "database", after={"made_at": made_at}, reason=reason)
     return Held(orders, signals, accounts)
+
+
+def _doubt_protections() -> None:
+    """The venue may hold a stop that was placed since, or the position no more; also where an open
+    entry has filled since, which the book learns of later.
+    """
+    entries = Order.objects.filter(
+        role=Order.Role.ENTRY, parent=None, signal__alert__stop_loss__isnull=False
+    ).exclude(state__in=TERMINAL)
+    Protection.objects.bulk_create(
+        [
+            Protection(
+                account_id=entry.account_id,
+                symbol=entry.symbol,
+                entry=entry,
+                is_active=False,
+                detail="nothing had filled yet when the backup was made",
+            )
+            for entry in entries.order_by("id")
+        ],
+        ignore_conflicts=True,
+    )
+    Protection.objects.update(is_doubted=True)
+
+
+def note_compared(account: Account, *, left_out: Collection[str]) -> None:
+    """Doubt no more where nothing was held and a comparison has found the books to agree; active
+    protections see to that themselves.
+    """
+    doubted = Protection.objects.filter(account=account, is_active=False, is_doubted=True)
+    agree = [
+        plan.pk
+        for plan in doubted
+        if coin_of(plan.symbol) not in left_out and not blocks_entries(account.pk, plan.symbol)
+    ]
+    doubted.filter(pk__in=agree).update(is_doubted=False)
 
 
 def _drop_wishes(reason: str) -> None:

@@ -23,6 +23,7 @@ from execution import (
     halting,
     periodic_tasks,
     protect,
+    reconcile,
     restored,
     tasks,
     winding_down,
@@ -585,7 +586,7 @@ class TestAfterARestore:
         (stop,) = desk.live()
         restored.hold_everything("2026-01-01")
         desk.ends(stop, VenueStatus.CANCELED)
-        clock.shift(3)
+        clock.shift(6)
         return desk
 
     def agree(self, desk: Desk) -> None:
@@ -644,15 +645,85 @@ class TestAfterARestore:
         unguarded.guard()
         assert unguarded.guarded() == [("0.01", "58000")]
 
+    def test_none_while_a_trade_of_the_last_seconds_keeps_the_coin_out_of_it(
+        self, desk: Desk, clock: time_machine.Coordinates
+    ) -> None:
+        desk.buy()
+        restored.hold_everything("2026-01-01")
+        desk.ends(desk.live()[0], VenueStatus.CANCELED)
+        clock.shift(4)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == []
+
+        clock.shift(60)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000")]
+
+    @pytest.fixture
+    def resting(self, desk: Desk) -> Order:
+        """An entry that was open when the backup was made."""
+        entry = desk.buy("0.01", order_type="limit", price="60000")
+        restored.hold_everything("2026-01-01")
+        return entry
+
+    def test_none_for_an_entry_that_filled_after_the_backup(
+        self, desk: Desk, resting: Order, clock: time_machine.Coordinates
+    ) -> None:
+        desk.fills(resting, part(1, "0.01"))
+        clock.shift(3)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == []
+
+        clock.shift(60)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000")]
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_one_for_an_entry_that_fills_after_the_books_agreed(
+        self, desk: Desk, clock: time_machine.Coordinates, is_first: bool
+    ) -> None:
+        if not is_first:
+            desk.buy()
+            desk.send("close")
+            clock.shift(6)
+        entry = desk.buy("0.01", order_type="limit", price="60000")
+        restored.hold_everything("2026-01-01")
+        desk.script.reports[entry.identity] = report_of(entry, VenueStatus.OPEN)
+        reconcile.reconcile_account(desk.account)
+        desk.fills(entry, part(1, "0.01"))
+        assert desk.guarded() == [("0.01", "58000")]
+
+    def test_none_where_they_differed_before_it_filled(
+        self, desk: Desk, resting: Order, clock: time_machine.Coordinates
+    ) -> None:
+        desk.script.reports[resting.identity] = report_of(resting, VenueStatus.OPEN)
+        difference = self.differ(desk)
+        restored.note_compared(desk.account, left_out=())
+        desk.fills(resting, part(1, "0.01"))
+        assert desk.guarded() == []
+
+        difference.delete()
+        clock.shift(60)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000")]
+
     def test_where_they_agree_the_position_is_guarded_at_once(self, unguarded: Desk) -> None:
         self.agree(unguarded)
         unguarded.guard()
 
         assert unguarded.guarded() == [("0.01", "58000")]
 
-    def test_books_that_agreed_once_are_doubted_no_more(self, desk: Desk) -> None:
+    def test_books_that_agreed_once_are_doubted_no_more(
+        self, desk: Desk, clock: time_machine.Coordinates
+    ) -> None:
         desk.buy()
         restored.hold_everything("2026-01-01")
+        clock.shift(6)
         self.agree(desk)
         desk.guard()
 
