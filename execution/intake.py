@@ -184,6 +184,12 @@ def stored_as(strategy_id: int, alert: Alert) -> UUID | None:
     return next(same, None)
 
 
+def stored_under(strategy_id: int, header_key: str) -> UUID | None:
+    """The signal that was stored with this ``header_key``."""
+    keys = IdempotencyKey.objects.filter(strategy_id=strategy_id, key=_header_name(header_key))
+    return keys.values_list("signal_id", flat=True).first()
+
+
 def _asked(action: str, symbol: str) -> str:
     """What one alert is told from another by where both have the same id."""
     return f"{action} {ticker_of(symbol)}"

@@ -92,11 +92,12 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
             code = error.code if isinstance(error, Unreadable) else "INVALID"
             report.unreadable.append({"place": one.place, "code": code, "detail": str(error)})
             continue
-        key = hashlib.sha256(body.encode()).hexdigest()
-        if not alert.idempotency_key and _is_repeated(strategy, told_at, key, one.at):
+        words = hashlib.sha256(body.encode()).hexdigest()
+        if not alert.idempotency_key and _is_repeated(strategy, told_at, words, one.at):
             report.received_already += 1
             continue
-        known = _delivered(strategy, alert, body, one.at, used)
+        key = f"{one.at.isoformat()} {words}"
+        known = _known(strategy, alert, body, one.at, key, used)
         if known is not None:
             used.add(known)
             if moment_of(known) - one.at <= AT_ONCE:
@@ -107,7 +108,6 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
             report.still_coming += 1
             continue
         timed = replace(alert, sent_at=alert.sent_at or one.at)
-        key = f"{one.at.isoformat()} {key}"
         stored = _store(strategy, timed, body, auth=IMPORTED, key=key, came_at=came_at)
         if stored.is_duplicate:
             report.received_already += 1
@@ -118,14 +118,16 @@ def import_alerts(strategy: Strategy, logged: Iterable[Logged], now: datetime) -
     return report
 
 
-def _is_repeated(strategy: Strategy, told_at: dict[str, datetime], key: str, at: datetime) -> bool:
+def _is_repeated(
+    strategy: Strategy, told_at: dict[str, datetime], words: str, at: datetime
+) -> bool:
     """Whether the log has the same bytes within the strategy's window before: the webhook would have
     counted the two as one.
     """
-    before = told_at.get(key)
+    before = told_at.get(words)
     if before is not None and at - before < timedelta(seconds=strategy.dedupe_window):
         return True
-    told_at[key] = at
+    told_at[words] = at
     return False
 
 
@@ -187,12 +189,17 @@ class _Reader:
         return masking.mask_body(delivery, document, credentials), alert
 
 
-def _delivered(
-    strategy: Strategy, alert: Alert, body: str, at: datetime, used: set[UUID]
+def _known(
+    strategy: Strategy, alert: Alert, body: str, at: datetime, key: str, used: set[UUID]
 ) -> UUID | None:
-    """The signal this alert came as, or was let in as; each answers for one line of the log only."""
+    """The signal this alert was imported, delivered or let in as; each answers for one line of the
+    log only. One that was imported must not take the delivery of the next that is alike.
+    """
     if alert.idempotency_key:
         return intake.stored_as(strategy.pk, alert)
+    imported = intake.stored_under(strategy.pk, key)
+    if imported is not None and imported not in used:
+        return imported
     near = Signal.objects.filter(
         strategy=strategy,
         symbol=alert.symbol,

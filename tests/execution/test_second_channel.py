@@ -106,6 +106,43 @@ def test_the_same_file_again_stores_nothing_more(
     assert Signal.objects.count() == 3
 
 
+def test_what_was_imported_takes_no_delivery_from_the_next_one_alike(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two alike, two minutes apart: the first is lost and imported, the second comes."""
+    strategy, secret = webhook(dedupe_window=60)
+    body, begun = alert(secret), timezone.now().replace(microsecond=0)
+    lines = [(begun, body), (begun + timedelta(minutes=2), body)]
+    with time_machine.travel(begun + timedelta(minutes=1), tick=False):
+        first = imported(strategy.slug, as_csv(tmp_path / "log.csv", lines[:1]), capsys)
+    with time_machine.travel(begun + timedelta(minutes=2, seconds=1), tick=False):
+        assert post(strategy.slug, body.encode()).status_code == 202
+    with time_machine.travel(begun + timedelta(minutes=3), tick=False):
+        second = imported(strategy.slug, as_csv(tmp_path / "log.csv", lines), capsys)
+
+    assert len(first["imported"]) == 1
+    assert (second["received_already"], second["imported"]) == (2, [])
+    assert Signal.objects.count() == 2
+
+
+def test_an_import_answers_for_one_of_two_lines_of_the_same_moment(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two came and the other was imported: neither answers for the third, which is missing."""
+    strategy, secret = webhook(dedupe_window=0)
+    body, begun = alert(secret), timezone.now().replace(microsecond=0)
+    lines = [(begun, body), (begun, body), (begun + timedelta(minutes=2), body)]
+    with time_machine.travel(begun + timedelta(seconds=1), tick=False):
+        assert post(strategy.slug, body.encode()).status_code == 202
+    with time_machine.travel(begun + timedelta(minutes=1), tick=False):
+        first = imported(strategy.slug, as_csv(tmp_path / "log.csv", lines[:2]), capsys)
+    with time_machine.travel(begun + timedelta(minutes=3), tick=False):
+        second = imported(strategy.slug, as_csv(tmp_path / "log.csv", lines), capsys)
+
+    assert (first["received_already"], len(first["imported"])) == (1, 1)
+    assert (second["received_already"], len(second["imported"])) == (2, 1)
+
+
 def test_an_old_alert_is_recorded_as_missed_and_not_traded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
