@@ -115,10 +115,12 @@ def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
 
 def _turned_over(met: Held, left: Decimal) -> dict[int, Part]:
     """One account ends on the other side, and opens no more than is ``left`` once all of them are
-    closed; what the sender closed is taken off of that already.
+    closed; what the sender closed is taken off of that already, but for the account's own share, which
+    its stop may close before it is decided.
     """
     largest, held = met[0]
-    turned = {"quantity": decimal_text(abs(held) + left), "prev_market_position_size": None}
+    own = decimal_text(abs(held))
+    turned = {"quantity": decimal_text(abs(held) + left), "prev_market_position_size": own}
     return {largest: turned} | dict.fromkeys(_accounts(met[1:]), CLOSE)
 
 

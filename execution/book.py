@@ -21,6 +21,7 @@ from brokers.prepared import Prepared, given
 from brokers.types import OrderType, Side
 from execution import days, marks
 from execution.models import COUNTED, SIGNED, Fill, Order, Position, Strategy
+from execution.models.strategies import MANUAL
 from execution.states import UNSENT, WORKING, OrderState
 from risk.book import LOOKED_BACK, Book, Exposure, Recent, Resting, Seen, Streak
 from risk.models import TradingState
@@ -120,11 +121,23 @@ def since_flat() -> Exists:
 
 
 def is_of_others(strategy: Strategy, account: Account, symbol: str, held: Decimal) -> bool:
-    """Whether other strategies traded what is ``held``, and ``strategy`` nothing of it."""
+    """Whether other strategies traded all that is ``held``: nothing of it ``strategy``, an operator,
+    or nobody. To an operator nothing is of others.
+    """
     fills = Fill.objects.filter(since_flat(), account=account, symbol=symbol).order_by()
     sums = fills.values_list("order__strategy").annotate(traded=Sum(SIGNED))
-    owners = {owner for owner, traded in sums if owner and _within(traded, held)}
-    return bool(owners) and strategy.pk not in owners
+    owned = {owner: _within(traded, held) for owner, traded in sums}
+    mine = counts_as(strategy)
+    others = sum((owned[owner] for owner in owned if owner not in mine), Decimal(0))
+    return not strategy.is_manual and abs(others) >= abs(held)
+
+
+def counts_as(strategy: Strategy) -> set[int | None]:
+    """The strategies, or none, whose orders may be its own: what a person amends or enters anew is an
+    order by hand.
+    """
+    by_hand = Strategy.objects.filter(slug=MANUAL).values_list("pk", flat=True)
+    return {strategy.pk, None, *by_hand}
 
 
 def _within(own: Decimal, position: Decimal) -> Decimal:

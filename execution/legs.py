@@ -28,7 +28,7 @@ from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
 from execution.alerts import Action, Alert
-from execution.book import is_of_others
+from execution.book import counts_as, is_of_others
 from execution.bulkheads import Crowded
 from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
@@ -242,7 +242,8 @@ def _is_in_use(symbol: str, route: Route, alert: Alert) -> bool:
     cancel only means the orders.
     """
     lane = [one for one in alive_in(Leg(route, symbol)) if one.role != Order.Role.STOP_LOSS]
-    if any(order.strategy_id in (route.strategy_id, None) for order in lane):
+    mine = counts_as(route.strategy)
+    if any(route.strategy.is_manual or order.strategy_id in mine for order in lane):
         return True
     held = Decimal(0) if alert.action is Action.CANCEL else held_in(route.account, symbol)
     return held != 0 and not is_of_others(route.strategy, route.account, symbol, held)

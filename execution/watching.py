@@ -24,6 +24,7 @@ from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
 from execution import exposure, intake, trailing, venue_holds, watched_stops
 from execution.alerts import Action, Alert, MarketPosition
+from execution.closable import held_by_both
 from execution.facts import venue_call
 from execution.fee_values import FEE_COLUMNS, Fee
 from execution.models import Difference, Fill, Order, Position, Protection, Signal, Strategy
@@ -201,8 +202,18 @@ def _react(plan: Protection, strategy: Strategy, quote: Quote, most: Decimal | N
     if _must_close(plan, strategy, quote, most):
         waited = timezone.now() - (plan.naked_since or timezone.now())
         event = f"naked since {plan.naked_since} {waited // CLOSE_AGAIN}"
-        sent += _send(plan, strategy, event, most, "its stop is not at the venue")
+        sent += _send(plan, strategy, event, _named(plan, most), "its stop is not at the venue")
     return sent
+
+
+def _named(plan: Protection, most: Decimal | None) -> Decimal | None:
+    """The quantity a close of all there is has to name: none where a known difference keeps it from
+    selling more than ``most`` anyway. Without one it also takes the place of the exits that rest.
+    """
+    if most is None:
+        return None
+    held = Position.objects.get(account=plan.account, symbol=plan.symbol).quantity
+    return most if abs(held_by_both(plan.account_id, plan.symbol, held)) > most else None
 
 
 def _reached_target(
@@ -218,7 +229,7 @@ def _reached_target(
     percent, left = Decimal(target["percent"]), Decimal(target["of"])
     if percent < left and _is_closing(plan):
         return []
-    share = most
+    share = _named(plan, most)
     if percent < left:
         part = shown(abs(position.quantity) * percent / left)
         share = part if most is None else min(part, most)

@@ -26,6 +26,7 @@ from tests.factories import (
     PositionFactory,
     RouteFactory,
     SignalFactory,
+    StrategyFactory,
     allow_trading,
 )
 
@@ -178,6 +179,34 @@ def test_a_cancel_reaches_what_works_in_the_old_contract(
 
     assert Order.objects.get(pk=resting.pk).state == OrderState.CANCELED
     assert signal.state == SignalState.EXECUTED
+
+
+@pytest.mark.parametrize("of_another", ["0", "1"])
+def test_what_a_person_traded_or_nobody_is_the_strategys_own(
+    account: Account, strategy: Strategy, of_another: str
+) -> None:
+    """An order that an operator amends is one by hand from then on; what was adopted has no fill."""
+    by_hand = StrategyFactory.create(slug="manual")
+    other = RouteFactory.create(account=account).strategy
+    hold(account, OLD, str(2 + int(of_another)))
+    bought_by(by_hand, account, OLD)
+    if int(of_another):
+        bought_by(other, account, OLD, of_another)
+
+    assert send(strategy, "close").state == SignalState.EXECUTED
+    assert held() == {}
+
+
+def test_an_order_by_hand_in_the_old_contract_is_cancelled(
+    account: Account, strategy: Strategy
+) -> None:
+    resting = OrderFactory.create(
+        account=account, strategy=StrategyFactory.create(slug="manual"), symbol=OLD,
+        state=OrderState.PENDING, type="limit", price=Decimal(50000),
+    )  # fmt: skip
+
+    assert send(strategy, "cancel").state == SignalState.EXECUTED
+    assert Order.objects.get(pk=resting.pk).state == OrderState.CANCELED
 
 
 class TestTwoStrategiesOfOneAccount:

@@ -163,6 +163,26 @@ def test_a_part_the_venue_holds_without_a_stop_is_closed(
     assert [one.action for one in own][:1] == ["close"]
 
 
+def test_a_close_of_all_that_is_there_takes_the_place_of_the_exits_that_rest(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """Both would sell: the venue holds no more than the close takes."""
+    Strategy.objects.update(on_naked=Strategy.OnNaked.CLOSE)
+    long.send("sell", quantity="0.004", order_type="limit", price="62000")
+    (resting,) = Order.objects.filter(role=Order.Role.EXIT)
+    assert resting.state == OrderState.OPEN
+    venue.quantity = Decimal("0.004")
+    reconcile.reconcile_account(long.account)
+    long.script.outcomes.extend([REFUSED] * 9)
+    sweeps(long, clock)
+    own = Signal.objects.filter(auth=watching.OWN_ALERT).order_by("pk")
+    assert [one.alert.get("quantity") for one in own][:1] == [None]
+    resting.refresh_from_db()
+    assert (resting.state, resting.reason) == (OrderState.CANCELED, "CANCELED_BY_SIGNAL")
+    closes = Order.objects.filter(role=Order.Role.EXIT, type="market")
+    assert {f"{one.quantity:f}" for one in closes} == {"0.004"}
+
+
 def test_a_stop_that_ended_unasked_has_nothing_closed_before_the_comparison(
     long: Desk, clock: time_machine.Coordinates, venue: Venue
 ) -> None:
