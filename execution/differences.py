@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -16,8 +16,8 @@ from django.utils import timezone
 from brokers.decimals import decimal_text
 from brokers.models import Account
 from brokers.prepared import Prepared, given
-from execution import days
-from execution.models import Difference, Position
+from execution import days, positions
+from execution.models import Difference, Order, OrderEvent, Position
 from risk import audit, notices
 from risk.channels import Event
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 Kind, State = Difference.Kind, Difference.State
 _STANDING = (*Difference.BLOCKING, State.IGNORED)
+MAKER = "difference "
+"""How the name begins under which the orders that close a difference are in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +194,15 @@ def _gone(before: Decimal, after: Decimal) -> Decimal:
 def _cost(position: Position, difference: Difference) -> Decimal | None:
     """What a unit of the venue's position cost: by our fills while it is no more than they hold, else
     by its own word. Where neither says, the price of the next comparison is taken.
+
+    The rest of what was flattened in part costs what that did: the venue tells the mean of both.
     """
     held, theirs = position.quantity, Decimal(difference.theirs)
     ours = position.average_price if held * theirs > 0 else None
     if ours is not None and abs(theirs) <= abs(held):
         return ours
+    if ours is not None and (cost := cost_of_rest(difference)) is not None:
+        return positions.mean((held, ours), (theirs - held, cost))
     return (difference.average_price or ours) if theirs else None
 
 
@@ -262,3 +268,33 @@ def find_again(row: Difference, why: str, *, ours: Decimal, theirs: Decimal) -> 
     )
     both = decimal_text(ours), decimal_text(theirs)
     _store(rest, Seen(Kind(row.kind), row.symbol, row.key, *both, why, row.average_price), now)
+
+
+def maker(row: Difference) -> str:
+    """Who has made its closes, in their journals."""
+    return f"{MAKER}{row.pk}"
+
+
+def closes_of(row: Difference) -> list[OrderEvent]:
+    """How its closes began, oldest first."""
+    born = OrderEvent.objects.filter(event="create", actor=maker(row)).select_related("order")
+    lane = born.filter(order__account=row.account_id, order__symbol=row.symbol)
+    return list(lane.filter(order__role=Order.Role.FLATTEN).order_by("id"))
+
+
+def asked_and_left(made: Sequence[OrderEvent]) -> tuple[Decimal, Decimal]:
+    """How much closes were to close, and what they did not."""
+    asked = sum((Decimal(one.evidence["quantity"]) for one in made), Decimal(0))
+    return asked, asked - sum((one.order.filled_quantity for one in made), Decimal(0))
+
+
+def cost_of_rest(row: Difference) -> Decimal | None:
+    """What a unit cost of what the closes of the difference before this one left, where it is that."""
+    earlier = Difference.objects.filter(account=row.account_id, kind=row.kind, key=row.key)
+    before = earlier.filter(pk__lt=row.pk).order_by("-pk").first()
+    made = [] if before is None else closes_of(before)
+    left = asked_and_left(made)[1]
+    if not left or left != abs(Decimal(row.theirs) - Decimal(row.ours)):
+        return None
+    cost = made[0].evidence.get("cost")
+    return None if cost is None else Decimal(cost)

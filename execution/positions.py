@@ -62,6 +62,14 @@ def totals(fills: Sequence[tuple[Decimal, Decimal]]) -> tuple[Decimal, Decimal |
         return quantity, _exact(cost / quantity)
 
 
+def mean(*parts: tuple[Decimal, Decimal | None]) -> Decimal | None:
+    """The price of (quantity, price) pairs together; ``None`` for nothing, or where one is unknown."""
+    told = [(quantity, price) for quantity, price in parts if quantity and price is not None]
+    if len(told) < sum(bool(quantity) for quantity, _ in parts):
+        return None
+    return totals(told)[1]
+
+
 def told_apart(
     ours: Book, theirs: Book, trades: Iterable[tuple[bool, Decimal, Decimal]]
 ) -> tuple[Book, list[Decimal]]:

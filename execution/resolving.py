@@ -89,11 +89,11 @@ def _make_closes(row: Difference) -> str | None:
         if flatten.is_too_small(quantity, price, rules):
             _leave(row, f"the venue takes no order as small as {decimal_text(abs(foreign))}")
             return None
-        cost = _cost_of_foreign(row, position.average_price, price)
+        cost = _cost_of_foreign(row, position, price)
         closing = quantity.copy_sign(foreign)
         # What no order can close stays, with what it cost.
-        kept = _mean((ours, position.average_price), (foreign - closing, cost))
-        position.average_price = _mean((theirs - closing, kept), (closing, cost))
+        kept = positions.mean((ours, position.average_price), (foreign - closing, cost))
+        position.average_price = positions.mean((theirs - closing, kept), (closing, cost))
         position.quantity, position.updated_at = theirs, timezone.now()
         position.save()
         row.resolved_at = position.updated_at
@@ -102,7 +102,7 @@ def _make_closes(row: Difference) -> str | None:
         for part in equal_parts(quantity, rules.max_quantity or quantity, rules.quantity_step):
             order = flatten.new_close(account, plugin, row.symbol, held=theirs, quantity=part)
             order.reference_price = price
-            flatten.save(order, _maker(row), quantity=decimal_text(part), **known)
+            flatten.save(order, differences.maker(row), quantity=decimal_text(part), **known)
     return row.symbol
 
 
@@ -124,11 +124,10 @@ def _follow_closes(row: Difference) -> str | None:
         if lane.filter(role=Order.Role.FLATTEN).exclude(state__in=TERMINAL).exists():
             _call_off_if_moved(row, lane)
             return row.symbol
-        made = list(_journal_of(row))
+        made = differences.closes_of(row)
         orders = [one.order for one in made]
         sign = -Side(orders[0].side).sign
-        asked = sum((Decimal(one.evidence["quantity"]) for one in made), ZERO)
-        left = asked - sum((order.filled_quantity for order in orders), ZERO)
+        asked, left = differences.asked_and_left(made)
         # Another exit may have sold it with the rest.
         left = min(left, max(position.quantity * sign, ZERO))
         closed, theirs = asked - left, held_there(row)
@@ -202,20 +201,10 @@ def _lock(row: Difference) -> Position:
 def _call_off_if_moved(row: Difference, lane: QuerySet[Order]) -> None:
     """Cancel its closes where the venue holds something else by now: they could sell what is ours."""
     if row.resolved_at is not None and row.last_seen_at > row.resolved_at:
-        mine = lane.filter(journal__event="create", journal__actor=_maker(row), cancel_reason="")
-        cancels.want(mine, ReasonCode.CANCELED_BY_OPERATOR, _maker(row))
-
-
-def _maker(row: Difference) -> str:
-    """Who has made its closes, in their journals."""
-    return f"difference {row.pk}"
-
-
-def _journal_of(row: Difference) -> QuerySet[OrderEvent]:
-    """How its closes began, oldest first."""
-    born = OrderEvent.objects.filter(event="create", actor=_maker(row)).select_related("order")
-    lane = born.filter(order__account=row.account_id, order__symbol=row.symbol)
-    return lane.filter(order__role=Order.Role.FLATTEN).order_by("id")
+        mine = lane.filter(
+            journal__event="create", journal__actor=differences.maker(row), cancel_reason=""
+        )
+        cancels.want(mine, ReasonCode.CANCELED_BY_OPERATOR, differences.maker(row))
 
 
 def _why_short(orders: Sequence[Order], closed: Decimal, asked: Decimal) -> str:
@@ -225,21 +214,27 @@ def _why_short(orders: Sequence[Order], closed: Decimal, asked: Decimal) -> str:
     return f"{decimal_text(closed)} of {decimal_text(asked)} closed; {ended}"
 
 
-def _cost_of_foreign(
-    row: Difference, ours_cost: Decimal | None, price: Decimal | None
-) -> Decimal | None:
-    """What a unit of somebody else's cost, by the venue's word on the whole; where it has none, what it
-    trades at: then closing it realises nothing.
+def _cost_of_foreign(row: Difference, position: Position, price: Decimal | None) -> Decimal | None:
+    """What a unit of somebody else's cost, by the venue's word on the whole; where that does not tell,
+    what it trades at: then closing it realises nothing.
     """
-    ours, theirs = Decimal(row.ours), Decimal(row.theirs)
-    if row.average_price is None or (ours and ours_cost is None):
+    if (cost := differences.cost_of_rest(row)) is not None:
+        return cost
+    ours, theirs, ours_cost = Decimal(row.ours), Decimal(row.theirs), position.average_price
+    if not ours or row.average_price is None or ours_cost is None:
         return row.average_price or price
-    return _mean((theirs, row.average_price), (-ours, ours_cost))
+    # The venue has counted ours at the mean of both since a part was closed.
+    if _was_flattened(position):
+        return price
+    return positions.mean((theirs, row.average_price), (-ours, ours_cost))
 
 
-def _mean(*parts: tuple[Decimal, Decimal | None]) -> Decimal | None:
-    """The price of (quantity, price) pairs together; ``None`` for nothing, or where one is unknown."""
-    told = [(quantity, price) for quantity, price in parts if quantity and price is not None]
-    if len(told) < sum(bool(quantity) for quantity, _ in parts):
-        return None
-    return positions.totals(told)[1]
+def _was_flattened(position: Position) -> bool:
+    """Whether some of what was not ours was closed since the position was opened."""
+    closed = _fills_of(position).filter(
+        pk__gte=position.first_fill_id or 0,
+        order__role=Order.Role.FLATTEN,
+        order__journal__event="create",
+        order__journal__actor__startswith=differences.MAKER,
+    )
+    return closed.exists()

@@ -909,6 +909,99 @@ def test_a_rest_below_the_venues_step_stays_with_what_it_cost(
     assert cost.quantize(Decimal("1E-15")) == Decimal("602.404")
 
 
+def partly_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of theirs 0.004 is closed, and the venue still counts what is left at the mean of both."""
+    found, close = closing(desk, monkeypatch)
+    sold = part(3, "0.004", price="70100", at=timezone.now())
+    desk.script.reports[close.identity] = report_of(close, VenueStatus.CANCELED, sold)
+    tasks.check_order(str(close.pk))
+    account_tasks.resolve_difference(found.pk)
+    assert figures() == (Decimal(60000), Decimal("0.4"))
+    margin(desk, "0.016", monkeypatch, cost="65000")
+
+
+def flattens_again(desk: Desk) -> None:
+    (again,) = compare(desk)
+    differences.ask_flatten(again, reason="again")
+    for _ in range(2):
+        account_tasks.resolve_difference(again.pk)
+    assert Difference.objects.latest("pk").state == State.FLATTENED
+    assert desk.held() == Decimal("0.01")
+
+
+def test_the_rest_of_a_close_costs_what_the_first_part_did(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    partly_closed(long, monkeypatch)
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (Decimal(60000), Decimal(1))
+
+
+def test_the_rest_of_a_close_costs_the_same_after_a_close_that_was_refused(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    partly_closed(long, monkeypatch)
+    clock.shift(10)
+    long.script.outcomes.append(ExecutionResult(Outcome.REJECTED, code="CLOSED"))
+    (again,) = compare(long)
+    differences.ask_flatten(again, reason="again")
+    for _ in range(3):
+        account_tasks.resolve_difference(again.pk)
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (Decimal(60000), Decimal(1))
+
+
+def test_the_rest_of_a_close_is_adopted_with_what_it_cost(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """0.01 at 60,000 and 0.006 at 70,000."""
+    partly_closed(long, monkeypatch)
+    clock.shift(10)
+    (again,) = compare(long)
+    differences.adopt(again, reason="mine")
+    assert long.held() == Decimal("0.016")
+    assert figures() == (Decimal(63750), Decimal("0.4"))
+
+
+@pytest.mark.parametrize("bought", ["more", "beside a rest"])
+def test_what_is_bought_after_a_flatten_closes_without_gain_or_loss(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates, bought: str
+) -> None:
+    """The venue counts ours at the mean it had then: it tells no more what theirs cost."""
+    if bought == "more":
+        found, close = closing(long, monkeypatch)
+        long.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+        account_tasks.resolve_difference(found.pk)
+    else:
+        partly_closed(long, monkeypatch)
+    before = figures()
+    margin(long, "0.02", monkeypatch, cost="67500")
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == before
+
+
+def test_a_position_opened_after_a_flatten_costs_the_venue_what_it_does_us(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    found, close = closing(long, monkeypatch)
+    long.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+    account_tasks.resolve_difference(found.pk)
+    margin(long, "0.01", monkeypatch, cost="65000")
+    clock.shift(10)
+    assert long.send("close").state == SignalState.EXECUTED
+    before = figures()[1]
+    long.buy(stop=None)
+    average = figures()[0]
+    assert average is not None
+    margin(long, "0.02", monkeypatch, cost=str((average + 70000) / 2))
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (average, before + 1)
+
+
 def test_a_stop_waits_with_break_even_until_the_average_is_ours_again(
     desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
