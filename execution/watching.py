@@ -55,6 +55,16 @@ _FOLLOWS = Q(stop_price__isnull=False) & (
 )
 """Plans whose stop follows the market."""
 
+_HOLDS_FOREIGN = Exists(
+    Difference.objects.filter(
+        account=OuterRef("account"),
+        symbol=OuterRef("symbol"),
+        state=Difference.State.FLATTENING,
+        resolved_at__isnull=False,
+    )
+)
+"""Whether a position's average price is not ours alone: somebody else's part is in it to be closed."""
+
 
 def watched() -> QuerySet[Protection]:
     """Active plans with a target to reach, with a stop that follows the market or is watched, or whose
@@ -164,27 +174,25 @@ def _move_stop(plan: Protection, strategy: Strategy, quote: Quote) -> None:
     rules = _rules_of(strategy)
     if rules is None or plan.stop_price is None or plan.passed_at is not None:
         return
-    position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
-    if position is None or not position.quantity or position.average_price is None:
+    here = Position.objects.filter(account=plan.account, symbol=plan.symbol)
+    # In one statement with the average: another one could find the difference just ended.
+    told = here.annotate(holds_foreign=_HOLDS_FOREIGN)
+    row = told.values_list("quantity", "average_price", "holds_foreign").first()
+    quantity, average, holds_foreign = row or (Decimal(0), None, False)
+    if not quantity or average is None:
         return
-    side = Side.BUY if position.quantity > 0 else Side.SELL
+    side = Side.BUY if quantity > 0 else Side.SELL
     if plan.entry.side != side:
         return
-    if rules.break_even_percent is not None and _holds_foreign(plan):
+    if holds_foreign:
         rules = replace(rules, break_even_percent=None)
     market = quote.bid if side is Side.BUY else quote.ask
     rate = trailing.fee_rate(_paid(plan.entry))
-    held = trailing.Held(side, position.average_price, plan.stop_price, market, rate)
+    held = trailing.Held(side, average, plan.stop_price, market, rate)
     if move := trailing.better_stop(held, rules):
         plan.stop_price, plan.moved_why = move.stop, move.why
         plan.moved_at, plan.aligned_at = timezone.now(), None
         plan.save(update_fields=["stop_price", "moved_why", "moved_at", "aligned_at"])
-
-
-def _holds_foreign(plan: Protection) -> bool:
-    """Whether the average price is not ours alone: somebody else's part is in our book to be closed."""
-    differs = Difference.objects.filter(account=plan.account_id, symbol=plan.symbol)
-    return differs.filter(state=Difference.State.FLATTENING, resolved_at__isnull=False).exists()
 
 
 def _paid(entry: Order) -> list[trailing.Paid]:

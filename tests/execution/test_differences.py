@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -1018,6 +1018,31 @@ def test_a_stop_waits_with_break_even_until_the_average_is_ours_again(
     account_tasks.resolve_difference(found.pk)
     account_tasks.watch(desk.account.pk)
     assert desk.plan().stop_price == 60000
+
+
+def test_no_stop_moves_to_the_mean_in_the_moment_it_is_flattened(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends right after the position was read."""
+    Strategy.objects.update(break_even_percent=1)
+    desk.buy()
+    clock.shift(10)
+    found, close = closing(desk, monkeypatch)
+    desk.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
+
+    read: list[str] = []
+
+    def ends(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if '"execution_position"."average_price"' in sql and not read:
+            read.append(sql)
+            resolving.carry_out(found.pk)
+        return answer
+
+    with connection.execute_wrapper(ends):
+        account_tasks.watch(desk.account.pk)
+    assert states() == [State.FLATTENED]
+    assert desk.plan().stop_price == 58000
 
 
 def test_a_worker_that_dies_at_the_end_has_changed_nothing(
