@@ -132,8 +132,9 @@ def _is_repeated(
 
 
 def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
-    """Store a quarantined body as a signal, read by today's format; twice is once. Its age counts
-    from its arrival, unless it says itself when it was sent.
+    """Store a quarantined body as a signal, read by today's format; twice is once, and so is one its
+    sender has brought again by now. Its age counts from its arrival, unless it says itself when it
+    was sent.
 
     Raises Unreadable or Invalid when it still cannot be read, and DatabaseError.
     """
@@ -143,7 +144,9 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     timed = replace(alert, sent_at=alert.sent_at or row.received_at)
     with transaction.atomic():
         key = f"quarantined {row.pk}"
-        accepted = _store(strategy, timed, body, auth=REQUEUED, key=key, came_at=row.received_at)
+        accepted = _came_again(row) or _store(
+            strategy, timed, body, auth=REQUEUED, key=key, came_at=row.received_at
+        )
         audit.record(
             "quarantine.accepted",
             f"quarantined body {row.pk} of {strategy}",
@@ -152,6 +155,20 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
             correlation_id=str(accepted.signal_id),
         )
     return accepted
+
+
+def _came_again(row: QuarantinedBody) -> intake.Accepted | None:
+    """The signal of the same words that came while ``row`` could still be traded: its sender repeats
+    what was refused, and the delivery's own key is not known any more.
+    """
+    last = row.received_at + timedelta(seconds=row.strategy.max_age)
+    again = Signal.objects.filter(
+        strategy=row.strategy,
+        pk__range=(first_id_at(row.received_at), first_id_at(last)),
+        body=row.body,
+    ).exclude(auth=REQUEUED)
+    first = again.order_by("id").values_list("pk", flat=True).first()
+    return intake.Accepted(first, is_duplicate=True) if first else None
 
 
 class _NotOurs(Exception):
@@ -195,8 +212,8 @@ def _known(
     """The signal this alert was imported, delivered or let in as; each answers for one line of the
     log only. One that was imported must not take the delivery of the next that is alike.
     """
-    if alert.idempotency_key:
-        return intake.stored_as(strategy.pk, alert)
+    if alert.idempotency_key and (stored := intake.stored_as(strategy.pk, alert)):
+        return stored
     imported = intake.stored_under(strategy.pk, key)
     if imported is not None and imported not in used:
         return imported

@@ -71,7 +71,8 @@ class QuarantinedBodyAdmin(ReadOnlyAdmin):
             messages.error(request, f"It still cannot be read: {error}")
             return HttpResponseRedirect(_page_of(row))
         if accepted.is_duplicate:
-            messages.warning(request, "It had been accepted before; this is its signal.")
+            told = "It had been accepted before, or came again by the webhook; this is its signal."
+            messages.warning(request, told)
         return HttpResponseRedirect(
             reverse("admin:execution_signal_change", args=[accepted.signal_id])
         )
@@ -85,7 +86,8 @@ def _question(row: QuarantinedBody) -> Question:
     return Question(
         title=f"Accept this alert for {row.strategy}?",
         text="It is read by today's format and stored as a signal. Older than the strategy allows, it "
-        "is recorded and not traded; fresh, it trades like any other. Try it first.",
+        "is recorded and not traded; fresh, it trades like any other. Try it first. A sender that "
+        "repeats what was refused (Standard Webhooks does) will bring it again: do not accept it then.",
         button="Accept it",
         back=_page_of(row),
     )

@@ -9,6 +9,7 @@ import mailbox
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from django.utils import timezone
 
 from execution import intake, tasks
 from execution.alert_log import BadLog, read_log
-from execution.models import Order, QuarantinedBody, Signal
+from execution.ids import uuid7_at
+from execution.models import Order, QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.second_channel import take_out
 from risk.models import AuditEvent
-from tests.execution.posting import post
+from tests.execution.posting import forget, post
+from tests.execution.test_profiles import standard
 from tests.factories import webhook
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("new_process")]
@@ -298,6 +301,21 @@ def test_an_alert_is_known_by_its_id_however_its_symbol_is_written(
     assert (report["received_already"], report["imported"]) == (1, [])
 
 
+def test_an_alert_that_was_delivered_by_another_id_than_its_own_is_not_imported(
+    tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard Webhooks: the delivery's id is the key, whatever the alert's own."""
+    strategy, secret = webhook(auth=Strategy.Auth.STANDARD)
+    now, came, lost = a_minute_ago(), alert("", id="a"), alert("", id="b")
+    assert standard(strategy.slug, secret, came.encode()).status_code == 202
+    log = as_csv(tmp_path / "log.csv", [(now, came), (now, lost)])
+
+    report, again = (imported(strategy.slug, log, capsys) for _ in range(2))
+
+    assert (report["received_already"], len(report["imported"])) == (1, 1)
+    assert (again["received_already"], again["imported"]) == (2, [])
+
+
 def test_a_mended_mapping_makes_no_other_alerts_of_those_that_came(
     tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -488,7 +506,7 @@ class TestTakingOutOfQuarantine:
     def mend(self, row: QuarantinedBody) -> None:
         row.strategy.format = "mapping"
         rule = {"path": "action", "words": {"up": "buy"}}
-        fields = {"symbol": {"path": "symbol"}, "action": rule, "quantity": {"path": "quantity"}}
+        fields = {name: {"path": name} for name in ("symbol", "quantity", "id")} | {"action": rule}
         row.strategy.format_options = {"fields": fields}
         row.strategy.save()
 
@@ -507,6 +525,60 @@ class TestTakingOutOfQuarantine:
         event = AuditEvent.objects.filter(kind="quarantine.accepted").first()
         assert event is not None
         assert event.reason == "the mapping is mended"
+
+    @pytest.mark.parametrize("named", [{}, {"id": "a"}], ids=["without an id", "with one"])
+    @pytest.mark.parametrize("auth", [Strategy.Auth.TOKEN, Strategy.Auth.STANDARD])
+    def test_what_its_sender_brought_again_is_not_let_in_as_well(
+        self, auth: Strategy.Auth, named: dict[str, str], nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook(auth=auth)
+        send = partial(standard, strategy.slug, secret)
+        if auth == Strategy.Auth.TOKEN:
+            send = partial(post, strategy.slug)
+        body = alert(secret, action="up", **named).encode()
+        assert send(body).status_code == 400
+        row = QuarantinedBody.objects.get()
+        self.mend(row)
+        forget()
+        assert send(body).status_code == 202
+
+        accepted = take_out(row, reason="the mapping is mended")
+
+        assert accepted == intake.Accepted(Signal.objects.get().pk, is_duplicate=True)
+        assert nudged == [str(accepted.signal_id)]
+
+    def test_what_came_before_it_or_long_after_is_not_the_same_delivery(
+        self, nudged: list[str]
+    ) -> None:
+        row = self.quarantined(dedupe_window=0, max_age=300)
+        self.mend(row)
+        for seconds in (-1, 301):
+            Signal.objects.create(
+                id=uuid7_at(row.received_at + timedelta(seconds=seconds)),
+                strategy=row.strategy,
+                received_at=row.received_at + timedelta(seconds=seconds),
+                auth=Strategy.Auth.TOKEN,
+                body=row.body,
+                alert={"symbol": "BTC/USDT", "action": "buy"},
+                symbol="BTC/USDT",
+                action="buy",
+            )
+
+        assert not take_out(row, reason="the mapping is mended").is_duplicate
+
+    def test_a_body_that_could_not_be_taken_apart_is_known_when_it_comes_again(
+        self, nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook()
+        body = f"s=BTCUSDT b=long q=1 secret={secret}".encode()
+        assert post(strategy.slug, body).status_code == 400
+        row = QuarantinedBody.objects.get()
+        strategy.format = "keyvalue"
+        strategy.save()
+        forget()
+        assert post(strategy.slug, body).status_code == 202
+
+        assert take_out(row, reason="the format is mended").is_duplicate
 
     def test_an_alert_whose_id_was_anothers_is_let_in_without_it(self, nudged: list[str]) -> None:
         strategy, secret = webhook()
