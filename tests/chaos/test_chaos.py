@@ -57,7 +57,7 @@ def storm(*arguments: str) -> tuple[int, dict[str, Any]]:
 @pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_a_storm_of_kills_and_faults_loses_and_doubles_nothing() -> None:
-    status, figures = storm("--orders", "1930", "--kills", "500", "--id-rule", "none")
+    status, figures = storm("--orders", "2050", "--kills", "500", "--id-rule", "none")
     assert figures["findings"] == [], figures["story"]
     assert status == 0
     assert figures["acknowledged"] >= 2000
