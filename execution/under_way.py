@@ -59,7 +59,7 @@ def heading(leg: Leg, alert: Alert, held: Decimal) -> Decimal:
     alert = applied(alert, leg.route.part)
     if alert.wants_flat:
         return -held
-    if is_target(leg, alert) and not only_exits(alert):
+    if is_target(leg, alert):
         return change_toward(target_of(alert), held)
     return Decimal(side_of(alert).sign)
 
