@@ -72,7 +72,7 @@ def _run(log: Path, orders: int, trials: int, done: Sequence[dict[str, Any]]) ->
         check=False,
     )
     if finished.returncode:
-        sys.stderr.write(finished.stdout[-3000:])
+        sys.stderr.write((finished.stdout + finished.stderr)[-3000:])
     return finished.returncode
 
 
