@@ -119,8 +119,11 @@ def _turned_over(met: Held, left: Decimal) -> dict[int, Part]:
     its stop may close before it is decided.
     """
     largest, held = met[0]
-    own = decimal_text(abs(held))
-    turned = {"quantity": decimal_text(abs(held) + left), "prev_market_position_size": own}
+    turned = {
+        "quantity": decimal_text(abs(held) + left),
+        "prev_market_position": _side_of(held).value,
+        "prev_market_position_size": decimal_text(abs(held)),
+    }
     return {largest: turned} | dict.fromkeys(_accounts(met[1:]), CLOSE)
 
 
@@ -167,6 +170,10 @@ def _sum(held: Held) -> Decimal:
 
 def _sign(alert: Alert) -> int:
     return -1 if alert.action is Action.SELL else 1
+
+
+def _side_of(held: Decimal) -> MarketPosition:
+    return MarketPosition.LONG if held > 0 else MarketPosition.SHORT
 
 
 def _target_sign(alert: Alert) -> int:

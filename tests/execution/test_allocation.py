@@ -175,22 +175,31 @@ def test_a_reversal_turns_the_largest_over_and_the_others_close() -> None:
     fields = {"market_position": MarketPosition.SHORT, "market_position_size": D(1)}
     turned = alert(Action.SELL, quantity=D(3), **fields)
     assert allocation.parts(turned, held, by_target=False) == {
-        1: {"quantity": "2.9", "prev_market_position_size": "0.2"},
+        1: {
+            "quantity": "2.9",
+            "prev_market_position": "long",
+            "prev_market_position_size": "0.2",
+        },
         2: allocation.CLOSE,
     }
 
 
-@pytest.mark.parametrize(("held", "exited"), [(0, None), (0, D("0.5")), (0, D("1.5"))])
+@pytest.mark.parametrize("exited", [None, D("0.5"), D("1.5")])
+@pytest.mark.parametrize("tells_before", [True, False])
+@pytest.mark.parametrize("sign", [1, -1])
 def test_a_stop_that_closes_the_largest_first_makes_it_open_no_more(
-    held: int, exited: Decimal | None
+    sign: int, tells_before: bool, exited: Decimal | None
 ) -> None:
-    sides = {"market_position": MarketPosition.SHORT, "prev_market_position": MarketPosition.LONG}
-    turned = alert(Action.SELL, quantity=D(4), prev_market_position_size=D(3), **sides)
-    group = allocation.in_order({1: D("1.5"), 2: D("1.5")})
+    long, short = MarketPosition.LONG, MarketPosition.SHORT
+    action, was, ends = (Action.SELL, long, short) if sign > 0 else (Action.BUY, short, long)
+    before = {"prev_market_position": was, "prev_market_position_size": D(3)}
+    told = before if tells_before else {}
+    turned = alert(action, quantity=D(4), market_position=ends, **told)
+    group = allocation.in_order({1: sign * D("1.5"), 2: sign * D("1.5")})
     part = allocation.parts(turned, group, by_target=False)[1]
     mine = allocation.applied(turned, part)
-    goal = aim(mine, FIXED, D(held), can_short=True, exited=exited)
-    assert (goal.intent.side, goal.intent.quantity) == (Side.SELL, D(1))
+    goal = aim(mine, FIXED, D(0), can_short=True, exited=exited)
+    assert (goal.intent.side, goal.intent.quantity) == (Side(action.value), D(1))
 
 
 def test_what_only_reduces_takes_off_no_more_than_it_says() -> None:
