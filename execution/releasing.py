@@ -6,6 +6,7 @@ approved. What the person was not shown (another side, an entry that was an exit
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -48,6 +49,8 @@ def release(order: Order) -> tuple[UUID, ...]:
     """
     signal = Signal.objects.select_related("strategy").get(orders=order.pk)
     alert = Alert.from_json(signal.alert)
+    if order.is_exit:  # it leaves what the person was shown, whatever its alias means by now
+        alert = replace(alert, symbol=order.symbol)
     leg = legs.leg_on(order.account, signal, alert)
     if leg.is_late:
         return ()

@@ -12,7 +12,7 @@ import pytest
 from django.utils import timezone
 
 from brokers.models import Account, SymbolAlias
-from execution import tasks
+from execution import commands, tasks
 from execution.alerts import Alert
 from execution.models import Order, Position, Signal, Strategy
 from execution.pipeline import Step, decide_announced
@@ -27,6 +27,7 @@ from tests.factories import (
     RouteFactory,
     SignalFactory,
     StrategyFactory,
+    UserFactory,
     allow_trading,
 )
 
@@ -207,6 +208,50 @@ def test_an_order_by_hand_in_the_old_contract_is_cancelled(
 
     assert send(strategy, "cancel").state == SignalState.EXECUTED
     assert Order.objects.get(pk=resting.pk).state == OrderState.CANCELED
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        {"action": "close"},
+        {"action": "sell", "quantity": "1"},
+        {"action": "sell", "quantity": "1", "market_position": "long", "market_position_size": "0"},
+    ],
+)
+def test_an_approved_exit_leaves_the_contract_it_was_shown_for(
+    account: Account, strategy: Strategy, alert: dict[str, Any]
+) -> None:
+    """An entry has filled in today's while a person thought about it."""
+    Strategy.objects.update(needs_approval=True, exits_need_approval=True)
+    strategy.refresh_from_db()
+    hold(account, OLD, "1")
+    exit_ = Order.objects.get(signal=send(strategy, **alert))
+    assert (exit_.symbol, exit_.state) == (OLD, OrderState.AWAITING_APPROVAL)
+    hold(account, NEW, "2")
+    bought_by(strategy, account, NEW, "2")
+
+    commands.decide_on_order(exit_, UserFactory.create(), approve=True, note="")
+
+    exit_.refresh_from_db()
+    assert (exit_.state, exit_.reason, held()) == (OrderState.FILLED, "", {NEW: 2})
+
+
+def test_an_approved_entry_of_the_contract_before_is_not_sent(
+    account: Account, strategy: Strategy
+) -> None:
+    Strategy.objects.update(needs_approval=True)
+    strategy.refresh_from_db()
+    hold(account, OLD, "1")
+    goal = {"market_position": "long", "market_position_size": "2"}
+    entry = Order.objects.get(signal=send(strategy, "buy", **goal))
+    assert (entry.symbol, entry.state) == (OLD, OrderState.AWAITING_APPROVAL)
+    hold(account, NEW, "1")
+
+    commands.decide_on_order(entry, UserFactory.create(), approve=True, note="")
+
+    entry.refresh_from_db()
+    assert (entry.state, entry.reason) == (OrderState.DENIED, "APPROVAL_OUTDATED")
+    assert held() == {OLD: 1, NEW: 1}
 
 
 class TestTwoStrategiesOfOneAccount:
