@@ -122,14 +122,16 @@ def since_flat() -> Exists:
 
 def is_of_others(strategy: Strategy, account: Account, symbol: str, held: Decimal) -> bool:
     """Whether other strategies traded all that is ``held``: nothing of it ``strategy``, an operator,
-    or nobody. To an operator nothing is of others.
+    or nobody. Where some was sold by hand, nobody can say whose, each still owns what it bought. To an
+    operator nothing is of others.
     """
     fills = Fill.objects.filter(since_flat(), account=account, symbol=symbol).order_by()
     sums = fills.values_list("order__strategy").annotate(traded=Sum(SIGNED))
     owned = {owner: _within(traded, held) for owner, traded in sums}
     mine = counts_as(strategy)
     others = sum((owned[owner] for owner in owned if owner not in mine), Decimal(0))
-    return not strategy.is_manual and abs(others) >= abs(held)
+    has_own = any(owned.get(owner) for owner in mine)
+    return not (strategy.is_manual or has_own) and abs(others) >= abs(held)
 
 
 def counts_as(strategy: Strategy) -> set[int | None]:

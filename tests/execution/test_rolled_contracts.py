@@ -63,6 +63,14 @@ def bought_by(strategy: Strategy, account: Account, symbol: str, quantity: str =
     FillFactory.create(order=order, quantity=order.quantity)
 
 
+def sold_by(strategy: Strategy, account: Account, symbol: str, quantity: str = "1") -> None:
+    whole = {"account": account, "symbol": symbol, "quantity": Decimal(quantity), "side": "sell"}
+    order = OrderFactory.create(
+        strategy=strategy, state=OrderState.FILLED, role=Order.Role.EXIT, **whole
+    )
+    FillFactory.create(order=order, quantity=order.quantity)
+
+
 def send(strategy: Strategy, action: str, **alert: Any) -> Signal:
     fields = {"symbol": "CME_MINI:ES1!", "action": action} | alert
     signal = SignalFactory.create(
@@ -314,14 +322,24 @@ class TestTwoStrategiesOfOneAccount:
         self, account: Account, strategy: Strategy, theirs: str
     ) -> None:
         bought_by(strategy, account, theirs)
-        sold = OrderFactory.create(
-            account=account, strategy=strategy, symbol=theirs, side="sell", quantity=Decimal(1),
-            role=Order.Role.EXIT, state=OrderState.FILLED,
-        )  # fmt: skip
-        FillFactory.create(order=sold, quantity=Decimal(1))
+        sold_by(strategy, account, theirs)
 
         assert send(strategy, "close").reason == "NOTHING_TO_CLOSE"
         assert held() == {theirs: 1}
+
+    @pytest.mark.parametrize("closing", [0, 1])
+    @pytest.mark.parametrize("bought", ["1", "2"])
+    def test_either_may_close_what_is_left_after_a_sale_by_hand(
+        self, account: Account, strategy: Strategy, other: Strategy, closing: int, bought: str
+    ) -> None:
+        both = (strategy, other)
+        for who, quantity in zip(both, (bought, "2"), strict=True):
+            bought_by(who, account, OLD, quantity)
+        sold_by(StrategyFactory.create(slug="manual"), account, OLD, bought)
+        hold(account, OLD, "2")
+
+        assert send(both[closing], "close").state == SignalState.EXECUTED
+        assert held() == {}
 
     def test_a_cancel_leaves_the_others_order(
         self, account: Account, strategy: Strategy, other: Strategy, theirs: str
