@@ -116,9 +116,10 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
 def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
     """Whether the strategy still works ``order`` in slices, and the alert trades the other way, or says
     anew what is to be closed; or it rests, and the alert is a target: beside the difference to that, an
-    entry would trade too much, and so would an exit to the same side.
+    entry would trade too much, and so would an exit to the same side. The first half of its own
+    reversal is what it waits for.
     """
-    if order.strategy_id != signal.strategy_id:
+    if order.strategy_id != signal.strategy_id or order.signal_id == signal.pk:
         return False
     if order.state != OrderState.SLICING:
         if not (rests(order) and is_target(leg, alert)):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from brokers.capabilities import Capabilities
 from brokers.models import Instrument
 from brokers.types import ExecutionResult, OrderRequest, Outcome, VenueStatus
-from execution import slicing
+from execution import slicing, tasks
 from execution.models import Order, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, accepted, fill_whole, report_of, trade
@@ -88,6 +88,20 @@ def test_a_reversal_is_flat_before_it_opens_the_other_side(
     sides = [(one.side, one.reduce_only) for one in large.script.sent if one.stop_price is None]
     assert sides == [("buy", False), *[("sell", True)] * 3, ("sell", False)]
     assert large.held() == D("-0.03")
+
+
+@pytest.mark.django_db
+def test_a_reversal_does_not_take_back_its_own_first_half(
+    large: Desk, clock: time_machine.Coordinates
+) -> None:
+    """It is decided again whenever its lane is looked at, until its second half is made."""
+    large.script.capabilities = SHORTS
+    alert = {"market_position": "short", "market_position_size": "0.03"}
+    signal = large.send("sell", quantity="0.03", order_type="limit", price="61000", **alert)
+    for _ in range(2):
+        tasks.process_signal(str(signal.pk))
+    assert stands(exit_of(signal)) == (S.SLICING, "")
+    assert [one.state for one in Order.objects.exclude(parent=None)] == [S.OPEN]
 
 
 @pytest.mark.django_db

@@ -84,6 +84,20 @@ def test_nothing_is_decided_before_the_venue_has_cancelled_it(desk: Desk, first:
     assert (order_of(signal).quantity, desk.held()) == (D("0.01"), D("0.03"))
 
 
+def test_the_first_half_of_a_reversal_rests_until_it_fills(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, reduce_only=True)
+    desk.buy("0.02", stop=None)
+    fields = LIMIT | {"price": "61000", "market_position": "short", "market_position_size": "0.01"}
+    signal = desk.send("sell", **fields)
+    process(signal)
+    exit_ = order_of(signal)
+    assert (stands(exit_), exit_.quantity) == ((S.OPEN, ""), D("0.02"))
+    desk.fills(exit_, part(1, "0.02", price="61000"))
+    process(signal)
+    halves = Order.objects.filter(signal=signal).order_by("id").values_list("role", "quantity")
+    assert list(halves) == [("exit", D("0.02")), ("entry", D("0.01"))]
+
+
 def test_what_rests_without_a_target_to_follow_it_goes_on(desk: Desk, first: Order) -> None:
     desk.send("buy", quantity="0.01")
     desk.send("buy", quantity="0.01", **LONG)
