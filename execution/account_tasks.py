@@ -108,15 +108,21 @@ def _cannot_compare(account: Account, error: Exception) -> None:
 
 @shared_task
 def resolve_difference(difference_id: int) -> None:
-    """Close or cancel at the venue what an operator wants gone there."""
+    """Close or cancel at the venue what an operator wants gone there.
+
+    One thread per difference: a venue that hangs must not hold them all.
+    """
     row = Difference.objects.select_related("account").get(pk=difference_id)
     try:
-        symbol = resolving.carry_out(difference_id)
+        with exclusive(Work.RESOLVE, difference_id) as mine:
+            if not mine:
+                return
+            symbol = resolving.carry_out(difference_id)
     except (BrokerError, Refusal, ValueError) as error:
         logger.warning("%s cannot be resolved now: %s", row, error)
         return
     if symbol is not None:
-        run_lane.apply_async((row.account_id, symbol), retry=False)
+        hand_out(run_lane, row.account_id, symbol, queue=EXITS)
     elif row.state in (Difference.State.CANCELING, Difference.State.FLATTENING):
         reconcile_account.apply_async((row.account_id,), retry=False)
 

@@ -21,6 +21,7 @@ class Work(IntEnum):
     WIND_DOWN = 0x464B5312
     NOTIFY = 0x464B5313
     STREAM = 0x464B5314
+    RESOLVE = 0x464B5316
 
 
 @contextmanager

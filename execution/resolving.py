@@ -78,6 +78,8 @@ def _make_closes(row: Difference) -> str | None:
     price = flatten.price_of(account, plugin, row.symbol)
     with transaction.atomic():
         position = _lock(row)
+        if row.is_being_closed:  # another worker was faster
+            return row.symbol
         ours, theirs = Decimal(row.ours), Decimal(row.theirs)
         foreign = theirs - ours
         quantity = floor_to(abs(foreign), rules.quantity_step)
@@ -107,9 +109,13 @@ def _make_closes(row: Difference) -> str | None:
 
 
 def _leave(row: Difference, why: str) -> None:
-    """End what was asked for, which cannot be done; the difference is there again."""
+    """End what was asked for, which cannot be done; the difference is there again. What another worker
+    has begun goes on.
+    """
     with transaction.atomic():
         _lock(row)
+        if row.is_being_closed:
+            return
         differences.close(row, State.GONE, f"{row.reason}: {why}", by=row.resolved_by)
         differences.find_again(row, why, ours=Decimal(row.ours), theirs=Decimal(row.theirs))
 

@@ -42,6 +42,7 @@ URGENT = (
     "tasks.guard",
     "tasks.overtake",
     "tasks.release_order",
+    "account_tasks.resolve_difference",
     "account_tasks.watch",
     "account_tasks.wind_down",
 )

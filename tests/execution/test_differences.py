@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +23,7 @@ from execution import (
     comparison,
     days,
     differences,
+    flatten,
     periodic_tasks,
     reconcile,
     resolving,
@@ -1060,6 +1062,111 @@ def test_a_worker_that_dies_at_the_end_has_changed_nothing(
     for _ in range(2):
         account_tasks.resolve_difference(found.pk)
     assert figures() == (Decimal(60000), Decimal(1))
+
+
+def another_is_faster(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, does: Callable[[], object]
+) -> None:
+    """Another worker ``does`` its part while this one is in ``name``."""
+    plain = getattr(where, name)
+    waiting = [does]
+
+    def overtaken(*given: Any) -> Any:
+        answer = plain(*given)
+        if waiting:
+            waiting.pop()()
+        return answer
+
+    monkeypatch.setattr(where, name, overtaken)
+
+
+def test_of_two_workers_one_makes_the_closes(long: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The close of the faster one fills before the slower one has its price: our book holds again what
+    it did when that one asked the venue, and a second close would sell what is ours.
+    """
+    long.script.price = Decimal(70100)
+    found = flattening(long, monkeypatch, "0.02", cost="65000")
+
+    def closes() -> None:
+        assert resolving.carry_out(found.pk) == SYMBOL
+        tasks.run_lane(long.account.pk, SYMBOL)
+
+    another_is_faster(monkeypatch, flatten, "price_of", closes)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    assert (close.quantity, close.state) == (Decimal("0.01"), OrderState.FILLED)
+    assert rows() == [(State.FLATTENED, "0.01", "0.02")]
+    assert long.held() == Decimal("0.01")
+    assert figures() == (Decimal(60000), Decimal(1))
+
+
+def test_a_slower_worker_leaves_what_is_being_closed(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close of the faster one has not filled: our book holds what is to be closed."""
+    long.script.price = Decimal(70100)
+    found = flattening(long, monkeypatch, "0.02", cost="65000")
+    another_is_faster(monkeypatch, resolving, "_held_at", lambda: resolving.carry_out(found.pk))
+    assert resolving.carry_out(found.pk) == SYMBOL
+    assert states() == [State.FLATTENING]
+    tasks.run_lane(long.account.pk, SYMBOL)
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0.01", "0.02")]
+    assert figures() == (Decimal(60000), Decimal(1))
+
+
+def test_a_worker_that_saw_the_account_switched_off_leaves_what_is_being_closed(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flattening(long, monkeypatch, "0.02", cost="65000")
+
+    def begins() -> None:
+        Account.objects.update(is_active=True)
+        resolving.carry_out(found.pk)
+
+    Account.objects.update(is_active=False)
+    another_is_faster(monkeypatch, resolving, "switched_off", begins)
+    resolving.carry_out(found.pk)
+    assert states() == [State.FLATTENING]
+    assert Order.objects.filter(role=Order.Role.FLATTEN).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_venue_that_hangs_holds_one_thread_of_a_difference(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep asks for it every second."""
+    found = flattening(long, monkeypatch, "0.02")
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    def hangs(self: ScriptedPlugin) -> list[PositionReport]:
+        asked.release()
+        assert answer.wait(20)
+        raise QueryFailedError("timeout")
+
+    monkeypatch.setattr(ScriptedPlugin, "positions", hangs)
+    first = beside(lambda: account_tasks.resolve_difference(found.pk))
+    assert asked.acquire(timeout=20)
+    for _ in range(3):
+        account_tasks.resolve_difference(found.pk)
+    answer.set()
+    first.result(20)
+    assert not asked.acquire(blocking=False)
+
+
+def test_the_close_of_a_difference_goes_by_the_queue_for_exits(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flattening(long, monkeypatch, "0.02")
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        tasks.run_lane,
+        "apply_async",
+        lambda args, **options: sent.append((args, options.get("queue"))),
+    )
+    account_tasks.resolve_difference(found.pk)
+    assert sent == [((long.account.pk, SYMBOL), "exits")]
 
 
 @pytest.mark.parametrize("theirs", ["0.004", "0", "-0.01"])

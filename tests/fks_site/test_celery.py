@@ -59,7 +59,13 @@ def test_threads_share_the_object_that_keeps_no_results() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["account_tasks.wind_down", "tasks.cancel_order", "tasks.release_order"]
+    "name",
+    [
+        "account_tasks.wind_down",
+        "account_tasks.resolve_difference",
+        "tasks.cancel_order",
+        "tasks.release_order",
+    ],
 )
 def test_what_a_person_waits_for_is_not_behind_a_flood_of_alerts(name: str) -> None:
     assert queue_of(f"execution.{name}") == "exits"
