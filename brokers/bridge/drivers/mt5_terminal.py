@@ -77,21 +77,25 @@ class Terminal:
                 self._package.shutdown()
 
     @contextmanager
-    def _at_server(self) -> Iterator[Any]:
-        """The package, for a question about the account: cut off from the trade server, the terminal
-        goes on telling what it last knew, and logged in elsewhere it tells of another account.
+    def _at_server(self, elsewhere: type[BrokerError] = ConfigurationError) -> Iterator[Any]:
+        """The package, for a question to the account's server: cut off from it, the terminal goes on
+        telling what it last knew, and logged in elsewhere it tells of another account, whose lots and
+        prices are its own. ``elsewhere`` is what it raises then: of a symbol QueryFailedError, because
+        an exit makes do with what was told of that before.
         """
         with self.package() as package:
-            self._refuse_elsewhere(package)
+            self._refuse_elsewhere(package, elsewhere)
             yield package
-            self._refuse_elsewhere(package)
+            self._refuse_elsewhere(package, elsewhere)
 
-    def _refuse_elsewhere(self, package: Any) -> None:
-        """Raise ConfigurationError where somebody has logged the terminal in to another account."""
+    def _refuse_elsewhere(
+        self, package: Any, error: type[BrokerError] = ConfigurationError
+    ) -> None:
+        """Raise ``error`` where somebody has logged the terminal in to another account."""
         _refuse_when_cut_off(package)
         on = str(self.ask("account_info").login)
         if on != self._account:
-            raise ConfigurationError(f"the terminal is on account {on}, not on {self._account}")
+            raise error(f"the terminal is on account {on}, not on {self._account}")
 
     def account(self) -> Any:
         """The account, as the terminal shows it now."""
@@ -141,19 +145,19 @@ class Terminal:
         """The terminal's row of an instrument, selected. Raises UnknownSymbolError for one it does not
         list: an answer that was lost, or a row that cannot be selected now, says nothing of that.
         """
-        with self.package() as package:
+        with self._at_server(QueryFailedError) as package:
             found = package.symbol_info(listed.venue_symbol)
             if found is not None and (found.visible or package.symbol_select(found.name, True)):
                 return found
             code, text = package.last_error()
-            _refuse_when_cut_off(package)
+            self._refuse_elsewhere(package, QueryFailedError)
             if found is not None or code in terms.CUT_OFF:
                 raise QueryFailedError(f"MetaTrader's {listed.venue_symbol}: {text} ({code})")
             raise UnknownSymbolError(f"the terminal does not list {listed.venue_symbol!r}")
 
     def depth(self, venue_symbol: str) -> Sequence[Any]:
         """The rows of the depth of market; none where the broker shows none, or not yet."""
-        with self.package() as package:
+        with self._at_server(QueryFailedError) as package:
             if venue_symbol not in self._depths:
                 if not package.market_book_add(venue_symbol):
                     return ()
@@ -182,7 +186,8 @@ class Terminal:
         return tick
 
     def _look(self, venue_symbol: str) -> Any:
-        tick = self.ask("symbol_info_tick", venue_symbol)
+        with self._at_server(QueryFailedError):
+            tick = self.ask("symbol_info_tick", venue_symbol)
         now, (before, last) = time.monotonic(), self._looks.get(venue_symbol, (0.0, 0))
         self._looks[venue_symbol] = (now, tick.time_msc)
         if last and tick.time_msc != last and now - before < FRESH:

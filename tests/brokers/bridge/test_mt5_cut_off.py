@@ -175,6 +175,83 @@ def test_what_a_terminal_tells_of_another_account_is_no_answer(
         ask(mt5_rig.plugin)
 
 
+@pytest.mark.parametrize("at_first", [True, False], ids=["before", "meanwhile"])
+@pytest.mark.parametrize(
+    ("at", "ask"),
+    [
+        ("symbol_info", lambda plugin: plugin.instrument("BTC/USDT")),
+        ("symbol_info_tick", lambda plugin: plugin.fetch_data("BTC/USDT")),
+        ("market_book_get", lambda plugin: plugin.order_book("BTC/USDT")),
+    ],
+    ids=["rules", "price", "order book"],
+)
+def test_what_another_server_says_of_a_symbol_is_no_answer(
+    mt5_rig: Mt5Rig,
+    monkeypatch: pytest.MonkeyPatch,
+    at_first: bool,
+    at: str,
+    ask: Callable[[ExecutionPlugin], object],
+) -> None:
+    """Its lots and prices are its own. Older ones do for an exit, where nobody has answered."""
+    terminal, tell = mt5_rig.terminal, getattr(mt5_rig.terminal, at)
+    terminal.depth["BTCUSDT"] = [("sell", 60001.0, 4.0), ("buy", 60000.0, 3.0)]
+    assert ask(mt5_rig.plugin)
+
+    def logged_in(*arguments: Any, **named: Any) -> Any:
+        terminal.login = 1
+        terminal.symbols["BTCUSDT"].contract = 10.0
+        return tell(*arguments, **named)
+
+    monkeypatch.setattr(terminal, at, logged_in)
+    terminal.login = 1 if at_first else terminal.login
+    with pytest.raises(QueryFailedError, match="on account 1, not on 5012345"):
+        ask(mt5_rig.plugin)
+
+
+def test_a_symbol_another_server_does_not_list_is_not_unknown(
+    mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order waits: an unknown symbol would end it, exits too."""
+
+    def unlisted(*_: object) -> None:
+        mt5_rig.terminal.login = 1
+
+    request, own = limit(), mt5_rig.terminal.login
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(mt5_rig.terminal, "symbol_info", unlisted)
+        with pytest.raises(QueryFailedError, match="on account 1, not on 5012345"):
+            mt5_rig.plugin.instrument("BTC/USDT")
+        mt5_rig.terminal.login = own
+        result = mt5_rig.plugin.execute_order(request)
+    assert (result.outcome, result.code) == (Outcome.NOT_SENT, "VENUE_UNREACHABLE")
+    assert result.retry_after is not None
+    mt5_rig.terminal.login = own
+    later = monotonic() + result.retry_after
+    monkeypatch.setattr(bridge, "monotonic", lambda: later)
+    assert mt5_rig.plugin.execute_order(request).outcome is Outcome.ACCEPTED
+
+
+def test_the_clock_of_another_server_is_not_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = SimpleNamespace(connected=True)
+    account, ahead = SimpleNamespace(login=5012345), timedelta(hours=3)
+
+    def tick(_: str) -> Any:
+        now = datetime.now(UTC) + ahead
+        return SimpleNamespace(time_msc=int(now.timestamp() * 1000), bid=60000.0, ask=60001.0)
+
+    package = SimpleNamespace(
+        terminal_info=lambda: connection, account_info=lambda: account, symbol_info_tick=tick
+    )
+    monkeypatch.setitem(sys.modules, "MetaTrader5", package)
+    terminal = Terminal(None, "5012345")
+    terminal.tick("BTCUSDT")
+    assert terminal.clock.offset == timedelta(hours=3)
+    account.login, ahead = 1, timedelta(hours=-5)
+    with pytest.raises(QueryFailedError, match="on account 1"):
+        terminal.price("BTCUSDT")
+    assert terminal.clock.offset == timedelta(hours=3)
+
+
 def test_an_order_that_was_taken_is_accepted_whatever_becomes_of_the_login(
     mt5_rig: Mt5Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
