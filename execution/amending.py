@@ -8,6 +8,7 @@ takes its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
@@ -42,6 +43,25 @@ def rest_of(alert: Alert) -> Alert:
     if left <= 0:
         raise _too_late(old)
     return replace(alert, quantity=left)
+
+
+def original_of(order: Order) -> Order:
+    """The order that amends put ``order`` in the place of, or itself."""
+    while order.signal is not None and (replaced := order.signal.alert.get("replaces")):
+        order = Order.objects.select_related("signal").get(pk=replaced)
+    return order
+
+
+def asked_for_by(strategy_id: int, orders: Sequence[Order]) -> list[Order]:
+    """Those of ``orders`` that the strategy asked for, also where an operator amended them."""
+    by_others = [order.pk for order in orders if order.strategy_id != strategy_id]
+    amends = Order.objects.filter(pk__in=by_others, signal__alert__has_key="replaces")
+    amended = {
+        order.pk
+        for order in amends.select_related("signal")
+        if original_of(order).strategy_id == strategy_id
+    }
+    return [one for one in orders if one.strategy_id == strategy_id or one.pk in amended]
 
 
 def _too_late(old: Order) -> Refusal:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from uuid import UUID
 
 from brokers.types import Side
 from execution import attached
 from execution.alerts import Alert, TakeProfit
+from execution.amending import original_of
 from execution.models import Order, Protection
 
 _HUNDRED = Decimal(100)
@@ -49,7 +49,7 @@ def arm(order: Order, held: Decimal) -> None:
             targets=_targets(alert.take_profit),
             is_doubted=plan is not None and plan.is_doubted,
         )
-    elif not is_other_side and _asked_as(entry) > _asked_as(plan.entry):
+    elif not is_other_side and _is_later(entry, plan.entry):
         plan.entry = entry
         if alert.stop_loss is not None and not _widens(plan, alert):
             plan.stop_price, plan.moved_at, plan.moved_why = alert.stop_loss, None, ""
@@ -59,11 +59,9 @@ def arm(order: Order, held: Decimal) -> None:
     plan.save()
 
 
-def _asked_as(entry: Order) -> UUID:
-    """The order that amends put ``entry`` in the place of, or itself. Ids sort by time."""
-    while entry.signal is not None and (replaced := entry.signal.alert.get("replaces")):
-        entry = Order.objects.select_related("signal").get(pk=replaced)
-    return entry.pk
+def _is_later(entry: Order, other: Order) -> bool:
+    """Whether ``entry`` was asked for after ``other``. Ids sort by time."""
+    return original_of(entry).pk > original_of(other).pk
 
 
 def _widens(plan: Protection, alert: Alert) -> bool:

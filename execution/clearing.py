@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from brokers.types import Side
-from execution import approvals, cancels, protect
+from execution import amending, approvals, cancels, protect
 from execution.aims import only_exits, turns_over
 from execution.alerts import Action, Alert, MarketPosition
 from execution.facts import Leg
@@ -62,9 +62,9 @@ def in_the_way(
     is_exit = reduces(leg, alert)
     opposed = [
         order
-        for order in lane
+        for order in _worked_on(signal, leg, alert, lane)
         if (is_agreed or _may_go(order, signal, alert, is_exit=is_exit))
-        and _is_opposed(order, signal, leg, alert)
+        and _is_opposed(order, leg, alert)
     ]
     if leg.is_late or not (is_exit or opposed) or _is_halted(leg):
         return InTheWay()
@@ -113,17 +113,26 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
     return alert.wants_flat or (only_exits(alert) and other_side)
 
 
-def _is_opposed(order: Order, signal: Signal, leg: Leg, alert: Alert) -> bool:
-    """Whether the strategy still works ``order`` in slices, and the alert trades the other way, or says
-    anew what is to be closed; or it rests, and the alert is a target: beside the difference to that, an
-    entry would trade too much, and so would an exit to the same side. The first half of its own
-    reversal is what it waits for.
+def _worked_on(signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[Order]:
+    """What the strategy works in slices, and where the alert is a target, what of it rests. The first
+    half of the alert's own reversal is what it waits for.
     """
-    if order.strategy_id != signal.strategy_id or order.signal_id == signal.pk:
-        return False
+    rest_counts = is_target(leg, alert)
+    found = [
+        order
+        for order in lane
+        if order.signal_id != signal.pk
+        and (order.state == OrderState.SLICING or (rest_counts and rests(order)))
+    ]
+    return amending.asked_for_by(signal.strategy_id, found)
+
+
+def _is_opposed(order: Order, leg: Leg, alert: Alert) -> bool:
+    """Whether ``order`` is worked in slices, and the alert trades the other way, or says anew what is
+    to be closed; or it rests: beside the difference to a target, an entry would trade too much, and
+    so would an exit to the same side.
+    """
     if order.state != OrderState.SLICING:
-        if not (rests(order) and is_target(leg, alert)):
-            return False
         return order.role == Order.Role.ENTRY or _goes_with(order, leg, alert)
     if order.is_exit:
         return _says_anew(leg, alert, Side(order.side))

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from brokers.errors import UnknownSymbolError
 from brokers.types import Side
-from execution import allocation, legs, quotes
+from execution import allocation, amending, legs, quotes
 from execution.aims import names_target
 from execution.alerts import Action, Alert
 from execution.facts import Leg
@@ -195,8 +195,8 @@ def _expected(
         held, lane = _held_and_alive(Leg(route, symbol))
         counted = moving(lane) + [one for one in lane if one.state == OrderState.SLICING]
         if is_target:
-            mine = [one for one in lane if one.strategy_id == route.strategy_id]
-            counted += [one for one in mine if one.role == Order.Role.ENTRY and rests(one)]
+            resting = [one for one in lane if one.role == Order.Role.ENTRY and rests(one)]
+            counted += amending.asked_for_by(route.strategy_id, resting)
         found[route.account_id] = held + sum(
             (
                 order.remaining * Side(order.side).sign

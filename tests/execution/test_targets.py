@@ -10,15 +10,16 @@ import pytest
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from brokers.types import CancelResult, Outcome
-from execution.alerts import Alert
+from brokers.types import CancelResult, OrderType, Outcome
+from execution import commands, manual
+from execution.alerts import Action, Alert
 from execution.legs import lane_legs
 from execution.models import Order, Position, Route, Signal
 from execution.states import OrderState, SignalState
 from execution.timeliness import may_reduce
 from risk.types import ReasonCode
 from tests.brokers.scripted import CAPABILITIES, rest, swallow
-from tests.execution.guarding import Desk, desk, part
+from tests.execution.guarding import SYMBOL, Desk, desk, part
 from tests.execution.slicing import stands
 from tests.execution.test_routing import Group, group, taken_by
 from tests.execution.trading import process, send
@@ -115,6 +116,56 @@ def test_another_strategys_order_goes_on(desk: Desk, first: Order) -> None:
     other = RouteFactory.create(account=desk.account).strategy
     process(send(other, "buy", **LONG, market_position_size="0.03"))
     assert stands(first) == (S.PARTIALLY_FILLED, "")
+
+
+def amended(order: Order, price: int = 58500) -> Order:
+    """The order an operator has put in the place of ``order``."""
+    signal = commands.amend(order, price=D(price), quantity=None, key="", reason="nearer")
+    new = order_of(signal)
+    assert (new.state, new.price) == (S.OPEN, D(price))
+    return new
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_an_operator_amended_is_the_strategys_still(
+    desk: Desk, first: Order, worked_off: None, times: int
+) -> None:
+    for price in (58500, 58600)[:times]:
+        first = amended(first, price)
+    signal = desk.send("buy", **LONG, market_position_size="0.03")
+    assert stands(first) == GAVE_WAY
+    assert (order_of(signal).quantity, desk.held()) == (D("0.026"), D("0.03"))
+
+
+def test_an_amended_exit_gives_way_to_one_that_says_anew_what_to_sell(
+    desk: Desk, worked_off: None
+) -> None:
+    desk.buy("0.03", stop=None)
+    exits = LONG | LIMIT | {"price": "61000", "market_position_size": "0.01"}
+    resting = amended(order_of(desk.send("sell", **exits)), 62000)
+    desk.send("sell", **LONG, market_position_size="0.005")
+    assert (resting.role, stands(resting), desk.held()) == ("exit", GAVE_WAY, D("0.005"))
+
+
+def test_what_an_operator_placed_or_amended_of_another_goes_on(
+    desk: Desk, first: Order, worked_off: None
+) -> None:
+    amends = amended(first)
+    by_hand = Alert(
+        symbol=SYMBOL,
+        account=desk.account.name,
+        action=Action.BUY,
+        quantity=D("0.01"),
+        order_type=OrderType.LIMIT,
+        price=D(58000),
+    )
+    placed = order_of(Signal.objects.get(pk=manual.submit(by_hand).signal_id))
+    other = RouteFactory.create(account=desk.account).strategy
+    process(send(other, "buy", **LONG, market_position_size="0.03"))
+    assert [stands(one) for one in (amends, placed)] == [(S.OPEN, "")] * 2
+    desk.send("buy", **LONG, market_position_size="0.04")
+    assert [stands(one) for one in (amends, placed)] == [GAVE_WAY, (S.OPEN, "")]
+    assert desk.held() == D("0.04")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +318,16 @@ def test_the_next_target_counts_what_rests_at_another_account(group: Group, rest
     signal = group.do("buy", **LONG, market_position_size="0.03")
     assert (taken_by(signal), group.holdings()) == (["a"], {"a": D("0.01")})
     assert stands(resting) == (S.OPEN, "")
+
+
+def test_so_it_does_where_an_operator_amended_that(
+    group: Group, resting: Order, worked_off: None
+) -> None:
+    group.script("b").outcomes.append(rest)
+    new = amended(resting)
+    signal = group.do("buy", **LONG, market_position_size="0.03")
+    assert (taken_by(signal), group.holdings()) == (["a"], {"a": D("0.01")})
+    assert (new.account.name, stands(new)) == ("b", (S.OPEN, ""))
 
 
 def test_a_smaller_target_goes_where_the_order_rests(group: Group, resting: Order) -> None:
