@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -12,13 +13,14 @@ from execution import standard_webhooks
 from execution.authentication import Delivery, LiveSecret, digest_of, presented
 from execution.formats import FORMATS, Format
 from execution.formats.pineconnector import LICENSE
-from execution.parsing import SMART_QUOTES, decode, legible
+from execution.parsing import MISSING, SMART_QUOTES, decode, legible
 from execution.textual import TextDocument
 
 MASK = "***"
 LEAST_LENGTH = 20
 _SECRETIVE = "\\" + SMART_QUOTES
 """Characters behind which a credential could hide from the patterns: such a body is written anew."""
+_QUOTES = "\"'" + SMART_QUOTES
 _LICENSE = re.compile(r"^(\s*)\d{6,}")
 
 
@@ -60,8 +62,14 @@ def credentials_in(
 
 
 def _starred(match: re.Match[str]) -> str:
-    """As many asterisks as there were characters: the complaint's place stays where it was."""
-    return match[1] + "*" * (len(match[0]) - len(match[1]))
+    """As many asterisks as there were characters: the complaint's place stays where it was. Quotes
+    stay, so that what only its format could not read can be read by another.
+    """
+    value = match[0][len(match[1]) :]
+    opening = value[0] if value[0] in _QUOTES else ""
+    closing = value[-1] if opening and value[1:] and value[-1] in _QUOTES else ""
+    stars = "*" * (len(value) - len(opening + closing))
+    return f"{match[1]}{opening}{stars}{closing}"
 
 
 def mask_text(text: str, credentials: tuple[str, ...]) -> str:
@@ -113,7 +121,12 @@ def mask_body(
     hidden = any(character in text for character in _SECRETIVE)
     if hidden or not all(isinstance(document[name], str) for name in given):
         rest = mask_document(document, credentials, delivery.format)
-        anew = json.dumps(dict.fromkeys(given, MASK) | rest, default=str)
+        anew = json.dumps(dict.fromkeys(given, MASK) | rest, default=_written)
         # An escape may swallow a credential's first letters, and be written out again as them.
         return mask_text(anew, credentials)
     return mask_text(_field(names).sub(rf'\1"{MASK}"', text), credentials)
+
+
+def _written(value: Any) -> Any:
+    """What JSON has no word for, so that it is read again as it was."""
+    return math.nan if value is MISSING else str(value)

@@ -144,7 +144,7 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     timed = replace(alert, sent_at=alert.sent_at or row.received_at)
     with transaction.atomic():
         key = f"quarantined {row.pk}"
-        accepted = _came_again(row) or _store(
+        accepted = _came_again(row, body) or _store(
             strategy, timed, body, auth=REQUEUED, key=key, came_at=row.received_at
         )
         audit.record(
@@ -157,15 +157,16 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
     return accepted
 
 
-def _came_again(row: QuarantinedBody) -> intake.Accepted | None:
+def _came_again(row: QuarantinedBody, body: str) -> intake.Accepted | None:
     """The signal of the same words that came while ``row`` could still be traded: its sender repeats
-    what was refused, and the delivery's own key is not known any more.
+    what was refused, and the delivery's own key is not known any more. ``body`` is what today's format
+    keeps of it: one that could not read it masked otherwise.
     """
     last = row.received_at + timedelta(seconds=row.strategy.max_age)
     again = Signal.objects.filter(
         strategy=row.strategy,
         pk__range=(first_id_at(row.received_at), first_id_at(last)),
-        body=row.body,
+        body__in=(row.body, body),
     ).exclude(auth=REQUEUED)
     first = again.order_by("id").values_list("pk", flat=True).first()
     return intake.Accepted(first, is_duplicate=True) if first else None

@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import mailbox
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -25,7 +26,7 @@ from execution.models import Order, QuarantinedBody, Signal, Strategy
 from execution.parsing import Unreadable
 from execution.second_channel import take_out
 from risk.models import AuditEvent
-from tests.execution.posting import forget, post
+from tests.execution.posting import body_of, forget, post, signature_of
 from tests.execution.test_profiles import standard
 from tests.factories import webhook
 
@@ -579,6 +580,69 @@ class TestTakingOutOfQuarantine:
         assert post(strategy.slug, body).status_code == 202
 
         assert take_out(row, reason="the format is mended").is_duplicate
+
+    @pytest.mark.parametrize(
+        ("field", "auth"),
+        [("secret", Strategy.Auth.TOKEN), ("key", Strategy.Auth.HMAC)],
+        ids=["its token", "a field of a signed body"],
+    )
+    def test_json_that_came_under_a_text_format_is_let_in_once(
+        self, field: str, auth: Strategy.Auth, nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook(auth=auth, format="keyvalue")
+        value = secret if auth == Strategy.Auth.TOKEN else "of the sender's own"
+        now = int(timezone.now().timestamp())
+        body = body_of(action="close", timestamp=now)[:-1] + f', "{field}": "{value}"}}'.encode()
+        send = partial(
+            post, strategy.slug, body, HTTP_X_WEBHOOK_SIGNATURE=signature_of(body, secret)
+        )
+        assert send().json()["code"] == "NOT_A_PAIR"
+        row = QuarantinedBody.objects.get()
+        assert (value in row.body, len(row.body)) == (False, len(body))
+        strategy.format = "fks"
+        strategy.save()
+
+        first = take_out(row, reason="the format is mended")
+        assert Signal.objects.get(pk=first.signal_id).action == "close"
+        Signal.objects.all().delete()
+        forget()
+        assert send().status_code == 202
+        assert take_out(row, reason="once more").is_duplicate
+
+    def test_a_field_that_only_the_mended_format_masks_makes_it_no_other_delivery(
+        self, nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook()
+        told = {"action": "enter_long", "tv_instrument": "BTCUSDT", "bot_uuid": "b-1"}
+        body = json.dumps(told | {"secret": secret, "timestamp": at(timezone.now())}).encode()
+        assert post(strategy.slug, body).status_code == 400
+        strategy.format = "3commas"
+        strategy.save()
+        forget()
+        assert post(strategy.slug, body).status_code == 202
+
+        assert take_out(QuarantinedBody.objects.get(), reason="the format is mended").is_duplicate
+
+    @pytest.mark.parametrize("name", [math.nan, "a"], ids=["no id", "an id"])
+    def test_what_had_no_value_has_none_in_a_body_that_is_written_anew(
+        self, name: float | str, nudged: list[str]
+    ) -> None:
+        strategy, secret = webhook()
+        body = alert(secret, action="up", atr=math.nan, comment="of two\nlines", id=name)
+        assert post(strategy.slug, body.encode()).status_code == 400
+        row = QuarantinedBody.objects.get()
+        rule = {"path": "action", "words": {"up": "buy"}}
+        names = ("symbol", "quantity", "id", "atr", "comment")
+        row.strategy.format = "mapping"
+        row.strategy.format_options = {
+            "fields": {name: {"path": name} for name in names} | {"action": rule}
+        }
+
+        accepted = take_out(row, reason="the mapping is mended")
+
+        told = Signal.objects.get(pk=accepted.signal_id).alert
+        assert told.get("idempotency_key") == (name if isinstance(name, str) else None)
+        assert ("atr" in told, told["comment"]) == (False, "of two\nlines")
 
     def test_an_alert_whose_id_was_anothers_is_let_in_without_it(self, nudged: list[str]) -> None:
         strategy, secret = webhook()
