@@ -41,6 +41,8 @@ class Case(Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def attempt(self) -> int: ...
+    @property
     def looks(self) -> int: ...
     @property
     def settle_at(self) -> datetime | None: ...
@@ -66,6 +68,11 @@ class Look(Enum):
     TOO_EARLY = "too early"
     COUNTS = "counts"
     PROVES = "proves"
+
+
+def of_refusal(case: Case) -> Event:
+    """Not to be sent any more. Denied is for good: not where an earlier attempt may yet turn up."""
+    return Event.DROP_UNSENT if case.attempt else Event.DENY
 
 
 def of_placement(result: ExecutionResult) -> Event:

@@ -37,7 +37,7 @@ from brokers.models import Account
 from brokers.prepared import Prepared, given
 from brokers.sessions import plugin_for
 from brokers.types import Environment
-from execution import facts, throttle
+from execution import decisions, facts, throttle
 from execution.closable import closable, leaves_at_once
 from execution.models import Order
 from execution.states import UNRESOLVED, OrderState
@@ -288,7 +288,7 @@ def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
 
 def _end_unsent(order: Order, reason: Refusal) -> bool:
     expired = reason.code is ReasonCode.EXPIRED_BEFORE_SENDING
-    event = Event.EXPIRE_UNSENT if expired else Event.DENY
+    event = Event.EXPIRE_UNSENT if expired else decisions.of_refusal(order)
     event = Event.CANCEL_UNSENT if order.cancel_reason else event
     code = order.reason if expired and order.reason else reason.code.value
     return move(

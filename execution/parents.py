@@ -33,6 +33,8 @@ BATCH = 200
 WAITS_FOR_OTHERS = "other exits under way are to take off all that is held"
 _RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 _CUT_SHORT = (OrderState.CANCELED, OrderState.EXPIRED)
+_NOT_THERE = (OrderState.DENIED, OrderState.NOT_PLACED)
+_NAMED = frozenset(ReasonCode)
 _ENDS = {
     ReasonCode.VENUE_REJECTED: Event.REJECT,
     ReasonCode.EXPIRED_BEFORE_SENDING: Event.EXPIRE,
@@ -200,7 +202,7 @@ def _code_of(failed: Order) -> ReasonCode:
         return ReasonCode.CANCELED_BY_SIGNAL
     if failed.state == OrderState.EXPIRED:
         return ReasonCode.EXPIRED_BEFORE_SENDING
-    if failed.state == OrderState.DENIED:
+    if failed.state in _NOT_THERE and failed.reason in _NAMED:
         return ReasonCode(failed.reason)
     return ReasonCode.VENUE_REJECTED
 

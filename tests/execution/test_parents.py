@@ -232,6 +232,20 @@ def test_no_slice_is_sent_once_its_parent_is_to_end(slicer: Desk, nudges: list[A
     assert not slicer.script.sent
 
 
+def test_a_halt_before_a_lost_slice_is_sent_again_ends_it_by_name(
+    slicer: Desk, nudges: list[Any]
+) -> None:
+    parent = decided(slicer)
+    made = next_slice.look(parent.pk)
+    assert made is not None
+    Order.objects.filter(pk=made.pk).update(attempt=1)
+    switch.change(TradingState.State.HALTED, reason="outage")
+    tasks.run_lane(slicer.account.pk, SYMBOL)
+    assert stands(made) == (S.NOT_PLACED, "TRADING_HALTED")
+    next_slice.look(parent.pk)
+    assert stands(parent) == (S.CANCELED, "TRADING_HALTED")
+
+
 def test_a_stop_that_fills_ends_it(slicer: Desk, clock: time_machine.Coordinates) -> None:
     parent = parent_of(slicer.send(quantity="0.1", stop_loss="58000"))
     [stop] = slicer.live()

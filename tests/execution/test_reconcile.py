@@ -18,8 +18,8 @@ from brokers.types import CancelResult, ExecutionResult, OrderReport, Outcome, V
 from execution import commands, decisions, dispatch, lanes, reconcile, sweeping
 from execution.models import Difference, Fill, Order, Position
 from execution.states import OrderState
-from risk import breakers
-from risk.models import AuditEvent, CircuitBreaker
+from risk import breakers, switch
+from risk.models import AuditEvent, CircuitBreaker, TradingState
 from risk.types import ReasonCode, Refusal
 from tests.brokers.scripted import AT, CAPABILITIES, Script, report_of, script_of, swallow, trade
 from tests.factories import OrderFactory, PositionFactory
@@ -168,6 +168,54 @@ def test_a_stale_order_proven_absent_is_not_placed(
     assert (order.state, order.reason) == (S.NOT_PLACED, ReasonCode.NOT_PLACED)
     assert order.detail == "proven absent at the venue"
     assert len(script.sent) == 1
+
+
+def halt() -> None:
+    switch.change(TradingState.State.HALTED, reason="outage")
+
+
+def switch_off() -> None:
+    Account.objects.update(is_active=False)
+
+
+REFUSALS = [(halt, "TRADING_HALTED"), (switch_off, "ACCOUNT_INACTIVE")]
+
+
+@pytest.mark.parametrize(("refuse", "reason"), REFUSALS)
+def test_an_order_sent_once_and_then_refused_is_ours_when_it_turns_up(
+    account: Account,
+    script: Script,
+    clock: time_machine.Coordinates,
+    refuse: Callable[[], None],
+    reason: str,
+) -> None:
+    order = absent(lost_order(account), clock)
+    refuse()
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    assert (order.state, order.reason) == (S.NOT_PLACED, reason)
+    assert len(script.sent) == 1
+    Order.objects.update(client_order_id=f"x-{order.identity}")
+    script.reports[order.identity] = report_of(order, V.OPEN)
+    clock.shift(1)
+    assert reconcile.reconcile_account(account) == []
+    order.refresh_from_db()
+    assert (order.state, order.reason) == (S.OPEN, "")
+    assert AuditEvent.objects.filter(kind="order.corrected").count() == 1
+
+
+def test_a_fill_of_an_order_sent_once_and_then_refused_is_booked(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    order = absent(lost_order(account), clock)
+    halt()
+    dispatch.run_lane(account.pk, LANE)
+    order.refresh_from_db()
+    told = report_of(order, V.FILLED, trade("1", order.quantity))
+    reconcile.book(order, told, source="stream")
+    order.refresh_from_db()
+    assert (order.state, order.filled_quantity) == (S.FILLED, order.quantity)
+    assert Position.objects.get().quantity == order.quantity
 
 
 def test_an_order_is_not_sent_for_ever(

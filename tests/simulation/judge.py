@@ -10,7 +10,7 @@ from tests.simulation.world import World
 
 SENT_AGAIN_AFTER = {Event.SEND_AGAIN, Event.RETURN_UNSENT}
 """The only evidence after which an order may be claimed once more."""
-NEVER_THERE = {OrderState.NOT_PLACED, OrderState.EXPIRED, OrderState.CANCELED, OrderState.REJECTED}
+NEVER_THERE = TERMINAL - {OrderState.FILLED}
 
 
 class Violation(Exception):
@@ -33,6 +33,8 @@ def when_quiet(world: World) -> None:
     for row in world.book.rows:
         there = [entry for entry in world.venue.ledger if entry.order == row.number]
         _journal(row)
+        if row.state == OrderState.DENIED and row.attempt:
+            raise Violation(f"order {row.number} was sent, and denied for good")
         if row.state not in TERMINAL | AT_VENUE:
             raise Violation(f"unknown left: order {row.number} is {row.state}")
         if there:

@@ -55,10 +55,10 @@ def _accident(world: World, choices: Choices, tell: Tell) -> None:
         name, number = ("lane", "check")[choices.draw(2)], choices.draw(orders)
         tell(f"nudge: {name} {number}")
         world.start(name, number)
-    elif kind == 9 and choices.draw(2):
-        number = choices.draw(orders)
-        tell(f"a cancel of {number} arrives")
-        world.start("cancel", number)
+    elif kind == 9 and (which := choices.draw(3)):
+        name, number = ("cancel", "refuse")[which - 1], choices.draw(orders)
+        tell(f"nudge: {name} {number}")
+        world.start(name, number)
     elif kind == 10:
         number = choices.draw(orders)
         tell(f"a trade on {number} at the venue, if it rests there")

@@ -80,7 +80,7 @@ class SimulatedOrders(RuleBasedStateMachine):
     def everything_due_is_started(self) -> None:
         self.world.sweep()
 
-    @rule(work=st.sampled_from(("lane", "check", "cancel")), number=st.integers(0, 1))
+    @rule(work=st.sampled_from(("lane", "check", "cancel", "refuse")), number=st.integers(0, 1))
     def a_message_comes(self, work: str, number: int) -> None:
         self.world.start(work, number)
 

@@ -46,8 +46,13 @@ class World:
         self.window = timedelta(seconds=SETTLE_S if safeguards.settle_window else 0)
 
     def start(self, name: str, number: int) -> None:
-        work = {"lane": self._lane, "check": self._check, "cancel": self._cancel}[name]
-        self.workers.append((f"{name} {number}", work(number)))
+        work = {
+            "lane": self._lane,
+            "check": self._check,
+            "cancel": self._cancel,
+            "refuse": self._refuse,
+        }
+        self.workers.append((f"{name} {number}", work[name](number)))
 
     def step(self, which: int) -> None:
         """Let one worker go on to its next interruption."""
@@ -106,6 +111,13 @@ class World:
             result = self.venue.place(number, self.now)
         yield
         self._book_placement(order, result)
+
+    def _refuse(self, number: int) -> Worker:
+        """A lane that finds trading halted."""
+        order = self.book.read(number)
+        if order.state == S.PENDING:
+            yield
+            self.book.move(order, decisions.of_refusal(order), self.now)
 
     def _book_placement(self, order: Row, result: ExecutionResult) -> None:
         if result.report is not None:
