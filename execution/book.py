@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, DecimalException
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -120,18 +121,28 @@ def since_flat() -> Exists:
     return Exists(here.filter(begun).exclude(quantity=0))
 
 
-def is_of_others(strategy: Strategy, account: Account, symbol: str, held: Decimal) -> bool:
-    """Whether other strategies traded all that is ``held``: nothing of it ``strategy``, an operator,
-    or nobody. Where some was sold by hand, nobody can say whose, each still owns what it bought. To an
-    operator nothing is of others.
+class Owner(Enum):
+    """Whose a position is."""
+
+    OWN = "own"
+    NOBODY = "nobody"
+    OTHERS = "others"
+
+
+def owner_of(held: Decimal, account: Account, symbol: str, strategy: Strategy) -> Owner:
+    """Whether ``strategy`` traded some of what is ``held``, or other strategies all of it; else it is
+    an operator's, or nobody's. Where some was sold by hand, nobody can say whose, each still owns what
+    it bought. To an operator everything is its own.
     """
     fills = Fill.objects.filter(since_flat(), account=account, symbol=symbol).order_by()
     sums = fills.values_list("order__strategy").annotate(traded=Sum(SIGNED))
     owned = {owner: _within(traded, held) for owner, traded in sums}
-    mine = counts_as(strategy)
-    others = sum((owned[owner] for owner in owned if owner not in mine), Decimal(0))
-    has_own = any(owned.get(owner) for owner in mine)
-    return not (strategy.is_manual or has_own) and abs(others) >= abs(held)
+    if strategy.is_manual or owned.get(strategy.pk):
+        return Owner.OWN
+    by_hand = counts_as(strategy)
+    others = sum((owned[owner] for owner in owned if owner not in by_hand), Decimal(0))
+    is_theirs = not any(owned.get(owner) for owner in by_hand) and abs(others) >= abs(held)
+    return Owner.OTHERS if is_theirs else Owner.NOBODY
 
 
 def counts_as(strategy: Strategy) -> set[int | None]:

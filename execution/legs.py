@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import replace
-from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -28,19 +27,12 @@ from brokers.sessions import ready_plugin
 from brokers.types import Environment
 from execution import bulkheads, facts
 from execution.alerts import Action, Alert
-from execution.book import counts_as, is_of_others
 from execution.bulkheads import Crowded
+from execution.contracts import contract_of
 from execution.facts import Leg
 from execution.models import Order, Route, RoutingDecision, Signal
 from execution.states import HELD
-from execution.under_way import (
-    LONG,
-    alive_in,
-    has_to_wait,
-    held_in,
-    is_target,
-    reduces,
-)
+from execution.under_way import LONG, has_to_wait, reduces
 from risk.types import ReasonCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -197,9 +189,8 @@ def _late(route: Route, alert: Alert) -> Leg:
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
-    """The alert's symbol as the route's account knows it: what its alias means today, or for a target
-    and what takes off what it meant before, while the strategy has only that in use. Raises
-    UnknownSymbolError.
+    """The alert's symbol as the route's account knows it: what its alias means today, or meant on an
+    earlier day (``contract_of``). Raises UnknownSymbolError.
     """
     return _lane_of(route, alert).symbol
 
@@ -219,34 +210,12 @@ def _lane_of(route: Route, alert: Alert) -> Leg:
     try:
         symbol = symbol_for(account, alert.symbol, today, allows_delayed=delayed, rows=rows)
     except UnknownSymbolError:
-        if (left := _left_in(earlier, route, alert)) is None:
+        if (left := contract_of(alert, route, earlier)) is None:
             raise
         return Leg(route, left, has_rolled=True)
-    if earlier and not _is_in_use(symbol, route, alert):
-        symbol = _left_in(earlier, route, alert) or symbol
+    if earlier:
+        symbol = contract_of(alert, route, [symbol, *earlier]) or symbol
     return Leg(route, symbol, has_rolled=bool(earlier))
-
-
-def _left_in(symbols: Iterable[str], route: Route, alert: Alert) -> str | None:
-    """The first of ``symbols`` in which there is something the alert takes off, or a target counts."""
-    for symbol in symbols:
-        leg = Leg(route, symbol)
-        is_meant = alert.action is Action.CANCEL or is_target(leg, alert) or reduces(leg, alert)
-        if is_meant and _is_in_use(symbol, route, alert):
-            return symbol
-    return None
-
-
-def _is_in_use(symbol: str, route: Route, alert: Alert) -> bool:
-    """Whether something is held in ``symbol``, or comes, and not of other strategies alone; of that a
-    cancel only means the orders.
-    """
-    lane = [one for one in alive_in(Leg(route, symbol)) if one.role != Order.Role.STOP_LOSS]
-    mine = counts_as(route.strategy)
-    if any(route.strategy.is_manual or order.strategy_id in mine for order in lane):
-        return True
-    held = Decimal(0) if alert.action is Action.CANCEL else held_in(route.account, symbol)
-    return held != 0 and not is_of_others(route.strategy, route.account, symbol, held)
 
 
 def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:

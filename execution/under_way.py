@@ -48,7 +48,11 @@ def reduces(leg: Leg, alert: Alert, *, coming: Decimal = Decimal(0)) -> bool:
     """Whether the alert makes the leg's position smaller, with what is ``coming`` (signed) in it."""
     if only_exits(alert):
         return True
-    held = held_in(leg.account, leg.symbol) + coming
+    return takes_off(leg, alert, held_in(leg.account, leg.symbol) + coming)
+
+
+def takes_off(leg: Leg, alert: Alert, held: Decimal) -> bool:
+    """Whether something of what is ``held`` is traded away."""
     return held * heading(leg, alert, held) < 0
 
 

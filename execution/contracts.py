@@ -1,0 +1,78 @@
+"""Which contract an alert goes into, of those its alias means today and meant on earlier days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from execution.aims import only_exits
+from execution.alerts import Action, Alert
+from execution.book import Owner, counts_as, owner_of
+from execution.facts import Leg
+from execution.models import Order, Route
+from execution.states import HELD, OrderState
+from execution.under_way import RESTING, alive_in, held_in, is_target, moving, takes_off
+
+
+def contract_of(alert: Alert, route: Route, contracts: Sequence[str]) -> str | None:
+    """The first of ``contracts``, today's before the latest of the earlier ones, in which the strategy
+    has something of its own that the alert ends or counts; where it has nothing in any of them, what
+    an operator traded, or nobody. ``None`` for what opens or adds.
+    """
+    legs = [Leg(route, symbol) for symbol in contracts]
+    if alert.action is Action.CANCEL:
+        return next((leg.symbol for leg in legs if _under_way(leg)), None)
+    owners = {leg.symbol: _owner(leg) for leg in legs if _is_meant(leg, alert)}
+    own = (
+        leg.symbol for leg in legs if owners.get(leg.symbol) is Owner.OWN or _ends_first(leg, alert)
+    )
+    nobodys = (symbol for symbol, owner in owners.items() if owner is Owner.NOBODY)
+    coming = (leg.symbol for leg in legs if only_exits(alert) and _under_way(leg))
+    return next(chain(own, nobodys, coming), None)
+
+
+def _under_way(leg: Leg) -> list[Order]:
+    """The lane's orders that may be the strategy's own."""
+    mine = counts_as(leg.route.strategy)
+    return [
+        order
+        for order in alive_in(leg)
+        if order.role != Order.Role.STOP_LOSS
+        and (leg.route.strategy.is_manual or order.strategy_id in mine)
+    ]
+
+
+def _is_meant(leg: Leg, alert: Alert) -> bool:
+    """Whether the alert takes off what is held, or counts it."""
+    held = held_in(leg.account, leg.symbol)
+    return held != 0 and (is_target(leg, alert) or takes_off(leg, alert, held))
+
+
+def _owner(leg: Leg) -> Owner:
+    held = held_in(leg.account, leg.symbol)
+    return owner_of(held, leg.account, leg.symbol, leg.route.strategy)
+
+
+def _ends_first(leg: Leg, alert: Alert) -> bool:
+    """Whether the alert is one that asks for a certain position, and waits for orders here to end, or
+    cancels them, before it is decided. What only a person can end holds it up nowhere.
+    """
+    if not (alert.wants_flat or is_target(leg, alert)):
+        return False
+    lane = _under_way(leg)
+    return bool(moving(lane)) or any(_gives_way(order, leg.route, alert) for order in lane)
+
+
+def _gives_way(entry: Order, route: Route, alert: Alert) -> bool:
+    """Whether ``entry`` is one, and the alert cancels it: a close all there are, a target those of its
+    own strategy that a person need not agree to. While the close itself waits for a person, only
+    those that do as well.
+    """
+    if entry.role != Order.Role.ENTRY:
+        return False
+    works = entry.state in (OrderState.SLICING, *RESTING)
+    if not alert.wants_flat:
+        return works and entry.strategy_id == route.strategy_id
+    strategy = route.strategy
+    waits = strategy.needs_approval and strategy.exits_need_approval
+    return entry.state in HELD or (works and not waits)
