@@ -88,6 +88,8 @@ def note(
 
 def _store(row: Difference, one: Seen, seen_at: datetime) -> None:
     """``row`` as it is seen now; a new one is told of."""
+    if row.theirs != one.theirs:
+        row.theirs_since = seen_at
     row.symbol, row.detail, row.average_price = one.symbol, one.detail, one.average_price
     row.ours, row.theirs, row.last_seen_at = one.ours, one.theirs, seen_at
     if row._state.adding:

@@ -165,6 +165,8 @@ def _aligned(case: _Case) -> NextStep:
 
 def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     """The one next step toward live stops of the position's size at ``stop``."""
+    if _would_go_by_one_word(case):
+        return NextStep()
     outdated = [one for one in case.live if not case.is_guarded_by(one, stop)]
     if outdated and not _may_overlap(case, outdated):
         return _making_room(case, stop, outdated[0])
@@ -189,10 +191,16 @@ def _with_stop_at(case: _Case, stop: Decimal) -> NextStep:
     return NextStep(run_lane=True)
 
 
+def _would_go_by_one_word(case: _Case) -> bool:
+    """Whether stops guard more than the venue says it holds, and it has said so once."""
+    if case.known == case.held:
+        return False
+    guarding = _sum(one for one in case.live if one.side == case.side)
+    return _free(case) < guarding and venue_holds.is_told_once(case.plan)
+
+
 def _shrinking(case: _Case, stop: Decimal, current: Sequence[Order]) -> NextStep:
     """Cancel the newest of too many; one that only reduces guards until a smaller one could leave."""
-    if case.known != case.held and venue_holds.is_told_once(case.plan):
-        return NextStep()
     *others, newest = current
     is_enough = _sum(one for one in others if one.state in AT_VENUE) >= _free(case)
     if is_enough or not case.plugin.capabilities.reduce_only:

@@ -78,8 +78,8 @@ def most_to_close(plan: Protection, plugin: ExecutionPlugin) -> Decimal | None:
 
 
 def is_told_once(plan: Protection) -> bool:
-    """Whether one comparison alone has found that the venue holds something else, and the next is due:
-    one answer may be wrong or late, and no stop goes for it.
+    """Whether one comparison alone has found what the venue says now, and the next is due: one answer
+    may be wrong or late, and no stop goes for it.
     """
     return _told_once().filter(account=plan.account_id, symbol=plan.symbol).exists()
 
@@ -127,7 +127,7 @@ def _told_once() -> QuerySet[Difference]:
     """Not for longer than comparisons come anyway: a coin may be left out of them."""
     found = Difference.objects.filter(kind=Difference.Kind.POSITION, state__in=Difference.BLOCKING)
     lately = timezone.now() - LINGERS
-    return found.filter(last_seen_at=F("first_seen_at"), first_seen_at__gt=lately)
+    return found.filter(last_seen_at=F("theirs_since"), theirs_since__gt=lately)
 
 
 def _waits_for_word(plan: Protection, told: Decimal | None) -> bool:

@@ -211,6 +211,9 @@ class Difference(models.Model):
     detail = models.TextField()
     first_seen_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
+    theirs_since = models.DateTimeField(
+        null=True, editable=False, help_text="When the venue first said what it still says."
+    )
     resolved_at = models.DateTimeField(null=True, blank=True)
     resolved_by = models.CharField(max_length=150, blank=True)
     reason = models.TextField(blank=True)

@@ -118,6 +118,74 @@ def test_a_second_answer_that_agrees_takes_it_off_within_a_sweep(
     assert long.live() == []
 
 
+def test_one_wrong_answer_takes_no_stop_off_beside_a_standing_difference(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """Its row has been seen often; what the venue says this time, once."""
+    venue.quantity = Decimal("0.008")
+    reconcile.reconcile_account(long.account)
+    sweeps(long, clock)
+    (stop,) = long.live()
+    assert long.guarded() == [("0.008", "58000")]
+    before = list(long.script.canceled)
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    venue.quantity = Decimal("0.008")
+    long.guard()
+    assert Difference.objects.get().theirs == "0"
+    clock.shift(1)
+    periodic_tasks.sweep()
+    assert Difference.objects.get().theirs == "0.008"
+    sweeps(long, clock)
+    assert [one.pk for one in long.live()] == [stop.pk]
+    assert long.script.canceled == before
+
+
+def test_a_second_answer_that_agrees_takes_it_off_beside_a_standing_difference(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    venue.quantity = Decimal("0.008")
+    reconcile.reconcile_account(long.account)
+    sweeps(long, clock)
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    long.guard()
+    assert long.guarded() == [("0.008", "58000")]
+    clock.shift(1)
+    periodic_tasks.sweep()
+    long.guard()
+    assert long.live() == []
+
+
+def test_a_stop_that_is_to_move_stays_where_it_is_on_one_word_of_its_venue(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    """Cancelled to make room, none would take its place before the next comparison."""
+    (stop,) = long.live()
+    venue.quantity = Decimal(0)
+    reconcile.reconcile_account(long.account)
+    venue.quantity = Decimal("0.01")
+    Protection.objects.update(stop_price=Decimal(59000))
+    long.guard()
+    long.guard()
+    assert [one.pk for one in long.live()] == [stop.pk]
+    assert long.script.canceled == []
+    sweeps(long, clock)
+    assert long.guarded() == [("0.01", "59000")]
+
+
+def test_what_the_venue_says_it_holds_more_of_is_guarded_at_once(
+    long: Desk, clock: time_machine.Coordinates, venue: Venue
+) -> None:
+    venue.quantity = Decimal("0.004")
+    reconcile.reconcile_account(long.account)
+    sweeps(long, clock)
+    venue.quantity = Decimal("0.008")
+    reconcile.reconcile_account(long.account)
+    long.guard()
+    assert long.guarded() == [("0.004", "58000"), ("0.004", "58000")]
+
+
 def test_a_coin_that_is_not_compared_again_keeps_its_stop_no_longer_than_a_minute(
     long: Desk, clock: time_machine.Coordinates, venue: Venue
 ) -> None:
