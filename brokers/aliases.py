@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from django.db.models import F, Q, QuerySet
 
-from brokers.errors import UnknownSymbolError
+from brokers.errors import ConfigurationError, UnknownSymbolError
 from brokers.models import Account, Instrument, SymbolAlias
 from brokers.prepared import Prepared, given
 from brokers.registry import registry
@@ -46,7 +46,8 @@ def symbol_for(
     allows_delayed: bool = False,
     rows: Sequence[SymbolAlias] | None = None,
 ) -> str:
-    """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError.
+    """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError, and
+    ConfigurationError where the account's plugin cannot say what a lone ticker is.
 
     What only an alias led to (``ES 12-26``, ``BRK.B/USD``) is known by its own name from then on: a
     position in it is closed by that name. ``rows`` are those of ``aliases_of``, where they are known.
@@ -69,8 +70,27 @@ def symbol_for(
 
 
 def trades_shares(account: Account) -> Shares:
-    """What a lone ticker is on ``account``."""
-    return registry().get(account.broker).trades_shares(account.options)
+    """What a lone ticker is on ``account``. Raises ConfigurationError."""
+    return registry().trades_shares(account.broker, account.options)
+
+
+def known_shares(account: Account) -> Shares:
+    """As ``trades_shares``. Where the plugin cannot say, a lone ticker is a share beside other things:
+    that finds what our own tables have of the account, and nothing is sent there.
+    """
+    try:
+        return trades_shares(account)
+    except ConfigurationError:
+        return Shares.ALSO
+
+
+def symbol_in_tables(account: Account, text: str, today: date) -> str | None:
+    """What ``text`` most likely means on an account whose plugin cannot be asked."""
+    names = in_force(aliases_of(account.pk), today)
+    try:
+        return resolve(text, names, allows_delayed=True, shares=known_shares(account))
+    except UnknownSymbolError:
+        return None
 
 
 @Prepared

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 
 from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError, ConfigurationError
+from brokers.symbols import Shares
 from brokers.types import Health
 
 if TYPE_CHECKING:
@@ -75,6 +76,19 @@ class PluginRegistry:
         if plugin.name != name:
             raise ConfigurationError(f"the broker plugin {name!r} calls itself {plugin.name!r}")
         return plugin
+
+    def trades_shares(self, name: str, options: Mapping[str, Any]) -> Shares:
+        """What a lone ticker is on an account of the plugin called ``name``.
+
+        Raises ConfigurationError where it cannot say.
+        """
+        plugin = self.get(name)
+        try:
+            return plugin.trades_shares(options)
+        except Exception as error:
+            # The boundary to foreign code: what it is told by an account's options may be anything.
+            failed = f"{name} failed with {type(error).__name__}: see its options"
+            raise ConfigurationError(failed) from error
 
     def __iter__(self) -> Iterator[type[ExecutionPlugin]]:
         """Those that can be used; ``broken`` tells of the others."""

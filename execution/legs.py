@@ -184,13 +184,14 @@ def _read(route: Route, alert: Alert) -> Leg:
 def _late(route: Route, alert: Alert) -> Leg:
     try:
         return replace(_lane_of(route, alert), is_late=True)
-    except UnknownSymbolError:
+    except BrokerError:
         return Leg(route, alert.symbol, is_late=True)
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
     """The alert's symbol as the route's account knows it: what its alias means today, or meant on an
-    earlier day (``contract_of``). Raises UnknownSymbolError.
+    earlier day (``contract_of``). Raises UnknownSymbolError, and ConfigurationError where the
+    account's plugin cannot be used.
     """
     return _lane_of(route, alert).symbol
 
@@ -199,7 +200,7 @@ def has_moved(leg: Leg, alert: Alert) -> bool:
     """Whether the alert goes into another contract by now than when its leg was read."""
     try:
         return leg.has_rolled and symbol_on(leg.route, alert) != leg.symbol
-    except UnknownSymbolError:
+    except BrokerError:
         return True
 
 

@@ -410,4 +410,17 @@ def fail(signal: Signal, error: Exception) -> None:
     signal.refresh_from_db()
     if signal.tries >= 3:
         detail = f"FKS could not decide this: {type(error).__name__}"
-        refuse_alone(signal, Refusal(ReasonCode.INTERNAL_ERROR, detail))
+        _give_up(signal, Refusal(ReasonCode.INTERNAL_ERROR, detail))
+
+
+def _give_up(signal: Signal, refusal: Refusal) -> None:
+    """Without orders the signal's row is all there is to end: whatever the defect is, reading the alert
+    and its accounts once more would only meet it again, and the queue would wait for ever.
+    """
+    with transaction.atomic():
+        if not _is_mine(signal, ()):
+            return
+        if not orders_from(signal.pk):
+            _finish(signal, SignalState.FAILED, refusal)
+            return
+    refuse_alone(signal, refusal)

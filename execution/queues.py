@@ -23,7 +23,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from brokers.aliases import aliases_of, in_force, of_earlier_days, trades_shares
+from brokers.aliases import aliases_of, in_force, known_shares, of_earlier_days
 from brokers.errors import UnknownSymbolError
 from brokers.models import Account, SymbolAlias
 from brokers.prepared import Prepared, given
@@ -293,7 +293,7 @@ def waiting_for(account: Account, symbol: str) -> list[Last]:
     if not found:
         return []
     rows = aliases_of(account.pk)
-    shares = trades_shares(account)
+    shares = known_shares(account)
     return [
         Last(pk, (strategy, named, of_account), action, bool(closes))
         for pk, strategy, named, of_account, action, closes in found
