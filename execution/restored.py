@@ -41,6 +41,7 @@ def hold_everything(made_at: str) -> Held:
     Heartbeat.objects.all().delete()
     accounts = Account.objects.update(reconciled_at=None)
     _doubt_protections()
+    _send_no_closes()
     orders = _doubt_orders()
     signals = Signal.objects.filter(state=SignalState.RECEIVED).update(
         state=SignalState.EXPIRED,
@@ -75,7 +76,8 @@ def _doubt_protections() -> None:
         ],
         ignore_conflicts=True,
     )
-    Protection.objects.update(is_doubted=True)
+    # What ends below because it is not sent was refused by nobody.
+    Protection.objects.update(is_doubted=True, guard_again_at=timezone.now())
 
 
 def note_compared(account: Account, *, left_out: Collection[str]) -> None:
@@ -105,6 +107,15 @@ def _drop_wishes(reason: str) -> None:
     # What our book took in to close it, it gives back when those orders have ended.
     asked = asked.exclude(state=Difference.State.FLATTENING, resolved_at__isnull=False)
     asked.update(state=Difference.State.OPEN, reason="", resolved_by="", resolved_at=None)
+
+
+def _send_no_closes() -> None:
+    """A close or a stop that was on its way is looked for, and never sent: no halt would keep it from
+    selling what was closed since. What is still to be closed or guarded the compared books say.
+    """
+    leaving = Order.objects.filter(role__in=(Order.Role.FLATTEN, Order.Role.STOP_LOSS))
+    on_their_way = (*UNSENT, OrderState.SUBMITTING, OrderState.UNKNOWN)
+    leaving.filter(state__in=on_their_way).update(expires_at=timezone.now())
 
 
 def _doubt_orders() -> int:

@@ -24,6 +24,7 @@ from execution import (
     reconcile,
     resolving,
     restored,
+    tasks,
     winding_down,
 )
 from execution.halting import Mode
@@ -415,6 +416,25 @@ def test_after_a_restore_no_order_is_cancelled_that_was_to_be_before_it(desk: De
     for order in (queued, lost):
         assert decisions.of_absence(order, now, 1) is Event.PROVE_ABSENT, "it is not sent after all"
     assert stop.expires_at is None
+
+
+@pytest.mark.parametrize("state", [S.PENDING, S.SUBMITTING, S.UNKNOWN])
+@pytest.mark.parametrize("role", [Order.Role.FLATTEN, Order.Role.STOP_LOSS])
+def test_after_a_restore_no_close_nor_stop_of_before_it_is_sent(
+    desk: Desk, clock: time_machine.Coordinates, role: Order.Role, state: OrderState
+) -> None:
+    """What it was for may be closed since: sold again, it would open the other side."""
+    desk.buy("0.5", stop=None)
+    order = OrderFactory.create(
+        account=desk.account, role=role, side="sell", quantity=D("0.5"), state=state
+    )
+    restored.hold_everything("2026-01-01")
+    Account.objects.update(reconciled_at=timezone.now())  # all but this coin was compared
+    for _ in range(3):
+        clock.shift(30)
+        tasks.check_order(str(order.pk))
+    order.refresh_from_db()
+    assert (order.state, len(desk.script.sent)) == (S.NOT_PLACED, 1)
 
 
 # --- what is a strategy's own ---------------------------------------------------------------------

@@ -739,6 +739,27 @@ class TestAfterARestore:
         assert desk.guarded() == [("0.01", "58000")]
         assert desk.script.canceled == []
 
+    @pytest.mark.parametrize("policy", [Strategy.OnNaked.REPLACE, Strategy.OnNaked.ALARM])
+    def test_one_that_was_on_its_way_is_looked_for_and_placed_anew(
+        self, desk: Desk, clock: time_machine.Coordinates, policy: Strategy.OnNaked
+    ) -> None:
+        Strategy.objects.update(on_naked=policy)
+        desk.script.outcomes.extend([fill_whole, swallow])
+        desk.buy()
+        (lost,) = desk.live()
+        restored.hold_everything("2026-01-01")
+        for _ in range(3):
+            clock.shift(30)
+            tasks.check_order(str(lost.pk))
+        lost.refresh_from_db()
+        assert (lost.state, len(desk.script.sent)) == (OrderState.NOT_PLACED, 2)
+
+        clock.shift(60)
+        self.agree(desk)
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000")]
+        assert len(desk.script.sent) == 3
+
     def test_a_difference_of_another_day_keeps_no_stop_away(
         self, desk: Desk, clock: time_machine.Coordinates
     ) -> None:
