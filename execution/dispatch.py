@@ -38,7 +38,8 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
 
     Stops when nothing may be sent now: the lane is empty, taken by another worker, pausing, blocked
     by an order whose outcome is unknown, its breaker is open, the account has not been reconciled
-    since the last standstill, or this process was told to stop.
+    since the last standstill, or this process was told to stop. What an account that is switched off
+    holds ends without a comparison: none is made of it, and switched on again it would send the past.
     """
     handled: list[Order] = []
     while not draining.has_begun():
@@ -50,7 +51,7 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
             handled += lanes.end_expired(account_id, symbol)
             continue
         account = unsent.account
-        if account.reconciled_at is None:
+        if account.reconciled_at is None and lanes.switched_off(account) is None:
             break
         order = lanes.claim_next(account, symbol)
         if order is None:

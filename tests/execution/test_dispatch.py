@@ -317,6 +317,20 @@ def test_an_account_switched_off_sends_nothing(account: Account, script: Script)
     assert (state_of(order), order.reason) == (S.DENIED, ReasonCode.ACCOUNT_INACTIVE)
 
 
+def test_an_exit_that_waits_for_a_comparison_ends_when_its_account_is_switched_off(
+    account: Account, script: Script
+) -> None:
+    order = exit_order(account)
+    Account.objects.update(reconciled_at=None)
+    assert run(account) == []
+    Account.objects.update(is_active=False)
+    run(account)
+    assert (state_of(order), order.reason) == (S.DENIED, ReasonCode.ACCOUNT_INACTIVE)
+    Account.objects.update(is_active=True, reconciled_at=timezone.now())
+    assert run(account) == []
+    assert script.sent == []
+
+
 def test_an_account_switched_off_while_its_lane_runs_sends_no_more(
     account: Account, script: Script
 ) -> None:
