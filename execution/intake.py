@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,12 +52,22 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 """
 _HOLDER = """
-SELECT held.signal_id, first.body, first.action, first.symbol
+SELECT held.signal_id, first.body, first.alert
 FROM execution_idempotencykey AS held JOIN execution_signal AS first ON first.id = held.signal_id
 WHERE held.strategy_id = %s AND held.key = %s
 """
 KEY_REUSED = "KEY_REUSED"
 """The code of a delivery whose key has been another alert's."""
+_AMOUNTS = (
+    "quantity",
+    "quantity_type",
+    "reduce_only",
+    "market_position",
+    "market_position_size",
+)
+"""What, beside its action and symbol, makes an alert another one than the one with the same id: two
+exits of a script in one bar. Not its price or time, which a sender's second try may have anew.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +153,11 @@ def _insert(rows: Sequence[dict[str, Any]], accepted: dict[UUID, Accepted]) -> N
                 accepted[row["id"]] = Accepted(row["id"], is_duplicate=False)
                 continue
             cursor.execute(_HOLDER, [row["strategy"], row["key"]])
-            holder, body, action, symbol = cursor.fetchone()
+            holder, body, stored = cursor.fetchone()
+            first = json.loads(stored)
             # The same body may be read otherwise by now, and is no other alert for that.
-            asked = _asked(row["action"], row["symbol"])
-            is_same = body == row["body"] or _asked(action, symbol) == asked
-            other = "" if is_same else f"{action} {symbol}"
+            is_same = body == row["body"] or _meaning(first) == _meaning(row["alert"])
+            other = "" if is_same else asked(first)
             accepted[row["id"]] = Accepted(holder, holder != row["id"], other)
 
 
@@ -171,17 +181,16 @@ def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | 
 
 def key_apart(alert: Alert) -> str:
     """What stands for an alert whose id is another alert's: the same on every way it is let in."""
-    return f"reused {alert.idempotency_key} {_asked(alert.action.value, alert.symbol)}"
+    return f"reused {alert.idempotency_key} {_meaning(alert.to_json())}"
 
 
 def stored_as(strategy_id: int, alert: Alert) -> UUID | None:
     """The signal of an alert with an id, be it kept under that id or apart from it."""
     names = (f"id:{alert.idempotency_key}", _header_name(key_apart(alert)))
     keys = IdempotencyKey.objects.filter(strategy_id=strategy_id, key__in=names)
-    asked = _asked(alert.action.value, alert.symbol)
-    found = keys.values_list("signal_id", "signal__action", "signal__symbol")
-    same = (pk for pk, action, symbol in found if _asked(action, symbol) == asked)
-    return next(same, None)
+    meaning = _meaning(alert.to_json())
+    found = keys.values_list("signal_id", "signal__alert")
+    return next((pk for pk, stored in found if _meaning(stored) == meaning), None)
 
 
 def stored_under(strategy_id: int, header_key: str) -> UUID | None:
@@ -190,9 +199,15 @@ def stored_under(strategy_id: int, header_key: str) -> UUID | None:
     return keys.values_list("signal_id", flat=True).first()
 
 
-def _asked(action: str, symbol: str) -> str:
-    """What one alert is told from another by where both have the same id."""
-    return f"{action} {ticker_of(symbol)}"
+def asked(alert: Mapping[str, Any]) -> str:
+    """What one alert, as it is stored, is told from another by where both have the same id."""
+    amounts = [f"{name} {alert[name]}" for name in _AMOUNTS if name in alert]
+    return ", ".join([f"{alert['action']} {alert['symbol']}", *amounts])
+
+
+def _meaning(alert: Mapping[str, Any]) -> str:
+    """``asked``, however the symbol is written."""
+    return asked({**alert, "symbol": ticker_of(alert["symbol"])})
 
 
 def _header_name(key: str) -> str:

@@ -342,7 +342,7 @@ def _keep_reused(received: intake.Received, accepted: intake.Accepted) -> None:
     """
     if received.alert.idempotency_key and intake.stored_as(received.strategy_id, received.alert):
         return
-    asked = f"{received.alert.action.value} {received.alert.symbol}"
+    asked = intake.asked(received.alert.to_json())
     detail = f"its id or key is that of another alert: {accepted.other}, and this is {asked}"
     intake.quarantine(
         received.strategy_id, received.body, received.address, intake.KEY_REUSED, detail

@@ -226,7 +226,35 @@ class TestByHttp:
         assert Signal.objects.get().alert["quantity"] == "0.01"
 
     @pytest.mark.parametrize(
-        "other", [{"action": "close"}, {"symbol": "ETH/USDT"}], ids=["action", "symbol"]
+        "other",
+        [
+            {"quantity": 0.010, "price": 59990, "comment": "second try"},
+            {"action": "BUY", "quantity": "1e-2", "quantity_type": "base", "reduce_only": False},
+        ],
+    )
+    def test_a_second_try_of_the_senders_written_anew_is_the_same_alert(
+        self, nudged: list[str], other: dict[str, Any]
+    ) -> None:
+        strategy, token = webhook()
+        first = post(strategy.slug, body_of(secret=token, id="a", price=60000)).json()
+
+        second = post(strategy.slug, body_of(secret=token, id="a", **other))
+
+        assert second.json() == first | {"status": "duplicate"}
+        assert stored() == (1, 1, 0)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"action": "close"},
+            {"symbol": "ETH/USDT"},
+            {"quantity": "0.02"},
+            {"quantity_type": "quote"},
+            {"reduce_only": True},
+            {"market_position": "flat"},
+            {"market_position": "long", "market_position_size": "0.01"},
+        ],
+        ids=lambda other: " ".join(other),
     )
     def test_another_alert_under_the_same_id_is_kept_and_told(
         self, nudged: list[str], other: dict[str, str]
@@ -240,7 +268,7 @@ class TestByHttp:
         assert second.json() == first | {"status": "duplicate"}
         row = QuarantinedBody.objects.get()
         assert (row.strategy, row.code, token in row.body) == (strategy, "KEY_REUSED", False)
-        assert "another alert: buy BTC/USDT, and this is " in row.detail
+        assert "another alert: buy BTC/USDT, quantity 0.01, and this is " in row.detail
         [alarm] = silence.look()
         assert (alarm.kind, alarm.key) == ("unread", f"{strategy.slug} KEY_REUSED")
 

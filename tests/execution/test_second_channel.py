@@ -657,6 +657,37 @@ class TestTakingOutOfQuarantine:
         assert Signal.objects.get(pk=first.signal_id).action == "close"
 
     @pytest.mark.parametrize("is_imported_first", [False, True], ids=["accepted", "imported"])
+    def test_two_exits_of_one_bar_under_one_id_are_both_let_in_once(
+        self,
+        is_imported_first: bool,
+        tmp_path: Path,
+        nudged: list[str],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Two targets of a script fill at once, and what its message has for an id is the same."""
+        strategy, secret = webhook()
+        half, rest = (
+            alert(secret, id="BTCUSDT-1700", action="sell", market_position=after)
+            for after in ("long", "flat")
+        )
+        assert [post(strategy.slug, one.encode()).status_code for one in (half, rest)] == [202, 200]
+        row = QuarantinedBody.objects.get()
+        assert row.code == "KEY_REUSED"
+        now = a_minute_ago()
+        log = as_csv(tmp_path / "log.csv", [(now, half), (now, rest)])
+
+        if is_imported_first:
+            assert len(imported(strategy.slug, log, capsys)["imported"]) == 1
+        accepted = take_out(row, reason="it is the rest")
+        report = imported(strategy.slug, log, capsys)
+
+        first, second = Signal.objects.order_by("received_at")
+        assert (first.alert["market_position"], second.alert["market_position"]) == ("long", "flat")
+        assert accepted == intake.Accepted(second.pk, is_duplicate=is_imported_first)
+        assert (report["received_already"], report["imported"]) == (2, [])
+        assert nudged == [str(first.pk), str(second.pk)]
+
+    @pytest.mark.parametrize("is_imported_first", [False, True], ids=["accepted", "imported"])
     def test_an_alert_whose_id_was_anothers_is_traded_once_on_whatever_way(
         self,
         is_imported_first: bool,
