@@ -73,6 +73,15 @@ class _Case:
     def wanted(self) -> Decimal:
         return floor_to(abs(self.held), self.rules.quantity_step)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to guard. What is below one step is nothing, unless a stop of at most
+        its size guards it: that is from before the venue's step grew.
+        """
+        has_turned = (self.held > 0) != (self.plan.entry.side == Side.BUY)
+        guarding = _sum(one for one in self.live if one.side == self.side)
+        return has_turned or (self.wanted == 0 and not 0 < guarding <= abs(self.held))
+
     def is_guarded_by(self, order: Order, stop: Decimal) -> bool:
         """Whether ``order`` is what should rest; of stops that guard the whole, one of its size."""
         has_size = not self.plugin.capabilities.whole_stop or order.remaining == self.wanted
@@ -145,13 +154,18 @@ def _aligned(case: _Case) -> NextStep:
     every_stop = NextStep(cancels=tuple(order.pk for order in live))
     if not plan.is_active:
         return every_stop
-    if case.wanted == 0 or (case.held > 0) != (plan.entry.side == Side.BUY):
+    if case.is_over:
         plan.is_active = False
         plan.naked_since = plan.suspended_until = None
         plan.detail = "the position is closed"
         return every_stop
     if plan.stop_price is None:
         return every_stop
+    if case.wanted == 0:  # no stop could take the place of the one that rests
+        plan.naked_since = None
+        plan.detail = f"{text(abs(case.held))} is less than one step of the venue by now: "
+        plan.detail += "its stop stays as it is"
+        return NextStep()
     stop = round_price(case.side, OrderType.STOP, plan.stop_price, case.rules.price_tick)
     offers = case.plugin.capabilities
     if not offers.holds_stops:

@@ -358,6 +358,37 @@ def test_dust_that_no_order_could_sell_ends_the_plan(desk: Desk) -> None:
     assert not desk.plan().is_active
 
 
+def test_a_position_below_a_step_that_has_grown_keeps_its_stop(desk: Desk) -> None:
+    """No order could take its place, and without the plan nobody would be told."""
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
+    desk.buy(stop="58000.01")
+    for step, tick in (("0.1", "0.01"), ("0.1", "1")):
+        Instrument.objects.update(quantity_step=Decimal(step), price_tick=Decimal(tick))
+        desk.guard()
+        assert desk.guarded() == [("0.01", "58000.01")]
+    plan = desk.plan()
+    assert (plan.is_active, plan.naked_since) == (True, None)
+    assert plan.detail == "0.01 is less than one step of the venue by now: its stop stays as it is"
+    assert desk.script.canceled == []
+
+    Instrument.objects.update(quantity_step=Decimal("0.00001"), price_tick=Decimal("0.01"))
+    desk.guard()
+    assert desk.plan().detail == "0.01 guarded at 58000.01"
+    Position.objects.update(quantity=0)
+    desk.guard()
+    assert (desk.live(), desk.plan().is_active) == ([], False)
+
+
+def test_dust_beside_a_larger_stop_ends_the_plan(desk: Desk) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, locks_balance=False, reduce_only=True)
+    desk.buy()
+    Position.objects.update(quantity=Decimal("0.000008"))
+    desk.guard()
+    assert desk.live() == []
+    plan = desk.plan()
+    assert (plan.is_active, plan.detail) == (False, "the position is closed")
+
+
 def test_a_stop_left_over_by_a_killed_worker_is_taken_off_by_the_sweep(
     desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
