@@ -99,7 +99,7 @@ def aim(
     if exited is not None and held != 0:
         raise Refusal(
             ReasonCode.NOT_FLAT,
-            "the position could not be closed, so the other side is not opened",
+            "the position is not flat, so the other side is not opened",
             {"position": held},
         )
     if only_exits(alert):

@@ -65,14 +65,14 @@ def _ends_first(leg: Leg, alert: Alert) -> bool:
 
 def _gives_way(entry: Order, route: Route, alert: Alert) -> bool:
     """Whether ``entry`` is one, and the alert cancels it: a close all there are, a target those of its
-    own strategy that a person need not agree to. While the close itself waits for a person, only
-    those that do as well.
+    own strategy that nobody need agree to. Before an exit that waits for a person only a close cancels,
+    and only what waits as well.
     """
+    strategy, closes = route.strategy, alert.wants_flat
     if entry.role != Order.Role.ENTRY:
         return False
-    works = entry.state in (OrderState.SLICING, *RESTING)
-    if not alert.wants_flat:
-        return works and entry.strategy_id == route.strategy_id
-    strategy = route.strategy
+    if entry.state in HELD:
+        return closes
     waits = strategy.needs_approval and strategy.exits_need_approval
-    return entry.state in HELD or (works and not waits)
+    is_meant = closes or entry.strategy_id == strategy.pk
+    return is_meant and not waits and entry.state in (OrderState.SLICING, *RESTING)

@@ -21,7 +21,7 @@ ADVICE: dict[R, str] = {
     R.NOTHING_TO_CLOSE: "Nothing: no position was held. If the venue holds one, look at Differences.",
     R.NOTHING_TO_CANCEL: "Nothing: no order was working.",
     R.ALREADY_AT_TARGET: "Nothing: the position is what the alert asks for.",
-    R.NOT_FLAT: "The reversal closed less than the whole position: look at its exit order.",
+    R.NOT_FLAT: "Something is still held: look at the reversal's exit, or who else holds the contract.",
     R.ACCOUNT_INACTIVE: "Switch the account on when it shall trade again.",
     R.LIVE_TRADING_OFF: "Set FKS_LIVE_TRADING and confirm the account, if real money is meant.",
     R.DRIFT: "Resolve the difference on its page: adopt, ignore or flatten. Entries wait for it.",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from brokers.models import Account
+from execution import tasks
 from execution.models import Order, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import CAPABILITIES, rest, script_of
@@ -23,7 +24,7 @@ from tests.execution.test_rolled_contracts import (
     sold_by,
     strategy,
 )
-from tests.factories import OrderFactory, StrategyFactory
+from tests.factories import OrderFactory, SignalFactory, StrategyFactory
 
 __all__ = ["account", "strategy"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -129,17 +130,42 @@ def test_an_entry_only_a_person_can_clear_up_holds_up_no_exit(
     assert held() == {}
 
 
-def test_a_close_that_a_person_has_to_agree_to_is_of_the_old_one(
-    account: Account, strategy: Strategy
+@pytest.mark.parametrize(
+    "alert",
+    [
+        {"action": "close"},
+        {"action": "sell", "market_position": "long", "market_position_size": "0.5"},
+    ],
+)
+def test_an_exit_that_a_person_has_to_agree_to_is_of_the_old_one(
+    account: Account, strategy: Strategy, alert: dict[str, Any]
 ) -> None:
     strategy.needs_approval = strategy.exits_need_approval = True
     strategy.save()
     rests(account, strategy)
 
-    signal = send(strategy, "close")
+    signal = send(strategy, **alert)
 
     exit_ = Order.objects.get(signal=signal)
-    assert (exit_.symbol, exit_.state) == (OLD, OrderState.AWAITING_APPROVAL)
+    assert (exit_.symbol, exit_.side, exit_.state) == (OLD, "sell", OrderState.AWAITING_APPROVAL)
+
+
+def test_the_other_side_is_not_opened_while_the_old_one_is_held(
+    account: Account, strategy: Strategy
+) -> None:
+    """The exit was rejected, and an entry has come to rest in today's meanwhile."""
+    fields = {"symbol": "ES1!", "action": "sell", "quantity": "3", "market_position": "short"}
+    signal = SignalFactory.create(strategy=strategy, symbol="ES1!", action="sell", alert=fields)
+    OrderFactory.create(
+        signal=signal, account=account, strategy=strategy, symbol=OLD, side="sell",
+        role=Order.Role.EXIT, reverses=True, quantity=Decimal(1), state=OrderState.REJECTED,
+    )  # fmt: skip
+    rests(account, strategy)
+
+    tasks.process_signal(str(signal.pk))
+
+    assert held() == {OLD: 1}
+    assert Order.objects.get(signal=signal, role=Order.Role.ENTRY).reason == "NOT_FLAT"
 
 
 @pytest.mark.parametrize(
