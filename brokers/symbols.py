@@ -103,6 +103,11 @@ def ticker_of(text: str) -> str:
     return _split(_folded(text))[1]
 
 
+def exchange_of(text: str) -> str:
+    """The exchange ``text`` names, if it names one."""
+    return _split(_folded(text))[0]
+
+
 def _folded(text: str) -> str:
     """``text`` as it is compared. Only ASCII letters have a case here: ``upper`` makes an I of a ``ı``
     and an S of a ``ſ``, which would be another symbol; what holds other characters is its alias only

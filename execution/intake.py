@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from brokers.prepared import planned_once
-from brokers.symbols import ticker_of
+from brokers.symbols import exchange_of, ticker_of
 from execution.alerts import Alert
 from execution.authentication import digest_of
 from execution.ids import uuid7
@@ -156,7 +156,7 @@ def _insert(rows: Sequence[dict[str, Any]], accepted: dict[UUID, Accepted]) -> N
             holder, body, stored = cursor.fetchone()
             first = json.loads(stored)
             # The same body may be read otherwise by now, and is no other alert for that.
-            is_same = body == row["body"] or _meaning(first) == _meaning(row["alert"])
+            is_same = body == row["body"] or _is_same(first, row["alert"])
             other = "" if is_same else asked(first)
             accepted[row["id"]] = Accepted(holder, holder != row["id"], other)
 
@@ -179,18 +179,22 @@ def idempotency_key(received: Received, now: datetime) -> tuple[str, datetime | 
     return key, now + timedelta(seconds=received.dedupe_window)
 
 
-def key_apart(alert: Alert) -> str:
-    """What stands for an alert whose id is another alert's: the same on every way it is let in."""
-    return f"reused {alert.idempotency_key} {_meaning(alert.to_json())}"
+def keys_apart(alert: Alert) -> tuple[str, str]:
+    """What stands for an alert whose id is another alert's: the same on every way it is let in. The
+    second is for one that also finds its ticker of another exchange under the first.
+    """
+    stored = alert.to_json()
+    apart = f"reused {alert.idempotency_key} {_meaning(stored)}"
+    return apart, f"{apart} {exchange_of(alert.symbol)}"
 
 
 def stored_as(strategy_id: int, alert: Alert) -> UUID | None:
     """The signal of an alert with an id, be it kept under that id or apart from it."""
-    names = (f"id:{alert.idempotency_key}", _header_name(key_apart(alert)))
+    names = (f"id:{alert.idempotency_key}", *map(_header_name, keys_apart(alert)))
     keys = IdempotencyKey.objects.filter(strategy_id=strategy_id, key__in=names)
-    meaning = _meaning(alert.to_json())
+    told = alert.to_json()
     found = keys.values_list("signal_id", "signal__alert")
-    return next((pk for pk, stored in found if _meaning(stored) == meaning), None)
+    return next((pk for pk, stored in found if _is_same(stored, told)), None)
 
 
 def stored_under(strategy_id: int, header_key: str) -> UUID | None:
@@ -205,8 +209,14 @@ def asked(alert: Mapping[str, Any]) -> str:
     return ", ".join([f"{alert['action']} {alert['symbol']}", *amounts])
 
 
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two alerts with one id are one: one may leave the exchange out, but not name another."""
+    exchanges = {exchange_of(alert["symbol"]) for alert in (one, other)} - {""}
+    return len(exchanges) < 2 and _meaning(one) == _meaning(other)
+
+
 def _meaning(alert: Mapping[str, Any]) -> str:
-    """``asked``, however the symbol is written."""
+    """``asked``, however the symbol is written and whatever its exchange."""
     return asked({**alert, "symbol": ticker_of(alert["symbol"])})
 
 

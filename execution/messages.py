@@ -14,11 +14,11 @@ from typing import Any
 from execution.models import Strategy
 
 SECRET = "PUT-THE-SECRET-HERE"  # noqa: S105
-ID = "{{ticker}}-{{timenow}}"
-ORDER_ID = f"{ID}-{{{{strategy.order.id}}}}-{{{{strategy.position_size}}}}"
-"""One order of a script may trade twice in a second; the position after it tells the trades apart."""
 SYMBOL = "{{exchange}}:{{ticker}}"
 TIME, PRICE = "{{timenow}}", "{{close}}"
+ID = f"{SYMBOL}-{TIME}"
+ORDER_ID = f"{ID}-{{{{strategy.order.id}}}}-{{{{strategy.position_size}}}}"
+"""One order of a script may trade twice in a second; the position after it tells the trades apart."""
 ACTION, CONTRACTS = "{{strategy.order.action}}", "{{strategy.order.contracts}}"
 POSITION = {
     "market_position": "{{strategy.market_position}}",

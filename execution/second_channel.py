@@ -246,11 +246,12 @@ def _store(
         auth=auth,
     )
     accepted = intake.accept(received, uuid7_at(came_at))
-    if accepted.other and alert.idempotency_key:
-        # Its id is another alert's, which must not swallow this one here as well.
-        unnamed = replace(alert, idempotency_key="")
-        apart = replace(received, alert=unnamed, header_key=intake.key_apart(alert))
-        accepted = intake.accept(apart, uuid7_at(came_at))
+    for apart in intake.keys_apart(alert) if alert.idempotency_key else ():
+        if accepted.other:
+            # Its id is another alert's, which must not swallow this one here as well.
+            unnamed = replace(alert, idempotency_key="")
+            other = replace(received, alert=unnamed, header_key=apart)
+            accepted = intake.accept(other, uuid7_at(came_at))
     if not accepted.is_duplicate:
         signal_id = str(accepted.signal_id)
         transaction.on_commit(lambda: nudge.nudge_signal(signal_id))

@@ -284,6 +284,17 @@ class TestByHttp:
         assert second.json() == first | {"status": "duplicate"}
         assert stored() == (1, 1, 0)
 
+    def test_the_same_ticker_of_another_exchange_is_another_alert(self, nudged: list[str]) -> None:
+        strategy, token = webhook()
+        bodies = [
+            body_of(secret=token, id="a", symbol=symbol)
+            for symbol in ("NSE:RELIANCE", "nse:reliance", "RELIANCE", "BSE:RELIANCE")
+        ]
+
+        assert [post(strategy.slug, body).status_code for body in bodies] == [202, 200, 200, 200]
+        assert stored() == (1, 1, 1)
+        assert '"BSE:RELIANCE"' in QuarantinedBody.objects.get().body
+
     @pytest.mark.parametrize("symbol", ["BTC/USDT:USDT", "BTC/USDT.P"])
     def test_a_perpetual_is_another_symbol(self, nudged: list[str], symbol: str) -> None:
         strategy, token = webhook()

@@ -73,7 +73,7 @@ def test_every_message_has_an_id_no_other_alert_has(format: str) -> None:
     strategy = strategy_of(format)
     keys = [read(strategy, message.text).idempotency_key for message in messages_for(strategy)]
     assert len(set(keys)) == 3
-    assert all(key.startswith(f"BTCUSDT-{NOW}-") for key in keys)
+    assert all(key.startswith(f"BINANCE:BTCUSDT-{NOW}-") for key in keys)
 
 
 @pytest.mark.parametrize("format", WITH_MESSAGES)

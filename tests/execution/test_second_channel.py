@@ -719,6 +719,26 @@ class TestTakingOutOfQuarantine:
         assert (report["received_already"], report["imported"]) == (3, [])
         assert nudged == [str(first.pk), str(second.pk)]
 
+    def test_one_ticker_of_three_exchanges_is_three_alerts_on_whatever_way(
+        self, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        strategy, secret = webhook()
+        symbols = ["NSE:RELIANCE", "BSE:RELIANCE", "MCX:RELIANCE"]
+        bodies = [alert(secret, id="1700", symbol=one, action="close") for one in symbols]
+        for body in bodies:
+            post(strategy.slug, body.encode())
+        rows = list(QuarantinedBody.objects.order_by("pk"))
+        log = as_csv(tmp_path / "log.csv", [(a_minute_ago(), body) for body in bodies])
+
+        accepted = [take_out(row, reason="it is another alert") for row in [*rows, *rows]]
+        report = imported(strategy.slug, log, capsys)
+
+        assert [one.is_duplicate for one in accepted] == [False, False, True, True]
+        assert (
+            list(Signal.objects.order_by("received_at").values_list("symbol", flat=True)) == symbols
+        )
+        assert (report["received_already"], report["imported"]) == (3, [])
+
     def test_what_was_let_in_is_not_imported_as_well(
         self, tmp_path: Path, nudged: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
