@@ -1,7 +1,8 @@
 """``python -m tests.chaos.parts``: a long storm in parts that can be run one by one, and their sum.
 
 Each part is a storm of its own seed, the venue's rule for client ids in turn. What it found is a line
-in ``parts.jsonl``; a part that is there is not run again.
+in ``var/chaos/parts.jsonl``; a part that is there for the code as it is now is not run again. The
+lines in ``parts.jsonl`` beside this file are published: ``--published`` prints their sums.
 """
 
 from __future__ import annotations
@@ -21,13 +22,24 @@ from typing import Any
 
 from tests.venues.client import ROOT
 
-HISTORY = Path(__file__).parent / "parts.jsonl"
+HISTORY = ROOT / "var" / "chaos" / "parts.jsonl"
+PUBLISHED = Path(__file__).with_name("parts.jsonl")
+TESTED = (
+    "brokers",
+    "execution",
+    "fks_site",
+    "risk",
+    "tests/chaos/*.py",
+    "tests/venues",
+    "requirements.txt",
+)
+"""What a storm runs: a commit that changes nothing of it leaves its parts as they are."""
 ID_RULES = ("forever", "open", "none")
 FOUND = ("lost", "doubled", "unknown left", "cancel ignored", "wrong", "unsettled")
 COLUMNS = ("parts", "orders", "at the venue", "kills", "stalls", "faults", "cells", *FOUND)
 """Of the table; the cells are those of the part that met the fewest."""
 WANTED = ("seed", "id_rule", "orders", "kills")
-"""By these a part is known."""
+"""Of a storm; by these and its commit a part is known."""
 Row = Mapping[str, Any]
 
 
@@ -39,16 +51,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1001, help="seed of the first part")
     parser.add_argument("--minutes", type=float, help="begin no further part after this")
     parser.add_argument("--at-once", type=int, default=1, help="parts beside each other")
+    parser.add_argument("--published", action="store_true", help="run nothing, print what was")
     parser.add_argument("--history", type=Path, default=HISTORY, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The parts of a request, in order."""
+    """The parts of a request, in order, of the code as it is now."""
+    commit = _commit()
     for number in range(options.parts):
         rule = ID_RULES[number % len(ID_RULES)]
         values = (options.first + number, rule, options.orders, options.kills)
-        yield dict(zip(WANTED, values, strict=True))
+        yield dict(zip(WANTED, values, strict=True)) | {"commit": commit}
 
 
 def known(history: Path) -> list[dict[str, Any]]:
@@ -72,7 +86,7 @@ def run(part: Row) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.chaos", "--json"]
     for name in WANTED:
         command += [f"--{name.replace('_', '-')}", str(part[name])]
-    started, commit = time.monotonic(), _commit()
+    started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout:
         raise RuntimeError(f"the storm of seed {part['seed']} ended with {done.returncode}")
@@ -80,7 +94,7 @@ def run(part: Row) -> dict[str, Any]:
     if figures["findings"]:
         sys.stderr.write(figures["story"] + "\n")
     seconds = round(time.monotonic() - started)
-    return dict(part) | {"commit": commit, "at": _now(), "seconds": seconds} | _kept(figures)
+    return dict(part) | {"at": _now(), "seconds": seconds} | _kept(figures)
 
 
 def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,13 +112,13 @@ def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(rows: Iterable[Row]) -> str:
-    """A line for each rule of ids and one for their sum."""
+def table(rows: Iterable[Row], by: str = "id_rule") -> str:
+    """A line for each value of ``by``, in the order of ``rows``, and one for their sum."""
     rows = list(rows)
-    lines = [("ids", *COLUMNS)]
-    for rule in (*ID_RULES, ""):
-        mine = [row for row in rows if row["id_rule"] == rule or not rule]
-        lines.append((rule or "all", *(f"{figure:,}" for figure in _sums(mine))))
+    lines = [(by, *COLUMNS)]
+    for value in (*dict.fromkeys(row[by] for row in rows), ""):
+        mine = [row for row in rows if row[by] == value or not value]
+        lines.append((value or "all", *(f"{figure:,}" for figure in _sums(mine))))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
@@ -121,13 +135,13 @@ def _sums(rows: list[Row]) -> list[int]:
 
 
 def _asked(part: Row) -> tuple[Any, ...]:
-    return tuple(part[name] for name in WANTED)
+    return tuple(part[name] for name in (*WANTED, "commit"))
 
 
 def _commit() -> str:
-    """What is tested; with a ``+`` where code differs from it."""
-    differs = _git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
-    return _git("rev-parse", "--short", "HEAD") + ("+" if differs else "")
+    """The last one that changed what is tested; with a ``+`` where code differs from it."""
+    differs = _git("status", "--porcelain", "--untracked-files=no", "--", *TESTED)
+    return _git("log", "-1", "--format=%h", "--", *TESTED) + ("+" if differs else "")
 
 
 def _git(*arguments: str) -> str:
@@ -148,6 +162,10 @@ def _now() -> str:
 def main() -> int:
     """Exit status 1 when any part of the request found something."""
     options = arguments()
+    if options.published:
+        sys.stdout.write(f"{table(known(PUBLISHED), by='commit')}\n")
+        return 0
+    options.history.parent.mkdir(parents=True, exist_ok=True)
     parts = list(wanted(options))
     end = time.monotonic() + options.minutes * 60 if options.minutes is not None else float("inf")
     writing = Lock()
@@ -163,8 +181,7 @@ def main() -> int:
         list(pool.map(carry_out, left(parts, known(options.history))))
     asked = [_asked(part) for part in parts]
     rows = [row for row in known(options.history) if _asked(row) in asked]
-    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
-    sys.stdout.write(f"{table(rows)}\n{len(rows)} of {len(parts)} parts, at {commits}\n")
+    sys.stdout.write(f"{table(rows)}\n{len(rows)} of {len(parts)} parts, at {parts[0]['commit']}\n")
     return int(any(row["findings"] for row in rows))
 
 

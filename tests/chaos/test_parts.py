@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,9 +11,13 @@ import pytest
 
 from tests.chaos import parts
 from tests.chaos.parts import known, left, table, wanted
-from tests.venues.client import ROOT
 
 REQUEST = Namespace(parts=4, orders=2100, kills=500, first=1001)
+
+
+@pytest.fixture(autouse=True)
+def commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_commit", lambda: "0123abc")
 
 
 def line(seed: int, rule: str, findings: list[list[str]]) -> dict[str, Any]:
@@ -40,7 +43,9 @@ def test_each_part_has_a_seed_of_its_own_and_the_rules_of_ids_take_turns() -> No
 
 
 def test_a_part_that_was_run_for_the_same_request_is_not_run_again() -> None:
+    other_code = {"commit": "ffffff0"}
     rows = [line(1002, "open", []), line(1003, "none", []) | {"orders": 300}]
+    rows.append(line(1001, "forever", []) | other_code)
     assert [part["seed"] for part in left(wanted(REQUEST), rows)] == [1001, 1003, 1004]
 
 
@@ -51,27 +56,40 @@ def test_the_sum_has_a_line_for_each_rule_and_names_the_fewest_cells() -> None:
         line(3, "open", []),
     ]
     head, *body = (text.split() for text in table(rows).splitlines())
-    assert head[:3] == ["ids", "parts", "orders"]
+    assert head[:3] == ["id_rule", "parts", "orders"]
     by_rule = {words[0]: " ".join(words[1:]) for words in body}
-    assert by_rule["forever"] == "0 0 0 0 0 0 0 0 0 0 0 0 0"
+    assert list(by_rule) == ["none", "open", "all"]
     assert by_rule["open"] == "1 2,050 1,900 505 38 1,200 366 0 0 0 0 0 0"
     assert by_rule["all"] == "3 6,150 5,700 1,515 114 3,600 365 0 1 0 0 0 0"
 
 
-def test_a_request_that_is_done_prints_its_sum_and_fails_for_what_was_found(tmp_path: Path) -> None:
+def test_a_request_that_is_done_prints_its_sum_and_fails_for_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     history = tmp_path / "parts.jsonl"
     rows = [line(1001, "forever", []), line(1002, "open", [["lost", "an alert"]])]
     history.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert known(history) == rows
 
     def run(number: int) -> tuple[int, str]:
-        command = [sys.executable, "-m", "tests.chaos.parts", "--parts", str(number)]
-        command += ["--history", str(history)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout.splitlines()[-1]
+        asked = ["parts", "--parts", str(number), "--history", str(history)]
+        monkeypatch.setattr(sys, "argv", asked)
+        return parts.main(), capsys.readouterr().out.splitlines()[-1]
 
     assert run(1) == (0, "1 of 1 parts, at 0123abc")
     assert run(2) == (1, "2 of 2 parts, at 0123abc")
+
+
+def test_what_was_published_is_summed_by_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["parts", "--published"])
+    assert parts.main() == 0
+    head, *lines = (text.split() for text in capsys.readouterr().out.splitlines())
+    published = known(parts.PUBLISHED)
+    assert head[:2] == ["commit", "parts"]
+    assert [words[0] for words in lines] == [*dict.fromkeys(r["commit"] for r in published), "all"]
+    assert lines[-1][1] == str(len(published))
 
 
 def test_two_parts_at_once_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
