@@ -85,9 +85,12 @@ def resolve(
         raise UnknownSymbolError(
             f"{text!r} is a continuous future: add an alias that names its contract, with dates"
         )
-    found = _share(exchange, ticker) if shares else ""
+    may_be_share = bool(shares) and _is_share_exchange(exchange)
+    found = _share(ticker) if may_be_share else ""
     if not found and shares is not Shares.ONLY:
         found = ticker if _CONTRACT.match(ticker) else _perpetual(ticker) or _spot(ticker)
+    if not found and may_be_share:
+        found = _written_out(ticker)
     if not found:
         raise UnknownSymbolError(f"{text!r} is not a symbol FKS can place; add an alias for it")
     return found
@@ -127,12 +130,16 @@ def _split(wanted: str) -> tuple[str, str]:
     return ("", wanted) if not ticker or "/" in exchange else (exchange, ticker)
 
 
-def _share(exchange: str, ticker: str) -> str:
-    """A US ticker as that share, and what is written out as FKS itself writes it."""
-    if exchange.removesuffix("_DLY").removesuffix("_DL") not in SHARE_EXCHANGES:
-        return ""
-    if _SHARE.match(ticker):
-        return f"{ticker.replace('-', '.')}/USD"
+def _is_share_exchange(exchange: str) -> bool:
+    return exchange.removesuffix("_DLY").removesuffix("_DL") in SHARE_EXCHANGES
+
+
+def _share(ticker: str) -> str:
+    return f"{ticker.replace('-', '.')}/USD" if _SHARE.match(ticker) else ""
+
+
+def _written_out(ticker: str) -> str:
+    """What is written out as FKS itself writes it."""
     return ticker if _WRITTEN_OUT.match(ticker) or _CONTRACT.match(ticker) else ""
 
 

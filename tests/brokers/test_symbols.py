@@ -138,7 +138,7 @@ def test_no_quote_asset_hides_behind_another(quote: str) -> None:
         ("AMEX:SPY", "SPY/USD"),
         ("AAPL/USD", "AAPL/USD"),
         ("BRK.B/USD", "BRK.B/USD"),
-        ("XBT/USD", "XBT/USD"),
+        ("NYSE:BRK.B/USD", "BRK.B/USD"),
     ],
 )
 def test_a_lone_ticker_is_a_share_where_shares_trade(
@@ -180,12 +180,20 @@ def test_the_ticker_of_a_coin_is_not_the_share_of_the_same_letters(text: str) ->
         ("CME:ES/USD:USD-261218", "ES/USD:USD-261218"),
         ("COINBASE:BTCUSD", "BTC/USD"),
         ("BINANCE:BTC/USDT", "BTC/USDT"),
+        ("XBTUSD", "BTC/USD"),
+        ("XBT/USD", "BTC/USD"),
+        ("XDG/USD", "DOGE/USD"),
     ],
 )
 def test_other_things_trade_beside_shares_where_somebody_listed_them(
     text: str, symbol: str
 ) -> None:
     assert resolve(text, shares=Shares.ALSO) == symbol
+
+
+@pytest.mark.parametrize("text", ["XBT/USD", "XDG/USD"])
+def test_what_is_written_out_is_a_share_where_there_is_nothing_else(text: str) -> None:
+    assert resolve(text, shares=Shares.ONLY) == text
 
 
 @pytest.mark.parametrize("text", ["FX_IDC:NOKUSD", "NOKUSD", "NOKUSD.m", "NAS100USD", "EUR-USD"])
