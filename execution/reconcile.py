@@ -166,13 +166,12 @@ def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> 
     if not capabilities.keeps_our_id and order.state == OrderState.NEEDS_OPERATOR:
         _ask_again(order, OPERATOR_PAUSE)
         return
-    now = timezone.now()
+    window = timedelta(seconds=capabilities.settle_window)
     worth = decisions.look(order, asked_at)
     if worth is decisions.Look.TOO_EARLY:
-        left = (order.settle_at or now) - now
-        _ask_again(order, min(max(left, timedelta(0)), ASK_AGAIN), unanswered_since=None)
+        _let_settle(order, window)
         return
-    window = timedelta(seconds=capabilities.settle_window)
+    now = timezone.now()
     looks = order.looks + 1
     with transaction.atomic():
         counted = Order.objects.filter(
@@ -199,6 +198,19 @@ def _not_found(order: Order, asked_at: datetime, capabilities: Capabilities) -> 
             _absent(order)
         elif worth is decisions.Look.PROVES:
             _give_up(order, NO_PROOF)
+
+
+def _let_settle(order: Order, window: timedelta) -> None:
+    """Ask again soon. What seems to settle later than a window from now was sent, or looked for,
+    before the clock was set back: its window begins anew.
+    """
+    now = timezone.now()
+    settle_at = order.settle_at or now
+    if settle_at > now + window:
+        settle_at = now + window
+        same = Order.objects.filter(pk=order.pk, settle_at=order.settle_at)
+        same.update(settle_at=settle_at)
+    _ask_again(order, min(max(settle_at - now, timedelta(0)), ASK_AGAIN), unanswered_since=None)
 
 
 def _absent(order: Order) -> None:

@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.utils import timezone
 
 from brokers.errors import ConfigurationError, NotShownError, QueryFailedError
 from brokers.models import Account
@@ -139,6 +140,41 @@ def test_one_look_is_not_enough_and_two_must_be_a_window_apart(
     assert (order.state, order.looks) == (S.UNKNOWN, 1)
     clock.shift(0.1)
     assert look(order).state == S.PENDING
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_clock_set_back_keeps_no_lane_blocked_for_longer_than_another_window(
+    account: Account, clock: time_machine.Coordinates, looks: int
+) -> None:
+    order = lost_order(account)
+    for _ in range(looks):
+        clock.shift(WINDOW)
+        look(order)
+    clock.shift(-3600)
+    look(order)
+    assert (order.state, order.looks) == (S.UNKNOWN, looks)
+    assert order.settle_at == timezone.now() + timedelta(seconds=WINDOW)
+    for _ in range(looks, 2):
+        assert order.state == S.UNKNOWN
+        clock.shift(WINDOW - 0.1)
+        look(order)
+        clock.shift(0.1)
+        look(order)
+    assert order.state == S.PENDING
+
+
+def test_a_late_answer_from_before_a_look_takes_no_time_off_the_next(
+    account: Account, clock: time_machine.Coordinates
+) -> None:
+    """The question was asked too early, and its answer read after the clock was set back."""
+    order = lost_order(account)
+    slow = Order.objects.select_related("account").get()
+    clock.shift(WINDOW)
+    look(order)
+    clock.shift(-WINDOW - 1)
+    reconcile.check_order(slow)
+    order.refresh_from_db()
+    assert (order.looks, order.settle_at) == (1, AT + timedelta(seconds=2 * WINDOW))
 
 
 def absent(order: Order, clock: time_machine.Coordinates) -> Order:
