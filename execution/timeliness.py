@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -66,24 +66,43 @@ def refuse_outdated(signal: Signal, alert: Alert) -> None:
         return
     begun = {order.account_id for order in orders_from(signal.pk)}
     legs = [leg for leg in lane_legs(signal, alert) if leg.account.pk not in begun]
-    if not any(may_reduce(leg, alert) for leg in legs):
+    if not any(may_reduce(leg, alert, _sharing(leg, legs)) for leg in legs):
         raise late
 
 
-def may_reduce(leg: Leg, alert: Alert) -> bool:
+def _sharing(leg: Leg, legs: Sequence[Leg]) -> list[Leg]:
+    """The accounts that share a target with ``leg``, while their group has not been routed."""
+    if not leg.route.group or leg.route.part is not None:
+        return []
+    return [one for one in legs if one.route.group == leg.route.group and one is not leg]
+
+
+def may_reduce(leg: Leg, alert: Alert, others: Sequence[Leg] = ()) -> bool:
     """Whether the alert takes off something that is held, or may be held once entries under way have
-    ended; one in slices it ends itself. The lane is read first: what fills between the two questions
-    is in the position.
+    ended; one in slices it ends itself. A target may be for the leg and ``others`` together. The lanes
+    are read first: what fills between the two questions is in the position.
     """
+    entries = _entries_in(leg)
+    if is_target(leg, alert):
+        coming = _net(entries)
+        elsewhere = _net(entry for other in others for entry in _entries_in(other))
+        held = sum((held_in(other.account, other.symbol) for other in others), Decimal(0))
+        beside = {Decimal(0), coming, held, held + coming + elsewhere}
+        return any(reduces(leg, alert, coming=one) for one in beside)
+    other_side = side_of(alert).opposite.value
+    return any(one.side == other_side for one in entries) or reduces(leg, alert)
+
+
+def _entries_in(leg: Leg) -> list[Order]:
+    """Entries that may fill at any moment, and the strategy's own in slices."""
     lane = alive_in(leg)
     mine = [one for one in lane if one.strategy_id == leg.route.strategy_id]
     working = moving(lane) + [one for one in mine if one.state == OrderState.SLICING]
-    entries = [one for one in working if one.role == Order.Role.ENTRY]
-    if is_target(leg, alert):
-        coming = sum((one.remaining * Side(one.side).sign for one in entries), Decimal(0))
-        return reduces(leg, alert) or reduces(leg, alert, coming=coming)
-    other_side = side_of(alert).opposite.value
-    return any(one.side == other_side for one in entries) or reduces(leg, alert)
+    return [one for one in working if one.role == Order.Role.ENTRY]
+
+
+def _net(entries: Iterable[Order]) -> Decimal:
+    return sum((one.remaining * Side(one.side).sign for one in entries), Decimal(0))
 
 
 def refuse_overtaken(signal: Signal, alert: Alert, leg: Leg) -> None:

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import time_machine
+from django.utils import timezone
 
 from brokers.models import Account
 from brokers.types import VenueStatus
 from execution import approvals, tasks
-from execution.models import Order, Position, Signal, Strategy
+from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import report_of, rest, script_of, swallow, trade
 from tests.execution.guarding import clock
@@ -230,3 +232,78 @@ def test_one_account_closes_and_the_other_opens_nothing(
     assert ends == {account.pk: (S.FILLED, ""), other.pk: (S.DENIED, "STALE")}
     assert held(account) == 0
     assert not Position.objects.filter(account=other).exclude(quantity=0).exists()
+
+
+@pytest.fixture
+def group(strategy: Strategy, account: Account, scripted: Accounts) -> dict[str, Account]:
+    """Two accounts that follow the sender's target together."""
+    accounts = {"a": account, "b": scripted()}
+    RouteFactory.create(strategy=strategy, account=accounts["b"])
+    Route.objects.update(group="both", sizing=Route.Sizing.FIXED_QUANTITY)
+    return accounts
+
+
+def waits_too_long(strategy: Strategy, action: str, quantity: str, size: str) -> Signal:
+    """An alert with a long target that nobody has looked at before it is too old."""
+    target = {"market_position": "long", "market_position_size": size}
+    body = {"symbol": LANE, "action": action, "quantity": quantity} | target
+    signal = SignalFactory.create(strategy=strategy, action=action, alert=body)
+    Signal.objects.update(received_at=timezone.now() - timedelta(seconds=TOO_LONG))
+    return processed(signal)
+
+
+@pytest.mark.parametrize(
+    ("holdings", "alert", "left"),
+    [
+        (("0.4", "0.6"), ("sell", "0.1", "0.9"), ("0.4", "0.5")),
+        (("0.4", "0.6"), ("sell", "0.4", "0.6"), ("0.4", "0.2")),
+        # What closed more was lost: the sender adds, and is below what is held here.
+        (("0.4", "0.6"), ("buy", "0.1", "0.9"), ("0.4", "0.5")),
+        (("0.4", "-0.2"), ("buy", "0.5", "0.9"), ("0.4", "0")),
+    ],
+)
+def test_an_exit_by_target_of_a_group_outlives_its_wait(
+    strategy: Strategy,
+    group: dict[str, Account],
+    holdings: tuple[str, str],
+    alert: tuple[str, str, str],
+    left: tuple[str, str],
+) -> None:
+    for one, quantity in zip(group.values(), holdings, strict=True):
+        PositionFactory.create(account=one, quantity=quantity)
+    assert waits_too_long(strategy, *alert).state == SignalState.EXECUTED
+    assert tuple(map(held, group.values())) == tuple(map(Decimal, left))
+
+
+@pytest.mark.parametrize(
+    ("holdings", "alert"),
+    [
+        (("0.4", "0.6"), ("buy", "0.2", "1.2")),
+        # What would have been closed is not held here any more.
+        (("0.2", "0.3"), ("sell", "0.1", "0.9")),
+    ],
+)
+def test_an_addition_to_a_group_expires(
+    strategy: Strategy,
+    group: dict[str, Account],
+    holdings: tuple[str, str],
+    alert: tuple[str, str, str],
+) -> None:
+    for one, quantity in zip(group.values(), holdings, strict=True):
+        PositionFactory.create(account=one, quantity=quantity)
+    adding = waits_too_long(strategy, *alert)
+    assert (adding.state, adding.reason, adding.orders.count()) == (*EXPIRED, 0)
+
+
+def test_an_exit_by_target_of_a_group_waits_for_entries_that_may_fill(
+    strategy: Strategy, group: dict[str, Account]
+) -> None:
+    PositionFactory.create(account=group["a"], quantity="0.4")
+    lost = OrderFactory.create(
+        account=group["b"], strategy=strategy, state=S.UNKNOWN, quantity=Decimal("0.6")
+    )
+    leaving = waits_too_long(strategy, "sell", "0.1", "0.9")
+    assert (leaving.state, leaving.reason) == (SignalState.RECEIVED, "")
+    turns_up(lost, "0.6")
+    assert processed(leaving).state == SignalState.EXECUTED
+    assert (held(group["a"]), held(group["b"])) == (Decimal("0.4"), Decimal("0.5"))
