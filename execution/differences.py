@@ -10,10 +10,13 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Sum, TextField, Value
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
 
 from brokers.decimals import decimal_text
+from brokers.fields import MoneyField
 from brokers.models import Account
 from brokers.prepared import Prepared, given
 from execution import days, positions
@@ -288,6 +291,24 @@ def asked_and_left(made: Sequence[OrderEvent]) -> tuple[Decimal, Decimal]:
     """How much closes were to close, and what they did not."""
     asked = sum((Decimal(one.evidence["quantity"]) for one in made), Decimal(0))
     return asked, asked - sum((one.order.filled_quantity for one in made), Decimal(0))
+
+
+def left_to_close() -> Coalesce:
+    """Of a position in a query: what it holds of somebody else's, and closes have yet to sell."""
+    lane = {"account": OuterRef("order__account"), "symbol": OuterRef("order__symbol")}
+    taken_in = Difference.objects.filter(
+        **lane, state=State.FLATTENING, resolved_at__isnull=False
+    ).annotate(maker=Concat(Value(MAKER), Cast("pk", TextField()), output_field=TextField()))
+    made = OrderEvent.objects.filter(
+        Exists(taken_in.filter(maker=OuterRef("actor"))),
+        event="create",
+        order__role=Order.Role.FLATTEN,
+        order__account=OuterRef("account"),
+        order__symbol=OuterRef("symbol"),
+    )
+    asked = Cast(KeyTextTransform("quantity", "evidence"), MoneyField())
+    left = made.order_by().values("event").annotate(left=Sum(asked - F("order__filled_quantity")))
+    return Coalesce(Subquery(left.values("left")), Value(Decimal(0)), output_field=MoneyField())
 
 
 def cost_of_rest(row: Difference) -> Decimal | None:

@@ -22,7 +22,7 @@ from django.utils import timezone
 from brokers.errors import BrokerError, QueryFailedError
 from brokers.sessions import plugin_for
 from brokers.types import Quote, Side
-from execution import exposure, intake, trailing, venue_holds, watched_stops
+from execution import differences, exposure, intake, trailing, venue_holds, watched_stops
 from execution.alerts import Action, Alert, MarketPosition
 from execution.closable import held_by_both
 from execution.facts import venue_call
@@ -227,8 +227,7 @@ def _named(plan: Protection, most: Decimal | None) -> Decimal | None:
 def _reached_target(
     plan: Protection, strategy: Strategy, quote: Quote, most: Decimal | None
 ) -> list[UUID]:
-    position = Position.objects.filter(account=plan.account, symbol=plan.symbol).first()
-    if not plan.targets or position is None:
+    if not plan.targets:
         return []
     target, price = plan.targets[0], Decimal(plan.targets[0]["price"])
     is_long = plan.entry.side == Side.BUY
@@ -239,13 +238,24 @@ def _reached_target(
         return []
     share = _named(plan, most)
     if percent < left:
-        part = shown(abs(position.quantity) * percent / left)
+        if (ours := _held_by_us(plan)) <= 0:
+            return []
+        part = shown(ours * percent / left)
         share = part if most is None else min(part, most)
     event = f"target {len(plan.targets)} {price}"
     sent = _send(plan, strategy, event, share, f"take profit at {text(price)}")
     plan.targets = plan.targets[1:]
     plan.save(update_fields=["targets"])
     return sent
+
+
+def _held_by_us(plan: Protection) -> Decimal:
+    """What the position holds without what the closes of a difference have yet to sell."""
+    here = Position.objects.filter(account=plan.account, symbol=plan.symbol)
+    # In one statement: between two a close could fill.
+    told = here.annotate(foreign=differences.left_to_close())
+    quantity, foreign = told.values_list("quantity", "foreign").first() or (Decimal(0), Decimal(0))
+    return abs(quantity) - foreign
 
 
 def _is_closing(plan: Protection) -> bool:

@@ -28,8 +28,9 @@ from execution import (
     reconcile,
     resolving,
     tasks,
+    watching,
 )
-from execution.models import Difference, Fill, Order, Position, Strategy
+from execution.models import Difference, Fill, Order, Position, Signal, Strategy
 from execution.states import OrderState, SignalState
 from fks_site import dashboard
 from risk import audit
@@ -1045,6 +1046,41 @@ def test_no_stop_moves_to_the_mean_in_the_moment_it_is_flattened(
         account_tasks.watch(desk.account.pk)
     assert states() == [State.FLATTENED]
     assert desk.plan().stop_price == 58000
+
+
+HALVES = [{"price": "61000", "percent": "50"}, {"price": "62000", "percent": "50"}]
+
+
+def test_a_target_takes_its_share_of_what_is_ours(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's part is in our book until its close is filled, and a person may have to say."""
+    desk.buy(stop=None, take_profit=HALVES)
+    clock.shift(10)
+    found = flattening(desk, monkeypatch, "0.03")
+    desk.script.outcomes.append(rest)
+    account_tasks.resolve_difference(found.pk)
+    close = Order.objects.get(role=Order.Role.FLATTEN)
+    desk.fills(close, part(3, "0.004", at=timezone.now()))
+    Order.objects.filter(pk=close.pk).update(state=OrderState.NEEDS_OPERATOR)
+    desk.script.price = Decimal(61000)
+    account_tasks.watch(desk.account.pk)
+    sold = Order.objects.get(role=Order.Role.EXIT)
+    assert (sold.quantity, sold.state) == (Decimal("0.005"), OrderState.FILLED)
+    assert len(desk.plan().targets) == 1
+
+
+def test_no_target_takes_a_share_where_nothing_is_ours_any_more(
+    desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.buy(stop=None, take_profit=HALVES)
+    clock.shift(10)
+    closing(desk, monkeypatch)
+    sells(desk, "0.01", "60500")
+    desk.script.price = Decimal(61000)
+    account_tasks.watch(desk.account.pk)
+    assert Signal.objects.filter(auth=watching.OWN_ALERT).count() == 0
+    assert len(desk.plan().targets) == 2
 
 
 def test_a_worker_that_dies_at_the_end_has_changed_nothing(
