@@ -26,13 +26,15 @@ class BadLog(Exception):
 
 
 def read_log(path: Path) -> list[Logged]:
-    """Every alert in ``path``. Raises BadLog."""
+    """Every alert in ``path``, the oldest first where the file has the newest first. Raises BadLog."""
     try:
         with path.open("rb") as file:
             is_mailbox = file.read(5) == b"From "
-        return list(_mails(path) if is_mailbox else _rows(path))
+        logged = list(_mails(path) if is_mailbox else _rows(path))
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise BadLog(f"{path} cannot be read: {error}") from error
+    is_newest_first = bool(logged) and logged[0].at > logged[-1].at
+    return logged[::-1] if is_newest_first else logged
 
 
 def _rows(path: Path) -> Iterator[Logged]:

@@ -94,8 +94,12 @@ def _units_per_lot(options: Mapping[str, Any]) -> Decimal | None:
 
 
 def read(body: bytes) -> TextDocument:
-    """Raises Unreadable."""
-    return read_commas(body, POSITIONAL)
+    """Raises Unreadable; also for JSON, which its commas would make a list of."""
+    document = read_commas(body, POSITIONAL)
+    if document[LICENSE].startswith("{"):
+        start, _ = document.places[LICENSE]
+        raise document.wrong("NOT_A_LIST", "a list of values expected, not JSON", start)
+    return document
 
 
 def write(fields: Mapping[str, str]) -> str:

@@ -124,6 +124,20 @@ def test_what_looks_like_a_token_is_kept_nowhere(
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("new_process")
+@pytest.mark.parametrize("sender", ["pineconnector", "octobot", "keyvalue"])
+@pytest.mark.parametrize("start", ["", "\ufeff "], ids=["", "indented"])
+def test_json_for_a_text_format_is_kept_for_the_operator(sender: str, start: str) -> None:
+    strategy, secret = webhook(format=sender)
+    body = f'{start}{{"secret":"{secret}","symbol":"BTCUSDT","action":"close"}}'
+
+    assert post(strategy.slug, body.encode()).status_code == 400
+    stars = "*" * len(secret)
+    kept = body.removeprefix("\ufeff").replace(secret, stars)
+    assert QuarantinedBody.objects.get().body == kept
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("new_process")
 def test_a_text_alert_is_complained_about_at_its_place() -> None:
     strategy, secret = webhook(format="octobot")
     body = f"SYMBOL=BTCUSDT\nSIGNAL=UP\nTOKEN={secret}"

@@ -261,6 +261,19 @@ def test_alerts_of_one_second_keep_the_order_of_the_log(
     assert [one.alert["price"] for one in told] == [str(60000 + number) for number in range(20)]
 
 
+def test_a_log_that_lists_the_newest_first_is_read_from_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
+) -> None:
+    strategy, secret = webhook()
+    now = a_minute_ago()
+    rows = [(now + timedelta(seconds=number // 10), alert(secret, number)) for number in range(20)]
+
+    imported(strategy.slug, as_csv(tmp_path / "log.csv", reversed(rows)), capsys)
+
+    told = [one.alert["price"] for one in Signal.objects.order_by("id")]
+    assert told == [str(60000 + number) for number in range(20)]
+
+
 def test_two_alerts_alike_of_which_one_came(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], nudged: list[str]
 ) -> None:
