@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from brokers.models import Account
+from brokers.models import Account, Instrument
 from execution import protect, reconcile, tasks
 from execution.models import Order, Position, Protection, Strategy
 from execution.states import OrderState
@@ -148,3 +148,21 @@ def test_a_stop_that_fills_on_a_smaller_ticket_than_its_own_leaves_nothing_at_wo
     stop.refresh_from_db()
     assert (stop.state, stop.filled_quantity) == (OrderState.CANCELED, Decimal("0.001"))
     assert Position.objects.get().quantity == 0
+
+
+def test_another_logins_larger_lots_take_no_stop_off(desk: HedgingDesk) -> None:
+    """The rules are old as somebody logs the terminal in elsewhere; they stay, and so does the stop."""
+    desk.send("buy", quantity="0.002", stop_loss="55000")
+    rules, own = desk.account.instruments.get(symbol=SYMBOL).rules(), desk.terminal.login
+    Instrument.objects.update(refreshed_at=F("refreshed_at") - timedelta(days=1))
+    symbol = desk.terminal.symbols["BTCUSDT"]
+    desk.terminal.login, contract, symbol.contract = 1, symbol.contract, 1000.0
+    tasks.guard(desk.account.pk, SYMBOL)
+    plan = Protection.objects.get()
+    assert (plan.is_active, plan.detail) == (True, "0.002 guarded at 55000")
+    assert Instrument.objects.get(symbol=SYMBOL).rules() == rules
+
+    desk.terminal.login, symbol.contract = own, contract
+    tasks.guard(desk.account.pk, SYMBOL)
+    assert desk.stops() == [(OrderState.OPEN, Decimal("0.002"))]
+    assert (desk.levels(), desk.asked()) == ([55000.0], [55000.0])
