@@ -75,6 +75,8 @@ def note(
                 row = Difference(
                     account=account, kind=one.kind, key=one.key, first_seen_at=asked_at
                 )
+            elif row.rest_cost is not None and not is_part(_foreign(one), _foreign(row)):
+                row.rest_cost = None
             _store(row, one, asked_at)
         for row in known.values():
             if row.state not in _STANDING or (row.kind, row.symbol) in left_out:
@@ -100,6 +102,16 @@ def _store(row: Difference, one: Seen, seen_at: datetime) -> None:
         logger.warning("difference: %s, %s", row, one.detail)
         notices.tell(Event.DRIFT, partial(_news, row.account, one))
     row.save()
+
+
+def _foreign(one: Difference | Seen) -> Decimal:
+    """What of a position is not ours."""
+    return Decimal(one.theirs) - Decimal(one.ours)
+
+
+def is_part(some: Decimal, whole: Decimal) -> bool:
+    """Whether ``some`` may be what is left of ``whole``: on its side, and no more."""
+    return some * whole > 0 and abs(some) <= abs(whole)
 
 
 def _news(account: Account, one: Seen) -> notices.News:
@@ -206,8 +218,9 @@ def _cost(position: Position, difference: Difference) -> Decimal | None:
     ours = position.average_price if held * theirs > 0 else None
     if ours is not None and abs(theirs) <= abs(held):
         return ours
-    if ours is not None and (cost := cost_of_rest(difference)) is not None:
-        return positions.mean((held, ours), (theirs - held, cost))
+    rest = theirs - held, difference.rest_cost
+    if (cost := positions.mean((held, ours), rest)) is not None:
+        return cost
     return (difference.average_price or ours) if theirs else None
 
 
@@ -265,11 +278,19 @@ def close(
     row.save()
 
 
-def find_again(row: Difference, why: str, *, ours: Decimal, theirs: Decimal) -> None:
-    """What is left of ``row``, which has ended: a new difference to be decided about, and ``why``."""
+def find_again(
+    row: Difference, why: str, *, ours: Decimal, theirs: Decimal, cost: Decimal | None
+) -> None:
+    """What is left of ``row``, which has ended: a new difference to be decided about, and ``why``; and
+    what a unit of it cost, where that is known."""
     now = timezone.now()
     rest = Difference(
-        account=row.account, kind=row.kind, key=row.key, first_seen_at=now, reason=why
+        account=row.account,
+        kind=row.kind,
+        key=row.key,
+        first_seen_at=now,
+        reason=why,
+        rest_cost=cost,
     )
     both = decimal_text(ours), decimal_text(theirs)
     _store(rest, Seen(Kind(row.kind), row.symbol, row.key, *both, why, row.average_price), now)
@@ -309,15 +330,3 @@ def left_to_close() -> Coalesce:
     asked = Cast(KeyTextTransform("quantity", "evidence"), MoneyField())
     left = made.order_by().values("event").annotate(left=Sum(asked - F("order__filled_quantity")))
     return Coalesce(Subquery(left.values("left")), Value(Decimal(0)), output_field=MoneyField())
-
-
-def cost_of_rest(row: Difference) -> Decimal | None:
-    """What a unit cost of what the closes of the difference before this one left, where it is that."""
-    earlier = Difference.objects.filter(account=row.account_id, kind=row.kind, key=row.key)
-    before = earlier.filter(pk__lt=row.pk).order_by("-pk").first()
-    made = [] if before is None else closes_of(before)
-    left = asked_and_left(made)[1]
-    if not left or left != abs(Decimal(row.theirs) - Decimal(row.ours)):
-        return None
-    cost = made[0].evidence.get("cost")
-    return None if cost is None else Decimal(cost)

@@ -117,7 +117,8 @@ def _leave(row: Difference, why: str) -> None:
         if row.is_being_closed:
             return
         differences.close(row, State.GONE, f"{row.reason}: {why}", by=row.resolved_by)
-        differences.find_again(row, why, ours=Decimal(row.ours), theirs=Decimal(row.theirs))
+        ours, theirs = Decimal(row.ours), Decimal(row.theirs)
+        differences.find_again(row, why, ours=ours, theirs=theirs, cost=row.rest_cost)
 
 
 def _follow_closes(row: Difference) -> str | None:
@@ -149,7 +150,9 @@ def _follow_closes(row: Difference) -> str | None:
         said = f"{row.reason}: {why}" if left else row.reason
         differences.close(row, state, said, by=row.resolved_by, at=row.resolved_at)
         if left and theirs != ours:
-            differences.find_again(row, why, ours=ours, theirs=theirs)
+            is_rest = differences.is_part(theirs - ours, left * sign)
+            cost = _price(made[0].evidence.get("cost")) if is_rest else None
+            differences.find_again(row, why, ours=ours, theirs=theirs, cost=cost)
     return None
 
 
@@ -224,8 +227,8 @@ def _cost_of_foreign(row: Difference, position: Position, price: Decimal | None)
     """What a unit of somebody else's cost, by the venue's word on the whole; where that does not tell,
     what it trades at: then closing it realises nothing.
     """
-    if (cost := differences.cost_of_rest(row)) is not None:
-        return cost
+    if row.rest_cost is not None:
+        return row.rest_cost
     ours, theirs, ours_cost = Decimal(row.ours), Decimal(row.theirs), position.average_price
     if not ours or row.average_price is None or ours_cost is None:
         return row.average_price or price

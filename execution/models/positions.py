@@ -208,6 +208,11 @@ class Difference(models.Model):
     average_price = MoneyField(
         null=True, blank=True, help_text="What the venue says a position cost, where it does."
     )
+    rest_cost = MoneyField(
+        null=True,
+        editable=False,
+        help_text="What a unit cost of what was flattened in part, where this is its rest.",
+    )
     detail = models.TextField()
     first_seen_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()

@@ -968,6 +968,104 @@ def test_the_rest_of_a_close_is_adopted_with_what_it_cost(
     assert figures() == (Decimal(63750), Decimal("0.4"))
 
 
+def test_the_rest_of_a_close_is_adopted_with_what_it_cost_also_after_ours_is_closed(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    partly_closed(long, monkeypatch)
+    assert long.send("close").state == SignalState.EXECUTED
+    margin(long, "0.006", monkeypatch, cost="65000")
+    clock.shift(10)
+    (again,) = compare(long)
+    differences.adopt(again, reason="mine")
+    assert (long.held(), figures()[0]) == (Decimal("0.006"), Decimal(70000))
+
+
+def test_the_rest_of_a_close_costs_the_same_after_a_try_that_could_not_be_made(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    partly_closed(long, monkeypatch)
+    clock.shift(10)
+    (again,) = compare(long)
+    Account.objects.update(is_active=False)
+    differences.ask_flatten(again, reason="again")
+    account_tasks.resolve_difference(again.pk)
+    Account.objects.update(is_active=True)
+    clock.shift(10)
+    (left,) = compare(long)
+    assert left != again
+    differences.adopt(left, reason="mine")
+    assert figures() == (Decimal(63750), Decimal("0.4"))
+
+
+def test_what_somebody_left_of_the_rest_costs_the_same(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    partly_closed(long, monkeypatch)
+    margin(long, "0.013", monkeypatch, cost="65000")
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (Decimal(60000), Decimal("0.7"))
+
+
+def test_what_somebody_bought_beside_a_close_is_no_rest_of_it(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """0.01 at 60,000, 0.01 at 70,000 and 0.01 more at 80,000: only the venue knows of that."""
+    long.script.price = Decimal(70100)
+    found = flattening(long, monkeypatch, "0.02", cost="65000")
+    assert resolving.carry_out(found.pk) == SYMBOL
+    clock.shift(10)
+    margin(long, "0.03", monkeypatch, cost="70000")
+    compare(long)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.GONE, "0.02", "0.03"), (State.OPEN, "0.01", "0.03")]
+    clock.shift(10)
+    (again,) = compare(long)
+    differences.adopt(again, reason="mine")
+    assert figures() == (Decimal(70000), Decimal(0))
+
+
+def test_a_later_difference_of_the_size_closed_by_hand_has_a_cost_of_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """The first 0.01 cost 30,000 and went by hand, the next one 70,000."""
+    found = flattening(desk, monkeypatch, "0.01", cost="30000")
+    assert resolving.carry_out(found.pk) == SYMBOL
+    clock.shift(10)
+    margin(desk, "0", monkeypatch)
+    compare(desk)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert states() == [State.GONE]
+
+    clock.shift(10)
+    desk.script.price = Decimal(70100)
+    later = flattening(desk, monkeypatch, "0.01", cost="70000")
+    for _ in range(2):
+        account_tasks.resolve_difference(later.pk)
+    assert figures() == (None, Decimal(1))
+
+
+def test_a_later_difference_of_the_size_an_exit_sold_has_a_cost_of_its_own(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    found = flattening(long, monkeypatch, "0.03", cost="40000")
+    long.script.outcomes.append(ExecutionResult(Outcome.REJECTED, code="BUSY", detail="busy"))
+    account_tasks.resolve_difference(found.pk)
+    long.send("close")
+    account_tasks.resolve_difference(found.pk)
+    assert rows() == [(State.FLATTENED, "0", "0.02")]
+    before = figures()[1]
+
+    clock.shift(10)
+    long.script.price = Decimal(70100)
+    later = flattening(long, monkeypatch, "0.02", cost="70000")
+    for _ in range(2):
+        account_tasks.resolve_difference(later.pk)
+    assert figures() == (None, before + 2)
+
+
 @pytest.mark.parametrize("bought", ["more", "beside a rest"])
 def test_what_is_bought_after_a_flatten_closes_without_gain_or_loss(
     long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates, bought: str
