@@ -232,8 +232,8 @@ def _cost_of_foreign(row: Difference, position: Position, price: Decimal | None)
     ours, theirs, ours_cost = Decimal(row.ours), Decimal(row.theirs), position.average_price
     if not ours or row.average_price is None or ours_cost is None:
         return row.average_price or price
-    # The venue has counted ours at the mean of both since a part was closed.
-    if _was_flattened(position):
+    # The venue has counted ours at the mean of both since a part was closed, by FKS or by hand.
+    if _was_flattened(position) or _came_and_went(row, position):
         return price
     return positions.mean((theirs, row.average_price), (-ours, ours_cost))
 
@@ -247,3 +247,15 @@ def _was_flattened(position: Position) -> bool:
         order__journal__actor__startswith=differences.MAKER,
     )
     return closed.exists()
+
+
+def _came_and_went(row: Difference, position: Position) -> bool:
+    """Whether the venue held something else beside ours since the position was opened, and that ended
+    by itself; the same word of the venue is of the same.
+    """
+    earlier = Difference.objects.filter(account=row.account_id, kind=row.kind, key=row.key)
+    gone = earlier.filter(pk__lt=row.pk, state=State.GONE)
+    first = Fill.objects.filter(pk=position.first_fill_id or 0).first()
+    if first is not None:
+        gone = gone.filter(last_seen_at__gt=first.recorded_at)
+    return gone.exclude(theirs=row.theirs, average_price=row.average_price).exists()

@@ -1084,6 +1084,43 @@ def test_what_is_bought_after_a_flatten_closes_without_gain_or_loss(
     assert figures() == before
 
 
+@pytest.mark.parametrize("when", ["before it was asked for", "before its close left"])
+def test_what_is_bought_after_a_sale_by_hand_closes_without_gain_or_loss(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates, when: str
+) -> None:
+    """The venue counts ours at the mean of both, whoever closed what was not ours."""
+    long.script.price = Decimal(70100)
+    margin(long, "0.02", monkeypatch, cost="65000")
+    (found,) = compare(long)
+    if when == "before its close left":
+        differences.ask_flatten(found, reason="a fat finger")
+        resolving.carry_out(found.pk)
+    clock.shift(10)
+    margin(long, "0.01", monkeypatch, cost="65000")
+    compare(long)
+    for _ in range(2):
+        account_tasks.resolve_difference(found.pk)
+    assert states() == [State.GONE]
+    margin(long, "0.02", monkeypatch, cost="67500")
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (Decimal(60000), Decimal(0))
+
+
+def test_what_could_not_be_flattened_at_once_costs_what_the_venue_told(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    long.script.price = Decimal(70100)
+    found = flattening(long, monkeypatch, "0.02", cost="65000")
+    Account.objects.update(is_active=False)
+    account_tasks.resolve_difference(found.pk)
+    assert rows()[0] == (State.GONE, "0.01", "0.02")
+    Account.objects.update(is_active=True)
+    clock.shift(10)
+    flattens_again(long)
+    assert figures() == (Decimal(60000), Decimal(1))
+
+
 def test_a_position_opened_after_a_flatten_costs_the_venue_what_it_does_us(
     long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
 ) -> None:
