@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from execution.models import Order, Signal, Strategy
@@ -26,6 +27,8 @@ from risk.types import ReasonCode
 RIGHT = "execution.approve_order"
 REQUESTED = "order.requested"
 """The audit event of an order somebody placed by hand."""
+LET_IN = "quarantine.accepted"
+"""The audit event of an alert somebody took out of quarantine."""
 
 
 class NotDecided(Exception):
@@ -83,11 +86,17 @@ def _refuse(order: Order, user: User) -> None:
 
 
 def _is_of(order: Order, user: User) -> bool:
-    """Whether ``user`` placed the order by hand, or posted its alert with a token of theirs."""
-    if order.signal and order.signal.alert.get("posted_by") == str(user.pk):
+    """Whether ``user`` placed the order by hand, or posted its alert with a token of theirs. Of one
+    that was in quarantine nobody knows whose token it came with: it is of who let it in.
+    """
+    signal = order.signal
+    if signal and signal.alert.get("posted_by") == str(user.pk):
         return True
-    placed = AuditEvent.objects.filter(kind=REQUESTED, correlation_id=str(order.signal_id))
-    return placed.filter(actor=user.get_username()).exists()
+    theirs = Q(kind=REQUESTED)
+    if signal and signal.strategy.auth == Strategy.Auth.JWT:
+        theirs |= Q(kind=LET_IN, after__is_duplicate=False)
+    said = AuditEvent.objects.filter(theirs, correlation_id=str(order.signal_id))
+    return said.filter(actor=user.get_username()).exists()
 
 
 def _taken(order: Order) -> NotDecided:

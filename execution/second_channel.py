@@ -15,6 +15,7 @@ from django.db import transaction
 
 from execution import authentication, intake, masking, nudge
 from execution.alerts import Alert
+from execution.approvals import LET_IN
 from execution.authentication import Delivery, LiveSecret
 from execution.dry_run import IMPORTED
 from execution.formats import Format, format_of
@@ -148,7 +149,7 @@ def take_out(row: QuarantinedBody, *, reason: str) -> intake.Accepted:
             strategy, timed, body, auth=REQUEUED, key=key, came_at=row.received_at
         )
         audit.record(
-            "quarantine.accepted",
+            LET_IN,
             f"quarantined body {row.pk} of {strategy}",
             after={"signal": str(accepted.signal_id), "is_duplicate": accepted.is_duplicate},
             reason=reason,

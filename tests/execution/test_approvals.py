@@ -25,6 +25,7 @@ from execution import (
     bearer,
     commands,
     differences,
+    intake,
     manual,
     periodic_tasks,
     restored,
@@ -35,6 +36,7 @@ from execution.approvals import NotDecided
 from execution.halting import Mode, press
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.models.strategies import MANUAL
+from execution.second_channel import take_out
 from execution.states import OrderState, SignalState
 from execution.watching import OWN_ALERT
 from fks_site import dashboard
@@ -750,6 +752,33 @@ def test_nobody_decides_on_what_they_posted_with_a_token(
             act(order, maria, "")
         assert caught.value.code == "OWN_ORDER"
     approvals.approve(order, UserFactory.create(username="otto"), "")
+    assert order.state == S.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("auth", "is_own"),
+    [(Strategy.Auth.JWT, True), (Strategy.Auth.TOKEN, False)],
+    ids=["posted by a person", "sent by a machine"],
+)
+def test_what_a_person_posted_is_the_order_of_who_let_it_in(
+    auth: Strategy.Auth, is_own: bool, route: Route, maria: User, nudged: list[str]
+) -> None:
+    """The quarantine does not keep whose token it came with."""
+    Strategy.objects.filter(pk=route.strategy.pk).update(auth=auth)
+    body = f'{{"symbol": "{LANE}", "action": "buy", "quantity": "0.01"}}'
+    row = intake.quarantine(route.strategy.pk, body, None, "INVALID", "mended since")
+    row.strategy.refresh_from_db()
+    otto = UserFactory.create(username="otto", is_superuser=True)
+    for user in (maria, otto):  # the second finds what the first let in
+        with audit.acting(audit.Actor(user.get_username())):
+            accepted = take_out(row, reason="it was meant so")
+    tasks.process_signal(str(accepted.signal_id))
+    order = Order.objects.get()
+    if is_own:
+        with pytest.raises(NotDecided) as caught:
+            approvals.approve(order, maria, "")
+        assert caught.value.code == "OWN_ORDER"
+    approvals.approve(order, otto if is_own else maria, "")
     assert order.state == S.APPROVED
 
 
