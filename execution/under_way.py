@@ -106,7 +106,7 @@ def is_covered(leg: Leg, action: Action, quantity: Decimal, lane: Sequence[Order
 
 def must_wait(leg: Leg, alert: Alert, lane: Sequence[Order]) -> bool:
     """Whether the leg's size depends on orders still under way: decide it when the lane is quiet."""
-    under_way = moving(lane)
+    under_way = [order for order in moving(lane) if not _may_stay(order, leg)]
     if not under_way:
         return False
     if depends_on_position(alert):
@@ -141,6 +141,14 @@ def moving(lane: Sequence[Order]) -> list[Order]:
         for order in lane
         if order.state in IN_FLIGHT or (order.state in AT_VENUE and order.is_immediate)
     ]
+
+
+def _may_stay(order: Order, leg: Leg) -> bool:
+    """Whether ``order`` is a stop beside which any exit may leave: it is waited for no more while it is
+    being cancelled than while it rests.
+    """
+    is_leaving_stop = order.role == Order.Role.STOP_LOSS and order.state == OrderState.CANCELING
+    return is_leaving_stop and leg.market is not None and leg.market.plugin.capabilities.stops_stay
 
 
 def rests(order: Order) -> bool:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from brokers.types import Quote, VenueStatus
+from brokers.types import CancelResult, Outcome, Quote, VenueStatus
 from execution import account_tasks, commands, legs, periodic_tasks, pipeline, queues, tasks
 from execution.models import Order, Protection, Signal, Strategy
 from execution.states import OrderState, SignalState
@@ -374,6 +374,26 @@ def test_a_stop_stays_while_its_venue_takes_no_exit(
 
 def shorting(account: Account) -> None:
     script_of(account).capabilities = replace(CAPABILITIES, short_selling=True, locks_balance=False)
+
+
+@pytest.mark.parametrize(
+    ("offers", "ends"),
+    [
+        ({"reduce_only": True, "locks_balance": False}, (SignalState.EXECUTED, Decimal(0))),
+        ({}, (SignalState.RECEIVED, Decimal("0.01"))),
+    ],
+    ids=["stops stay", "stops go first"],
+)
+def test_a_stop_its_venue_does_not_cancel_holds_up_a_close_only_where_stops_go_first(
+    desk: Desk, offers: dict[str, bool], ends: tuple[SignalState, Decimal]
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, **offers)
+    desk.buy()
+    Order.objects.filter(role=Order.Role.STOP_LOSS).update(state=S.CANCELING)
+    no = CancelResult(Outcome.REJECTED, detail="the market is closed")
+    desk.script.cancel_results.extend([no] * 5)
+    signal = desk.send("close")
+    assert (signal.state, desk.held()) == ends
 
 
 def test_two_reduce_only_exits_are_not_sized_against_one_position(
