@@ -75,16 +75,16 @@ def begin(account: Account, priced_at: datetime | None) -> None:
         today(account, now)
 
 
-def book_gone(position: Position, gone: Decimal, now: datetime) -> None:
-    """Have the day keep what ``gone`` of ``position`` has gained, at the last price: it was traded by
-    nobody FKS knows. Call it while the position's row still holds that.
+def book_gone(position: Position, gone: Decimal, cost: Decimal | None, now: datetime) -> None:
+    """Have the day keep what ``gone`` of ``position`` has gained since it cost ``cost``, at the last
+    price: it was traded by nobody FKS knows. Call it while the position's row still holds that.
     """
     account, place = position.account, (position.account_id, position.symbol)
     today(account, now)
     mark = marks_of([place], now).get(place)
-    if mark is None or position.average_price is None:
+    if mark is None or cost is None:
         return
-    gained = gone * (mark.price - position.average_price) * mark.rate
+    gained = gone * (mark.price - cost) * mark.rate
     day, _ = day_of(account, now)
     row = AccountDay.objects.filter(account=account, day=day)
     row.update(opening_unrealised=F("opening_unrealised") - gained)

@@ -188,7 +188,7 @@ def adopt(difference: Difference, *, reason: str) -> None:
         if row.quantity != Decimal(difference.ours):
             raise ValueError("the position has moved since; wait for the next reconciliation")
         now, before, after = timezone.now(), row.quantity, Decimal(difference.theirs)
-        days.book_gone(row, _gone(before, after), now)
+        days.book_gone(row, _gone(before, after), row.average_price, now)
         row.average_price, row.quantity, row.updated_at = _cost(row, difference), after, now
         row.save()
         close(difference, State.ADOPTED, reason)

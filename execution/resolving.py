@@ -18,7 +18,7 @@ from brokers.decimals import decimal_text
 from brokers.models import Account
 from brokers.sessions import plugin_for
 from brokers.types import OrderRef, Side
-from execution import cancels, differences, flatten, positions
+from execution import cancels, days, differences, flatten, positions
 from execution.closable import held_there
 from execution.facts import instrument_of, venue_call
 from execution.lanes import switched_off
@@ -138,7 +138,8 @@ def _follow_closes(row: Difference) -> str | None:
         # Another exit may have sold it with the rest.
         left = min(left, max(position.quantity * sign, ZERO))
         closed, theirs = asked - left, held_there(row)
-        position.quantity -= left * sign
+        cost = _price(made[0].evidence.get("cost"))
+        _give_back(row, position, left * sign, cost)
         _tell_apart(position, made, asked * sign)
         position.updated_at = timezone.now()
         position.save()
@@ -151,9 +152,20 @@ def _follow_closes(row: Difference) -> str | None:
         differences.close(row, state, said, by=row.resolved_by, at=row.resolved_at)
         if left and theirs != ours:
             is_rest = differences.is_part(theirs - ours, left * sign)
-            cost = _price(made[0].evidence.get("cost")) if is_rest else None
-            differences.find_again(row, why, ours=ours, theirs=theirs, cost=cost)
+            rest_cost = cost if is_rest else None
+            differences.find_again(row, why, ours=ours, theirs=theirs, cost=rest_cost)
     return None
+
+
+def _give_back(row: Difference, position: Position, left: Decimal, cost: Decimal | None) -> None:
+    """Take what the closes have left out of our book again. Where the day began with what that had
+    gained by then, its going is no loss of the day, nor a gain where it had lost.
+    """
+    now = timezone.now()
+    _, began = days.day_of(row.account, now)
+    if left and row.resolved_at is not None and row.resolved_at < began:
+        days.book_gone(position, left, cost, now)
+    position.quantity -= left
 
 
 def _evidence(position: Position, cost: Decimal | None, kept: Decimal | None) -> dict[str, str]:

@@ -1183,6 +1183,40 @@ def test_no_stop_moves_to_the_mean_in_the_moment_it_is_flattened(
     assert desk.plan().stop_price == 58000
 
 
+@pytest.mark.parametrize("price", [75000, 65000])
+@pytest.mark.parametrize("sold", [None, "0.004"])
+def test_what_leaves_the_book_on_another_day_is_no_result_of_that_day(
+    long: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: time_machine.Coordinates,
+    price: int,
+    sold: str | None,
+) -> None:
+    """The day began with what somebody else's part had gained: its close waited, and did not fill."""
+    found, close = closing(long, monkeypatch)
+    long.script.price = Decimal(price)
+    for seconds in (10, 86_400):
+        clock.shift(seconds)
+        compare(long)
+    assert days.today(long.account, timezone.now()).result == 0
+    fills = [part(3, sold, price=str(price), at=timezone.now())] if sold else []
+    long.script.reports[close.identity] = report_of(close, VenueStatus.CANCELED, *fills)
+    tasks.check_order(str(close.pk))
+    account_tasks.resolve_difference(found.pk)
+    assert long.held() == Decimal("0.01")
+    assert days.today(long.account, timezone.now()).result == 0
+
+
+def test_what_leaves_the_book_on_its_own_day_is_no_result_of_it(
+    long: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = days.today(long.account, timezone.now()).result
+    found, close = closing(long, monkeypatch)
+    long.ends(close, VenueStatus.CANCELED)
+    account_tasks.resolve_difference(found.pk)
+    assert before == days.today(long.account, timezone.now()).result == 0
+
+
 HALVES = [{"price": "61000", "percent": "50"}, {"price": "62000", "percent": "50"}]
 
 
