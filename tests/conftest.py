@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from django.contrib import admin
 from django.test import TransactionTestCase
 
 from tests.emptying import empty_tables
+
+# Examples are not timed, nor is making them: a busy machine is no counterexample.
+too_slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("fks", deadline=None, suppress_health_check=too_slow)
+hypothesis.settings.load_profile("fks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
