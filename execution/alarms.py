@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Max, Min, Q
 from django.utils import timezone
 
 from brokers.models import Account
+from brokers.types import Outcome
 from execution import decisions, flatten, halting, watched_stops
 from execution.models import Alarm, Order, Protection
 from execution.states import AT_VENUE, OrderState
@@ -95,6 +96,7 @@ def look() -> list[Alarm]:
         *_needs_operator(),
         *_unanswered(),
         *_untold(),
+        *_not_canceled(),
         *_naked(),
         *_perhaps_naked(),
         *_not_flat(),
@@ -201,6 +203,25 @@ def _untold() -> Iterable[Seen]:
     for order in hidden.select_related("account").order_by("id"):
         detail = f"it has traded, and its trades are not shown: order {order.pk}"
         yield Seen(Kind.UNANSWERED, str(order.pk), detail, order.account, order.symbol)
+
+
+def _not_canceled() -> Iterable[Seen]:
+    """Orders that go on working though their venue has answered cancels for so long: what has to wait
+    for their end waits too. Each cancel but the first is sent because the venue has shown it working.
+    """
+    answered = Order.objects.filter(
+        state=OrderState.CANCELING,
+        journal__event="cancel_sent",
+        journal__at__gt=F("updated_at"),
+        journal__evidence__outcome__in=(Outcome.ACCEPTED.value, Outcome.REJECTED.value),
+    ).values("pk")
+    spans = answered.annotate(first=Min("journal__at"), last=Max("journal__at")).order_by()
+    lasting = spans.filter(last__gt=F("first") + decisions.GIVE_UP_AFTER).values("pk")
+    working = Order.objects.filter(pk__in=lasting)
+    for order in working.select_related("account").order_by("id"):
+        detail = f"the venue is told to cancel it and shows it as before: order {order.pk}"
+        key = f"cancel of {order.pk}"
+        yield Seen(Kind.UNANSWERED, key, detail, order.account, order.symbol)
 
 
 def _naked() -> Iterable[Seen]:

@@ -14,11 +14,13 @@ from django.utils import timezone
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from execution import account_tasks, alarms, halting, periodic_tasks, protect
+from brokers.types import CancelResult, Outcome, VenueStatus
+from execution import account_tasks, alarms, halting, periodic_tasks, protect, reconcile, tasks
 from execution.models import Alarm, Order
 from execution.states import OrderState
 from risk.channels import Channel
 from risk.models import AuditEvent, TradingState
+from risk.types import ReasonCode
 from tests.brokers.scripted import fill_whole, script_of
 from tests.execution.guarding import Desk, clock, desk
 from tests.execution.test_protect import REFUSED
@@ -135,6 +137,65 @@ def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(
     alarms.look()
     alarm.refresh_from_db()
     assert alarm.cleared_at is not None
+
+
+@pytest.mark.parametrize("answer", [Outcome.ACCEPTED, Outcome.REJECTED])
+def test_an_order_its_venue_does_not_cancel_is_an_alarm_after_five_minutes(
+    desk: Desk, clock: time_machine.Coordinates, answer: Outcome
+) -> None:
+    desk.send(order_type="limit", price="59000", quantity="0.01")
+    order = Order.objects.get()
+    desk.script.cancel_results.extend([CancelResult(answer, detail="told")] * 100)
+    reconcile.cancel(order, ReasonCode.CANCELED_BY_OPERATOR, "ann")
+    asked_at = timezone.now()
+    for _ in range(29):
+        clock.shift(10)
+        tasks.check_order(str(order.pk))
+    assert (alarms.look(), timezone.now() - asked_at < timedelta(minutes=5)) == ([], True)
+    clock.shift(15)
+    tasks.check_order(str(order.pk))
+    (alarm,) = alarms.look()
+    assert (alarm.kind, alarm.key, alarm.account, alarm.symbol) == (
+        "unanswered",
+        f"cancel of {order.pk}",
+        desk.account,
+        order.symbol,
+    )
+    assert (
+        alarm.detail == f"the venue is told to cancel it and shows it as before: order {order.pk}"
+    )
+    desk.script.failure = QueryFailedError("timeout")
+    tasks.check_order(str(order.pk))
+    alarms.look()
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is None
+    desk.script.failure = None
+    desk.ends(order, VenueStatus.CANCELED)
+    alarms.look()
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is not None
+
+
+def test_a_venue_that_is_back_after_five_minutes_has_refused_nothing_yet(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.send(order_type="limit", price="59000", quantity="0.01")
+    order = Order.objects.get()
+    desk.script.failure = QueryFailedError("timeout")
+    away, no = CancelResult(Outcome.UNKNOWN), CancelResult(Outcome.REJECTED)
+    desk.script.cancel_results.extend([away, *[no] * 9])
+    reconcile.cancel(order, ReasonCode.CANCELED_BY_OPERATOR, "ann")
+    Account.objects.update(reconciled_at=None)
+    for _ in range(32):
+        clock.shift(10)
+        tasks.check_order(str(order.pk))
+    assert [(one.kind, one.key) for one in alarms.look()] == [("unanswered", desk.account.name)]
+    desk.script.failure = None
+    for _ in range(3):
+        clock.shift(10)
+        tasks.check_order(str(order.pk))
+        assert alarms.look() == []
+    assert Alarm.objects.get().cleared_at is not None
 
 
 def test_a_stop_refused_five_times_is_tried_again_when_an_operator_says_so(
