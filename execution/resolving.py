@@ -5,7 +5,8 @@ For workers, which alone load broker SDKs; ``differences`` holds what was asked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal, localcontext
 
@@ -45,6 +46,19 @@ def carry_out(difference_id: int) -> str | None:
     if row is not None and row.state == State.FLATTENING:
         return _follow_closes(row) if row.is_being_closed else _make_closes(row)
     return None
+
+
+def follow(orders: Iterable[Order]) -> None:
+    """End the differences whose closes are among ``orders`` and have ended: whoever waits for those is
+    decided by what is ours alone.
+    """
+    ended = [one for one in orders if one.role == Order.Role.FLATTEN and one.state in TERMINAL]
+    for account_id, symbol in {(one.account_id, one.symbol) for one in ended}:
+        lane = Difference.objects.filter(account=account_id, symbol=symbol)
+        row = lane.filter(state=State.FLATTENING, resolved_at__isnull=False).first()
+        if row is not None:
+            with suppress(ValueError):  # another worker was faster
+                _follow_closes(row)
 
 
 def _is_due(row: Difference) -> bool:

@@ -40,6 +40,7 @@ from execution import (
     queues,
     reconcile,
     releasing,
+    resolving,
     sweeping,
     tracing,
 )
@@ -401,6 +402,7 @@ def after(orders: Iterable[Order]) -> None:
     """Settle the signals of ``orders`` and wake signals that waited for their lanes."""
     for signal_id in {order.signal_id for order in orders if order.signal_id}:
         dispositions.settle(signal_id)
+    resolving.follow(orders)
     protect.resume_after(orders)
     for parent_id in {order.parent_id for order in orders if order.parent_id}:
         hand_out(work_slices, str(parent_id))

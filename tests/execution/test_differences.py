@@ -386,8 +386,6 @@ def test_it_can_be_flattened(foreign: Desk) -> None:
     (found,) = compare(foreign)
     differences.ask_flatten(found, reason="not ours")
     assert account_tasks.resolve_difference(found.pk) is None
-    assert states() == [State.FLATTENING]
-    assert account_tasks.resolve_difference(found.pk) is None
     close = Order.objects.get(role=Order.Role.FLATTEN)
     assert (close.symbol, close.side, close.quantity, close.state) == (
         ETHER,
@@ -748,9 +746,15 @@ def test_what_somebody_closed_by_hand_meanwhile_is_not_closed_again(
     assert compare(long) == []
 
 
+def nobody_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker that hears of a close's end dies; the sweep finds what is to be done."""
+    monkeypatch.setattr(resolving, "follow", lambda orders: None)
+
+
 def test_what_an_exit_sold_with_the_rest_is_not_taken_out_twice(
     long: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nobody_follows(monkeypatch)
     found = flattening(long, monkeypatch, "0.03")
     long.script.outcomes.append(ExecutionResult(Outcome.REJECTED, code="BUSY", detail="busy"))
     account_tasks.resolve_difference(found.pk)
@@ -1050,6 +1054,7 @@ def test_a_later_difference_of_the_size_closed_by_hand_has_a_cost_of_its_own(
 def test_a_later_difference_of_the_size_an_exit_sold_has_a_cost_of_its_own(
     long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
 ) -> None:
+    nobody_follows(monkeypatch)
     found = flattening(long, monkeypatch, "0.03", cost="40000")
     long.script.outcomes.append(ExecutionResult(Outcome.REJECTED, code="BUSY", detail="busy"))
     account_tasks.resolve_difference(found.pk)
@@ -1144,6 +1149,7 @@ def test_a_stop_waits_with_break_even_until_the_average_is_ours_again(
     desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never moves back."""
+    nobody_follows(monkeypatch)
     Strategy.objects.update(break_even_percent=1)
     desk.buy()
     clock.shift(10)
@@ -1162,6 +1168,7 @@ def test_no_stop_moves_to_the_mean_in_the_moment_it_is_flattened(
     desk: Desk, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends right after the position was read."""
+    nobody_follows(monkeypatch)
     Strategy.objects.update(break_even_percent=1)
     desk.buy()
     clock.shift(10)
@@ -1217,6 +1224,26 @@ def test_what_leaves_the_book_on_its_own_day_is_no_result_of_it(
     assert before == days.today(long.account, timezone.now()).result == 0
 
 
+@pytest.mark.parametrize("aim", ["0.005", "0.015"])
+def test_an_alert_that_waits_for_a_close_is_decided_by_what_is_ours(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, aim: str
+) -> None:
+    """What the close did not sell is out of our book by then. Nothing is opened beside it."""
+    found, close = closing(long, monkeypatch)
+    action = "sell" if aim == "0.005" else "buy"
+    signal = long.send(action, market_position="long", market_position_size=aim)
+    assert signal.state == SignalState.RECEIVED
+    long.ends(close, VenueStatus.CANCELED)
+    signal.refresh_from_db()
+    found.refresh_from_db()
+    assert found.state == State.GONE
+    state, held = {
+        "0.005": (SignalState.EXECUTED, "0.005"),
+        "0.015": (SignalState.DENIED, "0.01"),
+    }[aim]
+    assert (signal.state, long.held()) == (state, Decimal(held))
+
+
 HALVES = [{"price": "61000", "percent": "50"}, {"price": "62000", "percent": "50"}]
 
 
@@ -1255,6 +1282,7 @@ def test_no_target_takes_a_share_where_nothing_is_ours_any_more(
 def test_a_worker_that_dies_at_the_end_has_changed_nothing(
     long: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nobody_follows(monkeypatch)
     found, close = closing(long, monkeypatch)
     long.fills(close, part(3, "0.01", price="70100", at=timezone.now()))
     before = figures()
@@ -1289,6 +1317,7 @@ def test_of_two_workers_one_makes_the_closes(long: Desk, monkeypatch: pytest.Mon
     """The close of the faster one fills before the slower one has its price: our book holds again what
     it did when that one asked the venue, and a second close would sell what is ours.
     """
+    nobody_follows(monkeypatch)
     long.script.price = Decimal(70100)
     found = flattening(long, monkeypatch, "0.02", cost="65000")
 
