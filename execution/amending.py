@@ -52,16 +52,23 @@ def original_of(order: Order) -> Order:
     return order
 
 
-def asked_for_by(strategy_id: int, orders: Sequence[Order]) -> list[Order]:
-    """Those of ``orders`` that the strategy asked for, also where an operator amended them."""
-    by_others = [order.pk for order in orders if order.strategy_id != strategy_id]
-    amends = Order.objects.filter(pk__in=by_others, signal__alert__has_key="replaces")
-    amended = {
-        order.pk
-        for order in amends.select_related("signal")
-        if original_of(order).strategy_id == strategy_id
-    }
-    return [one for one in orders if one.strategy_id == strategy_id or one.pk in amended]
+def asked_for_by(
+    strategy_id: int, orders: Sequence[Order], *, but_not: UUID | None = None
+) -> list[Order]:
+    """Those of ``orders`` that the strategy asked for, also where an operator amended them; ``but_not``
+    by this signal of it.
+    """
+    originals: dict[UUID, Order] = {}
+    if by_others := [order.pk for order in orders if order.strategy_id != strategy_id]:
+        amends = Order.objects.filter(pk__in=by_others, signal__alert__has_key="replaces")
+        originals = {order.pk: original_of(order) for order in amends.select_related("signal")}
+    asked = [(order, originals.get(order.pk, order)) for order in orders]
+    return [
+        order
+        for order, original in asked
+        if original.strategy_id == strategy_id
+        and (but_not is None or original.signal_id != but_not)
+    ]
 
 
 def _too_late(old: Order) -> Refusal:

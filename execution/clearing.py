@@ -70,7 +70,7 @@ def in_the_way(
         return InTheWay()
     overtaken = [order for order in lane if _is_overtaken(order, signal, alert)]
     want_gone(signal, overtaken + opposed)
-    found = [order.pk for order in overtaken + opposed]
+    found = [one.pk for one in overtaken + opposed if one.state != OrderState.CANCELING]
     waits_for_person = not is_agreed and approvals.is_wanted(signal, is_exit=True)
     if waits_for_person or not is_exit:
         return InTheWay(tuple(found))
@@ -114,17 +114,23 @@ def _is_overtaken(order: Order, signal: Signal, alert: Alert) -> bool:
 
 
 def _worked_on(signal: Signal, leg: Leg, alert: Alert, lane: Sequence[Order]) -> list[Order]:
-    """What the strategy works in slices, and where the alert is a target, what of it rests. The first
-    half of the alert's own reversal is what it waits for.
+    """What the strategy works in slices, and where the alert is a target, what of it rests, or is
+    being cancelled: an amend would take its place. The first half of the alert's own reversal is what
+    it waits for.
     """
     rest_counts = is_target(leg, alert)
     found = [
         order
         for order in lane
-        if order.signal_id != signal.pk
-        and (order.state == OrderState.SLICING or (rest_counts and rests(order)))
+        if order.state == OrderState.SLICING
+        or (rest_counts and (rests(order) or _is_leaving(order)))
     ]
-    return amending.asked_for_by(signal.strategy_id, found)
+    return amending.asked_for_by(signal.strategy_id, found, but_not=signal.pk)
+
+
+def _is_leaving(order: Order) -> bool:
+    asked_for = order.role in (Order.Role.ENTRY, Order.Role.EXIT)
+    return asked_for and order.state == OrderState.CANCELING
 
 
 def _is_opposed(order: Order, leg: Leg, alert: Alert) -> bool:

@@ -7,9 +7,10 @@ from itertools import chain
 
 from execution.aims import only_exits
 from execution.alerts import Action, Alert
+from execution.amending import asked_for_by
 from execution.book import Owner, counts_as, owner_of
 from execution.facts import Leg
-from execution.models import Order, Route
+from execution.models import Order, Route, Strategy
 from execution.states import HELD, OrderState
 from execution.under_way import RESTING, alive_in, held_in, is_target, moving, takes_off
 
@@ -60,19 +61,18 @@ def _ends_first(leg: Leg, alert: Alert) -> bool:
     if not (alert.wants_flat or is_target(leg, alert)):
         return False
     lane = _under_way(leg)
-    return bool(moving(lane)) or any(_gives_way(order, leg.route, alert) for order in lane)
+    meant = lane if alert.wants_flat else asked_for_by(leg.route.strategy_id, lane)
+    return bool(moving(lane)) or any(_gives_way(one, leg.route.strategy, alert) for one in meant)
 
 
-def _gives_way(entry: Order, route: Route, alert: Alert) -> bool:
-    """Whether ``entry`` is one, and the alert cancels it: a close all there are, a target those of its
-    own strategy that nobody need agree to. Before an exit that waits for a person only a close cancels,
-    and only what waits as well.
+def _gives_way(order: Order, strategy: Strategy, alert: Alert) -> bool:
+    """Whether ``order`` is an entry that the alert cancels before anybody has to agree. Before an exit
+    that waits for a person only a close cancels, and only what waits as well.
     """
-    strategy, closes = route.strategy, alert.wants_flat
-    if entry.role != Order.Role.ENTRY:
+    if order.role != Order.Role.ENTRY:
         return False
-    if entry.state in HELD:
-        return closes
-    waits = strategy.needs_approval and strategy.exits_need_approval
-    is_meant = closes or entry.strategy_id == strategy.pk
-    return is_meant and not waits and entry.state in (OrderState.SLICING, *RESTING)
+    if order.state in HELD:
+        return alert.wants_flat
+    goes_as_exit = alert.wants_flat or order.side != alert.action.value
+    waits = strategy.needs_approval and (strategy.exits_need_approval or not goes_as_exit)
+    return not waits and order.state in (OrderState.SLICING, *RESTING)

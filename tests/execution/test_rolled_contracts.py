@@ -14,6 +14,7 @@ from django.utils import timezone
 from brokers.models import Account, SymbolAlias
 from execution import commands, tasks
 from execution.alerts import Alert
+from execution.legs import symbol_on
 from execution.models import Order, Position, Signal, Strategy
 from execution.pipeline import Step, decide_announced
 from execution.queues import waiting_for
@@ -260,6 +261,47 @@ def test_an_approved_entry_of_the_contract_before_is_not_sent(
     entry.refresh_from_db()
     assert (entry.state, entry.reason) == (OrderState.DENIED, "APPROVAL_OUTDATED")
     assert held() == {OLD: 1, NEW: 1}
+
+
+@pytest.fixture
+def coming(account: Account, strategy: Strategy) -> Order:
+    """An entry that rests in today's contract, while 1 is held in the one before."""
+    hold(account, OLD, "1")
+    bought_by(strategy, account, OLD)
+    rests = {"type": "limit", "price": Decimal(50000), "state": OrderState.OPEN}
+    return OrderFactory.create(account=account, strategy=strategy, symbol=NEW, **rests)
+
+
+def leads_to(strategy: Strategy, action: str, size: str) -> str:
+    target = {"market_position": "long", "market_position_size": size}
+    alert = Alert.from_json({"symbol": "ES1!", "action": action} | target)
+    return symbol_on(strategy.routes.get(), alert)
+
+
+@pytest.mark.parametrize(
+    ("action", "size", "symbol"),
+    [("sell", "0.5", NEW), ("buy", "3", OLD)],
+    ids=["goes as an exit does", "a person agrees to it first"],
+)
+def test_an_entry_in_todays_contract_counts_where_it_gives_way(
+    strategy: Strategy, coming: Order, action: str, size: str, symbol: str
+) -> None:
+    assert leads_to(strategy, action, size) == NEW
+    strategy.needs_approval = True
+    assert leads_to(strategy, action, size) == symbol
+
+
+def test_so_does_one_that_an_operator_amended(strategy: Strategy, coming: Order) -> None:
+    first = coming.pk
+    Order.objects.filter(pk=first).update(state=OrderState.CANCELED)
+    amend = SignalFactory.create(strategy=StrategyFactory.create(slug="manual"))
+    amend.alert |= {"replaces": str(first)}
+    amend.save()
+    OrderFactory.create(
+        account=coming.account, strategy=amend.strategy, signal=amend, symbol=NEW,
+        type="limit", price=Decimal(51000), state=OrderState.OPEN,
+    )  # fmt: skip
+    assert leads_to(strategy, "sell", "0.5") == NEW
 
 
 class TestTwoStrategiesOfOneAccount:

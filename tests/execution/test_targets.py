@@ -10,7 +10,7 @@ import pytest
 
 from brokers.errors import QueryFailedError
 from brokers.models import Account
-from brokers.types import CancelResult, OrderType, Outcome
+from brokers.types import CancelResult, OrderType, Outcome, VenueStatus
 from execution import commands, manual
 from execution.alerts import Action, Alert
 from execution.legs import lane_legs
@@ -135,6 +135,35 @@ def test_what_an_operator_amended_is_the_strategys_still(
     signal = desk.send("buy", **LONG, market_position_size="0.03")
     assert stands(first) == GAVE_WAY
     assert (order_of(signal).quantity, desk.held()) == (D("0.026"), D("0.03"))
+
+
+def test_what_is_being_amended_does_not_come_back_after_a_target(
+    desk: Desk, first: Order, worked_off: None
+) -> None:
+    desk.script.cancel_results.extend([CancelResult(Outcome.UNKNOWN)] * 3)
+    amend = commands.amend(first, price=D(58500), quantity=None, key="", reason="nearer")
+    target = desk.send("buy", **LONG, market_position_size="0.03")
+    desk.ends(first, VenueStatus.CANCELED)
+    process(target)
+    process(amend)
+    amend.refresh_from_db()
+    assert (amend.state, amend.reason) == (SignalState.IGNORED, "NOTHING_TO_CANCEL")
+    assert (order_of(target).quantity, desk.held()) == (D("0.026"), D("0.03"))
+
+
+def test_a_reversal_does_not_take_back_its_first_half_once_that_is_amended(
+    desk: Desk, worked_off: None
+) -> None:
+    desk.script.capabilities = replace(CAPABILITIES, short_selling=True, reduce_only=True)
+    desk.buy("0.02", stop=None)
+    fields = LIMIT | {"price": "61000", "market_position": "short", "market_position_size": "0.01"}
+    signal = desk.send("sell", **fields)
+    later = amended(order_of(signal), 62000)
+    # As if the amend had been faster than the second half, which is refused.
+    Order.objects.get(signal=signal, state=S.DENIED).delete()
+    Signal.objects.filter(pk=signal.pk).update(state=SignalState.RECEIVED, reason="")
+    process(signal)
+    assert stands(later) == (S.OPEN, "")
 
 
 def test_an_amended_exit_gives_way_to_one_that_says_anew_what_to_sell(
