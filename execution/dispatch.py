@@ -39,7 +39,7 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
     Stops when nothing may be sent now: the lane is empty, taken by another worker, pausing, blocked
     by an order whose outcome is unknown, its breaker is open, the account has not been reconciled
     since the last standstill, or this process was told to stop. What an account that is switched off
-    holds ends without a comparison: none is made of it, and switched on again it would send the past.
+    holds ends, whatever it waits for.
     """
     handled: list[Order] = []
     while not draining.has_begun():
@@ -51,7 +51,10 @@ def run_lane(account_id: int, symbol: str) -> list[Order]:
             handled += lanes.end_expired(account_id, symbol)
             continue
         account = unsent.account
-        if account.reconciled_at is None and lanes.switched_off(account) is None:
+        if (off := lanes.switched_off(account)) is not None:
+            handled += lanes.end_all(account, symbol, off)
+            continue
+        if account.reconciled_at is None:
             break
         order = lanes.claim_next(account, symbol)
         if order is None:

@@ -97,6 +97,15 @@ def end_expired(account_id: int, symbol: str) -> list[Order]:
     return [order for order in expired if _end_unsent(order, _too_old())]
 
 
+def end_all(account: Account, symbol: str, off: Refusal) -> list[Order]:
+    """End what the lane of an account that is ``off`` holds, also behind what blocks it: switched on
+    again it would send the past.
+    """
+    waiting = Order.objects.filter(account=account, symbol=symbol, state=OrderState.PENDING)
+    found = waiting.order_by(EXITS_FIRST, "id")
+    return [order for order in found if _end_unsent(order, _why_over(order) or off)]
+
+
 def _lane() -> QuerySet[Order]:
     return Order.objects.filter(account=given("account"), symbol=given("symbol"))
 
@@ -251,7 +260,8 @@ def switched_off(account: Account) -> Refusal | None:
     return None
 
 
-def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
+def _why_over(order: Order) -> Refusal | None:
+    """Why nobody wants ``order`` sent any more, whatever its account may do."""
     if order.cancel_reason:
         detail = f"cancel asked for by {order.cancel_asked_by}"
         return Refusal(ReasonCode(order.cancel_reason), detail)
@@ -260,8 +270,12 @@ def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
         return Refusal(ReasonCode(order.parent.cancel_reason), detail)
     if order.expires_at is not None and order.expires_at < timezone.now():
         return _too_old()
-    if (off := switched_off(account)) is not None:
-        return off
+    return None
+
+
+def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
+    if (over := _why_over(order)) is not None:
+        return over
     if account.is_key_refused and not order.is_exit:
         return Refusal(ReasonCode.KEY_MAY_WITHDRAW, keys.REFUSED)
     if leaves_at_once(order) and closable(order) == 0:

@@ -331,6 +331,25 @@ def test_an_exit_that_waits_for_a_comparison_ends_when_its_account_is_switched_o
     assert script.sent == []
 
 
+@pytest.mark.parametrize("blocking", [S.SUBMITTING, S.UNKNOWN, S.NEEDS_OPERATOR])
+def test_what_waits_for_another_order_ends_when_its_account_is_switched_off(
+    account: Account, script: Script, blocking: OrderState
+) -> None:
+    in_front = exit_order(account, state=blocking)
+    leaving = exit_order(account)
+    canceled = exit_order(account, cancel_reason=ReasonCode.CANCELED_BY_SIGNAL.value)
+    assert run(account) == []
+    Account.objects.update(is_active=False)
+    assert [order.pk for order in run(account)] == [leaving.pk, canceled.pk]
+    assert (state_of(leaving), leaving.reason) == (S.DENIED, ReasonCode.ACCOUNT_INACTIVE)
+    assert (state_of(canceled), canceled.reason) == (S.CANCELED, ReasonCode.CANCELED_BY_SIGNAL)
+    assert state_of(in_front) == blocking
+    Account.objects.update(is_active=True)
+    Order.objects.filter(pk=in_front.pk).update(state=S.NOT_PLACED)
+    assert run(account) == []
+    assert script.sent == []
+
+
 def test_an_account_switched_off_while_its_lane_runs_sends_no_more(
     account: Account, script: Script
 ) -> None:
