@@ -33,8 +33,6 @@ BATCH = 200
 WAITS_FOR_OTHERS = "other exits under way are to take off all that is held"
 _RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
 _CUT_SHORT = (OrderState.CANCELED, OrderState.EXPIRED)
-_NOT_THERE = (OrderState.DENIED, OrderState.NOT_PLACED)
-_NAMED = frozenset(ReasonCode)
 _ENDS = {
     ReasonCode.VENUE_REJECTED: Event.REJECT,
     ReasonCode.EXPIRED_BEFORE_SENDING: Event.EXPIRE,
@@ -202,9 +200,17 @@ def _code_of(failed: Order) -> ReasonCode:
         return ReasonCode.CANCELED_BY_SIGNAL
     if failed.state == OrderState.EXPIRED:
         return ReasonCode.EXPIRED_BEFORE_SENDING
-    if failed.state in _NOT_THERE and failed.reason in _NAMED:
+    if _was_refused(failed):
         return ReasonCode(failed.reason)
     return ReasonCode.VENUE_REJECTED
+
+
+def _was_refused(failed: Order) -> bool:
+    """Whether we kept the slice from being sent, or from being sent again."""
+    if failed.state not in (OrderState.DENIED, OrderState.NOT_PLACED):
+        return False
+    ended = failed.journal.filter(from_state=OrderState.PENDING, to_state=failed.state)
+    return ended.exists()
 
 
 def _failure(failed: Order) -> str:

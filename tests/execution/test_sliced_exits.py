@@ -508,6 +508,22 @@ def test_a_cancel_ends_it_and_the_stop_stays(leaver: Desk, clock: time_machine.C
     assert leaver.guarded() == [("0.08", "58000")]
 
 
+@pytest.mark.parametrize("code", ["LOGIN_NEEDED", "NOT_SUPPORTED", "NOT_PLACED"])
+def test_an_exit_whose_slice_could_not_be_sent_has_failed(
+    leaver: Desk, clock: time_machine.Coordinates, code: str
+) -> None:
+    unsent = ExecutionResult(Outcome.NOT_SENT, code=code, detail="nobody is logged in")
+    leaver.script.outcomes.append(unsent)
+    signal = leaver.send("close")
+    parent = exit_of(signal)
+    later(clock, 1)
+    assert [(one.state, one.reason) for one in slices()] == [(S.NOT_PLACED, code)]
+    assert stands(parent) == (S.REJECTED, "VENUE_REJECTED")
+    assert parent.detail.endswith("slice 1 ended not placed: nobody is logged in")
+    signal.refresh_from_db()
+    assert signal.state == SignalState.FAILED
+
+
 def test_a_slice_the_venue_rejects_ends_it_and_the_stop_stays(
     leaver: Desk, clock: time_machine.Coordinates
 ) -> None:
