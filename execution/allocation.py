@@ -86,10 +86,10 @@ def parts(alert: Alert, held: Held, *, by_target: bool) -> dict[int, Part]:
     sizes = (alert.prev_market_position_size, alert.market_position_size)
     if only_reduces(alert) and not by_target and None not in sizes:
         return dict.fromkeys(_accounts(held), AS_IT_IS)
-    return _taken_off(alert, held)
+    return _taken_off(alert, held, by_target=by_target)
 
 
-def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
+def _taken_off(alert: Alert, held: Held, *, by_target: bool) -> dict[int, Part]:
     """A quantity that closes, shared out; the largest takes what is left of it, and may turn over."""
     met = held if alert.action is Action.CLOSE else _on_side(held, -_sign(alert))
     if not met:
@@ -102,7 +102,11 @@ def _taken_off(alert: Alert, held: Held) -> dict[int, Part]:
         return {met[0][0]: AS_IT_IS} | dict.fromkeys(others, CLOSE)
     if turns:
         closed = max(_sum(met), closed_by_sender(alert))
-        return _turned_over(met, max(alert.quantity - closed, Decimal(0)))
+        left = max(alert.quantity - closed, Decimal(0))
+        # A route that sizes by itself opens whatever the sender has left.
+        if by_target and not left:
+            return dict.fromkeys(_accounts(met), CLOSE)
+        return _turned_over(met, left)
     left, shares = alert.quantity, dict[int, Decimal]()
     for account, quantity in met:
         share = min(left, abs(quantity))

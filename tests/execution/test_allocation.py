@@ -202,6 +202,24 @@ def test_a_stop_that_closes_the_largest_first_makes_it_open_no_more(
     assert (goal.intent.side, goal.intent.quantity) == (Side(action.value), D(1))
 
 
+@pytest.mark.parametrize("quantity", [D(2), D(3)])
+def test_a_reversal_with_nothing_left_to_open_only_closes(quantity: Decimal) -> None:
+    turned = alert(Action.BUY, quantity=quantity, market_position=MarketPosition.LONG)
+    group = allocation.in_order({1: D("-1.5"), 2: D("-1.5")})
+    parts = allocation.parts(turned, group, by_target=True)
+    assert parts == {1: allocation.CLOSE, 2: allocation.CLOSE}
+
+
+def test_a_reversal_turns_over_what_sizes_itself_whatever_the_sender_has_left() -> None:
+    turned = alert(Action.BUY, quantity=D(3), market_position=MarketPosition.LONG)
+    group = allocation.in_order({1: D("-1.5"), 2: D("-1.5")})
+    assert allocation.parts(turned, group, by_target=False)[1] == {
+        "quantity": "1.5",
+        "prev_market_position": "short",
+        "prev_market_position_size": "1.5",
+    }
+
+
 def test_what_only_reduces_takes_off_no_more_than_it_says() -> None:
     held = allocation.in_order({1: D("0.2"), 2: D("0.1")})
     sale = alert(
