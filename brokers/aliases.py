@@ -45,12 +45,14 @@ def symbol_for(
     *,
     allows_delayed: bool = False,
     rows: Sequence[SymbolAlias] | None = None,
+    shares: Shares | None = None,
 ) -> str:
     """The unified symbol ``text`` means on ``account`` today. Raises UnknownSymbolError, and
     ConfigurationError where the account's plugin cannot say what a lone ticker is.
 
     What only an alias led to (``ES 12-26``, ``BRK.B/USD``) is known by its own name from then on: a
-    position in it is closed by that name. ``rows`` are those of ``aliases_of``, where they are known.
+    position in it is closed by that name. ``rows`` are those of ``aliases_of``, where they are known,
+    and ``shares`` is what a lone ticker is there.
     """
     rows = aliases_of(account.pk) if rows is None else rows
     try:
@@ -58,7 +60,7 @@ def symbol_for(
             text,
             in_force(rows, today),
             allows_delayed=allows_delayed,
-            shares=trades_shares(account),
+            shares=trades_shares(account) if shares is None else shares,
         )
     except UnknownSymbolError as error:
         if Instrument.objects.filter(account=account, symbol=text).exists():
@@ -82,15 +84,6 @@ def known_shares(account: Account) -> Shares:
         return trades_shares(account)
     except ConfigurationError:
         return Shares.ALSO
-
-
-def symbol_in_tables(account: Account, text: str, today: date) -> str | None:
-    """What ``text`` most likely means on an account whose plugin cannot be asked."""
-    names = in_force(aliases_of(account.pk), today)
-    try:
-        return resolve(text, names, allows_delayed=True, shares=known_shares(account))
-    except UnknownSymbolError:
-        return None
 
 
 @Prepared

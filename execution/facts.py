@@ -17,9 +17,11 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from brokers import keys
+from brokers.aliases import trades_shares
 from brokers.base import ExecutionPlugin
 from brokers.errors import (
     BrokerError,
+    ConfigurationError,
     QueryFailedError,
     QuoteUnavailableError,
     UnknownSymbolError,
@@ -76,7 +78,8 @@ class Market:
 class Leg:
     """One route of a signal, with everything read before the transaction. ``refusal`` ends it
     early; one that is late has not been read yet. ``reduces``: whether the alert made the position
-    smaller when it was read; ``has_rolled``: whether its alias meant another symbol before.
+    smaller when it was read; ``has_rolled``: whether its alias meant another symbol before. Where it
+    has no plugin nothing can be sent, and nothing that is under way there is waited for.
     """
 
     route: Route
@@ -86,6 +89,7 @@ class Leg:
     is_late: bool = False
     reduces: bool = False
     has_rolled: bool = False
+    has_plugin: bool = True
 
     @property
     def account(self) -> Account:
@@ -98,6 +102,15 @@ def refusal_of(error: BrokerError) -> Refusal:
         return Refusal(ReasonCode(error.code), str(error))
     except ValueError:
         return Refusal(ReasonCode.INTERNAL_ERROR, f"{error.code}: {error}")
+
+
+def no_plugin(account: Account) -> Refusal | None:
+    """Why nothing can be sent to the account, where its plugin cannot say what trades there."""
+    try:
+        trades_shares(account)
+    except ConfigurationError as error:
+        return refusal_of(error)
+    return None
 
 
 def refuse_key(account: Account) -> None:

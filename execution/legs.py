@@ -19,7 +19,7 @@ from django.db import connection
 from django.db.models import OuterRef, QuerySet, Value
 from django.utils import timezone
 
-from brokers.aliases import aliases_of, of_earlier_days, suggestions, symbol_for
+from brokers.aliases import aliases_of, known_shares, of_earlier_days, suggestions, symbol_for
 from brokers.errors import BrokerError, QueryFailedError, UnknownSymbolError
 from brokers.models import Account
 from brokers.prepared import Prepared, given
@@ -184,14 +184,14 @@ def _read(route: Route, alert: Alert) -> Leg:
 def _late(route: Route, alert: Alert) -> Leg:
     try:
         return replace(_lane_of(route, alert), is_late=True)
-    except BrokerError:
+    except UnknownSymbolError:
         return Leg(route, alert.symbol, is_late=True)
 
 
 def symbol_on(route: Route, alert: Alert) -> str:
     """The alert's symbol as the route's account knows it: what its alias means today, or meant on an
-    earlier day (``contract_of``). Raises UnknownSymbolError, and ConfigurationError where the
-    account's plugin cannot be used.
+    earlier day (``contract_of``). Where its plugin cannot be used, as our tables have it. Raises
+    UnknownSymbolError.
     """
     return _lane_of(route, alert).symbol
 
@@ -200,16 +200,18 @@ def has_moved(leg: Leg, alert: Alert) -> bool:
     """Whether the alert goes into another contract by now than when its leg was read."""
     try:
         return leg.has_rolled and symbol_on(leg.route, alert) != leg.symbol
-    except BrokerError:
+    except UnknownSymbolError:
         return True
 
 
 def _lane_of(route: Route, alert: Alert) -> Leg:
     account, rows, today = route.account, aliases_of(route.account_id), timezone.now().date()
     earlier = of_earlier_days(alert.symbol, rows, today)
-    delayed = route.strategy.allows_delayed
+    delayed, shares = route.strategy.allows_delayed, known_shares(account)
     try:
-        symbol = symbol_for(account, alert.symbol, today, allows_delayed=delayed, rows=rows)
+        symbol = symbol_for(
+            account, alert.symbol, today, allows_delayed=delayed, rows=rows, shares=shares
+        )
     except UnknownSymbolError:
         if (left := contract_of(alert, route, earlier)) is None:
             raise
@@ -226,19 +228,10 @@ def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
     account, leg = route.account, Leg(route, alert.symbol)
     try:
         leg = _lane_of(route, alert)
+        if unusable := facts.no_plugin(account):
+            return replace(leg, refusal=unusable, has_plugin=False)
         _refuse_account(account)
-        if alert.action is Action.CANCEL:
-            return leg
-        late = replace(leg, is_late=True)
-        is_exit = reduces(late, alert)
-        if not is_exit:
-            facts.refuse_key(account)
-        if (may_wait and has_to_wait(late, alert)) or (is_exit and _is_away(account)):
-            return late
-        market = facts.read_market(account, leg.symbol, alert, is_exit=is_exit)
-        if route.sizing == Route.Sizing.ATR:
-            market = replace(market, atr=facts.average_range(market, alert))
-        return replace(leg, market=market, reduces=is_exit)
+        return leg if alert.action is Action.CANCEL else _told(leg, alert, may_wait=may_wait)
     except Refusal as refusal:
         return replace(leg, refusal=refusal)
     except UnknownSymbolError as error:
@@ -252,6 +245,19 @@ def read_leg(route: Route, alert: Alert, *, may_wait: bool = False) -> Leg:
         logger.exception("reading the market of %s failed", account.name)
         broken = f"the plugin of {account.name} failed: {type(error).__name__}"
         return replace(leg, refusal=Refusal(ReasonCode.INTERNAL_ERROR, broken))
+
+
+def _told(leg: Leg, alert: Alert, *, may_wait: bool) -> Leg:
+    account, late = leg.account, replace(leg, is_late=True)
+    is_exit = reduces(late, alert)
+    if not is_exit:
+        facts.refuse_key(account)
+    if (may_wait and has_to_wait(late, alert)) or (is_exit and _is_away(account)):
+        return late
+    market = facts.read_market(account, leg.symbol, alert, is_exit=is_exit)
+    if leg.route.sizing == Route.Sizing.ATR:
+        market = replace(market, atr=facts.average_range(market, alert))
+    return replace(leg, market=market, reduces=is_exit)
 
 
 def _unknown(account: Account, text: str, error: UnknownSymbolError) -> Refusal:

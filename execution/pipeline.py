@@ -289,7 +289,8 @@ def _sorted_out(
         lane = alive_in(leg)
         first = in_the_way(signal, leg, alert, lane)
         to_cancel += first.orders
-        if not first and not leg.is_late and not must_wait(leg, alert, lane):
+        waits = first or leg.is_late or must_wait(leg, alert, lane)
+        if not waits or not leg.has_plugin:
             ready.append(leg)
     return ready, tuple(to_cancel)
 
@@ -362,8 +363,12 @@ def _cancel_all(signal: Signal, legs: Sequence[Leg]) -> Decision:
     for leg in here:
         alive = [order for order in alive_in(leg) if _is_meant(signal, order)]
         want_gone(signal, alive)
+        canceled |= any(
+            order.state == OrderState.NEEDS_OPERATOR or not leg.has_plugin for order in alive
+        )
+        if not leg.has_plugin:
+            continue
         working += [order.pk for order in alive if order.state in CANCELABLE]
-        canceled |= any(order.state == OrderState.NEEDS_OPERATOR for order in alive)
         is_known &= not any(order.state in NOWHERE_YET for order in alive)
         mine = Q(symbol=leg.symbol) | Q(cancel_asked_by=cancels.by_alert(signal))
         lane = Order.objects.filter(mine, account=leg.account)

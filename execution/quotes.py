@@ -151,6 +151,8 @@ def _candidate(signal: Signal, alert: Alert, route: Route) -> Candidate:
 
 
 def _told(signal: Signal, alert: Alert, route: Route) -> Candidate:
+    if broken := facts.no_plugin(route.account):
+        raise broken
     refuse_unfit(route, legs.symbol_on(route, alert))
     leg = legs.read_leg(route, alert)
     found = estimate(signal, alert, leg)

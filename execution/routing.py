@@ -13,8 +13,7 @@ from itertools import groupby
 
 from django.utils import timezone
 
-from brokers.aliases import symbol_in_tables
-from brokers.errors import ConfigurationError, UnknownSymbolError
+from brokers.errors import UnknownSymbolError
 from brokers.types import Side
 from execution import allocation, amending, legs, quotes
 from execution.aims import names_target
@@ -179,9 +178,6 @@ def _symbol(route: Route, alert: Alert) -> str | None:
         return symbol_on(route, alert)
     except UnknownSymbolError:
         return None
-    except ConfigurationError:
-        # Nothing is sent there, and what it holds is part of what the group holds.
-        return symbol_in_tables(route.account, alert.symbol, timezone.now().date())
 
 
 def _expected(

@@ -13,11 +13,11 @@ from django.utils import timezone
 from brokers.models import Account
 from brokers.symbols import Shares
 from execution import pipeline, queues
-from execution.models import Order, Route, Signal, Strategy
+from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
 from tests.brokers.scripted import ScriptedPlugin
 from tests.execution.trading import LANE, held, process, send
-from tests.factories import PositionFactory, RouteFactory, allow_trading
+from tests.factories import OrderFactory, PositionFactory, RouteFactory, allow_trading
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("eager")]
 D = Decimal
@@ -89,6 +89,70 @@ def test_an_exit_that_waited_too_long_takes_off_at_the_other(
     process(leaving)
     assert ends(leaving)[healthy.pk] == (OrderState.FILLED, "")
     assert held(healthy) == D("0.3")
+
+
+def test_a_target_that_waited_too_long_counts_what_is_held_at_the_broken_one(
+    healthy: Account, strategy: Strategy, broken: Account
+) -> None:
+    one_group()
+    Position.objects.filter(account=healthy).update(quantity=D("0.6"))
+    Position.objects.filter(account=broken).update(quantity=D("0.4"))
+    target = {"market_position": "long", "market_position_size": "0.9"}
+    leaving = send(strategy, "sell", symbol=NAMED, quantity="0.1", **target)
+    Signal.objects.update(received_at=timezone.now() - timedelta(seconds=301))
+    assert process(leaving).state == SignalState.EXECUTED
+    assert ends(leaving) == {healthy.pk: (OrderState.FILLED, "")}
+    assert held(healthy) == D("0.5")
+
+
+WORKING = [OrderState.OPEN, OrderState.PENDING, OrderState.SUBMITTING, OrderState.UNKNOWN]
+
+
+def entry_at(broken: Account, strategy: Strategy, state: OrderState) -> Order:
+    """An order to buy, which the plugin left when it went."""
+    is_open = state == OrderState.OPEN
+    limit = {"type": "limit", "price": D(50000)} if is_open else {}
+    return OrderFactory.create(account=broken, strategy=strategy, state=state, **limit)
+
+
+@pytest.mark.parametrize("group", ["", "best"])
+@pytest.mark.parametrize("state", WORKING)
+def test_a_close_wants_an_entry_there_gone_and_waits_for_no_word_of_it(
+    healthy: Account, strategy: Strategy, broken: Account, state: OrderState, group: str
+) -> None:
+    Route.objects.update(group=group)
+    entry = entry_at(broken, strategy, state)
+    closing = process(send(strategy, "close", symbol=NAMED))
+    assert ends(closing) == {healthy.pk: (OrderState.FILLED, ""), broken.pk: MISCONFIGURED}
+    assert closing.state == SignalState.EXECUTED
+    entry.refresh_from_db()
+    assert entry.cancel_asked_by == f"alert {closing.pk}"
+
+
+@pytest.mark.parametrize("state", WORKING)
+def test_a_cancel_wants_an_entry_there_gone_and_waits_for_no_word_of_it(
+    strategy: Strategy, broken: Account, state: OrderState
+) -> None:
+    entry = entry_at(broken, strategy, state)
+    canceling = process(send(strategy, "cancel", symbol=NAMED))
+    assert (canceling.state, canceling.reason) == (SignalState.EXECUTED, "")
+    entry.refresh_from_db()
+    assert entry.cancel_asked_by == f"alert {canceling.pk}"
+
+
+def test_a_cancel_with_nothing_there_has_nothing_to_cancel(
+    strategy: Strategy, broken: Account
+) -> None:
+    canceling = process(send(strategy, "cancel", symbol=NAMED))
+    assert (canceling.state, canceling.reason) == (SignalState.IGNORED, "NOTHING_TO_CANCEL")
+
+
+def test_an_exit_waits_for_no_order_there(
+    healthy: Account, strategy: Strategy, broken: Account
+) -> None:
+    entry_at(broken, strategy, OrderState.UNKNOWN)
+    leaving = process(send(strategy, "sell", symbol=NAMED, quantity="0.1"))
+    assert ends(leaving) == {healthy.pk: (OrderState.FILLED, ""), broken.pk: MISCONFIGURED}
 
 
 def test_what_it_holds_counts_for_the_target_of_its_group(
