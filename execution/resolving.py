@@ -44,7 +44,11 @@ def carry_out(difference_id: int) -> str | None:
         ref = OrderRef("", row.symbol, row.broker_order_id, None)
         plugin_for(row.account).cancel_order(ref)
     if row is not None and row.state == State.FLATTENING:
-        return _follow_closes(row) if row.is_being_closed else _make_closes(row)
+        if not row.is_being_closed:
+            return _make_closes(row)
+        if not _end_with_closes(row):
+            _call_off_if_moved(row)
+            return row.symbol
     return None
 
 
@@ -58,7 +62,7 @@ def follow(orders: Iterable[Order]) -> None:
         row = lane.filter(state=State.FLATTENING, resolved_at__isnull=False).first()
         if row is not None:
             with suppress(ValueError):  # another worker was faster
-                _follow_closes(row)
+                _end_with_closes(row)
 
 
 def _is_due(row: Difference) -> bool:
@@ -135,16 +139,14 @@ def _leave(row: Difference, why: str) -> None:
         differences.find_again(row, why, ours=ours, theirs=theirs, cost=row.rest_cost)
 
 
-def _follow_closes(row: Difference) -> str | None:
+def _end_with_closes(row: Difference) -> bool:
     """Once its closes have ended it is flattened; what they left goes out of our book again, and is
-    a difference again.
+    a difference again. Whether they have.
     """
     with transaction.atomic():
         position = _lock(row)
-        lane = Order.objects.filter(account=row.account_id, symbol=row.symbol)
-        if lane.filter(role=Order.Role.FLATTEN).exclude(state__in=TERMINAL).exists():
-            _call_off_if_moved(row, lane)
-            return row.symbol
+        if _closes_in_lane(row).exclude(state__in=TERMINAL).exists():
+            return False
         made = differences.closes_of(row)
         orders = [one.order for one in made]
         sign = -Side(orders[0].side).sign
@@ -168,7 +170,12 @@ def _follow_closes(row: Difference) -> str | None:
             is_rest = differences.is_part(theirs - ours, left * sign)
             rest_cost = cost if is_rest else None
             differences.find_again(row, why, ours=ours, theirs=theirs, cost=rest_cost)
-    return None
+    return True
+
+
+def _closes_in_lane(row: Difference) -> QuerySet[Order]:
+    lane = Order.objects.filter(account=row.account_id, symbol=row.symbol)
+    return lane.filter(role=Order.Role.FLATTEN)
 
 
 def _give_back(row: Difference, position: Position, left: Decimal, cost: Decimal | None) -> None:
@@ -233,10 +240,12 @@ def _lock(row: Difference) -> Position:
     return position
 
 
-def _call_off_if_moved(row: Difference, lane: QuerySet[Order]) -> None:
-    """Cancel its closes where the venue holds something else by now: they could sell what is ours."""
+def _call_off_if_moved(row: Difference) -> None:
+    """Cancel its closes where the venue holds something else by now: they could sell what is ours. Not
+    while the position is held: a fill that is booked has its order first.
+    """
     if row.resolved_at is not None and row.last_seen_at > row.resolved_at:
-        mine = lane.filter(
+        mine = _closes_in_lane(row).filter(
             journal__event="create", journal__actor=differences.maker(row), cancel_reason=""
         )
         cancels.want(mine, ReasonCode.CANCELED_BY_OPERATOR, differences.maker(row))

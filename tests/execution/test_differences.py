@@ -35,6 +35,7 @@ from execution.states import OrderState, SignalState
 from fks_site import dashboard
 from risk import audit
 from risk.models import AuditEvent
+from risk.types import ReasonCode
 from tests.brokers.scripted import (
     CAPABILITIES,
     ScriptedPlugin,
@@ -744,6 +745,26 @@ def test_what_somebody_closed_by_hand_meanwhile_is_not_closed_again(
     assert long.held() == Decimal("0.01")
     clock.shift(10)
     assert compare(long) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_close_that_fills_while_it_is_called_off_is_no_deadlock(
+    long: Desk, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Coordinates
+) -> None:
+    """A fill has the order's row when it wants the position's."""
+    found = flattening(long, monkeypatch, "0.03")
+    assert resolving.carry_out(found.pk) == SYMBOL
+    clock.shift(10)
+    margin(long, "0.01", monkeypatch)
+    compare(long)
+    with transaction.atomic():
+        close = Order.objects.select_for_update().get(role=Order.Role.FLATTEN)
+        calling_off = beside(lambda: resolving.carry_out(found.pk))
+        wait_for_a_blocked_backend()
+        Position.objects.select_for_update(nowait=True).get()
+    assert calling_off.result(60) == SYMBOL
+    close.refresh_from_db()
+    assert close.cancel_reason == ReasonCode.CANCELED_BY_OPERATOR
 
 
 def nobody_follows(monkeypatch: pytest.MonkeyPatch) -> None:
