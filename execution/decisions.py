@@ -41,8 +41,6 @@ class Case(Protocol):
     @property
     def state(self) -> str: ...
     @property
-    def attempt(self) -> int: ...
-    @property
     def looks(self) -> int: ...
     @property
     def settle_at(self) -> datetime | None: ...
@@ -70,9 +68,11 @@ class Look(Enum):
     PROVES = "proves"
 
 
-def of_refusal(case: Case) -> Event:
-    """Not to be sent any more. Denied is for good: not where an earlier attempt may yet turn up."""
-    return Event.DROP_UNSENT if case.attempt else Event.DENY
+def of_refusal(lost: int) -> Event:
+    """Not to be sent any more. Denied is for good: not where an earlier sending may yet turn up, of
+    which nobody knew the outcome (``lost`` of them).
+    """
+    return Event.DROP_UNSENT if lost else Event.DENY
 
 
 def of_placement(result: ExecutionResult) -> Event:
@@ -197,9 +197,7 @@ def look(case: Case, asked_at: datetime) -> Look:
 
 
 def of_absence(case: Case, now: datetime, lost: int) -> Event:
-    """Proven absent: sent again while it is fresh, else it ends, named. ``lost``: how many sendings
-    nobody knew the outcome of; an attempt that never left is none.
-    """
+    """Proven absent: sent again while it is fresh and not ``lost`` too often, else it ends, named."""
     fresh = case.expires_at is None or case.expires_at > now
     if case.state == OrderState.UNKNOWN and fresh and lost < MAX_ATTEMPTS:
         return Event.SEND_AGAIN

@@ -28,6 +28,7 @@ from execution import (
     facts,
     fills,
     funding,
+    lanes,
     parents,
     restored,
     standstill,
@@ -216,7 +217,7 @@ def _let_settle(order: Order, window: timedelta) -> None:
 def _absent(order: Order) -> None:
     """Proven absent. Still fresh: sent again with the same identity. Else it ends, named."""
     evidence = {"looks": decisions.LOOKS_NEEDED, "submitted_at": str(order.submitted_at)}
-    lost = order.journal.filter(event=Event.LOSE_SIGHT.value).count()
+    lost = lanes.times_lost(order)
     again = decisions.of_absence(order, timezone.now(), lost) is Event.SEND_AGAIN
     if again and not order.cancel_reason:
         move(

@@ -12,8 +12,8 @@ import pytest
 from django.db import transaction
 
 from brokers.models import Account
-from brokers.types import Candle, OrderType, TimeInForce
-from execution import pipeline
+from brokers.types import Candle, ExecutionResult, OrderType, Outcome, TimeInForce
+from execution import dispatch, pipeline
 from execution.models import Order, Route, Signal
 from execution.states import OrderState
 from risk import hits, switch
@@ -162,6 +162,25 @@ def test_the_same_order_under_another_id_is_a_duplicate(route: Route) -> None:
     again = order_for(route, idempotency_key="two")
     assert outcome(again) == (OrderState.DENIED, ReasonCode.DUPLICATE_ORDER)
     assert order_for(route, quantity="0.011").state == OrderState.PENDING
+
+
+@pytest.mark.parametrize("rule", [("duplicate_order", "60"), ("repeated_execution", "1")])
+def test_an_entry_held_back_and_then_halted_does_not_count(
+    route: Route, script: Script, rule: tuple[str, str]
+) -> None:
+    put(*rule)
+    script.outcomes.append(
+        ExecutionResult(Outcome.NOT_SENT, code="RATE_LIMITED", retry_after=1, held_back=True)
+    )
+    order = order_for(route, idempotency_key="one")
+    dispatch.run_lane(route.account.pk, LANE)
+    Order.objects.update(next_check_at=None)
+    switch.change(TradingState.State.HALTED, reason="test")
+    dispatch.run_lane(route.account.pk, LANE)
+    order.refresh_from_db()
+    assert (*outcome(order), order.attempt) == (OrderState.DENIED, ReasonCode.TRADING_HALTED, 1)
+    switch.change(TradingState.State.ACTIVE, reason="test")
+    assert order_for(route, idempotency_key="two").state == OrderState.PENDING
 
 
 # --- rules that halt ------------------------------------------------------------------------------

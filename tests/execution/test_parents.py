@@ -15,13 +15,23 @@ from django.urls import reverse
 from brokers.errors import QuoteUnavailableError
 from brokers.models import Account
 from brokers.types import ExecutionResult, Outcome, VenueStatus
-from execution import account_tasks, commands, fills, halting, next_slice, parents, pipeline, tasks
+from execution import (
+    account_tasks,
+    commands,
+    fills,
+    halting,
+    next_slice,
+    parents,
+    pipeline,
+    reconcile,
+    tasks,
+)
 from execution.models import Order, Protection, Signal, SlicePlan, Strategy
 from execution.states import TERMINAL, OrderState, SignalState
 from risk import audit, limits, switch
 from risk.models import TradingState
 from risk.types import ReasonCode
-from tests.brokers.scripted import report_of, rest, swallow, trade
+from tests.brokers.scripted import CAPABILITIES, report_of, rest, swallow, trade
 from tests.execution.guarding import SYMBOL, Desk, clock, desk, fill_whole
 from tests.execution.slicing import later, quantities, slices, stands
 from tests.factories import (
@@ -233,12 +243,19 @@ def test_no_slice_is_sent_once_its_parent_is_to_end(slicer: Desk, nudges: list[A
 
 
 def test_a_halt_before_a_lost_slice_is_sent_again_ends_it_by_name(
-    slicer: Desk, nudges: list[Any]
+    slicer: Desk, clock: time_machine.Coordinates, nudges: list[Any]
 ) -> None:
     parent = decided(slicer)
     made = next_slice.look(parent.pk)
     assert made is not None
-    Order.objects.filter(pk=made.pk).update(attempt=1)
+    slicer.script.outcomes.append(swallow)
+    tasks.run_lane(slicer.account.pk, SYMBOL)
+    for _ in range(2):
+        clock.shift(CAPABILITIES.settle_window)
+        made.refresh_from_db()
+        reconcile.check_order(made)
+    made.refresh_from_db()
+    assert made.state == S.PENDING
     switch.change(TradingState.State.HALTED, reason="outage")
     tasks.run_lane(slicer.account.pk, SYMBOL)
     assert stands(made) == (S.NOT_PLACED, "TRADING_HALTED")

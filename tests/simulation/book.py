@@ -44,6 +44,10 @@ class Row:
     def filled(self) -> Decimal:
         return sum(self.fills.values(), Decimal(0))
 
+    @property
+    def times_lost(self) -> int:
+        return sum(line[0] is Event.LOSE_SIGHT for line in self.journal)
+
 
 class Book:
     """Every order's row. ``conditional`` off takes the guard of a move away."""

@@ -117,7 +117,7 @@ class World:
         order = self.book.read(number)
         if order.state == S.PENDING:
             yield
-            self.book.move(order, decisions.of_refusal(order), self.now)
+            self.book.move(order, decisions.of_refusal(order.times_lost), self.now)
 
     def _book_placement(self, order: Row, result: ExecutionResult) -> None:
         if result.report is not None:
@@ -169,8 +169,7 @@ class World:
             return
         counted = self.book.count_look(order, settle_at=again, next_check_at=again)
         if counted and worth is decisions.Look.PROVES:
-            lost = sum(line[0] is Event.LOSE_SIGHT for line in order.journal)
-            event = decisions.of_absence(order, self.now, lost)
+            event = decisions.of_absence(order, self.now, order.times_lost)
             self.book.move(order, event, self.now, next_check_at=None, unknown_since=None)
 
     def _vanished(self, order: Row) -> None:
