@@ -8,14 +8,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from brokers.models import Account
 from brokers.symbols import Shares
-from execution import pipeline, queues
+from brokers.types import VenueStatus
+from execution import periodic_tasks, pipeline, queues
 from execution.models import Order, Position, Route, Signal, Strategy
 from execution.states import OrderState, SignalState
-from tests.brokers.scripted import ScriptedPlugin
+from tests.brokers.scripted import ScriptedPlugin, report_of, script_of
 from tests.execution.trading import LANE, held, process, send
 from tests.factories import OrderFactory, PositionFactory, RouteFactory, allow_trading
 
@@ -138,6 +140,24 @@ def test_a_cancel_wants_an_entry_there_gone_and_waits_for_no_word_of_it(
     assert (canceling.state, canceling.reason) == (SignalState.EXECUTED, "")
     entry.refresh_from_db()
     assert entry.cancel_asked_by == f"alert {canceling.pk}"
+
+
+@pytest.mark.parametrize("action", ["close", "cancel"])
+def test_what_rests_there_is_canceled_once_the_plugin_is_back(
+    strategy: Strategy, broken: Account, action: str
+) -> None:
+    entry = entry_at(broken, strategy, OrderState.OPEN)
+    script_of(broken).reports[entry.identity] = report_of(entry, VenueStatus.OPEN)
+    process(send(strategy, action, symbol=NAMED))
+    periodic_tasks.sweep()
+    entry.refresh_from_db()
+    assert entry.state == OrderState.CANCELING
+    Account.objects.filter(pk=broken.pk).update(broker="scripted")
+    for minutes in (5, 10):  # the cancel is repeated, and then read back
+        with time_machine.travel(timezone.now() + timedelta(minutes=minutes), tick=False):
+            periodic_tasks.sweep()
+    entry.refresh_from_db()
+    assert (entry.state, entry.reason) == (OrderState.CANCELED, "CANCELED_BY_SIGNAL")
 
 
 def test_a_cancel_with_nothing_there_has_nothing_to_cancel(
