@@ -79,12 +79,27 @@ def book_gone(position: Position, gone: Decimal, cost: Decimal | None, now: date
     """Have the day keep what ``gone`` of ``position`` has gained since it cost ``cost``, at the last
     price: it was traded by nobody FKS knows. Call it while the position's row still holds that.
     """
-    account, place = position.account, (position.account_id, position.symbol)
-    today(account, now)
-    mark = marks_of([place], now).get(place)
-    if mark is None or cost is None:
-        return
-    gained = gone * (mark.price - cost) * mark.rate
+    today(position.account, now)
+    mark = _mark_of(position, now)
+    if mark is not None and cost is not None:
+        _began_without(position.account, gone * (mark.price - cost) * mark.rate, now)
+
+
+def book_recounted(position: Position, more: Decimal, now: datetime) -> None:
+    """Have the day begin without what trades of earlier days have realised ``more`` than was booked of
+    them, in the quote asset: open positions seemed to have gained it still.
+    """
+    mark = _mark_of(position, now)
+    if mark is not None and more:
+        _began_without(position.account, more * mark.rate, now)
+
+
+def _mark_of(position: Position, now: datetime) -> Mark | None:
+    place = position.account_id, position.symbol
+    return marks_of([place], now).get(place)
+
+
+def _began_without(account: Account, gained: Decimal, now: datetime) -> None:
     day, _ = day_of(account, now)
     row = AccountDay.objects.filter(account=account, day=day)
     row.update(opening_unrealised=F("opening_unrealised") - gained)

@@ -180,11 +180,12 @@ def _closes_in_lane(row: Difference) -> QuerySet[Order]:
 
 def _give_back(row: Difference, position: Position, left: Decimal, cost: Decimal | None) -> None:
     """Take what the closes have left out of our book again. Where the day began with what that had
-    gained by then, its going is no loss of the day, nor a gain where it had lost.
+    gained by then, its going is no loss of the day, nor a gain where it had lost. Such a day has begun
+    before trades are counted anew.
     """
     now = timezone.now()
     _, began = days.day_of(row.account, now)
-    if left and row.resolved_at is not None and row.resolved_at < began:
+    if row.resolved_at is not None and row.resolved_at < began:
         days.book_gone(position, left, cost, now)
     position.quantity -= left
 
@@ -221,11 +222,16 @@ def _tell_apart(position: Position, made: Sequence[OrderEvent], closing: Decimal
     ]
     ours, beyond = positions.told_apart(ours, positions.Book(closing, cost), trades)
     position.average_price = ours.average_price
+    now = timezone.now()
+    _, began = days.day_of(position.account, now)
+    earlier = ZERO
     with localcontext(ARITHMETIC):
         for fill, more in zip(fills, beyond, strict=True):
             fill.realised_pnl += more
             position.realised_pnl += more
+            earlier += more if fill.recorded_at < began else ZERO
             fill.save(update_fields=["realised_pnl"])
+    days.book_recounted(position, earlier, now)
 
 
 def _price(told: str | None) -> Decimal | None:

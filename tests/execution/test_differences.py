@@ -1235,6 +1235,34 @@ def test_what_leaves_the_book_on_another_day_is_no_result_of_that_day(
     assert days.today(long.account, timezone.now()).result == 0
 
 
+@pytest.mark.parametrize("ours_went", [True, False])
+@pytest.mark.parametrize("fills_now", ["0.006", None])
+def test_what_was_sold_the_day_before_is_no_result_of_the_day_it_is_counted_anew(
+    long: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: time_machine.Coordinates,
+    ours_went: bool,
+    fills_now: str | None,
+) -> None:
+    """The market stands still. The close sold 0.004, and an exit ours perhaps."""
+    found, close = closing(long, monkeypatch)
+    first = part(3, "0.004", price="70100", at=timezone.now())
+    long.fills(close, first)
+    if ours_went:
+        sells(long, "0.01", "70100")
+    for seconds in (10, 86_400):
+        clock.shift(seconds)
+        compare(long)
+    assert days.today(long.account, timezone.now()).result == 0
+    last = [part(4, fills_now, price="70100", at=timezone.now())] if fills_now else []
+    status = VenueStatus.FILLED if fills_now else VenueStatus.CANCELED
+    long.script.reports[close.identity] = report_of(close, status, first, *last)
+    tasks.check_order(str(close.pk))
+    found.refresh_from_db()
+    assert found.state == State.FLATTENED
+    assert days.today(long.account, timezone.now()).result == 0
+
+
 def test_what_leaves_the_book_on_its_own_day_is_no_result_of_it(
     long: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
