@@ -17,7 +17,7 @@ from django.db.models import F, Max, Min, Q
 from django.utils import timezone
 
 from brokers.models import Account
-from brokers.types import Outcome
+from brokers.types import Outcome, VenueStatus
 from execution import decisions, flatten, halting, watched_stops
 from execution.models import Alarm, Order, Protection
 from execution.states import AT_VENUE, OrderState
@@ -33,6 +33,7 @@ LEFT_FOR = timedelta(seconds=10)
 HIDDEN_FOR = timedelta(seconds=10)
 """A position may have been opened by trades that are not shown, and nothing guards it."""
 RESTING = (OrderState.OPEN, OrderState.PARTIALLY_FILLED)
+WORKING = (VenueStatus.OPEN.value, VenueStatus.PARTIALLY_FILLED.value)
 SEEN_ON_ROWS = (Kind.NEEDS_OPERATOR, Kind.UNANSWERED, Kind.NAKED_POSITION, Kind.NOT_FLAT)
 OF_WHAT_IS_ACTIVE = {
     Kind.NOT_RECONCILED: Account,
@@ -206,16 +207,19 @@ def _untold() -> Iterable[Seen]:
 
 
 def _not_canceled() -> Iterable[Seen]:
-    """Orders that go on working though their venue has answered cancels for so long: what has to wait
-    for their end waits too. Each cancel but the first is sent because the venue has shown it working.
+    """Orders that go on working though they have been cancelled for so long: what has to wait for their
+    end waits too. A cancel counts that the venue has answered, or that was sent because it showed the
+    order at work; one sent into a silence says nothing.
     """
-    answered = Order.objects.filter(
+    answered = Q(journal__evidence__outcome__in=(Outcome.ACCEPTED.value, Outcome.REJECTED.value))
+    shown = Q(journal__evidence__shown__in=WORKING)
+    told = Order.objects.filter(
+        answered | shown,
         state=OrderState.CANCELING,
         journal__event="cancel_sent",
         journal__at__gt=F("updated_at"),
-        journal__evidence__outcome__in=(Outcome.ACCEPTED.value, Outcome.REJECTED.value),
     ).values("pk")
-    spans = answered.annotate(first=Min("journal__at"), last=Max("journal__at")).order_by()
+    spans = told.annotate(first=Min("journal__at"), last=Max("journal__at")).order_by()
     lasting = spans.filter(last__gt=F("first") + decisions.GIVE_UP_AFTER).values("pk")
     working = Order.objects.filter(pk__in=lasting)
     for order in working.select_related("account").order_by("id"):

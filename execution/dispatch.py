@@ -14,7 +14,7 @@ from brokers.base import ExecutionPlugin
 from brokers.errors import BrokerError
 from brokers.models import Account
 from brokers.sessions import plugin_for
-from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome
+from brokers.types import CancelResult, ExecutionResult, OrderRef, Outcome, VenueStatus
 from execution import decisions, draining, fills, lanes, metrics, standstill, tracing
 from execution.judging import request_of
 from execution.models import Order
@@ -205,8 +205,10 @@ def cancel(order: Order, *, reason: ReasonCode, detail: str) -> None:
         send_cancel(order)
 
 
-def send_cancel(order: Order) -> None:
-    """Ask the venue to cancel a CANCELING order; may be repeated until the venue has complied."""
+def send_cancel(order: Order, *, shown: VenueStatus | None = None) -> None:
+    """Ask the venue to cancel a CANCELING order; may be repeated until the venue has complied.
+    ``shown``: as what it has just shown it, which the journal keeps.
+    """
     account = order.account
     soon = timezone.now() + timedelta(seconds=0.2)
     try:
@@ -228,5 +230,5 @@ def send_cancel(order: Order) -> None:
         attempt=order.attempt,
         actor="system",
         detail=result.detail or result.outcome.value,
-        evidence=dict(_evidence(result)),
+        evidence={**_evidence(result), **({"shown": shown.value} if shown else {})},
     )

@@ -215,7 +215,8 @@ def take_off_stops(account: Account) -> None:
         if plugin.capabilities.stops_stay or not _closable_now(position, share, plugin, rules):
             continue
         stops = protect.suspend(account, position.symbol)
-        cancels.want(Order.objects.filter(pk__in=stops), ReasonCode.REPLACED, halting.WHO)
+        unwanted = Order.objects.filter(pk__in=stops, cancel_reason="")
+        cancels.want(unwanted, ReasonCode.REPLACED, halting.WHO)
 
 
 def price_of(account: Account, plugin: ExecutionPlugin, symbol: str) -> Decimal | None:

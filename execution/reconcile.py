@@ -124,7 +124,7 @@ def book(order: Order, report: OrderReport, *, source: str) -> None:
         why = f": {report.reason}" if report.reason else ""
         _give_up(order, f"{detail} trades of {text(order.filled_quantity)} only{why}")
     elif order.state == OrderState.CANCELING and not _cancel_was_sent_lately(order):
-        send_cancel(order)
+        send_cancel(order, shown=report.status)
 
 
 def _cancel_was_sent_lately(order: Order) -> bool:

@@ -139,6 +139,44 @@ def test_a_flatten_that_is_not_done_is_an_alarm_until_it_is(
     assert alarm.cleared_at is not None
 
 
+@pytest.mark.parametrize("answer", [Outcome.UNKNOWN, Outcome.NOT_SENT])
+def test_an_order_whose_cancel_never_gets_through_is_an_alarm_as_well(
+    desk: Desk, clock: time_machine.Coordinates, answer: Outcome
+) -> None:
+    """A key that may read and no longer trade: the venue refuses each cancel in words of its own."""
+    desk.send(order_type="limit", price="59000", quantity="0.01")
+    order = Order.objects.get()
+    desk.script.cancel_results.extend([CancelResult(answer, detail="no permission")] * 100)
+    reconcile.cancel(order, ReasonCode.CANCELED_BY_OPERATOR, "ann")
+    for _ in range(30):
+        clock.shift(10)
+        tasks.check_order(str(order.pk))
+    assert alarms.look() == []
+    clock.shift(11)
+    tasks.check_order(str(order.pk))
+    (alarm,) = alarms.look()
+    assert (alarm.kind, alarm.key) == ("unanswered", f"cancel of {order.pk}")
+    desk.ends(order, VenueStatus.CANCELED)
+    alarms.look()
+    alarm.refresh_from_db()
+    assert alarm.cleared_at is not None
+
+
+def test_a_stop_in_the_way_of_a_flatten_that_its_venue_does_not_cancel_is_an_alarm(
+    desk: Desk, clock: time_machine.Coordinates
+) -> None:
+    desk.buy("0.1")
+    (stop,) = desk.live()
+    desk.script.cancel_results.extend([CancelResult(Outcome.REJECTED, detail="no")] * 100)
+    scope = {"scope": TradingState.Scope.ACCOUNT, "key": desk.account.name}
+    halting.press(halting.Mode.FLATTEN, **scope, reason="test")
+    for _ in range(32):
+        periodic_tasks.sweep()
+        clock.shift(10)
+    alarms.look()
+    assert Alarm.objects.filter(key=f"cancel of {stop.pk}", cleared_at=None).exists()
+
+
 @pytest.mark.parametrize("answer", [Outcome.ACCEPTED, Outcome.REJECTED])
 def test_an_order_its_venue_does_not_cancel_is_an_alarm_after_five_minutes(
     desk: Desk, clock: time_machine.Coordinates, answer: Outcome
