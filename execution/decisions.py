@@ -68,11 +68,11 @@ class Look(Enum):
     PROVES = "proves"
 
 
-def of_refusal(lost: int) -> Event:
-    """Not to be sent any more. Denied is for good: not where an earlier sending may yet turn up, of
-    which nobody knew the outcome (``lost`` of them).
+def of_refusal(sendings: int) -> Event:
+    """Not to be sent any more. Denied is for good: not after ``sendings``, which may yet turn up,
+    whatever was told of them. A terminal may act on an order it seemed never to take.
     """
-    return Event.DROP_UNSENT if lost else Event.DENY
+    return Event.DROP_UNSENT if sendings else Event.DENY
 
 
 def of_placement(result: ExecutionResult) -> Event:

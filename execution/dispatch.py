@@ -154,7 +154,7 @@ def _book_not_sent(order: Order, account: Account, result: ExecutionResult) -> N
         order,
         event,
         detail=result.detail,
-        evidence=_evidence(result),
+        evidence={**_evidence(result), "held_back": result.held_back},
         reason=code,
         next_check_at=timezone.now() + _pause(result, RETRY_SECONDS),
     )

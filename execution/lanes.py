@@ -302,7 +302,7 @@ def _reason_not_to_send(order: _Waiting, account: Account) -> Refusal | None:
 
 def _end_unsent(order: Order, reason: Refusal) -> bool:
     expired = reason.code is ReasonCode.EXPIRED_BEFORE_SENDING
-    event = Event.EXPIRE_UNSENT if expired else decisions.of_refusal(times_lost(order))
+    event = Event.EXPIRE_UNSENT if expired else decisions.of_refusal(_sendings(order))
     event = Event.CANCEL_UNSENT if order.cancel_reason else event
     code = order.reason if expired and order.reason else reason.code.value
     return move(
@@ -346,6 +346,12 @@ def _is_blocked(order: Order) -> bool:
 def lease_ended_before(moment: datetime) -> list[Order]:
     """Orders whose worker has not answered within its lease: it died, or hangs beyond reason."""
     return list(Order.objects.filter(state=OrderState.SUBMITTING, lease_until__lt=moment)[:200])
+
+
+def _sendings(order: Order) -> int:
+    """How many attempts went further than our own limits of the venue's requests."""
+    held_back = {"event": Event.RETURN_UNSENT.value, "evidence__held_back": True}
+    return order.attempt and order.attempt - order.journal.filter(**held_back).count()
 
 
 def times_lost(order: Order) -> int:

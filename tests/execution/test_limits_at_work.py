@@ -183,6 +183,20 @@ def test_an_entry_held_back_and_then_halted_does_not_count(
     assert order_for(route, idempotency_key="two").state == OrderState.PENDING
 
 
+def test_an_entry_that_seemed_never_to_leave_is_not_denied_for_good(
+    route: Route, script: Script
+) -> None:
+    """A terminal may act on it later still, and then it is to be found again."""
+    script.outcomes.append(ExecutionResult(Outcome.NOT_SENT, code="NOT_TAKEN", retry_after=1))
+    order = order_for(route)
+    dispatch.run_lane(route.account.pk, LANE)
+    Order.objects.update(next_check_at=None)
+    switch.change(TradingState.State.HALTED, reason="test")
+    dispatch.run_lane(route.account.pk, LANE)
+    order.refresh_from_db()
+    assert outcome(order) == (OrderState.NOT_PLACED, ReasonCode.TRADING_HALTED)
+
+
 # --- rules that halt ------------------------------------------------------------------------------
 
 

@@ -33,8 +33,8 @@ def when_quiet(world: World) -> None:
     for row in world.book.rows:
         there = [entry for entry in world.venue.ledger if entry.order == row.number]
         _journal(row)
-        if row.state == OrderState.DENIED and row.times_lost:
-            raise Violation(f"order {row.number} may have been sent, and is denied for good")
+        if row.state == OrderState.DENIED and row.attempt:
+            raise Violation(f"order {row.number} was sent, and denied for good")
         if row.state == OrderState.DENIED and there:
             raise Violation(f"order {row.number} is denied, the venue has it")
         if row.state not in TERMINAL | AT_VENUE:

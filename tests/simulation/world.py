@@ -117,7 +117,7 @@ class World:
         order = self.book.read(number)
         if order.state == S.PENDING:
             yield
-            self.book.move(order, decisions.of_refusal(order.times_lost), self.now)
+            self.book.move(order, decisions.of_refusal(order.attempt), self.now)
 
     def _book_placement(self, order: Row, result: ExecutionResult) -> None:
         if result.report is not None:
