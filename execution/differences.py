@@ -317,9 +317,9 @@ def asked_and_left(made: Sequence[OrderEvent]) -> tuple[Decimal, Decimal]:
 def left_to_close() -> Coalesce:
     """Of a position in a query: what it holds of somebody else's, and closes have yet to sell."""
     lane = {"account": OuterRef("order__account"), "symbol": OuterRef("order__symbol")}
-    taken_in = Difference.objects.filter(
-        **lane, state=State.FLATTENING, resolved_at__isnull=False
-    ).annotate(maker=Concat(Value(MAKER), Cast("pk", TextField()), output_field=TextField()))
+    taken_in = Difference.objects.filter(Difference.BEING_CLOSED, **lane).annotate(
+        maker=Concat(Value(MAKER), Cast("pk", TextField()), output_field=TextField())
+    )
     made = OrderEvent.objects.filter(
         Exists(taken_in.filter(maker=OuterRef("actor"))),
         event="create",

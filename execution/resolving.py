@@ -59,7 +59,7 @@ def follow(orders: Iterable[Order]) -> None:
     ended = [one for one in orders if one.role == Order.Role.FLATTEN and one.state in TERMINAL]
     for account_id, symbol in {(one.account_id, one.symbol) for one in ended}:
         lane = Difference.objects.filter(account=account_id, symbol=symbol)
-        row = lane.filter(state=State.FLATTENING, resolved_at__isnull=False).first()
+        row = lane.filter(Difference.BEING_CLOSED).first()
         if row is not None:
             with suppress(ValueError):  # another worker was faster
                 _end_with_closes(row)

@@ -105,7 +105,7 @@ def _drop_wishes(reason: str) -> None:
     canceled.update(cancel_reason="", cancel_asked_by="")
     asked = Difference.objects.filter(state__in=Difference.ASKED)
     # What our book took in to close it, it gives back when those orders have ended.
-    asked = asked.exclude(state=Difference.State.FLATTENING, resolved_at__isnull=False)
+    asked = asked.exclude(Difference.BEING_CLOSED)
     asked.update(state=Difference.State.OPEN, reason="", resolved_by="", resolved_at=None)
 
 

@@ -57,10 +57,7 @@ _FOLLOWS = Q(stop_price__isnull=False) & (
 
 _HOLDS_FOREIGN = Exists(
     Difference.objects.filter(
-        account=OuterRef("account"),
-        symbol=OuterRef("symbol"),
-        state=Difference.State.FLATTENING,
-        resolved_at__isnull=False,
+        Difference.BEING_CLOSED, account=OuterRef("account"), symbol=OuterRef("symbol")
     )
 )
 """Whether a position's average price is not ours alone: somebody else's part is in it to be closed."""

@@ -196,6 +196,9 @@ class Difference(models.Model):
     BLOCKING = (State.OPEN, *ASKED)
     """States in which entries in the symbol are refused."""
 
+    BEING_CLOSED = Q(state=State.FLATTENING, resolved_at__isnull=False)
+    """Our book holds it by now, and the orders that close it are made."""
+
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="differences")
     symbol = models.CharField(max_length=60)
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -238,7 +241,7 @@ class Difference(models.Model):
 
     @property
     def is_being_closed(self) -> bool:
-        """Whether our book holds it by now, and the orders that close it are made."""
+        """Whether it is ``BEING_CLOSED``."""
         return self.state == self.State.FLATTENING and self.resolved_at is not None
 
     @staticmethod
